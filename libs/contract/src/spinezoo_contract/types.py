@@ -1,0 +1,282 @@
+"""The contract's values as frozen dataclasses: what everything but the wire works with.
+
+Coordinates are in pixels of the film; x runs right, y runs down, and the film's top-left corner
+is (0, 0), so the centre of the first pixel is (0.5, 0.5).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import IntEnum
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+class Structure(IntEnum):
+    """What an outline is an outline of. The numbers are those of the wire and of label maps."""
+
+    LUMBAR_VERTEBRA = 1
+    """Body of a vertebra from T12 to the last lumbar one (the study annotated Th 12 and caudally)."""
+    SACRAL_VERTEBRA = 2
+    """Body of S1 or S2."""
+    CAGE = 3
+    """Interbody cage."""
+    SCREW = 4
+    """Screw, shaft and head together."""
+    ROD = 5
+    """Rod, plate and any other instrumentation."""
+
+
+VERTEBRAE = frozenset({Structure.LUMBAR_VERTEBRA, Structure.SACRAL_VERTEBRA})
+"""The structures that the vertebra recognition rate counts."""
+
+
+class SegmentKind(IntEnum):
+    """Whether a segment is one object or everything of its class."""
+
+    INSTANCE = 1
+    REGION = 2
+
+
+class ModelFamily(IntEnum):
+    """Which family of networks a model is of."""
+
+    SEMANTIC = 1
+    INSTANCE = 2
+
+
+class FusionRule(IntEnum):
+    """When a pixel is in the fused mask; see ``fusion.proto`` for ties."""
+
+    UNION = 1
+    INTERSECTION = 2
+    MAJORITY = 3
+    WEIGHTED_VOTE = 4
+
+
+class MemberCode(IntEnum):
+    """How a member of the ensemble fared."""
+
+    OK = 1
+    DEADLINE_EXCEEDED = 2
+    UNAVAILABLE = 3
+    INVALID_OUTPUT = 4
+    RESOURCE_EXHAUSTED = 5
+    INVALID_ARGUMENT = 6
+    INTERNAL = 7
+
+
+@dataclass(frozen=True, slots=True)
+class Film:
+    """One radiograph, decoded.
+
+    Attributes:
+        pixels: (height, width), ``uint8``, ``uint16`` or ``float32`` (finite), bright is dense.
+        row_spacing_mm: Distance of two row centres at the detector plane, or None where unknown.
+        column_spacing_mm: The same between columns.
+    """
+
+    pixels: NDArray[np.generic]
+    row_spacing_mm: float | None = None
+    column_spacing_mm: float | None = None
+
+    @property
+    def height(self) -> int:
+        """Rows, in pixels."""
+        return int(self.pixels.shape[0])
+
+    @property
+    def width(self) -> int:
+        """Columns, in pixels."""
+        return int(self.pixels.shape[1])
+
+
+@dataclass(frozen=True, slots=True)
+class Box:
+    """Axis-parallel box, in pixels of the film."""
+
+    x: float
+    y: float
+    width: float
+    height: float
+
+
+@dataclass(frozen=True, slots=True)
+class RunLengthMask:
+    """A binary mask as COCO compressed run-length counts (column-major, background first).
+
+    See :mod:`spinezoo_contract.masks` for encoding, decoding and validation.
+    """
+
+    height: int
+    width: int
+    counts: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """One outline at the film's size.
+
+    Attributes:
+        structure: What it is.
+        kind: One object, or all of the class.
+        mask: Its pixels, never empty.
+        score: Confidence, 0 to 1; 1 for truth.
+        box: Box around the mask's foreground.
+        level: Anatomical level such as ``"L4"``, or None where unknown.
+    """
+
+    structure: Structure
+    kind: SegmentKind
+    mask: RunLengthMask
+    score: float
+    box: Box
+    level: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ProbabilityMap:
+    """Probability of one structure on the network's own grid.
+
+    Attributes:
+        structure: Of which structure.
+        values: (grid height, grid width) ``uint8``; probability = value / 255.
+        film_box: The rectangle of the film that the grid covers; it may exceed the film.
+    """
+
+    structure: Structure
+    values: NDArray[np.uint8]
+    film_box: Box
+
+
+@dataclass(frozen=True, slots=True)
+class PredictOptions:
+    """Settings of one prediction; None takes the model card's default."""
+
+    score_threshold: float | None = None
+    suppression_iou: float | None = None
+    max_segments: int | None = None
+    include_probability_maps: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Timing:
+    """Where a member's time went, in ms of wall clock."""
+
+    decode_ms: float = 0.0
+    prepare_ms: float = 0.0
+    queue_ms: float = 0.0
+    infer_ms: float = 0.0
+    finish_ms: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Provenance:
+    """Enough to know which network gave an answer; see ``model.proto``."""
+
+    model_name: str
+    model_version: str
+    preset: str
+    weights_sha256: str
+    preprocessing_id: str
+    device: str
+    timing: Timing = Timing()
+
+
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    """One network's answer for one film.
+
+    Attributes:
+        height: Rows of the film; every mask has as many.
+        width: Columns of the film.
+        segments: The outlines, best score first; empty means that none was found.
+        probability_maps: Only when asked for.
+        provenance: Who answered.
+    """
+
+    height: int
+    width: int
+    segments: tuple[Segment, ...]
+    provenance: Provenance
+    probability_maps: tuple[ProbabilityMap, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ModelInfo:
+    """What a container says of itself; see ``model.proto``."""
+
+    name: str
+    version: str
+    architecture: str
+    family: ModelFamily
+    preset: str
+    structures: tuple[Structure, ...]
+    input_height: int
+    input_width: int
+    weights_sha256: str
+    card_sha256: str
+    license: str
+    default_score_threshold: float
+    default_suppression_iou: float | None
+    max_message_bytes: int
+    queue_limit: int
+
+
+@dataclass(frozen=True, slots=True)
+class FusionOptions:
+    """How to fuse; a member without a weight weighs 1."""
+
+    rule: FusionRule = FusionRule.MAJORITY
+    weights: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class FusedAnswer:
+    """Several members' masks as one. ``merged_mask`` is None where it is empty."""
+
+    segments: tuple[Segment, ...]
+    merged_mask: RunLengthMask | None
+    rule: FusionRule
+    member_names: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class MemberStatus:
+    """How one member fared on one film."""
+
+    member_name: str
+    code: MemberCode
+    latency_ms: float
+    message: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class MemberAnswer:
+    """One member's answer, or the name of its failure (then ``prediction`` is None)."""
+
+    status: MemberStatus
+    prediction: Prediction | None
+
+
+@dataclass(frozen=True, slots=True)
+class GatewayTiming:
+    """Where the gateway's own time went, in ms of wall clock."""
+
+    decode_ms: float
+    fan_out_ms: float
+    fuse_ms: float
+    total_ms: float
+
+
+@dataclass(frozen=True, slots=True)
+class EnsembleAnswer:
+    """The gateway's answer: every asked member, sorted by name, and the fused masks."""
+
+    height: int
+    width: int
+    members: tuple[MemberAnswer, ...]
+    fused: FusedAnswer
+    timing: GatewayTiming

@@ -1,0 +1,128 @@
+"""From a film to a network's input: one way, used in training and in serving alike.
+
+A network that is served other numbers than it was trained on fails silently, so both sides call
+:func:`unit_grey`, :func:`letterbox` and :func:`two_channels` and the card names them by
+:data:`PREPROCESSING_ID`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+PREPROCESSING_ID = "letterbox-2ch-v1"
+"""Percentile grey, letterbox, standardised and locally normalised channels."""
+
+LOCAL_WINDOW_PX = 31
+"""Side of the local normalisation window on the network's grid; odd. Prototype finding: without
+the local channel recognition on low-contrast films falls by about .16."""
+
+LOCAL_FLOOR = 0.02
+"""Added to the local deviation (unit grey) so that flat regions do not amplify noise."""
+
+
+@dataclass(frozen=True, slots=True)
+class Letterbox:
+    """Where a film lies on a network's canvas.
+
+    Attributes:
+        film_height: Rows of the film, in pixels.
+        film_width: Columns of the film, in pixels.
+        canvas_height: Rows of the canvas.
+        canvas_width: Columns of the canvas.
+        scale: Canvas pixels per film pixel, the same in x and y up to rounding.
+        top: Canvas row of the film's first row.
+        left: Canvas column of the film's first column.
+        height: Canvas rows that the film covers.
+        width: Canvas columns that the film covers.
+    """
+
+    film_height: int
+    film_width: int
+    canvas_height: int
+    canvas_width: int
+    scale: float
+    top: int
+    left: int
+    height: int
+    width: int
+
+    @classmethod
+    def fit(
+        cls, film_height: int, film_width: int, canvas_height: int, canvas_width: int
+    ) -> Letterbox:
+        """The largest centred fit that keeps the film's proportions."""
+        scale = min(canvas_height / film_height, canvas_width / film_width)
+        height = min(canvas_height, max(1, round(film_height * scale)))
+        width = min(canvas_width, max(1, round(film_width * scale)))
+        return cls(
+            film_height=film_height,
+            film_width=film_width,
+            canvas_height=canvas_height,
+            canvas_width=canvas_width,
+            scale=scale,
+            top=(canvas_height - height) // 2,
+            left=(canvas_width - width) // 2,
+            height=height,
+            width=width,
+        )
+
+    def to_canvas(self, points_xy: NDArray[np.float64]) -> NDArray[np.float64]:
+        """(N, 2) film coordinates (x, y; pixel edges) on the canvas."""
+        factors = np.array([self.width / self.film_width, self.height / self.film_height])
+        return points_xy * factors + np.array([self.left, self.top], dtype=np.float64)
+
+    def to_film(self, points_xy: NDArray[np.float64]) -> NDArray[np.float64]:
+        """(N, 2) canvas coordinates (x, y; pixel edges) on the film."""
+        factors = np.array([self.film_width / self.width, self.film_height / self.height])
+        return (points_xy - np.array([self.left, self.top], dtype=np.float64)) * factors
+
+
+def unit_grey(pixels: NDArray[np.generic]) -> NDArray[np.float32]:
+    """Pixels scaled so that the 0.5th and 99.5th percentile become 0 and 1, clipped to 0..1.
+
+    A film of one single value becomes all 0. The percentiles are taken on every fourth row and
+    column, which moves them by less than a grey level and saves most of the time.
+    """
+    low, high = np.percentile(pixels[::4, ::4], [0.5, 99.5])
+    if high <= low:
+        low, high = float(pixels.min()), float(pixels.max())
+    if high <= low:
+        return np.zeros(pixels.shape, dtype=np.float32)
+    grey = (pixels.astype(np.float32) - np.float32(low)) * np.float32(1.0 / (high - low))
+    return np.clip(grey, 0.0, 1.0, out=grey)
+
+
+def letterbox(
+    pixels: NDArray[np.generic], canvas_height: int, canvas_width: int
+) -> tuple[NDArray[np.float32], Letterbox]:
+    """The film as unit grey on a (canvas_height, canvas_width) ``float32`` canvas.
+
+    Bars around the film are 0. The film is resized before it is scaled to unit grey: that is
+    several times faster on a large film, and training does the same.
+    """
+    fit = Letterbox.fit(pixels.shape[0], pixels.shape[1], canvas_height, canvas_width)
+    interpolation = cv2.INTER_AREA if fit.scale < 1 else cv2.INTER_LINEAR
+    resized = cv2.resize(pixels, (fit.width, fit.height), interpolation=interpolation)
+    canvas = np.zeros((canvas_height, canvas_width), dtype=np.float32)
+    canvas[fit.top : fit.top + fit.height, fit.left : fit.left + fit.width] = unit_grey(resized)
+    return canvas, fit
+
+
+def two_channels(grey: NDArray[np.float32]) -> NDArray[np.float32]:
+    """(2, height, width) network input from a unit-grey canvas.
+
+    Channel 0 is the canvas standardised by its own mean and deviation, channel 1 the canvas
+    normalised by the mean and deviation of a :data:`LOCAL_WINDOW_PX` window (separable box
+    filter, mirrored border). Both are clipped to -3..3.
+    """
+    overall = (grey - grey.mean()) / (grey.std() + 1e-3)
+    window = (LOCAL_WINDOW_PX, LOCAL_WINDOW_PX)
+    mean = cv2.blur(grey, window, borderType=cv2.BORDER_REFLECT_101)
+    mean_square = cv2.blur(grey * grey, window, borderType=cv2.BORDER_REFLECT_101)
+    deviation = np.sqrt(np.clip(mean_square - mean * mean, 0.0, None))
+    local = (grey - mean) / (deviation + LOCAL_FLOOR)
+    return np.clip(np.stack([overall, local]), -3.0, 3.0).astype(np.float32)
