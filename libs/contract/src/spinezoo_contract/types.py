@@ -280,3 +280,116 @@ class EnsembleAnswer:
     members: tuple[MemberAnswer, ...]
     fused: FusedAnswer
     timing: GatewayTiming
+
+
+@dataclass(frozen=True, slots=True)
+class EnsembleSummary:
+    """The last message of a stream: how every member fared, and the fused masks."""
+
+    height: int
+    width: int
+    statuses: tuple[MemberStatus, ...]
+    fused: FusedAnswer
+    timing: GatewayTiming
+
+
+@dataclass(frozen=True, slots=True)
+class EnsembleOptions:
+    """What a request asks of the gateway beside the film; None takes the gateway's default.
+
+    Attributes:
+        options: Settings passed to every member.
+        member_names: Members to ask; empty asks all in the roster.
+        fusion: How to fuse.
+        member_deadline_ms: Time each member has.
+        quorum: Members that must answer for the call to succeed.
+    """
+
+    options: PredictOptions = PredictOptions()
+    member_names: tuple[str, ...] = ()
+    fusion: FusionOptions | None = None
+    member_deadline_ms: int | None = None
+    quorum: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RosterMember:
+    """A member of the roster; ``model`` is None while it has not been reached yet."""
+
+    member_name: str
+    target: str
+    status: MemberStatus
+    model: ModelInfo | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Roster:
+    """Who is in the zoo, sorted by name, and the gateway's defaults."""
+
+    members: tuple[RosterMember, ...]
+    default_quorum: int
+    default_member_deadline_ms: int
+
+
+Annotation = tuple[Segment, ...] | NDArray[np.uint8]
+"""Outlines of one film: segments, or a (height, width) label map of structure numbers."""
+
+
+@dataclass(frozen=True, slots=True)
+class EvaluationPair:
+    """One film's truth and one model's prediction of it.
+
+    Attributes:
+        film_id: Name of the film, unique together with the model; must not identify a patient.
+        model_name: Name of the model that predicted.
+        height: Rows of the film, in pixels.
+        width: Columns of the film, in pixels.
+        truth: The hand-drawn outlines.
+        prediction: The model's outlines.
+    """
+
+    film_id: str
+    model_name: str
+    height: int
+    width: int
+    truth: Annotation
+    prediction: Annotation
+
+
+class MetricDirection(IntEnum):
+    """Which way a metric improves."""
+
+    HIGHER_IS_BETTER = 1
+    LOWER_IS_BETTER = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Metric:
+    """One metric of one model.
+
+    Attributes:
+        name: Such as ``"mean_iou"``.
+        film_mean: Mean over films of the film's own value, or None where no film defines it.
+        pooled: Value from the summed counts of all films, or None where not defined.
+        film_count: Films that define it.
+        direction: Which way is better.
+        minimum: Least possible value.
+        maximum: Greatest possible value.
+    """
+
+    name: str
+    film_mean: float | None
+    pooled: float | None
+    film_count: int
+    direction: MetricDirection
+    minimum: float
+    maximum: float
+
+
+@dataclass(frozen=True, slots=True)
+class ModelMetrics:
+    """All metrics of one model over a stream of films."""
+
+    model_name: str
+    film_count: int
+    metrics: tuple[Metric, ...]

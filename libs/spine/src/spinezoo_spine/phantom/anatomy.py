@@ -218,7 +218,7 @@ class Spine:
         rotation_rad: Axial rotation at L5.
         tilt_rad: Coronal tilt at L5.
         shell_mm: Thickness of the cortical shell.
-        ray_texture: Seeds for later modules are not kept here; this is the mean bone density.
+        diseased: Names of the narrowed and collapsed discs.
     """
 
     vertebrae: list[Vertebra]
@@ -272,12 +272,10 @@ def build_spine(rng: np.random.Generator) -> Spine:
     depth_mm = 34.0 * size
     height_mm = 27.5 * size * np.exp(rng.normal(0, 0.05))
     disc_factor = np.exp(rng.normal(0, 0.2))
-    # Lordosis follows sacral slope (Legaye 1998).
-    follow = (np.degrees(sacral_slope) + rng.uniform(-6, 18)) / 45.0
-    disc_wedge = np.array(_DISC_WEDGE_DEG)
-    disc_wedge[:5] *= np.clip(follow, 0.1, 1.7)
+    # Lordosis follows sacral slope (Legaye 1998): people stand upright, so L1 leans back little.
+    lean_back_deg = rng.normal(11, 6.5)
+    disc_wedge = np.array(_DISC_WEDGE_DEG) + rng.normal(0, 2.0, len(LEVELS_UPWARD))
     body_wedge = np.array(_BODY_WEDGE_DEG)
-    body_wedge[:2] *= np.clip(follow, 0.3, 1.5)
     # A third of the patients stand rotated or lean (scoliosis), the rest nearly square.
     rotation = rng.normal(0, 0.07) * (1 + 2.2 * (rng.random() < 0.35))
     tilt = rng.normal(0, 0.045) * (1 + 2.0 * (rng.random() < 0.35))
@@ -289,6 +287,16 @@ def build_spine(rng: np.random.Generator) -> Spine:
     spur_habit = rng.uniform(0.2, 1.0) if rng.random() < 0.5 else 0.0
     density = np.exp(rng.normal(0, 0.12))
     plan = _plan_disease(rng)
+    # Worn discs lose their wedge; the others make up for it as far as they can.
+    lost = np.array([0.3 if index in plan["collapsed"] else 0.6 if index in plan["narrowed"] else 1.0
+                     for index in range(len(LEVELS_UPWARD))])
+    disc_wedge *= lost
+    fixed_deg = float(body_wedge[2:5].sum())
+    follow = (np.degrees(sacral_slope) + lean_back_deg - fixed_deg) / max(
+        float(disc_wedge[:5].sum() + body_wedge[:2].sum()), 12.0)
+    follow = float(np.clip(follow, 0.1, 1.9))
+    disc_wedge[:5] *= follow
+    body_wedge[:2] *= follow
     points = len(_OUTLINE_U)
 
     def roughness() -> np.ndarray:
@@ -301,14 +309,12 @@ def build_spine(rng: np.random.Generator) -> Spine:
     for index, level in enumerate(LEVELS_UPWARD):
         gap = _DISC_HEIGHT_MM[index] * size * disc_factor * np.exp(rng.normal(0, 0.12))
         grade = "healthy"
-        wedge = np.deg2rad(disc_wedge[index] + rng.normal(0, 2.5))
+        wedge = np.deg2rad(disc_wedge[index])
         if index in plan["narrowed"]:
             gap, grade = gap * rng.uniform(0.2, 0.55), "narrowed"
-            wedge *= 0.6
         if index in plan["collapsed"]:
             # Endplates in contact, eroded into each other: outlines touch or overlap.
             gap, grade = rng.uniform(-1.6, 1.2) * size, "collapsed"
-            wedge *= 0.3
         body_height = height_mm * _HEIGHT_RATIO[index] * np.exp(rng.normal(0, 0.025))
         body_depth = depth_mm * _DEPTH_RATIO[index] * np.exp(rng.normal(0, 0.025))
         tapering = np.deg2rad(body_wedge[index] + rng.normal(0, 1.5))

@@ -1,0 +1,92 @@
+# The only door. `make help` lists what there is.
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+
+PYTHON ?= python3
+export BENTOML_DO_NOT_TRACK := True
+
+# What `make benchmark` measures: the built-in phantom test set, or DATA=folder of yours.
+TEST_SET := data/phantom-test
+TEST_FILMS ?= 100
+TEST_SEED ?= 20260
+TRAIN_SET := data/phantom-train
+TRAIN_FILMS ?= 730
+TRAIN_SEED ?= 730
+DATA ?=
+RUN ?= $(if $(DATA),$(notdir $(abspath $(DATA))),phantom-test)
+
+NETWORK ?=
+PRESET ?= lite
+ARGS ?=
+TARGET ?= 127.0.0.1:50050
+
+.PHONY: help setup benchmark test-set train-set test up down status conform train proto lock lint format speed clean
+
+help: ## This list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+
+setup: ## Make every environment (downloads from the package registry, shows progress)
+	@$(PYTHON) tools/rooms.py setup
+
+benchmark: setup ## Measure the zoo and write the report: on phantoms, or DATA=folder of films with outlines
+ifeq ($(DATA),)
+	@$(MAKE) --no-print-directory test-set
+	@$(PYTHON) tools/zoo.py run -- evaluator/.venv/bin/python -m spinezoo_evaluator.benchmark \
+	  --data $(TEST_SET) --report reports/$(RUN) $(ARGS)
+else
+	@$(PYTHON) tools/zoo.py run -- evaluator/.venv/bin/python -m spinezoo_evaluator.benchmark \
+	  --data $(DATA) --report reports/$(RUN) $(ARGS)
+endif
+
+test-set: setup ## Make the phantom test set (100 films, DICOM) if it is not there
+	@evaluator/.venv/bin/python -m spinezoo_spine.phantom --out $(TEST_SET) \
+	  --count $(TEST_FILMS) --seed $(TEST_SEED) --format dicom --workers 2
+
+train-set: setup ## Make a phantom training set (TRAIN_FILMS=730, PNG) if it is not there
+	@libs/spine/.venv/bin/python -m spinezoo_spine.phantom --out $(TRAIN_SET) \
+	  --count $(TRAIN_FILMS) --seed $(TRAIN_SEED) --format png --workers 2
+
+test: setup ## Run every test (ROOM=libs/spine for one room, ARGS for pytest)
+	@$(PYTHON) tools/rooms.py test $(if $(ROOM),--room $(ROOM)) -- $(ARGS)
+
+up: setup ## Start the zoo and leave it running; prints how to call it
+	@$(PYTHON) tools/zoo.py up
+
+down: ## Stop what `make up` started
+	@$(PYTHON) tools/zoo.py down
+
+status: ## Which processes of the zoo are running
+	@$(PYTHON) tools/zoo.py status
+
+conform: setup ## Put a network container through the conformance suite: TARGET=host:port
+	@libs/contract/.venv/bin/python -m spinezoo_contract.conformance $(TARGET) $(ARGS)
+
+train: setup ## Train a network: NETWORK=pspnet DATA=folder [PRESET=lite] [ARGS="--epochs 40"]
+	@test -n "$(NETWORK)" || { echo "say which network: make train NETWORK=pspnet DATA=folder"; exit 2; }
+	@test -d "services/$(NETWORK)" || { echo "no network $(NETWORK); there are: $$(ls services | grep -v README | xargs)"; exit 2; }
+	@test -n "$(DATA)" || { echo "say on which films: DATA=folder with a VIA file (make train-set makes $(TRAIN_SET))"; exit 2; }
+	@services/$(NETWORK)/.venv/bin/python -m spinezoo_$(NETWORK).train --data $(DATA) --preset $(PRESET) \
+	  --card services/$(NETWORK)/card.yaml --run-dir runs/$(NETWORK)-$(PRESET) $(ARGS)
+
+proto: setup ## Lint the protos and generate the Python code again
+	@bash tools/proto.sh
+
+lock: ## Write every lock again (ARGS=--upgrade for newer versions)
+	@$(PYTHON) tools/rooms.py lock $(if $(ROOM),--room $(ROOM)) $(ARGS)
+
+lint: setup ## ruff, mypy, import-linter, buf
+	@tests/.venv/bin/ruff check .
+	@tests/.venv/bin/ruff format --check .
+	@tests/.venv/bin/python -m pytest -q tests/architecture
+
+format: setup ## Let ruff format the code
+	@tests/.venv/bin/ruff format .
+	@tests/.venv/bin/ruff check --fix .
+
+speed: setup ## Measure speed as ratios within one run (see docs/performance.md)
+	@bash benchmarks/run.sh
+
+clean: ## Remove all environments; data and reports stay
+	@$(PYTHON) tools/rooms.py clean

@@ -1,0 +1,58 @@
+"""The gateway's own settings, from the environment."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from spinezoo_contract.settings import integer_setting
+
+MAX_DEADLINE_MS = 3_600_000
+"""Longest member deadline that a setting or a request may ask for: one hour."""
+
+
+@dataclass(frozen=True, slots=True)
+class GatewaySettings:
+    """What the gateway does when a request says nothing else.
+
+    Attributes:
+        roster: The roster file (``SPINEZOO_ROSTER``).
+        quorum: Members that must answer (``SPINEZOO_QUORUM``); capped at the members asked.
+        member_deadline_ms: Time each member has (``SPINEZOO_MEMBER_DEADLINE_MS``).
+        concurrency: Films under way at the same time (``SPINEZOO_GATEWAY_CONCURRENCY``).
+        roster_poll_s: Seconds between two looks at the roster file.
+    """
+
+    roster: Path
+    quorum: int = 3
+    member_deadline_ms: int = 60_000
+    concurrency: int = 16
+    roster_poll_s: float = 1.0
+
+    @classmethod
+    def from_env(cls, environment: Mapping[str, str]) -> GatewaySettings:
+        """Reads and checks the variables.
+
+        Raises:
+            ConfigurationError: A value is out of its range.
+        """
+        given = environment.get("SPINEZOO_ROSTER")
+        if given:
+            roster = Path(given)
+        else:
+            # Started in gateway/ (as tools/zoo.py and the container do) or at the repository root.
+            roster = Path("roster.yaml")
+            if not roster.exists():
+                roster = Path("gateway/roster.yaml")
+        return cls(
+            roster=roster.absolute(),
+            quorum=integer_setting(environment, "SPINEZOO_QUORUM", 3, 1, 1000),
+            member_deadline_ms=integer_setting(
+                environment, "SPINEZOO_MEMBER_DEADLINE_MS", 60_000, 1, MAX_DEADLINE_MS
+            ),
+            concurrency=integer_setting(
+                environment, "SPINEZOO_GATEWAY_CONCURRENCY", 16, 1, 10_000
+            ),
+        )
+

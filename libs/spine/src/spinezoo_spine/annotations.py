@@ -1,0 +1,260 @@
+"""Outlines drawn on films: the records that every annotation format is read into.
+
+Coordinates are pixels of the film, x to the right, y down, measured from the film's top-left
+corner: the centre of the first pixel is (0.5, 0.5). An outline is closed by itself; its first
+point is not repeated at the end.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from spinezoo_contract.errors import AnnotationError
+from spinezoo_contract.types import Structure
+
+STRUCTURE_NAMES: Mapping[Structure, str] = {
+    structure: structure.name.lower() for structure in Structure
+}
+"""The name of each structure in files: ``lumbar_vertebra``, ``sacral_vertebra``, ``cage``, ..."""
+
+_LUMBAR_LEVELS = ("t12", "th12", "l1", "l2", "l3", "l4", "l5", "l6")
+_SACRAL_LEVELS = ("s1", "s2")
+
+CLASS_NAMES: Mapping[str, Structure] = {
+    **dict.fromkeys(
+        (
+            "lumbar vertebra",
+            "lumbar vertebrae",
+            "lumbar vertebral body",
+            "lumbar",
+            "vertebra",
+            "vertebrae",
+            "vertebral body",
+            *_LUMBAR_LEVELS,
+        ),
+        Structure.LUMBAR_VERTEBRA,
+    ),
+    **dict.fromkeys(
+        (
+            "sacral vertebra",
+            "sacral vertebrae",
+            "sacral vertebral body",
+            "sacral",
+            "sacrum",
+            *_SACRAL_LEVELS,
+        ),
+        Structure.SACRAL_VERTEBRA,
+    ),
+    **dict.fromkeys(("cage", "cages", "interbody cage", "intervertebral cage"), Structure.CAGE),
+    **dict.fromkeys(("screw", "screws", "pedicle screw", "pedicle screws"), Structure.SCREW),
+    **dict.fromkeys(
+        (
+            "rod",
+            "rods",
+            "plate",
+            "plates",
+            "rod other",
+            "instrumentation",
+            "other instrumentation",
+            "rod other instrumentation",
+        ),
+        Structure.ROD,
+    ),
+}
+"""Class names that are understood, in the form of :func:`class_key`."""
+
+LEVEL_PATTERN = re.compile(r"^(T1[0-2]|T[1-9]|L[1-6]|S[1-5])(/(T1[0-2]|T[1-9]|L[1-6]|S[1-5]))?$")
+"""A level such as ``L4``, or two neighbours such as ``L4/L5`` for what lies between them."""
+
+
+MAX_COORDINATE_PX = 1e6
+"""Largest coordinate of an outline, either sign; far beyond any film, small enough to be exact."""
+
+
+def class_key(name: str) -> str:
+    """A class name without regard to case and separators: ``"Lumbar_Vertebra"`` -> lumbar vertebra."""
+    return " ".join(re.split(r"[\s_\-./&+]+", name.strip().lower())).strip()
+
+
+def structure_of(
+    class_name: str, classes: Mapping[str, Structure] | None = None
+) -> Structure | None:
+    """The structure that a class name stands for, or None where it is unknown.
+
+    Args:
+        class_name: As written in the file; case and separators do not matter.
+        classes: Further names; they win over :data:`CLASS_NAMES`.
+    """
+    key = class_key(class_name)
+    for name, structure in (classes or {}).items():
+        if class_key(name) == key:
+            return structure
+    return CLASS_NAMES.get(key)
+
+
+def level_of(text: object) -> str | None:
+    """A level in its one spelling (``"th12"`` -> ``"T12"``), or None where the text is none."""
+    if not isinstance(text, str):
+        return None
+    level = text.strip().upper().replace("TH", "T").replace("-", "/").replace(" ", "")
+    return level if LEVEL_PATTERN.match(level) else None
+
+
+def known_classes_text(classes: Mapping[str, Structure] | None = None) -> str:
+    """The class names that files should use, for error messages."""
+    return ", ".join([*STRUCTURE_NAMES.values(), *(classes or {})])
+
+
+def polygon_area(polygon_xy: NDArray[np.float64]) -> float:
+    """Area that a simple closed polygon (N, 2) encloses, in square pixels (shoelace formula)."""
+    x, y = polygon_xy[:, 0], polygon_xy[:, 1]
+    return float(abs(np.dot(x, np.roll(y, -1)) - np.dot(y, np.roll(x, -1))) / 2.0)
+
+
+def as_polygon(points_xy: ArrayLike) -> NDArray[np.float64]:
+    """Points as a read-only (N, 2) float64 array.
+
+    Raises:
+        AnnotationError: Not (N, 2), fewer than 3 points, or a coordinate that is not finite.
+    """
+    try:
+        polygon = np.array(points_xy, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise AnnotationError("outline is not a list of (x, y) pairs of numbers") from error
+    if polygon.ndim != 2 or polygon.shape[1] != 2:
+        raise AnnotationError(f"outline has shape {polygon.shape}; give (N, 2) points x, y")
+    if len(polygon) < 3:
+        raise AnnotationError(f"outline has {len(polygon)} points; draw at least 3")
+    if not np.isfinite(polygon).all():
+        raise AnnotationError("outline has a coordinate that is not a finite number; redraw it")
+    if np.abs(polygon).max() > MAX_COORDINATE_PX:
+        raise AnnotationError(
+            f"outline has a coordinate beyond {MAX_COORDINATE_PX:.0f} px; redraw it on the film"
+        )
+    polygon.setflags(write=False)
+    return polygon
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Region:
+    """One outlined structure, valid once constructed.
+
+    Attributes:
+        structure: What it is.
+        polygon_xy: (N, 2) float64, N at least 3, read-only, finite; may reach over the film.
+        level: Anatomical level such as ``"L4"``, or None where unknown.
+
+    Raises:
+        AnnotationError: The outline or the level is not of that form.
+    """
+
+    structure: Structure
+    polygon_xy: NDArray[np.float64]
+    level: str | None = None
+
+    def __post_init__(self) -> None:
+        """Normalises and checks the fields."""
+        object.__setattr__(self, "structure", Structure(self.structure))
+        object.__setattr__(self, "polygon_xy", as_polygon(self.polygon_xy))
+        if self.level is not None and not LEVEL_PATTERN.match(self.level):
+            raise AnnotationError(
+                f"level {self.level!r} is none; write a level such as L4, S1 or L4/L5"
+            )
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class FilmAnnotation:
+    """Every outline of one film; none is a valid answer.
+
+    Attributes:
+        film_name: File name as the annotation file gives it.
+        regions: The outlines in the order of the file.
+    """
+
+    film_name: str
+    regions: tuple[Region, ...]
+
+    def __post_init__(self) -> None:
+        """Checks the fields.
+
+        Raises:
+            AnnotationError: The name is empty, or a region is not a :class:`Region`.
+        """
+        if not self.film_name:
+            raise AnnotationError("an annotation has no film name; name its film file")
+        object.__setattr__(self, "regions", tuple(self.regions))
+        for index, region in enumerate(self.regions):
+            if not isinstance(region, Region):
+                raise AnnotationError(
+                    f"film {self.film_name!r}, region {index}: is a {type(region).__name__}; "
+                    "construct a Region"
+                )
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class RawRegion:
+    """A region as a file holds it, before it is judged; the linter looks at these.
+
+    Attributes:
+        index: Its position within the film, from 0.
+        shape: The file's name of the shape, such as ``polygon`` or ``point``.
+        points_xy: (N, 2) float64 outline, or None where the shape gives none.
+        class_name: The text of the class attribute, or None where there is none.
+        level: Anatomical level, or None.
+        problem: Why there is no outline, in words; empty where there is one.
+        attributes: All attributes of the region.
+    """
+
+    index: int
+    shape: str
+    points_xy: NDArray[np.float64] | None
+    class_name: str | None
+    level: str | None = None
+    problem: str = ""
+    attributes: Mapping[str, object] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class RawAnnotation:
+    """One film of an annotation file, before it is judged."""
+
+    film_name: str
+    regions: tuple[RawRegion, ...]
+
+
+def judge(raw: RawAnnotation, classes: Mapping[str, Structure] | None = None) -> FilmAnnotation:
+    """A raw annotation as a valid one.
+
+    Args:
+        raw: As read.
+        classes: Further class names; they win over :data:`CLASS_NAMES`.
+
+    Raises:
+        AnnotationError: A region has no outline or no known class; the message names film,
+            region, value and the known names.
+    """
+    regions = []
+    for region in raw.regions:
+        place = f"film {raw.film_name!r}, region {region.index}"
+        if region.points_xy is None:
+            raise AnnotationError(f"{place}: {region.problem}")
+        if region.class_name is None:
+            raise AnnotationError(
+                f"{place}: has no class; give it one of {known_classes_text(classes)}"
+            )
+        structure = structure_of(region.class_name, classes)
+        if structure is None:
+            raise AnnotationError(
+                f"{place}: class {region.class_name!r} is unknown; known are "
+                f"{known_classes_text(classes)}; rename it or pass a mapping of class names"
+            )
+        level = region.level or level_of(region.class_name)
+        try:
+            regions.append(Region(structure, region.points_xy, level))
+        except AnnotationError as error:
+            raise AnnotationError(f"{place}: {error}") from error
+    return FilmAnnotation(raw.film_name, tuple(regions))

@@ -1,0 +1,162 @@
+"""From whole-class regions to objects: connected components, on crops, as run lengths.
+
+A semantic network answers one region a class. To count vertebrae in it, the region is cut into
+its connected components. Touching vertebrae stay one component: that is the loss the recognition
+rate is there to show, so nothing here tries to separate them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from pycocotools import mask as coco_mask
+from spinezoo_contract.errors import AnnotationError, MaskError
+from spinezoo_contract.masks import encode_mask, mask_box, mask_from_runs
+from spinezoo_contract.types import RunLengthMask, Segment, SegmentKind, Structure
+
+CONNECTIVITY = 8
+"""Two pixels that touch at a corner are of the same component."""
+
+MIN_COMPONENT_SHARE = 1e-4
+"""Least share of the film's pixels (1 of 10,000) that a component must have to count as an object.
+
+A lumbar body covers about 1 % of a lateral film and a screw about 0.1 %, so a smaller component is
+a speck of a network's border, not an object that anybody would have drawn. 210 pixels at
+2048 x 1024. Instance segments are never dropped for their size: there a network has said "object".
+"""
+
+
+def min_component_pixels(height: int, width: int) -> int:
+    """Least size of a component that counts, in pixels; at least 1."""
+    return max(1, int(np.ceil(height * width * MIN_COMPONENT_SHARE)))
+
+
+def split_region(segment: Segment, *, min_pixels: int | None = None) -> tuple[Segment, ...]:
+    """The connected components of a segment's mask as instances, from left to right.
+
+    Args:
+        segment: Any segment; only its mask, structure and score are used.
+        min_pixels: Components with fewer pixels are left out. None:
+            :func:`min_component_pixels` of the film.
+
+    Returns:
+        Instances of the segment's structure and score (a component has no score of its own), without
+        a level. Empty when every component is too small.
+    """
+    mask = segment.mask
+    least = min_component_pixels(mask.height, mask.width) if min_pixels is None else min_pixels
+    box = mask_box(mask)
+    left, top = int(box.x), int(box.y)
+    rows, columns = int(box.height), int(box.width)
+    if rows == 0 or columns == 0:
+        return ()
+    pixels = coco_mask.decode({"size": [mask.height, mask.width], "counts": mask.counts})
+    crop = np.ascontiguousarray(pixels[top : top + rows, left : left + columns])
+    count, labels, statistics, _ = cv2.connectedComponentsWithStats(crop, connectivity=CONNECTIVITY)
+    areas = statistics[:, cv2.CC_STAT_AREA]
+    kept = [label for label in range(1, count) if areas[label] >= least]
+    kept.sort(key=lambda label: (statistics[label, cv2.CC_STAT_LEFT], label))
+    found = []
+    for label in kept:
+        x, y, w, h = (int(value) for value in statistics[label, :4])
+        part = labels[y : y + h, x : x + w] == label
+        component = _mask_from_crop(part, top + y, left + x, mask.height, mask.width)
+        found.append(
+            Segment(
+                segment.structure,
+                SegmentKind.INSTANCE,
+                component,
+                segment.score,
+                mask_box(component),
+            )
+        )
+    return tuple(found)
+
+
+def _mask_from_crop(
+    crop: NDArray[np.bool_], top: int, left: int, height: int, width: int
+) -> RunLengthMask:
+    """Run lengths at the film's size of a (rows, columns) crop, without a film-sized array."""
+    rows = crop.shape[0]
+    # One row of background below each column keeps runs of neighbouring columns apart.
+    padded = np.zeros((crop.shape[1], rows + 1), dtype=np.int8)
+    padded[:, :rows] = crop.T
+    steps = np.flatnonzero(np.diff(padded.ravel(), prepend=np.int8(0)))
+    column, row = np.divmod(steps, rows + 1)
+    positions = (left + column) * height + top + row
+    # A crop as high as the film: a run may end where the next column's begins. Such a pair of
+    # borders is no border.
+    inner = np.flatnonzero(positions[1:-1:2] == positions[2::2]) * 2 + 1
+    positions = np.delete(positions, np.concatenate([inner, inner + 1]))
+    runs = np.diff(positions, prepend=0, append=height * width)
+    if runs[-1] == 0:
+        runs = runs[:-1]
+    return mask_from_runs(runs, height, width)
+
+
+def to_instances(segments: Iterable[Segment]) -> tuple[Segment, ...]:
+    """Instances as they are and regions cut into components, in the order of the input."""
+    found: list[Segment] = []
+    for segment in segments:
+        if segment.kind is SegmentKind.INSTANCE:
+            found.append(segment)
+        else:
+            found.extend(split_region(segment))
+    return tuple(found)
+
+
+def regions_from_label_map(label_map: NDArray[np.integer]) -> tuple[Segment, ...]:
+    """One region a structure that a label map holds, ordered by structure; score 1.
+
+    Args:
+        label_map: (height, width) integers, 0 for background or the number of a
+            :class:`~spinezoo_contract.types.Structure`.
+
+    Raises:
+        MaskError: Not two-dimensional, empty, not integers, or encoded 0/255.
+        AnnotationError: A value that is no structure's number.
+    """
+    if label_map.ndim != 2 or label_map.size == 0:
+        raise MaskError(
+            f"a label map has shape {label_map.shape}; give (height, width), both at least 1"
+        )
+    if label_map.dtype == np.bool_ or not np.issubdtype(label_map.dtype, np.integer):
+        raise MaskError(
+            f"a label map is of type {label_map.dtype}; give integers, 0 for background or the "
+            "number of a structure"
+        )
+    values = [int(value) for value in np.unique(label_map)]
+    if set(values) <= {0, 255} and 255 in values:
+        raise MaskError(
+            "a label map is encoded 0/255; give the number of a structure (1 to 5) where it is, "
+            "not 255"
+        )
+    known = {int(structure) for structure in Structure}
+    unknown = [value for value in values if value != 0 and value not in known]
+    if unknown:
+        raise AnnotationError(
+            f"a label map holds {unknown[0]}, which is no structure; use 0 for background and "
+            + ", ".join(f"{int(s)} for {s.name.lower()}" for s in Structure)
+        )
+    regions = []
+    for value in values:
+        if value == 0:
+            continue
+        mask = encode_mask(label_map == value)
+        regions.append(Segment(Structure(value), SegmentKind.REGION, mask, 1.0, mask_box(mask)))
+    return tuple(regions)
+
+
+def unite(masks: Sequence[RunLengthMask], height: int, width: int) -> RunLengthMask:
+    """The union of masks of one size, on run lengths; the empty mask for no masks."""
+    if not masks:
+        return mask_from_runs(np.array([height * width], dtype=np.int64), height, width)
+    if len(masks) == 1:
+        return masks[0]
+    merged = coco_mask.merge(
+        [{"size": [mask.height, mask.width], "counts": mask.counts} for mask in masks]
+    )
+    return RunLengthMask(height, width, bytes(merged["counts"]))

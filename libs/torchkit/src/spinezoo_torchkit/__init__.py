@@ -1,0 +1,11 @@
+"""What the torch networks of SpineZoo share.
+
+- :mod:`~spinezoo_torchkit.device`: device and threads from one setting.
+- :mod:`~spinezoo_torchkit.backbones`: ResNets, narrow and wide, dilated or not.
+- :mod:`~spinezoo_torchkit.checkpoints`: weights files, probes, training state; never pickle.
+- :mod:`~spinezoo_torchkit.loading`: from a model card to a network that was checked.
+- :mod:`~spinezoo_torchkit.semantic`, :mod:`~spinezoo_torchkit.instance`: predictors of the two
+  families.
+- :mod:`~spinezoo_torchkit.losses`, :mod:`~spinezoo_torchkit.training`: training.
+- :mod:`~spinezoo_torchkit.testing`: the tests that every torch network inherits.
+"""

@@ -1,0 +1,567 @@
+"""The training loop of the torch networks.
+
+A run is a folder. It holds ``state.safetensors`` (network, averaged network, optimiser, place in
+the schedule) and ``history.jsonl`` (one line an epoch). Stopped by Ctrl-C, SIGTERM or a power cut
+and started again with the same command it goes on where the state was written, and ends after the
+same number of epochs: orders of films, augmentation and dropout come from the seed, the epoch and
+the step, not from a generator that runs along.
+
+The weights that are written are the exponential moving average at the end of the run; no epoch is
+picked by its validation figure, so that figure stays honest.
+"""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import json
+import math
+import signal
+import sys
+import threading
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from spinezoo_contract.errors import ConfigurationError
+from spinezoo_spine import metrics
+from spinezoo_spine.dataset import (
+    AugmentSettings,
+    PreparedFilm,
+    PreparedSet,
+    augment,
+    label_map_of,
+    network_input,
+)
+from torch import nn
+from torch.utils.data import DataLoader, Dataset, Sampler
+from tqdm import tqdm
+
+from spinezoo_torchkit.checkpoints import fill_module, load_state, save_state
+from spinezoo_torchkit.device import autocast, precision_of
+
+STATE_FILE = "state.safetensors"
+HISTORY_FILE = "history.jsonl"
+
+WARMUP_SHARE = 0.03
+"""Share of the schedule over which the learning rate rises from 0."""
+
+FINAL_RATE_SHARE = 0.01
+"""The learning rate at the end, as a share of the highest."""
+
+
+class Task(ABC):
+    """What one network adds to the loop: its form of truth, its losses, its answer as labels.
+
+    Everything is a pure function of its arguments; ``encode`` runs in worker processes.
+    """
+
+    @abstractmethod
+    def encode(self, film: PreparedFilm) -> Any:
+        """One film as the network wants it in training; numpy arrays or tensors."""
+
+    @abstractmethod
+    def collate(self, samples: list[Any]) -> Any:
+        """Samples as one batch of tensors, nested in tuples, lists and dicts at will."""
+
+    @abstractmethod
+    def losses(self, network: nn.Module, batch: Any) -> dict[str, torch.Tensor]:
+        """Weighted loss terms of a batch, each a scalar; their sum is minimised.
+
+        Called under autocast with the network in training mode.
+        """
+
+    @abstractmethod
+    def label_maps(self, network: nn.Module, inputs: torch.Tensor) -> torch.Tensor:
+        """(n, h, w) integers of (n, 2, h, w) inputs: the number of the structure, 0 for none.
+
+        Called in inference mode under autocast, with the network in evaluation mode; an instance
+        network paints its instances. Used for the validation figures only.
+        """
+
+
+@dataclass(frozen=True, slots=True)
+class TrainSettings:
+    """How to train.
+
+    Attributes:
+        epochs: Passes over the training films. Give this or ``minutes``.
+        minutes: Wall-clock time, validation included, over all starts of the run.
+        batch_size: Films a step.
+        learning_rate: Highest rate of AdamW.
+        weight_decay: Decay of matrices and kernels; vectors have none.
+        average_decay: Decay of the moving average of the weights, per step.
+        clip_norm: Largest norm of the gradient.
+        precision: ``float32`` or ``bfloat16`` (autocast).
+        seed: Of weights, split, order, augmentation and dropout.
+        workers: Processes that prepare films beside the training process.
+        augmentation: Settings of the augmentation; None trains on the films as they are.
+    """
+
+    epochs: int | None = None
+    minutes: float | None = None
+    batch_size: int = 8
+    learning_rate: float = 2e-3
+    weight_decay: float = 1e-2
+    average_decay: float = 0.995
+    clip_norm: float = 5.0
+    precision: str = "bfloat16"
+    seed: int = 0
+    workers: int = 0
+    augmentation: AugmentSettings | None = field(default_factory=AugmentSettings)
+
+    def __post_init__(self) -> None:
+        if (self.epochs is None) == (self.minutes is None):
+            raise ConfigurationError("give either epochs or minutes, to say how long to train")
+        if self.epochs is not None and self.epochs < 1:
+            raise ConfigurationError(f"epochs is {self.epochs}; train for at least 1")
+        if self.minutes is not None and not self.minutes > 0:
+            raise ConfigurationError(f"minutes is {self.minutes}; train for more than 0")
+        if self.batch_size < 1:
+            raise ConfigurationError(f"batch_size is {self.batch_size}; use at least 1")
+        precision_of(self.precision)
+
+
+@dataclass(frozen=True, slots=True)
+class FitResult:
+    """How a run stands.
+
+    Attributes:
+        finished: False where it was asked to stop before its end.
+        epochs: Whole epochs trained, over all starts of the run.
+        films_seen: Films trained on, repeats counted.
+        minutes: Wall-clock time, over all starts.
+        loss: Mean loss of the last epoch, NaN where there was none.
+        validation: Figures of the averaged network on the validation films.
+    """
+
+    finished: bool
+    epochs: int
+    films_seen: int
+    minutes: float
+    loss: float
+    validation: dict[str, float]
+
+
+def fit(
+    task: Task,
+    network: nn.Module,
+    training_films: PreparedSet,
+    validation_films: PreparedSet,
+    settings: TrainSettings,
+    run_dir: Path | str,
+    device: torch.device,
+    *,
+    identity: dict[str, Any] | None = None,
+    stop: Callable[[], bool] = lambda: False,
+    quiet: bool = False,
+) -> FitResult:
+    """Trains a network, or goes on with a run that was stopped.
+
+    Args:
+        task: What the network adds.
+        network: With random weights; holds the averaged weights at the end.
+        training_films: At least two films.
+        validation_films: May be empty.
+        settings: How to train.
+        run_dir: Folder of the run.
+        device: Where to train.
+        identity: What must be equal for a run to go on, beside seed and batch size (for instance
+            the network's arguments); plain JSON values.
+        stop: Asked after every step; True writes the state and returns.
+        quiet: No progress bar and no lines.
+
+    Raises:
+        ConfigurationError: Too few films, or the folder holds a run of another identity.
+        WeightsError: The folder's state cannot be read.
+    """
+    run = _Run(task, network, training_films, settings, Path(run_dir), device, identity or {})
+    run.restore()
+    if not quiet and run.step:
+        _say(f"going on after {run.epoch} epochs and {run.films_seen} films")
+    validation: dict[str, float] = dict(run.validation)
+    losses: list[float] = []
+    batches = run.batches()
+    bar = tqdm(
+        total=len(training_films),
+        initial=min(run.step_in_epoch * run.batch_size, len(training_films)),
+        unit="film",
+        disable=quiet,
+        file=sys.stderr,
+        mininterval=1.0 if sys.stderr.isatty() else 20.0,
+        dynamic_ncols=True,
+    )
+    try:
+        while not run.done():
+            if stop():
+                run.save(validation)
+                return run.result(False, losses, validation)
+            terms = run.train_step(next(batches))
+            losses.append(sum(terms.values()))
+            bar.update(run.batch_size)
+            bar.set_postfix_str(
+                f"epoch {run.epoch + 1} " + " ".join(f"{k} {v:.3f}" for k, v in terms.items())
+            )
+            if run.step_in_epoch == run.steps_per_epoch or run.done():
+                whole = run.step_in_epoch == run.steps_per_epoch
+                validation = validate(
+                    task, run.average, validation_films, device, settings.precision, run.batch_size
+                )
+                if whole:
+                    run.epoch, run.step_in_epoch = run.epoch + 1, 0
+                run.save(validation)
+                line = run.log_epoch(losses, validation)
+                if not quiet:
+                    tqdm.write(line, file=sys.stderr)
+                    sys.stderr.flush()
+                if not run.done():
+                    losses = []
+                    bar.reset()
+        if not validation:
+            validation = validate(
+                task, run.average, validation_films, device, settings.precision, run.batch_size
+            )
+    finally:
+        bar.close()
+        batches.close()
+    network.load_state_dict(run.average.state_dict())
+    return run.result(True, losses, validation)
+
+
+def validate(
+    task: Task,
+    network: nn.Module,
+    films: PreparedSet,
+    device: torch.device,
+    precision: str = "float32",
+    batch_size: int = 8,
+) -> dict[str, float]:
+    """Figures of a network on prepared films, on the canvas, without augmentation.
+
+    Returns:
+        ``merged_mean_iou``: the study's mean IoU of the merged mask, averaged over films;
+        ``iou_<n>``: IoU of structure number n, pooled over films, where truth or answer has it;
+        empty where there are no films.
+    """
+    if len(films) == 0:
+        return {}
+    training = network.training
+    network.eval()
+    merged: list[float] = []
+    overlap = np.zeros(256, dtype=np.int64)
+    union = np.zeros(256, dtype=np.int64)
+    try:
+        for start in range(0, len(films), batch_size):
+            group = [films[i] for i in range(start, min(start + batch_size, len(films)))]
+            inputs = torch.from_numpy(np.stack([network_input(film) for film in group]))
+            inputs = inputs.to(device, memory_format=torch.channels_last)
+            with torch.inference_mode(), autocast(device, precision_of(precision)):
+                answers = task.label_maps(network, inputs).cpu().numpy()
+            for film, answer in zip(group, answers, strict=True):
+                truth = label_map_of(film)
+                merged.append(merged_mean_iou(truth > 0, answer > 0))
+                for number in np.union1d(truth, answer):
+                    a, b = truth == number, answer == number
+                    overlap[number] += np.count_nonzero(a & b)
+                    union[number] += np.count_nonzero(a | b)
+    finally:
+        network.train(training)
+    figures = {"merged_mean_iou": float(np.mean(merged))}
+    for number in np.flatnonzero(union[1:]) + 1:
+        figures[f"iou_{number}"] = float(overlap[number] / union[number])
+    return figures
+
+
+def merged_mean_iou(truth: NDArray[np.bool_], answer: NDArray[np.bool_]) -> float:
+    """The study's mean IoU of two (h, w) merged masks."""
+    confusion = metrics.confusion_matrix(truth.astype(np.uint8), answer.astype(np.uint8), 2)
+    return float(metrics.study_metrics(confusion).mean_iou)
+
+
+class _Run:
+    """State of a run and the operations on it."""
+
+    def __init__(
+        self,
+        task: Task,
+        network: nn.Module,
+        films: PreparedSet,
+        settings: TrainSettings,
+        run_dir: Path,
+        device: torch.device,
+        identity: dict[str, Any],
+    ) -> None:
+        if len(films) < 2:
+            raise ConfigurationError(
+                f"{len(films)} film(s) to train on; batch normalisation needs at least 2, add films"
+            )
+        self.task, self.settings, self.films = task, settings, films
+        self.run_dir, self.device = run_dir, device
+        self.batch_size = max(2, min(settings.batch_size, len(films)))
+        self.steps_per_epoch = len(films) // self.batch_size
+        self.network = network.to(device, memory_format=torch.channels_last).train()
+        self.average = copy.deepcopy(self.network).eval().requires_grad_(False)
+        decayed = [p for p in network.parameters() if p.ndim >= 2]
+        others = [p for p in network.parameters() if p.ndim < 2]
+        self.optimizer = torch.optim.AdamW(
+            [{"params": decayed}, {"params": others, "weight_decay": 0.0}],
+            lr=settings.learning_rate,
+            weight_decay=settings.weight_decay,
+            fused=True,
+        )
+        names = sorted(films[i].name for i in range(len(films)))
+        self.identity: dict[str, Any] = {
+            **identity,
+            "seed": settings.seed,
+            "batch_size": self.batch_size,
+            "films": hashlib.sha256("\n".join(names).encode()).hexdigest(),
+        }
+        self.epoch = self.step_in_epoch = self.step = self.films_seen = 0
+        self.seconds_before = 0.0
+        self.validation: dict[str, float] = {}
+        self.started = time.monotonic()
+
+    # -- schedule
+
+    def seconds(self) -> float:
+        return self.seconds_before + time.monotonic() - self.started
+
+    def progress(self) -> float:
+        """Share of the schedule that lies behind, 0 to 1."""
+        if self.settings.epochs is not None:
+            return min(1.0, self.step / (self.settings.epochs * self.steps_per_epoch))
+        assert self.settings.minutes is not None
+        return min(1.0, self.seconds() / (60.0 * self.settings.minutes))
+
+    def done(self) -> bool:
+        return self.progress() >= 1.0
+
+    def learning_rate(self) -> float:
+        progress = self.progress()
+        # The first steps rise even where a step is a large share of the schedule.
+        rise = min(1.0, max(progress / WARMUP_SHARE, (self.step + 1) / 1000.0))
+        fall = max(0.0, (progress - WARMUP_SHARE) / (1.0 - WARMUP_SHARE))
+        share = FINAL_RATE_SHARE + (1.0 - FINAL_RATE_SHARE) * 0.5 * (1 + math.cos(math.pi * fall))
+        return self.settings.learning_rate * rise * share
+
+    # -- steps
+
+    def batches(self) -> Iterator[Any]:
+        """Batches from the present place on, without end."""
+        cv2.setNumThreads(1)
+        loader = DataLoader(
+            _Samples(self.films, self.task, self.settings),
+            batch_sampler=_Order(
+                len(self.films), self.batch_size, self.settings.seed, self.epoch, self.step_in_epoch
+            ),
+            collate_fn=self.task.collate,
+            num_workers=self.settings.workers,
+            worker_init_fn=_prepare_worker,
+            pin_memory=self.device.type == "cuda",
+        )
+        yield from loader
+
+    def train_step(self, batch: Any) -> dict[str, float]:
+        """One step of the optimiser; answers the loss terms."""
+        settings = self.settings
+        torch.manual_seed(settings.seed * 1_000_003 + self.step)  # dropout, sampling
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.learning_rate()
+        self.network.train()
+        with autocast(self.device, precision_of(settings.precision)):
+            terms = self.task.losses(self.network, _to_device(batch, self.device))
+        loss = torch.stack([term.float() for term in terms.values()]).sum()
+        if not bool(torch.isfinite(loss)):
+            raise ConfigurationError(
+                f"the loss is {float(loss)} at step {self.step}; training has diverged: start a "
+                "new run with a lower --learning-rate or --precision float32"
+            )
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        nn.utils.clip_grad_norm_(self.network.parameters(), settings.clip_norm)
+        self.optimizer.step()
+        self._average()
+        self.step += 1
+        self.step_in_epoch += 1
+        self.films_seen += self.batch_size
+        return {name: float(term.detach()) for name, term in terms.items()}
+
+    @torch.no_grad()
+    def _average(self) -> None:
+        # A short memory at first, so that the random start is forgotten.
+        decay = min(self.settings.average_decay, (1.0 + self.step) / (10.0 + self.step))
+        own = self.network.state_dict()
+        for name, averaged in self.average.state_dict().items():
+            if averaged.is_floating_point():
+                averaged.lerp_(own[name], 1.0 - decay)
+            else:
+                averaged.copy_(own[name])
+
+    # -- state
+
+    def save(self, validation: dict[str, float]) -> None:
+        self.validation = validation
+        tensors = {f"network.{k}": v for k, v in self.network.state_dict().items()}
+        tensors |= {f"average.{k}": v for k, v in self.average.state_dict().items()}
+        for index, entry in self.optimizer.state_dict()["state"].items():
+            tensors |= {f"optimizer.{index}.{key}": value for key, value in entry.items()}
+        record = {
+            "identity": self.identity,
+            "epoch": self.epoch,
+            "step_in_epoch": self.step_in_epoch,
+            "step": self.step,
+            "films_seen": self.films_seen,
+            "seconds": self.seconds(),
+            "validation": validation,
+        }
+        save_state(self.run_dir / STATE_FILE, tensors, record)
+
+    def restore(self) -> None:
+        path = self.run_dir / STATE_FILE
+        if not path.exists():
+            return
+        tensors, record = load_state(path)
+        for key in sorted(self.identity.keys() | record["identity"].keys()):
+            if self.identity.get(key) != record["identity"].get(key):
+                raise ConfigurationError(
+                    f"{path} is of a run with another {key} ({record['identity'].get(key)!r}, now "
+                    f"{self.identity.get(key)!r}); choose another --run-dir or remove that file"
+                )
+        parts: dict[str, dict[str, torch.Tensor]] = {"network": {}, "average": {}, "optimizer": {}}
+        for name, tensor in tensors.items():
+            part, key = name.split(".", 1)
+            parts[part][key] = tensor
+        fill_module(self.network, parts["network"], str(path))
+        fill_module(self.average, parts["average"], str(path))
+        state: dict[int, dict[str, torch.Tensor]] = {}
+        for name, tensor in parts["optimizer"].items():
+            index, key = name.split(".", 1)
+            state.setdefault(int(index), {})[key] = tensor
+        self.optimizer.load_state_dict(
+            {"state": state, "param_groups": self.optimizer.state_dict()["param_groups"]}
+        )
+        self.epoch, self.step_in_epoch = record["epoch"], record["step_in_epoch"]
+        self.step, self.films_seen = record["step"], record["films_seen"]
+        self.validation = record["validation"]
+        self.seconds_before = record["seconds"]
+        self.started = time.monotonic()
+
+    def log_epoch(self, losses: Sequence[float], validation: dict[str, float]) -> str:
+        """Appends to the history; answers the line to show."""
+        entry = {
+            "epoch": self.epoch,
+            "step": self.step,
+            "films_seen": self.films_seen,
+            "minutes": round(self.seconds() / 60.0, 3),
+            "learning_rate": float(f"{self.learning_rate():.4g}"),
+            "loss": round(float(np.mean(losses)), 5),
+            **{name: round(value, 5) for name, value in validation.items()},
+        }
+        with (self.run_dir / HISTORY_FILE).open("a", encoding="utf-8") as stream:
+            stream.write(json.dumps(entry) + "\n")
+        return " ".join(f"{key} {value}" for key, value in entry.items())
+
+    def result(
+        self, finished: bool, losses: Sequence[float], validation: dict[str, float]
+    ) -> FitResult:
+        return FitResult(
+            finished=finished,
+            epochs=self.epoch,
+            films_seen=self.films_seen,
+            minutes=self.seconds() / 60.0,
+            loss=float(np.mean(losses)) if losses else math.nan,
+            validation=validation,
+        )
+
+
+class _Samples(Dataset[Any]):
+    """Augmented films in the form of the task, by (epoch, index)."""
+
+    def __init__(self, films: PreparedSet, task: Task, settings: TrainSettings) -> None:
+        self.films, self.task, self.settings = films, task, settings
+
+    def __getitem__(self, key: tuple[int, int]) -> Any:
+        epoch, index = key
+        film = self.films[index]
+        if self.settings.augmentation is not None:
+            rng = np.random.default_rng([self.settings.seed, epoch, index])
+            film = augment(film, rng, self.settings.augmentation)
+        return self.task.encode(film)
+
+
+class _Order(Sampler[list[tuple[int, int]]]):
+    """Batches of (epoch, index) without end, from a place in the run on.
+
+    The films left over at the end of an epoch's order wait for the next epoch's: a batch of
+    another size would change the batch statistics.
+    """
+
+    def __init__(self, count: int, batch_size: int, seed: int, epoch: int, step: int) -> None:
+        self.count, self.batch_size, self.seed = count, batch_size, seed
+        self.epoch, self.step = epoch, step
+
+    def __iter__(self) -> Iterator[list[tuple[int, int]]]:
+        epoch, step = self.epoch, self.step
+        while True:
+            order = np.random.default_rng([self.seed, epoch]).permutation(self.count)
+            for start in range(
+                step * self.batch_size, self.count - self.batch_size + 1, self.batch_size
+            ):
+                yield [(epoch, int(i)) for i in order[start : start + self.batch_size]]
+            epoch, step = epoch + 1, 0
+
+
+def _prepare_worker(_: int) -> None:
+    cv2.setNumThreads(1)
+    # The training process decides when to stop; a worker that dies first would break its step.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+
+
+def _to_device(value: Any, device: torch.device) -> Any:
+    if isinstance(value, torch.Tensor):
+        if value.ndim == 4:
+            return value.to(device, non_blocking=True, memory_format=torch.channels_last)
+        return value.to(device, non_blocking=True)
+    if isinstance(value, dict):
+        return {key: _to_device(item, device) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return type(value)(_to_device(item, device) for item in value)
+    return value
+
+
+@contextmanager
+def stop_on_signal() -> Iterator[Callable[[], bool]]:
+    """Turns the first SIGINT or SIGTERM into a wish to stop; the second acts as usual."""
+    wish = threading.Event()
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    if threading.current_thread() is not threading.main_thread():
+        yield wish.is_set
+        return
+    before = {number: signal.getsignal(number) for number in numbers}
+
+    def note(_number: int, _frame: Any) -> None:
+        wish.set()
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+    for number in numbers:
+        signal.signal(number, note)
+    try:
+        yield wish.is_set
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _say(text: str) -> None:
+    sys.stderr.write(text + "\n")
+    sys.stderr.flush()

@@ -1,0 +1,1 @@
+"""U-Net, in Keras on TensorFlow, behind SpineZoo's predict contract."""

@@ -1,0 +1,224 @@
+"""The U-Net: shape of the network, weights file, probe, predictor, training and resume."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image, ImageDraw
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+import keras
+from spinezoo_contract.cards import load_card
+from spinezoo_contract.errors import CardError, ConfigurationError, OptionError, WeightsError
+from spinezoo_contract.masks import decode_mask
+from spinezoo_contract.types import Film, PredictOptions, SegmentKind, Structure
+from spinezoo_unet import train
+from spinezoo_unet.network import build_unet
+from spinezoo_unet.predictor import choose_device, load_predictor
+from spinezoo_unet.weights import check_probe, load_weights, probe_values, save_weights
+
+SERVICE = Path(__file__).parents[1]
+
+
+def test_paper_form_has_the_published_number_of_parameters() -> None:
+    model = build_unet(256, 256, 1, filters=64, outputs=1, binary_head=True)
+    assert model.count_params() == 31_031_685
+
+
+def test_input_side_that_cannot_be_halved_names_the_next_one_that_can() -> None:
+    with pytest.raises(ValueError, match="height 500 is not a multiple of 16; pad to 512"):
+        build_unet(500, 256, 1)
+
+
+def small_network(seed: int = 0, filters: int = 4) -> keras.Model:
+    keras.utils.set_random_seed(seed)
+    return build_unet(32, 32, 2, filters=filters, normalise=True)
+
+
+def test_weights_come_back_in_half_precision(tmp_path: Path) -> None:
+    first, second = small_network(0), small_network(1)
+    save_weights(first, tmp_path / "w.h5")
+    load_weights(second, tmp_path / "w.h5")
+    # Half precision keeps 11 bits; batch statistics and kernels here are about 1.
+    assert np.abs(probe_values(first, 3) - probe_values(second, 3)).max() < 0.02
+    assert np.abs(probe_values(first, 3) - probe_values(small_network(1), 3)).max() > 0.1
+
+
+def test_same_weights_give_the_same_bytes(tmp_path: Path) -> None:
+    model = small_network()
+    assert save_weights(model, tmp_path / "a.h5") == save_weights(model, tmp_path / "b.h5")
+
+
+def test_weights_of_another_network_are_refused(tmp_path: Path) -> None:
+    save_weights(small_network(filters=4), tmp_path / "w.h5")
+    with pytest.raises(WeightsError, match="shape"):
+        load_weights(small_network(filters=8), tmp_path / "w.h5")
+    with pytest.raises(WeightsError, match="missing"):
+        load_weights(build_unet(32, 32, 2, filters=4, binary_head=True), tmp_path / "w.h5")
+    (tmp_path / "text.h5").write_text("no")
+    with pytest.raises(WeightsError, match="not an HDF5 file"):
+        load_weights(small_network(), tmp_path / "text.h5")
+
+
+def test_probe_tells_networks_of_equal_names_and_shapes_apart() -> None:
+    model = small_network()
+    expected = probe_values(model, 0).tolist()
+    check_probe(model, 0, expected, 1e-3)
+    for layer in model.layers:
+        if isinstance(layer, keras.layers.BatchNormalization):
+            layer.epsilon = 1.0  # no name and no shape tells
+    with pytest.raises(WeightsError, match="probe"):
+        check_probe(model, 0, expected, 1e-3)
+
+
+def test_unknown_or_absent_device_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert choose_device("cpu") == "cpu"
+    with pytest.raises(ConfigurationError, match="use auto, cpu, cuda"):
+        choose_device("tpu")
+    with pytest.raises(ConfigurationError, match="SPINEZOO_DEVICE=cpu"):
+        choose_device("cuda:7")
+
+
+@pytest.fixture(scope="module")
+def film_set(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Twelve films with two bright squares each, outlined in VIA."""
+    folder = tmp_path_factory.mktemp("films")
+    rng = np.random.default_rng(0)
+    metadata = {}
+    for index in range(12):
+        image = Image.fromarray(rng.integers(20, 60, (128, 96), dtype=np.uint8))
+        draw = ImageDraw.Draw(image)
+        regions = []
+        for top, name in ((20, "lumbar_vertebra"), (70, "sacral_vertebra")):
+            left = int(rng.integers(10, 50))
+            draw.rectangle((left, top, left + 29, top + 29), fill=200)
+            shape = {
+                "name": "polygon",
+                "all_points_x": [left, left + 30, left + 30, left],
+                "all_points_y": [top, top, top + 30, top + 30],
+            }
+            regions.append({"shape_attributes": shape, "region_attributes": {"structure": name}})
+        name = f"film_{index:02d}.png"
+        image.save(folder / name)
+        size = (folder / name).stat().st_size
+        metadata[f"{name}{size}"] = {
+            "filename": name, "size": size, "regions": regions, "file_attributes": {},
+        }  # fmt: skip
+    (folder / "via.json").write_text(json.dumps(metadata))
+    return folder
+
+
+@pytest.fixture
+def service(tmp_path: Path) -> Path:
+    """A copy of the card with a small network, so that training takes seconds."""
+    card = (SERVICE / "card.yaml").read_text()
+    lines = card.splitlines()
+    start = next(i for i, line in enumerate(lines) if line.startswith("presets:"))
+    head = "\n".join(line for line in lines[:start] if not line.startswith("preset:"))
+    (tmp_path / "card.yaml").write_text(
+        head
+        + """
+preset: lite
+presets:
+  lite:
+    input: {height: 64, width: 48, channels: 2}
+    network: {filters: 4, normalise: true}
+    weights: null
+training: {}
+metrics: {}
+"""
+    )
+    return tmp_path
+
+
+def run_training(service: Path, film_set: Path, *more: str) -> int:
+    return train.main(
+        ["--data", str(film_set), "--card", str(service / "card.yaml"), "--batch-size", "4",
+         "--run-dir", str(service / "run"), "--cache-dir", str(service / "cache"),
+         "--precision", "float32", "--device", "cpu", *more]
+    )  # fmt: skip
+
+
+def test_trains_stops_goes_on_and_answers(
+    service: Path, film_set: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    import signal
+
+    # First half: a real SIGTERM in the middle of the third epoch.
+    original = train.Trainer.step
+
+    def step_then_terminate(self: train.Trainer, *arguments: object) -> float:
+        loss = original(self, *arguments)  # type: ignore[arg-type]
+        if arguments[2].step == 4:  # type: ignore[attr-defined]
+            os.kill(os.getpid(), signal.SIGTERM)
+        return loss
+
+    monkeypatch.setattr(train.Trainer, "step", step_then_terminate)
+    assert run_training(service, film_set, "--epochs", "25") == 130
+    monkeypatch.setattr(train.Trainer, "step", original)
+    assert not (service / "weights").exists()
+    with caplog.at_level("INFO"):
+        assert run_training(service, film_set, "--epochs", "25") == 0
+    assert "going on after epoch 2" in caplog.text
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+    card = load_card(service / "card.yaml")
+    assert card.training["epochs"] == 25
+    assert card.training["films_seen"] == 25 * 8
+    predictor = load_predictor(service / "card.yaml", device="cpu")
+    pixels = np.asarray(Image.open(film_set / "film_00.png"))
+    answer = predictor.predict(
+        Film(np.kron(pixels, np.ones((3, 3), np.uint8))), PredictOptions()
+    )
+    assert (answer.height, answer.width) == (384, 288)
+    assert all(segment.kind is SegmentKind.REGION for segment in answer.segments)
+    assert all(segment.mask.height == 384 for segment in answer.segments)
+    assert answer.provenance.timing.infer_ms > 0
+    found = np.zeros((384, 288), bool)
+    for segment in answer.segments:
+        found |= decode_mask(segment.mask)
+    truth = np.kron(pixels, np.ones((3, 3), np.uint8)) == 200
+    assert (found & truth).sum() / (found | truth).sum() > 0.5
+
+    maps = predictor.predict(Film(pixels), PredictOptions(include_probability_maps=True))
+    assert [m.structure for m in maps.probability_maps] == list(Structure)
+    assert maps.probability_maps[0].values.shape == (64, 48)
+    assert predictor.predict(Film(pixels), PredictOptions(score_threshold=1.0)).segments == ()
+    with pytest.raises(OptionError, match="score_threshold"):
+        predictor.predict(Film(pixels), PredictOptions(score_threshold=2.0))
+
+
+def test_served_answer_is_the_training_time_answer(service: Path, film_set: Path) -> None:
+    from spinezoo_spine.dataset import network_input, prepare_film_set
+    from spinezoo_spine.films import read_film_file
+    from spinezoo_spine.prepare import letterbox, two_channels
+
+    data = prepare_film_set(film_set, 64, 48, cache_dir=service / "cache")
+    film = read_film_file(film_set / "film_00.png")
+    canvas, _ = letterbox(film.pixels, 64, 48)
+    difference = np.abs(two_channels(canvas) - network_input(data[0]))
+    # Training keeps 8-bit grey; the local channel magnifies its steps where a film is flat.
+    assert np.median(difference) < 0.01
+
+
+def test_changed_weights_and_unknown_network_arguments_are_refused(
+    service: Path, film_set: Path
+) -> None:
+    assert run_training(service, film_set, "--epochs", "1") == 0
+    weights = service / "weights" / "lite.h5"
+    content = bytearray(weights.read_bytes())
+    content[len(content) // 2] ^= 1
+    weights.write_bytes(content)
+    with pytest.raises(WeightsError, match="SHA-256"):
+        load_predictor(service / "card.yaml", device="cpu")
+    card = service / "card.yaml"
+    shutil.rmtree(service / "run")
+    card.write_text(card.read_text().replace("filters: 4", "filtres: 4"))
+    with pytest.raises(CardError, match="filtres"):
+        run_training(service, film_set, "--epochs", "1")

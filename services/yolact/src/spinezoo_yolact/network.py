@@ -1,0 +1,774 @@
+"""YOLACT: instance masks as linear combinations of prototypes.
+
+References:
+    Bolya, Zhou, Xiao, Lee: YOLACT: Real-time Instance Segmentation. ICCV 2019 (arXiv 1904.02689).
+    Lin et al.: Feature Pyramid Networks for Object Detection. CVPR 2017.
+    Liu et al.: SSD: Single Shot MultiBox Detector. ECCV 2016 (priors, matching, hard negatives).
+    He et al.: Deep Residual Learning for Image Recognition. CVPR 2016.
+
+Modules carry the names of the published checkpoints, so that those can be loaded by key:
+``backbone.{conv1,bn1,layers}``, ``fpn.{lat_layers,pred_layers,downsample_layers}``, ``proto_net``,
+``prediction_layers.0.{upfeature,bbox_layer,conf_layer,mask_layer}``, ``semantic_seg_conv``.
+
+Shapes are written as: N films, P priors, C structures (background not counted), K prototypes,
+G true objects of one film, D detections of one film. Boxes run 0 to 1 over the input; "corners" are
+(x1, y1, x2, y2), "centres" are (cx, cy, width, height).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+VARIANCES = (0.1, 0.2)
+"""Scale of encoded box centres and of encoded box sizes (SSD)."""
+
+CROP_PADDING_PX = 1.0
+"""Prototype pixels that are kept around a box when a mask is cropped to it."""
+
+PAPER_MEAN_BGR = (103.94, 116.78, 123.68)
+"""Mean of the published networks' input, bytes."""
+
+PAPER_STD_BGR = (57.38, 57.12, 58.40)
+"""Standard deviation of the published networks' input, bytes."""
+
+
+class YolactOutput(NamedTuple):
+    """What the network says about a batch.
+
+    Attributes:
+        boxes: (N, P, 4) box offsets from the priors, see :func:`decode_boxes`.
+        class_logits: (N, P, 1 + C); plane 0 is background.
+        coefficients: (N, P, K), -1 to 1.
+        prototypes: (N, prototype height, prototype width, K), not negative.
+        semantic_logits: (N, C, height, width) of the finest pyramid level.
+        priors: (P, 4) centres.
+    """
+
+    boxes: Tensor
+    class_logits: Tensor
+    coefficients: Tensor
+    prototypes: Tensor
+    semantic_logits: Tensor
+    priors: Tensor
+
+
+class Truth(NamedTuple):
+    """The true objects of one film.
+
+    Attributes:
+        boxes: (G, 4) corners, 0 to 1.
+        classes: (G,) int64, 1 to C.
+        masks: (G, height, width) 0 or 1, of the input's size.
+    """
+
+    boxes: Tensor
+    classes: Tensor
+    masks: Tensor
+
+
+class Detections(NamedTuple):
+    """The found objects of one film, best score first.
+
+    Attributes:
+        boxes: (D, 4) corners, 0 to 1.
+        classes: (D,) int64, 1 to C.
+        scores: (D,), 0 to 1.
+        masks: (D, prototype height, prototype width) probabilities, 0 outside the box.
+    """
+
+    boxes: Tensor
+    classes: Tensor
+    scores: Tensor
+    masks: Tensor
+
+
+# --- Backbone -------------------------------------------------------------------------------------
+
+
+class Bottleneck(nn.Module):
+    """1 x 1, 3 x 3 (with the stride), 1 x 1: the block of ResNet-50 and deeper."""
+
+    expansion = 4
+
+    def __init__(self, in_channels: int, width: int, stride: int) -> None:
+        super().__init__()
+        out_channels = width * self.expansion
+        self.conv1 = nn.Conv2d(in_channels, width, 1, bias=False)
+        self.bn1 = nn.BatchNorm2d(width)
+        self.conv2 = nn.Conv2d(width, width, 3, stride, padding=1, bias=False)
+        self.bn2 = nn.BatchNorm2d(width)
+        self.conv3 = nn.Conv2d(width, out_channels, 1, bias=False)
+        self.bn3 = nn.BatchNorm2d(out_channels)
+        self.downsample = _shortcut(in_channels, out_channels, stride)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, in, h, w) to (N, 4 width, h / stride, w / stride)."""
+        identity = x if self.downsample is None else self.downsample(x)
+        y = F.relu(self.bn1(self.conv1(x)), inplace=True)
+        y = F.relu(self.bn2(self.conv2(y)), inplace=True)
+        return F.relu(self.bn3(self.conv3(y)) + identity, inplace=True)
+
+
+class BasicBlock(nn.Module):
+    """Two 3 x 3 convolutions: the block of ResNet-18 and ResNet-34."""
+
+    expansion = 1
+
+    def __init__(self, in_channels: int, width: int, stride: int) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(in_channels, width, 3, stride, padding=1, bias=False)
+        self.bn1 = nn.BatchNorm2d(width)
+        self.conv2 = nn.Conv2d(width, width, 3, padding=1, bias=False)
+        self.bn2 = nn.BatchNorm2d(width)
+        self.downsample = _shortcut(in_channels, width, stride)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, in, h, w) to (N, width, h / stride, w / stride)."""
+        identity = x if self.downsample is None else self.downsample(x)
+        y = F.relu(self.bn1(self.conv1(x)), inplace=True)
+        return F.relu(self.bn2(self.conv2(y)) + identity, inplace=True)
+
+
+def _shortcut(in_channels: int, out_channels: int, stride: int) -> nn.Sequential | None:
+    if stride == 1 and in_channels == out_channels:
+        return None
+    return nn.Sequential(
+        nn.Conv2d(in_channels, out_channels, 1, stride, bias=False), nn.BatchNorm2d(out_channels)
+    )
+
+
+BLOCKS: dict[str, type[Bottleneck] | type[BasicBlock]] = {
+    "bottleneck": Bottleneck,
+    "basic": BasicBlock,
+}
+"""Residual blocks by the name a card gives them."""
+
+
+class Backbone(nn.Module):
+    """A ResNet whose four stages lie in ``layers``, as the published checkpoints have them."""
+
+    def __init__(
+        self, in_channels: int, block: str, blocks: Sequence[int], widths: Sequence[int]
+    ) -> None:
+        super().__init__()
+        kind = BLOCKS[block]
+        self.conv1 = nn.Conv2d(in_channels, widths[0], 7, stride=2, padding=3, bias=False)
+        self.bn1 = nn.BatchNorm2d(widths[0])
+        self.layers = nn.ModuleList()
+        self.channels: list[int] = []
+        channels = widths[0]
+        for stage, (count, width) in enumerate(zip(blocks, widths, strict=True)):
+            stage_blocks: list[nn.Module] = []
+            for index in range(count):
+                stride = 2 if stage > 0 and index == 0 else 1
+                stage_blocks.append(kind(channels, width, stride))
+                channels = width * kind.expansion
+            self.layers.append(nn.Sequential(*stage_blocks))
+            self.channels.append(channels)
+
+    def forward(self, x: Tensor) -> list[Tensor]:
+        """(N, channels, H, W) to C2 to C5, at strides 4, 8, 16 and 32."""
+        x = F.relu(self.bn1(self.conv1(x)), inplace=True)  # (N, w, H/2, W/2)
+        x = F.max_pool2d(x, 3, stride=2, padding=1)  # (N, w, H/4, W/4)
+        stages = []
+        for layer in self.layers:
+            x = layer(x)
+            stages.append(x)
+        return stages
+
+
+# --- Pyramid, prototypes, head --------------------------------------------------------------------
+
+
+class NormalisedConv2d(nn.Conv2d):
+    """A 3 x 3 convolution that is followed by group normalisation.
+
+    The published networks have no normalisation outside the backbone, and start from ImageNet
+    weights. Training from nothing needs it there too (He, Girshick, Dollar: Rethinking ImageNet
+    Pre-training, ICCV 2019). It is a part of the convolution, so that names do not shift.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int) -> None:
+        super().__init__(in_channels, out_channels, 3, padding=1)
+        self.norm = nn.GroupNorm(max(1, out_channels // 8), out_channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, in, h, w) to (N, out, h, w)."""
+        return self.norm(super().forward(x))
+
+
+def conv3x3(in_channels: int, out_channels: int, normalise: bool) -> nn.Conv2d:
+    """A 3 x 3 convolution of stride 1, normalised or not."""
+    if normalise:
+        return NormalisedConv2d(in_channels, out_channels)
+    return nn.Conv2d(in_channels, out_channels, 3, padding=1)
+
+
+class FeaturePyramid(nn.Module):
+    """Top-down pyramid. The lateral and prediction convolutions are stored deepest first."""
+
+    def __init__(
+        self, in_channels: Sequence[int], channels: int, extra_levels: int, normalise: bool
+    ) -> None:
+        super().__init__()
+        self.lat_layers = nn.ModuleList(
+            nn.Conv2d(width, channels, 1) for width in reversed(in_channels)
+        )
+        self.pred_layers = nn.ModuleList(
+            conv3x3(channels, channels, normalise) for _ in in_channels
+        )
+        self.downsample_layers = nn.ModuleList(
+            nn.Conv2d(channels, channels, 3, stride=2, padding=1) for _ in range(extra_levels)
+        )
+
+    def forward(self, stages: Sequence[Tensor]) -> list[Tensor]:
+        """Backbone stages, finest first, to pyramid levels of equal channels, finest first."""
+        levels: list[Tensor] = []
+        above: Tensor | None = None
+        for lateral, predict, stage in zip(
+            self.lat_layers, self.pred_layers, reversed(stages), strict=True
+        ):
+            x = lateral(stage)
+            if above is not None:
+                x = x + F.interpolate(
+                    above, size=x.shape[-2:], mode="bilinear", align_corners=False
+                )
+            above = x
+            levels.insert(0, F.relu(predict(x)))
+        for downsample in self.downsample_layers:
+            levels.append(downsample(levels[-1]))
+        return levels
+
+
+class Upsample2(nn.Module):
+    """Bilinear resize to twice the size."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, c, h, w) to (N, c, 2h, 2w)."""
+        return F.interpolate(x, scale_factor=2.0, mode="bilinear", align_corners=False)
+
+
+def prototype_network(
+    in_channels: int, channels: int, prototype_count: int, normalise: bool
+) -> nn.Sequential:
+    """The fully convolutional branch from the finest pyramid level to the prototypes."""
+    return nn.Sequential(
+        conv3x3(in_channels, channels, normalise),
+        nn.ReLU(inplace=True),
+        conv3x3(channels, channels, normalise),
+        nn.ReLU(inplace=True),
+        conv3x3(channels, channels, normalise),
+        nn.ReLU(inplace=True),
+        Upsample2(),
+        nn.ReLU(inplace=True),  # changes nothing; it keeps the published numbering
+        conv3x3(channels, channels, normalise),
+        nn.ReLU(inplace=True),
+        nn.Conv2d(channels, prototype_count, 1),
+    )
+
+
+class PredictionHead(nn.Module):
+    """Boxes, classes and mask coefficients for every prior of a level; shared by all levels."""
+
+    def __init__(
+        self,
+        channels: int,
+        priors_per_cell: int,
+        class_count: int,
+        prototype_count: int,
+        normalise: bool,
+    ) -> None:
+        super().__init__()
+        self.class_planes = class_count + 1
+        self.prototype_count = prototype_count
+        self.upfeature = nn.Sequential(
+            conv3x3(channels, channels, normalise), nn.ReLU(inplace=True)
+        )
+        self.bbox_layer = nn.Conv2d(channels, priors_per_cell * 4, 3, padding=1)
+        self.conf_layer = nn.Conv2d(channels, priors_per_cell * self.class_planes, 3, padding=1)
+        self.mask_layer = nn.Conv2d(channels, priors_per_cell * prototype_count, 3, padding=1)
+
+    def forward(self, level: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """(N, c, h, w) to (N, h w a, 4), (N, h w a, 1 + C), (N, h w a, K) for a priors a cell."""
+        x = self.upfeature(level)
+        batch = x.shape[0]
+        # (N, a * values, h, w) -> (N, h, w, a * values) -> (N, h * w * a, values): row-major.
+        boxes = self.bbox_layer(x).permute(0, 2, 3, 1).reshape(batch, -1, 4)
+        logits = self.conf_layer(x).permute(0, 2, 3, 1).reshape(batch, -1, self.class_planes)
+        masks = self.mask_layer(x).permute(0, 2, 3, 1).reshape(batch, -1, self.prototype_count)
+        return boxes, logits, torch.tanh(masks)
+
+
+# --- The network ----------------------------------------------------------------------------------
+
+
+class Yolact(nn.Module):
+    """YOLACT. The defaults are the paper's with ResNet-50; 101 is ``blocks=(3, 4, 23, 3)``.
+
+    Args:
+        class_count: Structures, background not counted.
+        in_channels: Channels of the input.
+        block: ``"bottleneck"`` or ``"basic"``.
+        blocks: Residual blocks of the four stages.
+        widths: Channels of the four stages (times four at the output of bottlenecks).
+        pyramid_stages: Which stages (0 is C2, at stride 4) feed the pyramid, finest first.
+        pyramid_channels: Channels of every pyramid level.
+        extra_levels: Levels below the deepest stage, each at half the resolution.
+        head_start: The first pyramid level with priors. 1 leaves the finest level to the
+            prototypes alone, which gives sharp masks of small objects without many tiny priors.
+        prototype_channels: Channels inside the prototype branch.
+        prototype_count: Prototypes.
+        prior_scales_px: Sizes of the priors of each level with priors, in pixels of the input; as
+            many for every level, because the levels share one head.
+        prior_ratios: Width over height of the priors of a cell.
+        square_priors: Takes height = width in spite of the ratio, as the published weights do.
+        normalise: Group normalisation after the 3 x 3 convolutions outside the backbone, which
+            training from nothing needs; the published networks have none.
+        mask_positives: Most positive priors of a film that enter the mask loss.
+
+    Raises:
+        ValueError: The prior scales do not fit the levels with priors.
+    """
+
+    def __init__(
+        self,
+        *,
+        class_count: int = 5,
+        in_channels: int = 3,
+        block: str = "bottleneck",
+        blocks: Sequence[int] = (3, 4, 6, 3),
+        widths: Sequence[int] = (64, 128, 256, 512),
+        pyramid_stages: Sequence[int] = (1, 2, 3),
+        pyramid_channels: int = 256,
+        extra_levels: int = 2,
+        head_start: int = 0,
+        prototype_channels: int = 256,
+        prototype_count: int = 32,
+        prior_scales_px: Sequence[Sequence[float]] = ((24,), (48,), (96,), (192,), (384,)),
+        prior_ratios: Sequence[float] = (1.0, 0.5, 2.0),
+        square_priors: bool = True,
+        normalise: bool = False,
+        mask_positives: int = 100,
+    ) -> None:
+        super().__init__()
+        levels = len(pyramid_stages) + extra_levels - head_start
+        if len(prior_scales_px) != levels or len({len(scales) for scales in prior_scales_px}) != 1:
+            message = (
+                f"prior scales {prior_scales_px} for {levels} pyramid levels with priors; "
+                "give each level a list of scales, all of the same length"
+            )
+            raise ValueError(message)
+        priors_per_cell = len(prior_scales_px[0]) * len(prior_ratios)
+        self.class_count = class_count
+        self.pyramid_stages = tuple(pyramid_stages)
+        self.head_start = head_start
+        self.prior_scales_px = tuple(tuple(scales) for scales in prior_scales_px)
+        self.prior_ratios = tuple(prior_ratios)
+        self.square_priors = square_priors
+        self.mask_positives = mask_positives
+        self.backbone = Backbone(in_channels, block, blocks, widths)
+        stage_channels = [self.backbone.channels[stage] for stage in self.pyramid_stages]
+        self.fpn = FeaturePyramid(stage_channels, pyramid_channels, extra_levels, normalise)
+        self.proto_net = prototype_network(
+            pyramid_channels, prototype_channels, prototype_count, normalise
+        )
+        self.prediction_layers = nn.ModuleList(
+            [
+                PredictionHead(
+                    pyramid_channels, priors_per_cell, class_count, prototype_count, normalise
+                )
+            ]
+        )
+        self.semantic_seg_conv = nn.Conv2d(pyramid_channels, class_count, 1)
+        self._priors: dict[tuple[object, ...], Tensor] = {}
+        self._initialise()
+
+    def _initialise(self) -> None:
+        for name, module in self.named_modules():
+            if not isinstance(module, nn.Conv2d):
+                continue
+            if name.startswith("backbone"):
+                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+            else:
+                nn.init.xavier_uniform_(module.weight)
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
+
+    def forward(self, x: Tensor) -> YolactOutput:
+        """(N, channels, H, W) to everything the losses and the detections need."""
+        height, width = int(x.shape[-2]), int(x.shape[-1])
+        stages = self.backbone(x)
+        levels = self.fpn([stages[stage] for stage in self.pyramid_stages])
+        prototypes = F.relu(self.proto_net(levels[0])).permute(0, 2, 3, 1)  # (N, ph, pw, K)
+        head = self.prediction_layers[0]
+        parts = [head(level) for level in levels[self.head_start :]]
+        sizes = [(int(level.shape[-2]), int(level.shape[-1])) for level in levels]
+        return YolactOutput(
+            boxes=torch.cat([part[0] for part in parts], dim=1).float(),
+            class_logits=torch.cat([part[1] for part in parts], dim=1).float(),
+            coefficients=torch.cat([part[2] for part in parts], dim=1).float(),
+            prototypes=prototypes.float(),
+            semantic_logits=self.semantic_seg_conv(levels[0]).float(),
+            priors=self.priors(sizes[self.head_start :], height, width, x.device),
+        )
+
+    def priors(
+        self, sizes: Sequence[tuple[int, int]], height: int, width: int, device: torch.device
+    ) -> Tensor:
+        """(P, 4) centres of the priors of levels of these (rows, columns)."""
+        key = (tuple(sizes), height, width, device)
+        if key not in self._priors:
+            per_level = [
+                level_priors(
+                    rows, columns, scales, self.prior_ratios, height, width, self.square_priors
+                )
+                for (rows, columns), scales in zip(sizes, self.prior_scales_px, strict=True)
+            ]
+            self._priors[key] = torch.cat(per_level).to(device)
+        return self._priors[key]
+
+    def losses(self, output: YolactOutput, truths: Sequence[Truth]) -> dict[str, Tensor]:
+        """The four losses of the paper, weighted; their sum is what training minimises."""
+        return yolact_losses(output, truths, self.mask_positives)
+
+
+def level_priors(
+    rows: int,
+    columns: int,
+    scales_px: Sequence[float],
+    ratios: Sequence[float],
+    height: int,
+    width: int,
+    square: bool,
+) -> Tensor:
+    """(rows * columns * scales * ratios, 4) centres of one level's priors, row-major.
+
+    Args:
+        rows: Rows of the level.
+        columns: Columns of the level.
+        scales_px: Square roots of the priors' areas, in pixels of the input.
+        ratios: Width over height.
+        height: Rows of the input.
+        width: Columns of the input.
+        square: Takes height = width = scale * sqrt(ratio).
+    """
+    cy = (torch.arange(rows, dtype=torch.float32) + 0.5) / rows
+    cx = (torch.arange(columns, dtype=torch.float32) + 0.5) / columns
+    sizes = []
+    for scale in scales_px:
+        for ratio in ratios:
+            prior_width = scale * math.sqrt(ratio)
+            prior_height = prior_width if square else scale / math.sqrt(ratio)
+            sizes.append((prior_width / width, prior_height / height))
+    size = torch.tensor(sizes, dtype=torch.float32)  # (a, 2)
+    centre = torch.stack(torch.meshgrid(cy, cx, indexing="ij")[::-1], dim=-1)  # (rows, columns, 2)
+    centre = centre[:, :, None, :].expand(rows, columns, len(sizes), 2)
+    size = size[None, None].expand(rows, columns, len(sizes), 2)
+    return torch.cat([centre, size], dim=-1).reshape(-1, 4)
+
+
+# --- Boxes ----------------------------------------------------------------------------------------
+
+
+def to_corners(centres: Tensor) -> Tensor:
+    """(..., 4) centres to corners."""
+    half = centres[..., 2:] / 2
+    return torch.cat([centres[..., :2] - half, centres[..., :2] + half], dim=-1)
+
+
+def encode_boxes(corners: Tensor, priors: Tensor) -> Tensor:
+    """(P, 4) corners as offsets from (P, 4) priors."""
+    centre = (corners[:, :2] + corners[:, 2:]) / 2
+    size = corners[:, 2:] - corners[:, :2]
+    offset = (centre - priors[:, :2]) / (VARIANCES[0] * priors[:, 2:])
+    return torch.cat([offset, torch.log(size / priors[:, 2:]) / VARIANCES[1]], dim=1)
+
+
+def decode_boxes(offsets: Tensor, priors: Tensor) -> Tensor:
+    """(..., P, 4) offsets from (P, 4) priors as corners."""
+    centre = priors[:, :2] + offsets[..., :2] * VARIANCES[0] * priors[:, 2:]
+    size = priors[:, 2:] * torch.exp(offsets[..., 2:] * VARIANCES[1])
+    return to_corners(torch.cat([centre, size], dim=-1))
+
+
+def pairwise_iou(a: Tensor, b: Tensor) -> Tensor:
+    """(..., n, 4) and (..., m, 4) corners to (..., n, m) intersection over union."""
+    low = torch.maximum(a[..., :, None, :2], b[..., None, :, :2])
+    high = torch.minimum(a[..., :, None, 2:], b[..., None, :, 2:])
+    overlap = (high - low).clamp(min=0).prod(dim=-1)
+    area_a = (a[..., 2:] - a[..., :2]).clamp(min=0).prod(dim=-1)
+    area_b = (b[..., 2:] - b[..., :2]).clamp(min=0).prod(dim=-1)
+    return overlap / (area_a[..., :, None] + area_b[..., None, :] - overlap).clamp(min=1e-12)
+
+
+# --- Losses ---------------------------------------------------------------------------------------
+
+BOX_WEIGHT = 1.5
+MASK_WEIGHT = 6.125
+NEGATIVES_PER_POSITIVE = 3
+POSITIVE_IOU = 0.5
+NEGATIVE_IOU = 0.4
+NEUTRAL = -1
+"""Class target of a prior that is neither positive nor negative."""
+
+
+def match_priors(priors: Tensor, truth: Truth) -> tuple[Tensor, Tensor]:
+    """Which object each prior answers for.
+
+    A prior is positive for the object it overlaps most if their IoU is at least
+    :data:`POSITIVE_IOU`, negative below :data:`NEGATIVE_IOU`, neutral between. Besides, every
+    object keeps its best prior, however small the overlap; where two want the same one, the larger
+    overlap has it and the other takes its next best.
+
+    Args:
+        priors: (P, 4) centres.
+        truth: The objects of the film.
+
+    Returns:
+        (P,) index of the object, and (P,) class target: 1 to C, 0 background, or
+        :data:`NEUTRAL`.
+    """
+    count = truth.boxes.shape[0]
+    if count == 0:
+        zeros = torch.zeros(priors.shape[0], dtype=torch.int64, device=priors.device)
+        return zeros, zeros.clone()
+    iou = pairwise_iou(truth.boxes, to_corners(priors))  # (G, P)
+    best_iou, best_object = iou.max(dim=0)
+    # Only an object's G best priors can matter to it: the others take at most G - 1 of them.
+    candidates = min(count, iou.shape[1])
+    top_iou, top_prior = iou.topk(candidates, dim=1)  # (G, candidates)
+    order = top_iou.flatten().argsort(descending=True, stable=True).tolist()
+    flat_prior = top_prior.flatten().tolist()
+    taken: set[int] = set()
+    served: set[int] = set()
+    for position in order:
+        index, prior = position // candidates, flat_prior[position]
+        if index in served or prior in taken:
+            continue
+        served.add(index)
+        taken.add(prior)
+        best_object[prior] = index
+        best_iou[prior] = 2.0  # above every threshold
+        if len(served) == count:
+            break
+    target = truth.classes[best_object]
+    target = torch.where(best_iou < POSITIVE_IOU, torch.full_like(target, NEUTRAL), target)
+    target = torch.where(best_iou < NEGATIVE_IOU, torch.zeros_like(target), target)
+    return best_object, target
+
+
+def class_loss(logits: Tensor, targets: Tensor) -> Tensor:
+    """Summed softmax cross-entropy over positives and the hardest negatives, 3:1 for each film.
+
+    Args:
+        logits: (N, P, 1 + C).
+        targets: (N, P) classes, 0 background, :data:`NEUTRAL` left out.
+    """
+    positive = targets > 0
+    with torch.no_grad():
+        # How far from background a prior is believed to be: the loss it has as a negative.
+        hardness = torch.logsumexp(logits, dim=-1) - logits[..., 0]
+        hardness[targets != 0] = -1.0
+        rank = hardness.argsort(dim=1, descending=True).argsort(dim=1)
+        wanted = (NEGATIVES_PER_POSITIVE * positive.sum(dim=1)).clamp(
+            min=NEGATIVES_PER_POSITIVE, max=targets.shape[1] - 1
+        )
+        negative = (rank < wanted[:, None]) & (targets == 0)
+    chosen = positive | negative
+    return F.cross_entropy(logits[chosen], targets[chosen], reduction="sum")
+
+
+def box_window(boxes: Tensor, height: int, width: int, padding_px: float) -> Tensor:
+    """(n, height, width) bool: the cells of a grid that lie in (n, 4) corners plus padding."""
+    x1 = (boxes[:, 0] * width - padding_px).clamp(min=0)[:, None, None]
+    x2 = (boxes[:, 2] * width + padding_px).clamp(max=width)[:, None, None]
+    y1 = (boxes[:, 1] * height - padding_px).clamp(min=0)[:, None, None]
+    y2 = (boxes[:, 3] * height + padding_px).clamp(max=height)[:, None, None]
+    columns = torch.arange(width, device=boxes.device)[None, None, :]
+    rows = torch.arange(height, device=boxes.device)[None, :, None]
+    return (columns >= x1) & (columns < x2) & (rows >= y1) & (rows < y2)
+
+
+def film_mask_loss(
+    prototypes: Tensor, coefficients: Tensor, boxes: Tensor, masks: Tensor
+) -> Tensor:
+    """Sum over n positives of the mean cross-entropy inside the true box.
+
+    Args:
+        prototypes: (ph, pw, K).
+        coefficients: (n, K).
+        boxes: (n, 4) true corners.
+        masks: (n, ph, pw) true masks, 0 or 1.
+    """
+    height, width = prototypes.shape[:2]
+    logits = torch.einsum("hwk,nk->nhw", prototypes, coefficients)
+    loss = F.binary_cross_entropy_with_logits(logits, masks, reduction="none")
+    loss = loss * box_window(boxes, height, width, CROP_PADDING_PX)
+    # A box thinner than a prototype pixel counts as one pixel, or its loss would explode.
+    box_width = ((boxes[:, 2] - boxes[:, 0]) * width).clamp(min=1.0)
+    box_height = ((boxes[:, 3] - boxes[:, 1]) * height).clamp(min=1.0)
+    return (loss.sum(dim=(1, 2)) / (box_width * box_height)).sum()
+
+
+def semantic_truth(truth: Truth, class_count: int, height: int, width: int) -> Tensor:
+    """(C, height, width) float: where any object of a class covers most of a cell."""
+    target = torch.zeros(class_count, height, width, device=truth.boxes.device)
+    if truth.masks.shape[0] == 0:
+        return target
+    small = F.adaptive_avg_pool2d(truth.masks.float()[None], (height, width))[0]
+    for structure in truth.classes.unique().tolist():
+        target[structure - 1] = (small[truth.classes == structure] > 0.5).any(dim=0).float()
+    return target
+
+
+def yolact_losses(
+    output: YolactOutput, truths: Sequence[Truth], mask_positives: int = 100
+) -> dict[str, Tensor]:
+    """Box, class, mask and semantic loss of a batch, each with its weight of the paper.
+
+    Box, class and mask loss are divided by the number of positive priors of the batch, the
+    semantic loss by the number of films.
+
+    Args:
+        output: Of N films.
+        truths: Their N truths.
+        mask_positives: Most positive priors of a film that enter the mask loss; a larger set is
+            thinned at random and the loss scaled up accordingly.
+    """
+    priors = output.priors
+    prototype_height, prototype_width = output.prototypes.shape[1:3]
+    class_count = output.class_logits.shape[-1] - 1
+    zero = output.boxes.sum() * 0.0
+    box_loss, mask_loss, semantic_loss = zero, zero, zero
+    targets = []
+    positives = 0
+    for index, truth in enumerate(truths):
+        matched, target = match_priors(priors, truth)
+        targets.append(target)
+        chosen = (target > 0).nonzero()[:, 0]
+        semantic_loss = semantic_loss + F.binary_cross_entropy_with_logits(
+            output.semantic_logits[index],
+            semantic_truth(truth, class_count, *output.semantic_logits.shape[-2:]),
+            reduction="sum",
+        )
+        count = int(chosen.numel())
+        if count == 0:
+            continue
+        positives += count
+        objects = matched[chosen]
+        box_loss = box_loss + F.smooth_l1_loss(
+            output.boxes[index, chosen],
+            encode_boxes(truth.boxes[objects], priors[chosen]),
+            reduction="sum",
+        )
+        if count > mask_positives:
+            some = torch.randperm(count, device=chosen.device)[:mask_positives]
+            chosen, objects = chosen[some], objects[some]
+        small = F.interpolate(
+            truth.masks.float()[None],
+            size=(prototype_height, prototype_width),
+            mode="bilinear",
+            align_corners=False,
+            antialias=True,
+        )[0]
+        small = (small > 0.5).float()  # (G, ph, pw)
+        film_loss = film_mask_loss(
+            output.prototypes[index],
+            output.coefficients[index, chosen],
+            truth.boxes[objects],
+            small[objects],
+        )
+        mask_loss = mask_loss + film_loss * (count / chosen.numel())
+    divisor = max(positives, 1)
+    cells = output.semantic_logits.shape[-2] * output.semantic_logits.shape[-1]
+    return {
+        "box": BOX_WEIGHT * box_loss / divisor,
+        "class": class_loss(output.class_logits, torch.stack(targets)) / divisor,
+        "mask": MASK_WEIGHT * mask_loss / divisor,
+        "semantic": semantic_loss / cells / len(truths),
+    }
+
+
+# --- Detections -----------------------------------------------------------------------------------
+
+
+def fast_nms(
+    boxes: Tensor, scores: Tensor, *, suppression_iou: float, score_threshold: float, top: int = 200
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Fast NMS of every class at once.
+
+    A box is dropped if any better box of its class overlaps it by more than the threshold, even
+    if that better box is itself dropped: that is what makes it one matrix operation, and what
+    makes it drop slightly more than the sequential form.
+
+    Args:
+        boxes: (P, 4) corners.
+        scores: (C, P) scores of the structures.
+        suppression_iou: Drop above this IoU.
+        score_threshold: Keep scores above this only.
+        top: Most candidates of a class.
+
+    Returns:
+        (D,) index into P, (D,) class 1 to C, (D,) score; best score first.
+    """
+    top = min(top, scores.shape[1])
+    if top == 0:
+        none = torch.zeros(0, dtype=torch.int64, device=boxes.device)
+        return none, none, scores.new_zeros(0)
+    sorted_scores, order = scores.sort(dim=1, descending=True, stable=True)
+    sorted_scores, order = sorted_scores[:, :top], order[:, :top]  # (C, top)
+    candidates = boxes[order]  # (C, top, 4)
+    iou = pairwise_iou(candidates, candidates).triu(diagonal=1)  # (C, top, top)
+    # Candidates that are below the threshold come last, so they cannot drop one that is above it.
+    keep = (iou.amax(dim=1) <= suppression_iou) & (sorted_scores > score_threshold)
+    classes = torch.arange(1, scores.shape[0] + 1, device=boxes.device)[:, None].expand_as(order)
+    kept_scores, ranking = sorted_scores[keep].sort(descending=True, stable=True)
+    return order[keep][ranking], classes[keep][ranking], kept_scores
+
+
+def assemble_masks(prototypes: Tensor, coefficients: Tensor, boxes: Tensor) -> Tensor:
+    """(ph, pw, K) prototypes and (D, K) coefficients to (D, ph, pw) masks cropped to their boxes."""
+    height, width = prototypes.shape[:2]
+    masks = torch.sigmoid(torch.einsum("hwk,dk->dhw", prototypes, coefficients))
+    return masks * box_window(boxes, height, width, CROP_PADDING_PX)
+
+
+def detect(
+    output: YolactOutput,
+    *,
+    score_threshold: float = 0.05,
+    suppression_iou: float = 0.5,
+    max_detections: int = 100,
+) -> list[Detections]:
+    """The objects of each film of a batch.
+
+    Args:
+        output: Of N films.
+        score_threshold: Keep scores above this.
+        suppression_iou: IoU of boxes above which the lesser one is dropped.
+        max_detections: Most objects of a film.
+    """
+    corners = decode_boxes(output.boxes, output.priors)  # (N, P, 4)
+    probabilities = output.class_logits.softmax(dim=-1)[..., 1:]  # (N, P, C)
+    detections = []
+    for index in range(corners.shape[0]):
+        plausible = (probabilities[index].amax(dim=-1) > score_threshold).nonzero()[:, 0]
+        boxes = corners[index, plausible]
+        kept, classes, scores = fast_nms(
+            boxes,
+            probabilities[index, plausible].T,
+            suppression_iou=suppression_iou,
+            score_threshold=score_threshold,
+        )
+        kept, classes, scores = (part[:max_detections] for part in (kept, classes, scores))
+        masks = assemble_masks(
+            output.prototypes[index], output.coefficients[index, plausible[kept]], boxes[kept]
+        )
+        detections.append(Detections(boxes[kept].clamp(0, 1), classes, scores, masks))
+    return detections

@@ -1,0 +1,123 @@
+"""The repository keeps the shape that its documents promise."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).resolve().parents[2]
+SERVICES = sorted(path.parent for path in (ROOT / "services").glob("*/card.yaml"))
+SOURCES = sorted(
+    path for path in (*ROOT.glob("libs/*/src"), *ROOT.glob("services/*/src"),
+                      ROOT / "gateway/src", ROOT / "evaluator/src")
+)  # fmt: skip
+TOOLS = Path(sys.executable).parent
+
+
+def tracked() -> list[Path]:
+    listed = subprocess.run(
+        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
+        cwd=ROOT, capture_output=True, check=True, text=True,
+    ).stdout  # fmt: skip
+    return [ROOT / name for name in listed.split("\0") if name and (ROOT / name).is_file()]
+
+
+def run(*command: str, **environment: str) -> None:
+    done = subprocess.run(
+        command, cwd=ROOT, capture_output=True, text=True, env=os.environ | environment
+    )
+    assert done.returncode == 0, f"{' '.join(command)}\n{done.stdout[-6000:]}{done.stderr[-3000:]}"
+
+
+def test_the_five_networks_are_there() -> None:
+    assert [path.name for path in SERVICES] == [
+        "deeplabv3", "mask_rcnn", "pspnet", "unet", "yolact",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("service", SERVICES, ids=lambda path: path.name)
+def test_every_service_has_the_same_files(service: Path) -> None:
+    package = service / "src" / f"spinezoo_{service.name}"
+    wanted = [
+        service / name
+        for name in ("card.yaml", "pyproject.toml", "requirements.lock", "requirements-dev.lock",
+                     "service.py", "README.md", "tests")
+    ] + [package / name for name in ("__init__.py", "network.py", "predictor.py", "train.py")]  # fmt: skip
+    missing = [str(path.relative_to(ROOT)) for path in wanted if not path.exists()]
+    assert not missing
+
+
+@pytest.mark.parametrize("service", SERVICES, ids=lambda path: path.name)
+def test_every_card_is_valid_and_its_weights_are_the_ones_it_names(service: Path) -> None:
+    from spinezoo_contract.cards import load_card, verify_weights
+
+    card = load_card(service / "card.yaml")
+    assert card.name == service.name
+    weights = verify_weights(card)
+    assert weights.stat().st_size < 16 * 2**20
+    assert weights.suffix in {".safetensors", ".h5"}
+
+
+def test_roster_names_exactly_the_services() -> None:
+    roster = yaml.safe_load((ROOT / "gateway" / "roster.yaml").read_text())
+    assert sorted(member["name"] for member in roster["members"]) == [p.name for p in SERVICES]
+
+
+@pytest.mark.parametrize(
+    "room", sorted(p.parent for p in ROOT.glob("**/pyproject.toml") if ".venv" not in p.parts),
+    ids=lambda path: path.relative_to(ROOT).as_posix(),
+)  # fmt: skip
+def test_every_room_has_locks_with_hashes_and_without_addresses(room: Path) -> None:
+    locks = ["requirements-dev.lock"]
+    if "build-system" in tomllib.loads((room / "pyproject.toml").read_text()):
+        locks.append("requirements.lock")
+    for name in locks:
+        text = (room / name).read_text()
+        assert "--hash=sha256:" in text
+        assert "://" not in text
+        assert not re.search(r"^-", text, flags=re.MULTILINE)
+
+
+def test_no_tracked_file_is_large_or_a_pickle() -> None:
+    for path in tracked():
+        assert path.stat().st_size < 16 * 2**20, path
+        assert path.suffix not in {".pt", ".pth", ".pkl", ".ckpt", ".npy"}, path
+
+
+def test_no_tracked_file_names_this_machine() -> None:
+    needle = str(ROOT.parent) + "/"
+    for path in tracked():
+        if path.suffix in {".png", ".safetensors", ".h5", ".dcm"}:
+            continue
+        assert needle not in path.read_text(encoding="utf-8", errors="replace"), path
+
+
+def test_imports_go_down_only() -> None:
+    run(str(TOOLS / "lint-imports"), "--no-cache", PYTHONPATH=os.pathsep.join(map(str, SOURCES)))
+
+
+def test_ruff_finds_nothing() -> None:
+    run(str(TOOLS / "ruff"), "check", ".")
+    run(str(TOOLS / "ruff"), "format", "--check", ".")
+
+
+def test_mypy_finds_nothing() -> None:
+    packages = [str(path) for source in SOURCES for path in source.glob("spinezoo_*")]
+    run(
+        str(TOOLS / "mypy"), "--no-incremental", *packages,
+        MYPYPATH=os.pathsep.join(map(str, SOURCES)),
+    )  # fmt: skip
+
+
+def test_protos_are_clean() -> None:
+    done = subprocess.run(
+        [str(TOOLS / "buf"), "lint"], cwd=ROOT / "protos", capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
