@@ -11,8 +11,8 @@ export BENTOML_DO_NOT_TRACK := True
 TEST_SET := data/phantom-test
 TEST_FILMS ?= 100
 TEST_SEED ?= 20260
-TRAIN_SET := data/phantom-train
-TRAIN_FILMS ?= 730
+TRAIN_SET := data/phantom-train-$(TRAIN_FILMS)
+TRAIN_FILMS ?= 1800
 TRAIN_SEED ?= 730
 DATA ?=
 RUN ?= $(if $(DATA),$(notdir $(abspath $(DATA))),phantom-test)
@@ -71,7 +71,7 @@ train: setup ## Train a network: NETWORK=pspnet DATA=folder [PRESET=lite] [ARGS=
 	  --card services/$(NETWORK)/card.yaml --run-dir runs/$(NETWORK)-$(PRESET) $(ARGS)
 
 proto: setup ## Lint the protos and generate the Python code again
-	@bash tools/proto.sh
+	@$(PYTHON) tools/proto.py $(ARGS)
 
 lock: ## Write every lock again (ARGS=--upgrade for newer versions)
 	@$(PYTHON) tools/rooms.py lock $(if $(ROOM),--room $(ROOM)) $(ARGS)

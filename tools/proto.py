@@ -75,14 +75,16 @@ def ensure_tools(environment: Path) -> Path:
     wanted = _sha256(source)
     if stamp.is_file() and stamp.read_text() == wanted:
         return environment / "bin"
-    if shutil.which("uv") is None:
-        raise ProtoError("uv is not on PATH; run `make setup` first")
+    own = ROOT / ".tools" / "bin" / "uv"
+    uv = str(own) if own.is_file() else shutil.which("uv")
+    if uv is None:
+        raise ProtoError("uv is missing; run `make setup` first")
     print(f"proto: installing buf and protoc into {environment}", flush=True)
     install_options = ["--require-hashes"] if source is lock else []
     python = str(environment / "bin" / "python")
     for command in (
-        ["uv", "venv", "--quiet", "--clear", "--python", "3.11", str(environment)],
-        ["uv", "pip", "install", "--python", python, *install_options, "-r", str(source)],
+        [uv, "venv", "--quiet", "--clear", "--python", sys.executable, str(environment)],
+        [uv, "pip", "install", "--python", python, *install_options, "-r", str(source)],
     ):
         if subprocess.run(command, check=False, cwd=ROOT).returncode:
             raise ProtoError(f"{' '.join(command[:3])} failed; see above")

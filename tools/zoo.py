@@ -20,6 +20,7 @@ import contextlib
 import fcntl
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -34,8 +35,8 @@ from pathlib import Path
 from types import FrameType
 
 MARKER = "SPINEZOO_ZOO_ID"
-"""Environment variable that every process of one start carries. BentoML's worker leaves the process
-group of its parent, so the group alone would miss it."""
+"""Environment variable that every process of one start carries, also one that has left the process
+group of its parent (as the workers of `bentoml serve` do)."""
 
 FRONT = ("gateway", "evaluator")
 """Rooms that are no network but run as well."""
@@ -175,6 +176,7 @@ class Zoo:
         self.root = root
         self.run_folder = root / "run"
         self.state_file = self.run_folder / "zoo.json"
+        self.temporary_folder = self.run_folder / "tmp"
         self.environment = dict(os.environ if environment is None else environment)
         self.environment.pop(MARKER, None)
         self.shipped = read_env_file(root / ".env")
@@ -267,11 +269,10 @@ class Zoo:
                     environment.update(self._roster_overrides(ports, networks, bool(only)))
             else:
                 folder = self.root / "services" / name
-                command = [str(folder / ".venv/bin/bentoml"), "serve", "service:Service"]
-                command += ["--host", self.host, "--port", str(http_port)]
-                # BentoML writes into its home; ours stays inside the checkout.
-                environment["BENTOML_HOME"] = str(self.run_folder / "bentoml")
+                command = [str(folder / ".venv/bin/python"), "-m", "spinezoo_contract.bento"]
                 environment["BENTOML_DO_NOT_TRACK"] = "True"
+                # Where it puts what it counts; a killed process cannot tidy up after itself.
+                environment["TMPDIR"] = str(self.temporary_folder)
             if not Path(command[0]).exists():
                 raise ZooError(f"{name} is not set up ({command[0]} is absent); run `make setup`")
             parts.append(Part(name, folder, tuple(command), grpc_port, http_port, environment))
@@ -382,6 +383,8 @@ class Zoo:
         self._check_ports(parts)
         logs = self.run_folder / "logs"
         logs.mkdir(parents=True, exist_ok=True)
+        shutil.rmtree(self.temporary_folder, ignore_errors=True)
+        self.temporary_folder.mkdir()
         zoo_id = uuid.uuid4().hex
         running: list[Running] = []
         try:
@@ -487,6 +490,7 @@ class Zoo:
                         with contextlib.suppress(ProcessLookupError):
                             os.kill(one.pid, signal.SIGKILL)
             self._sweep(zoo_id, running)
+            shutil.rmtree(self.temporary_folder, ignore_errors=True)
             self.state_file.unlink(missing_ok=True)
             return killed
 

@@ -1,6 +1,6 @@
 """Stands in for a network, the gateway and the evaluator: the two ports, /readyz and a worker.
 
-Like BentoML's, the worker leaves its parent's process group. Behaviour is set by the file
+The worker leaves its parent's process group. Behaviour is set by the file
 ``behaviour`` in the working folder: words out of ``crash``, ``never``, ``stubborn``, ``orphan``.
 """
 

@@ -50,7 +50,7 @@ def checkout(tmp_path: Path) -> Iterator[Path]:
         folder = tmp_path / "services" / name if network else tmp_path / name
         programs = folder / ".venv" / "bin"
         programs.mkdir(parents=True)
-        program = programs / ("bentoml" if network else "python")
+        program = programs / "python"
         program.write_text(script)
         program.chmod(0o755)
         if network:
@@ -114,15 +114,7 @@ def test_members_get_the_containers_command_and_settings(checkout: Path) -> None
     assert zoo(checkout, "run", "--", "true", SPINEZOO_QUEUE_LIMIT="7").returncode == 0
     member = seen(checkout, "services/aa")
     environment = member["environment"]
-    port = environment["SPINEZOO_HTTP_PORT"]
-    assert member["arguments"] == [
-        "serve",
-        "service:Service",
-        "--host",
-        "127.0.0.1",
-        "--port",
-        port,
-    ]
+    assert member["arguments"] == ["-m", "spinezoo_contract.bento"]
     assert environment["BENTOML_DO_NOT_TRACK"] == "True"
     assert environment["SPINEZOO_QUEUE_LIMIT"] == "7"
     assert int(environment["SPINEZOO_THREADS"]) >= 1

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import grpc
 import grpc.aio
 from google.protobuf.message import DecodeError
+from spinezoo.v1 import ensemble_pb2, segmenter_pb2
 from spinezoo_contract import codec
 from spinezoo_contract.errors import InvalidOutputError, SpineZooError
 from spinezoo_contract.status import from_rpc_error
@@ -21,7 +22,6 @@ from spinezoo_contract.types import (
     SegmentKind,
 )
 
-from spinezoo.v1 import ensemble_pb2, segmenter_pb2
 from spinezoo_gateway.roster import Member
 
 SERVICE_NAME = "spinezoo.v1.SegmenterService"
@@ -113,7 +113,7 @@ class MemberResult:
     @property
     def name(self) -> str:
         """The member's name in the roster."""
-        return self.message.status.member_name
+        return str(self.message.status.member_name)
 
     @property
     def code(self) -> MemberCode:
@@ -128,12 +128,15 @@ class MemberClient:
         """Opens the channel lazily; nothing is sent yet."""
         self.member = member
         self.model: ModelInfo | None = None
+        self._model_of_weights: str | None = None
         self._channel = grpc.aio.insecure_channel(
             member.target, options=channel_options(max_message_bytes)
         )
         # The same request bytes go to every member, so nothing is serialised here; the answer is
         # parsed by us, so that bytes that are no answer are named as the member's fault.
-        self._predict = self._channel.unary_unary(_PREDICT)
+        self._predict = self._channel.unary_unary(
+            _PREDICT, request_serializer=bytes, response_deserializer=bytes
+        )
         self._get_model = self._channel.unary_unary(
             _GET_MODEL,
             request_serializer=segmenter_pb2.GetModelRequest.SerializeToString,
@@ -227,9 +230,11 @@ class MemberClient:
 
     async def _check_structures(self, prediction: Prediction, time_left_s: float) -> None:
         """Raises InvalidOutputError for a structure that the member's model does not have."""
-        known = self.model
-        if known is None or known.weights_sha256 != prediction.provenance.weights_sha256:
-            # Never asked, or the container behind the target was replaced.
+        known, weights = self.model, prediction.provenance.weights_sha256
+        if known is None or weights not in (known.weights_sha256, self._model_of_weights):
+            # Never asked, or the container behind the target was replaced. The weights are
+            # remembered, so that a member whose two answers differ is not asked for every film.
+            self._model_of_weights = weights
             try:
                 known = await self.fetch_model(max(0.05, min(time_left_s, MODEL_TIMEOUT_S)))
             except InvalidOutputError as error:

@@ -205,6 +205,8 @@ def load_roster(path: Path, environment: Mapping[str, str]) -> Roster:
         )
     if not members:
         # Also what an editor leaves for a moment while it saves: the old roster must survive it.
-        raise ConfigurationError(f"{path}:1: names no member; add one or set {OVERRIDE_PREFIX}<NAME>")
+        raise ConfigurationError(
+            f"{path}:1: names no member; add one or set {OVERRIDE_PREFIX}<NAME>"
+        )
     ordered = tuple(members[name] for name in sorted(members))
     return Roster(ordered, hashlib.sha256(content).hexdigest())

@@ -51,8 +51,5 @@ class GatewaySettings:
             member_deadline_ms=integer_setting(
                 environment, "SPINEZOO_MEMBER_DEADLINE_MS", 60_000, 1, MAX_DEADLINE_MS
             ),
-            concurrency=integer_setting(
-                environment, "SPINEZOO_GATEWAY_CONCURRENCY", 16, 1, 10_000
-            ),
+            concurrency=integer_setting(environment, "SPINEZOO_GATEWAY_CONCURRENCY", 16, 1, 10_000),
         )
-

@@ -27,7 +27,6 @@ import grpc
 import grpc.aio
 import numpy as np
 from numpy.typing import NDArray
-
 from spinezoo.v1 import (
     ensemble_pb2,
     ensemble_pb2_grpc,
@@ -37,6 +36,7 @@ from spinezoo.v1 import (
     segmenter_pb2,
     segmenter_pb2_grpc,
 )
+
 from spinezoo_contract import codec
 from spinezoo_contract.errors import FilmError, InvalidOutputError, NotServingError
 from spinezoo_contract.status import REQUEST_ID_KEY, from_rpc_error

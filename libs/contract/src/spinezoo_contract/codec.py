@@ -77,8 +77,8 @@ FilmKind = Literal["dicom", "encoded"]
 """The two forms of a film that a reader has to decode."""
 
 ReadFilm = Callable[..., Film]
-"""``read_film(data: bytes, *, kind: "dicom" | "encoded") -> Film``; raises ``FilmError`` or
-``TooLargeError``. Injected, so that this library needs no image reader."""
+"""``read_film(data: bytes, *, kind: "dicom" | "encoded" | None) -> Film``; None looks at the
+bytes. Raises ``FilmError`` or ``TooLargeError``. Injected, so that this library needs no image reader."""
 
 MIN_SIDE_PX = 16
 """Fewest rows and columns of a film, in pixels."""
@@ -95,7 +95,7 @@ MAX_SEGMENTS_LIMIT = 1000
 MAX_NAME_LENGTH = 200
 """Most characters of a film or model name."""
 
-_PIXEL_DTYPES = {
+_PIXEL_DTYPES: dict[int, np.dtype[Any]] = {
     image_pb2.PIXEL_TYPE_UINT8: np.dtype("u1"),
     image_pb2.PIXEL_TYPE_UINT16: np.dtype("<u2"),
     image_pb2.PIXEL_TYPE_FLOAT32: np.dtype("<f4"),
@@ -1119,9 +1119,7 @@ def evaluation_pair_from_proto(
     """
     for what, name in (("film_id", message.film_id), ("model_name", message.model_name)):
         if not 1 <= len(name) <= MAX_NAME_LENGTH:
-            raise AnnotationError(
-                f"{what} has {len(name)} characters; send 1 to {MAX_NAME_LENGTH}"
-            )
+            raise AnnotationError(f"{what} has {len(name)} characters; send 1 to {MAX_NAME_LENGTH}")
     film = f"film {message.film_id!r}, model {message.model_name!r}"
     sides: list[Annotation] = []
     try:

@@ -52,7 +52,7 @@ HTTP_CODES: dict[grpc.StatusCode, int] = {
     grpc.StatusCode.INTERNAL: 500,
     grpc.StatusCode.FAILED_PRECONDITION: 500,
 }
-"""Every code of :data:`CODES` as HTTP; :func:`to_http` tells the two of RESOURCE_EXHAUSTED apart."""
+"""Every code of :data:`CODES` as HTTP; :func:`to_http` knows the exception."""
 
 _CLASSES = {cls.__name__: cls for cls in CODES}
 
@@ -67,7 +67,7 @@ _BY_CODE: dict[grpc.StatusCode, type[SpineZooError]] = {
 }
 """The class for a code that comes without a class name, from a server that is not ours."""
 
-_MAX_MESSAGE_LENGTH = 4000
+_MAX_MESSAGE_LENGTH = 2000
 """Characters of a message that are sent: gRPC counts it against an 8 KiB header limit."""
 
 
@@ -95,7 +95,7 @@ def error_name(error: BaseException) -> str:
     """Name of the nearest class of the tree, for metadata, HTTP answers and metrics."""
     for cls in type(error).__mro__:
         if cls in CODES:
-            return cls.__name__
+            return str(cls.__name__)
     return SpineZooError.__name__
 
 

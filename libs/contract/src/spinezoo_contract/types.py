@@ -18,7 +18,7 @@ class Structure(IntEnum):
     """What an outline is an outline of. The numbers are those of the wire and of label maps."""
 
     LUMBAR_VERTEBRA = 1
-    """Body of a vertebra from T12 to the last lumbar one (the study annotated Th 12 and caudally)."""
+    """Body of a vertebra from T12 to the last lumbar one, as the study annotated."""
     SACRAL_VERTEBRA = 2
     """Body of S1 or S2."""
     CAGE = 3

@@ -76,7 +76,7 @@ MAX_COORDINATE_PX = 1e6
 
 
 def class_key(name: str) -> str:
-    """A class name without regard to case and separators: ``"Lumbar_Vertebra"`` -> lumbar vertebra."""
+    """A class name without case and separators: ``"Lumbar_Vertebra"`` is ``lumbar vertebra``."""
     return " ".join(re.split(r"[\s_\-./&+]+", name.strip().lower())).strip()
 
 

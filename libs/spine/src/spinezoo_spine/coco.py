@@ -61,7 +61,9 @@ def outline_of_mask(mask: NDArray[np.bool_]) -> NDArray[np.float64]:
     if not mask.any():
         raise AnnotationError("mask has no pixels; draw the region again or remove it")
     # 4-connected parts: a polygon along pixel borders cannot pass through a corner.
-    count, labels, stats, _ = cv2.connectedComponentsWithStats(mask.astype(np.uint8), connectivity=4)
+    count, labels, stats, _ = cv2.connectedComponentsWithStats(
+        mask.astype(np.uint8), connectivity=4
+    )
     largest = 1 + int(np.argmax(stats[1:count, cv2.CC_STAT_AREA]))
     left, top, width, height = (int(value) for value in stats[largest, :4])
     part = np.zeros((height + 2, width + 2), dtype=bool)
@@ -129,8 +131,8 @@ def _mask_of(segmentation: object, height: int, width: int) -> NDArray[np.bool_]
         values = (np.arange(len(runs)) % 2).astype(bool)
         return np.repeat(values, runs).reshape(width, height).T
     data = counts.encode() if isinstance(counts, str) else counts
-    runs = _runs_of_text(data)
-    if runs is None or int(runs.sum()) != height * width:
+    text_runs = _runs_of_text(data)
+    if text_runs is None or int(text_runs.sum()) != height * width:
         raise AnnotationError("run lengths do not cover the film; export them again")
     return decode_mask(RunLengthMask(height, width, data))
 
@@ -207,8 +209,9 @@ def read_coco_raw(path: str | os.PathLike[str]) -> tuple[RawAnnotation, ...]:
     except (ValueError, RecursionError) as error:
         raise AnnotationError(f"{path.name}: is not valid JSON; export it again") from error
     if not is_coco(value):
-        raise AnnotationError(f"{path.name}: is not a COCO instances file; it needs images and "
-                              "annotations")
+        raise AnnotationError(
+            f"{path.name}: is not a COCO instances file; it needs images and annotations"
+        )
     try:
         categories = {
             category["id"]: str(category["name"]) for category in value.get("categories") or []
@@ -295,7 +298,8 @@ def write_coco(
         AnnotationError: The size of a film is missing.
     """
     path = Path(path)
-    images, items = [], []
+    images: list[dict[str, object]] = []
+    items: list[dict[str, object]] = []
     for image_id, annotation in enumerate(annotations, start=1):
         if annotation.film_name not in sizes:
             raise AnnotationError(f"film {annotation.film_name!r} has no size; give its size")
@@ -313,9 +317,7 @@ def write_coco(
                 mask = encode_mask(pixels)
                 box = mask_box(mask)
                 segmentation = {"size": [height, width], "counts": mask.counts.decode()}
-                area = float(
-                    coco_mask.area({"size": [height, width], "counts": mask.counts})
-                )
+                area = float(coco_mask.area({"size": [height, width], "counts": mask.counts}))
                 corners = [box.x, box.y, box.width, box.height]
             else:
                 segmentation = [polygon.ravel().tolist()]

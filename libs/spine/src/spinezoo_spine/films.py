@@ -20,6 +20,7 @@ only; patient attributes are not even read.
 from __future__ import annotations
 
 import io
+import itertools
 import math
 import os
 import struct
@@ -36,7 +37,7 @@ from pydicom.dataset import Dataset
 from pydicom.encaps import generate_fragments
 from pydicom.multival import MultiValue
 from pydicom.pixels import apply_modality_lut, apply_voi_lut
-from pydicom.uid import DeflatedExplicitVRLittleEndian
+from pydicom.uid import DeflatedExplicitVRLittleEndian, RLELossless
 from spinezoo_contract.errors import FilmError, SpineZooError, TooLargeError
 from spinezoo_contract.types import Film
 
@@ -84,10 +85,13 @@ _DICOM_TAGS = [
     "ExtendedOffsetTableLengths",
     "PixelData",
 ]
-_VALUE_REPRESENTATIONS = frozenset(
-    "AE AS AT CS DA DS DT FD FL IS LO LT OB OD OF OL OV OW PN SH SL SQ SS ST SV TM UC UI UL UN UR "
-    "US UT UV".split()
+_LONG_VRS = frozenset(
+    ("OB", "OD", "OF", "OL", "OV", "OW", "SQ", "SV", "UC", "UN", "UR", "UT", "UV")
 )
+_SHORT_VRS = frozenset(
+    ("AE", "AS", "AT", "CS", "DA", "DS", "DT", "FD", "FL", "IS", "LO", "LT", "PN", "SH", "SL")
+) | frozenset(("SS", "ST", "TM", "UI", "UL", "US"))
+_MAX_STREAM_HEAD_BYTES = 1 << 20  # how far into compressed pixel data its size is looked for
 _TO_ONE_GREY = "convert it to one grey channel of 8 or 16 bits"
 
 
@@ -102,6 +106,10 @@ class FilmLimits:
 
     max_pixels: int = 67_108_864
     max_bytes: int = 67_108_864
+
+
+DEFAULT_LIMITS = FilmLimits()
+"""The limits where none are given."""
 
 
 # ---------------------------------------------------------------------------------------- shared
@@ -121,8 +129,7 @@ def _check_size(height: int, width: int, limits: FilmLimits) -> None:
         )
     if height < MIN_SIDE_PX or width < MIN_SIDE_PX:
         raise FilmError(
-            f"film is {height} x {width} pixels; send one of at least "
-            f"{MIN_SIDE_PX} x {MIN_SIDE_PX}"
+            f"film is {height} x {width} pixels; send one of at least {MIN_SIDE_PX} x {MIN_SIDE_PX}"
         )
 
 
@@ -153,13 +160,12 @@ def _looks_like_dicom(data: bytes) -> bool:
             if group not in (2, 8) or tag <= previous:
                 break
             representation = data[position + 4 : position + 6].decode("latin-1")
-            if representation in _VALUE_REPRESENTATIONS:
-                if representation in "OB OD OF OL OV OW SQ SV UC UN UR UT UV".split():
-                    (length,) = struct.unpack_from(f"{order}I", data, position + 8)
-                    position += 12 + length
-                else:
-                    (length,) = struct.unpack_from(f"{order}H", data, position + 6)
-                    position += 8 + length
+            if representation in _LONG_VRS:
+                (length,) = struct.unpack_from(f"{order}I", data, position + 8)
+                position += 12 + length
+            elif representation in _SHORT_VRS:
+                (length,) = struct.unpack_from(f"{order}H", data, position + 6)
+                position += 8 + length
             else:
                 (length,) = struct.unpack_from(f"{order}I", data, position + 4)
                 position += 8 + length
@@ -298,14 +304,17 @@ def _check_pixel_data(dataset: Dataset, limits: FilmLimits) -> None:
         return
     if not dataset["PixelData"].is_undefined_length:
         return  # deflated: native pixel data inside
-    stream = b"".join(generate_fragments(dataset.PixelData))[:65536]
     # The first fragment is the offset table, possibly empty; the stream itself begins after it.
-    fragments = generate_fragments(dataset.PixelData)
-    next(fragments, b"")
-    stream = next(fragments, b"")
-    if not stream:
+    head = bytearray()
+    for fragment in itertools.islice(generate_fragments(dataset.PixelData), 1, None):
+        head += fragment
+        if len(head) >= _MAX_STREAM_HEAD_BYTES:
+            break
+    if not head:
         raise FilmError("DICOM file is truncated: its pixel data is empty; send the whole file")
-    size = _codestream_size(stream)
+    size = _codestream_size(bytes(head))
+    if size is None and dataset.file_meta.TransferSyntaxUID != RLELossless:
+        raise FilmError("DICOM pixel data does not begin with a JPEG header; export the film again")
     if size is not None and size != (rows, columns):
         _check_size(*size, limits)
         raise FilmError(
@@ -361,6 +370,11 @@ def _display(dataset: Dataset, stored: NDArray[np.integer]) -> NDArray[np.generi
         return shown
     values = apply_voi_lut(apply_modality_lut(stored, dataset), dataset, index=0)
     values = np.asarray(values, dtype=np.float64)
+    if values.min() == values.max() and stored.min() != stored.max():
+        raise FilmError(
+            "DICOM window leaves a single grey level of the film; export it with the window it "
+            "was read at"
+        )
     if invert:
         values = -values
     if padding is not None:
@@ -440,8 +454,7 @@ def _read_encoded(data: bytes, limits: FilmLimits) -> Film:
         pixels = np.array(image)
     except Exception as error:
         raise FilmError(
-            f"{image.format} is truncated or damaged ({type(error).__name__}); "
-            "send the whole file"
+            f"{image.format} is truncated or damaged ({type(error).__name__}); send the whole file"
         ) from None
     if pixels.dtype == np.uint8:
         return Film(pixels)
@@ -470,7 +483,7 @@ def _check_bytes(size: int, limits: FilmLimits) -> None:
 
 
 def read_film(
-    data: bytes, *, kind: FilmKind | None = None, limits: FilmLimits = FilmLimits()
+    data: bytes, *, kind: FilmKind | None = None, limits: FilmLimits = DEFAULT_LIMITS
 ) -> Film:
     """Decodes a film.
 
@@ -494,7 +507,7 @@ def read_film(
 
 
 def read_film_size(
-    data: bytes, *, kind: FilmKind | None = None, limits: FilmLimits = FilmLimits()
+    data: bytes, *, kind: FilmKind | None = None, limits: FilmLimits = DEFAULT_LIMITS
 ) -> tuple[int, int]:
     """(height, width) of a film by its header, without decoding it.
 
@@ -518,7 +531,7 @@ def _bytes_of(path: Path, limits: FilmLimits) -> bytes:
         raise FilmError(f"cannot be read ({error.strerror}); check the path") from error
 
 
-def read_film_file(path: str | os.PathLike[str], *, limits: FilmLimits = FilmLimits()) -> Film:
+def read_film_file(path: str | os.PathLike[str], *, limits: FilmLimits = DEFAULT_LIMITS) -> Film:
     """Decodes a film file; see :func:`read_film`. Messages begin with the file's name.
 
     Raises:
@@ -533,7 +546,7 @@ def read_film_file(path: str | os.PathLike[str], *, limits: FilmLimits = FilmLim
 
 
 def read_film_file_size(
-    path: str | os.PathLike[str], *, limits: FilmLimits = FilmLimits()
+    path: str | os.PathLike[str], *, limits: FilmLimits = DEFAULT_LIMITS
 ) -> tuple[int, int]:
     """(height, width) of a film file by its header; messages begin with the file's name.
 

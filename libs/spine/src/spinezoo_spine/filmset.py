@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from collections.abc import Mapping
@@ -14,6 +15,7 @@ from spinezoo_contract.types import Film, Structure
 from spinezoo_spine.annotations import FilmAnnotation, RawAnnotation, judge
 from spinezoo_spine.coco import is_coco, read_coco_raw
 from spinezoo_spine.films import (
+    DEFAULT_LIMITS,
     FILM_SUFFIXES,
     FilmLimits,
     kind_of,
@@ -131,7 +133,7 @@ class FilmSet:
     annotations_path: Path | None
     film_paths: Mapping[str, Path]
     annotations: Mapping[str, FilmAnnotation]
-    limits: FilmLimits = FilmLimits()
+    limits: FilmLimits = DEFAULT_LIMITS
 
     @classmethod
     def open(
@@ -141,7 +143,7 @@ class FilmSet:
         *,
         class_attribute: str | None = None,
         classes: Mapping[str, Structure] | None = None,
-        limits: FilmLimits = FilmLimits(),
+        limits: FilmLimits = DEFAULT_LIMITS,
     ) -> FilmSet:
         """Opens a folder of DICOM, PNG, JPEG or TIFF films with one VIA or COCO file.
 
@@ -246,3 +248,23 @@ def match_film(film_name: str, films: Mapping[str, Path]) -> str | None:
     return last if last in films else None
 
 
+def describe_film_set(folder: Path) -> dict[str, object]:
+    """What a model card says of the films of a folder, so that a stranger can get the same ones.
+
+    Returns:
+        ``folder`` (its last part), ``annotations_sha256`` (digest of the annotation file) and,
+        for phantom films, ``phantom`` with generator version, seed and count.
+
+    Raises:
+        AnnotationError: The folder has no annotation file.
+    """
+    annotations = find_annotations(folder)
+    found: dict[str, object] = {
+        "folder": folder.resolve().name,
+        "annotations_sha256": hashlib.sha256(annotations.read_bytes()).hexdigest(),
+    }
+    recipe = folder / "phantom.json"
+    if recipe.is_file():
+        content = json.loads(recipe.read_text(encoding="utf-8"))
+        found["phantom"] = {key: content.get(key) for key in ("generator", "seed", "count")}
+    return found

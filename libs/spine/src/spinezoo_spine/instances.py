@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pycocotools import mask as coco_mask
 from spinezoo_contract.errors import AnnotationError, MaskError
-from spinezoo_contract.masks import encode_mask, mask_box, mask_from_runs
+from spinezoo_contract.masks import decode_mask, encode_mask, mask_box, mask_from_runs
 from spinezoo_contract.types import RunLengthMask, Segment, SegmentKind, Structure
 
 CONNECTIVITY = 8
@@ -43,7 +43,7 @@ def split_region(segment: Segment, *, min_pixels: int | None = None) -> tuple[Se
             :func:`min_component_pixels` of the film.
 
     Returns:
-        Instances of the segment's structure and score (a component has no score of its own), without
+        Instances of the segment's structure and score (a component has none of its own), without
         a level. Empty when every component is too small.
     """
     mask = segment.mask
@@ -53,8 +53,8 @@ def split_region(segment: Segment, *, min_pixels: int | None = None) -> tuple[Se
     rows, columns = int(box.height), int(box.width)
     if rows == 0 or columns == 0:
         return ()
-    pixels = coco_mask.decode({"size": [mask.height, mask.width], "counts": mask.counts})
-    crop = np.ascontiguousarray(pixels[top : top + rows, left : left + columns])
+    pixels = decode_mask(mask)[top : top + rows, left : left + columns]
+    crop = np.ascontiguousarray(pixels, dtype=np.uint8)
     count, labels, statistics, _ = cv2.connectedComponentsWithStats(crop, connectivity=CONNECTIVITY)
     areas = statistics[:, cv2.CC_STAT_AREA]
     kept = [label for label in range(1, count) if areas[label] >= least]

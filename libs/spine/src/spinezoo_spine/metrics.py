@@ -112,7 +112,7 @@ def _specs() -> Iterator[MetricSpec]:
     yield MetricSpec(
         "mean_iou",
         "Mean IoU",
-        "IoU of background and of the merged mask, summed, over the number of classes in the truth.",
+        "IoU of background and of the merged mask, summed, over the classes in the truth.",
         formula,
         formula,
         one,
@@ -212,7 +212,7 @@ STUDY_METRICS = ("pixel_accuracy", "mean_iou", "mean_accuracy", "frequency_weigh
 """The four of the study's Table 1, in its order."""
 
 
-# --- Confusion matrices and the study's four -----------------------------------------------------
+# --- Confusion matrices and the study's four ---
 
 
 def confusion_matrix(
@@ -254,8 +254,20 @@ def confusion_matrix(
     number_type = np.uint8 if cells <= 256 else np.uint16 if cells <= 65536 else np.int64
     numbers = np.multiply(truth, number_type(class_count), dtype=number_type, casting="unsafe")
     np.add(numbers, prediction, out=numbers, casting="unsafe")
-    counts = np.bincount(numbers.ravel(), minlength=cells)
-    return counts.astype(np.int64, copy=False).reshape(class_count, class_count)
+    counts = _count_numbers(numbers.ravel(), cells)
+    return counts[:cells].reshape(class_count, class_count)
+
+
+def _count_numbers(numbers: NDArray[Any], least_length: int) -> NDArray[np.int64]:
+    """How often each number occurs; one-byte numbers are counted two at a time."""
+    if numbers.dtype != np.uint8 or numbers.size < 2**16:
+        return np.bincount(numbers, minlength=least_length).astype(np.int64, copy=False)
+    even = numbers.size // 2 * 2
+    pairs = np.bincount(numbers[:even].view(np.uint16), minlength=65536).reshape(256, 256)
+    counts = pairs.sum(axis=0) + pairs.sum(axis=1)
+    if even < numbers.size:
+        counts[numbers[-1]] += 1
+    return counts.astype(np.int64, copy=False)
 
 
 def _size(mask: NDArray[Any]) -> str:
@@ -327,7 +339,7 @@ def study_metrics(confusion: NDArray[np.int64] | Sequence[Sequence[int]]) -> Stu
     )
 
 
-# --- Matching objects ------------------------------------------------------------------------------
+# --- Matching objects ---
 
 
 @dataclass(frozen=True, slots=True)
@@ -379,7 +391,7 @@ def _rle(segment: Segment) -> dict[str, Any]:
     return {"size": [segment.mask.height, segment.mask.width], "counts": segment.mask.counts}
 
 
-# --- One film --------------------------------------------------------------------------------------
+# --- One film ---
 
 _STRUCTURE_KEYS = tuple(structure.name.lower() for structure in Structure)
 
@@ -483,7 +495,7 @@ def measure_film(
                     f"the film {height} x {width}; bring it back to the film's size before "
                     "measuring"
                 )
-            if segment.structure not in Structure:
+            if not isinstance(segment.structure, Structure):
                 raise AnnotationError(
                     f"the {name} holds the structure {segment.structure!r}; use one of "
                     + ", ".join(_STRUCTURE_KEYS)
@@ -531,7 +543,7 @@ def _overlap(
     return PixelCounts(both, true_area, predicted_area)
 
 
-# --- Sums that do not depend on their order --------------------------------------------------------
+# --- Sums that do not depend on their order ---
 
 
 @dataclass(frozen=True, slots=True)

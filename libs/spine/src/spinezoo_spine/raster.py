@@ -115,9 +115,7 @@ def patches(
     before = np.concatenate([[0], np.cumsum(crossings)[:-1]])
     row = top_row[edge] + np.arange(len(edge)) - before[edge]
     rise = lower[edge, 1] - upper[edge, 1]
-    x = upper[edge, 0] + (row + 0.5 - upper[edge, 1]) * (
-        (lower[edge, 0] - upper[edge, 0]) / rise
-    )
+    x = upper[edge, 0] + (row + 0.5 - upper[edge, 1]) * ((lower[edge, 0] - upper[edge, 0]) / rise)
     polygon = owner[edge]
     column = np.clip(np.ceil(x - 0.5), first[polygon, 0], first[polygon, 0] + columns[polygon])
     place = (

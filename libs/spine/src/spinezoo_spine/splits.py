@@ -7,6 +7,9 @@ from collections.abc import Iterable
 
 from spinezoo_contract.errors import OptionError
 
+STUDY_TEST_FILMS = 100
+"""Films the study tested on."""
+
 
 def _order(names: Iterable[str], seed: int, purpose: str) -> list[str]:
     """Names in an order that depends on each name and the seed only, not on the input's order."""
@@ -39,8 +42,8 @@ def split_names(
     return tuple(sorted(ordered[count:])), tuple(sorted(ordered[:count]))
 
 
-def test_names(names: Iterable[str], seed: int, count: int = 100) -> tuple[str, ...]:
-    """``count`` film names set aside for the test, sorted (the study tested on 100).
+def test_names(names: Iterable[str], seed: int, count: int) -> tuple[str, ...]:
+    """``count`` film names set aside for the test, sorted; see :data:`STUDY_TEST_FILMS`.
 
     Args:
         names: Film names, in any order; repeats count once.

@@ -175,9 +175,7 @@ def _outline(name: str, shape: Mapping[str, object]) -> NDArray[np.float64]:
         if name.startswith("extreme"):
             raise AnnotationError(f"{name} has {len(points)} points; draw it again")
         return _without_closing_point(points)
-    raise AnnotationError(
-        f"shape {name!r} encloses nothing; outline it as a polygon, or remove it"
-    )
+    raise AnnotationError(f"shape {name!r} encloses nothing; outline it as a polygon, or remove it")
 
 
 def _raw_region(
@@ -246,9 +244,9 @@ def _json_cell(text: str, place: str) -> Mapping[str, object]:
     return _mapping(value, f"{place}: a cell")
 
 
-def _films_of_csv2(rows: Iterable[list[str]], header: list[str]) -> list[
-    tuple[str, list[RawRegion]]
-]:
+def _films_of_csv2(
+    rows: Iterable[list[str]], header: list[str]
+) -> list[tuple[str, list[RawRegion]]]:
     columns = {name: header.index(name) for name in _CSV_FIELDS if name in header}
     missing = [
         name
@@ -491,7 +489,9 @@ def read_via_raw(
     except OSError as error:
         raise AnnotationError(f"{path.name}: cannot be read ({error.strerror})") from error
     except UnicodeDecodeError as error:
-        raise AnnotationError(f"{path.name}: is not UTF-8 text; export it from VIA again") from error
+        raise AnnotationError(
+            f"{path.name}: is not UTF-8 text; export it from VIA again"
+        ) from error
     try:
         if path.suffix.lower() == ".csv":
             films = _films_of_csv(text)

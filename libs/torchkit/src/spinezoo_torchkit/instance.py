@@ -24,13 +24,13 @@ from spinezoo_torchkit.serving import (
 )
 
 Detections = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
-"""``(mask_probabilities, scores, labels)`` of one film: (N, h, w) float32 from 0 to 1 that cover the
-whole canvas (any grid), (N,) float32 scores, (N,) integers from 1: label k is ``structures[k - 1]``
-of the card. N may be 0."""
+"""``(mask_probabilities, scores, labels)`` of one film: (N, h, w) float32 from 0 to 1 that cover
+the whole canvas (any grid), (N,) float32 scores, (N,) integers from 1: label k is
+``structures[k - 1]`` of the card. N may be 0."""
 
 Detect = Callable[..., Detections]
 """``detect(network, inputs, *, score_threshold, suppression_iou, max_segments) -> Detections`` for
-(1, 2, h, w) inputs on the network's device; called in inference mode, under the card's precision."""
+(1, 2, h, w) inputs on the network's device; called in inference mode, in the card's precision."""
 
 
 class InstancePredictor:
@@ -94,7 +94,8 @@ class InstancePredictor:
         label_array = labels.detach().cpu().numpy()
         self._check(mask_array, score_array, label_array)
         infer_ms = watch.lap_ms()
-        assert settings.score_threshold is not None and settings.max_segments is not None
+        assert settings.score_threshold is not None
+        assert settings.max_segments is not None
         kept = np.flatnonzero(score_array >= settings.score_threshold)
         segments = finish.instances_from_masks(
             mask_array[kept],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from spinezoo_contract.cards import ModelCard
 from spinezoo_contract.errors import InvalidOutputError
@@ -60,12 +61,13 @@ class SemanticPredictor:
         inputs, fit = network_input(film, self.card)
         prepare_ms = watch.lap_ms()
         probabilities = self.probabilities(inputs)[0].cpu().numpy()  # (1 + structures, h, w)
-        if not (0.0 <= probabilities.min() and probabilities.max() <= 1.0):
+        if not np.isfinite(probabilities).all():
             raise InvalidOutputError(
                 f"{self.card.name} answered probabilities that are not finite; check the weights"
             )
         infer_ms = watch.lap_ms()
-        assert settings.score_threshold is not None and settings.max_segments is not None
+        assert settings.score_threshold is not None
+        assert settings.max_segments is not None
         segments = finish.regions_from_probabilities(
             probabilities,
             self.card.structures,

@@ -246,6 +246,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     import tensorflow as tf
     from spinezoo_contract.cards import describe_weights, load_card, update_card
     from spinezoo_spine.dataset import label_map_of, network_input, prepare_film_set
+    from spinezoo_spine.filmset import describe_film_set
     from spinezoo_spine.splits import split_names
     from tqdm import tqdm
 
@@ -360,7 +361,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             probe_tolerance=PROBE_TOLERANCE,
         ),
         training={
-            "data": f"{len(data.names)} films of {data.fingerprint}",
+            "data": describe_film_set(arguments.data),
             "split_seed": arguments.seed,
             "train_films": len(train_indices),
             "validation_films": len(validation_indices),

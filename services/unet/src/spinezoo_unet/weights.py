@@ -26,15 +26,15 @@ def save_weights(model: keras.Model, path: Path) -> tuple[str, int]:
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(path.name + ".partial")
-    with h5py.File(partial, "w", track_order=True) as file:
+    with h5py.File(partial, "w") as file:
         for name, variable in _variables(model).items():
             values = keras.ops.convert_to_numpy(variable).astype(np.float16)
             if not np.isfinite(values).all():
                 raise WeightsError(
                     f"{name} does not fit half precision; train with a lower learning rate"
                 )
-            # No time stamps: the same weights give the same bytes.
-            file.create_dataset(name, data=values, track_times=False)
+            # Flat names and no time stamps: the same weights give the same bytes.
+            file.create_dataset(name.replace("/", "."), data=values, track_times=False)
     os.replace(partial, path)
     content = path.read_bytes()
     return hashlib.sha256(content).hexdigest(), len(content)
@@ -51,7 +51,7 @@ def load_weights(model: keras.Model, path: Path) -> None:
 
     def collect(name: str, node: object) -> None:
         if isinstance(node, h5py.Dataset):
-            found[name] = node[()]
+            found[name.replace(".", "/")] = node[()]
 
     try:
         with h5py.File(path, "r") as file:

@@ -64,7 +64,8 @@ class Truth(NamedTuple):
     Attributes:
         boxes: (G, 4) corners, 0 to 1.
         classes: (G,) int64, 1 to C.
-        masks: (G, height, width) 0 or 1, of the input's size.
+        masks: (G, height, width) 0 or 1, on any grid that covers the input and is at least as fine
+            as the prototypes'.
     """
 
     boxes: Tensor
@@ -187,26 +188,39 @@ class Backbone(nn.Module):
 
 
 class NormalisedConv2d(nn.Conv2d):
-    """A 3 x 3 convolution that is followed by group normalisation.
+    """A 3 x 3 convolution that is followed by a normalisation.
 
     The published networks have no normalisation outside the backbone, and start from ImageNet
     weights. Training from nothing needs it there too (He, Girshick, Dollar: Rethinking ImageNet
     Pre-training, ICCV 2019). It is a part of the convolution, so that names do not shift.
+
+    Args:
+        in_channels: Channels in.
+        out_channels: Channels out.
+        shared: The convolution sees several pyramid levels, whose statistics differ: normalise
+            each map by itself, in groups of channels, instead of by the batch.
     """
 
-    def __init__(self, in_channels: int, out_channels: int) -> None:
+    def __init__(self, in_channels: int, out_channels: int, *, shared: bool) -> None:
         super().__init__(in_channels, out_channels, 3, padding=1)
-        self.norm = nn.GroupNorm(max(1, out_channels // 8), out_channels)
+        self.norm: nn.Module = (
+            nn.GroupNorm(max(1, out_channels // 8), out_channels)
+            if shared
+            else nn.BatchNorm2d(out_channels)
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, in, h, w) to (N, out, h, w)."""
-        return self.norm(super().forward(x))
+        y: Tensor = self.norm(super().forward(x))
+        return y
 
 
-def conv3x3(in_channels: int, out_channels: int, normalise: bool) -> nn.Conv2d:
+def conv3x3(
+    in_channels: int, out_channels: int, normalise: bool, *, shared: bool = False
+) -> nn.Conv2d:
     """A 3 x 3 convolution of stride 1, normalised or not."""
     if normalise:
-        return NormalisedConv2d(in_channels, out_channels)
+        return NormalisedConv2d(in_channels, out_channels, shared=shared)
     return nn.Conv2d(in_channels, out_channels, 3, padding=1)
 
 
@@ -288,7 +302,7 @@ class PredictionHead(nn.Module):
         self.class_planes = class_count + 1
         self.prototype_count = prototype_count
         self.upfeature = nn.Sequential(
-            conv3x3(channels, channels, normalise), nn.ReLU(inplace=True)
+            conv3x3(channels, channels, normalise, shared=True), nn.ReLU(inplace=True)
         )
         self.bbox_layer = nn.Conv2d(channels, priors_per_cell * 4, 3, padding=1)
         self.conf_layer = nn.Conv2d(channels, priors_per_cell * self.class_planes, 3, padding=1)
@@ -312,8 +326,8 @@ class Yolact(nn.Module):
     """YOLACT. The defaults are the paper's with ResNet-50; 101 is ``blocks=(3, 4, 23, 3)``.
 
     Args:
-        class_count: Structures, background not counted.
         in_channels: Channels of the input.
+        num_classes: Structures and background.
         block: ``"bottleneck"`` or ``"basic"``.
         blocks: Residual blocks of the four stages.
         widths: Channels of the four stages (times four at the output of bottlenecks).
@@ -328,7 +342,7 @@ class Yolact(nn.Module):
             many for every level, because the levels share one head.
         prior_ratios: Width over height of the priors of a cell.
         square_priors: Takes height = width in spite of the ratio, as the published weights do.
-        normalise: Group normalisation after the 3 x 3 convolutions outside the backbone, which
+        normalise: Normalisation after the 3 x 3 convolutions outside the backbone, which
             training from nothing needs; the published networks have none.
         mask_positives: Most positive priors of a film that enter the mask loss.
 
@@ -339,8 +353,8 @@ class Yolact(nn.Module):
     def __init__(
         self,
         *,
-        class_count: int = 5,
         in_channels: int = 3,
+        num_classes: int = 6,
         block: str = "bottleneck",
         blocks: Sequence[int] = (3, 4, 6, 3),
         widths: Sequence[int] = (64, 128, 256, 512),
@@ -365,7 +379,7 @@ class Yolact(nn.Module):
             )
             raise ValueError(message)
         priors_per_cell = len(prior_scales_px[0]) * len(prior_ratios)
-        self.class_count = class_count
+        class_count = num_classes - 1
         self.pyramid_stages = tuple(pyramid_stages)
         self.head_start = head_start
         self.prior_scales_px = tuple(tuple(scales) for scales in prior_scales_px)
@@ -433,6 +447,10 @@ class Yolact(nn.Module):
             self._priors[key] = torch.cat(per_level).to(device)
         return self._priors[key]
 
+    def probe_forward(self, x: Tensor) -> list[Tensor]:
+        """The same number of values from every output, for a probe of the network."""
+        return [evenly(part, 64) for part in self(x)[:-1]]
+
     def losses(self, output: YolactOutput, truths: Sequence[Truth]) -> dict[str, Tensor]:
         """The four losses of the paper, weighted; their sum is what training minimises."""
         return yolact_losses(output, truths, self.mask_positives)
@@ -471,6 +489,12 @@ def level_priors(
     centre = centre[:, :, None, :].expand(rows, columns, len(sizes), 2)
     size = size[None, None].expand(rows, columns, len(sizes), 2)
     return torch.cat([centre, size], dim=-1).reshape(-1, 4)
+
+
+def evenly(values: Tensor, count: int) -> Tensor:
+    """(count,) values at evenly spaced places of a flattened tensor."""
+    flat = values.reshape(-1)
+    return flat[torch.linspace(0, flat.numel() - 1, count).round().long()]
 
 
 # --- Boxes ----------------------------------------------------------------------------------------
@@ -616,6 +640,20 @@ def film_mask_loss(
     return (loss.sum(dim=(1, 2)) / (box_width * box_height)).sum()
 
 
+def on_grid(masks: Tensor, height: int, width: int) -> Tensor:
+    """(G, h, w) masks on a (height, width) grid, 0.0 or 1.0: what covers most of a cell."""
+    if tuple(masks.shape[-2:]) == (height, width) or masks.shape[0] == 0:
+        return masks.float().reshape(-1, height, width)
+    share = F.interpolate(
+        masks.float()[None],
+        size=(height, width),
+        mode="bilinear",
+        align_corners=False,
+        antialias=True,
+    )[0]
+    return (share > 0.5).float()
+
+
 def semantic_truth(truth: Truth, class_count: int, height: int, width: int) -> Tensor:
     """(C, height, width) float: where any object of a class covers most of a cell."""
     target = torch.zeros(class_count, height, width, device=truth.boxes.device)
@@ -670,14 +708,7 @@ def yolact_losses(
         if count > mask_positives:
             some = torch.randperm(count, device=chosen.device)[:mask_positives]
             chosen, objects = chosen[some], objects[some]
-        small = F.interpolate(
-            truth.masks.float()[None],
-            size=(prototype_height, prototype_width),
-            mode="bilinear",
-            align_corners=False,
-            antialias=True,
-        )[0]
-        small = (small > 0.5).float()  # (G, ph, pw)
+        small = on_grid(truth.masks, prototype_height, prototype_width)  # (G, ph, pw)
         film_loss = film_mask_loss(
             output.prototypes[index],
             output.coefficients[index, chosen],

@@ -165,8 +165,11 @@ class Vertebra:
         cut = 1 - self.rounding * corner
         reach, level = reach * cut, level * cut
         # Spurs grow from the ring apophysis: outwards along the endplate and a little over it.
-        grown = np.where(v < 0, np.where(u < 0, self.spurs[0], self.spurs[1]),
-                         np.where(u > 0, self.spurs[2], self.spurs[3]))
+        grown = np.where(
+            v < 0,
+            np.where(u < 0, self.spurs[0], self.spurs[1]),
+            np.where(u > 0, self.spurs[2], self.spurs[3]),
+        )
         tip = np.clip((np.abs(u) - 0.8) / 0.2, 0, 1) * on_plate * (1 - share**2)
         reach = reach + np.sign(u) * tip * grown / (self.depth_mm / 2)
         level = level + np.sign(v) * tip * grown * 0.35 / (self.height_mm / 2)
@@ -243,7 +246,12 @@ class Spine:
 
 def _plan_disease(rng: np.random.Generator) -> dict[str, set[int]]:
     """Draws which discs and bodies (index from L5 upward) are ill; at least one always is."""
-    plan: dict[str, set[int]] = {"narrowed": set(), "collapsed": set(), "slip": set(), "wedge": set()}
+    plan: dict[str, set[int]] = {
+        "narrowed": set(),
+        "collapsed": set(),
+        "slip": set(),
+        "wedge": set(),
+    }
     # The lowest discs wear first; degeneration clusters in some patients.
     burden = rng.uniform(0.1, 0.75)
     for index, weight in enumerate((1.0, 1.0, 0.75, 0.6, 0.45, 0.35, 0.3)):
@@ -288,12 +296,17 @@ def build_spine(rng: np.random.Generator) -> Spine:
     density = np.exp(rng.normal(0, 0.12))
     plan = _plan_disease(rng)
     # Worn discs lose their wedge; the others make up for it as far as they can.
-    lost = np.array([0.3 if index in plan["collapsed"] else 0.6 if index in plan["narrowed"] else 1.0
-                     for index in range(len(LEVELS_UPWARD))])
+    lost = np.array(
+        [
+            0.3 if index in plan["collapsed"] else 0.6 if index in plan["narrowed"] else 1.0
+            for index in range(len(LEVELS_UPWARD))
+        ]
+    )
     disc_wedge *= lost
     fixed_deg = float(body_wedge[2:5].sum())
     follow = (np.degrees(sacral_slope) + lean_back_deg - fixed_deg) / max(
-        float(disc_wedge[:5].sum() + body_wedge[:2].sum()), 12.0)
+        float(disc_wedge[:5].sum() + body_wedge[:2].sum()), 12.0
+    )
     follow = float(np.clip(follow, 0.1, 1.9))
     disc_wedge[:5] *= follow
     body_wedge[:2] *= follow
@@ -400,6 +413,13 @@ def build_spine(rng: np.random.Generator) -> Spine:
         angle = angle - tapering
     diseased = [disc.name for disc in discs if disc.grade != "healthy"]
     return Spine(
-        vertebrae, sacrum, discs, float(sacral_slope), size, float(rotation), float(tilt),
-        float(rng.uniform(0.45, 0.95)), diseased,
+        vertebrae,
+        sacrum,
+        discs,
+        float(sacral_slope),
+        size,
+        float(rotation),
+        float(tilt),
+        float(rng.uniform(0.45, 0.95)),
+        diseased,
     )

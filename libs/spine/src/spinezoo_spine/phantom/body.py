@@ -42,9 +42,7 @@ def _blur_profile(values: np.ndarray, sigma: float) -> np.ndarray:
     return cv2.GaussianBlur(column, (0, 0), sigma, borderType=cv2.BORDER_REPLICATE)[:, 0]
 
 
-def draw_body(
-    spine: Spine, camera: Camera, clutter: float, rng: np.random.Generator
-) -> BodyLayers:
+def draw_body(spine: Spine, camera: Camera, clutter: float, rng: np.random.Generator) -> BodyLayers:
     """Draws the trunk around the spine.
 
     Args:
@@ -70,8 +68,10 @@ def draw_body(
 
     y = (np.arange(rows, dtype=np.float32) + 0.5)[:, None]
     x = (np.arange(columns, dtype=np.float32) + 0.5)[None, :]
-    chain_mm = np.array([body.lower_mid_mm for body in spine.vertebrae[::-1]]
-                        + [np.zeros(2), spine.sacrum[1].lower_mid_mm, spine.sacrum[3].lower_mid_mm])
+    chain_mm = np.array(
+        [body.lower_mid_mm for body in spine.vertebrae[::-1]]
+        + [np.zeros(2), spine.sacrum[1].lower_mid_mm, spine.sacrum[3].lower_mid_mm]
+    )
     chain = coarse(chain_mm)
     order = np.argsort(chain[:, 1], kind="stable")
     spine_x = _blur_profile(np.interp(y[:, 0], chain[order, 1], chain[order, 0]), 25)
@@ -109,8 +109,11 @@ def draw_body(
         top_x = dome[0] + scale * rng.uniform(10, 60)
         wide_back, wide_front = scale * rng.uniform(45, 90), scale * rng.uniform(50, 120)
         drop_back, drop_front = scale * rng.uniform(30, 80), scale * rng.uniform(5, 60)
-        fall = np.where(x < top_x, drop_back * ((x - top_x) / wide_back) ** 2,
-                        drop_front * ((x - top_x) / wide_front) ** 2)
+        fall = np.where(
+            x < top_x,
+            drop_back * ((x - top_x) / wide_back) ** 2,
+            drop_front * ((x - top_x) / wide_front) ** 2,
+        )
         deepest = scale * rng.uniform(60, 120)  # the recesses end, they do not reach the pelvis
         fall = deepest * np.tanh(fall / deepest)
         blur = rng.uniform(0.5, 1.4)
@@ -121,35 +124,51 @@ def draw_body(
         total += air * lung_noise * np.float32(rng.uniform(0, 0.10))
 
     # Fatty streaks and muscle planes.
-    total += smooth_noise(rng, shape, rng.uniform(18, 60), 4) * np.float32(
-        rng.uniform(0, 0.09)) * (thickness > 2)
+    total += (
+        smooth_noise(rng, shape, rng.uniform(18, 60), 4)
+        * np.float32(rng.uniform(0, 0.09))
+        * (thickness > 2)
+    )
 
     # Folds, breast, arm, overlying organs: shapes with soft borders.
     extra = np.zeros(shape, np.float32)
 
     def ellipse(centre: tuple[float, float], radii: tuple[float, float], cm: float) -> None:
         drawn = np.zeros(shape, np.uint8)
-        box = ((float(centre[0]), float(centre[1])), (2 * radii[0], 2 * radii[1]),
-               float(rng.uniform(0, 180)))
+        box = (
+            (float(centre[0]), float(centre[1])),
+            (2 * radii[0], 2 * radii[1]),
+            float(rng.uniform(0, 180)),
+        )
         cv2.ellipse(drawn, box, 255, -1, cv2.LINE_AA)
         np.add(extra, drawn * np.float32(cm / 255), out=extra)
 
     if chance(0.45):  # breast
         for _ in range(int(rng.integers(1, 3))):
-            ellipse((belly[min(10, rows - 1)] + scale * rng.uniform(-60, 25),
-                     rng.uniform(-0.05, 0.22) * rows),
-                    (scale * rng.uniform(20, 55), scale * rng.uniform(30, 80)), rng.uniform(1, 5))
+            ellipse(
+                (
+                    belly[min(10, rows - 1)] + scale * rng.uniform(-60, 25),
+                    rng.uniform(-0.05, 0.22) * rows,
+                ),
+                (scale * rng.uniform(20, 55), scale * rng.uniform(30, 80)),
+                rng.uniform(1, 5),
+            )
     if chance(0.30):  # a raised arm in front
         shoulder = [belly[0] + scale * rng.uniform(-40, 40), -10.0]
-        elbow = [belly[min(60, rows - 1)] + scale * rng.uniform(-20, 60),
-                 rows * rng.uniform(0.12, 0.4)]
+        elbow = [
+            belly[min(60, rows - 1)] + scale * rng.uniform(-20, 60),
+            rows * rng.uniform(0.12, 0.4),
+        ]
         arm = np.array([shoulder, elbow])
         add_line(extra, arm, rng.uniform(3, 7), scale * rng.uniform(40, 75))
         add_line(extra, arm, rng.uniform(1, 3), scale * rng.uniform(12, 20))
     for _ in range(int(rng.integers(0, 4) * clutter + 0.5)):
         row = int(np.clip(rng.uniform(0.1, 0.9) * rows, 0, rows - 1))
-        ellipse((spine_x[row] + scale * rng.uniform(-20, 80), rng.uniform(0.1, 0.9) * rows),
-                (scale * rng.uniform(15, 45), scale * rng.uniform(30, 80)), rng.uniform(-1.2, 1.5))
+        ellipse(
+            (spine_x[row] + scale * rng.uniform(-20, 80), rng.uniform(0.1, 0.9) * rows),
+            (scale * rng.uniform(15, 45), scale * rng.uniform(30, 80)),
+            rng.uniform(-1.2, 1.5),
+        )
     extra = cv2.GaussianBlur(extra, (0, 0), rng.uniform(0.7, 3.0))
     for _ in range(int(rng.integers(0, 4) * clutter + 0.5)):  # skin folds
         fold = rng.uniform(0.05, 0.95) * rows + rng.uniform(-0.25, 0.25) * (x - columns / 2)
@@ -194,7 +213,8 @@ def draw_body(
         far = far + ((y - row) / (scale * rng.uniform(15, 80))) ** 2
         sign = 1.0 if rng.random() < 0.7 else -1.0
         total += (cells * np.exp(-(far**2)) * sign * rng.uniform(0.05, 0.6) * inside).astype(
-            np.float32)
+            np.float32
+        )
 
     total = np.maximum(total, 0)
     full = cv2.resize(total, (width_px, height_px), interpolation=cv2.INTER_LINEAR)
@@ -204,14 +224,19 @@ def draw_body(
     if chance(0.35):  # calcified aorta in front of the bodies
         upper = int(rng.integers(3, min(9, len(spine.vertebrae))))
         gap_mm = rng.uniform(6, 22)
-        line_mm = np.array([body.lower_mid_mm + forward(body.lower_angle_rad)
-                            * (body.depth_mm / 2 + gap_mm) for body in spine.vertebrae[:upper]])
+        line_mm = np.array(
+            [
+                body.lower_mid_mm + forward(body.lower_angle_rad) * (body.depth_mm / 2 + gap_mm)
+                for body in spine.vertebrae[:upper]
+            ]
+        )
         course = smooth_curve(camera.project(line_mm, 5.0), rounds=3, closed=False)
         for index in range(len(course) - 1):
             if rng.random() < 0.45:
                 plaque = course[index : index + 2] + rng.normal(0, 0.8, 2) * camera.px_per_mm
-                add_line(full, plaque, rng.uniform(0.05, 0.35),
-                         rng.uniform(0.6, 1.8) * camera.px_per_mm)
+                add_line(
+                    full, plaque, rng.uniform(0.05, 0.35), rng.uniform(0.6, 1.8) * camera.px_per_mm
+                )
     grain_px = 0.9 * camera.px_per_mm
     half_shape = (max(8, height_px // 2), max(8, width_px // 2))
     texture = smooth_noise(rng, half_shape, max(1.5, grain_px), 2)

@@ -46,8 +46,12 @@ def log_uniform(rng: np.random.Generator, low: float, high: float) -> float:
 
 
 def expose(
-    attenuation: np.ndarray, thickness_cm: np.ndarray, mm_per_px: float, spacing_mm: float,
-    settings: PhantomSettings, rng: np.random.Generator,
+    attenuation: np.ndarray,
+    thickness_cm: np.ndarray,
+    mm_per_px: float,
+    spacing_mm: float,
+    settings: PhantomSettings,
+    rng: np.random.Generator,
 ) -> np.ndarray:
     """Lets the beam through and reads the detector.
 
@@ -97,8 +101,14 @@ def _draw_grid(image: np.ndarray, px_per_film_mm: float, rng: np.random.Generato
     lean = rng.normal(0, 0.004)
     thickness = max(1, round(rng.uniform(0.35, 0.9) * px_per_film_mm))
     for column in np.arange(rng.uniform(0, pitch), width, pitch):
-        cv2.line(mask, (int(column), 0), (int(column + lean * height), height), 255, thickness,
-                 cv2.LINE_AA)
+        cv2.line(
+            mask,
+            (int(column), 0),
+            (int(column + lean * height), height),
+            255,
+            thickness,
+            cv2.LINE_AA,
+        )
     for row in np.arange(rng.uniform(0, pitch), height, pitch):
         cv2.line(mask, (0, int(row)), (width, int(row - lean * width)), 255, thickness, cv2.LINE_AA)
     strength = mask * np.float32(rng.uniform(0.08, 0.8) / 255)
@@ -116,8 +126,16 @@ def _draw_text(image: np.ndarray, rng: np.random.Generator) -> None:
     where = (int(column * width), int(rng.uniform(0.05, 0.98) * height))
     size = rng.uniform(0.8, 1.9) * height / 1024
     mask = np.zeros(image.shape, np.uint8)
-    cv2.putText(mask, word, where, cv2.FONT_HERSHEY_SIMPLEX, size, 255,
-                max(1, round(2.5 * height / 1024)), cv2.LINE_AA)
+    cv2.putText(
+        mask,
+        word,
+        where,
+        cv2.FONT_HERSHEY_SIMPLEX,
+        size,
+        255,
+        max(1, round(2.5 * height / 1024)),
+        cv2.LINE_AA,
+    )
     image += (np.float32(rng.uniform(0.75, 1.0)) - image) * (mask * np.float32(1 / 255))
 
 
@@ -138,8 +156,14 @@ def _collimate(image: np.ndarray, rng: np.random.Generator) -> None:
 
 
 def develop(
-    signal: np.ndarray, thickness_cm: np.ndarray, mm_per_px: float, spacing_mm: float,
-    settings: PhantomSettings, rng: np.random.Generator, *, mirrored: bool = False,
+    signal: np.ndarray,
+    thickness_cm: np.ndarray,
+    mm_per_px: float,
+    spacing_mm: float,
+    settings: PhantomSettings,
+    rng: np.random.Generator,
+    *,
+    mirrored: bool = False,
 ) -> Exposure:
     """Gives the logarithmic signal one of many viewing-station looks.
 
@@ -201,7 +225,8 @@ def develop(
     if low_contrast:
         centre = float(np.median(_coarse(image)[body]))
         image = np.float32(centre) + (image - np.float32(centre)) * np.float32(
-            rng.uniform(0.25, 0.6))
+            rng.uniform(0.25, 0.6)
+        )
     else:
         image = image * np.float32(1 - 0.25 * vary * rng.random() ** 2)
     image = image + np.float32(vary * rng.uniform(0, 0.12) * rng.random())
@@ -210,7 +235,8 @@ def develop(
     if rng.random() < 0.12 * vary:  # seam of two stitched exposures
         seam = int(rng.uniform(0.04, 0.96) * image.shape[0])
         image[seam:] = image[seam:] * np.float32(rng.uniform(0.88, 1.12)) + np.float32(
-            rng.uniform(-0.04, 0.04))
+            rng.uniform(-0.04, 0.04)
+        )
         image[seam : seam + max(1, image.shape[0] // 500)] += np.float32(rng.uniform(-0.3, 0.6))
     if rng.random() < 0.5 * vary:
         _collimate(image, rng)

@@ -12,7 +12,7 @@ from spinezoo_spine.phantom.body import draw_body
 from spinezoo_spine.phantom.detector import develop, expose, log_uniform
 from spinezoo_spine.phantom.hardware import Hardware, build_hardware, draw_hardware
 from spinezoo_spine.phantom.projection import Camera, polygons_mask
-from spinezoo_spine.phantom.settings import PhantomSettings
+from spinezoo_spine.phantom.settings import DEFAULT_SETTINGS, PhantomSettings
 from spinezoo_spine.phantom.skeleton import BoneLayers, draw_skeleton
 from spinezoo_spine.phantom.truth import outline_of
 
@@ -133,7 +133,7 @@ def _mirror(polygon_xy: np.ndarray, width_px: int) -> np.ndarray:
     return mirrored[::-1].copy()
 
 
-def make_film(seed: int, settings: PhantomSettings = PhantomSettings()) -> PhantomFilm:
+def make_film(seed: int, settings: PhantomSettings = DEFAULT_SETTINGS) -> PhantomFilm:
     """Makes one film.
 
     The same seed and settings give the same bytes on the same machine and library versions. Each
@@ -166,8 +166,11 @@ def make_film(seed: int, settings: PhantomSettings = PhantomSettings()) -> Phant
     mineral = log_uniform(choices, 0.55, 1.6)
     trabecular = choices.uniform(0, 0.22)
     attenuation = body.attenuation
-    attenuation += (log_uniform(choices, 0.02, 0.13) * mineral) * bones.body * (
-        1 + np.float32(trabecular) * body.texture)
+    attenuation += (
+        (log_uniform(choices, 0.02, 0.13) * mineral)
+        * bones.body
+        * (1 + np.float32(trabecular) * body.texture)
+    )
     attenuation += np.float32(log_uniform(choices, 0.14, 0.85) * mineral) * bones.shell
     attenuation += np.float32(log_uniform(choices, 0.07, 0.5) * mineral) * bones.posterior
     attenuation += np.float32(log_uniform(choices, 0.03, 0.33) * mineral) * bones.pelvis
@@ -179,24 +182,34 @@ def make_film(seed: int, settings: PhantomSettings = PhantomSettings()) -> Phant
     spacing_mm = camera.spacing_mm
     mm_per_px = 1 / camera.px_per_mm
     signal = expose(
-        attenuation.astype(np.float32, copy=False), body.coarse_thickness_cm, mm_per_px,
-        spacing_mm, settings, detector,
+        attenuation.astype(np.float32, copy=False),
+        body.coarse_thickness_cm,
+        mm_per_px,
+        spacing_mm,
+        settings,
+        detector,
     )
     exposure = develop(
-        signal, body.coarse_thickness_cm, mm_per_px, spacing_mm, settings, display,
+        signal,
+        body.coarse_thickness_cm,
+        mm_per_px,
+        spacing_mm,
+        settings,
+        display,
         mirrored=faces_left,
     )
 
     regions = _trace_regions(bones, hardware, settings)
     pixels = exposure.pixels
     corners = {
-        bone.level: camera.project(bone.corners_mm()) for bone in
-        [*spine.vertebrae[:6][::-1], *spine.sacrum[:2]]
+        bone.level: camera.project(bone.corners_mm())
+        for bone in [*spine.vertebrae[:6][::-1], *spine.sacrum[:2]]
     }
     if faces_left:
         regions = [
-            PhantomRegion(region.structure, region.level,
-                          _mirror(region.polygon_xy, settings.width_px))
+            PhantomRegion(
+                region.structure, region.level, _mirror(region.polygon_xy, settings.width_px)
+            )
             for region in regions
         ]
         corners = {
@@ -227,9 +240,7 @@ def make_film(seed: int, settings: PhantomSettings = PhantomSettings()) -> Phant
         "low_contrast": exposure.low_contrast,
         "window_centre": exposure.window_centre,
         "window_width": exposure.window_width,
-        "corners_px": {
-            level: np.round(points, 2).tolist() for level, points in corners.items()
-        },
+        "corners_px": {level: np.round(points, 2).tolist() for level, points in corners.items()},
     }
     return PhantomFilm(
         seed=seed,

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from spinezoo_spine.phantom.anatomy import Disc, Spine, Vertebra, forward, upward
-from spinezoo_spine.phantom.projection import Camera, add_polygon, ribbon, smooth_curve
+from spinezoo_spine.phantom.projection import Camera, add_exact_polygon, ribbon, smooth_curve
 
 
 @dataclass(slots=True)
@@ -73,8 +73,15 @@ def _block(
 
 
 def _screw(
-    camera: Camera, head_mm: np.ndarray, tip_mm: np.ndarray, head_z: float, tip_z: float,
-    level: str, width_mm: float, rng: np.random.Generator, tulip: bool,
+    camera: Camera,
+    head_mm: np.ndarray,
+    tip_mm: np.ndarray,
+    head_z: float,
+    tip_z: float,
+    level: str,
+    width_mm: float,
+    rng: np.random.Generator,
+    tulip: bool,
 ) -> Implant:
     """A threaded, tapering shaft with its head."""
     head = camera.project(head_mm, head_z)
@@ -98,7 +105,9 @@ def _screw(
     core = ribbon(head + along[:, None] * axis * length, half * 0.62)
     cannulated = rng.random() < 0.2
     cm = width_mm / 10
-    implant = Implant("screw", level, [(shaft, cm * 0.55), (core, cm * (0.15 if cannulated else 0.4))])
+    implant = Implant(
+        "screw", level, [(shaft, cm * 0.55), (core, cm * (0.15 if cannulated else 0.4))]
+    )
     if tulip:
         size = rng.uniform(5.0, 6.6) * px
         middle = head - axis * size * 0.35
@@ -154,8 +163,10 @@ def _pedicle_construct(
         course = camera.project(np.stack([course_x, along], axis=1), head_z)
         half_px = rod_mm / 2 * camera.px_per_mm
         rod = Implant("rod", "")
-        rod.pieces = [(ribbon(course, half_px), rod_mm / 10 * 0.55),
-                      (ribbon(course, half_px * 0.66), rod_mm / 10 * 0.42)]
+        rod.pieces = [
+            (ribbon(course, half_px), rod_mm / 10 * 0.55),
+            (ribbon(course, half_px * 0.66), rod_mm / 10 * 0.42),
+        ]
         implants.append(rod)
         if rng.random() < 0.10 and len(used) > 1:  # cross-link, seen end-on
             where = camera.project(points[:2].mean(axis=0), 0.0)
@@ -175,19 +186,24 @@ def _side_construct(
     is_plate = rng.random() < 0.5
     for body in levels:
         for row in (0, 1) if rng.random() < 0.35 else (0,):
-            where = body.local(body.depth_mm * along_share + row * rng.uniform(5, 10),
-                               rng.normal(0, 2.5) + row * 2)
+            where = body.local(
+                body.depth_mm * along_share + row * rng.uniform(5, 10), rng.normal(0, 2.5) + row * 2
+            )
             direction = rng.uniform(0, 2 * np.pi)
             length = rng.uniform(2, 26)
             tip = where + length * np.array([np.cos(direction), np.sin(direction)])
-            implants.append(_screw(camera, where, tip, 20.0, -10.0, body.level,
-                                   rng.uniform(5.0, 7.0), rng, False))
+            implants.append(
+                _screw(
+                    camera, where, tip, 20.0, -10.0, body.level, rng.uniform(5.0, 7.0), rng, False
+                )
+            )
             if row == 0:
                 anchors.append(camera.project(where, 20.0))
     if len(anchors) > 1:
         line = np.array(anchors)
-        ends = np.vstack([line[0] + (line[0] - line[1]) * 0.15, line,
-                          line[-1] + (line[-1] - line[-2]) * 0.15])
+        ends = np.vstack(
+            [line[0] + (line[0] - line[1]) * 0.15, line, line[-1] + (line[-1] - line[-2]) * 0.15]
+        )
         course = smooth_curve(ends, rounds=2, closed=False)
         half_px = (rng.uniform(4, 7) if is_plate else rng.uniform(2.6, 3.2)) * px
         thickness_cm = rng.uniform(0.2, 0.4) if is_plate else 0.55
@@ -242,10 +258,18 @@ def _cage(disc: Disc, depth_mm: float, camera: Camera, rng: np.random.Generator)
     else:  # expandable: two plates and a post
         for sign in (-1, 1):
             edge = across * half_height * 0.82 * sign
-            bar(centre - axis * half_length + edge, centre + axis * half_length + edge,
-                height_mm * 0.22, rng.uniform(0.8, 1.4))
-        bar(centre - across * half_height * 0.7, centre + across * half_height * 0.7,
-            depth_mm * 0.2, rng.uniform(0.6, 1.2))
+            bar(
+                centre - axis * half_length + edge,
+                centre + axis * half_length + edge,
+                height_mm * 0.22,
+                rng.uniform(0.8, 1.4),
+            )
+        bar(
+            centre - across * half_height * 0.7,
+            centre + across * half_height * 0.7,
+            depth_mm * 0.2,
+            rng.uniform(0.6, 1.2),
+        )
     return cage
 
 
@@ -281,7 +305,9 @@ def build_hardware(
     chain = [spine.sacrum[0], *spine.vertebrae]  # S1, L5, L4, ...
     cement: list[tuple[np.ndarray, float]] = []
     if rng.random() < 0.06:  # vertebroplasty
-        for body in rng.choice(np.array(spine.vertebrae[:6], dtype=object), int(rng.integers(1, 3))):
+        for body in rng.choice(
+            np.array(spine.vertebrae[:6], dtype=object), int(rng.integers(1, 3))
+        ):
             blob = _circle(camera.project(body.local(rng.normal(2, 3), rng.normal(0, 2))), 1.0, 12)
             middle = blob.mean(axis=0)
             spread = rng.uniform(5, 11, (12, 1)) * camera.px_per_mm
@@ -325,7 +351,7 @@ def draw_hardware(hardware: Hardware, shape: tuple[int, int]) -> tuple[np.ndarra
     metal, cement = np.zeros(shape, np.float32), np.zeros(shape, np.float32)
     for implant in hardware.implants:
         for polygon, path_cm in implant.pieces:
-            add_polygon(metal, polygon, path_cm)
+            add_exact_polygon(metal, polygon, path_cm)
     for polygon, path_cm in hardware.cement:
-        add_polygon(cement, polygon, path_cm)
+        add_exact_polygon(cement, polygon, path_cm)
     return np.maximum(metal, 0), cement

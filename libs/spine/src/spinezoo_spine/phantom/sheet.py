@@ -28,12 +28,21 @@ def draw_film(film: PhantomFilm, *, height_px: int, outlines: bool = True) -> np
     if outlines:
         for region in film.regions:
             points = np.round((region.polygon_xy * scale - 0.5) * 16).astype(np.int32)
-            cv2.polylines(picture, [points], True, _COLOURS_BGR[region.structure], 1,
-                          cv2.LINE_AA, 4)
+            cv2.polylines(
+                picture, [points], True, _COLOURS_BGR[region.structure], 1, cv2.LINE_AA, 4
+            )
             if region.structure.endswith("vertebra"):
                 place = region.polygon_xy.mean(axis=0) * scale
-                cv2.putText(picture, region.level, (int(place[0]) - 8, int(place[1]) + 4),
-                            cv2.FONT_HERSHEY_SIMPLEX, 0.35, (0, 255, 255), 1, cv2.LINE_AA)
+                cv2.putText(
+                    picture,
+                    region.level,
+                    (int(place[0]) - 8, int(place[1]) + 4),
+                    cv2.FONT_HERSHEY_SIMPLEX,
+                    0.35,
+                    (0, 255, 255),
+                    1,
+                    cv2.LINE_AA,
+                )
     return picture
 
 

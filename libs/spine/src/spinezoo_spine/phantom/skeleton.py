@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import cv2
@@ -22,6 +23,7 @@ from spinezoo_spine.phantom.projection import (
     Window,
     add_line,
     add_polygon,
+    fill_count,
     fixed_point,
     paste_sum,
     ribbon,
@@ -64,7 +66,7 @@ def _draw_body(
     if window.cut(camera.height_px, camera.width_px).is_empty:
         return
     slice_cm = body.width_mm / count / 10
-    inside = np.zeros((window.height, window.width), np.float32)
+    inside = fill_count(list(outlines_px), window, stacked=True) * np.float32(slice_cm)
     shell = np.zeros_like(inside)
     drawn = np.zeros(inside.shape, np.uint8)
     shell_px = shell_mm * camera.px_per_mm
@@ -84,9 +86,6 @@ def _draw_body(
         "lower": slide[:, LOWER_ENDPLATE, 1].mean(axis=1),
     }
     for index in range(count):
-        drawn[:] = 0
-        cv2.fillPoly(drawn, [corners[index]], 255, cv2.LINE_AA, _FIXED)
-        inside += drawn
         share = abs(z_mm[index]) / (body.width_mm / 2)
         # Real bodies have no cortex where the pedicle leaves: the upper back wall is interrupted.
         has_pedicle = not sacral and 0.22 < share < 0.85
@@ -101,10 +100,10 @@ def _draw_body(
             width_px = max(shell_px, float(wall_slide[name][index]))
             thickness = max(1, round(width_px))
             grey = 255 * strength * min(1.0, shell_px / thickness)
-            cv2.polylines(drawn, [stroke], False, max(1, round(grey)), thickness, cv2.LINE_AA,
-                          _FIXED)
+            cv2.polylines(
+                drawn, [stroke], False, max(1, round(grey)), thickness, cv2.LINE_AA, _FIXED
+            )
         shell += drawn
-    inside *= slice_cm / 255
     shell *= line_cm
     layers.coverage[body.level] = (inside, window)
     paste_sum(layers.body, inside * np.float32(body.density), window)
@@ -122,7 +121,9 @@ def _draw_arch(
     axis, rise = forward(body.angle_rad), upward(body.angle_rad)
     px = camera.px_per_mm
 
-    def place(points: list[tuple[float, float]], z_mm: float, jitter: float = 1.2) -> np.ndarray:
+    def place(
+        points: Sequence[tuple[float, float]], z_mm: float, jitter: float = 1.2
+    ) -> np.ndarray:
         local = np.array(points, dtype=float) * scale + rng.normal(0, jitter, (len(points), 2))
         world = base + local[:, :1] * axis + local[:, 1:] * rise + body.side_shift_mm(z_mm)
         return camera.project(world, z_mm)
@@ -167,7 +168,7 @@ def _draw_pelvis(
     axis, rise = forward(spine.sacral_slope_rad), upward(spine.sacral_slope_rad)
     shift_x, shift_y = np.tan(spine.rotation_rad), np.tan(spine.tilt_rad)
 
-    def on_sacrum(points: list[tuple[float, float]], z_mm: float) -> np.ndarray:
+    def on_sacrum(points: Sequence[tuple[float, float]], z_mm: float) -> np.ndarray:
         local = np.array(points, dtype=float) * size + rng.normal(0, 3, (len(points), 2))
         world = local[:, :1] * axis + local[:, 1:] * rise + z_mm * (shift_x * axis + shift_y * rise)
         return camera.project(world, z_mm)
@@ -183,21 +184,42 @@ def _draw_pelvis(
     crest_mm = rng.uniform(8, 48)  # how far the iliac crest stands above S1
     for side in (-1, 1):
         wing = [(-18, -2), (12, -6), (14, -22), (2, -45), (-16, -50), (-28, -22)]
-        add_polygon(layers.pelvis, smooth_curve(on_sacrum(wing, side * 30)), 0.9, edge=0.5,
-                    edge_px=1.0 * px)
+        add_polygon(
+            layers.pelvis, smooth_curve(on_sacrum(wing, side * 30)), 0.9, edge=0.5, edge_px=1.0 * px
+        )
         crest = [(-20, 4), (-30, 2), (-48, -40), (-50, -80), (-38, -84), (-30, -40)]
-        add_polygon(layers.pelvis, smooth_curve(on_sacrum(crest, side * 8)), 0.7, edge=0.7,
-                    edge_px=1.0 * px)
+        add_polygon(
+            layers.pelvis, smooth_curve(on_sacrum(crest, side * 8)), 0.7, edge=0.7, edge_px=1.0 * px
+        )
         moved = np.array([rng.normal(0, 4), rng.normal(0, 3)])
         ilium = np.array(
-            [(-62, -38), (-50, -8), (-22, crest_mm * 0.75), (15, crest_mm), (50, crest_mm * 0.8),
-             (78, crest_mm * 0.2), (86, -25), (70, -60), (66, -95), (40, -110), (15, -85),
-             (0, -60), (-28, -66), (-52, -58)], dtype=float,
+            [
+                (-62, -38),
+                (-50, -8),
+                (-22, crest_mm * 0.75),
+                (15, crest_mm),
+                (50, crest_mm * 0.8),
+                (78, crest_mm * 0.2),
+                (86, -25),
+                (70, -60),
+                (66, -95),
+                (40, -110),
+                (15, -85),
+                (0, -60),
+                (-28, -66),
+                (-52, -58),
+            ],
+            dtype=float,
         )
         ilium = ilium + rng.normal(0, 2.5, ilium.shape)
         outline = smooth_curve(in_pelvis(ilium, side * 60, moved), rounds=3)
-        add_polygon(layers.pelvis, outline, rng.uniform(0.25, 0.9), edge=rng.uniform(0.5, 1.8),
-                    edge_px=rng.uniform(0.8, 2.0) * px)
+        add_polygon(
+            layers.pelvis,
+            outline,
+            rng.uniform(0.25, 0.9),
+            edge=rng.uniform(0.5, 1.8),
+            edge_px=rng.uniform(0.8, 2.0) * px,
+        )
         if rng.random() < 0.8:  # greater sciatic notch and arcuate line, thick cortex
             notch = np.array([(-6, -30), (5, -55), (30, -85), (55, -105)], dtype=float)
             notch = notch + rng.normal(0, 3, notch.shape)
@@ -206,8 +228,9 @@ def _draw_pelvis(
         around = np.linspace(0, 2 * np.pi, 40, endpoint=False)
         head = np.array([55.0, -125.0]) + rng.normal(0, 4, 2)
         head = head + np.stack([np.cos(around), np.sin(around)], axis=1) * rng.uniform(22, 26)
-        add_polygon(layers.pelvis, in_pelvis(head, side * 90, moved), 1.8, edge=0.8,
-                    edge_px=1.0 * px)
+        add_polygon(
+            layers.pelvis, in_pelvis(head, side * 90, moved), 1.8, edge=0.8, edge_px=1.0 * px
+        )
 
 
 def _draw_ribs(layers: BoneLayers, spine: Spine, camera: Camera, rng: np.random.Generator) -> None:
@@ -234,7 +257,7 @@ def _draw_ribs(layers: BoneLayers, spine: Spine, camera: Camera, rng: np.random.
             course_px = camera.project(world, z_mm)
             width_px = rng.uniform(7, 10) * spine.size * camera.px_per_mm
             wall = rng.uniform(0.4, 0.8)
-            taper = np.clip((1.02 - np.linspace(0, 1, len(course_px))) * 5, 0.15, 1)
+            taper = np.clip((1.02 - np.linspace(0, 1, len(course_px))) * 14, 0.3, 1)
             half_px = width_px / 2 * taper
             inner_px = np.maximum(half_px - 1.2 * camera.px_per_mm, 0.3)
             add_polygon(layers.ribs, ribbon(course_px, half_px), 1.0)
@@ -253,7 +276,14 @@ def draw_skeleton(spine: Spine, camera: Camera, rng: np.random.Generator) -> Bon
         Path length layers and the coverage of each body.
     """
     shape = (camera.height_px, camera.width_px)
-    layers = BoneLayers(*(np.zeros(shape, np.float32) for _ in range(5)), coverage={})
+    layers = BoneLayers(
+        body=np.zeros(shape, np.float32),
+        shell=np.zeros(shape, np.float32),
+        posterior=np.zeros(shape, np.float32),
+        pelvis=np.zeros(shape, np.float32),
+        ribs=np.zeros(shape, np.float32),
+        coverage={},
+    )
     wall, plate = rng.uniform(0.3, 1.0), rng.uniform(0.6, 1.0)
     for body in [*spine.sacrum, *spine.vertebrae]:
         _draw_body(layers, body, camera, spine.shell_mm, wall, plate)

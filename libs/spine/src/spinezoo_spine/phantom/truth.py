@@ -33,8 +33,10 @@ def is_simple(polygon_xy: np.ndarray) -> bool:
     c, d = start[None], end[None]
     crossing = (side(a, b, c) * side(a, b, d) <= 0) & (side(c, d, a) * side(c, d, b) <= 0)
     # Collinear, separate edges give zeros as well: ask that their boxes meet.
-    meet = (np.maximum(np.minimum(a, b), np.minimum(c, d))
-            <= np.minimum(np.maximum(a, b), np.maximum(c, d))).all(axis=-1)
+    meet = (
+        np.maximum(np.minimum(a, b), np.minimum(c, d))
+        <= np.minimum(np.maximum(a, b), np.maximum(c, d))
+    ).all(axis=-1)
     crossing &= meet
     index = np.arange(count)
     gap = np.abs(index[:, None] - index[None])

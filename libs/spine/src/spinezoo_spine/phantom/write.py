@@ -4,21 +4,23 @@ from __future__ import annotations
 
 import hashlib
 import json
+import multiprocessing
 import os
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
 from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
-from pydicom.uid import ComputedRadiographyImageStorage, ExplicitVRLittleEndian
+from pydicom.uid import UID, ComputedRadiographyImageStorage, ExplicitVRLittleEndian
 
 from spinezoo_spine.phantom.film import PhantomFilm, make_film
-from spinezoo_spine.phantom.settings import PhantomSettings
+from spinezoo_spine.phantom.settings import DEFAULT_SETTINGS, PhantomSettings
 
-GENERATOR_VERSION = "1"
+GENERATOR_VERSION = "2"
 """Goes into UIDs and records; raise it when the same seed gives other films."""
 
 _FIXED_DATE = "20000101"  # phantoms have no date; a fixed one keeps files byte-identical
@@ -27,11 +29,11 @@ _SUFFIX = {"dicom": ".dcm", "png": ".png"}
 _RECORDS = ".records"
 
 
-def _uid(*parts: object) -> str:
+def _uid(*parts: object) -> UID:
     """Derives a valid UID (PS3.5 B.2: 2.25 and a 128-bit integer) from what it names."""
     text = "|".join(str(part) for part in parts)
     digest = hashlib.sha256(f"spinezoo phantom {GENERATOR_VERSION}|{text}".encode()).digest()
-    return f"2.25.{int.from_bytes(digest[:16], 'big')}"
+    return UID(f"2.25.{int.from_bytes(digest[:16], 'big')}")
 
 
 def _write_atomically(path: Path, content: bytes) -> None:
@@ -113,8 +115,6 @@ def _dicom_content(film: PhantomFilm, *, monochrome1: bool) -> bytes:
     dataset.RescaleType = "US"
     pixels = (top - film.pixels) if monochrome1 else film.pixels
     dataset.PixelData = pixels.astype("<u2").tobytes()
-    from io import BytesIO
-
     buffer = BytesIO()
     dataset.save_as(buffer, enforce_file_format=True)
     return buffer.getvalue()
@@ -232,7 +232,7 @@ def write_film_set(
     *,
     count: int,
     seed: int,
-    settings: PhantomSettings = PhantomSettings(),
+    settings: PhantomSettings = DEFAULT_SETTINGS,
     file_format: str = "dicom",
     workers: int = 1,
     progress: Callable[[int, int], None] | None = None,
@@ -248,7 +248,8 @@ def write_film_set(
         seed: Seed of the set; film i has the seed `film_seed(seed, i)`.
         settings: Knobs of the films.
         file_format: "dicom" or "png".
-        workers: Processes; 1 works in this one.
+        workers: Processes; 1 works in this one. With more, a calling script needs the usual
+            `if __name__ == "__main__":` guard, because workers are spawned.
         progress: Called with (films done, films in all) after each film.
 
     Returns:
@@ -278,7 +279,9 @@ def write_film_set(
     if workers == 1:
         collect(_write_one(*task) for task in tasks)
     else:
-        with ProcessPoolExecutor(max_workers=workers) as pool:
+        # Not "fork": a child forked while OpenCV's threads run can wait for them for ever.
+        context = multiprocessing.get_context("spawn")
+        with ProcessPoolExecutor(max_workers=workers, mp_context=context) as pool:
             collect(pool.map(_write_one_of, tasks, chunksize=1))
     via = {f"{record['filename']}{record['size']}": _via_entry(record) for record in records}
     phantom = {

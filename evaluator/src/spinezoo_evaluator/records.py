@@ -1,0 +1,285 @@
+"""What a benchmark keeps of each film: one JSON line a film, and the answer beside it.
+
+``films.jsonl`` in the report's folder is the run's memory. A line is appended, flushed and synced
+when a film is done, so a run that is stopped at any moment goes on where it was; of a film with
+several lines the last one counts. A line that was cut off by the stop is dropped, and its film
+measured again.
+"""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import json
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from spinezoo_contract import codec
+from spinezoo_contract.errors import ConfigurationError, SpineZooError
+from spinezoo_contract.types import Box, RunLengthMask, Segment, SegmentKind, Structure
+from spinezoo_spine.metrics import FilmMeasurement
+
+FILMS_FILE = "films.jsonl"
+ANSWERS_FOLDER = "answers"
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """Why something has no measurement: an error's class or a member's code, and its message."""
+
+    reason: str
+    message: str
+
+    def to_json(self) -> dict[str, str]:
+        """Plain values."""
+        return {"reason": self.reason, "message": self.message}
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, str] | None) -> Failure | None:
+        """The opposite of :meth:`to_json`; None stays None."""
+        return None if data is None else cls(data["reason"], data["message"])
+
+
+@dataclass(frozen=True, slots=True)
+class MemberRecord:
+    """One member on one film: a measurement, or a failure.
+
+    Attributes:
+        measurement: What was counted, or None.
+        failure: Why there is no measurement, or None.
+        latency_ms: As the gateway saw it.
+        stages_ms: decode, prepare, queue, infer, finish in ms; empty where it did not answer.
+        provenance: model_version, weights_sha256, preset, preprocessing_id, device; or empty.
+    """
+
+    measurement: FilmMeasurement | None
+    failure: Failure | None
+    latency_ms: float | None = None
+    stages_ms: Mapping[str, float] = field(default_factory=dict)
+    provenance: Mapping[str, str] = field(default_factory=dict)
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values."""
+        return {
+            "measurement": None if self.measurement is None else self.measurement.to_json(),
+            "failure": None if self.failure is None else self.failure.to_json(),
+            "latency_ms": self.latency_ms,
+            "stages_ms": dict(self.stages_ms),
+            "provenance": dict(self.provenance),
+        }
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> MemberRecord:
+        """The opposite of :meth:`to_json`."""
+        measurement = data["measurement"]
+        return cls(
+            None if measurement is None else FilmMeasurement.from_json(measurement),
+            Failure.from_json(data["failure"]),
+            data["latency_ms"],
+            data["stages_ms"],
+            data["provenance"],
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class FilmRecord:
+    """One film of a run.
+
+    Attributes:
+        name: The film's name.
+        sha256: Of the film's file, or "" where it could not be read.
+        height: Rows in pixels, or 0 where unknown.
+        width: Columns in pixels, or 0 where unknown.
+        failure: Why the film as a whole has no answer, or None.
+        members: Every member that was asked, by name.
+        fused: The fused ensemble.
+        disagreement: 1 minus the mean IoU of the merged masks of every two members; None where
+            fewer than two answered.
+        gateway_ms: decode, fan_out, fuse, total in ms of the gateway's clock.
+        elapsed_ms: From sending the film to its answer, on the runner's clock.
+        evaluator: "agrees", or why the evaluator's word is missing.
+    """
+
+    name: str
+    sha256: str
+    height: int
+    width: int
+    failure: Failure | None
+    members: Mapping[str, MemberRecord]
+    fused: MemberRecord | None
+    disagreement: float | None = None
+    gateway_ms: Mapping[str, float] = field(default_factory=dict)
+    elapsed_ms: float | None = None
+    evaluator: str = ""
+
+    @property
+    def complete(self) -> bool:
+        """Whether every member that was asked has been measured."""
+        return self.failure is None and all(m.failure is None for m in self.members.values())
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values."""
+        return {
+            "film": self.name,
+            "sha256": self.sha256,
+            "height": self.height,
+            "width": self.width,
+            "failure": None if self.failure is None else self.failure.to_json(),
+            "members": {name: member.to_json() for name, member in self.members.items()},
+            "fused": None if self.fused is None else self.fused.to_json(),
+            "disagreement": self.disagreement,
+            "gateway_ms": dict(self.gateway_ms),
+            "elapsed_ms": self.elapsed_ms,
+            "evaluator": self.evaluator,
+        }
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> FilmRecord:
+        """The opposite of :meth:`to_json`."""
+        fused = data["fused"]
+        return cls(
+            name=data["film"],
+            sha256=data["sha256"],
+            height=data["height"],
+            width=data["width"],
+            failure=Failure.from_json(data["failure"]),
+            members={name: MemberRecord.from_json(m) for name, m in data["members"].items()},
+            fused=None if fused is None else MemberRecord.from_json(fused),
+            disagreement=data["disagreement"],
+            gateway_ms=data["gateway_ms"],
+            elapsed_ms=data["elapsed_ms"],
+            evaluator=data["evaluator"],
+        )
+
+
+class RunFolder:
+    """The folder of one run's report.
+
+    Args:
+        path: The folder; made when something is written.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.films_path = path / FILMS_FILE
+        self.run_path = path / "run.json"
+        self.report_path = path / "report.json"
+
+    def write_json(self, path: Path, value: Any) -> None:
+        """Writes beside the target and renames: nobody sees half a file."""
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial = path.with_name(f".{path.name}.partial")
+        partial.write_text(json.dumps(value, indent=2) + "\n")
+        partial.replace(path)
+
+    def read_run(self) -> dict[str, Any] | None:
+        """What the run was started with, or None where there is none.
+
+        Raises:
+            ConfigurationError: The file is broken.
+        """
+        if not self.run_path.is_file():
+            return None
+        try:
+            run = json.loads(self.run_path.read_text())
+        except ValueError:
+            run = None
+        if not isinstance(run, dict):
+            raise ConfigurationError(
+                f"{self.run_path.name} of the report is broken; start the run again with --fresh"
+            )
+        return run
+
+    def read_films(self) -> dict[str, FilmRecord]:
+        """Films that are done, by name; a line that was cut off is removed from the file.
+
+        Raises:
+            ConfigurationError: A whole line is no film's record.
+        """
+        if not self.films_path.is_file():
+            return {}
+        content = self.films_path.read_bytes()
+        whole = content[: content.rfind(b"\n") + 1]
+        if len(whole) < len(content):
+            with self.films_path.open("r+b") as file:
+                file.truncate(len(whole))
+        films = {}
+        for number, line in enumerate(whole.splitlines(), start=1):
+            try:
+                record = FilmRecord.from_json(json.loads(line))
+            except (SpineZooError, ValueError, KeyError, TypeError, AttributeError) as error:
+                raise ConfigurationError(
+                    f"{FILMS_FILE}, line {number}, is no film's record ({type(error).__name__}); "
+                    "remove the line to measure its film again, or start over with --fresh"
+                ) from error
+            films[record.name] = record
+        return films
+
+    def append(self, record: FilmRecord) -> None:
+        """Adds a film; on return it is on the disk."""
+        line = json.dumps(record.to_json(), separators=(",", ":")) + "\n"
+        with self.films_path.open("ab") as file:
+            file.write(line.encode())
+            file.flush()
+            os.fsync(file.fileno())
+
+    def _answer_path(self, film: str) -> Path:
+        # Two names that look the same after cleaning still get two files.
+        digest = hashlib.sha256(film.encode()).hexdigest()[:8]
+        stem = re.sub(r"[^A-Za-z0-9._-]+", "_", film)[:80]
+        return self.path / ANSWERS_FOLDER / f"{stem}-{digest}.json.gz"
+
+    def write_answer(self, film: str, outlines: Mapping[str, tuple[Segment, ...]]) -> None:
+        """Keeps the outlines of every member, for pictures."""
+        path = self._answer_path(film)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        plain = {
+            name: [codec.segment_to_json(segment) for segment in segments]
+            for name, segments in outlines.items()
+        }
+        partial = path.with_name(f".{path.name}.partial")
+        # No time stamp in the file: the same answer gives the same bytes.
+        partial.write_bytes(gzip.compress(json.dumps(plain).encode(), 4, mtime=0))
+        partial.replace(path)
+
+    def read_answer(self, film: str) -> dict[str, tuple[Segment, ...]]:
+        """The outlines that were kept of a film.
+
+        Raises:
+            ConfigurationError: They are absent or broken.
+        """
+        path = self._answer_path(film)
+        try:
+            plain = json.loads(gzip.decompress(path.read_bytes()))
+            return {
+                name: tuple(_segment_from_json(segment) for segment in segments)
+                for name, segments in plain.items()
+            }
+        except (OSError, EOFError, ValueError, KeyError, TypeError) as error:
+            raise ConfigurationError(
+                f"the answers kept of film {film!r} cannot be read ({type(error).__name__}); "
+                "start the run again with --fresh"
+            ) from error
+
+    def clear(self) -> None:
+        """Removes what a run has left, and nothing else."""
+        for path in (self.films_path, self.run_path, self.report_path):
+            path.unlink(missing_ok=True)
+        for path in self.path.glob(f"{ANSWERS_FOLDER}/*.json.gz"):
+            path.unlink()
+
+
+def _segment_from_json(data: Mapping[str, Any]) -> Segment:
+    height, width = data["mask"]["size"]
+    return Segment(
+        Structure[data["structure"].upper()],
+        SegmentKind[data["kind"].upper()],
+        RunLengthMask(height, width, data["mask"]["counts"].encode("ascii")),
+        data["score"],
+        Box(*data["box"]),
+        data["level"],
+    )

@@ -1,0 +1,66 @@
+"""``python -m spinezoo_evaluator.serve``: the evaluator as a process.
+
+Settings come from the environment (``docs/architecture.md``); gRPC on 50060 and HTTP (``/livez``,
+``/readyz``, ``/metrics``) on 8060 unless ``SPINEZOO_GRPC_PORT`` and ``SPINEZOO_HTTP_PORT`` say
+otherwise.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import sys
+
+from spinezoo.v1 import evaluation_pb2_grpc
+from spinezoo_contract.errors import ConfigurationError
+from spinezoo_contract.http_face import HttpFace, make_app
+from spinezoo_contract.logs import configure_logging
+from spinezoo_contract.metrics import ServerMetrics
+from spinezoo_contract.server import GrpcServer, run_forever
+from spinezoo_contract.settings import ServerSettings
+
+from spinezoo_evaluator.service import EVALUATION_SERVICE, EvaluationServicer
+
+DEFAULT_PORTS = {"SPINEZOO_GRPC_PORT": "50060", "SPINEZOO_HTTP_PORT": "8060"}
+"""Ports where the environment names none."""
+
+log = logging.getLogger("spinezoo.evaluator")
+
+
+def make_server(settings: ServerSettings, metrics: ServerMetrics | None = None) -> GrpcServer:
+    """The evaluator's gRPC server, not yet started."""
+    server = GrpcServer(settings, metrics=metrics)
+    server.add(
+        evaluation_pb2_grpc.add_EvaluationServiceServicer_to_server,
+        EvaluationServicer(settings),
+        EVALUATION_SERVICE,
+    )
+    return server
+
+
+async def serve(settings: ServerSettings) -> None:
+    """Serves until SIGTERM or SIGINT, then drains.
+
+    Raises:
+        ConfigurationError: An address cannot be bound.
+    """
+    metrics = ServerMetrics()
+    server = make_server(settings, metrics)
+    face = HttpFace(settings.host, settings.http_port, make_app(server.state, metrics))
+    await run_forever(server, faces=[face])
+
+
+def main() -> int:
+    """Reads the settings and serves; 2 where they are wrong."""
+    configure_logging("evaluator")
+    try:
+        asyncio.run(serve(ServerSettings.from_env({**DEFAULT_PORTS, **os.environ})))
+    except ConfigurationError as error:
+        log.error("not started: %s", error)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

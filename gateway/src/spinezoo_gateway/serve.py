@@ -1,0 +1,113 @@
+"""Starts the gateway: ``python -m spinezoo_gateway.serve``."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import logging
+import os
+import sys
+from collections.abc import Mapping
+
+import prometheus_client
+from spinezoo.v1 import ensemble_pb2_grpc
+from spinezoo_contract.errors import ConfigurationError
+from spinezoo_contract.http_face import HttpFace, make_app
+from spinezoo_contract.logs import configure_logging
+from spinezoo_contract.metrics import STAGE_BUCKETS_S, ServerMetrics
+from spinezoo_contract.server import GrpcServer, run_forever
+from spinezoo_contract.settings import ServerSettings
+from spinezoo_spine.films import FilmLimits, read_film
+
+from spinezoo_gateway.members import MemberResult
+from spinezoo_gateway.service import EnsembleServicer
+from spinezoo_gateway.settings import GatewaySettings
+from spinezoo_gateway.zoo import Zoo
+
+SERVICE_NAME = "spinezoo.v1.EnsembleService"
+"""What the gateway serves."""
+
+log = logging.getLogger("spinezoo.gateway")
+
+
+class MemberMetrics:
+    """How the members fare, for Prometheus."""
+
+    def __init__(self, registry: prometheus_client.CollectorRegistry) -> None:
+        """Registers its metrics."""
+        self._answers = prometheus_client.Counter(
+            "spinezoo_member_answers",
+            "What members made of films, by member and code.",
+            ["member", "code"],
+            registry=registry,
+        )
+        self._seconds = prometheus_client.Histogram(
+            "spinezoo_member_seconds",
+            "From asking a member to its checked answer.",
+            ["member"],
+            buckets=STAGE_BUCKETS_S,
+            registry=registry,
+        )
+
+    def observe(self, result: MemberResult) -> None:
+        """Counts one result."""
+        self._answers.labels(result.name, result.code.name.lower()).inc()
+        self._seconds.labels(result.name).observe(result.message.status.latency_ms / 1000.0)
+
+
+class Gateway:
+    """Everything of one gateway process, not yet started."""
+
+    def __init__(self, environment: Mapping[str, str]) -> None:
+        """Reads settings and roster.
+
+        Raises:
+            ConfigurationError: One of them is wrong.
+        """
+        server_settings = ServerSettings.from_env(environment)
+        self.settings = GatewaySettings.from_env(environment)
+        self.zoo = Zoo(self.settings, environment, server_settings.max_message_bytes)
+        self.metrics = ServerMetrics()
+        members = MemberMetrics(self.metrics.registry)
+        limits = FilmLimits(
+            max_pixels=server_settings.max_pixels, max_bytes=server_settings.max_message_bytes
+        )
+        servicer = EnsembleServicer(
+            self.zoo,
+            self.settings,
+            read_film=functools.partial(read_film, limits=limits),
+            max_pixels=server_settings.max_pixels,
+            observe=members.observe,
+        )
+        self.server = GrpcServer(server_settings, metrics=self.metrics)
+        self.server.add(
+            ensemble_pb2_grpc.add_EnsembleServiceServicer_to_server, servicer, SERVICE_NAME
+        )
+        self.http = HttpFace(
+            server_settings.host,
+            server_settings.http_port,
+            make_app(self.server.state, self.metrics),
+        )
+
+    async def run(self) -> None:
+        """Serves until SIGTERM or SIGINT, then drains."""
+        await run_forever(
+            self.server, faces=[self.http], on_start=self.zoo.start, on_stop=self.zoo.stop
+        )
+
+
+def main() -> int:
+    """Runs the gateway; returns the exit code."""
+    configure_logging("gateway")
+    try:
+        gateway = Gateway(os.environ)
+        log.info("roster", extra={"fields": {"members": list(gateway.zoo.roster.names)}})
+        asyncio.run(gateway.run())
+    except ConfigurationError as error:
+        log.critical("cannot start: %s", error)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

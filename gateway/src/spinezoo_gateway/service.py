@@ -1,0 +1,411 @@
+"""The gateway's service: one film to every member at once, and one answer of them all."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import functools
+import json
+import time
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from spinezoo.v1 import ensemble_pb2, ensemble_pb2_grpc, image_pb2, segmenter_pb2
+from spinezoo_contract import codec
+from spinezoo_contract.errors import (
+    BadInputError,
+    NotServingError,
+    OptionError,
+    QueueFullError,
+    QuorumError,
+    SpineZooError,
+)
+from spinezoo_contract.logs import REQUEST_ID
+from spinezoo_contract.status import REQUEST_ID_KEY
+from spinezoo_contract.types import (
+    EnsembleOptions,
+    Film,
+    FusedAnswer,
+    FusionOptions,
+    GatewayTiming,
+    MemberCode,
+    MemberStatus,
+    Segment,
+)
+from spinezoo_spine.fusion import fuse
+
+from spinezoo_gateway.members import MemberClient, MemberResult
+from spinezoo_gateway.settings import MAX_DEADLINE_MS, GatewaySettings
+from spinezoo_gateway.zoo import Zoo
+
+MEMBERS_KEY = "x-spinezoo-members"
+"""Key in the trailing metadata of a call that failed for its quorum: JSON, one entry a member."""
+
+_DETAIL_CHARACTERS = 2000
+"""Characters of member messages in a failure: gRPC limits a call's metadata to 8 KiB."""
+
+_RESERVE_S = (0.02, 0.5)
+"""Of a client's own deadline, kept back for fusing and sending: a tenth within these limits."""
+
+ReadFilm = Callable[..., Film]
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """A request that has been checked, up to the film.
+
+    Attributes:
+        options: What is asked.
+        clients: The members to ask, sorted by name.
+        quorum: Members that must answer.
+        fusion: How to fuse, with every member's weight.
+    """
+
+    options: EnsembleOptions
+    clients: tuple[MemberClient, ...]
+    quorum: int
+    fusion: FusionOptions
+
+
+@dataclass(slots=True)
+class Clock:
+    """Collects the gateway's own times; all in s of the performance counter."""
+
+    began: float
+    decoded: float = 0.0
+    asked: float = 0.0
+    answered: float = 0.0
+
+    def timing(self) -> GatewayTiming:
+        """The split, with fusing ending now."""
+        now = time.perf_counter()
+        return GatewayTiming(
+            decode_ms=(self.decoded - self.began) * 1000.0,
+            fan_out_ms=(self.answered - self.asked) * 1000.0,
+            fuse_ms=(now - self.answered) * 1000.0,
+            total_ms=(now - self.began) * 1000.0,
+        )
+
+
+class EnsembleServicer(ensemble_pb2_grpc.EnsembleServiceServicer):
+    """``spinezoo.v1.EnsembleService`` over the members of a :class:`Zoo`."""
+
+    def __init__(
+        self,
+        zoo: Zoo,
+        settings: GatewaySettings,
+        *,
+        read_film: ReadFilm,
+        max_pixels: int,
+        observe: Callable[[MemberResult], None] = lambda _: None,
+    ) -> None:
+        """Holds no state of its own but the number of films under way.
+
+        Args:
+            zoo: The members.
+            settings: Defaults and limits.
+            read_film: Decoder of DICOM and encoded films; called in a thread.
+            max_pixels: Most pixels of a film.
+            observe: Told of every member's result, for metrics.
+        """
+        self._zoo = zoo
+        self._settings = settings
+        self._read_film = read_film
+        self._max_pixels = max_pixels
+        self._observe = observe
+        self._under_way = 0
+
+    # ------------------------------------------------------------------ the three methods
+
+    async def Segment(  # noqa: N802
+        self,
+        request: ensemble_pb2.SegmentRequest,
+        context: Any,
+    ) -> ensemble_pb2.SegmentResponse:
+        """One film to every member at once; see ``ensemble.proto``."""
+        with self._place():
+            clock = Clock(time.perf_counter())
+            question = self._question(request)
+            results: list[MemberResult] = []
+            height, width, body = await self._body(request, clock)
+            answers = self._ask_all(question, body, height, width, clock, context)
+            async with contextlib.aclosing(answers):
+                async for result in answers:
+                    results.append(result)
+            fused = await self._fuse(question, results, height, width)
+            results.sort(key=lambda result: result.name)
+            response = ensemble_pb2.SegmentResponse(
+                height=height,
+                width=width,
+                members=[result.message for result in results],
+                fused=codec.fused_answer_to_proto(fused),
+            )
+            response.timing.CopyFrom(codec.gateway_timing_to_proto(clock.timing()))
+            return response
+
+    async def SegmentStream(  # noqa: N802
+        self,
+        request: ensemble_pb2.SegmentStreamRequest,
+        context: Any,
+    ) -> AsyncIterator[ensemble_pb2.SegmentStreamResponse]:
+        """Each member as it finishes, the summary last."""
+        with self._place():
+            clock = Clock(time.perf_counter())
+            if not request.HasField("request"):
+                raise OptionError("the stream's request is empty; set its field `request`")
+            question = self._question(request.request)
+            results: list[MemberResult] = []
+            height, width, body = await self._body(request.request, clock)
+            answers = self._ask_all(question, body, height, width, clock, context)
+            async with contextlib.aclosing(answers):
+                async for result in answers:
+                    results.append(result)
+                    yield ensemble_pb2.SegmentStreamResponse(member=result.message)
+            fused = await self._fuse(question, results, height, width)
+            results.sort(key=lambda result: result.name)
+            summary = ensemble_pb2.EnsembleSummary(
+                height=height,
+                width=width,
+                statuses=[result.message.status for result in results],
+                fused=codec.fused_answer_to_proto(fused),
+                timing=codec.gateway_timing_to_proto(clock.timing()),
+            )
+            yield ensemble_pb2.SegmentStreamResponse(summary=summary)
+
+    async def ListModels(  # noqa: N802
+        self,
+        request: ensemble_pb2.ListModelsRequest,
+        context: Any,
+    ) -> ensemble_pb2.ListModelsResponse:
+        """Who is in the zoo, and whether it is serving now."""
+        return ensemble_pb2.ListModelsResponse(
+            members=[
+                ensemble_pb2.RosterMember(
+                    member_name=client.member.name,
+                    target=client.member.target,
+                    status=codec.member_status_to_proto(status),
+                    model=None if client.model is None else codec.model_info_to_proto(client.model),
+                )
+                for client, status in await self._zoo.statuses()
+            ],
+            default_quorum=self._settings.quorum,
+            default_member_deadline_ms=self._settings.member_deadline_ms,
+        )
+
+    # ------------------------------------------------------------------ the steps
+
+    @contextlib.contextmanager
+    def _place(self) -> Iterator[None]:
+        """A place among the films under way.
+
+        Raises:
+            QueueFullError: All are taken.
+        """
+        if self._under_way >= self._settings.concurrency:
+            raise QueueFullError(
+                f"{self._under_way} films are under way, the limit "
+                "(SPINEZOO_GATEWAY_CONCURRENCY); try again when one is done"
+            )
+        self._under_way += 1
+        try:
+            yield
+        finally:
+            self._under_way -= 1
+
+    def _question(self, request: ensemble_pb2.SegmentRequest) -> Question:
+        """Checks everything but the film.
+
+        Raises:
+            OptionError: A setting is out of its range or a member unknown.
+            NotServingError: The roster is empty.
+        """
+        options = codec.ensemble_options_from_proto(request)
+        clients = self._zoo.select(options.member_names)
+        if not clients:
+            raise NotServingError("the roster is empty; add a member to it")
+        asked = len(clients)
+        quorum = min(self._settings.quorum, asked) if options.quorum is None else options.quorum
+        if quorum > asked:
+            raise OptionError(
+                f"quorum is {quorum}, but only {asked} members are asked; send 1 to {asked}"
+            )
+        if (options.member_deadline_ms or 0) > MAX_DEADLINE_MS:
+            raise OptionError(
+                f"member_deadline_ms is {options.member_deadline_ms}; "
+                f"send at most {MAX_DEADLINE_MS}"
+            )
+        fusion = options.fusion or FusionOptions()
+        names = {client.member.name for client in clients}
+        foreign = sorted(set(fusion.weights) - names)
+        if foreign:
+            raise OptionError(
+                f"weights name {', '.join(map(repr, foreign))}, which are not asked; "
+                f"asked are {', '.join(sorted(names))}"
+            )
+        weights = {client.member.name: client.member.weight for client in clients}
+        return Question(
+            options, clients, quorum, FusionOptions(fusion.rule, {**weights, **fusion.weights})
+        )
+
+    async def _body(
+        self, request: ensemble_pb2.SegmentRequest, clock: Clock
+    ) -> tuple[int, int, bytes]:
+        """Height, width and the bytes that every member gets: the film decoded once.
+
+        Raises:
+            FilmError: The film cannot be read.
+            TooLargeError: It is over a size limit.
+        """
+        raw = request.image.raw
+        quick = (
+            request.image.WhichOneof("form") == "raw"
+            and raw.pixel_type != image_pb2.PIXEL_TYPE_FLOAT32
+        )
+        prepare = functools.partial(
+            predict_body, request, self._read_film, max_pixels=self._max_pixels
+        )
+        # Whole-number pixels need no look at each of them: no reason to leave the event loop.
+        height, width, body = prepare() if quick else await asyncio.to_thread(prepare)
+        clock.decoded = time.perf_counter()
+        return height, width, body
+
+    async def _ask_all(
+        self,
+        question: Question,
+        body: bytes,
+        height: int,
+        width: int,
+        clock: Clock,
+        context: Any,
+    ) -> AsyncGenerator[MemberResult, None]:
+        """Asks every member at once and yields each result as it comes.
+
+        When the consumer stops, or the client cancels, the calls under way are cancelled too.
+        """
+        metadata = ((REQUEST_ID_KEY, REQUEST_ID.get()),) if REQUEST_ID.get() else ()
+        remaining_s = context.time_remaining()
+        clock.asked = time.perf_counter()
+        tasks = [
+            asyncio.create_task(
+                client.ask(
+                    body,
+                    height=height,
+                    width=width,
+                    deadline_s=self._deadline_s(question, client, remaining_s),
+                    metadata=metadata,
+                )
+            )
+            for client in question.clients
+        ]
+        try:
+            for task in asyncio.as_completed(tasks):
+                result = await task
+                self._observe(result)
+                clock.answered = time.perf_counter()
+                yield result
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    def _deadline_s(
+        self, question: Question, client: MemberClient, remaining_s: float | None
+    ) -> float:
+        """Time of one member, in s: the request's, else its own, else the default.
+
+        Never past the client's own deadline.
+        """
+        deadline_ms = (
+            question.options.member_deadline_ms
+            or client.member.deadline_ms
+            or self._settings.member_deadline_ms
+        )
+        deadline_s = deadline_ms / 1000.0
+        if remaining_s is not None:
+            least, most = _RESERVE_S
+            reserve_s = min(most, max(least, remaining_s / 10.0))
+            deadline_s = min(deadline_s, remaining_s - reserve_s)
+        return max(0.001, deadline_s)
+
+    async def _fuse(
+        self, question: Question, results: Sequence[MemberResult], height: int, width: int
+    ) -> FusedAnswer:
+        """Fuses what was answered.
+
+        Raises:
+            BadInputError: Every member refused the film.
+            QueueFullError: Too few answered, and the others have no place in their queues.
+            QuorumError: Too few answered.
+        """
+        inputs: dict[str, Sequence[Segment]] = {
+            result.name: result.prediction.segments
+            for result in results
+            if result.prediction is not None
+        }
+        if len(inputs) < question.quorum:
+            raise quorum_failure(
+                [codec.member_status_from_proto(result.message.status) for result in results],
+                question.quorum,
+            )
+        weights = {name: question.fusion.weights[name] for name in inputs}
+        options = FusionOptions(question.fusion.rule, weights)
+        return await asyncio.to_thread(fuse, inputs, height, width, options)
+
+
+def predict_body(
+    request: ensemble_pb2.SegmentRequest, read_film: ReadFilm, *, max_pixels: int
+) -> tuple[int, int, bytes]:
+    """Height, width and the serialised ``PredictRequest`` for a request's film.
+
+    Raises:
+        FilmError: The film cannot be read.
+        TooLargeError: It is over a size limit.
+    """
+    film = codec.film_from_proto(request.image, read_film, max_pixels)
+    question = segmenter_pb2.PredictRequest(options=request.options)
+    if request.image.WhichOneof("form") == "raw":
+        question.image.CopyFrom(request.image)
+    else:
+        question.image.CopyFrom(codec.film_to_proto(film))
+    return film.height, film.width, question.SerializeToString()
+
+
+def quorum_failure(statuses: Sequence[MemberStatus], quorum: int) -> SpineZooError:
+    """The error for too few answers: it names every member that failed, and how.
+
+    Args:
+        statuses: How each member fared.
+        quorum: Members that had to answer.
+    """
+    ordered = sorted(statuses, key=lambda status: status.member_name)
+    failed = [status for status in ordered if status.code != MemberCode.OK]
+    room = max(40, min(300, _DETAIL_CHARACTERS // max(1, len(failed))))
+    codes = {status.code for status in failed}
+    if codes == {MemberCode.INVALID_ARGUMENT} and len(failed) == len(ordered):
+        error: SpineZooError = BadInputError(
+            f"every member refused the film; {failed[0].member_name}: {failed[0].message[:room]}"
+        )
+    else:
+        listed = "; ".join(
+            f"{status.member_name} {status.code.name.lower()}: {status.message[:room]}"
+            for status in failed
+        )
+        text = (
+            f"{len(ordered) - len(failed)} of {len(ordered)} members answered, the quorum is "
+            f"{quorum}. Failed: {listed}"
+        )
+        full = codes == {MemberCode.RESOURCE_EXHAUSTED}
+        error = QueueFullError(text) if full else QuorumError(text)
+    entries = [
+        {
+            "member_name": status.member_name,
+            "code": status.code.name,
+            "latency_ms": round(status.latency_ms, 1),
+            "message": status.message[:room],
+        }
+        for status in ordered
+    ]
+    # spinezoo_contract.status sends this along with the error.
+    error.trailing_metadata = ((MEMBERS_KEY, json.dumps(entries)),)
+    return error

@@ -1,0 +1,107 @@
+"""Films and folders that several test files use."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
+from pydicom.uid import ComputedRadiographyImageStorage, ExplicitVRLittleEndian, generate_uid
+from spinezoo_contract.types import Structure
+from spinezoo_spine.annotations import FilmAnnotation, Region
+from spinezoo_spine.via import write_via
+
+SHARED_DATA = Path(__file__).resolve().parents[4] / "shared" / "data"
+
+BODY_XY = np.array([[40.0, 30.0], [90.0, 34.0], [88.0, 70.0], [38.5, 66.25]])
+SECRET = "Testperson^Geheim"
+
+
+@pytest.fixture
+def shared_data() -> Path:
+    """Development data beside the repository; the test is skipped where it is absent."""
+    if not SHARED_DATA.is_dir():
+        pytest.skip("no shared development data beside the repository")
+    return SHARED_DATA
+
+
+@pytest.fixture
+def make_dicom() -> Callable[..., bytes]:
+    """Builds DICOM bytes from stored values and further attributes."""
+
+    def build(
+        stored: np.ndarray,
+        *,
+        syntax: str = ExplicitVRLittleEndian,
+        preamble: bool = True,
+        change: Callable[[Dataset], None] | None = None,
+        **attributes: object,
+    ) -> bytes:
+        meta = FileMetaDataset()
+        meta.MediaStorageSOPClassUID = ComputedRadiographyImageStorage
+        meta.MediaStorageSOPInstanceUID = generate_uid()
+        meta.TransferSyntaxUID = syntax
+        dataset = FileDataset("", Dataset(), file_meta=meta, preamble=b"\0" * 128)
+        dataset.SOPClassUID = meta.MediaStorageSOPClassUID
+        dataset.SOPInstanceUID = meta.MediaStorageSOPInstanceUID
+        dataset.PatientName = SECRET
+        dataset.PatientID = SECRET
+        dataset.Modality = "CR"
+        dataset.SamplesPerPixel = 1
+        dataset.PhotometricInterpretation = "MONOCHROME2"
+        dataset.Rows, dataset.Columns = stored.shape[-2:]
+        dataset.BitsAllocated = 8 * stored.dtype.itemsize
+        dataset.BitsStored = dataset.BitsAllocated
+        dataset.HighBit = dataset.BitsStored - 1
+        dataset.PixelRepresentation = int(stored.dtype.kind == "i")
+        for keyword, value in attributes.items():
+            setattr(dataset, keyword, value)
+            if keyword == "BitsStored":
+                dataset.HighBit = int(str(value)) - 1
+        dataset.PixelData = stored.tobytes()
+        dataset["PixelData"].VR = "OW"
+        if change is not None:
+            change(dataset)
+        buffer = io.BytesIO()
+        dataset.save_as(
+            buffer,
+            enforce_file_format=preamble,
+            implicit_vr=dataset.file_meta.TransferSyntaxUID.is_implicit_VR,
+            little_endian=dataset.file_meta.TransferSyntaxUID.is_little_endian,
+        )
+        content = buffer.getvalue()
+        if preamble:
+            return content
+        # The bare data set: what is left without preamble, prefix and meta information.
+        bare = io.BytesIO()
+        Dataset(dataset).save_as(bare, implicit_vr=False, little_endian=True)
+        return bare.getvalue()
+
+    return build
+
+
+@pytest.fixture
+def film_folder(tmp_path: Path) -> Path:
+    """Six PNG films of 160 x 120 with a bright body and a rod each, and a VIA 2 file."""
+    folder = tmp_path / "films"
+    folder.mkdir()
+    rng = np.random.default_rng(4)
+    annotations = []
+    for number in range(6):
+        body = BODY_XY + [0.0, 5.0 * number]
+        rod = np.array([[60.0, 10.0], [64.0, 10.0], [64.0, 110.0], [60.0, 110.0]])
+        grey = rng.integers(20, 60, (160, 120)).astype(np.uint8)
+        cv2.fillPoly(grey, [np.rint(body).astype(np.int32)], 200)
+        name = f"film_{number}.png"
+        assert cv2.imwrite(str(folder / name), grey)
+        regions = (
+            Region(Structure.LUMBAR_VERTEBRA, body, f"L{number % 5 + 1}"),
+            Region(Structure.ROD, rod),
+        )
+        annotations.append(FilmAnnotation(name, regions if number else regions[:1]))
+    write_via(folder / "via.json", annotations)
+    return folder

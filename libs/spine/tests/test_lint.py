@@ -1,0 +1,123 @@
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from spinezoo_contract.types import Structure
+from spinezoo_spine.annotations import FilmAnnotation, RawAnnotation, RawRegion, Region
+from spinezoo_spine.lint import Finding, find_crossing, lint_annotations, lint_folder, main
+
+SIZE = {"a.png": (100, 80)}
+SQUARE = np.array([[10.0, 10], [40, 10], [40, 40], [10, 40]])
+BOW_TIE = np.array([[10.0, 10], [40, 40], [40, 10], [10, 40]])
+
+
+def lint(*regions: RawRegion) -> list[Finding]:
+    return lint_annotations([RawAnnotation("a.png", regions)], SIZE)
+
+
+def raw(points: object, class_name: str | None = "rod", index: int = 3, **more: object) -> RawRegion:
+    outline = None if points is None else np.array(points, dtype=np.float64)
+    return RawRegion(index, "polygon", outline, class_name, **more)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("region", "rule", "words"),
+    [
+        (raw(BOW_TIE), "self-crossing", "points 0 and 2"),
+        (raw(SQUARE + [60, 0]), "outside-film", "20 px off"),
+        (raw(SQUARE - [0, 12]), "outside-film", "2 px off"),
+        (raw(SQUARE, "dog"), "unknown-class", "'dog'"),
+        (raw(SQUARE, None), "unknown-class", "no class"),
+        (raw(None, problem="a point"), "no-outline", "a point"),
+        (raw([[1, 1], [5, 5], [1, 1], [5, 5]]), "degenerate", "3 distinct"),
+        (raw([[1, 1], [5, 5.0001], [9, 9]]), "degenerate", "square pixels"),
+    ],
+)
+def test_each_rule_names_film_region_and_reason(region: RawRegion, rule: str, words: str) -> None:
+    (finding,) = lint(region)
+    assert (finding.film, finding.region_index, finding.rule) == ("a.png", 3, rule)
+    assert words in finding.message
+    assert str(finding).startswith(f"a.png, region 3: {rule}: ")
+
+
+def test_what_is_right_is_left_alone() -> None:
+    assert lint(raw(SQUARE), raw(SQUARE + 1, index=4)) == []
+    at_border = np.array([[0.0, 0], [80.6, 0], [80, 100], [0, 100.9]])
+    assert lint(raw(at_border)) == []
+    repeated = np.insert(SQUARE, 1, SQUARE[1], axis=0)  # a double click
+    assert lint(raw(repeated)) == []
+
+
+def test_duplicates() -> None:
+    turned = np.roll(SQUARE, 2, axis=0)[::-1]
+    (finding,) = lint(raw(SQUARE, index=0), raw(turned, index=1))
+    assert (finding.rule, finding.region_index) == ("duplicate", 1)
+    assert lint(raw(SQUARE, index=0), raw(SQUARE, "cage", index=1)) == []
+    twice = FilmAnnotation(
+        "a.png",
+        (
+            Region(Structure.LUMBAR_VERTEBRA, SQUARE, "L4"),
+            Region(Structure.LUMBAR_VERTEBRA, SQUARE + 30, "L4"),
+            Region(Structure.SCREW, SQUARE + 2, "L4"),
+            Region(Structure.SCREW, SQUARE + 3, "L4"),
+        ),
+    )
+    (finding,) = lint_annotations([twice], SIZE)
+    assert (finding.rule, finding.region_index) == ("duplicate", 1)
+    assert "L4" in finding.message
+
+
+def test_films() -> None:
+    missing = lint_annotations([RawAnnotation("b.png", (raw(SQUARE),))], SIZE)
+    assert [(f.film, f.region_index, f.rule) for f in missing] == [("b.png", None, "no-film")]
+    empty = lint_annotations([FilmAnnotation("a.png", ())], SIZE)
+    assert [(f.rule, f.region_index) for f in empty] == [("no-outline", None)]
+
+
+def test_crossings() -> None:
+    assert find_crossing(SQUARE) is None
+    assert find_crossing(BOW_TIE) == (0, 2)
+    spike = np.array([[0.0, 0], [10, 0], [10, 10], [10, 5], [5, 5], [0, 10]])
+    assert find_crossing(spike) is not None  # there and back on one line
+    angles = np.linspace(0, 2 * np.pi, 2000, endpoint=False)
+    circle = np.stack([np.cos(angles), np.sin(angles)], axis=1)
+    assert find_crossing(circle) is None
+    circle[[700, 701]] = circle[[701, 700]]
+    assert find_crossing(circle) is not None
+
+
+def test_a_folder(film_folder: Path) -> None:
+    assert lint_folder(film_folder) == []
+    assert main([str(film_folder)]) == 0
+    project = json.loads((film_folder / "via.json").read_text())
+    entries = project["_via_img_metadata"]
+    broken = next(entry for entry in entries.values() if entry["filename"] == "film_1.png")
+    broken["regions"][1]["region_attributes"]["structure"] = "dog"
+    ghost = next(entry for entry in entries.values() if entry["filename"] == "film_2.png")
+    ghost["filename"] = "ghost.png"
+    (film_folder / "via.json").write_text(json.dumps(project))
+    film = film_folder / "film_3.png"
+    film.write_bytes(film.read_bytes()[:20])
+    found = {(f.film, f.region_index, f.rule) for f in lint_folder(film_folder)}
+    assert found == {
+        ("film_1.png", 1, "unknown-class"),
+        ("ghost.png", None, "no-film"),
+        ("film_2.png", None, "no-outline"),
+        ("film_3.png", None, "unreadable-film"),
+    }
+
+
+def test_the_command(film_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    command = [sys.executable, "-m", "spinezoo_spine.lint"]
+    done = subprocess.run([*command, str(film_folder)], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (0, "nothing is wrong\n")
+    (film_folder / "film_2.png").unlink()
+    assert main([str(film_folder)]) == 1
+    assert "film_2.png: no-film" in capsys.readouterr().out
+    assert main([str(tmp_path / "nowhere")]) == 2
+    assert "not a folder" in capsys.readouterr().err

@@ -1,0 +1,61 @@
+"""Training of the semantic networks: label maps, cross-entropy with Dice, auxiliary head."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from spinezoo_contract.cards import ModelCard
+from spinezoo_spine.dataset import PreparedFilm, label_map_of, network_input
+from torch import nn
+
+from spinezoo_torchkit.losses import CLASS_WEIGHTS, semantic_loss
+from spinezoo_torchkit.training import Task
+
+AUXILIARY_WEIGHT = 0.4
+"""Weight of the auxiliary head's loss (Zhao et al. 2017, section 5.1)."""
+
+
+class SemanticTask(Task):
+    """For networks that answer, in training mode, ``(logits, auxiliary logits or None)``.
+
+    Both are (n, 1 + structures, h, w) at the size of the input; in evaluation mode the network
+    answers the first alone.
+    """
+
+    def __init__(self, card: ModelCard) -> None:
+        """Takes the order of classes from a card."""
+        self.class_of_number = np.zeros(256, dtype=np.int64)
+        for index, structure in enumerate(card.structures, start=1):
+            self.class_of_number[int(structure)] = index
+        self.number_of_class = torch.tensor([0, *(int(s) for s in card.structures)])
+        self.class_weights = torch.tensor(
+            [1.0, *(CLASS_WEIGHTS[int(s)] for s in card.structures)], dtype=torch.float32
+        )
+
+    def encode(self, film: PreparedFilm) -> tuple[torch.Tensor, torch.Tensor]:
+        """Input (2, h, w) and classes (h, w)."""
+        labels = self.class_of_number[label_map_of(film)]
+        return torch.from_numpy(network_input(film)), torch.from_numpy(labels)
+
+    def collate(self, samples: list[Any]) -> tuple[torch.Tensor, torch.Tensor]:
+        """Inputs (n, 2, h, w) and classes (n, h, w)."""
+        inputs, labels = zip(*samples, strict=True)
+        return torch.stack(inputs), torch.stack(labels)
+
+    def losses(self, network: nn.Module, batch: Any) -> dict[str, torch.Tensor]:
+        """Main and auxiliary loss."""
+        inputs, labels = batch
+        logits, auxiliary = network(inputs)
+        weights = self.class_weights.to(inputs.device)
+        terms = {"main": semantic_loss(logits, labels, weights)}
+        if auxiliary is not None:
+            terms["aux"] = AUXILIARY_WEIGHT * semantic_loss(
+                auxiliary, labels, weights, dice_weight=0.0
+            )
+        return terms
+
+    def label_maps(self, network: nn.Module, inputs: torch.Tensor) -> torch.Tensor:
+        """Structure numbers (n, h, w) of the likeliest class."""
+        return self.number_of_class.to(inputs.device)[network(inputs).argmax(dim=1)]

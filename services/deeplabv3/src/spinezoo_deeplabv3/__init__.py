@@ -1,0 +1,1 @@
+"""DeepLabV3 for SpineZoo: ``network`` (the network), ``predictor`` (serving), ``train``."""

@@ -1,0 +1,1 @@
+"""Mask R-CNN for SpineZoo: ``network`` (network), ``predictor`` (serving), ``train`` (training)."""

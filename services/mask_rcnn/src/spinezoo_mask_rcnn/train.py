@@ -1,0 +1,95 @@
+"""Training of Mask R-CNN: ``python -m spinezoo_mask_rcnn.train --data FOLDER --minutes 20``."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from spinezoo_contract.cards import ModelCard
+from spinezoo_spine.dataset import PreparedFilm, instances_of, network_input
+from spinezoo_spine.raster import PAINT_ORDER
+from spinezoo_torchkit.command import train_main
+from spinezoo_torchkit.training import Task, TrainSettings
+from torch import Tensor, nn
+
+from spinezoo_mask_rcnn.network import MaskRcnn, detect
+
+CARD = Path(__file__).resolve().parents[2] / "card.yaml"
+"""The card of the checkout that this file lies in; ``--card`` names another."""
+
+
+class MaskRcnnTask(Task):
+    """Boxes, labels and masks of every object, and the five losses of torchvision's engine."""
+
+    def __init__(self, card: ModelCard) -> None:
+        """Takes classes and thresholds from a card."""
+        self.card = card
+        self.label_of_number = np.zeros(256, dtype=np.int64)
+        for index, structure in enumerate(card.structures, start=1):
+            self.label_of_number[int(structure)] = index
+
+    def encode(self, film: PreparedFilm) -> tuple[Tensor, dict[str, Tensor]]:
+        """Input (2, h, w); boxes (G, 4) in pixels, labels (G,), masks (G, h, w)."""
+        masks, boxes, numbers = instances_of(film)
+        labels = self.label_of_number[numbers]
+        known = labels > 0
+        return torch.from_numpy(network_input(film)), {
+            "boxes": torch.from_numpy(boxes[known]),
+            "labels": torch.from_numpy(labels[known]),
+            "masks": torch.from_numpy(masks[known]),
+        }
+
+    def collate(self, samples: list[Any]) -> tuple[Tensor, list[dict[str, Tensor]]]:
+        """Inputs (n, 2, h, w) and the truth of each film."""
+        return torch.stack([sample[0] for sample in samples]), [sample[1] for sample in samples]
+
+    def losses(self, network: nn.Module, batch: Any) -> dict[str, Tensor]:
+        """Objectness and box of the proposals; class, box and mask of the regions."""
+        inputs, truths = batch
+        losses: dict[str, Tensor] = network(list(inputs), truths)
+        return {
+            "rpn_class": losses["loss_objectness"],
+            "rpn_box": losses["loss_rpn_box_reg"],
+            "class": losses["loss_classifier"],
+            "box": losses["loss_box_reg"],
+            "mask": losses["loss_mask"],
+        }
+
+    def label_maps(self, network: nn.Module, inputs: Tensor) -> Tensor:
+        """Structure numbers (n, h, w) of the painted detections at the card's thresholds."""
+        defaults = self.card.defaults
+        assert isinstance(network, MaskRcnn)
+        found = detect(
+            network,
+            inputs,
+            score_threshold=defaults.score_threshold,
+            suppression_iou=1.0 if defaults.suppression_iou is None else defaults.suppression_iou,
+            max_detections=defaults.max_segments,
+        )
+        size = inputs.shape[-2:]
+        labels = torch.zeros((len(found), *size), dtype=torch.int64, device=inputs.device)
+        for film, detections in enumerate(found):
+            for structure in PAINT_ORDER:
+                chosen = detections.labels == int(self.label_of_number[int(structure)])
+                labels[film][(detections.masks[chosen] > 0.5).any(dim=0)] = int(structure)
+        return labels
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Trains from the command line; see ``--help``."""
+    return train_main(
+        argv,
+        name="mask_rcnn",
+        card_path=CARD,
+        make=MaskRcnn,
+        make_task=MaskRcnnTask,
+        defaults=TrainSettings(epochs=30, batch_size=4),
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""PSPNet for SpineZoo: ``network`` (the network), ``predictor`` (serving), ``train`` (training)."""

@@ -1,0 +1,1 @@
+"""YOLACT for SpineZoo: ``network`` (the network), ``predictor`` (serving), ``train`` (training)."""

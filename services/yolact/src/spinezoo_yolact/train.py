@@ -1,0 +1,111 @@
+"""Training of YOLACT: ``python -m spinezoo_yolact.train --data FOLDER --minutes 20``."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from spinezoo_contract.cards import ModelCard
+from spinezoo_spine.dataset import PreparedFilm, instances_of, network_input
+from spinezoo_spine.raster import PAINT_ORDER
+from spinezoo_torchkit.command import train_main
+from spinezoo_torchkit.training import Task, TrainSettings
+from torch import Tensor, nn
+
+from spinezoo_yolact.network import Truth, Yolact, detect
+
+CARD = Path(__file__).resolve().parents[2] / "card.yaml"
+"""The card of the checkout that this file lies in; ``--card`` names another."""
+
+MASK_REDUCTION = 2
+"""True masks are halved on the way: no prototype of either preset is finer than that."""
+
+
+class YolactTask(Task):
+    """Boxes, classes and masks of every object, and the four losses of the paper."""
+
+    def __init__(self, card: ModelCard) -> None:
+        """Takes classes, input size and thresholds from a card."""
+        self.card = card
+        self.class_of_number = np.zeros(256, dtype=np.int64)
+        for index, structure in enumerate(card.structures, start=1):
+            self.class_of_number[int(structure)] = index
+
+    def encode(self, film: PreparedFilm) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Input (2, h, w), boxes (G, 4) from 0 to 1, classes (G,), masks (G, h / 2, w / 2)."""
+        masks, boxes, numbers = instances_of(film)
+        height, width = film.grey.shape
+        classes = self.class_of_number[numbers]
+        known = classes > 0
+        return (
+            torch.from_numpy(network_input(film)),
+            torch.from_numpy(boxes[known] / np.array([width, height] * 2, dtype=np.float32)),
+            torch.from_numpy(classes[known]),
+            torch.from_numpy(reduced(masks[known], height, width)),
+        )
+
+    def collate(self, samples: list[Any]) -> tuple[Tensor, list[tuple[Tensor, Tensor, Tensor]]]:
+        """Inputs (n, 2, h, w) and the truth of each film."""
+        return torch.stack([sample[0] for sample in samples]), [sample[1:] for sample in samples]
+
+    def losses(self, network: nn.Module, batch: Any) -> dict[str, Tensor]:
+        """The paper's four, weighted."""
+        inputs, truths = batch
+        output = network(inputs)
+        with torch.autocast(inputs.device.type, enabled=False):
+            losses: dict[str, Tensor] = network.losses(output, [Truth(*truth) for truth in truths])
+        return losses
+
+    def label_maps(self, network: nn.Module, inputs: Tensor) -> Tensor:
+        """Structure numbers (n, h, w) of the painted detections at the card's thresholds."""
+        defaults = self.card.defaults
+        found = detect(
+            network(inputs),
+            score_threshold=defaults.score_threshold,
+            suppression_iou=1.0 if defaults.suppression_iou is None else defaults.suppression_iou,
+            max_detections=defaults.max_segments,
+        )
+        size = inputs.shape[-2:]
+        labels = torch.zeros((len(found), *size), dtype=torch.int64, device=inputs.device)
+        for film, detections in enumerate(found):
+            if len(detections.scores) == 0:
+                continue
+            masks = nn.functional.interpolate(
+                detections.masks[None], size=size, mode="bilinear", align_corners=False
+            )[0]
+            for structure in PAINT_ORDER:
+                chosen = detections.classes == int(self.class_of_number[int(structure)])
+                labels[film][(masks[chosen] > 0.5).any(dim=0)] = int(structure)
+        return labels
+
+
+def reduced(masks: NDArray[np.uint8], height: int, width: int) -> NDArray[np.uint8]:
+    """(n, h, w) masks of 0 and 1 at half the size, 1 where they cover half of a cell."""
+    rows, columns = -(-height // MASK_REDUCTION), -(-width // MASK_REDUCTION)
+    small = np.zeros((len(masks), rows, columns), dtype=np.uint8)
+    for index, mask in enumerate(masks):
+        share = cv2.resize(mask * np.uint8(200), (columns, rows), interpolation=cv2.INTER_AREA)
+        small[index] = share >= 100
+    return small
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Trains from the command line; see ``--help``."""
+    return train_main(
+        argv,
+        name="yolact",
+        card_path=CARD,
+        make=Yolact,
+        make_task=YolactTask,
+        defaults=TrainSettings(epochs=30, batch_size=4),
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())
