@@ -6,8 +6,9 @@
 
 The code is generated into a temporary folder first and takes its place only when everything
 before went well, so a failure leaves the tree as it was. ``protos/`` is the only source;
-``libs/contract/src/spinezoo/v1`` is its only copy in Python. Standard library only; the tools
-themselves (buf, protoc) live in their own environment, made from ``protos/requirements.lock``.
+``libs/contract/src/spinezoo/v1`` is its only copy in Python. Standard library only; buf and protoc
+are those of ``tests/.venv``, where ``tests/pyproject.toml`` pins the compiler exactly: another
+version writes other files.
 """
 
 from __future__ import annotations
@@ -43,11 +44,11 @@ def main(argv: list[str] | None = None) -> int:
         help="go on after a breaking change; say why in docs/decisions.md",
     )
     parser.add_argument(
-        "--tools", type=Path, default=ROOT / ".tools" / "proto", help="environment of the tools"
+        "--tools", type=Path, default=ROOT / "tests" / ".venv", help="environment of the tools"
     )
     options = parser.parse_args(argv)
     try:
-        tools = ensure_tools(options.tools)
+        tools = find_tools(options.tools)
         lint(tools)
         find_breaking(tools, options.against, breaking_ok=options.breaking_ok)
         with tempfile.TemporaryDirectory() as folder:
@@ -67,29 +68,12 @@ def main(argv: list[str] | None = None) -> int:
     return 0
 
 
-def ensure_tools(environment: Path) -> Path:
-    """The environment's ``bin`` folder, made first where it is missing or out of date."""
-    lock = PROTOS / "requirements.lock"
-    source = lock if lock.is_file() else PROTOS / "requirements.in"
-    stamp = environment / "installed-from.sha256"
-    wanted = _sha256(source)
-    if stamp.is_file() and stamp.read_text() == wanted:
-        return environment / "bin"
-    own = ROOT / ".tools" / "bin" / "uv"
-    uv = str(own) if own.is_file() else shutil.which("uv")
-    if uv is None:
-        raise ProtoError("uv is missing; run `make setup` first")
-    print(f"proto: installing buf and protoc into {environment}", flush=True)
-    install_options = ["--require-hashes"] if source is lock else []
-    python = str(environment / "bin" / "python")
-    for command in (
-        [uv, "venv", "--quiet", "--clear", "--python", sys.executable, str(environment)],
-        [uv, "pip", "install", "--python", python, *install_options, "-r", str(source)],
-    ):
-        if subprocess.run(command, check=False, cwd=ROOT).returncode:
-            raise ProtoError(f"{' '.join(command[:3])} failed; see above")
-    stamp.write_text(wanted)
-    return environment / "bin"
+def find_tools(environment: Path) -> Path:
+    """The environment's ``bin`` folder; raises where buf or protoc is missing."""
+    folder = environment / "bin"
+    if not (folder / "buf").is_file() or not (folder / "python").exists():
+        raise ProtoError(f"{folder} has no buf; run `make setup` first")
+    return folder
 
 
 def lint(tools: Path) -> None:

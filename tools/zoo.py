@@ -9,8 +9,9 @@
 
 The networks are the folders ``services/*/`` that have a ``card.yaml``. Each process starts with
 the command that its container runs. Ports and settings come from ``.env``; the environment wins.
-Process ids and logs lie under ``run/``. Standard library only, because it runs before anything is
-installed.
+Process ids and logs lie under ``run/`` or where ``SPINEZOO_RUN_DIR`` says: two zoos of one checkout
+need two such folders, and ports of their own. Standard library only, because it runs before
+anything is installed.
 """
 
 from __future__ import annotations
@@ -174,10 +175,10 @@ class Zoo:
             environment: Takes the place of the process's own environment.
         """
         self.root = root
-        self.run_folder = root / "run"
+        self.environment = dict(os.environ if environment is None else environment)
+        self.run_folder = root / (self.environment.get("SPINEZOO_RUN_DIR") or "run")
         self.state_file = self.run_folder / "zoo.json"
         self.temporary_folder = self.run_folder / "tmp"
-        self.environment = dict(os.environ if environment is None else environment)
         self.environment.pop(MARKER, None)
         self.shipped = read_env_file(root / ".env")
         self.settings = {**self.shipped, **self.environment}

@@ -31,7 +31,7 @@ VERTEBRA_COLOURS: tuple[Colour, ...] = (
     (204, 121, 167),
     (230, 159, 0),
     (90, 110, 255),
-    (150, 220, 120),
+    (165, 140, 240),
     (180, 130, 90),
 )
 """Of the true vertebrae from top to bottom; neighbours differ, also for colour-blind eyes."""
@@ -41,7 +41,7 @@ UNMATCHED_COLOUR: Colour = (230, 30, 30)
 IMPLANT_COLOURS: Mapping[Structure, Colour] = {
     Structure.CAGE: (255, 140, 255),
     Structure.SCREW: (0, 255, 255),
-    Structure.ROD: (255, 255, 255),
+    Structure.ROD: (180, 255, 0),
 }
 
 _BACKGROUND: Colour = (18, 20, 24)
@@ -129,7 +129,7 @@ def colours_of(segments: Sequence[Segment], truth: Sequence[Segment]) -> list[Co
 
 
 def overlay(
-    film: Film,
+    grey: NDArray[np.uint8],
     segments: Sequence[Segment],
     truth: Sequence[Segment],
     height: int,
@@ -138,7 +138,7 @@ def overlay(
     """A film with outlines: filled lightly, with a contour, vertebrae below implants.
 
     Args:
-        film: The film.
+        grey: The film; see :func:`grey_picture`.
         segments: Outlines; regions are cut into components first.
         truth: True outlines, which colours go by.
         height: Rows of the picture.
@@ -147,8 +147,8 @@ def overlay(
     Returns:
         (height, width, 3) RGB.
     """
-    grey = cv2.resize(grey_picture(film), (width, height), interpolation=cv2.INTER_AREA)
-    picture = np.repeat(grey[:, :, None], 3, axis=2)
+    small_grey = cv2.resize(grey, (width, height), interpolation=cv2.INTER_AREA)
+    picture = np.repeat(small_grey[:, :, None], 3, axis=2)
     instances = list(to_instances(segments))
     # Regions of specks only would vanish; what a network said is shown.
     kept = {segment.structure for segment in instances}
@@ -156,27 +156,50 @@ def overlay(
     instances.sort(key=lambda segment: segment.structure not in VERTEBRAE)
     colours = colours_of(instances, to_instances(truth))
     thickness = max(1, round(height / 350))
+    scale_xy = np.array([width / grey.shape[1], height / grey.shape[0]])
     for segment, colour in zip(instances, colours, strict=True):
-        small = cv2.resize(
-            decode_mask(segment.mask).astype(np.uint8) * 255,
-            (width, height),
-            interpolation=cv2.INTER_AREA,
-        )
-        weight = (small.astype(np.float32) * (_FILL_WEIGHT / 255.0))[:, :, None]
-        tinted = picture * (1.0 - weight) + np.array(colour, dtype=np.float32) * weight
-        picture = tinted.astype(np.uint8)
-        outline, _ = cv2.findContours(
-            (small >= 128).astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE
-        )
-        cv2.drawContours(picture, outline, -1, colour, thickness, cv2.LINE_AA)
+        _draw(picture, segment, colour, scale_xy, thickness)
     return picture
 
 
-def _tile_picture(row: Row, tile: Tile, height: int, width: int) -> Image.Image:
-    if tile.segments is None or tile.plain:
-        picture = Image.fromarray(overlay(row.film, (), (), height, width))
-    else:
-        picture = Image.fromarray(overlay(row.film, tile.segments, row.truth, height, width))
+def _draw(
+    picture: NDArray[np.uint8],
+    segment: Segment,
+    colour: Colour,
+    scale_xy: NDArray[np.float64],
+    thickness: int,
+) -> None:
+    """Draws one outline into a picture; works on the segment's box only."""
+    box = segment.box
+    left, top = int(box.x), int(box.y)
+    crop = decode_mask(segment.mask)[top : top + int(box.height), left : left + int(box.width)]
+    outlines, _ = cv2.findContours(
+        np.ascontiguousarray(crop, dtype=np.uint8), cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE
+    )
+    low = np.floor(np.array([left, top]) * scale_xy).astype(int) - 1 - thickness
+    low = np.maximum(low, 0)
+    high = np.ceil(np.array([left + box.width, top + box.height]) * scale_xy).astype(int)
+    part = picture[low[1] : high[1] + 1 + thickness, low[0] : high[0] + 1 + thickness]
+    # Points are pixel centres; OpenCV counts from those as well, in 16ths of a pixel.
+    points = [
+        np.rint(((outline + (left + 0.5, top + 0.5)) * scale_xy - 0.5 - low) * 16).astype(np.int32)
+        for outline in outlines
+    ]
+    filled = np.zeros(part.shape[:2], dtype=np.uint8)
+    cv2.fillPoly(filled, points, 255, cv2.LINE_AA, shift=4)
+    weight = (filled.astype(np.float32) * (_FILL_WEIGHT / 255.0))[:, :, None]
+    tinted = part * (1.0 - weight) + np.array(colour, dtype=np.float32) * weight
+    part[:] = tinted.astype(np.uint8)
+    drawn = np.ascontiguousarray(part)
+    cv2.polylines(drawn, points, True, colour, thickness, cv2.LINE_AA, shift=4)
+    part[:] = drawn
+
+
+def _tile_picture(
+    row: Row, grey: NDArray[np.uint8], tile: Tile, height: int, width: int
+) -> Image.Image:
+    segments = () if tile.segments is None or tile.plain else tile.segments
+    picture = Image.fromarray(overlay(grey, segments, row.truth, height, width))
     if tile.segments is None:
         picture = Image.blend(picture, Image.new("RGB", picture.size, _BACKGROUND), 0.75)
         pen = ImageDraw.Draw(picture)
@@ -249,6 +272,7 @@ def sheet(
         pen.text((_GAP, title_height / 2), title, _INK, font=big_font, anchor="lm")
         y = title_height
     for row, width, per_line, captions, line_height, lines in blocks:
+        grey = grey_picture(row.film)
         if row.heading:
             heading = _shortened(row.heading, font, total_width - 2 * _GAP)
             pen.text((_GAP, y + heading_height / 2), heading, _INK, font=font, anchor="lm")
@@ -261,7 +285,7 @@ def sheet(
             name = _shortened(tile.title, font, width)
             pen.text((x, top), name, _INK, font=font)
             top += _text_height("", size)
-            picture.paste(_tile_picture(row, tile, tile_height, width), (x, top))
+            picture.paste(_tile_picture(row, grey, tile, tile_height, width), (x, top))
             pen.multiline_text(
                 (x, top + tile_height + _GAP // 2), caption, _SOFT_INK, font=small_font, spacing=3
             )
@@ -270,9 +294,7 @@ def sheet(
     return picture
 
 
-def _shortened(
-    text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, width: int
-) -> str:
+def _shortened(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, width: int) -> str:
     if font.getlength(text) <= width:
         return text
     while text and font.getlength(text + "...") > width:
@@ -284,7 +306,7 @@ def _draw_legend(
     pen: ImageDraw.ImageDraw, top: int, height: int, width: int, font_size: int
 ) -> None:
     entries: list[tuple[tuple[Colour, ...], str]] = [
-        (VERTEBRA_COLOURS[:4], "vertebra, coloured as the true one it matches (IoU ≥ 0.5)"),
+        (VERTEBRA_COLOURS[:4], "vertebra, coloured as the true one it matches at IoU of at least 0.5"),
         ((UNMATCHED_COLOUR,), "vertebra that matches no true one"),
         *(
             ((colour,), structure.name.lower().replace("_", " "))

@@ -16,7 +16,7 @@ import logging
 import math
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from pycocotools import mask as coco_mask
@@ -42,7 +42,6 @@ from spinezoo_contract.types import (
     SegmentKind,
     Structure,
 )
-from spinezoo_evaluator.records import Failure, FilmRecord, MemberRecord, RunFolder
 from spinezoo_spine.filmset import FilmSet
 from spinezoo_spine.instances import unite
 from spinezoo_spine.metrics import (
@@ -52,6 +51,8 @@ from spinezoo_spine.metrics import (
     measure_film,
 )
 from spinezoo_spine.raster import segments_from_regions
+
+from spinezoo_evaluator.records import Failure, FilmRecord, MemberRecord, RunFolder
 
 FUSED = "fused ensemble"
 """Name of the fused ensemble in reports and towards the evaluator; no member may have it."""
@@ -99,7 +100,10 @@ def load_film(films: FilmSet, name: str) -> Film:
     """
     height, width = films.film_size(name)
     data = films.path(name).read_bytes()
-    truth = segments_from_regions(films.annotation(name).regions, height, width)
+    drawn = segments_from_regions(films.annotation(name).regions, height, width)
+    # Levels play no part in any metric, and a truth may name two ("L4/L5" of a cage), which the
+    # contract has no place for.
+    truth = tuple(replace(segment, level=None) for segment in drawn)
     return Film(name, data, hashlib.sha256(data).hexdigest(), height, width, truth)
 
 
@@ -299,9 +303,7 @@ class Runner:
             },
             fused=MemberRecord(measured.fused, None),
             disagreement=measured.disagreement,
-            gateway_ms={
-                key.removesuffix("_ms"): getattr(timing, key) for key in timing.__slots__
-            },
+            gateway_ms={key.removesuffix("_ms"): getattr(timing, key) for key in timing.__slots__},
             elapsed_ms=elapsed_ms,
             evaluator=await self._ask_evaluator(film, answer, measured),
         )

@@ -45,7 +45,14 @@ def make_dicom() -> Callable[..., bytes]:
         meta.MediaStorageSOPClassUID = ComputedRadiographyImageStorage
         meta.MediaStorageSOPInstanceUID = generate_uid()
         meta.TransferSyntaxUID = syntax
-        dataset = FileDataset("", Dataset(), file_meta=meta, preamble=b"\0" * 128)
+        dataset = FileDataset(
+            "",
+            Dataset(),
+            file_meta=meta,
+            preamble=b"\0" * 128,
+            is_implicit_VR=meta.TransferSyntaxUID.is_implicit_VR,
+            is_little_endian=meta.TransferSyntaxUID.is_little_endian,
+        )
         dataset.SOPClassUID = meta.MediaStorageSOPClassUID
         dataset.SOPInstanceUID = meta.MediaStorageSOPInstanceUID
         dataset.PatientName = SECRET
@@ -92,7 +99,7 @@ def film_folder(tmp_path: Path) -> Path:
     rng = np.random.default_rng(4)
     annotations = []
     for number in range(6):
-        body = BODY_XY + [0.0, 5.0 * number]
+        body = BODY_XY + np.array([0.0, 5.0 * number])
         rod = np.array([[60.0, 10.0], [64.0, 10.0], [64.0, 110.0], [60.0, 110.0]])
         grey = rng.integers(20, 60, (160, 120)).astype(np.uint8)
         cv2.fillPoly(grey, [np.rint(body).astype(np.int32)], 200)

@@ -177,8 +177,15 @@ def test_outlines_move_with_the_grey_levels() -> None:
     film = disc_film()
     before = film.grey.copy()
     looks = AugmentSettings(
-        gamma_range=(1, 1), contrast_range=(1, 1), brightness=0, blur_share=0, noise_share=0,
-        haze_share=0, invert_share=0, grid_share=0, border_grey_share=0,
+        gamma_range=(1, 1),
+        contrast_range=(1, 1),
+        brightness=0,
+        blur_share=0,
+        noise_share=0,
+        haze_share=0,
+        invert_share=0,
+        grid_share=0,
+        border_grey_share=0,
     )
     mirrored = 0
     for _ in range(60):
@@ -229,9 +236,20 @@ def test_each_look_changes_grey_levels_and_no_outline(change: dict) -> None:
 
 def test_noise_and_haze_do_not_wrap_around() -> None:
     white = PreparedFilm("white", np.full((64, 64), 255, np.uint8), ())
-    loud = AugmentSettings(noise_share=1, noise=0.1, haze_share=1, haze=0.5, invert_share=0,
-                           gamma_range=(1, 1), contrast_range=(1, 1), brightness=0,
-                           scale_range=(1.5, 1.5), rotation_deg=0, shift=0, blur_share=0)
+    loud = AugmentSettings(
+        noise_share=1,
+        noise=0.1,
+        haze_share=1,
+        haze=0.5,
+        invert_share=0,
+        gamma_range=(1, 1),
+        contrast_range=(1, 1),
+        brightness=0,
+        scale_range=(1.5, 1.5),
+        rotation_deg=0,
+        shift=0,
+        blur_share=0,
+    )
     for seed in range(10):
         # Wrapping would leave isolated black pixels in a white film.
         assert np.percentile(augment(white, np.random.default_rng(seed), loud).grey, 1) > 5

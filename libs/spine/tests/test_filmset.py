@@ -9,7 +9,7 @@ from spinezoo_contract.errors import AnnotationError, FilmError
 from spinezoo_contract.types import Structure
 from spinezoo_spine.annotations import FilmAnnotation, Region
 from spinezoo_spine.coco import write_coco
-from spinezoo_spine.filmset import FilmSet
+from spinezoo_spine.filmset import FilmSet, describe_film_set
 from spinezoo_spine.via import read_via, write_via
 
 
@@ -77,8 +77,22 @@ def test_what_is_wrong_is_named(film_folder: Path, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     with pytest.raises(FilmError, match="holds no film"):
         FilmSet.open(tmp_path / "empty")
-    write_via(film_folder / "via.json", [FilmAnnotation("film_1.png", ())] )
+    write_via(film_folder / "via.json", [FilmAnnotation("film_1.png", ())])
     text = (film_folder / "via.json").read_text().replace('"regions": []', '"regions": [{}]')
     (film_folder / "via.json").write_text(text)
     with pytest.raises(AnnotationError, match=r"via\.json: film 'film_1\.png', region 0"):
         FilmSet.open(film_folder)
+
+
+def test_a_film_set_describes_itself(film_folder: Path) -> None:
+    before = describe_film_set(film_folder)
+    assert before["folder"] == "films"
+    assert "phantom" not in before
+    recipe = {"generator": "2", "seed": 7, "count": 6, "films": []}
+    (film_folder / "phantom.json").write_text(json.dumps(recipe))
+    assert describe_film_set(film_folder) == {
+        **before,
+        "phantom": {"generator": "2", "seed": 7, "count": 6},
+    }
+    write_via(film_folder / "via.json", read_via(film_folder / "via.json")[:3])
+    assert describe_film_set(film_folder)["annotations_sha256"] != before["annotations_sha256"]

@@ -20,7 +20,9 @@ def lint(*regions: RawRegion) -> list[Finding]:
     return lint_annotations([RawAnnotation("a.png", regions)], SIZE)
 
 
-def raw(points: object, class_name: str | None = "rod", index: int = 3, **more: object) -> RawRegion:
+def raw(
+    points: object, class_name: str | None = "rod", index: int = 3, **more: object
+) -> RawRegion:
     outline = None if points is None else np.array(points, dtype=np.float64)
     return RawRegion(index, "polygon", outline, class_name, **more)  # type: ignore[arg-type]
 
@@ -29,8 +31,8 @@ def raw(points: object, class_name: str | None = "rod", index: int = 3, **more: 
     ("region", "rule", "words"),
     [
         (raw(BOW_TIE), "self-crossing", "points 0 and 2"),
-        (raw(SQUARE + [60, 0]), "outside-film", "20 px off"),
-        (raw(SQUARE - [0, 12]), "outside-film", "2 px off"),
+        (raw(SQUARE + np.array([60, 0])), "outside-film", "20 px off"),
+        (raw(SQUARE - np.array([0, 12])), "outside-film", "2 px off"),
         (raw(SQUARE, "dog"), "unknown-class", "'dog'"),
         (raw(SQUARE, None), "unknown-class", "no class"),
         (raw(None, problem="a point"), "no-outline", "a point"),

@@ -44,8 +44,12 @@ class SquareCase:
     "case",
     [
         SquareCase("whole pixels", box(2, 3, 6, 5), (3, 5), (2, 6)),
-        SquareCase("ends on centres: left and top in, right and bottom out",
-                   box(2.5, 3.5, 6.5, 5.5), (3, 5), (2, 6)),
+        SquareCase(
+            "ends on centres: left and top in, right and bottom out",
+            box(2.5, 3.5, 6.5, 5.5),
+            (3, 5),
+            (2, 6),
+        ),
         SquareCase("just short of the centre", box(2.51, 3.51, 6.49, 5.49), (4, 5), (3, 6)),
         SquareCase("just beyond the centre", box(2.49, 3.49, 6.51, 5.51), (3, 6), (2, 7)),
         SquareCase("over every border", box(-5, -5, 50, 50), (0, 8), (0, 10)),

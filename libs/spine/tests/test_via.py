@@ -56,9 +56,7 @@ regions = st.builds(
 def test_what_is_written_reads_back_the_same(
     tmp_path: Path, version: int, suffix: str, films: list[list[Region]]
 ) -> None:
-    before = [
-        FilmAnnotation(f'film "{i}", ä&b.png', tuple(some)) for i, some in enumerate(films)
-    ]
+    before = [FilmAnnotation(f'film "{i}", ä&b.png', tuple(some)) for i, some in enumerate(films)]
     path = tmp_path / f"via{suffix}"
     write_via(path, before, version=version)
     after = read_via(path)
@@ -213,7 +211,13 @@ def test_via_3_project_with_options_and_extreme_shapes(tmp_path: Path) -> None:
             "a": {"vid": "1", "flg": 0, "z": [], "xy": [2, 1, 2, 3, 4], "av": {"1": "0"}},
             "b": {"vid": "2", "flg": 0, "z": [], "xy": [3, 9, 9, 2], "av": {"1": "1", "2": "0,1"}},
             "c": {"vid": "1", "flg": 0, "z": [], "xy": [4, 9, 9, 2, 1], "av": {"1": "1"}},
-            "d": {"vid": "1", "flg": 0, "z": [], "xy": [8, 0, 5, 4, 0, 8, 5, 4, 9], "av": {"1": "1"}},
+            "d": {
+                "vid": "1",
+                "flg": 0,
+                "z": [],
+                "xy": [8, 0, 5, 4, 0, 8, 5, 4, 9],
+                "av": {"1": "1"},
+            },
             "e": {"vid": "1", "flg": 0, "z": [], "xy": [9, 0, 5, 5, 0, 10, 5], "av": {"1": "1"}},
             "f": {"vid": "1", "flg": 0, "z": [], "xy": [], "av": {"1": "1"}},
         },

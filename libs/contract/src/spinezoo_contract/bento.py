@@ -493,8 +493,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     Ports and limits come from the environment, see ``docs/architecture.md``.
 
     Returns:
-        Exit code: 0 after a signal, 1 when the network could not be loaded or a port is taken,
-        2 when a setting is wrong.
+        Exit code: 0 after a signal, 1 when a setting is wrong, a port is taken or the network
+        cannot be loaded.
     """
     parser = argparse.ArgumentParser(
         prog="python -m spinezoo_contract.bento",
@@ -503,6 +503,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("folder", nargs="?", default=".", type=Path, help="folder of service.py")
     folder: Path = parser.parse_args(argv).folder.resolve()
     configure_logging(folder.name)
+    # gRPC's own text lines; what matters of them comes as our errors.
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     # Each process counts in its own directory: BentoML would share one under its home and empties
     # it at every start.
     scratch = tempfile.mkdtemp(prefix="spinezoo-")
@@ -517,7 +519,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except ConfigurationError as error:
         fields = {"error": type(error).__name__, "reason": str(error)}
         log.error("cannot serve", extra={"fields": fields})
-        code, finished = 2, True
+        code, finished = 1, True
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
     if not finished:

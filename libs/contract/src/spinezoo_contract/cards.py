@@ -751,6 +751,8 @@ def _set_entry(text: str, keys: tuple[str, ...], value: Any) -> str:
                 parent = parent[name]
             return _set_entry(text, keys[:depth], {**_plain(parent or {}, key), **value})
         parent_node, (key_node, node) = node, pair
+    assert isinstance(parent_node, yaml.MappingNode)
+    assert node is not None
     return _replace_value(text, parent_node, key_node, node, value)
 
 

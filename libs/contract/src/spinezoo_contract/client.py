@@ -21,7 +21,7 @@ from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator, Ma
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, TypeAlias
 
 import grpc
 import grpc.aio
@@ -63,7 +63,7 @@ DEFAULT_MAX_MESSAGE_BYTES = 67_108_864
 DEFAULT_TIMEOUT_S = 120.0
 """Time a call has, in s: a member's 60 s and as much again for the way and the fusion."""
 
-FilmSource = Film | NDArray[np.generic] | bytes | str | os.PathLike[str]
+FilmSource: TypeAlias = Film | NDArray[np.generic] | bytes | str | os.PathLike[str]
 """A film: decoded, a (height, width) array, the bytes of a file, or the path of a file."""
 
 

@@ -833,7 +833,13 @@ class NetworkRunner:
         finish: Callable[[Prediction], _T],
     ) -> _T:
         card = predictor.card
-        check_prediction(prediction, asked.film, asked.options, card.structures)
+        check_prediction(
+            prediction,
+            asked.film,
+            asked.options,
+            card.structures,
+            max_segments=card.defaults.max_segments,
+        )
         provenance = prediction.provenance
         if provenance.model_name != card.name:
             raise InvalidOutputError(

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -252,9 +253,8 @@ def read_coco_raw(path: str | os.PathLike[str]) -> tuple[RawAnnotation, ...]:
         ) from error
     except AnnotationError as error:
         raise AnnotationError(f"{path.name}: {error}") from error
-    names = [name for name, *_ in films.values()]
-    for name in names:
-        if names.count(name) > 1:
+    for name, count in Counter(name for name, *_ in films.values()).items():
+        if count > 1:
             raise AnnotationError(f"{path.name}: film {name!r} is listed twice; keep one entry")
     return tuple(RawAnnotation(name, tuple(regions)) for name, _, _, regions in films.values())
 

@@ -36,7 +36,7 @@ from PIL import Image
 from pydicom.dataset import Dataset
 from pydicom.encaps import generate_fragments
 from pydicom.multival import MultiValue
-from pydicom.pixels import apply_modality_lut, apply_voi_lut
+from pydicom.pixels import apply_modality_lut, apply_voi
 from pydicom.uid import DeflatedExplicitVRLittleEndian, RLELossless
 from spinezoo_contract.errors import FilmError, SpineZooError, TooLargeError
 from spinezoo_contract.types import Film
@@ -67,8 +67,6 @@ _DICOM_TAGS = [
     "BitsStored",
     "HighBit",
     "PixelRepresentation",
-    "SmallestImagePixelValue",
-    "LargestImagePixelValue",
     "PixelPaddingValue",
     "PixelPaddingRangeLimit",
     "ImagerPixelSpacing",
@@ -296,14 +294,20 @@ def _check_pixel_data(dataset: Dataset, limits: FilmLimits) -> None:
     rows, columns = int(dataset.Rows), int(dataset.Columns)
     if not dataset.file_meta.TransferSyntaxUID.is_compressed:
         needed = rows * columns * int(dataset.BitsAllocated) // 8
-        if len(dataset.PixelData) < needed:
+        found = len(dataset.PixelData)
+        if found < needed:
             raise FilmError(
-                f"DICOM file is truncated: {len(dataset.PixelData)} of {needed} bytes of pixel "
-                "data are there; send the whole file"
+                f"DICOM file is truncated: {found} of {needed} bytes of pixel data are there; "
+                "send the whole file"
             )
+        if found >= 2 * needed:
+            raise FilmError(
+                f"DICOM file holds {found} bytes of pixel data, a film of {rows} x {columns} has "
+                f"{needed}; export it again as one film"
+            )
+        if found > needed:  # trailing padding, which has no meaning
+            dataset.PixelData = dataset.PixelData[: needed + needed % 2]
         return
-    if not dataset["PixelData"].is_undefined_length:
-        return  # deflated: native pixel data inside
     # The first fragment is the offset table, possibly empty; the stream itself begins after it.
     head = bytearray()
     for fragment in itertools.islice(generate_fragments(dataset.PixelData), 1, None):
@@ -344,11 +348,42 @@ def _padding(dataset: Dataset, stored: NDArray[np.integer]) -> NDArray[np.bool_]
     return mask if mask.any() and not mask.all() else None
 
 
-def _has_window(dataset: Dataset) -> bool:
-    if dataset.get("VOILUTSequence"):
-        return True
-    centre, width = dataset.get("WindowCenter"), dataset.get("WindowWidth")
-    return centre not in (None, "") and width not in (None, "")
+def _first_number(value: object) -> float | None:
+    """The first of the values of an attribute, or None where there is none."""
+    if isinstance(value, (MultiValue, list, tuple)):
+        value = value[0] if value else None
+    return None if value is None or value == "" else float(str(value))
+
+
+def _window(dataset: Dataset) -> tuple[float, float, str] | None:
+    """Centre, width and function of the first window, or None where there is none."""
+    centre = _first_number(dataset.get("WindowCenter"))
+    width = _first_number(dataset.get("WindowWidth"))
+    if centre is None or width is None:
+        return None
+    function = str(dataset.get("VOILUTFunction") or "LINEAR").upper()
+    if function not in ("LINEAR", "LINEAR_EXACT", "SIGMOID"):
+        raise FilmError("DICOM VOI LUT function is unknown; export the film with a linear window")
+    if not ((math.isfinite(centre) and width >= 1.0) or (function != "LINEAR" and width > 0.0)):
+        raise FilmError("DICOM window width is not positive; export the film again")
+    return centre, width, function
+
+
+def _apply_window(
+    values: NDArray[np.floating], centre: float, width: float, function: str
+) -> NDArray[np.floating]:
+    """Values as 0 to 1 through a window, by PS3.3 C.11.2.1.2 and C.11.2.1.3.
+
+    Not pydicom's: its output range follows the rescale slope, so that a negative slope would turn
+    the film over.
+    """
+    if function == "SIGMOID":
+        return 1.0 / (1.0 + np.exp(-4.0 * (values - centre) / width))
+    if function == "LINEAR_EXACT":
+        return np.clip((values - centre) / width + 0.5, 0.0, 1.0)
+    if width == 1.0:
+        return (values > centre - 0.5).astype(np.float64)
+    return np.clip((values - (centre - 0.5)) / (width - 1.0) + 0.5, 0.0, 1.0)
 
 
 def _display(dataset: Dataset, stored: NDArray[np.integer]) -> NDArray[np.generic]:
@@ -359,7 +394,9 @@ def _display(dataset: Dataset, stored: NDArray[np.integer]) -> NDArray[np.generi
         intercept is None or float(intercept) == 0.0
     )
     invert = dataset.PhotometricInterpretation == "MONOCHROME1"
-    if identity and not dataset.get("ModalityLUTSequence") and not _has_window(dataset):
+    window = _window(dataset)
+    has_tables = dataset.get("ModalityLUTSequence") or dataset.get("VOILUTSequence")
+    if identity and not has_tables and window is None:
         bits = int(dataset.get("BitsStored") or dataset.BitsAllocated)
         lowest = -(1 << (bits - 1)) if int(dataset.get("PixelRepresentation") or 0) else 0
         levels = np.clip(stored.astype(np.int32) - lowest, 0, (1 << bits) - 1)
@@ -368,8 +405,12 @@ def _display(dataset: Dataset, stored: NDArray[np.integer]) -> NDArray[np.generi
         if padding is not None:
             shown[padding] = shown[~padding].min()
         return shown
-    values = apply_voi_lut(apply_modality_lut(stored, dataset), dataset, index=0)
-    values = np.asarray(values, dtype=np.float64)
+    values = apply_modality_lut(stored, dataset)
+    if dataset.get("VOILUTSequence"):
+        values = apply_voi(values, dataset, index=0)
+    elif window is not None:
+        values = _apply_window(np.asarray(values, dtype=np.float64), *window)
+    values = np.array(values, dtype=np.float64)
     if values.min() == values.max() and stored.min() != stored.max():
         raise FilmError(
             "DICOM window leaves a single grey level of the film; export it with the window it "
@@ -426,6 +467,8 @@ def _read_dicom(data: bytes, limits: FilmLimits) -> Film:
 
 def _open_encoded(data: bytes, limits: FilmLimits) -> Image.Image:
     """The image, header read and judged, pixels not decoded."""
+    if kind_of(data) == "dicom":
+        raise FilmError("is a DICOM file, said to be PNG, JPEG or TIFF; send it as dicom")
     try:
         image = Image.open(io.BytesIO(data), formats=_ENCODED_FORMATS)
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):

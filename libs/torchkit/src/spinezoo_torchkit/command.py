@@ -78,7 +78,9 @@ def _parser(name: str, card_path: Path, defaults: TrainSettings) -> argparse.Arg
     parser.add_argument("--seed", type=int, default=defaults.seed)
     parser.add_argument("--device", help="auto, cpu, cuda, cuda:1 (default SPINEZOO_DEVICE)")
     parser.add_argument("--threads", type=int, help="CPU threads (default SPINEZOO_THREADS)")
-    parser.add_argument("--workers", type=int, help="processes that prepare films (default: 1)")
+    parser.add_argument(
+        "--workers", type=int, help="processes that prepare films (default: 0, with CUDA 4)"
+    )
     parser.add_argument("--batch-size", type=int, default=defaults.batch_size)
     parser.add_argument("--learning-rate", type=float, default=defaults.learning_rate)
     parser.add_argument("--precision", choices=sorted(PRECISIONS), default=defaults.precision)
@@ -116,7 +118,7 @@ def _train(
         clip_norm=defaults.clip_norm,
         precision=arguments.precision,
         seed=arguments.seed,
-        workers=1 if arguments.workers is None else arguments.workers,
+        workers=_workers(arguments.workers, device),
         augmentation=None if arguments.no_augmentation else defaults.augmentation,
     )
     size = (card.input.height, card.input.width)
@@ -204,6 +206,13 @@ def write_weights(
         probe=CardProbe(probe.seed, probe.values, probe.tolerance),
     )
     return update_card(card.path, card.preset, weights=weights, training=training, metrics=metrics)
+
+
+def _workers(asked: int | None, device: torch.device) -> int:
+    """On a CPU the cores that would prepare films are better spent on the network."""
+    if asked is not None:
+        return asked
+    return 4 if device.type == "cuda" else 0
 
 
 def _command(name: str, argv: list[str]) -> str:

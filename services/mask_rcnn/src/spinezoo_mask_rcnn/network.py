@@ -18,6 +18,7 @@ as: N films, G true objects and D detections of one film, R regions of interest.
 
 from __future__ import annotations
 
+import inspect
 from collections import OrderedDict
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -39,8 +40,18 @@ BOX_POOL_CELLS = 7
 MASK_POOL_CELLS = 14
 """Side of the grid that the mask head sees of a region; its masks are twice as fine."""
 
+NETWORK_PARTS = ("_generator", "_head", "_pool", "_predictor")
+"""Ends of the names of torchvision's arguments that are modules."""
+
 PYRAMID_LEVELS = ("0", "1", "2", "3")
 """torchvision's names of P2 to P5, at strides 4, 8, 16 and 32."""
+
+SETTINGS = frozenset(
+    name
+    for name in inspect.signature(MaskRCNN).parameters
+    if name.startswith(("rpn_", "box_", "bbox_")) and not name.endswith(NETWORK_PARTS)
+)
+"""torchvision's settings of training and detection that a card may give."""
 
 PROBE_VALUES = 16
 """Values that a probe takes from each of the network's raw outputs."""
@@ -103,9 +114,7 @@ class Backbone(nn.Module):
     def forward(self, x: Tensor) -> dict[str, Tensor]:
         """(N, channels, h, w) to P2 to P5 by name, and P6 as ``pool`` where asked for."""
         stages = self.body(x)
-        levels: dict[str, Tensor] = self.fpn(
-            OrderedDict(zip(PYRAMID_LEVELS, stages, strict=True))
-        )
+        levels: dict[str, Tensor] = self.fpn(OrderedDict(zip(PYRAMID_LEVELS, stages, strict=True)))
         return levels
 
 
@@ -149,7 +158,7 @@ class MaskRcnn(MaskRCNN):
         settings: torchvision's own settings by its names, such as ``rpn_post_nms_top_n_test``.
 
     Raises:
-        ValueError: The anchors do not fit the pyramid.
+        ValueError: The anchors do not fit the pyramid, or a setting is unknown.
     """
 
     def __init__(
@@ -176,6 +185,13 @@ class MaskRcnn(MaskRCNN):
             message = (
                 f"anchor sizes {anchor_sizes_px} do not fit {levels} pyramid levels; give "
                 f"{levels} or {levels + 1} lists of the same length"
+            )
+            raise ValueError(message)
+        # torchvision swallows unknown names: a misspelt one would be ignored in silence.
+        unknown = sorted((settings or {}).keys() - SETTINGS)
+        if unknown:
+            message = (
+                f"settings {', '.join(unknown)} are unknown; use {', '.join(sorted(SETTINGS))}"
             )
             raise ValueError(message)
         body = ResNetFeatures(

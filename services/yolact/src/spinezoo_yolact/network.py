@@ -21,8 +21,10 @@ import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
+import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 VARIANCES = (0.1, 0.2)
@@ -31,11 +33,14 @@ VARIANCES = (0.1, 0.2)
 CROP_PADDING_PX = 1.0
 """Prototype pixels that are kept around a box when a mask is cropped to it."""
 
-PAPER_MEAN_BGR = (103.94, 116.78, 123.68)
-"""Mean of the published networks' input, bytes."""
+PUBLISHED_SIZE_PX = 550
+"""Side of the published networks' input."""
 
-PAPER_STD_BGR = (57.38, 57.12, 58.40)
-"""Standard deviation of the published networks' input, bytes."""
+PUBLISHED_MEAN_BGR = (103.94, 116.78, 123.68)
+"""Mean of the published networks' input, in bytes."""
+
+PUBLISHED_STD_BGR = (57.38, 57.12, 58.40)
+"""Standard deviation of the published networks' input, in bytes."""
 
 
 class YolactOutput(NamedTuple):
@@ -87,6 +92,19 @@ class Detections(NamedTuple):
     classes: Tensor
     scores: Tensor
     masks: Tensor
+
+
+def published_input(grey: NDArray[np.uint8]) -> Tensor:
+    """(1, 3, 550, 550) input of a network with published weights from a (height, width) film.
+
+    Networks trained here take prepared films (:mod:`spinezoo_spine.prepare`) instead.
+    """
+    x = torch.from_numpy(grey.astype(np.float32))[None, None].expand(1, 3, -1, -1)
+    size = (PUBLISHED_SIZE_PX, PUBLISHED_SIZE_PX)
+    x = F.interpolate(x, size=size, mode="bilinear", align_corners=False)
+    mean = torch.tensor(PUBLISHED_MEAN_BGR)[:, None, None]
+    std = torch.tensor(PUBLISHED_STD_BGR)[:, None, None]
+    return ((x - mean) / std).flip(1)  # blue, green, red to red, green, blue
 
 
 # --- Backbone -------------------------------------------------------------------------------------
@@ -764,7 +782,7 @@ def fast_nms(
 
 
 def assemble_masks(prototypes: Tensor, coefficients: Tensor, boxes: Tensor) -> Tensor:
-    """(ph, pw, K) prototypes and (D, K) coefficients to (D, ph, pw) masks cropped to their boxes."""
+    """(ph, pw, K) prototypes and (D, K) coefficients to (D, ph, pw) masks, cropped to the boxes."""
     height, width = prototypes.shape[:2]
     masks = torch.sigmoid(torch.einsum("hwk,dk->dhw", prototypes, coefficients))
     return masks * box_window(boxes, height, width, CROP_PADDING_PX)

@@ -1,0 +1,337 @@
+"""What the gateway adds to its slowest member, every process on this machine.
+
+Five member processes (the contract's own server shell around a network that sleeps a fixed time and
+answers a fixed set of outlines) and one gateway process are started. In turn, in the same loop, the
+client asks the ensemble and asks the slowest member directly for the same film, so that the
+difference does not depend on what else the machine is doing.
+
+- *added*: median time of the ensemble minus median time of the slowest member asked directly.
+- *own*: median, over films, of the ensemble's time minus the slowest member's latency as the
+  gateway saw it: decoding, fusing, and the hop between client and gateway.
+
+Run from the repository root in the environment of the gateway::
+
+    gateway/.venv/bin/python benchmarks/gateway.py [--films 60] [--json FILE] [--target HOST:PORT]
+
+``--target`` measures a running gateway with its real members instead (``make up``): then only *own*
+is measured. Prints one JSON object a case and rows for ``docs/performance.md``; ends with 1 when
+the raw 8-bit film of 2048 x 1024 adds 10 ms or more.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import dataclasses
+import json
+import os
+import signal
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import grpc
+import numpy as np
+from spinezoo.v1 import (
+    ensemble_pb2,
+    ensemble_pb2_grpc,
+    image_pb2,
+    segmenter_pb2,
+    segmenter_pb2_grpc,
+)
+from spinezoo_contract.codec import film_to_proto
+from spinezoo_contract.masks import encode_mask, mask_box
+from spinezoo_contract.server import NetworkRunner, run_forever, segmenter_server
+from spinezoo_contract.settings import ServerSettings
+from spinezoo_contract.synthetic import dicom_bytes
+from spinezoo_contract.types import (
+    Film,
+    ModelFamily,
+    ModelInfo,
+    Prediction,
+    PredictOptions,
+    Provenance,
+    Segment,
+    SegmentKind,
+    Structure,
+    Timing,
+)
+
+HEIGHT, WIDTH = 2048, 1024
+MOST_ADDED_MS = 10.0
+NAMES = ("deeplabv3", "mask_rcnn", "pspnet", "unet", "yolact")
+DELAYS_MS = {
+    "staggered": (60.0, 70.0, 80.0, 90.0, 100.0),
+    "all at once": (100.0, 100.0, 100.0, 100.0, 100.0),
+}
+"""How long the networks take. Real ones differ; all ending at once is the gateway's worst case."""
+
+LIMIT = 64 << 20
+CHANNEL = (("grpc.max_receive_message_length", LIMIT), ("grpc.max_send_message_length", LIMIT))
+
+
+# ---------------------------------------------------------------------------------- the members
+
+
+@dataclasses.dataclass(frozen=True)
+class FixedCard:
+    """As much of a model card as the server shell asks for."""
+
+    name: str
+    structures: tuple[Structure, ...] = tuple(Structure)
+
+    def info(self, settings: ServerSettings) -> ModelInfo:
+        """What the member says of itself."""
+        return ModelInfo(
+            name=self.name,
+            version="0.1.0",
+            architecture="sleeps",
+            family=ModelFamily.INSTANCE,
+            preset="lite",
+            structures=self.structures,
+            input_height=320,
+            input_width=256,
+            weights_sha256="0" * 64,
+            card_sha256="0" * 64,
+            license="Apache-2.0",
+            default_score_threshold=0.5,
+            default_suppression_iou=None,
+            max_message_bytes=settings.max_message_bytes,
+            queue_limit=settings.queue_limit,
+        )
+
+
+def outlines(seed: int) -> tuple[Segment, ...]:
+    """An operated spine as an instance network sees it: 7 vertebrae, 6 screws, 2 rods."""
+    rng = np.random.default_rng(seed)
+    y, x = np.mgrid[0:HEIGHT, 0:WIDTH]
+    shapes: list[tuple[Structure, float, float, float, float]] = []
+    for level in range(7):
+        structure = Structure.LUMBAR_VERTEBRA if level < 6 else Structure.SACRAL_VERTEBRA
+        shapes.append((structure, 200.0 + 260.0 * level, 480.0, 105.0, 150.0))
+    for screw in range(6):
+        shapes.append((Structure.SCREW, 700.0 + 130.0 * screw, 640.0, 14.0, 160.0))
+    for rod in range(2):
+        shapes.append((Structure.ROD, 1000.0, 800.0 + 30.0 * rod, 420.0, 9.0))
+    segments = []
+    for place, (structure, centre_y, centre_x, half_y, half_x) in enumerate(shapes):
+        centre_y += rng.normal(0.0, 6.0)
+        centre_x += rng.normal(0.0, 6.0)
+        wave = 4.0 * np.sin(x / 17.0 + place)  # outlines of networks are not straight
+        pixels = ((y - centre_y + wave) / half_y) ** 4 + ((x - centre_x) / half_x) ** 4 < 1.0
+        mask = encode_mask(pixels)
+        score = 0.99 - 0.01 * place
+        segments.append(Segment(structure, SegmentKind.INSTANCE, mask, score, mask_box(mask)))
+    return tuple(segments)
+
+
+class SleepingNetwork:
+    """Takes a fixed time and none of the processor's, and answers fixed outlines."""
+
+    device = "cpu"
+
+    def __init__(self, name: str, delay_ms: float) -> None:
+        """Draws the outlines."""
+        self.card = FixedCard(name)
+        self._delay_s = delay_ms / 1000.0
+        self._segments = outlines(sum(name.encode()))
+
+    def predict(self, film: Film, options: PredictOptions) -> Prediction:
+        """The fixed answer after the fixed time."""
+        time.sleep(self._delay_s)
+        return Prediction(
+            height=HEIGHT,
+            width=WIDTH,
+            segments=self._segments,
+            provenance=Provenance(
+                model_name=self.card.name,
+                model_version="0.1.0",
+                preset="lite",
+                weights_sha256="0" * 64,
+                preprocessing_id="none",
+                device=self.device,
+                timing=Timing(infer_ms=self._delay_s * 1000.0),
+            ),
+        )
+
+
+def serve_member(name: str, delay_ms: float) -> None:
+    """Serves one sleeping network and says its port on the standard output."""
+    from spinezoo_spine.films import read_film
+
+    runner = NetworkRunner(ServerSettings.from_env(), SleepingNetwork(name, delay_ms))
+    server = segmenter_server(runner, read_film=read_film)
+
+    async def say_port() -> None:
+        print(server.port, flush=True)
+
+    asyncio.run(run_forever(server, on_start=say_port))
+
+
+@contextlib.contextmanager
+def processes(delays_ms: tuple[float, ...]) -> Iterator[tuple[str, dict[str, str]]]:
+    """Starts members and gateway; gives their gRPC targets; ends them all."""
+    started: list[subprocess.Popen[str]] = []
+
+    def start(*arguments: str, **environment: str) -> subprocess.Popen[str]:
+        process = subprocess.Popen(
+            [sys.executable, *arguments],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE if "serve" in arguments[-1] else None,
+            text=True,
+            env={**os.environ, "SPINEZOO_GRPC_PORT": "0", "SPINEZOO_HTTP_PORT": "0", **environment},
+        )
+        started.append(process)
+        return process
+
+    try:
+        members = {
+            name: start(__file__, "--member", name, "--delay-ms", str(delay_ms))
+            for name, delay_ms in zip(NAMES, delays_ms, strict=True)
+        }
+        targets = {
+            name: f"127.0.0.1:{int(process.stdout.readline())}"  # type: ignore[union-attr]
+            for name, process in members.items()
+        }
+        with tempfile.TemporaryDirectory() as folder:
+            roster = Path(folder, "roster.yaml")
+            lines = [f"  - {{name: {name}, target: '{where}'}}" for name, where in targets.items()]
+            roster.write_text("members:\n" + "\n".join(lines) + "\n")
+            gateway = start("-m", "spinezoo_gateway.serve", SPINEZOO_ROSTER=str(roster))
+            port = None
+            assert gateway.stderr is not None
+            for line in gateway.stderr:
+                entry = json.loads(line)
+                if entry.get("face") == "grpc":
+                    port = entry["port"]
+                if entry.get("phase") == "serving":
+                    break
+            if port is None:
+                raise SystemExit("the gateway did not start")
+            # Its log must not fill the pipe and stop it.
+            drain = subprocess.Popen(
+                ["cat"], stdin=gateway.stderr, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+            )
+            started.append(drain)  # type: ignore[arg-type]
+            yield f"127.0.0.1:{port}", targets
+    finally:
+        for process in started:
+            process.send_signal(signal.SIGTERM)
+        for process in started:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(10)
+            process.kill()
+            process.wait()
+            if process.stdout is not None:
+                process.stdout.close()
+
+
+# ---------------------------------------------------------------------------------- the measuring
+
+
+def films() -> dict[str, image_pb2.Image]:
+    """The film of 2048 x 1024 in the forms in which it may come."""
+    rng = np.random.default_rng(5)
+    grey = rng.integers(0, 4096, (HEIGHT, WIDTH), dtype=np.uint16)
+    return {
+        "raw uint8": film_to_proto(Film((grey >> 4).astype(np.uint8))),
+        "raw uint16": film_to_proto(Film(grey)),
+        "DICOM 16 bit": image_pb2.Image(dicom=dicom_bytes(grey)),
+    }
+
+
+def timed(call: Callable[[], object]) -> tuple[object, float]:
+    """The answer and the time it took, in ms."""
+    began = time.perf_counter()
+    answer = call()
+    return answer, (time.perf_counter() - began) * 1000.0
+
+
+def measure(
+    target: str, members: dict[str, str], image: image_pb2.Image, count: int
+) -> dict[str, float]:
+    """Medians over ``count`` films, each asked of the ensemble and of the slowest member."""
+    slowest = NAMES[-1]  # the last of the longest delays
+    with contextlib.ExitStack() as stack:
+        gateway = ensemble_pb2_grpc.EnsembleServiceStub(
+            stack.enter_context(grpc.insecure_channel(target, CHANNEL))
+        )
+        direct = None
+        if members:
+            channel = stack.enter_context(grpc.insecure_channel(members[slowest], CHANNEL))
+            direct = segmenter_pb2_grpc.SegmenterServiceStub(channel)
+        question = ensemble_pb2.SegmentRequest(image=image)
+        member_question = segmenter_pb2.PredictRequest(image=image)
+        rows: list[dict[str, float]] = []
+        for turn in range(count + 5):
+            answer, ensemble_ms = timed(lambda: gateway.Segment(question, timeout=120))
+            assert isinstance(answer, ensemble_pb2.SegmentResponse)
+            failed = [m.status for m in answer.members if m.status.message]
+            if failed:
+                raise SystemExit(f"members failed: {failed}")
+            member_ms = max(member.status.latency_ms for member in answer.members)
+            row = {
+                "ensemble_ms": ensemble_ms,
+                "own_ms": ensemble_ms - member_ms,
+                "decode_ms": answer.timing.decode_ms,
+                "fuse_ms": answer.timing.fuse_ms,
+            }
+            if direct is not None:
+                _, row["slowest_direct_ms"] = timed(
+                    lambda: direct.Predict(member_question, timeout=120)
+                )
+            if turn >= 5:  # the first ones warm up
+                rows.append(row)
+    result = {key: statistics.median(row[key] for row in rows) for key in rows[0]}
+    if direct is not None:
+        result["added_ms"] = result["ensemble_ms"] - result["slowest_direct_ms"]
+        result["ratio"] = result["ensemble_ms"] / result["slowest_direct_ms"]
+    return {key: round(value, 3) for key, value in result.items()}
+
+
+def main() -> int:
+    """Measures every case; returns the exit code."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--films", type=int, default=60, help="films a case")
+    parser.add_argument("--json", type=Path, help="write the results here as well")
+    parser.add_argument("--target", help="measure this running gateway and its members")
+    parser.add_argument("--member", help=argparse.SUPPRESS)
+    parser.add_argument("--delay-ms", type=float, default=100.0, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.member:
+        serve_member(options.member, options.delay_ms)
+        return 0
+    results: list[dict[str, object]] = []
+    cases = {"running zoo": None} if options.target else DELAYS_MS
+    for case, delays_ms in cases.items():
+        with contextlib.ExitStack() as stack:
+            if delays_ms is None:
+                target, members = options.target, {}
+            else:
+                target, members = stack.enter_context(processes(delays_ms))
+            for form, image in films().items():
+                row = measure(target, members, image, options.films)
+                results.append({"benchmark": "gateway", "members": case, "film": form, **row})
+                print(json.dumps(results[-1]), flush=True)
+    print("\n| members | film | ensemble ms | slowest member ms | added ms | ratio | own ms |")
+    print("|---|---|---|---|---|---|---|")
+    for row in results:
+        print(
+            f"| {row['members']} | {row['film']} | {row['ensemble_ms']:.1f} "
+            f"| {row.get('slowest_direct_ms', float('nan')):.1f} "
+            f"| {row.get('added_ms', float('nan')):.1f} | {row.get('ratio', float('nan')):.3f} "
+            f"| {row['own_ms']:.1f} |"
+        )
+    if options.json:
+        options.json.write_text(json.dumps(results, indent=1) + "\n")
+    added = [row["added_ms"] for row in results if "added_ms" in row and row["film"] == "raw uint8"]
+    return int(any(value >= MOST_ADDED_MS for value in added))  # type: ignore[operator]
+
+
+if __name__ == "__main__":
+    sys.exit(main())

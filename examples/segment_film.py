@@ -1,0 +1,149 @@
+"""Sends one film to a running zoo and writes what it answers: an overlay and a JSON file.
+
+    python examples/segment_film.py film.dcm --target 127.0.0.1:50050
+
+writes ``film.overlay.png`` and ``film.segments.json`` beside you (``--out`` names another folder).
+Needs ``spinezoo-contract`` and pillow, and pydicom where a DICOM film is to be drawn; the film
+itself is decoded by the gateway. ``make up`` starts a zoo on this machine.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from spinezoo_contract.client import EnsembleClient, film_kind
+from spinezoo_contract.codec import ensemble_answer_to_json
+from spinezoo_contract.errors import SpineZooError
+from spinezoo_contract.masks import decode_mask
+from spinezoo_contract.types import EnsembleAnswer, MemberCode, Segment, Structure
+
+COLOURS: dict[Structure, tuple[int, int, int]] = {
+    Structure.LUMBAR_VERTEBRA: (86, 180, 233),
+    Structure.SACRAL_VERTEBRA: (0, 158, 115),
+    Structure.CAGE: (240, 228, 66),
+    Structure.SCREW: (213, 94, 0),
+    Structure.ROD: (204, 121, 167),
+}
+"""Red, green, blue of each structure; told apart by colour-blind eyes too (Okabe and Ito)."""
+
+FILL = 0.3
+"""Share of the colour inside an outline."""
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Runs the example; returns 0 when the zoo answered."""
+    parser = argparse.ArgumentParser(description="Segment one film with a running zoo.")
+    parser.add_argument("film", type=Path, help="DICOM, PNG, JPEG or TIFF")
+    parser.add_argument("--target", default="127.0.0.1:50050", help="gRPC address of the gateway")
+    parser.add_argument("--member", default="", help="draw this member instead of the fused masks")
+    parser.add_argument("--out", type=Path, default=Path(), help="folder for the two files")
+    options = parser.parse_args(argv)
+    try:
+        with EnsembleClient(options.target) as zoo:
+            answer = zoo.segment(options.film)
+    except SpineZooError as error:
+        print(f"{type(error).__name__}: {error}", file=sys.stderr)
+        return 1
+    for member in answer.members:
+        status = member.status
+        found = len(member.prediction.segments) if member.prediction else 0
+        told = f"{found} outlines" if status.code is MemberCode.OK else status.message
+        print(f"{status.member_name:12} {status.code.name.lower():18} {told}")
+    try:
+        segments = segments_of(answer, options.member)
+    except KeyError as error:
+        print(f"{error.args[0]}", file=sys.stderr)
+        return 1
+
+    options.out.mkdir(parents=True, exist_ok=True)
+    json_path = options.out / f"{options.film.stem}.segments.json"
+    json_path.write_text(json.dumps(ensemble_answer_to_json(answer), indent=2), encoding="utf-8")
+    print(f"wrote {json_path}")
+    grey = read_grey(options.film, answer.height, answer.width)
+    if grey is not None:
+        overlay_path = options.out / f"{options.film.stem}.overlay.png"
+        save_overlay(overlay_path, grey, segments)
+        print(f"wrote {overlay_path}")
+    return 0
+
+
+def segments_of(answer: EnsembleAnswer, member_name: str) -> Sequence[Segment]:
+    """The fused outlines, or those of one member."""
+    if not member_name:
+        return answer.fused.segments
+    for member in answer.members:
+        if member.status.member_name == member_name:
+            if member.prediction is None:
+                raise KeyError(f"{member_name} gave no answer: {member.status.message}")
+            return member.prediction.segments
+    names = ", ".join(member.status.member_name for member in answer.members)
+    raise KeyError(f"no member {member_name}; there are {names}")
+
+
+def read_grey(path: Path, height: int, width: int) -> NDArray[np.uint8] | None:
+    """The film as (height, width) grey for the picture; None, and why, where it cannot be drawn."""
+    try:
+        pixels = _dicom_pixels(path) if film_kind(path.read_bytes()) == "dicom" else _pixels(path)
+    except ImportError as error:
+        print(f"no overlay: {error.name} is missing; pip install {_PACKAGES[error.name or '']}")
+        return None
+    if pixels.shape != (height, width):
+        print(f"no overlay: the film reads as {pixels.shape}, the answer is {height} x {width}")
+        return None
+    low, high = np.percentile(pixels, [0.5, 99.5])
+    scaled = (pixels.astype(np.float32) - low) / max(float(high - low), 1e-6)
+    return (np.clip(scaled, 0.0, 1.0) * 255.0).astype(np.uint8)
+
+
+_PACKAGES = {"PIL": "pillow", "pydicom": "pydicom", "": "the missing package"}
+
+
+def _pixels(path: Path) -> NDArray[Any]:
+    from PIL import Image
+
+    with Image.open(path) as picture:
+        return np.asarray(picture)
+
+
+def _dicom_pixels(path: Path) -> NDArray[Any]:
+    import pydicom
+
+    data = pydicom.dcmread(path, force=True)
+    pixels = data.pixel_array.astype(np.float32)
+    # MONOCHROME1 stores bone dark; the answer is the same, the picture would be a negative.
+    return -pixels if data.PhotometricInterpretation == "MONOCHROME1" else pixels
+
+
+def save_overlay(path: Path, grey: NDArray[np.uint8], segments: Sequence[Segment]) -> None:
+    """The film with each outline drawn in its structure's colour, as PNG."""
+    from PIL import Image
+
+    picture = np.repeat(grey[:, :, None], 3, axis=2).astype(np.float32)
+    thickness_px = max(1, round(max(grey.shape) / 700))
+    # Small structures last, so that a screw is not hidden by its vertebra.
+    for segment in sorted(segments, key=lambda segment: segment.structure):
+        mask = decode_mask(segment.mask)
+        colour = np.array(COLOURS[segment.structure], dtype=np.float32)
+        picture[mask] += FILL * (colour - picture[mask])
+        inside = mask.copy()
+        for _ in range(thickness_px):
+            inside = _eroded(inside)
+        picture[mask & ~inside] = colour
+    Image.fromarray(picture.astype(np.uint8)).save(path)
+
+
+def _eroded(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """The mask without the pixels that touch its background or the film's edge."""
+    padded = np.pad(mask, 1)
+    return mask & padded[:-2, 1:-1] & padded[2:, 1:-1] & padded[1:-1, :-2] & padded[1:-1, 2:]
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,557 @@
+"""The codec: everything survives the way there and back; everything wrong has its name."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+from spinezoo.v1 import (
+    ensemble_pb2,
+    evaluation_pb2,
+    fusion_pb2,
+    image_pb2,
+    model_pb2,
+    segment_pb2,
+    segmenter_pb2,
+)
+from spinezoo_contract import codec
+from spinezoo_contract.errors import (
+    AnnotationError,
+    FilmError,
+    InvalidOutputError,
+    MaskError,
+    OptionError,
+    TooLargeError,
+)
+from spinezoo_contract.masks import encode_mask, mask_box
+from spinezoo_contract.types import (
+    Box,
+    EnsembleAnswer,
+    EnsembleOptions,
+    EnsembleSummary,
+    EvaluationPair,
+    Film,
+    FusedAnswer,
+    FusionOptions,
+    FusionRule,
+    GatewayTiming,
+    MemberAnswer,
+    MemberCode,
+    MemberStatus,
+    Metric,
+    MetricDirection,
+    ModelFamily,
+    ModelInfo,
+    ModelMetrics,
+    Prediction,
+    PredictOptions,
+    ProbabilityMap,
+    Provenance,
+    Roster,
+    RosterMember,
+    Segment,
+    SegmentKind,
+    Structure,
+    Timing,
+)
+
+HEIGHT, WIDTH = 20, 30
+
+
+def wire(message: Any) -> Any:
+    """A message as the other side of a wire gets it."""
+    return type(message).FromString(message.SerializeToString())
+
+
+def segment(level: str | None = "L4", structure: Structure = Structure.SCREW) -> Segment:
+    pixels = np.zeros((HEIGHT, WIDTH), bool)
+    pixels[3:9, 4:11] = True
+    mask = encode_mask(pixels)
+    return Segment(structure, SegmentKind.INSTANCE, mask, 0.75, mask_box(mask), level)
+
+
+PROVENANCE = Provenance("pspnet", "0.1.0", "lite", "ab" * 32, "p-v1", "cpu", Timing(1, 2, 3, 4, 5))
+PREDICTION = Prediction(HEIGHT, WIDTH, (segment(), segment(None, Structure.ROD)), PROVENANCE)
+INFO = ModelInfo(
+    "pspnet",
+    "0.1.0",
+    "PSPNet",
+    ModelFamily.SEMANTIC,
+    "lite",
+    (Structure.ROD, Structure.CAGE),
+    320,
+    256,
+    "ab" * 32,
+    "cd" * 32,
+    "Apache-2.0",
+    0.5,
+    None,
+    1 << 26,
+    16,
+)
+FUSED = FusedAnswer((segment(),), segment().mask, FusionRule.UNION, ("a", "b"))
+GATEWAY = GatewayTiming(1.0, 2.0, 3.0, 4.0)
+OK = MemberStatus("a", MemberCode.OK, 12.5)
+DOWN = MemberStatus("b", MemberCode.UNAVAILABLE, 1.5, "not reached; start it")
+ANSWER = EnsembleAnswer(
+    HEIGHT, WIDTH, (MemberAnswer(OK, PREDICTION), MemberAnswer(DOWN, None)), FUSED, GATEWAY
+)
+
+
+# --- there and back ------------------------------------------------------------------------------
+
+
+@given(
+    hnp.arrays(
+        st.sampled_from([np.uint8, np.uint16, np.float32]),
+        st.tuples(st.integers(16, 40), st.integers(16, 40)),
+        elements=st.integers(0, 200),
+        fill=st.just(7),
+    ),
+    st.none() | st.floats(1e-3, 10),
+    st.none() | st.floats(1e-3, 10),
+)
+def test_film(pixels: np.ndarray, row: float | None, column: float | None) -> None:
+    film = Film(pixels, row, column)
+    back = codec.film_from_proto(wire(codec.film_to_proto(film)))
+    assert back.pixels.dtype == pixels.dtype
+    assert np.array_equal(back.pixels, pixels)
+    assert (back.row_spacing_mm, back.column_spacing_mm) == (row, column)
+
+
+def test_film_of_another_byte_order_or_layout() -> None:
+    pixels = np.arange(20 * 24, dtype=">u2").reshape(24, 20).T
+    back = codec.film_from_proto(wire(codec.film_to_proto(Film(pixels))))
+    assert np.array_equal(back.pixels, pixels)
+    with pytest.raises(ValueError, match="read-only"):
+        back.pixels[0, 0] = 1
+
+
+def test_file_goes_to_the_reader_with_its_kind() -> None:
+    seen = []
+
+    def read(data: bytes, *, kind: str) -> Film:
+        seen.append((data, kind))
+        return Film(np.zeros((16, 16), np.uint8))
+
+    for kind in ("dicom", "encoded"):
+        codec.film_from_proto(wire(codec.film_file_to_proto(b"x", kind)), read)
+    assert seen == [(b"x", "dicom"), (b"x", "encoded")]
+
+
+@pytest.mark.parametrize(
+    ("value", "there", "back"),
+    [
+        (PredictOptions(), codec.options_to_proto, codec.options_from_proto),
+        (PredictOptions(0.0, 0.5, 1, True), codec.options_to_proto, codec.options_from_proto),
+        (PROVENANCE, codec.provenance_to_proto, codec.provenance_from_proto),
+        (PREDICTION, codec.prediction_to_proto, codec.prediction_from_proto),
+        (INFO, codec.model_info_to_proto, codec.model_info_from_proto),
+        (
+            FusionOptions(FusionRule.WEIGHTED_VOTE, {"a": 0.5}),
+            codec.fusion_options_to_proto,
+            codec.fusion_options_from_proto,
+        ),
+        (DOWN, codec.member_status_to_proto, codec.member_status_from_proto),
+        (ANSWER, codec.ensemble_answer_to_proto, codec.ensemble_answer_from_proto),
+        (
+            EnsembleSummary(HEIGHT, WIDTH, (OK, DOWN), FUSED, GATEWAY),
+            codec.ensemble_summary_to_proto,
+            codec.ensemble_summary_from_proto,
+        ),
+        (
+            Roster((RosterMember("a", "h:1", OK, INFO), RosterMember("b", "h:2", DOWN)), 3, 60000),
+            codec.roster_to_proto,
+            codec.roster_from_proto,
+        ),
+        (
+            EvaluationPair("f", "m", HEIGHT, WIDTH, (segment(),), ()),
+            codec.evaluation_pair_to_proto,
+            codec.evaluation_pair_from_proto,
+        ),
+        (
+            ModelMetrics(
+                "m",
+                3,
+                (
+                    Metric("iou", 0.0, None, 3, MetricDirection.HIGHER_IS_BETTER, 0.0, 1.0),
+                    Metric("gap", None, 2.0, 0, MetricDirection.LOWER_IS_BETTER, 0.0, 9.0),
+                ),
+            ),
+            codec.model_metrics_to_proto,
+            codec.model_metrics_from_proto,
+        ),
+        (
+            MemberAnswer(OK, PREDICTION),
+            codec.member_answer_to_proto,
+            codec.member_answer_from_proto,
+        ),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_there_and_back(value: Any, there: Callable, back: Callable) -> None:
+    assert back(wire(there(value))) == value
+
+
+def test_ensemble_request() -> None:
+    film = Film(np.zeros((16, 16), np.uint8))
+    for options in (
+        EnsembleOptions(),
+        EnsembleOptions(PredictOptions(0.5), ("a", "b"), FusionOptions(), 100, 2),
+    ):
+        request = wire(codec.ensemble_request_to_proto(film, options))
+        assert codec.ensemble_options_from_proto(request) == options
+        assert codec.film_from_proto(request.image).height == 16
+
+
+def test_fuse_request() -> None:
+    inputs = {"a": (segment(),), "b": ()}
+    options = FusionOptions(FusionRule.INTERSECTION)
+    request = wire(codec.fuse_request_to_proto(inputs, HEIGHT, WIDTH, options))
+    assert codec.fuse_request_from_proto(request) == (inputs, HEIGHT, WIDTH, options)
+
+
+def test_label_and_probability_maps() -> None:
+    labels = (np.arange(HEIGHT * WIDTH) % 6).astype(np.uint8).reshape(HEIGHT, WIDTH)
+    back = codec.label_map_from_proto(wire(codec.label_map_to_proto(labels)), HEIGHT, WIDTH)
+    assert np.array_equal(back, labels)
+    pair = EvaluationPair("f", "m", HEIGHT, WIDTH, labels, ())
+    got = codec.evaluation_pair_from_proto(wire(codec.evaluation_pair_to_proto(pair)))
+    assert np.array_equal(got.truth, labels)
+    grid = ProbabilityMap(Structure.CAGE, labels, Box(-1.5, 0, 40, 20))
+    again = codec.probability_map_from_proto(wire(codec.probability_map_to_proto(grid)))
+    assert np.array_equal(again.values, labels)
+    assert (again.structure, again.film_box) == (grid.structure, grid.film_box)
+
+
+def test_an_absent_box_is_computed() -> None:
+    message = codec.segment_to_proto(segment())
+    message.ClearField("box")
+    assert codec.segment_from_proto(message, HEIGHT, WIDTH) == segment()
+
+
+def test_json_forms_are_plain() -> None:
+    import json
+
+    answer = json.loads(json.dumps(codec.ensemble_answer_to_json(ANSWER)))
+    assert answer["members"][0]["segments"][0]["mask"]["size"] == [HEIGHT, WIDTH]
+    assert answer["members"][1] == {
+        "name": "b",
+        "code": "unavailable",
+        "latency_ms": 1.5,
+        "message": "not reached; start it",
+    }
+    assert answer["fused"]["rule"] == "union"
+    assert codec.prediction_to_json(PREDICTION)["provenance"]["timing"]["infer_ms"] == 4
+
+
+# --- what is refused -----------------------------------------------------------------------------
+
+
+def raw(**changes: Any) -> image_pb2.Image:
+    fields = {
+        "pixel_type": image_pb2.PIXEL_TYPE_UINT8,
+        "height": HEIGHT,
+        "width": WIDTH,
+        "data": bytes(HEIGHT * WIDTH),
+    }
+    return image_pb2.Image(raw=image_pb2.RawPixels(**{**fields, **changes}))
+
+
+def floats(value: float) -> image_pb2.Image:
+    pixels = np.zeros((HEIGHT, WIDTH), "<f4")
+    pixels[3, 4] = value
+    return raw(pixel_type=image_pb2.PIXEL_TYPE_FLOAT32, data=pixels.tobytes())
+
+
+@pytest.mark.parametrize(
+    ("image", "error", "says"),
+    [
+        (image_pb2.Image(), FilmError, "set one of dicom, encoded or raw"),
+        (image_pb2.Image(dicom=b""), FilmError, "0 bytes"),
+        (image_pb2.Image(encoded=b""), FilmError, "0 bytes"),
+        (image_pb2.Image(dicom=b"x"), FilmError, "raw pixels only"),
+        (raw(pixel_type=0), FilmError, "pixel_type is 0"),
+        (raw(pixel_type=77), FilmError, "pixel_type is 77"),
+        (raw(data=b"123"), FilmError, "has 3 bytes.*are 600"),
+        (raw(pixel_type=image_pb2.PIXEL_TYPE_UINT16), FilmError, "has 600 bytes.*are 1200"),
+        (raw(height=1, width=1, data=b"x"), FilmError, "at least 16 x 16"),
+        (raw(height=20_001), TooLargeError, "20000 a side"),
+        (raw(height=20_000, width=20_000), TooLargeError, "SPINEZOO_MAX_PIXELS"),
+        (raw(height=2**32 - 1, width=2**32 - 1), TooLargeError, "reduce it"),
+        (floats(math.nan), FilmError, "1 pixels that are NaN"),
+        (floats(math.inf), FilmError, "NaN or infinite"),
+        (raw(row_spacing_mm=0.0), FilmError, "row_spacing_mm"),
+        (raw(column_spacing_mm=math.nan), FilmError, "column_spacing_mm"),
+    ],
+)
+def test_wrong_films(image: image_pb2.Image, error: type[Exception], says: str) -> None:
+    with pytest.raises(error, match=says):
+        codec.film_from_proto(wire(image))
+
+
+@pytest.mark.parametrize(
+    ("pixels", "error"),
+    [
+        (np.zeros((20, 20, 3), np.uint8), FilmError),
+        (np.zeros((20, 20), np.int32), FilmError),
+        (np.zeros((20, 20), np.float64), FilmError),
+        (np.zeros((8, 20), np.uint8), FilmError),
+        (np.zeros((300, 300), np.uint8), TooLargeError),
+    ],
+)
+def test_what_a_reader_returns_is_checked(pixels: np.ndarray, error: type[Exception]) -> None:
+    with pytest.raises(error):
+        codec.film_from_proto(
+            codec.film_file_to_proto(b"x", "dicom"), lambda _, kind: Film(pixels), 80_000
+        )
+
+
+@pytest.mark.parametrize(
+    ("fields", "says"),
+    [
+        ({"score_threshold": 1.1}, "score_threshold is 1.1"),
+        ({"score_threshold": math.nan}, "score_threshold is nan"),
+        ({"suppression_iou": -0.1}, "suppression_iou"),
+        ({"max_segments": 0}, "max_segments is 0"),
+        ({"max_segments": 1001}, "1 to 1000"),
+    ],
+)
+def test_wrong_options(fields: dict, says: str) -> None:
+    with pytest.raises(OptionError, match=says):
+        codec.options_from_proto(segmenter_pb2.PredictOptions(**fields))
+
+
+def changed(**changes: Any) -> segment_pb2.Segment:
+    message = codec.segment_to_proto(segment())
+    for name, value in changes.items():
+        if isinstance(value, int | float | str):
+            setattr(message, name, value)
+        else:
+            getattr(message, name).CopyFrom(value)
+    return message
+
+
+EMPTY = codec.mask_to_proto(encode_mask(np.zeros((HEIGHT, WIDTH), bool)))
+TURNED = codec.mask_to_proto(encode_mask(np.ones((WIDTH, HEIGHT), bool)))
+HOSTILE = segment_pb2.RunLengthMask(height=HEIGHT, width=WIDTH, counts=b"\xff\x00oooo")
+
+
+@pytest.mark.parametrize(
+    ("message", "says"),
+    [
+        (changed(structure=0), "structure is 0"),
+        (changed(structure=99), "structure is 99"),
+        (changed(kind=0), "kind is 0"),
+        (changed(score=1.5), "score of a screw is 1.5"),
+        (changed(score=math.nan), "score of a screw is nan"),
+        (changed(score=-0.5), "0 to 1"),
+        (changed(mask=EMPTY), "mask is empty"),
+        (changed(mask=TURNED), "30 x 20, the film 20 x 30"),
+        (changed(mask=HOSTILE), "outside"),
+        (changed(mask=segment_pb2.RunLengthMask()), "0 x 0"),
+        (changed(box=segment_pb2.Box(x=math.nan)), "NaN"),
+        (changed(box=segment_pb2.Box(x=1, y=1, width=-1, height=2)), "extents of 0 or more"),
+        (changed(box=segment_pb2.Box(x=0, y=0, width=32, height=5)), "leaves the film"),
+        (changed(level="Mrs Example"), "level is not of the form"),
+    ],
+)
+def test_wrong_segments(message: segment_pb2.Segment, says: str) -> None:
+    with pytest.raises(MaskError, match=says) as caught:
+        codec.segments_from_proto([codec.segment_to_proto(segment()), message], HEIGHT, WIDTH)
+    assert str(caught.value).startswith("segment 1: ")
+    assert "Example" not in str(caught.value)
+
+
+def label_map(**changes: Any) -> segment_pb2.LabelMap:
+    fields = {"height": HEIGHT, "width": WIDTH, "data": bytes(HEIGHT * WIDTH)}
+    return segment_pb2.LabelMap(**{**fields, **changes})
+
+
+@pytest.mark.parametrize(
+    ("message", "says"),
+    [
+        (label_map(height=21), "21 x 30, the film 20 x 30"),
+        (label_map(data=b"1"), "1 bytes, expected 600"),
+        (label_map(data=b"\x06" * 600), "0 to 5"),
+        (label_map(data=b"\xff" + bytes(599)), "0/255 mask is no label map"),
+    ],
+)
+def test_wrong_label_maps(message: segment_pb2.LabelMap, says: str) -> None:
+    with pytest.raises(MaskError, match=says):
+        codec.label_map_from_proto(message, HEIGHT, WIDTH)
+
+
+def probability_map(**changes: Any) -> segment_pb2.ProbabilityMap:
+    fields: dict[str, Any] = {"structure": 1, "height": 2, "width": 2, "data": b"1234"}
+    return segment_pb2.ProbabilityMap(**{**fields, "film_box": segment_pb2.Box(), **changes})
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        probability_map(structure=0),
+        probability_map(data=b"1"),
+        probability_map(height=0, data=b""),
+        probability_map(film_box=None),
+        probability_map(film_box=segment_pb2.Box(x=math.inf)),
+    ],
+)
+def test_wrong_probability_maps(message: segment_pb2.ProbabilityMap) -> None:
+    with pytest.raises(MaskError):
+        codec.probability_map_from_proto(message)
+
+
+def response(**changes: Any) -> segmenter_pb2.PredictResponse:
+    message = codec.prediction_to_proto(PREDICTION)
+    for name, value in changes.items():
+        setattr(message, name, value)
+    return message
+
+
+def without_provenance() -> segmenter_pb2.PredictResponse:
+    message = response()
+    message.ClearField("provenance")
+    return message
+
+
+def negative_time() -> segmenter_pb2.PredictResponse:
+    message = response()
+    message.provenance.timing.infer_ms = -1
+    return message
+
+
+@pytest.mark.parametrize(
+    "message",
+    [response(height=21), response(width=0), without_provenance(), negative_time()],
+)
+def test_wrong_answers_are_the_networks_fault(message: segmenter_pb2.PredictResponse) -> None:
+    with pytest.raises(InvalidOutputError):
+        codec.prediction_from_proto(message, HEIGHT, WIDTH)
+
+
+def test_a_wrong_mask_in_an_answer_names_the_segment() -> None:
+    message = response()
+    message.segments[1].mask.CopyFrom(HOSTILE)
+    with pytest.raises(InvalidOutputError, match="segment 1"):
+        codec.prediction_from_proto(message, HEIGHT, WIDTH)
+
+
+def test_a_failed_member_has_no_outlines() -> None:
+    message = codec.member_answer_to_proto(MemberAnswer(OK, PREDICTION))
+    message.status.code = ensemble_pb2.MEMBER_CODE_INTERNAL
+    with pytest.raises(InvalidOutputError, match="yet carries outlines"):
+        codec.member_answer_from_proto(message)
+
+
+@pytest.mark.parametrize(
+    ("message", "error"),
+    [
+        (evaluation_pb2.FuseRequest(height=20, width=30), OptionError),
+        (evaluation_pb2.FuseRequest(height=2, width=30), FilmError),
+        (evaluation_pb2.FuseRequest(height=20000, width=20000), TooLargeError),
+        (
+            evaluation_pb2.FuseRequest(
+                height=20,
+                width=30,
+                inputs=[
+                    evaluation_pb2.FusionInput(member_name="a"),
+                    evaluation_pb2.FusionInput(member_name="a"),
+                ],
+            ),
+            OptionError,
+        ),
+        (
+            evaluation_pb2.FuseRequest(height=20, width=30, inputs=[evaluation_pb2.FusionInput()]),
+            OptionError,
+        ),
+        (
+            evaluation_pb2.FuseRequest(
+                height=20,
+                width=30,
+                inputs=[
+                    evaluation_pb2.FusionInput(member_name="a", segments=[changed(mask=TURNED)])
+                ],
+            ),
+            MaskError,
+        ),
+    ],
+)
+def test_wrong_fuse_requests(message: Any, error: type[Exception]) -> None:
+    with pytest.raises(error):
+        codec.fuse_request_from_proto(message)
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        fusion_pb2.FusionOptions(rule=9),
+        fusion_pb2.FusionOptions(weights={"a": 0.0}),
+        fusion_pb2.FusionOptions(weights={"a": math.nan}),
+        fusion_pb2.FusionOptions(weights={"a": math.inf}),
+    ],
+)
+def test_wrong_fusion_options(message: fusion_pb2.FusionOptions) -> None:
+    with pytest.raises(OptionError):
+        codec.fusion_options_from_proto(message)
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        ensemble_pb2.SegmentRequest(quorum=0),
+        ensemble_pb2.SegmentRequest(member_deadline_ms=0),
+        ensemble_pb2.SegmentRequest(member_names=["a", "a"]),
+    ],
+)
+def test_wrong_ensemble_options(message: ensemble_pb2.SegmentRequest) -> None:
+    with pytest.raises(OptionError):
+        codec.ensemble_options_from_proto(message)
+
+
+def pair(**changes: Any) -> evaluation_pb2.EvaluateRequest:
+    value = EvaluationPair("film 7", "pspnet", HEIGHT, WIDTH, (segment(),), ())
+    message = codec.evaluation_pair_to_proto(value)
+    for name, change in changes.items():
+        if change is None:
+            message.ClearField(name)
+        else:
+            setattr(message, name, change)
+    return message
+
+
+@pytest.mark.parametrize(
+    ("message", "error", "says"),
+    [
+        (pair(film_id=""), AnnotationError, "film_id"),
+        (pair(model_name="m" * 201), AnnotationError, "model_name has 201"),
+        (pair(truth=None), AnnotationError, "'film 7', model 'pspnet', truth: no outlines"),
+        (pair(prediction=None), AnnotationError, "prediction"),
+        (pair(height=40), MaskError, "'film 7'.*truth: segment 0.*20 x 30, the film 40 x 30"),
+        (pair(height=1), FilmError, "film 7"),
+        (pair(height=30000), TooLargeError, "film 7"),
+    ],
+)
+def test_wrong_pairs_name_the_film(message: Any, error: type[Exception], says: str) -> None:
+    with pytest.raises(error, match=says):
+        codec.evaluation_pair_from_proto(message)
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        model_pb2.ModelInfo(),
+        model_pb2.ModelInfo(name="a"),
+        model_pb2.ModelInfo(name="a", family=1, structures=[0]),
+        model_pb2.ModelInfo(name="a", family=1, default_score_threshold=2),
+    ],
+)
+def test_wrong_model_info(message: model_pb2.ModelInfo) -> None:
+    with pytest.raises(InvalidOutputError):
+        codec.model_info_from_proto(message)

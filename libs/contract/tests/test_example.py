@@ -1,0 +1,130 @@
+# ruff: noqa: N802 - the methods are named by the contract
+"""The example client against a server: what it writes, and what it says when it cannot."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from concurrent import futures
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import grpc
+import numpy as np
+import pytest
+from spinezoo.v1 import ensemble_pb2_grpc
+from spinezoo_contract import codec, synthetic
+from spinezoo_contract.masks import decode_mask, encode_mask, mask_box
+from spinezoo_contract.types import (
+    EnsembleAnswer,
+    FusedAnswer,
+    FusionRule,
+    GatewayTiming,
+    MemberAnswer,
+    MemberCode,
+    MemberStatus,
+    Prediction,
+    Provenance,
+    RunLengthMask,
+    Segment,
+    SegmentKind,
+    Structure,
+)
+
+EXAMPLE = Path(__file__).resolve().parents[3] / "examples" / "segment_film.py"
+PIXELS = synthetic.spine_like_pixels(96, 64)
+
+
+def _answer() -> EnsembleAnswer:
+    pixels = np.zeros(PIXELS.shape, dtype=bool)
+    pixels[20:40, 10:30] = True
+    mask = encode_mask(pixels)
+    segment = Segment(Structure.CAGE, SegmentKind.REGION, mask, 0.5, mask_box(mask))
+    provenance = Provenance("unet", "0.1.0", "lite", "a" * 64, "x", "cpu")
+    return EnsembleAnswer(
+        96,
+        64,
+        (
+            MemberAnswer(
+                MemberStatus("unet", MemberCode.OK, 5.0),
+                Prediction(96, 64, (segment,), provenance),
+            ),
+            MemberAnswer(MemberStatus("yolact", MemberCode.UNAVAILABLE, 1.0, "not there"), None),
+        ),
+        FusedAnswer((segment,), mask, FusionRule.MAJORITY, ("unet",)),
+        GatewayTiming(1.0, 1.0, 1.0, 3.0),
+    )
+
+
+class Gateway(ensemble_pb2_grpc.EnsembleServiceServicer):
+    def Segment(self, request: Any, context: Any) -> Any:
+        return codec.ensemble_answer_to_proto(_answer())
+
+
+@pytest.fixture(scope="module")
+def target() -> Iterator[str]:
+    server = grpc.server(futures.ThreadPoolExecutor(1))
+    ensemble_pb2_grpc.add_EnsembleServiceServicer_to_server(Gateway(), server)
+    port = server.add_insecure_port("127.0.0.1:0")
+    server.start()
+    yield f"127.0.0.1:{port}"
+    server.stop(0).wait(5)
+
+
+def _run(*arguments: object) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, str(EXAMPLE), *map(str, arguments)],
+        capture_output=True, text=True, check=False, timeout=60,
+    )  # fmt: skip
+
+
+def test_writes_json_and_overlay(target: str, tmp_path: Path) -> None:
+    film = tmp_path / "film.png"
+    film.write_bytes(synthetic.png_bytes(PIXELS))
+    result = _run(film, "--target", target, "--out", tmp_path / "out")
+    assert result.returncode == 0, result.stderr
+    assert "unet         ok                 1 outlines" in result.stdout
+    assert "yolact       unavailable        not there" in result.stdout
+    document = json.loads((tmp_path / "out" / "film.segments.json").read_text(encoding="utf-8"))
+    mask = document["fused"]["segments"][0]["mask"]
+    pixels = decode_mask(RunLengthMask(*mask["size"], mask["counts"].encode()))
+    assert pixels.sum() == 400
+
+    if find_spec("PIL") is None:
+        assert "no overlay: PIL is missing; pip install pillow" in result.stdout
+        return
+    from PIL import Image
+
+    with Image.open(tmp_path / "out" / "film.overlay.png") as picture:
+        drawn = np.asarray(picture).astype(int)
+    assert drawn.shape == (96, 64, 3)
+    coloured = np.ptp(drawn, axis=2) > 0
+    assert (coloured == pixels).all()
+    assert tuple(drawn[20, 15]) == (240, 228, 66)
+
+
+def test_dicom_without_pydicom_still_writes_json(target: str, tmp_path: Path) -> None:
+    film = tmp_path / "film.dcm"
+    film.write_bytes(synthetic.dicom_bytes(PIXELS))
+    result = _run(film, "--target", target, "--member", "unet", "--out", tmp_path)
+    assert result.returncode == 0, result.stderr
+    assert (tmp_path / "film.segments.json").is_file()
+    drawn = (tmp_path / "film.overlay.png").is_file()
+    assert drawn or "no overlay: pydicom is missing" in result.stdout
+
+
+def test_says_what_is_wrong(target: str, tmp_path: Path) -> None:
+    film = tmp_path / "film.png"
+    film.write_bytes(synthetic.png_bytes(PIXELS))
+    result = _run(tmp_path / "gone.png", "--target", target)
+    assert result.returncode == 1
+    assert "FilmError" in result.stderr
+    result = _run(film, "--target", target, "--member", "yolact", "--out", tmp_path)
+    assert result.returncode == 1
+    assert "yolact gave no answer: not there" in result.stderr
+    result = _run(film, "--target", "127.0.0.1:1", "--out", tmp_path)
+    assert result.returncode == 1
+    assert "is the server running at this address" in result.stderr

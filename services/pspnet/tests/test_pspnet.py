@@ -1,0 +1,54 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from spinezoo_pspnet.network import BINS, PSPNet, PyramidPooling
+from spinezoo_pspnet.predictor import load_predictor
+from spinezoo_pspnet.train import main
+from spinezoo_torchkit.testing import NetworkTests
+
+
+class TestPSPNet(NetworkTests):
+    room = Path(__file__).resolve().parents[1]
+    make = PSPNet
+    load_predictor = staticmethod(load_predictor)
+    main = staticmethod(main)
+    paper_parameters = 49_069_452
+
+    def test_size_with_150_classes_and_colour_is_the_papers(self) -> None:
+        # ResNet-50 with the deep stem, pyramid, 512-channel classifier and auxiliary head.
+        with torch.device("meta"):
+            network = PSPNet(in_channels=3, num_classes=150)
+        assert sum(p.numel() for p in network.parameters()) == 49_180_908
+
+    def test_backbone_is_dilated_to_output_stride_8(self) -> None:
+        network = PSPNet(backbone="resnet18", stage_channels=(8, 8, 16, 16), stem_width=4).eval()
+        with torch.no_grad():
+            maps = network.backbone(torch.zeros(1, 2, 64, 96))
+        assert [tuple(m.shape[-2:]) for m in maps] == [(16, 24), (8, 12), (8, 12), (8, 12)]
+        rates = {m.dilation[0] for m in network.backbone.layer4.modules() if hasattr(m, "dilation")}
+        assert 4 in rates
+
+    def test_pyramid_sees_the_whole_film(self) -> None:
+        pyramid = PyramidPooling(8).eval()
+        x = torch.zeros(1, 8, 12, 12)
+        changed = x.clone()
+        changed[..., 0, 0] = 100.0
+        with torch.no_grad():
+            difference = (pyramid(changed) - pyramid(x)).abs().sum(dim=1)
+        assert pyramid.out_channels == 16
+        assert BINS == (1, 2, 3, 6)
+        assert difference[0, 11, 11] > 0.0
+
+    def test_training_answers_two_maps_and_evaluation_one(self) -> None:
+        network = PSPNet(backbone="resnet18", stage_channels=(8, 8, 16, 16), stem_width=4)
+        x = torch.randn(2, 2, 40, 56)
+        logits, auxiliary = network.train()(x)
+        assert logits.shape == auxiliary.shape == (2, 6, 40, 56)
+        assert network.eval()(x).shape == (2, 6, 40, 56)
+
+    def test_unknown_backbone_is_refused(self) -> None:
+        with pytest.raises(ValueError, match="resnet50"):
+            PSPNet(backbone="resnet51")

@@ -1,0 +1,95 @@
+"""YOLACT as a member of the zoo: the tests that every torch network has."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from spinezoo_contract.cards import load_card
+from spinezoo_contract.types import Film, PredictOptions
+from spinezoo_spine.dataset import PreparedFilm
+from spinezoo_torchkit.testing import NetworkTests, block_film
+
+from spinezoo_yolact.network import Yolact
+from spinezoo_yolact.predictor import load_predictor
+from spinezoo_yolact.train import YolactTask, main, reduced
+
+ROOM = Path(__file__).parents[1]
+
+
+class TestYolact(NetworkTests):
+    room = ROOM
+    make = Yolact
+    load_predictor = staticmethod(load_predictor)
+    main = staticmethod(main)
+    paper_parameters = 49_616_035  # 3,136 below three input channels
+
+    def test_suppression_is_a_request_option(self, trained: Path) -> None:
+        predictor = load_predictor(trained, device="cpu")
+        film = Film(block_film(np.random.default_rng(5))[0])
+        counts = [
+            len(
+                predictor.predict(
+                    film,
+                    PredictOptions(score_threshold=0.01, suppression_iou=iou, max_segments=900),
+                ).segments
+            )
+            for iou in (0.1, 0.5, 1.0)
+        ]
+        assert counts == sorted(counts)
+        assert counts[0] < counts[2]
+
+    def test_score_threshold_is_a_request_option(self, trained: Path) -> None:
+        predictor = load_predictor(trained, device="cpu")
+        film = Film(block_film(np.random.default_rng(5))[0])
+        for threshold in (0.02, 0.1, 0.4):
+            answer = predictor.predict(film, PredictOptions(score_threshold=threshold))
+            assert all(segment.score >= threshold for segment in answer.segments)
+
+
+def test_truth_is_encoded_as_the_losses_want_it() -> None:
+    grey, regions = block_film(np.random.default_rng(0))
+    film = PreparedFilm("block", grey, tuple((r.structure, r.polygon_xy) for r in regions))
+    x, boxes, classes, masks = YolactTask(load_card(ROOM / "card.yaml")).encode(film)
+    assert x.shape == (2, 96, 80)
+    assert classes.tolist() == [1, 1, 1, 2, 4]
+    assert masks.shape == (5, 48, 40)
+    assert 0.0 <= float(boxes.min()) <= float(boxes.max()) <= 1.0
+    expected = regions[0].polygon_xy
+    assert boxes[0, :2].tolist() == pytest.approx((expected.min(axis=0) / (80, 96)).tolist())
+    assert boxes[0, 2:].tolist() == pytest.approx((expected.max(axis=0) / (80, 96)).tolist())
+
+
+def test_masks_are_halved_by_majority() -> None:
+    mask = np.zeros((1, 4, 6), dtype=np.uint8)
+    mask[0, :3, :3] = 1
+    assert reduced(mask, 4, 6)[0].tolist() == [[1, 1, 0], [1, 0, 0]]
+    assert reduced(np.zeros((0, 5, 7), np.uint8), 5, 7).shape == (0, 3, 4)
+
+
+def test_label_maps_paint_hardware_on_top() -> None:
+    task = YolactTask(load_card(ROOM / "card.yaml"))
+
+    class Fixed(torch.nn.Module):
+        """Answers one lumbar vertebra and one screw, both all over the film."""
+
+        def forward(self, x: torch.Tensor):
+            from spinezoo_yolact.network import YolactOutput
+
+            logits = torch.full((1, 2, 6), -9.0)
+            logits[0, 0, 1] = logits[0, 1, 4] = 9.0
+            return YolactOutput(
+                boxes=torch.zeros(1, 2, 4),
+                class_logits=logits,
+                coefficients=torch.ones(1, 2, 1),
+                prototypes=torch.full((1, 8, 8, 1), 5.0),
+                semantic_logits=torch.zeros(1, 5, 4, 4),
+                priors=torch.tensor([[0.5, 0.5, 1.0, 1.0], [0.25, 0.5, 0.5, 1.0]]),
+            )
+
+    labels = task.label_maps(Fixed(), torch.zeros(1, 2, 16, 16))[0]
+    assert set(labels.unique().tolist()) == {1, 4}
+    assert int(labels[8, 2]) == 4
+    assert int(labels[8, 14]) == 1

@@ -1,0 +1,1 @@
+"""Tests of the whole zoo: seven real processes, real films, real signals."""
