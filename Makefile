@@ -86,7 +86,7 @@ format: setup ## Let ruff format the code
 	@tests/.venv/bin/ruff check --fix .
 
 speed: setup ## Measure speed as ratios within one run (see docs/performance.md)
-	@bash benchmarks/run.sh
+	@$(PYTHON) benchmarks/run.py $(ARGS)
 
 clean: ## Remove all environments; data and reports stay
 	@$(PYTHON) tools/rooms.py clean

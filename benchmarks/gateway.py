@@ -23,7 +23,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
-import dataclasses
 import json
 import os
 import signal
@@ -44,6 +43,7 @@ from spinezoo.v1 import (
     segmenter_pb2,
     segmenter_pb2_grpc,
 )
+from spinezoo_contract.cards import ModelCard, load_card
 from spinezoo_contract.codec import film_to_proto
 from spinezoo_contract.masks import encode_mask, mask_box
 from spinezoo_contract.server import NetworkRunner, run_forever, segmenter_server
@@ -51,8 +51,6 @@ from spinezoo_contract.settings import ServerSettings
 from spinezoo_contract.synthetic import dicom_bytes
 from spinezoo_contract.types import (
     Film,
-    ModelFamily,
-    ModelInfo,
     Prediction,
     PredictOptions,
     Provenance,
@@ -78,32 +76,36 @@ CHANNEL = (("grpc.max_receive_message_length", LIMIT), ("grpc.max_send_message_l
 # ---------------------------------------------------------------------------------- the members
 
 
-@dataclasses.dataclass(frozen=True)
-class FixedCard:
-    """As much of a model card as the server shell asks for."""
+CARD = """
+name: {name}
+version: 0.1.0
+architecture: sleeps
+family: instance
+reference: "https://example.org"
+license: Apache-2.0
+preset: lite
+preprocessing_id: none
+structures: [lumbar_vertebra, sacral_vertebra, cage, screw, rod]
+defaults: {{score_threshold: 0.5, suppression_iou: null, max_segments: 100}}
+presets:
+  lite:
+    input: {{height: 320, width: 256, channels: 2}}
+    network: {{}}
+    weights:
+      file: weights/lite.safetensors
+      sha256: {sha256}
+      bytes: 1
+      dtype: float16
+      probe: {{seed: 0, values: [0.0], tolerance: 0.01}}
+"""
 
-    name: str
-    structures: tuple[Structure, ...] = tuple(Structure)
 
-    def info(self, settings: ServerSettings) -> ModelInfo:
-        """What the member says of itself."""
-        return ModelInfo(
-            name=self.name,
-            version="0.1.0",
-            architecture="sleeps",
-            family=ModelFamily.INSTANCE,
-            preset="lite",
-            structures=self.structures,
-            input_height=320,
-            input_width=256,
-            weights_sha256="0" * 64,
-            card_sha256="0" * 64,
-            license="Apache-2.0",
-            default_score_threshold=0.5,
-            default_suppression_iou=None,
-            max_message_bytes=settings.max_message_bytes,
-            queue_limit=settings.queue_limit,
-        )
+def sleeping_card(name: str) -> ModelCard:
+    """The card of a network without weights."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "card.yaml")
+        path.write_text(CARD.format(name=name, sha256="ab" * 32))
+        return load_card(path)
 
 
 def outlines(seed: int) -> tuple[Segment, ...]:
@@ -137,7 +139,7 @@ class SleepingNetwork:
 
     def __init__(self, name: str, delay_ms: float) -> None:
         """Draws the outlines."""
-        self.card = FixedCard(name)
+        self.card = sleeping_card(name)
         self._delay_s = delay_ms / 1000.0
         self._segments = outlines(sum(name.encode()))
 
@@ -152,7 +154,7 @@ class SleepingNetwork:
                 model_name=self.card.name,
                 model_version="0.1.0",
                 preset="lite",
-                weights_sha256="0" * 64,
+                weights_sha256=self.card.weights_sha256,
                 preprocessing_id="none",
                 device=self.device,
                 timing=Timing(infer_ms=self._delay_s * 1000.0),

@@ -20,6 +20,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -125,7 +126,7 @@ def seconds_and_values(
     return time.perf_counter() - start, np.array(values)
 
 
-def measure(pair_count: int, size: int, class_count: int, repeats: int) -> dict[str, object]:
+def measure(pair_count: int, size: int, class_count: int, repeats: int) -> dict[str, Any]:
     """One case: the better of ``repeats`` turns for each way, turn by turn."""
     pairs = make_pairs(pair_count, size, class_count)
     slow, fast = [], []

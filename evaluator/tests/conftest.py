@@ -13,7 +13,6 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 from spinezoo_contract.server import GrpcServer
 from spinezoo_contract.settings import ServerSettings
-
 from spinezoo_evaluator.serve import make_server
 
 

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from outlines import as_regions, shifted
-from spinezoo.v1 import ensemble_pb2, ensemble_pb2_grpc
+from spinezoo.v1 import ensemble_pb2_grpc
 from spinezoo_contract import codec
 from spinezoo_contract.errors import FilmError, QuorumError
 from spinezoo_contract.server import GrpcServer
@@ -83,7 +83,7 @@ class StandInGateway(ensemble_pb2_grpc.EnsembleServiceServicer):
             return as_regions(segments)
         return tuple(segments)
 
-    async def Segment(self, request, context):
+    async def Segment(self, request, context):  # noqa: N802
         image = request.image
         data = getattr(image, image.WhichOneof("form"))
         film = self._films[hashlib.sha256(data).hexdigest()]
@@ -130,7 +130,7 @@ class StandInGateway(ensemble_pb2_grpc.EnsembleServiceServicer):
         answer = EnsembleAnswer(film.height, film.width, tuple(answers), fused, timing)
         return codec.ensemble_answer_to_proto(answer)
 
-    async def ListModels(self, request, context):
+    async def ListModels(self, request, context):  # noqa: N802
         members = []
         for name, family in MEMBERS.items():
             model = ModelInfo(

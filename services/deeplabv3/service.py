@@ -1,4 +1,4 @@
-"""DeepLabV3 behind gRPC and HTTP; start: ``python -m spinezoo_contract.bento services/deeplabv3``."""
+"""DeepLabV3 by gRPC and HTTP; start: ``python -m spinezoo_contract.bento services/deeplabv3``."""
 
 from __future__ import annotations
 

@@ -5,10 +5,13 @@ A zoo of the tests has ports and a run folder of its own. Every wait here has a 
 
 from __future__ import annotations
 
+import ast
 import contextlib
 import io
+import ipaddress
 import json
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -31,12 +34,13 @@ from spinezoo_spine.phantom import PhantomSettings, make_film, write_dicom
 
 _T = TypeVar("_T")
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(os.environ.get("SPINEZOO_TEST_ROOT") or Path(__file__).resolve().parents[2])
+"""The checkout whose zoo is tested; another one for trying untrained or foreign weights."""
 NETWORKS = tuple(sorted(card.parent.name for card in ROOT.glob("services/*/card.yaml")))
 PARTS = (*NETWORKS, "gateway", "evaluator")
 SHARED_DATA = ROOT.parent / "shared" / "data"
 
-START_LIMIT_S = 300.0
+START_LIMIT_S = 420.0
 STOP_LIMIT_S = 120.0
 
 SMALL = PhantomSettings(height_px=512, width_px=384)
@@ -204,7 +208,7 @@ class Zoo:
 
     def command(self, *arguments: str) -> list[str]:
         """A command line of ``tools/zoo.py``."""
-        return [sys.executable, str(ROOT / "tools" / "zoo.py"), *arguments]
+        return [sys.executable, str(ROOT / "tools" / "zoo.py"), "--root", str(ROOT), *arguments]
 
     def up(self) -> None:
         """Starts all and waits until all are ready."""
@@ -303,6 +307,39 @@ def started(command: Sequence[str], log: Path, **options: object) -> Iterator[su
             with contextlib.suppress(ProcessLookupError):
                 os.kill(int(line.partition(":")[0]), 9)
         assert not left, f"left behind: {left}"
+
+
+_CALL = re.compile(r"(?P<pid>\d+) (?P<event>\S+) (?P<what>.*)")
+
+
+def is_here(host: object) -> bool:
+    """Whether an address or name is this machine's own loopback."""
+    if isinstance(host, bytes):
+        host = host.decode(errors="replace")
+    if host is None or host in ("localhost", ""):
+        return True
+    try:
+        address = ipaddress.ip_address(str(host).split("%")[0])
+    except ValueError:
+        return False
+    return address.is_loopback or address.is_unspecified
+
+
+def strangers(calls: str) -> list[str]:
+    """Lines of the probe's file that name anybody outside."""
+    found = []
+    for line in calls.splitlines():
+        match = _CALL.fullmatch(line)
+        assert match is not None, line
+        if match["event"] == "started":
+            continue
+        what = ast.literal_eval(match["what"])
+        # A local socket's address is a path; an internet address a tuple with the host first.
+        local = match["event"] == "socket.connect" and isinstance(what, str | bytes)
+        host = what[0] if isinstance(what, tuple) else what
+        if not (local or is_here(host)):
+            found.append(line)
+    return found
 
 
 # ------------------------------------------------------------------------------------------ films

@@ -117,6 +117,7 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--retry-failed", action="store_true", help="with --resume: films with a failure as well"
     )
+    parser.add_argument("--no-pictures", action="store_true", help="write no picture sheet")
     parser.add_argument(
         "--picture", type=Path, help="also write one picture of an answer to this PNG file"
     )
@@ -412,7 +413,7 @@ def report_run(
     arguments: argparse.Namespace,
 ) -> int:
     """Writes the report, prints the table and where the report is; returns the exit code."""
-    report = write_report(run, records, films, folder)
+    report = write_report(run, records, films, folder, draw=not arguments.no_pictures)
     if arguments.picture is not None:
         film = write_answer_picture(records, films, folder, arguments.picture)
         shown = shown_path(arguments.picture)

@@ -147,8 +147,8 @@ def overlay(
     Returns:
         (height, width, 3) RGB.
     """
-    small_grey = cv2.resize(grey, (width, height), interpolation=cv2.INTER_AREA)
-    picture = np.repeat(small_grey[:, :, None], 3, axis=2)
+    small = np.asarray(cv2.resize(grey, (width, height), interpolation=cv2.INTER_AREA), np.uint8)
+    picture: NDArray[np.uint8] = np.repeat(small[:, :, None], 3, axis=2)
     instances = list(to_instances(segments))
     # Regions of specks only would vanish; what a network said is shown.
     kept = {segment.structure for segment in instances}
@@ -181,8 +181,9 @@ def _draw(
     high = np.ceil(np.array([left + box.width, top + box.height]) * scale_xy).astype(int)
     part = picture[low[1] : high[1] + 1 + thickness, low[0] : high[0] + 1 + thickness]
     # Points are pixel centres; OpenCV counts from those as well, in 16ths of a pixel.
+    corner = np.array([left + 0.5, top + 0.5])
     points = [
-        np.rint(((outline + (left + 0.5, top + 0.5)) * scale_xy - 0.5 - low) * 16).astype(np.int32)
+        np.rint(((outline + corner) * scale_xy - 0.5 - low) * 16).astype(np.int32)
         for outline in outlines
     ]
     filled = np.zeros(part.shape[:2], dtype=np.uint8)
@@ -306,7 +307,10 @@ def _draw_legend(
     pen: ImageDraw.ImageDraw, top: int, height: int, width: int, font_size: int
 ) -> None:
     entries: list[tuple[tuple[Colour, ...], str]] = [
-        (VERTEBRA_COLOURS[:4], "vertebra, coloured as the true one it matches at IoU of at least 0.5"),
+        (
+            VERTEBRA_COLOURS[:4],
+            "vertebra, coloured as the true one it matches (IoU 0.5 or more)",
+        ),
         ((UNMATCHED_COLOUR,), "vertebra that matches no true one"),
         *(
             ((colour,), structure.name.lower().replace("_", " "))

@@ -512,7 +512,7 @@ def to_markdown(report: Mapping[str, Any], pictures: Sequence[tuple[str, str]] =
     for file_name, text in pictures:
         lines += [f"![{text}]({file_name})", "", text, ""]
     if not pictures:
-        lines += ["None: no film was measured.", ""]
+        lines += ["None.", ""]
     lines += ["## To repeat it", "", *_repeat_lines(report), ""]
     return "\n".join(lines)
 
@@ -784,7 +784,12 @@ def write_answer_picture(
 
 
 def write_report(
-    run: Mapping[str, Any], records: Sequence[FilmRecord], films: FilmSet, folder: RunFolder
+    run: Mapping[str, Any],
+    records: Sequence[FilmRecord],
+    films: FilmSet,
+    folder: RunFolder,
+    *,
+    draw: bool = True,
 ) -> dict[str, Any]:
     """Writes ``report.md``, ``report.csv``, ``films.csv``, pictures, and ``report.json`` last.
 
@@ -796,7 +801,7 @@ def write_report(
     report = build(run, records)
     folder.path.mkdir(parents=True, exist_ok=True)
     try:
-        pictures = write_pictures(records, films, folder)
+        pictures = write_pictures(records, films, folder) if draw else []
         report["pictures"] = {name: text for name, text in pictures}
     except SpineZooError as error:
         pictures = []

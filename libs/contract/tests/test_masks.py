@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 
 import numpy as np
@@ -62,8 +63,7 @@ def test_hostile_bytes_are_refused_or_read_as_pycocotools_reads_them(
     mask = RunLengthMask(*size, counts)
     try:
         runs = validate_mask(mask, *size)
-    except MaskError as error:
-        assert ";" in str(error) or "film" in str(error)
+    except MaskError:
         return
     assert runs.min() >= 0
     assert runs.sum() == size[0] * size[1]
@@ -78,10 +78,8 @@ def test_one_changed_byte_never_crashes(pixels: np.ndarray, data: st.DataObject)
     counts = bytearray(mask.counts)
     counts[data.draw(st.integers(0, len(counts) - 1))] = data.draw(st.integers(0, 255))
     changed = RunLengthMask(mask.height, mask.width, bytes(counts))
-    try:
+    with contextlib.suppress(MaskError):
         assert decode_mask(changed).shape == pixels.shape
-    except MaskError:
-        pass
 
 
 @pytest.mark.parametrize(

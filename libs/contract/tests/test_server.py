@@ -565,11 +565,11 @@ async def test_a_server_stream_and_its_failure_half_way() -> None:
     async with grpc.aio.insecure_channel(f"127.0.0.1:{server.port}") as channel:
         count = channel.unary_stream("/test.Streamer/Count")
         assert [each async for each in count(b"go")] == [b"\0", b"\1", b"\2"]
-        got = []
+        call = count(b"fail")
+        for number in range(3):
+            assert await call.read() == bytes([number])
         with pytest.raises(grpc.aio.AioRpcError) as caught:
-            async for each in count(b"fail"):
-                got.append(each)
-        assert len(got) == 3
+            await call.read()
         assert type(from_rpc_error(caught.value)) is FilmError
         async for _ in count(b"leave"):
             break
@@ -616,10 +616,10 @@ from spinezoo_contract.settings import ServerSettings
 from threshold import ThresholdPredictor
 configure_logging("test")
 async def main():
-    metrics = ServerMetrics()
-    runner = NetworkRunner(ServerSettings.from_env(), ThresholdPredictor(delay_s=0.05), metrics=metrics)
+    metrics, settings = ServerMetrics(), ServerSettings.from_env()
+    runner = NetworkRunner(settings, ThresholdPredictor(delay_s=0.05), metrics=metrics)
     server = segmenter_server(runner)
-    face = HttpFace("127.0.0.1", ServerSettings.from_env().http_port, make_app(server.state, metrics))
+    face = HttpFace("127.0.0.1", settings.http_port, make_app(server.state, metrics))
     await run_forever(server, faces=[face])
     runner.close()
 asyncio.run(main())
@@ -667,12 +667,13 @@ async def test_sigterm_under_load_loses_no_request(
     child, port, http_port = process
     address = f"127.0.0.1:{port}"
     await _ready(address)
-    answered = refused = 0
+    answered = 0
+    failures: list[str] = []
     seen_503 = False
     stop = asyncio.Event()
 
     async def ask(link: grpc.aio.Channel) -> None:
-        nonlocal answered, refused
+        nonlocal answered
         stub = segmenter_pb2_grpc.SegmenterServiceStub(link)
         while not stop.is_set():
             try:
@@ -680,9 +681,7 @@ async def test_sigterm_under_load_loses_no_request(
                 assert got.height == 32
                 answered += 1
             except grpc.aio.AioRpcError as error:
-                # Refused by name is fine: the caller turns elsewhere. Anything else is a loss.
-                assert error.code() is grpc.StatusCode.UNAVAILABLE, error
-                refused += 1
+                failures.append(error.code().name)
                 return
 
     async def probe() -> None:
@@ -704,7 +703,8 @@ async def test_sigterm_under_load_loses_no_request(
         child.send_signal(signal.SIGTERM)
         await probe()
         await asyncio.wait_for(asyncio.gather(*askers), 30)
-    assert refused == 8
+    # Refused by name is fine: the caller turns elsewhere. Anything else would be a loss.
+    assert failures == ["UNAVAILABLE"] * 8
     assert seen_503
     assert await asyncio.to_thread(child.wait, 15) == 0
     lines = [json.loads(line) for line in (tmp_path / "log").read_text().splitlines()]

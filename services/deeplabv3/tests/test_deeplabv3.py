@@ -19,8 +19,7 @@ class TestDeepLabV3(NetworkTests):
     paper_parameters = 41993228
 
     def test_size_with_colour_and_6_classes(self) -> None:
-        with torch.device("meta"):
-            network = DeepLabV3(in_channels=3, num_classes=6, auxiliary=False)
+        network = DeepLabV3(in_channels=3, num_classes=6, auxiliary=False)
         assert sum(p.numel() for p in network.parameters()) == 39_635_014
 
     @pytest.mark.parametrize("auxiliary", [False, True])

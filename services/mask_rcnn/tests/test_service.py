@@ -5,18 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-import pytest
-import torch
 from spinezoo_contract.cards import load_card
 from spinezoo_contract.types import Film, PredictOptions
-from spinezoo_spine.dataset import PreparedFilm
-from spinezoo_torchkit.loading import build_network
-from spinezoo_torchkit.testing import NetworkTests, block_film
-
-from spinezoo_mask_rcnn import train
-from spinezoo_mask_rcnn.network import Detections, MaskRcnn
+from spinezoo_mask_rcnn.network import MaskRcnn
 from spinezoo_mask_rcnn.predictor import load_predictor
 from spinezoo_mask_rcnn.train import MaskRcnnTask, main
+from spinezoo_spine.dataset import PreparedFilm
+
+from spinezoo_torchkit.testing import NetworkTests, block_film
 
 ROOM = Path(__file__).parents[1]
 
@@ -61,15 +57,3 @@ def test_truth_is_encoded_as_torchvision_wants_it() -> None:
     expected = regions[0].polygon_xy
     assert truth["boxes"][0, :2].tolist() == expected.min(axis=0).tolist()
     assert truth["boxes"][0, 2:].tolist() == expected.max(axis=0).tolist()
-
-
-def test_label_maps_paint_hardware_on_top(monkeypatch: pytest.MonkeyPatch) -> None:
-    card = load_card(ROOM / "card.yaml")
-    masks = torch.zeros(2, 16, 16)
-    masks[0], masks[1, :, :8] = 1.0, 1.0
-    found = Detections(torch.zeros(2, 4), torch.tensor([4, 1]), torch.ones(2), masks.flip(0))
-    monkeypatch.setattr(train, "detect", lambda *_, **__: [found])
-    network = build_network(card, MaskRcnn)
-    labels = MaskRcnnTask(card).label_maps(network, torch.zeros(1, 2, 16, 16))[0]
-    assert int(labels[8, 2]) == 4
-    assert int(labels[8, 14]) == 1

@@ -6,15 +6,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from spinezoo_contract.cards import load_card
 from spinezoo_contract.types import Film, PredictOptions
 from spinezoo_spine.dataset import PreparedFilm
-from spinezoo_torchkit.testing import NetworkTests, block_film
-
 from spinezoo_yolact.network import Yolact
 from spinezoo_yolact.predictor import load_predictor
 from spinezoo_yolact.train import YolactTask, main, reduced
+
+from spinezoo_torchkit.testing import NetworkTests, block_film
 
 ROOM = Path(__file__).parents[1]
 
@@ -67,29 +66,3 @@ def test_masks_are_halved_by_majority() -> None:
     mask[0, :3, :3] = 1
     assert reduced(mask, 4, 6)[0].tolist() == [[1, 1, 0], [1, 0, 0]]
     assert reduced(np.zeros((0, 5, 7), np.uint8), 5, 7).shape == (0, 3, 4)
-
-
-def test_label_maps_paint_hardware_on_top() -> None:
-    task = YolactTask(load_card(ROOM / "card.yaml"))
-
-    class Fixed(torch.nn.Module):
-        """Answers one lumbar vertebra and one screw, both all over the film."""
-
-        def forward(self, x: torch.Tensor):
-            from spinezoo_yolact.network import YolactOutput
-
-            logits = torch.full((1, 2, 6), -9.0)
-            logits[0, 0, 1] = logits[0, 1, 4] = 9.0
-            return YolactOutput(
-                boxes=torch.zeros(1, 2, 4),
-                class_logits=logits,
-                coefficients=torch.ones(1, 2, 1),
-                prototypes=torch.full((1, 8, 8, 1), 5.0),
-                semantic_logits=torch.zeros(1, 5, 4, 4),
-                priors=torch.tensor([[0.5, 0.5, 1.0, 1.0], [0.25, 0.5, 0.5, 1.0]]),
-            )
-
-    labels = task.label_maps(Fixed(), torch.zeros(1, 2, 16, 16))[0]
-    assert set(labels.unique().tolist()) == {1, 4}
-    assert int(labels[8, 2]) == 4
-    assert int(labels[8, 14]) == 1

@@ -457,8 +457,8 @@ def _load_service(folder: Path) -> Any:
     return service
 
 
-async def _serve(service: Any, settings: ServerSettings) -> tuple[int, bool]:
-    """Serves until a signal or a failure; exit code, and whether all in flight was answered."""
+async def _serve(service: Any, settings: ServerSettings) -> int:
+    """Serves until a signal or a failure; returns the exit code."""
     from spinezoo_contract.http_face import HttpFace
 
     member: Member = getattr(service.inner, _MEMBER)
@@ -472,19 +472,23 @@ async def _serve(service: Any, settings: ServerSettings) -> tuple[int, bool]:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, handle)
-    await face.start()
+    try:
+        await face.start()
+    except BaseException:
+        # The start may have got as far as the gRPC face.
+        await member.stop()
+        raise
     waits = [asyncio.create_task(event.wait()) for event in (asked, member.failed)]
     await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
     # The HTTP face stays up while the process drains, so that /readyz can say so.
     stop = asyncio.create_task(member.stop())
     waits += [stop, asyncio.create_task(hurried.wait())]
     await asyncio.wait(waits[2:], return_when=asyncio.FIRST_COMPLETED)
-    finished = stop.done() and stop.result()
     for task in waits:
         task.cancel()
     await asyncio.gather(*waits, return_exceptions=True)
     await face.stop()
-    return (0 if member.alive else 1), finished
+    return 0 if member.alive else 1
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -503,8 +507,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("folder", nargs="?", default=".", type=Path, help="folder of service.py")
     folder: Path = parser.parse_args(argv).folder.resolve()
     configure_logging(folder.name)
-    # gRPC's own text lines; what matters of them comes as our errors.
-    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     # Each process counts in its own directory: BentoML would share one under its home and empties
     # it at every start.
     scratch = tempfile.mkdtemp(prefix="spinezoo-")
@@ -515,17 +517,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         settings = ServerSettings.from_env()
         service = _load_service(folder)
         _log_as_json(folder.name)
-        code, finished = asyncio.run(_serve(service, settings))
+        code = asyncio.run(_serve(service, settings))
     except ConfigurationError as error:
         fields = {"error": type(error).__name__, "reason": str(error)}
         log.error("cannot serve", extra={"fields": fields})
-        code, finished = 1, True
+        code = 1
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
-    if not finished:
-        # The network is still busy with something nobody waits for; do not wait for it either.
-        logging.shutdown()
-        os._exit(code)
     return code
 
 
@@ -533,4 +531,9 @@ if __name__ == "__main__":
     # Once more under its own name: service.py imports it, and there must be one of it.
     from spinezoo_contract.bento import main as run
 
-    sys.exit(run())
+    exit_code = run()
+    logging.shutdown()
+    sys.stdout.flush()
+    # Everything in flight is answered or given up. The network may still be busy with something
+    # that nobody waits for, and frameworks take seconds to be torn down: wait for neither.
+    os._exit(exit_code)

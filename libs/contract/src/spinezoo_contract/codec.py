@@ -19,7 +19,6 @@ from typing import Any, Literal, ParamSpec, TypeVar, cast
 
 import numpy as np
 from numpy.typing import NDArray
-
 from spinezoo.v1 import (
     ensemble_pb2,
     evaluation_pb2,
@@ -29,6 +28,7 @@ from spinezoo.v1 import (
     segment_pb2,
     segmenter_pb2,
 )
+
 from spinezoo_contract.errors import (
     AnnotationError,
     BadInputError,
@@ -78,7 +78,7 @@ FilmKind = Literal["dicom", "encoded"]
 
 ReadFilm = Callable[..., Film]
 """``read_film(data: bytes, *, kind: "dicom" | "encoded" | None) -> Film``; None looks at the
-bytes. Raises ``FilmError`` or ``TooLargeError``. Injected, so that this library needs no image reader."""
+bytes. Raises ``FilmError`` or ``TooLargeError``. Injected: no image reader is needed here."""
 
 MIN_SIDE_PX = 16
 """Fewest rows and columns of a film, in pixels."""

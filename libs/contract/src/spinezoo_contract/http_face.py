@@ -59,6 +59,8 @@ def bind(host: str, port: int) -> socket.socket:
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listener.bind((host, port))
+        # Two may bind one port as long as neither listens; only this settles whose it is.
+        listener.listen(2048)
     except OSError as error:
         listener.close()
         raise ConfigurationError(

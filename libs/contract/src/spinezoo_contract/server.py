@@ -13,6 +13,7 @@ import functools
 import logging
 import re
 import signal
+import socket
 import threading
 import time
 import uuid
@@ -28,8 +29,8 @@ import numpy as np
 from google.protobuf.message import DecodeError
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
-
 from spinezoo.v1 import segmenter_pb2, segmenter_pb2_grpc
+
 from spinezoo_contract import codec, status
 from spinezoo_contract.errors import (
     BadInputError,
@@ -59,6 +60,13 @@ SEGMENTER_SERVICE = "spinezoo.v1.SegmenterService"
 
 DRAIN_NOTICE_SECONDS = 0.2
 """From saying NOT_SERVING to refusing new calls, in s: time for callers to turn elsewhere."""
+
+QUIET_SECONDS = 0.2
+"""Without a new call before the port is closed, in s: a call that meets the closing port is
+cancelled by gRPC, one that comes before is refused by name and can be tried elsewhere."""
+
+MOST_QUIET_SECONDS = 2.0
+"""After which the port is closed although callers go on, in s."""
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
@@ -186,8 +194,10 @@ class _InFlight:
         self._count = 0
         self._idle = asyncio.Event()
         self._idle.set()
+        self._last_call = 0.0
 
     def __enter__(self) -> None:
+        self._last_call = time.monotonic()
         self._count += 1
         self._idle.clear()
 
@@ -208,6 +218,14 @@ class _InFlight:
         except TimeoutError:
             return False
         return True
+
+    async def wait_quiet(self, quiet_s: float, most_s: float) -> None:
+        """Waits until no call has come for ``quiet_s``, at most ``most_s``."""
+        end = time.monotonic() + most_s
+        while (left := self._last_call + quiet_s - time.monotonic()) > 0 and (
+            time.monotonic() < end
+        ):
+            await asyncio.sleep(left)
 
 
 class _Call:
@@ -384,6 +402,14 @@ def channel_options(max_message_bytes: int) -> list[tuple[str, int]]:
     ]
 
 
+def _try_to_bind(host: str, port: int) -> None:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM) as listener:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind((host.strip("[]"), port))
+        listener.listen(1)
+
+
 class GrpcServer:
     """An asyncio gRPC server with all that a SpineZoo process needs.
 
@@ -460,8 +486,10 @@ class GrpcServer:
         )
         address = f"{settings.host}:{settings.grpc_port}"
         try:
+            # Tried with a plain socket first, because gRPC writes lines of its own when it fails.
+            _try_to_bind(settings.host, settings.grpc_port)
             port = server.add_insecure_port(address)
-        except RuntimeError:
+        except (OSError, RuntimeError):
             port = 0
         if port == 0:
             raise ConfigurationError(
@@ -495,9 +523,10 @@ class GrpcServer:
         await asyncio.sleep(min(DRAIN_NOTICE_SECONDS, grace))
         self._interceptor.refusing = True
         finished = await self._interceptor.in_flight.wait_idle(grace)
+        await self._interceptor.in_flight.wait_quiet(QUIET_SECONDS, min(grace, MOST_QUIET_SECONDS))
         self._health.closing.set()
-        # A moment for the last bytes and for the watches to end.
-        await server.stop(0.5 if finished else 0.0)
+        # Returns as soon as the last bytes are out and the watches have ended.
+        await server.stop(min(grace, 5.0) if finished else 0.0)
         log.info("stopped", extra={"fields": {"face": "grpc", "finished": finished}})
         return finished
 

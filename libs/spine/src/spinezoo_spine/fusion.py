@@ -145,7 +145,7 @@ def _member_masks(
     inputs: Mapping[str, Sequence[Segment]], names: Sequence[str], height: int, width: int
 ) -> list[tuple[int, int, RunLengthMask]]:
     """(plane, member's index, united mask) of everything that any member has."""
-    found = []
+    found: list[tuple[int, int, RunLengthMask]] = []
     for index, name in enumerate(names):
         by_structure: dict[Structure, list[RunLengthMask]] = {}
         for segment in inputs[name]:

@@ -7,35 +7,32 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from spinezoo_contract.cards import ModelCard
 from spinezoo_spine.dataset import PreparedFilm, instances_of, network_input
-from spinezoo_spine.raster import PAINT_ORDER
-from spinezoo_torchkit.command import train_main
-from spinezoo_torchkit.training import Task, TrainSettings
 from torch import Tensor, nn
 
-from spinezoo_mask_rcnn.network import MaskRcnn, detect
+from spinezoo_mask_rcnn.network import MaskRcnn
+from spinezoo_mask_rcnn.predictor import detect_one
+from spinezoo_torchkit.command import train_main
+from spinezoo_torchkit.instance_task import InstanceTask
+from spinezoo_torchkit.training import TrainSettings
 
 CARD = Path(__file__).resolve().parents[2] / "card.yaml"
 """The card of the checkout that this file lies in; ``--card`` names another."""
 
 
-class MaskRcnnTask(Task):
+class MaskRcnnTask(InstanceTask):
     """Boxes, labels and masks of every object, and the five losses of torchvision's engine."""
 
     def __init__(self, card: ModelCard) -> None:
         """Takes classes and thresholds from a card."""
-        self.card = card
-        self.label_of_number = np.zeros(256, dtype=np.int64)
-        for index, structure in enumerate(card.structures, start=1):
-            self.label_of_number[int(structure)] = index
+        super().__init__(card, detect_one)
 
     def encode(self, film: PreparedFilm) -> tuple[Tensor, dict[str, Tensor]]:
         """Input (2, h, w); boxes (G, 4) in pixels, labels (G,), masks (G, h, w)."""
         masks, boxes, numbers = instances_of(film)
-        labels = self.label_of_number[numbers]
+        labels = self.class_of_number[numbers]
         known = labels > 0
         return torch.from_numpy(network_input(film)), {
             "boxes": torch.from_numpy(boxes[known]),
@@ -58,25 +55,6 @@ class MaskRcnnTask(Task):
             "box": losses["loss_box_reg"],
             "mask": losses["loss_mask"],
         }
-
-    def label_maps(self, network: nn.Module, inputs: Tensor) -> Tensor:
-        """Structure numbers (n, h, w) of the painted detections at the card's thresholds."""
-        defaults = self.card.defaults
-        assert isinstance(network, MaskRcnn)
-        found = detect(
-            network,
-            inputs,
-            score_threshold=defaults.score_threshold,
-            suppression_iou=1.0 if defaults.suppression_iou is None else defaults.suppression_iou,
-            max_detections=defaults.max_segments,
-        )
-        size = inputs.shape[-2:]
-        labels = torch.zeros((len(found), *size), dtype=torch.int64, device=inputs.device)
-        for film, detections in enumerate(found):
-            for structure in PAINT_ORDER:
-                chosen = detections.labels == int(self.label_of_number[int(structure)])
-                labels[film][(detections.masks[chosen] > 0.5).any(dim=0)] = int(structure)
-        return labels
 
 
 def main(argv: Sequence[str] | None = None) -> int:

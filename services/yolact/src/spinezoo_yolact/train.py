@@ -13,12 +13,13 @@ import torch
 from numpy.typing import NDArray
 from spinezoo_contract.cards import ModelCard
 from spinezoo_spine.dataset import PreparedFilm, instances_of, network_input
-from spinezoo_spine.raster import PAINT_ORDER
-from spinezoo_torchkit.command import train_main
-from spinezoo_torchkit.training import Task, TrainSettings
 from torch import Tensor, nn
 
-from spinezoo_yolact.network import Truth, Yolact, detect
+from spinezoo_torchkit.command import train_main
+from spinezoo_torchkit.instance_task import InstanceTask
+from spinezoo_torchkit.training import TrainSettings
+from spinezoo_yolact.network import Truth, Yolact
+from spinezoo_yolact.predictor import detect_one
 
 CARD = Path(__file__).resolve().parents[2] / "card.yaml"
 """The card of the checkout that this file lies in; ``--card`` names another."""
@@ -27,15 +28,12 @@ MASK_REDUCTION = 2
 """True masks are halved on the way: no prototype of either preset is finer than that."""
 
 
-class YolactTask(Task):
+class YolactTask(InstanceTask):
     """Boxes, classes and masks of every object, and the four losses of the paper."""
 
     def __init__(self, card: ModelCard) -> None:
-        """Takes classes, input size and thresholds from a card."""
-        self.card = card
-        self.class_of_number = np.zeros(256, dtype=np.int64)
-        for index, structure in enumerate(card.structures, start=1):
-            self.class_of_number[int(structure)] = index
+        """Takes classes and thresholds from a card."""
+        super().__init__(card, detect_one)
 
     def encode(self, film: PreparedFilm) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Input (2, h, w), boxes (G, 4) from 0 to 1, classes (G,), masks (G, h / 2, w / 2)."""
@@ -61,28 +59,6 @@ class YolactTask(Task):
         with torch.autocast(inputs.device.type, enabled=False):
             losses: dict[str, Tensor] = network.losses(output, [Truth(*truth) for truth in truths])
         return losses
-
-    def label_maps(self, network: nn.Module, inputs: Tensor) -> Tensor:
-        """Structure numbers (n, h, w) of the painted detections at the card's thresholds."""
-        defaults = self.card.defaults
-        found = detect(
-            network(inputs),
-            score_threshold=defaults.score_threshold,
-            suppression_iou=1.0 if defaults.suppression_iou is None else defaults.suppression_iou,
-            max_detections=defaults.max_segments,
-        )
-        size = inputs.shape[-2:]
-        labels = torch.zeros((len(found), *size), dtype=torch.int64, device=inputs.device)
-        for film, detections in enumerate(found):
-            if len(detections.scores) == 0:
-                continue
-            masks = nn.functional.interpolate(
-                detections.masks[None], size=size, mode="bilinear", align_corners=False
-            )[0]
-            for structure in PAINT_ORDER:
-                chosen = detections.classes == int(self.class_of_number[int(structure)])
-                labels[film][(masks[chosen] > 0.5).any(dim=0)] = int(structure)
-        return labels
 
 
 def reduced(masks: NDArray[np.uint8], height: int, width: int) -> NDArray[np.uint8]:

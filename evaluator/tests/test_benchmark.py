@@ -1,0 +1,481 @@
+from __future__ import annotations
+
+import csv
+import json
+import math
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+from conftest import serving
+from PIL import Image
+from spinezoo.v1 import evaluation_pb2_grpc
+from spinezoo_contract.errors import NotServingError
+from spinezoo_contract.server import GrpcServer
+from spinezoo_contract.settings import ServerSettings
+from spinezoo_contract.types import MemberCode
+from spinezoo_evaluator import benchmark
+from spinezoo_evaluator.records import RunFolder
+from spinezoo_evaluator.report import STUDY_TABLE, choose_films, failures, film_score, spread
+from spinezoo_evaluator.runner import FUSED, load_film
+from spinezoo_evaluator.service import EVALUATION_SERVICE, EvaluationServicer
+from spinezoo_spine.filmset import FilmSet
+from spinezoo_spine.metrics import METRICS, Tally, measure_film
+from stand_in import MEMBERS, StandInGateway, make_gateway
+
+FILMS = 5
+
+
+def write_films(folder, count=FILMS):
+    """Small PNG films with a column of vertebrae, screws on some, and a VIA file."""
+    folder.mkdir(parents=True)
+    rng = np.random.default_rng(1)
+    via = {}
+    for number in range(count):
+        height, width = (160, 120) if number % 2 else (144, 112)
+        grey = rng.normal(60, 8, (height, width))
+        regions = []
+        for place in range(5):
+            top, left = 6 + place * (26 + number % 3), 30 + 4 * place
+            corners = [
+                (left, top + 2),
+                (left + 40, top),
+                (left + 42, top + 22),
+                (left + 1, top + 23),
+            ]
+            grey[top : top + 22, left : left + 40] += 90
+            kind = "lumbar_vertebra" if place < 4 else "sacral_vertebra"
+            regions.append((kind, corners))
+            if number % 2 and place in (1, 2):
+                screw = [(left + 10, top + 8), (left + 60, top + 6), (left + 60, top + 13)]
+                screw.append((left + 10, top + 12))
+                regions.append(("screw", screw))
+        name = f"film_{number}.png"
+        Image.fromarray(np.clip(grey, 0, 255).astype(np.uint8)).save(folder / name)
+        via[name] = {
+            "filename": name,
+            "size": (folder / name).stat().st_size,
+            "regions": [
+                {
+                    "shape_attributes": {
+                        "name": "polygon",
+                        "all_points_x": [x for x, _ in corners],
+                        "all_points_y": [y for _, y in corners],
+                    },
+                    "region_attributes": {"structure": kind},
+                }
+                for kind, corners in regions
+            ],
+            "file_attributes": {},
+        }
+    (folder / "via.json").write_text(json.dumps(via))
+    return folder
+
+
+def read_csv(path):
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+@pytest.fixture(scope="session")
+def data(tmp_path_factory):
+    return write_films(tmp_path_factory.mktemp("set") / "small films")
+
+
+class Zoo:
+    """A stand-in gateway and the evaluator, and the benchmark run against them."""
+
+    def __init__(self, gateway, target, evaluator, data, folder, capsys):
+        self.gateway, self.target, self.evaluator = gateway, target, evaluator
+        self.data, self.folder, self._capsys = data, folder, capsys
+        self.out = self.err = ""
+
+    def arguments(self, *more):
+        words = ["--data", str(self.data), "--report", str(self.folder), "--wait-s", "10"]
+        return [*words, "--gateway", self.target, "--evaluator", self.evaluator, *more]
+
+    def run(self, *more, pictures=False):
+        if not pictures:
+            more = (*more, "--no-pictures")
+        code = benchmark.main(self.arguments(*more))
+        self.out, self.err = self._capsys.readouterr()
+        return code
+
+    @property
+    def report(self):
+        return json.loads((self.folder / "report.json").read_text())
+
+    @property
+    def markdown(self):
+        return (self.folder / "report.md").read_text()
+
+
+@pytest.fixture
+def zoo(data, evaluator_target, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    gateway = StandInGateway(data)
+    with serving(lambda: make_gateway(gateway)) as target:
+        yield Zoo(gateway, target, evaluator_target, data, tmp_path / "reports" / "run", capsys)
+
+
+def test_a_whole_run(zoo):
+    picture = zoo.folder.parent / "images" / "answer.png"
+    assert zoo.run("--picture", str(picture), pictures=True) == 0
+    report = zoo.report
+    names = [f"film_{i}.png" for i in range(FILMS)]
+    assert zoo.gateway.asked == dict.fromkeys(names, 1)
+    assert report["films"]["measured"] == report["films"]["complete"] == FILMS
+    assert report["evaluator"] == {"agrees": FILMS, "differs": [], "no_answer": []}
+    assert list(report["models"]) == ["unet", "mask_rcnn", "pspnet", "deeplabv3", "yolact", FUSED]
+
+    # The figures are those of the library on the same answers.
+    films = FilmSet.open(zoo.data)
+    tally = Tally()
+    for name in films.names:
+        film = load_film(films, name)
+        segments = zoo.gateway._segments(film, "mask_rcnn")
+        tally.add(measure_film(film.truth, segments, film.height, film.width))
+    for name, value in tally.metrics().items():
+        entry = report["models"]["mask_rcnn"]["metrics"][name]
+        assert (entry["film_mean"], entry["pooled"]) == (value.film_mean, value.pooled)
+        assert entry["film_count"] == value.film_count
+    assert 0.5 < report["models"][FUSED]["metrics"]["mean_iou"]["film_mean"] <= 1.0
+
+    # Printed: the table beside the study's figures, and where the report is.
+    mean_iou = report["models"]["unet"]["metrics"]["mean_iou"]["film_mean"]
+    assert f"{100 * mean_iou:.2f}" in zoo.out
+    assert "88.64" in zoo.out
+    assert "report: reports/run/report.md" in zoo.out
+    for text in ("mean over films", "pooled", "Films failed", "88.64", "U-Net", "Fused ensemble"):
+        assert text in zoo.markdown
+    assert "No film failed." in zoo.markdown
+
+    # Everything to repeat it, and no path of this machine.
+    run = report["run"]
+    assert run["data"]["film_count"] == FILMS
+    assert run["models"]["unet"]["card_sha256"] == "c" * 64
+    assert run["options"]["fusion"] == "majority"
+    assert "numpy" in run["versions"]
+    assert run["command"].startswith("python -m spinezoo_evaluator.benchmark --data")
+    for path in zoo.folder.glob("*.*"):
+        if path.suffix in (".md", ".json", ".csv", ".jsonl"):
+            assert str(zoo.folder.parent.parent) not in path.read_text()
+
+    rows = read_csv(zoo.folder / "report.csv")
+    assert len(rows) == 6 * len(METRICS)
+    row = next(r for r in rows if r["model"] == "unet" and r["metric"] == "mean_iou")
+    assert float(row["film_mean"]) == mean_iou
+    assert float(row["study_percent"]) == 88.64
+    rows = read_csv(zoo.folder / "films.csv")
+    assert len(rows) == 6 * FILMS
+    own = [float(r["mean_iou"]) for r in rows if r["model"] == "unet"]
+    assert math.isclose(math.fsum(own) / FILMS, mean_iou)
+
+    for name in ("sheet.png", "overlay_best.png", "overlay_worst.png", "overlay_disputed.png"):
+        with Image.open(zoo.folder / name) as sheet:
+            assert min(sheet.size) > 400
+        assert name in zoo.markdown
+    with Image.open(picture) as image:
+        assert len(image.convert("RGB").getcolors(1 << 24)) > 100
+
+    # Times: of each stage the median, as the stand-in says them.
+    assert report["models"]["unet"]["time_ms"]["infer"]["median"] == 63.0
+    assert report["gateway_ms"]["fan_out"]["median"] == 120.0
+
+
+def test_a_member_that_fails_is_counted_and_named(zoo):
+    def plan(film, member):
+        ill = member == "yolact" and film in ("film_1.png", "film_3.png")
+        return MemberCode.DEADLINE_EXCEEDED if ill else MemberCode.OK
+
+    zoo.gateway.plan = plan
+    assert zoo.run() == 0
+    report = zoo.report
+    yolact = report["models"]["yolact"]
+    assert (yolact["films_measured"], yolact["films_failed"]) == (FILMS - 2, 2)
+    assert yolact["failed"] == ["film_1.png", "film_3.png"]
+    assert report["models"]["unet"]["films_failed"] == 0
+    assert report["films"]["measured"] == FILMS
+    assert report["films"]["complete"] == FILMS - 2
+    value = yolact["metrics"]["mean_iou"]
+    expected = value["film_mean"] * (FILMS - 2) / FILMS
+    assert math.isclose(value["film_mean_failed_as_0"], expected)
+    assert report["failures"] == [
+        {
+            "film": film,
+            "model": "yolact",
+            "reason": "deadline_exceeded",
+            "message": "yolact is ill",
+        }
+        for film in yolact["failed"]
+    ]
+    assert "counted as 0" in zoo.markdown
+    assert "| film_1.png | YOLACT | deadline_exceeded | yolact is ill |" in zoo.markdown
+    assert report["models"][FUSED]["films_measured"] == FILMS
+
+
+def test_a_film_below_the_quorum_fails_by_name_and_the_run_goes_on(zoo):
+    def plan(film, member):
+        ill = film == "film_2.png" and member in ("unet", "pspnet", "yolact")
+        return MemberCode.UNAVAILABLE if ill else MemberCode.OK
+
+    zoo.gateway.plan = plan
+    assert zoo.run() == 0
+    report = zoo.report
+    assert report["films"]["failed"] == ["film_2.png"]
+    assert report["films"]["measured"] == FILMS - 1
+    for model in report["models"].values():
+        assert model["failed"] == ["film_2.png"]
+        assert model["films_measured"] == FILMS - 1
+    reasons = {(f["model"], f["reason"]) for f in report["failures"]}
+    assert reasons == {
+        ("all", "QuorumError"),
+        ("unet", "unavailable"),
+        ("pspnet", "unavailable"),
+        ("yolact", "unavailable"),
+    }
+    record = RunFolder(zoo.folder).read_films()["film_2.png"]
+    assert record.members["mask_rcnn"].failure.reason == "answer_lost"
+    assert "films without an answer: 1 of 5" in zoo.out
+
+
+def test_a_run_in_which_every_film_fails_still_ends_with_a_report(zoo):
+    zoo.gateway.plan = lambda film, member: MemberCode.UNAVAILABLE
+    assert zoo.run() == 1
+    report = zoo.report
+    assert report["films"]["measured"] == 0
+    assert len(report["films"]["failed"]) == FILMS
+    assert report["models"]["unet"]["films_failed"] == FILMS
+    assert report["models"]["unet"]["metrics"]["mean_iou"]["film_mean"] is None
+    assert "no film was measured" in zoo.out
+    assert (zoo.folder / "report.md").is_file()
+
+
+def test_a_film_that_cannot_be_read_fails_by_name(zoo, tmp_path):
+    zoo.data = write_films(tmp_path / "broken")
+    path = zoo.data / "film_1.png"
+    path.write_bytes(path.read_bytes()[:40])
+    (zoo.data / "film_3.png").write_bytes(b"")
+    zoo.gateway._films.update(StandInGateway(zoo.data)._films)
+    assert zoo.run() == 0
+    report = zoo.report
+    assert report["films"]["failed"] == ["film_1.png", "film_3.png"]
+    assert {f["film"]: f["reason"] for f in report["failures"]} == dict.fromkeys(
+        report["films"]["failed"], "FilmError"
+    )
+    assert sum(zoo.gateway.asked.values()) == FILMS - 2
+
+
+def start(zoo, *more):
+    return subprocess.Popen(
+        [sys.executable, "-m", "spinezoo_evaluator.benchmark", *zoo.arguments(*more)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+def wait_for_films(zoo, count):
+    path = zoo.folder / "films.jsonl"
+    end = time.monotonic() + 40
+    while time.monotonic() < end:
+        if path.is_file() and path.read_bytes().count(b"\n") >= count:
+            return
+        time.sleep(0.05)
+    raise AssertionError("the run did not get so far")
+
+
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
+def test_a_stopped_run_goes_on_without_measuring_a_film_twice(zoo, how):
+    zoo.gateway.seconds_a_film = 0.4
+    process = start(zoo, "--concurrency", "1")
+    try:
+        wait_for_films(zoo, 2)
+        process.send_signal(how)
+        output = process.communicate(timeout=20)[0]
+    finally:
+        process.kill()
+        process.wait(10)
+    assert process.returncode == (130 if how is signal.SIGINT else -how)
+    if how is signal.SIGINT:
+        assert "the same command goes on from there" in output
+    assert not (zoo.folder / "report.json").exists()
+    done = set(RunFolder(zoo.folder).read_films())
+    assert 2 <= len(done) < FILMS
+
+    zoo.gateway.seconds_a_film = 0.0
+    assert zoo.run("--concurrency", "1") == 0
+    assert all(zoo.gateway.asked[name] == 1 for name in done)
+    lines = (zoo.folder / "films.jsonl").read_text().splitlines()
+    assert sorted(json.loads(line)["film"] for line in lines) == [
+        f"film_{i}.png" for i in range(FILMS)
+    ]
+    report = zoo.report
+    assert report["films"]["complete"] == FILMS
+    assert len(report["run"]["resumed"]) == 1
+
+    # The same figures as a run in one go.
+    zoo.folder = zoo.folder.with_name("in one go")
+    assert zoo.run() == 0
+    for name, model in zoo.report["models"].items():
+        assert model["metrics"] == report["models"][name]["metrics"]
+
+
+def test_a_line_cut_off_by_the_stop_is_measured_again(zoo):
+    assert zoo.run() == 0
+    before = zoo.report
+    path = zoo.folder / "films.jsonl"
+    content = path.read_bytes()
+    path.write_bytes(content[:-100])
+    cut = json.loads(content.splitlines()[-1])["film"]
+    (zoo.folder / "report.json").unlink()
+    assert zoo.run() == 0
+    assert zoo.gateway.asked[cut] == 2
+    assert sum(zoo.gateway.asked.values()) == FILMS + 1
+    assert zoo.report["films"] == before["films"]
+
+
+def test_a_broken_line_is_named_and_not_skipped(zoo):
+    assert zoo.run() == 0
+    path = zoo.folder / "films.jsonl"
+    lines = path.read_text().splitlines()
+    path.write_text("\n".join([lines[0], '{"film": 3}', *lines[1:]]) + "\n")
+    assert zoo.run("--resume") == 2
+    assert "line 2" in zoo.err
+
+
+def test_a_finished_run_starts_anew_and_resume_measures_what_is_missing(zoo):
+    assert zoo.run("--limit", "2") == 0
+    assert zoo.report["films"]["asked"] == 2
+    assert zoo.run("--resume") == 0
+    assert zoo.report["films"]["asked"] == FILMS
+    assert max(zoo.gateway.asked.values()) == 1
+    assert zoo.run() == 0
+    assert min(zoo.gateway.asked.values()) == 2
+
+
+def test_failed_films_are_measured_again_on_request(zoo):
+    zoo.gateway.plan = lambda film, member: (
+        MemberCode.INTERNAL if (film, member) == ("film_0.png", "unet") else MemberCode.OK
+    )
+    assert zoo.run() == 0
+    zoo.gateway.plan = lambda film, member: MemberCode.OK
+    assert zoo.run("--resume") == 0
+    assert zoo.report["films"]["complete"] == FILMS - 1
+    assert zoo.run("--resume", "--retry-failed") == 0
+    assert zoo.report["films"]["complete"] == FILMS
+    assert zoo.gateway.asked["film_0.png"] == 2
+    assert zoo.gateway.asked["film_1.png"] == 1
+
+
+def test_a_run_with_other_weights_is_not_continued(zoo):
+    assert zoo.run("--limit", "2") == 0
+    zoo.gateway.weights = "b" * 64
+    assert zoo.run("--resume") == 2
+    assert "other weights" in zoo.err
+    assert zoo.run("--resume", "--fusion", "union") == 2
+    assert zoo.run("--fresh", "--limit", "1") == 0
+    provenance = zoo.report["models"]["unet"]["provenance"]
+    assert [entry["weights_sha256"] for entry in provenance] == ["b" * 64]
+
+
+def test_some_networks_only(zoo):
+    assert zoo.run("--members", "yolact", "unet", "--quorum", "2", "--limit", "2") == 0
+    assert list(zoo.report["models"]) == ["unet", "yolact", FUSED]
+    assert zoo.run("--members", "yolcat") == 2
+    assert "yolcat" in zoo.err
+    assert "mask_rcnn" in zoo.err
+
+
+class SkewedEvaluator(EvaluationServicer):
+    async def Evaluate(self, request_iterator, context):  # noqa: N802
+        answer = await super().Evaluate(request_iterator, context)
+        if answer.models[-1].film_count:
+            for metric in answer.models[-1].metrics:
+                if metric.name == "mean_iou":
+                    metric.film_mean += 1e-12
+        return answer
+
+
+class AwayEvaluator(EvaluationServicer):
+    async def Evaluate(self, request_iterator, context):  # noqa: N802
+        raise NotServingError("out for lunch")
+
+
+def evaluator_of(servicer):
+    def make():
+        server = GrpcServer(ServerSettings())
+        register = evaluation_pb2_grpc.add_EvaluationServiceServicer_to_server
+        server.add(register, servicer(ServerSettings()), EVALUATION_SERVICE)
+        return server
+
+    return serving(make)
+
+
+def test_an_evaluator_that_differs_in_the_twelfth_digit_fails_the_run(zoo):
+    with evaluator_of(SkewedEvaluator) as zoo.evaluator:
+        assert zoo.run("--limit", "2") == 1
+    assert zoo.report["evaluator"]["differs"] == ["film_0.png", "film_1.png"]
+    assert "DIFFERS" in zoo.out
+    assert "differs on" in zoo.markdown
+
+
+def test_an_evaluator_that_goes_away_is_said(zoo):
+    with evaluator_of(AwayEvaluator) as zoo.evaluator:
+        assert zoo.run("--limit", "2") == 0
+    assert zoo.report["evaluator"]["no_answer"] == ["film_0.png", "film_1.png"]
+    assert "gave no answer on 2 films" in zoo.out
+
+
+def test_what_cannot_start_says_why(zoo, tmp_path, capsys):
+    good = zoo.arguments()
+    cases = [
+        (["--data", str(tmp_path / "absent")], "absent"),
+        (["--gateway", "127.0.0.1:1", "--wait-s", "0"], "the gateway at 127.0.0.1:1"),
+        (["--evaluator", "127.0.0.1:1", "--wait-s", "0"], "the evaluator at 127.0.0.1:1"),
+    ]
+    for more, message in cases:
+        assert benchmark.main([*good, *more]) == 2
+        assert message in capsys.readouterr().err
+    assert not zoo.folder.exists()
+
+
+def test_the_study_s_table_is_the_study_s():
+    assert set(STUDY_TABLE) == set(MEMBERS)
+    columns = {
+        "pixel_accuracy": (98.17, 96.58, 97.88, 98.00, 97.84),
+        "mean_iou": (88.64, 86.78, 86.50, 88.14, 91.64),
+        "mean_accuracy": (92.65, 90.25, 90.91, 92.25, 94.43),
+        "frequency_weighted_iou": (96.48, 93.47, 95.93, 96.16, 95.84),
+    }
+    order = ("unet", "mask_rcnn", "pspnet", "deeplabv3", "yolact")
+    for metric, values in columns.items():
+        assert tuple(STUDY_TABLE[name][metric] for name in order) == values
+
+
+def test_choice_of_films(zoo):
+    def plan(film, member):
+        ill = film == "film_4.png" and member == "unet"
+        return MemberCode.INTERNAL if ill else MemberCode.OK
+
+    zoo.gateway.plan = plan
+    assert zoo.run() == 0
+    records = RunFolder(zoo.folder).read_films()
+    chosen = choose_films(list(records.values()))
+    assert list(chosen) == ["best", "worst", "disputed"]
+    assert len({record.name for record in chosen.values()}) == 3
+    # A film with fewer answers is no fair comparison.
+    assert "film_4.png" not in {record.name for record in chosen.values()}
+    scores = [film_score(r) for r in records.values() if r.complete]
+    assert film_score(chosen["best"]) == max(scores)
+    assert film_score(chosen["worst"]) == min(scores)
+    assert failures(list(records.values()))[0]["film"] == "film_4.png"
+    assert choose_films([]) == {}
+
+
+def test_spread():
+    assert spread([3.0]) == (3.0, 3.0)
+    assert spread([float(i) for i in range(1, 101)]) == (50.5, 95.0)

@@ -1,0 +1,90 @@
+"""From soft masks to instances at the film's size."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+import pytest
+from spinezoo_contract.masks import decode_mask, encode_mask, mask_box
+from spinezoo_contract.types import SegmentKind, Structure
+
+from spinezoo_spine.finish import instances_from_masks
+from spinezoo_spine.prepare import Letterbox
+
+
+def soft_mask(rng: np.random.Generator, height: int, width: int) -> np.ndarray:
+    """A blurred blob anywhere on the grid, often cut by its border."""
+    grid = np.zeros((height, width), dtype=np.float32)
+    centre = (float(rng.uniform(0, width)), float(rng.uniform(0, height)))
+    axes = (float(rng.uniform(1, width / 3)), float(rng.uniform(1, height / 3)))
+    cv2.ellipse(grid, (centre, axes, float(rng.uniform(0, 180))), 1.0, -1)
+    return cv2.GaussianBlur(grid, (0, 0), 1.5)
+
+
+def dense(grid: np.ndarray, fit: Letterbox) -> np.ndarray:
+    """The plain way: resize everything, then compare."""
+    canvas = cv2.resize(grid, (fit.canvas_width, fit.canvas_height))
+    part = canvas[fit.top : fit.top + fit.height, fit.left : fit.left + fit.width]
+    return cv2.resize(part, (fit.film_width, fit.film_height)) > 0.5
+
+
+@pytest.mark.parametrize(
+    ("film", "grid"),
+    [
+        ((1024, 768), (160, 128)),
+        ((701, 333), (320, 256)),
+        ((90, 300), (160, 128)),
+        ((320, 256), (320, 256)),
+        ((17, 16), (80, 64)),
+    ],
+)
+def test_is_what_resizing_the_whole_film_gives(
+    film: tuple[int, int], grid: tuple[int, int]
+) -> None:
+    rng = np.random.default_rng(0)
+    fit = Letterbox.fit(*film, 320, 256)
+    seen = 0
+    for _ in range(12):
+        soft = soft_mask(rng, *grid)
+        expected = dense(soft, fit)
+        found = instances_from_masks(soft[None], np.ones(1), [Structure.CAGE], fit)
+        pixels = decode_mask(found[0].mask) if found else np.zeros(film, bool)
+        # Values at one half to the last bit may fall on either side.
+        assert np.count_nonzero(pixels != expected) <= 1e-4 * expected.size
+        if found:
+            seen += 1
+            assert found[0].mask == encode_mask(pixels)
+            assert found[0].box == mask_box(found[0].mask)
+    assert seen >= 4
+
+
+def test_an_object_that_fills_the_film() -> None:
+    fit = Letterbox.fit(200, 100, 320, 256)
+    (found,) = instances_from_masks(
+        np.ones((1, 80, 64), np.float32), np.ones(1), [Structure.ROD], fit
+    )
+    assert decode_mask(found.mask).all()
+    assert found.mask == encode_mask(np.ones((200, 100), bool))
+
+
+def test_best_first_and_at_most_as_many_as_asked_for() -> None:
+    fit = Letterbox.fit(320, 256, 320, 256)
+    masks = np.zeros((4, 80, 64), np.float32)
+    masks[:3, 10:20, 10:20] = 1.0  # the last is empty, so it is no segment
+    scores = np.array([0.2, 0.9, 0.5, 0.99], np.float32)
+    structures = [Structure.ROD, Structure.CAGE, Structure.SCREW, Structure.ROD]
+    found = instances_from_masks(masks, scores, structures, fit)
+    assert [segment.structure for segment in found] == [
+        Structure.CAGE,
+        Structure.SCREW,
+        Structure.ROD,
+    ]
+    assert {segment.kind for segment in found} == {SegmentKind.INSTANCE}
+    assert len(instances_from_masks(masks, scores, structures, fit, max_segments=2)) == 2
+
+
+def test_what_lies_on_the_bars_beside_the_film_is_left_out() -> None:
+    fit = Letterbox.fit(320, 100, 320, 256)
+    masks = np.zeros((1, 320, 256), np.float32)
+    masks[0, :, : fit.left - 2] = 1.0
+    assert instances_from_masks(masks, np.ones(1), [Structure.ROD], fit) == ()

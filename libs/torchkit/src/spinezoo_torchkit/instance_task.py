@@ -1,0 +1,78 @@
+"""What the training tasks of the instance networks share: classes, and answers for validation."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from spinezoo_contract.cards import ModelCard
+from spinezoo_spine.dataset import PreparedFilm
+from spinezoo_spine.raster import PAINT_ORDER
+from torch import nn
+
+from spinezoo_torchkit.instance import Detect, Detections
+from spinezoo_torchkit.training import Answers, FoundObjects, Task
+
+
+class InstanceTask(Task):
+    """For networks that find objects one by one.
+
+    Attributes:
+        class_of_number: (256,) class of a structure's number, 0 where the card has none.
+    """
+
+    def __init__(self, card: ModelCard, detect: Detect) -> None:
+        """Takes classes and thresholds from a card.
+
+        Args:
+            card: The card.
+            detect: From inputs to detections, as :class:`InstancePredictor` takes it.
+        """
+        self.card = card
+        self.detect = detect
+        self.class_of_number: NDArray[np.int64] = np.zeros(256, dtype=np.int64)
+        for index, structure in enumerate(card.structures, start=1):
+            self.class_of_number[int(structure)] = index
+
+    @abstractmethod
+    def encode(self, film: PreparedFilm) -> Any:
+        """One film as the network wants it in training."""
+
+    def label_maps(self, network: nn.Module, inputs: torch.Tensor) -> torch.Tensor:
+        """Structure numbers (n, h, w) of the painted detections at the card's thresholds."""
+        return self.answers(network, inputs).label_maps
+
+    def answers(self, network: nn.Module, inputs: torch.Tensor) -> Answers:
+        """Painted detections and the detections themselves, at the card's thresholds."""
+        defaults = self.card.defaults
+        height, width = int(inputs.shape[-2]), int(inputs.shape[-1])
+        label_maps = torch.zeros((len(inputs), height, width), dtype=torch.int64)
+        objects = []
+        for film, prepared in enumerate(inputs):
+            found = self.detect(
+                network,
+                prepared[None],
+                score_threshold=defaults.score_threshold,
+                suppression_iou=defaults.suppression_iou,
+                max_segments=defaults.max_segments,
+            )
+            objects.append(self._on_canvas(found, height, width))
+            for structure in PAINT_ORDER:
+                chosen = objects[-1].masks[objects[-1].numbers == int(structure)]
+                label_maps[film][torch.from_numpy(chosen.any(axis=0))] = int(structure)
+        return Answers(label_maps, objects)
+
+    def _on_canvas(self, found: Detections, height: int, width: int) -> FoundObjects:
+        masks, _, labels = found
+        masks = masks.float()
+        if len(masks) and tuple(masks.shape[-2:]) != (height, width):
+            masks = nn.functional.interpolate(
+                masks[None], size=(height, width), mode="bilinear", align_corners=False
+            )[0]
+        numbers = np.array([0, *(int(structure) for structure in self.card.structures)])
+        return FoundObjects(
+            (masks > 0.5).reshape(-1, height, width).cpu().numpy(), numbers[labels.cpu().numpy()]
+        )

@@ -1,0 +1,177 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from spinezoo_contract.cards import load_card
+from spinezoo_contract.errors import CardError, InvalidOutputError
+from spinezoo_contract.masks import decode_mask
+from spinezoo_contract.types import Film, PredictOptions, SegmentKind, Structure
+from spinezoo_torchkit.command import write_weights
+from spinezoo_torchkit.instance import InstancePredictor
+from spinezoo_torchkit.loading import load_network
+from spinezoo_torchkit.semantic import SemanticPredictor
+from torch import nn
+
+CARD = """
+name: demo
+version: 0.1.0
+architecture: "one convolution"
+family: FAMILY
+reference: "https://example.org/"
+license: Apache-2.0
+preset: lite
+preprocessing_id: letterbox-2ch-v1
+structures: [lumbar_vertebra, screw]
+defaults: {score_threshold: 0.4, suppression_iou: 0.5, max_segments: 10}
+presets:
+  lite:
+    input: {height: 64, width: 48, channels: 2}
+    network: {gain: 4.0, precision: PRECISION}
+    weights: null
+"""
+
+CPU = torch.device("cpu")
+
+
+class Bright(nn.Module):
+    """Bright pixels are vertebra, very bright ones screw."""
+
+    def __init__(self, *, in_channels: int, num_classes: int, gain: float) -> None:
+        super().__init__()
+        self.convolution = nn.Conv2d(in_channels, num_classes, 1)
+        with torch.no_grad():
+            self.convolution.weight.zero_()
+            self.convolution.weight[1, 0] = gain
+            self.convolution.weight[2, 0] = 2.0 * gain
+            self.convolution.bias.copy_(torch.tensor([0.0, 0.0, -2.5 * gain]))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.convolution(x)
+
+
+@pytest.fixture
+def make_card(tmp_path: Path):
+    def make(family: str = "semantic", precision: str = "float32") -> Path:
+        path = tmp_path / "card.yaml"
+        path.write_text(CARD.replace("FAMILY", family).replace("PRECISION", precision))
+        card = load_card(path)
+        network = Bright(in_channels=2, num_classes=3, gain=4.0)
+        write_weights(card, network, Bright, training={"epochs": 1}, metrics={})
+        return path
+
+    return make
+
+
+def film() -> Film:
+    pixels = np.zeros((200, 120), np.uint16)
+    pixels[50:100, 30:90] = 20000
+    pixels[60:70, 40:80] = 60000
+    return Film(pixels)
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_semantic_predictor_finds_regions_at_the_films_size(make_card, precision: str) -> None:
+    card, network, device = load_network(make_card(precision=precision), Bright, device="cpu")
+    predictor = SemanticPredictor(card, network, device)
+    answer = predictor.predict(film(), PredictOptions(include_probability_maps=True))
+    assert [s.structure for s in answer.segments] != []
+    found = {s.structure: decode_mask(s.mask) for s in answer.segments}
+    assert {s.kind for s in answer.segments} == {SegmentKind.REGION}
+    assert found[Structure.SCREW].shape == (200, 120)
+    assert found[Structure.SCREW][65, 60]
+    assert found[Structure.LUMBAR_VERTEBRA][90, 60]
+    assert not found[Structure.LUMBAR_VERTEBRA][150, 60]
+    assert [m.structure for m in answer.probability_maps] == list(card.structures)
+    assert answer.provenance.model_name == "demo"
+    assert answer.provenance.preprocessing_id == "letterbox-2ch-v1"
+
+
+def test_threshold_and_most_segments_are_options(make_card) -> None:
+    card, network, device = load_network(make_card(), Bright, device="cpu")
+    predictor = SemanticPredictor(card, network, device)
+    assert len(predictor.predict(film(), PredictOptions(max_segments=1)).segments) == 1
+    strict = predictor.predict(film(), PredictOptions(score_threshold=1.0))
+    assert len(strict.segments) < 2
+
+
+def test_answers_that_are_not_finite_are_an_error(make_card) -> None:
+    card, network, device = load_network(make_card(), Bright, device="cpu")
+    nn.init.constant_(network.convolution.bias, float("nan"))
+    with pytest.raises(InvalidOutputError, match="demo"):
+        SemanticPredictor(card, network, device).predict(film(), PredictOptions())
+
+
+def test_card_for_another_preprocessing_is_refused(make_card) -> None:
+    path = make_card()
+    path.write_text(path.read_text().replace("letterbox-2ch-v1", "letterbox-3ch-v9"))
+    card, network, device = load_network(path, Bright, device="cpu")
+    with pytest.raises(CardError, match="letterbox-3ch-v9"):
+        SemanticPredictor(card, network, device)
+
+
+def detections(**changes: Any):
+    def detect(network: nn.Module, inputs: torch.Tensor, **options: Any):
+        assert inputs.shape == (1, 2, 64, 48)
+        assert torch.is_inference_mode_enabled()
+        masks = torch.zeros(3, 32, 24)  # half the canvas' resolution
+        masks[0, 4:10, 4:10] = 0.9
+        masks[1, 6:12, 6:12] = 0.8
+        masks[2, 0:2, 0:2] = 0.9
+        values = {
+            "masks": masks,
+            "scores": torch.tensor([0.5, 0.95, 0.1]),
+            "labels": torch.tensor([1, 2, 1]),
+        }
+        seen.update(options)
+        values.update(changes)
+        return values["masks"], values["scores"], values["labels"]
+
+    seen: dict[str, Any] = {}
+    detect.seen = seen
+    return detect
+
+
+def test_instance_predictor_keeps_overlaps_and_sorts(make_card) -> None:
+    card, network, device = load_network(make_card("instance"), Bright, device="cpu")
+    detect = detections()
+    predictor = InstancePredictor(card, network, device, detect)
+    answer = predictor.predict(film(), PredictOptions(suppression_iou=0.3))
+    assert [s.structure for s in answer.segments] == [Structure.SCREW, Structure.LUMBAR_VERTEBRA]
+    assert [round(s.score, 2) for s in answer.segments] == [0.95, 0.5]
+    assert {s.kind for s in answer.segments} == {SegmentKind.INSTANCE}
+    first, second = (decode_mask(s.mask) for s in answer.segments)
+    assert first.shape == (200, 120)
+    assert (first & second).any()
+    assert detect.seen == {"score_threshold": 0.4, "suppression_iou": 0.3, "max_segments": 10}
+    assert answer.probability_maps == ()
+
+
+def test_no_detection_is_an_answer(make_card) -> None:
+    card, network, device = load_network(make_card("instance"), Bright, device="cpu")
+    nothing = detections(
+        masks=torch.zeros(0, 64, 48), scores=torch.zeros(0), labels=torch.zeros(0, dtype=torch.long)
+    )
+    answer = InstancePredictor(card, network, device, nothing).predict(film(), PredictOptions())
+    assert answer.segments == ()
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"labels": torch.tensor([0, 1, 1])},
+        {"labels": torch.tensor([1, 3, 1])},
+        {"scores": torch.tensor([0.5, float("nan"), 0.1])},
+        {"scores": torch.tensor([0.5, 0.9])},
+        {"masks": torch.full((3, 8, 8), float("nan"))},
+    ],
+    ids=["background", "unknown class", "score nan", "too few scores", "mask nan"],
+)
+def test_nonsense_is_an_error(make_card, wrong: dict[str, torch.Tensor]) -> None:
+    card, network, device = load_network(make_card("instance"), Bright, device="cpu")
+    predictor = InstancePredictor(card, network, device, detections(**wrong))
+    with pytest.raises(InvalidOutputError, match="demo"):
+        predictor.predict(film(), PredictOptions())

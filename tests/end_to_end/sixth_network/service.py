@@ -1,0 +1,28 @@
+"""The sixth network behind gRPC and HTTP; start: ``python -m spinezoo_contract.bento FOLDER``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from spinezoo_contract.bento import serve_network
+from spinezoo_contract.predictor import Predictor
+from spinezoo_contract.settings import ServerSettings
+from spinezoo_contract.types import Film
+
+
+def load(card_path: Path, *, device: str | None = None) -> Predictor:
+    """The network, ready to predict."""
+    from spinezoo_sixth.predictor import load_predictor
+
+    return load_predictor(card_path, device=device)
+
+
+def read(data: bytes, *, kind: str | None = None) -> Film:
+    """A film from a DICOM, PNG, JPEG or TIFF file."""
+    from spinezoo_spine.films import FilmLimits, read_film
+
+    limits = FilmLimits(max_pixels=ServerSettings.from_env().max_pixels)
+    return read_film(data, kind=kind, limits=limits)
+
+
+Service = serve_network("sixth", Path(__file__).with_name("card.yaml"), load, read)
