@@ -6,6 +6,7 @@ client asks the ensemble and asks the slowest member directly for the same film,
 difference does not depend on what else the machine is doing.
 
 - *added*: median time of the ensemble minus median time of the slowest member asked directly.
+- *processor*: the gateway's own processor time for a film, which other load does not change much.
 - *own*: median, over films, of the ensemble's time minus the slowest member's latency as the
   gateway saw it: decoding, fusing, and the hop between client and gateway.
 
@@ -176,8 +177,8 @@ def serve_member(name: str, delay_ms: float) -> None:
 
 
 @contextlib.contextmanager
-def processes(delays_ms: tuple[float, ...]) -> Iterator[tuple[str, dict[str, str]]]:
-    """Starts members and gateway; gives their gRPC targets; ends them all."""
+def processes(delays_ms: tuple[float, ...]) -> Iterator[tuple[str, dict[str, str], int]]:
+    """Starts members and gateway; gives their gRPC targets and the gateway's process number."""
     started: list[subprocess.Popen[str]] = []
 
     def start(*arguments: str, **environment: str) -> subprocess.Popen[str]:
@@ -220,7 +221,7 @@ def processes(delays_ms: tuple[float, ...]) -> Iterator[tuple[str, dict[str, str
                 ["cat"], stdin=gateway.stderr, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
             )
             started.append(drain)  # type: ignore[arg-type]
-            yield f"127.0.0.1:{port}", targets
+            yield f"127.0.0.1:{port}", targets, gateway.pid
     finally:
         for process in started:
             process.send_signal(signal.SIGTERM)
@@ -254,8 +255,17 @@ def timed(call: Callable[[], object]) -> tuple[object, float]:
     return answer, (time.perf_counter() - began) * 1000.0
 
 
+def processor_ms(pid: int | None) -> float:
+    """Processor time that a process has used, in ms; 0 where that cannot be read."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return 0.0
+    return (int(fields[11]) + int(fields[12])) * 1000.0 / os.sysconf("SC_CLK_TCK")
+
+
 def measure(
-    target: str, members: dict[str, str], image: image_pb2.Image, count: int
+    target: str, members: dict[str, str], image: image_pb2.Image, count: int, pid: int | None
 ) -> dict[str, float]:
     """Medians over ``count`` films, each asked of the ensemble and of the slowest member."""
     slowest = NAMES[-1]  # the last of the longest delays
@@ -271,6 +281,8 @@ def measure(
         member_question = segmenter_pb2.PredictRequest(image=image)
         rows: list[dict[str, float]] = []
         for turn in range(count + 5):
+            if turn == 5:
+                used_ms = processor_ms(pid)
             answer, ensemble_ms = timed(lambda: gateway.Segment(question, timeout=120))
             assert isinstance(answer, ensemble_pb2.SegmentResponse)
             failed = [m.status for m in answer.members if m.status.message]
@@ -290,6 +302,7 @@ def measure(
             if turn >= 5:  # the first ones warm up
                 rows.append(row)
     result = {key: statistics.median(row[key] for row in rows) for key in rows[0]}
+    result["gateway_processor_ms"] = (processor_ms(pid) - used_ms) / count
     if direct is not None:
         result["added_ms"] = result["ensemble_ms"] - result["slowest_direct_ms"]
         result["ratio"] = result["ensemble_ms"] / result["slowest_direct_ms"]
@@ -313,21 +326,24 @@ def main() -> int:
     for case, delays_ms in cases.items():
         with contextlib.ExitStack() as stack:
             if delays_ms is None:
-                target, members = options.target, {}
+                target, members, pid = options.target, {}, None
             else:
-                target, members = stack.enter_context(processes(delays_ms))
+                target, members, pid = stack.enter_context(processes(delays_ms))
             for form, image in films().items():
-                row = measure(target, members, image, options.films)
+                row = measure(target, members, image, options.films, pid)
                 results.append({"benchmark": "gateway", "members": case, "film": form, **row})
                 print(json.dumps(results[-1]), flush=True)
-    print("\n| members | film | ensemble ms | slowest member ms | added ms | ratio | own ms |")
-    print("|---|---|---|---|---|---|---|")
+    print(
+        "\n| members | film | ensemble ms | slowest member ms | added ms | ratio | own ms "
+        "| gateway's processor ms |"
+    )
+    print("|---|---|---|---|---|---|---|---|")
     for row in results:
         print(
             f"| {row['members']} | {row['film']} | {row['ensemble_ms']:.1f} "
             f"| {row.get('slowest_direct_ms', float('nan')):.1f} "
             f"| {row.get('added_ms', float('nan')):.1f} | {row.get('ratio', float('nan')):.3f} "
-            f"| {row['own_ms']:.1f} |"
+            f"| {row['own_ms']:.1f} | {row['gateway_processor_ms']:.1f} |"
         )
     if options.json:
         options.json.write_text(json.dumps(results, indent=1) + "\n")

@@ -213,7 +213,10 @@ def test_a_member_that_fails_is_counted_and_named(zoo):
         for film in yolact["failed"]
     ]
     assert "counted as 0" in zoo.markdown
-    assert "| film_1.png | YOLACT | deadline_exceeded | yolact is ill |" in zoo.markdown
+    assert (
+        "| YOLACT | deadline_exceeded | 2 | film_1.png, film_3.png | yolact is ill |"
+        in zoo.markdown
+    )
     assert report["models"][FUSED]["films_measured"] == FILMS
 
 

@@ -78,6 +78,9 @@ RECOGNITION_METRICS = (
     "vertebra_panoptic_quality",
 )
 
+_MESSAGE_CHARACTERS = 300
+"""Of a failure's message in the Markdown report."""
+
 STAGES = ("queue", "prepare", "infer", "finish", "latency")
 """Times of a member in the report, in ms: its own stages, and the answer as the gateway saw it."""
 
@@ -355,10 +358,28 @@ def time_table(report: Mapping[str, Any]) -> Table:
     )
 
 
-def markdown_table(table: Table) -> str:
-    """A table in Markdown."""
+def failure_table(report: Mapping[str, Any]) -> Table:
+    """Failures of one network for one reason in one row, every film named.
+
+    Messages are shortened here; ``report.json`` has each whole.
+    """
+    groups: dict[tuple[str, str], list[Mapping[str, str]]] = {}
+    for failure in report["failures"]:
+        groups.setdefault((failure["model"], failure["reason"]), []).append(failure)
+    rows = []
+    for (model, reason), group in groups.items():
+        message = group[0]["message"]
+        if len(message) > _MESSAGE_CHARACTERS:
+            message = message[:_MESSAGE_CHARACTERS] + "..."
+        films = ", ".join(failure["film"] for failure in group)
+        rows.append([TITLES.get(model, model), reason, str(len(group)), films, message])
+    return ["network", "reason", "films", "which", "message of the first"], rows
+
+
+def markdown_table(table: Table, *, numbers: bool = True) -> str:
+    """A table in Markdown; with numbers all columns but the first stand to the right."""
     header, rows = table
-    lines = [header, ["---"] + ["---:"] * (len(header) - 1), *rows]
+    lines = [header, ["---"] + ["---:" if numbers else "---"] * (len(header) - 1), *rows]
     return "\n".join("| " + " | ".join(_cell(cell) for cell in line) + " |" for line in lines)
 
 
@@ -495,17 +516,7 @@ def to_markdown(report: Mapping[str, Any], pictures: Sequence[tuple[str, str]] =
         ]
     lines += ["## Failures", ""]
     if report["failures"]:
-        lines.append(
-            markdown_table(
-                (
-                    ["film", "network", "reason", "message"],
-                    [
-                        [f["film"], TITLES.get(f["model"], f["model"]), f["reason"], f["message"]]
-                        for f in report["failures"]
-                    ],
-                )
-            )
-        )
+        lines.append(markdown_table(failure_table(report), numbers=False))
     else:
         lines.append("None.")
     lines += ["", "## Pictures", ""]
@@ -545,7 +556,8 @@ def _repeat_lines(report: Mapping[str, Any]) -> list[str]:
             (
                 ["network", "version", "preset", "device", "weights sha256", "card sha256"],
                 _provenance_rows(report),
-            )
+            ),
+            numbers=False,
         ),
     ]
     for model in report["models"].values():

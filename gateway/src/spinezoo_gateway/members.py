@@ -39,6 +39,9 @@ INLINE_ANSWER_BYTES = 65_536
 MAX_MESSAGE_CHARACTERS = 500
 """Longest member message that is passed on."""
 
+USUAL_SHARE = 0.2
+"""Weight of a new latency in a member's usual one."""
+
 _CODES = {
     grpc.StatusCode.DEADLINE_EXCEEDED: MemberCode.DEADLINE_EXCEEDED,
     grpc.StatusCode.UNAVAILABLE: MemberCode.UNAVAILABLE,
@@ -122,12 +125,19 @@ class MemberResult:
 
 
 class MemberClient:
-    """One channel to one member."""
+    """One channel to one member.
+
+    Attributes:
+        member: Its entry in the roster.
+        model: What it says of itself; None until it has been asked.
+        usual_ms: Its usual latency, a running mean, in ms; 0 until it has answered.
+    """
 
     def __init__(self, member: Member, max_message_bytes: int) -> None:
         """Opens the channel lazily; nothing is sent yet."""
         self.member = member
         self.model: ModelInfo | None = None
+        self.usual_ms = 0.0
         self._model_of_weights: str | None = None
         self._channel = grpc.aio.insecure_channel(
             member.target, options=channel_options(max_message_bytes)
@@ -217,6 +227,7 @@ class MemberClient:
             status = self._failed(began, MemberCode.UNAVAILABLE, "left the roster meanwhile")
         else:
             status = MemberStatus(self.member.name, MemberCode.OK, _ms_since(began))
+            self.usual_ms += USUAL_SHARE * (status.latency_ms - self.usual_ms)
             message = ensemble_pb2.MemberAnswer(
                 status=codec.member_status_to_proto(status),
                 segments=response.segments,

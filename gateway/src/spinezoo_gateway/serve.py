@@ -20,6 +20,7 @@ from spinezoo_contract.settings import ServerSettings
 from spinezoo_spine.films import FilmLimits, read_film
 
 from spinezoo_gateway.members import MemberResult
+from spinezoo_gateway.memory import keep_film_memory
 from spinezoo_gateway.service import EnsembleServicer
 from spinezoo_gateway.settings import GatewaySettings
 from spinezoo_gateway.zoo import Zoo
@@ -99,6 +100,7 @@ class Gateway:
 def main() -> int:
     """Runs the gateway; returns the exit code."""
     configure_logging("gateway")
+    keep_film_memory()
     try:
         gateway = Gateway(os.environ)
         log.info("roster", extra={"fields": {"members": list(gateway.zoo.roster.names)}})

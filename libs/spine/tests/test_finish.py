@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 from spinezoo_contract.masks import decode_mask, encode_mask, mask_box
 from spinezoo_contract.types import SegmentKind, Structure
-
 from spinezoo_spine.finish import instances_from_masks
 from spinezoo_spine.prepare import Letterbox
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -10,11 +10,10 @@ import pytest
 import torch
 from spinezoo_contract.types import Structure
 from spinezoo_spine.dataset import PreparedFilm
-from torch import nn
-
 from spinezoo_torchkit.instance_task import InstanceTask
 from spinezoo_torchkit.testing import block_film
 from spinezoo_torchkit.training import FoundObjects, vertebra_matches
+from torch import nn
 
 
 @dataclass
@@ -27,7 +26,7 @@ class Defaults:
 @dataclass
 class Card:
     structures: tuple[Structure, ...] = (Structure.SCREW, Structure.LUMBAR_VERTEBRA)
-    defaults: Defaults = Defaults()
+    defaults: Defaults = field(default_factory=Defaults)
 
 
 class FixedTask(InstanceTask):

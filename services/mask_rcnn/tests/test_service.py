@@ -11,7 +11,6 @@ from spinezoo_mask_rcnn.network import MaskRcnn
 from spinezoo_mask_rcnn.predictor import load_predictor
 from spinezoo_mask_rcnn.train import MaskRcnnTask, main
 from spinezoo_spine.dataset import PreparedFilm
-
 from spinezoo_torchkit.testing import NetworkTests, block_film
 
 ROOM = Path(__file__).parents[1]

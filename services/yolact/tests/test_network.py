@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from spinezoo_contract.cards import load_card
+from spinezoo_torchkit.loading import build_network
 from spinezoo_yolact.network import (
     NEUTRAL,
     BasicBlock,
@@ -33,8 +34,6 @@ from spinezoo_yolact.network import (
     yolact_losses,
 )
 from torch import Tensor
-
-from spinezoo_torchkit.loading import build_network
 
 ROOM = Path(__file__).parents[1]
 PUBLISHED_SIZES = [(69, 69), (35, 35), (18, 18), (9, 9), (5, 5)]

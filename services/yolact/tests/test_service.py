@@ -9,11 +9,10 @@ import pytest
 from spinezoo_contract.cards import load_card
 from spinezoo_contract.types import Film, PredictOptions
 from spinezoo_spine.dataset import PreparedFilm
+from spinezoo_torchkit.testing import NetworkTests, block_film
 from spinezoo_yolact.network import Yolact
 from spinezoo_yolact.predictor import load_predictor
 from spinezoo_yolact.train import YolactTask, main, reduced
-
-from spinezoo_torchkit.testing import NetworkTests, block_film
 
 ROOM = Path(__file__).parents[1]
 

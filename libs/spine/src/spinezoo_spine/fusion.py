@@ -28,6 +28,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from fractions import Fraction
 
 import numpy as np
@@ -51,6 +52,112 @@ _MOST_GROUPS = 12
 
 _MERGED = 0
 """Plane of the merged mask; the structures' planes are their numbers."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ballot:
+    """One member's masks, united by structure and ready to be counted.
+
+    A ballot needs nothing of the other members, so that it can be made while they still work; only
+    counting has to wait for the last one.
+
+    Attributes:
+        height: Rows of the film, in pixels.
+        width: Columns of the film, in pixels.
+        borders: Ascending ``int64``, twice the place where a run of foreground starts, and twice
+            the place where one ends plus 1. Places of plane p lie from p * (height * width + 1) on.
+        planes: The planes that have any foreground.
+    """
+
+    height: int
+    width: int
+    borders: NDArray[np.int64]
+    planes: frozenset[int]
+
+
+def ballot(segments: Sequence[Segment], height: int, width: int, member_name: str = "") -> Ballot:
+    """Makes one member's ballot.
+
+    Args:
+        segments: What the member answered; none is an answer too.
+        height: Rows of the film, in pixels.
+        width: Columns of the film, in pixels.
+        member_name: Named in errors.
+
+    Raises:
+        MaskError: A mask is not of the film's size, or its run lengths do not fit the film.
+    """
+    if height < 1 or width < 1:
+        raise MaskError(f"a film of {height} x {width} pixels cannot be; give both at least 1")
+    for segment in segments:
+        if (segment.mask.height, segment.mask.width) != (height, width):
+            raise MaskError(
+                f"a mask of {member_name!r} is {segment.mask.height} x {segment.mask.width} "
+                f"pixels, the film {height} x {width}; masks are fused at the film's size"
+            )
+    masks = _united(segments, height, width)
+    if not masks:
+        return Ballot(height, width, np.empty(0, dtype=np.int64), frozenset())
+    pixels = height * width
+    runs, counts = _runs_of(list(masks.values()), pixels)
+    lasts = np.cumsum(counts) - 1
+    # Every mask's runs add up to the film, so one running sum gives mask k's borders + k films.
+    offsets = [plane * (pixels + 1) - k * pixels for k, plane in enumerate(masks)]
+    borders = (np.cumsum(runs) + np.repeat(offsets, counts)) << 1
+    # A last run of background ends, but nothing starts there. Without it every mask has an even
+    # number of borders, start and end by turns.
+    borders = np.delete(borders, lasts[counts % 2 == 1])
+    borders[1::2] += 1
+    return Ballot(height, width, borders, frozenset(masks))
+
+
+def count(ballots: Mapping[str, Ballot], options: FusionOptions | None = None) -> FusedAnswer:
+    """Fuses the members' ballots, for each structure and for the merged mask.
+
+    Args:
+        ballots: Ballots of one film by member name; at least one member.
+        options: Rule and weights; None: majority.
+
+    Returns:
+        As :func:`fuse`.
+
+    Raises:
+        OptionError: As :func:`fuse`.
+        MaskError: The ballots are of films of different sizes.
+    """
+    options = FusionOptions() if options is None else options
+    names = sorted(ballots)
+    if not names:
+        raise OptionError("no member to fuse; give the segments of at least one")
+    votes = _votes(names, options)
+    height, width = ballots[names[0]].height, ballots[names[0]].width
+    for name in names:
+        if (ballots[name].height, ballots[name].width) != (height, width):
+            raise MaskError(
+                f"the ballot of {name!r} is of a film of {ballots[name].height} x "
+                f"{ballots[name].width} pixels, that of {names[0]!r} of {height} x {width}; "
+                "fuse one film at a time"
+            )
+    total = sum(votes)
+    least = {
+        FusionRule.UNION: 1,
+        FusionRule.INTERSECTION: total,
+    }.get(options.rule, total // 2 + 1)
+    planes = _sweep([ballots[name] for name in names], votes, least, height * width, total)
+    segments = []
+    for structure in Structure:
+        if structure in planes:
+            runs, score = planes[structure]
+            mask = mask_from_runs(runs, height, width)
+            box = runs_box(runs, height)
+            segments.append(Segment(structure, SegmentKind.REGION, mask, score, box))
+    merged = planes.get(_MERGED)
+    return FusedAnswer(
+        segments=tuple(segments),
+        merged_mask=None if merged is None else mask_from_runs(merged[0], height, width),
+        rule=options.rule,
+        member_names=tuple(names),
+    )
 
 
 def fuse(
@@ -77,34 +184,8 @@ def fuse(
             leave those out.
         MaskError: A mask is not of the film's size.
     """
-    options = FusionOptions() if options is None else options
-    names = sorted(inputs)
-    if not names:
-        raise OptionError("no member to fuse; give the segments of at least one")
-    votes = _votes(names, options)
-    _check_sizes(inputs, height, width)
-    total = sum(votes)
-    least = {
-        FusionRule.UNION: 1,
-        FusionRule.INTERSECTION: total,
-    }.get(options.rule, total // 2 + 1)
-    planes = _sweep(
-        _member_masks(inputs, names, height, width), votes, least, height * width, total
-    )
-    segments = []
-    for structure in Structure:
-        if structure in planes:
-            runs, score = planes[structure]
-            mask = mask_from_runs(runs, height, width)
-            box = runs_box(runs, height)
-            segments.append(Segment(structure, SegmentKind.REGION, mask, score, box))
-    merged = planes.get(_MERGED)
-    return FusedAnswer(
-        segments=tuple(segments),
-        merged_mask=None if merged is None else mask_from_runs(merged[0], height, width),
-        rule=options.rule,
-        member_names=tuple(names),
-    )
+    ballots = {name: ballot(segments, height, width, name) for name, segments in inputs.items()}
+    return count(ballots, options)
 
 
 def _votes(names: Sequence[str], options: FusionOptions) -> list[int]:
@@ -129,35 +210,18 @@ def _votes(names: Sequence[str], options: FusionOptions) -> list[int]:
     return [vote // divisor for vote in votes]
 
 
-def _check_sizes(inputs: Mapping[str, Sequence[Segment]], height: int, width: int) -> None:
-    if height < 1 or width < 1:
-        raise MaskError(f"a film of {height} x {width} pixels cannot be; give both at least 1")
-    for name, segments in inputs.items():
-        for segment in segments:
-            if (segment.mask.height, segment.mask.width) != (height, width):
-                raise MaskError(
-                    f"a mask of {name!r} is {segment.mask.height} x {segment.mask.width} pixels, "
-                    f"the film {height} x {width}; masks are fused at the film's size"
-                )
-
-
-def _member_masks(
-    inputs: Mapping[str, Sequence[Segment]], names: Sequence[str], height: int, width: int
-) -> list[tuple[int, int, RunLengthMask]]:
-    """(plane, member's index, united mask) of everything that any member has."""
-    found: list[tuple[int, int, RunLengthMask]] = []
-    for index, name in enumerate(names):
-        by_structure: dict[Structure, list[RunLengthMask]] = {}
-        for segment in inputs[name]:
-            by_structure.setdefault(segment.structure, []).append(segment.mask)
-        united = {
-            structure: unite(masks, height, width) for structure, masks in by_structure.items()
-        }
-        found.extend((int(structure), index, mask) for structure, mask in united.items())
-        if united:
-            # Uniting the united is shorter than uniting all segments again.
-            found.append((_MERGED, index, unite(list(united.values()), height, width)))
-    return found
+def _united(segments: Sequence[Segment], height: int, width: int) -> dict[int, RunLengthMask]:
+    """The united mask of each plane that a member has anything of, planes ascending."""
+    by_structure: dict[int, list[RunLengthMask]] = {}
+    for segment in segments:
+        by_structure.setdefault(int(segment.structure), []).append(segment.mask)
+    united = {
+        structure: unite(masks, height, width) for structure, masks in sorted(by_structure.items())
+    }
+    if not united:
+        return {}
+    # Uniting the united is shorter than uniting all segments again.
+    return {_MERGED: unite(list(united.values()), height, width), **united}
 
 
 def _runs_of(
@@ -209,7 +273,7 @@ def _runs_of(
 
 
 def _sweep(
-    masks: Sequence[tuple[int, int, RunLengthMask]],
+    ballots: Sequence[Ballot],
     votes: Sequence[int],
     least: int,
     pixels: int,
@@ -221,7 +285,7 @@ def _sweep(
     one running sum serve all of them.
 
     Args:
-        masks: (plane, member's index, mask) of everything that any member has.
+        ballots: Each member's.
         votes: Votes of each member.
         least: Votes that a pixel needs.
         pixels: Pixels of the film.
@@ -230,8 +294,6 @@ def _sweep(
     Returns:
         Run lengths and score by plane, for planes with a fused pixel.
     """
-    if not masks:
-        return {}
     stride = pixels + 1
     # Sums below fit 64 bits, or else Python's integers take over: exact either way.
     number = np.int64 if 16 * total * stride < 2**62 else np.object_
@@ -239,21 +301,15 @@ def _sweep(
     # than sorting an index. Step 2 i is the start of a run of member i, 2 i + 1 its end.
     steps = np.array([sign * vote for vote in votes for sign in (1, -1)], dtype=number)
     shift = len(steps).bit_length()
-    runs, counts = _runs_of([mask for _, _, mask in masks], pixels)
-    lasts = np.cumsum(counts) - 1
-    # Every mask's runs add up to the film, so one running sum gives mask k's borders + k films.
-    offsets = [
-        ((plane * stride - k * pixels) << shift) + 2 * index
-        for k, (plane, index, _) in enumerate(masks)
-    ]
-    border = (np.cumsum(runs) << shift) + np.repeat(offsets, counts)
-    # A last run of background ends, but nothing starts there. Without it every mask has an even
-    # number of borders, start and end by turns.
-    border = np.delete(border, lasts[counts % 2 == 1])
-    border[1::2] += 1
+    border = np.concatenate(
+        [
+            (one.borders >> 1 << shift) + ((one.borders & 1) + 2 * index)
+            for index, one in enumerate(ballots)
+        ]
+    )
     if not len(border):
         return {}
-    # Each mask brings its borders in order; a merging sort makes use of that.
+    # Each member brings its borders in order; a merging sort makes use of that.
     border.sort(kind="stable")
     position = border >> shift
     running = np.cumsum(steps[border & ((1 << shift) - 1)])
@@ -271,7 +327,7 @@ def _sweep(
     np.cumsum(cast, out=vote_sum[1:])
 
     planes: dict[int, tuple[NDArray[np.int64], float]] = {}
-    for plane in sorted({plane for plane, _, _ in masks}):
+    for plane in sorted(frozenset().union(*(one.planes for one in ballots))):
         first = plane * stride
         low, high = np.searchsorted(starts, [first, first + stride])
         if low == high:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from spinezoo_torchkit.instance import Detections, InstancePredictor
+from spinezoo_torchkit.loading import load_network
 from torch import Tensor
 
 from spinezoo_mask_rcnn.network import MaskRcnn, detect
-from spinezoo_torchkit.instance import Detections, InstancePredictor
-from spinezoo_torchkit.loading import load_network
 
 
 def load_predictor(card_path: Path, *, device: str | None = None) -> InstancePredictor:

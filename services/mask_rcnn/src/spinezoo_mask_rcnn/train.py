@@ -10,13 +10,13 @@ from typing import Any
 import torch
 from spinezoo_contract.cards import ModelCard
 from spinezoo_spine.dataset import PreparedFilm, instances_of, network_input
+from spinezoo_torchkit.command import train_main
+from spinezoo_torchkit.instance_task import InstanceTask
+from spinezoo_torchkit.training import TrainSettings
 from torch import Tensor, nn
 
 from spinezoo_mask_rcnn.network import MaskRcnn
 from spinezoo_mask_rcnn.predictor import detect_one
-from spinezoo_torchkit.command import train_main
-from spinezoo_torchkit.instance_task import InstanceTask
-from spinezoo_torchkit.training import TrainSettings
 
 CARD = Path(__file__).resolve().parents[2] / "card.yaml"
 """The card of the checkout that this file lies in; ``--card`` names another."""

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from torch import Tensor
-
 from spinezoo_torchkit.instance import Detections, InstancePredictor
 from spinezoo_torchkit.loading import load_network
+from torch import Tensor
+
 from spinezoo_yolact.network import Yolact, detect
 
 

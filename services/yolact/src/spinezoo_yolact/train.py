@@ -13,11 +13,11 @@ import torch
 from numpy.typing import NDArray
 from spinezoo_contract.cards import ModelCard
 from spinezoo_spine.dataset import PreparedFilm, instances_of, network_input
-from torch import Tensor, nn
-
 from spinezoo_torchkit.command import train_main
 from spinezoo_torchkit.instance_task import InstanceTask
 from spinezoo_torchkit.training import TrainSettings
+from torch import Tensor, nn
+
 from spinezoo_yolact.network import Truth, Yolact
 from spinezoo_yolact.predictor import detect_one
 

@@ -1,0 +1,11 @@
+"""The DeepLabV3 process keeps the contract."""
+
+from pathlib import Path
+
+from spinezoo_contract.conformance_pytest import ConformanceTests
+
+
+class TestConformance(ConformanceTests):
+    """Every rule, against the real process with the shipped weights."""
+
+    service_folder = Path(__file__).parents[1]
