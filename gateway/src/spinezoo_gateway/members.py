@@ -21,6 +21,7 @@ from spinezoo_contract.types import (
     Prediction,
     SegmentKind,
 )
+from spinezoo_spine import fusion
 
 from spinezoo_gateway.roster import Member
 
@@ -107,11 +108,12 @@ class MemberResult:
 
     Attributes:
         message: The answer as it goes to the client; its status says how the member fared.
-        prediction: The checked answer, or None where the member failed.
+        ballot: The checked outlines, made ready to be fused while other members still work; None
+            where the member failed.
     """
 
     message: ensemble_pb2.MemberAnswer
-    prediction: Prediction | None
+    ballot: fusion.Ballot | None
 
     @property
     def name(self) -> str:
@@ -212,9 +214,11 @@ class MemberClient:
                 request, timeout=deadline_s, metadata=metadata, wait_for_ready=False
             )
             if len(answer) <= INLINE_ANSWER_BYTES:
-                response, prediction = check_answer(answer, height, width)
+                response, prediction, ballot = check_answer(answer, height, width)
             else:
-                response, prediction = await asyncio.to_thread(check_answer, answer, height, width)
+                response, prediction, ballot = await asyncio.to_thread(
+                    check_answer, answer, height, width
+                )
             await self._check_structures(prediction, deadline_s - _ms_since(began) / 1000.0)
         except grpc.aio.AioRpcError as error:
             code, message = _named(error)
@@ -234,7 +238,7 @@ class MemberClient:
                 probability_maps=response.probability_maps,
                 provenance=response.provenance,
             )
-            return MemberResult(message, prediction)
+            return MemberResult(message, ballot)
         return MemberResult(
             ensemble_pb2.MemberAnswer(status=codec.member_status_to_proto(status)), None
         )
@@ -270,8 +274,8 @@ class MemberClient:
 
 def check_answer(
     answer: bytes, height: int, width: int
-) -> tuple[segmenter_pb2.PredictResponse, Prediction]:
-    """Parses and checks a member's answer.
+) -> tuple[segmenter_pb2.PredictResponse, Prediction, fusion.Ballot]:
+    """Parses and checks a member's answer, and makes it ready to be fused.
 
     Args:
         answer: A serialised ``PredictResponse``, from anybody.
@@ -279,7 +283,7 @@ def check_answer(
         width: Columns of the film that was sent, in pixels.
 
     Returns:
-        The message, to be passed on as it is, and its checked content.
+        The message, to be passed on as it is, its checked content, and its ballot.
 
     Raises:
         InvalidOutputError: The answer breaks the contract; the message says how.
@@ -294,7 +298,7 @@ def check_answer(
     regions = [s.structure for s in prediction.segments if s.kind == SegmentKind.REGION]
     if len(regions) != len(set(regions)):
         raise InvalidOutputError("the answer holds two regions of one structure; unite them")
-    return response, prediction
+    return response, prediction, fusion.ballot(prediction.segments, height, width)
 
 
 def _named(error: grpc.aio.AioRpcError) -> tuple[MemberCode, str]:

@@ -31,9 +31,8 @@ from spinezoo_contract.types import (
     GatewayTiming,
     MemberCode,
     MemberStatus,
-    Segment,
 )
-from spinezoo_spine.fusion import fuse
+from spinezoo_spine import fusion
 
 from spinezoo_gateway.members import MemberClient, MemberResult
 from spinezoo_gateway.settings import MAX_DEADLINE_MS, GatewaySettings
@@ -133,7 +132,7 @@ class EnsembleServicer(ensemble_pb2_grpc.EnsembleServiceServicer):
             async with contextlib.aclosing(answers):
                 async for result in answers:
                     results.append(result)
-            fused = await self._fuse(question, results, height, width)
+            fused = await self._fuse(question, results)
             results.sort(key=lambda result: result.name)
             response = ensemble_pb2.SegmentResponse(
                 height=height,
@@ -162,7 +161,7 @@ class EnsembleServicer(ensemble_pb2_grpc.EnsembleServiceServicer):
                 async for result in answers:
                     results.append(result)
                     yield ensemble_pb2.SegmentStreamResponse(member=result.message)
-            fused = await self._fuse(question, results, height, width)
+            fused = await self._fuse(question, results)
             results.sort(key=lambda result: result.name)
             summary = ensemble_pb2.EnsembleSummary(
                 height=height,
@@ -235,9 +234,9 @@ class EnsembleServicer(ensemble_pb2_grpc.EnsembleServiceServicer):
                 f"member_deadline_ms is {options.member_deadline_ms}; "
                 f"send at most {MAX_DEADLINE_MS}"
             )
-        fusion = options.fusion or FusionOptions()
+        asked_fusion = options.fusion or FusionOptions()
         names = {client.member.name for client in clients}
-        foreign = sorted(set(fusion.weights) - names)
+        foreign = sorted(set(asked_fusion.weights) - names)
         if foreign:
             raise OptionError(
                 f"weights name {', '.join(map(repr, foreign))}, which are not asked; "
@@ -245,7 +244,10 @@ class EnsembleServicer(ensemble_pb2_grpc.EnsembleServiceServicer):
             )
         weights = {client.member.name: client.member.weight for client in clients}
         return Question(
-            options, clients, quorum, FusionOptions(fusion.rule, {**weights, **fusion.weights})
+            options,
+            clients,
+            quorum,
+            FusionOptions(asked_fusion.rule, {**weights, **asked_fusion.weights}),
         )
 
     async def _body(
@@ -329,9 +331,7 @@ class EnsembleServicer(ensemble_pb2_grpc.EnsembleServiceServicer):
             deadline_s = min(deadline_s, remaining_s - reserve_s)
         return max(0.001, deadline_s)
 
-    async def _fuse(
-        self, question: Question, results: Sequence[MemberResult], height: int, width: int
-    ) -> FusedAnswer:
+    async def _fuse(self, question: Question, results: Sequence[MemberResult]) -> FusedAnswer:
         """Fuses what was answered.
 
         Raises:
@@ -339,19 +339,15 @@ class EnsembleServicer(ensemble_pb2_grpc.EnsembleServiceServicer):
             QueueFullError: Too few answered, and the others have no place in their queues.
             QuorumError: Too few answered.
         """
-        inputs: dict[str, Sequence[Segment]] = {
-            result.name: result.prediction.segments
-            for result in results
-            if result.prediction is not None
-        }
-        if len(inputs) < question.quorum:
+        ballots = {result.name: result.ballot for result in results if result.ballot is not None}
+        if len(ballots) < question.quorum:
             raise quorum_failure(
                 [codec.member_status_from_proto(result.message.status) for result in results],
                 question.quorum,
             )
-        weights = {name: question.fusion.weights[name] for name in inputs}
+        weights = {name: question.fusion.weights[name] for name in ballots}
         options = FusionOptions(question.fusion.rule, weights)
-        return await asyncio.to_thread(fuse, inputs, height, width, options)
+        return await asyncio.to_thread(fusion.count, ballots, options)
 
 
 def predict_body(

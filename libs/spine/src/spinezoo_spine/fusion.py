@@ -64,8 +64,9 @@ class Ballot:
     Attributes:
         height: Rows of the film, in pixels.
         width: Columns of the film, in pixels.
-        borders: Ascending ``int64``, twice the place where a run of foreground starts, and twice
-            the place where one ends plus 1. Places of plane p lie from p * (height * width + 1) on.
+        borders: (2 * runs of foreground,) ``int64``, by turns twice the place where a run starts
+            and twice the place where it ends plus 1, plane by plane. The places of plane p lie
+            from p * (height * width + 1) on.
         planes: The planes that have any foreground.
     """
 
