@@ -27,7 +27,7 @@ import signal
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -287,7 +287,7 @@ async def _disconnected(request: Request) -> None:
         pass
 
 
-async def _limited(request: Request, max_bytes: int) -> AsyncIterator[bytes]:
+async def _limited(request: Request, max_bytes: int) -> AsyncGenerator[bytes, None]:
     """The body in pieces.
 
     Raises:
@@ -478,7 +478,9 @@ async def _serve(service: Any, settings: ServerSettings) -> int:
         # The start may have got as far as the gRPC face.
         await member.stop()
         raise
-    waits = [asyncio.create_task(event.wait()) for event in (asked, member.failed)]
+    waits: list[asyncio.Task[Any]] = [
+        asyncio.create_task(event.wait()) for event in (asked, member.failed)
+    ]
     await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
     # The HTTP face stays up while the process drains, so that /readyz can say so.
     stop = asyncio.create_task(member.stop())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import cv2
 import numpy as np
@@ -27,17 +28,23 @@ def _on_canvas(grid: NDArray[np.float32], fit: Letterbox) -> NDArray[np.float32]
     """A (height, width) canvas-aligned grid at the canvas's size, cut to the film's part."""
     factor_y = grid.shape[0] / fit.canvas_height
     factor_x = grid.shape[1] / fit.canvas_width
+    canvas: Any = grid  # OpenCV's types are wider than its values
     if (factor_y, factor_x) != (1.0, 1.0):
-        grid = cv2.resize(
+        canvas = cv2.resize(
             grid, (fit.canvas_width, fit.canvas_height), interpolation=cv2.INTER_LINEAR
         )
-    return grid[fit.top : fit.top + fit.height, fit.left : fit.left + fit.width]
+    part: NDArray[np.float32] = canvas[
+        fit.top : fit.top + fit.height, fit.left : fit.left + fit.width
+    ]
+    return part
 
 
 def _on_film(grid: NDArray[np.float32], fit: Letterbox) -> NDArray[np.float32]:
     """A (height, width) canvas-aligned grid, cut to the film's part and resized to the film."""
-    part = _on_canvas(grid, fit)
-    return cv2.resize(part, (fit.film_width, fit.film_height), interpolation=cv2.INTER_LINEAR)
+    size = (fit.film_width, fit.film_height)
+    on_film: Any = cv2.resize(_on_canvas(grid, fit), size, interpolation=cv2.INTER_LINEAR)
+    resized: NDArray[np.float32] = on_film
+    return resized
 
 
 def regions_from_probabilities(
@@ -137,8 +144,10 @@ def _instance_mask(part: NDArray[np.float32], fit: Letterbox) -> RunLengthMask |
     inside = part > 0.5
     if not inside.any():
         return None
-    top, row, next_row, row_weight = _axis(inside.any(axis=1), fit.height, fit.film_height)
-    left, column, next_column, column_weight = _axis(inside.any(axis=0), fit.width, fit.film_width)
+    inside_row: Any = inside.any(axis=1)
+    inside_column: Any = inside.any(axis=0)
+    top, row, next_row, row_weight = _axis(inside_row, fit.height, fit.film_height)
+    left, column, next_column, column_weight = _axis(inside_column, fit.width, fit.film_width)
     near = part[:, column[0] : next_column[-1] + 1]
     column, next_column = column - column[0], next_column - column[0]
     rows = near[row] + row_weight[:, None] * (near[next_row] - near[row])

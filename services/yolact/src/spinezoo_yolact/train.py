@@ -54,11 +54,11 @@ class YolactTask(InstanceTask):
 
     def losses(self, network: nn.Module, batch: Any) -> dict[str, Tensor]:
         """The paper's four, weighted."""
+        assert isinstance(network, Yolact)
         inputs, truths = batch
         output = network(inputs)
         with torch.autocast(inputs.device.type, enabled=False):
-            losses: dict[str, Tensor] = network.losses(output, [Truth(*truth) for truth in truths])
-        return losses
+            return network.losses(output, [Truth(*truth) for truth in truths])
 
 
 def reduced(masks: NDArray[np.uint8], height: int, width: int) -> NDArray[np.uint8]:
