@@ -106,7 +106,7 @@ def ended(films: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[End
         zoo.remember()
         os.kill(pids[THEN_KILLED], signal.SIGKILL)
         code = process.wait(RUN_LIMIT_S + STOP_LIMIT_S)
-    yield Ended(code, log.read_text(), zoo.watch.left(), two, three)
+    return Ended(code, log.read_text(), zoo.watch.left(), two, three)
 
 
 def test_with_two_killed_every_film_is_answered_and_the_two_are_named(ended: Ended) -> None:

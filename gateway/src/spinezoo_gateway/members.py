@@ -232,13 +232,13 @@ class MemberClient:
         else:
             status = MemberStatus(self.member.name, MemberCode.OK, _ms_since(began))
             self.usual_ms += USUAL_SHARE * (status.latency_ms - self.usual_ms)
-            message = ensemble_pb2.MemberAnswer(
+            answered = ensemble_pb2.MemberAnswer(
                 status=codec.member_status_to_proto(status),
                 segments=response.segments,
                 probability_maps=response.probability_maps,
                 provenance=response.provenance,
             )
-            return MemberResult(message, ballot)
+            return MemberResult(answered, ballot)
         return MemberResult(
             ensemble_pb2.MemberAnswer(status=codec.member_status_to_proto(status)), None
         )

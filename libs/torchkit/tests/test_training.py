@@ -13,8 +13,8 @@ import torch
 from spinezoo_contract.errors import ConfigurationError
 from spinezoo_spine.dataset import PreparedFilm, PreparedSet, label_map_of, network_input
 from spinezoo_torchkit import training
-from spinezoo_torchkit.training import FitResult, Task, TrainSettings, fit, validate
 from spinezoo_torchkit.testing import history
+from spinezoo_torchkit.training import FitResult, Task, TrainSettings, fit, validate
 from torch import nn
 
 CPU = torch.device("cpu")

@@ -173,9 +173,7 @@ def test_trains_stops_goes_on_and_answers(
     assert card.training["films_seen"] == 25 * 8
     predictor = load_predictor(service / "card.yaml", device="cpu")
     pixels = np.asarray(Image.open(film_set / "film_00.png"))
-    answer = predictor.predict(
-        Film(np.kron(pixels, np.ones((3, 3), np.uint8))), PredictOptions()
-    )
+    answer = predictor.predict(Film(np.kron(pixels, np.ones((3, 3), np.uint8))), PredictOptions())
     assert (answer.height, answer.width) == (384, 288)
     assert all(segment.kind is SegmentKind.REGION for segment in answer.segments)
     assert all(segment.mask.height == 384 for segment in answer.segments)

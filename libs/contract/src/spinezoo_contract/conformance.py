@@ -611,7 +611,8 @@ def _judge_options(session: Session) -> str:
         ("max_segments", 0),
         ("max_segments", 1001),
     ):
-        options = segmenter_pb2.PredictOptions(**{name: value})
+        options = segmenter_pb2.PredictOptions()
+        setattr(options, name, value)
         _check_refused(session, image, f"{name} {value}", (_Code.INVALID_ARGUMENT,), options)
     return _judged_on(session.answer())
 
@@ -643,16 +644,22 @@ def bad_films() -> Iterator[tuple[str, image_pb2.Image, bool]]:
     png = synthetic.png_bytes(pixels)
     noise = np.random.default_rng(7).integers(0, 256, 500, dtype=np.uint8).tobytes()
 
-    def raw(height: int, width: int, data: bytes, pixel_type: int = 1) -> image_pb2.Image:
+    def raw(
+        height: int,
+        width: int,
+        data: bytes,
+        pixel_type: image_pb2.PixelType = image_pb2.PIXEL_TYPE_UINT8,
+    ) -> image_pb2.Image:
         return image_pb2.Image(
             raw=image_pb2.RawPixels(
                 height=height,
                 width=width,
                 data=data,
-                pixel_type=image_pb2.PixelType.ValueType(pixel_type),
+                pixel_type=pixel_type,
             )
         )
 
+    untyped, floats = image_pb2.PIXEL_TYPE_UNSPECIFIED, image_pb2.PIXEL_TYPE_FLOAT32
     numbers = pixels.astype("<f4")
     numbers[3, 5] = np.nan
     with_nan = numbers.tobytes()
@@ -685,12 +692,12 @@ def bad_films() -> Iterator[tuple[str, image_pb2.Image, bool]]:
     yield "raw pixels of the wrong length", raw(64, 48, pixels.tobytes()[:-1]), False
     yield "raw pixels of 1 x 1", raw(1, 1, b"\x00"), False
     yield "raw pixels of 0 x 0", raw(0, 0, b""), False
-    yield "raw pixels of no type", raw(64, 48, pixels.tobytes(), 0), False
+    yield "raw pixels of no type", raw(64, 48, pixels.tobytes(), untyped), False
     yield "raw pixels said to be 20,000 x 20,000", raw(20_000, 20_000, b"\x00" * 100), True
     largest = 2**32 - 1
     yield "raw pixels said to be 2^32 - 1 a side", raw(largest, largest, b"\x00" * 100), True
-    yield "raw pixels with NaN", raw(64, 48, with_nan, 3), False
-    yield "raw pixels with infinity", raw(64, 48, with_infinity, 3), False
+    yield "raw pixels with NaN", raw(64, 48, with_nan, floats), False
+    yield "raw pixels with infinity", raw(64, 48, with_infinity, floats), False
     yield "raw pixels with a negative spacing", spacing, False
 
 

@@ -25,7 +25,13 @@ from __future__ import annotations
 
 
 class SpineZooError(Exception):
-    """Any error that SpineZoo raises on purpose."""
+    """Any error that SpineZoo raises on purpose.
+
+    Attributes:
+        trailing_metadata: Pairs of key and value that a server sends along with the status.
+    """
+
+    trailing_metadata: tuple[tuple[str, str | bytes], ...] = ()
 
 
 class BadInputError(SpineZooError):

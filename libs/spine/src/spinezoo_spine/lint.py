@@ -288,8 +288,8 @@ def lint_folder(
     wrong = {finding.film for finding in unreadable}
     entries = []
     for entry in read_annotations_raw(path, classes=classes):
-        name = match_film(entry.film_name, files)
-        entries.append(RawAnnotation(name or entry.film_name, entry.regions))
+        film_name = match_film(entry.film_name, files)
+        entries.append(RawAnnotation(film_name or entry.film_name, entry.regions))
     findings = lint_annotations(entries, sizes, classes=classes)
     findings = [item for item in findings if item.rule != "no-film" or item.film not in wrong]
     named = {entry.film_name for entry in entries}

@@ -8,6 +8,7 @@ A network that is served other numbers than it was trained on fails silently, so
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import cv2
 import numpy as np
@@ -87,7 +88,7 @@ def unit_grey(pixels: NDArray[np.generic]) -> NDArray[np.float32]:
     A film of one single value becomes all 0. The percentiles are taken on every fourth row and
     column, which moves them by less than a grey level and saves most of the time.
     """
-    low, high = np.percentile(pixels[::4, ::4], [0.5, 99.5])
+    low, high = np.percentile(pixels[::4, ::4].astype(np.float64), [0.5, 99.5])
     if high <= low:
         low, high = float(pixels.min()), float(pixels.max())
     if high <= low:
@@ -106,7 +107,9 @@ def letterbox(
     """
     fit = Letterbox.fit(pixels.shape[0], pixels.shape[1], canvas_height, canvas_width)
     interpolation = cv2.INTER_AREA if fit.scale < 1 else cv2.INTER_LINEAR
-    resized = cv2.resize(pixels, (fit.width, fit.height), interpolation=interpolation)
+    # OpenCV's types leave out that it takes any of our pixel types as they are.
+    source: Any = pixels
+    resized = cv2.resize(source, (fit.width, fit.height), interpolation=interpolation)
     canvas = np.zeros((canvas_height, canvas_width), dtype=np.float32)
     canvas[fit.top : fit.top + fit.height, fit.left : fit.left + fit.width] = unit_grey(resized)
     return canvas, fit

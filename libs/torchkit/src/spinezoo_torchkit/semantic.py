@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from spinezoo_contract.cards import ModelCard
 from spinezoo_contract.errors import InvalidOutputError
-from spinezoo_contract.types import Film, Prediction, PredictOptions, Timing
+from spinezoo_contract.types import Film, Prediction, PredictOptions, ProbabilityMap, Timing
 from spinezoo_spine import finish
 from torch import nn
 
@@ -75,7 +75,7 @@ class SemanticPredictor:
             score_threshold=settings.score_threshold,
             max_segments=settings.max_segments,
         )
-        maps = ()
+        maps: tuple[ProbabilityMap, ...] = ()
         if settings.include_probability_maps:
             maps = finish.probability_maps(probabilities, self.card.structures, fit)
         timing = Timing(prepare_ms=prepare_ms, infer_ms=infer_ms, finish_ms=watch.lap_ms())

@@ -21,7 +21,7 @@ import sys
 import threading
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -264,7 +264,7 @@ def fit(
             )
     finally:
         bar.close()
-        batches.close()
+        batches.close()  # a generator: ends its workers
     network.load_state_dict(run.average.state_dict())
     return run.result(True, losses, validation)
 
@@ -421,7 +421,7 @@ class _Run:
 
     # -- steps
 
-    def batches(self) -> Iterator[Any]:
+    def batches(self) -> Generator[Any, None, None]:
         """Batches from the present place on, without end."""
         cv2.setNumThreads(1)
         loader = DataLoader(

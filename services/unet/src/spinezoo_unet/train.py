@@ -307,9 +307,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         at_start = progress.minutes
         losses: list[float] = []
         bar = tqdm(
-            batches(
-                data, train_indices, arguments.batch_size, arguments.seed, progress.epoch
-            ),
+            batches(data, train_indices, arguments.batch_size, arguments.seed, progress.epoch),
             total=steps_per_epoch,
             desc=f"unet epoch {progress.epoch + 1}",
             unit="step",

@@ -88,9 +88,7 @@ def probe_values(model: keras.Model, seed: int, count: int = 16) -> NDArray[np.f
     return logits[np.linspace(0, logits.size - 1, count).astype(int)].astype(np.float64)
 
 
-def check_probe(
-    model: keras.Model, seed: int, expected: Sequence[float], tolerance: float
-) -> None:
+def check_probe(model: keras.Model, seed: int, expected: Sequence[float], tolerance: float) -> None:
     """Compares the network's answer for the seeded input with the card's.
 
     Raises:

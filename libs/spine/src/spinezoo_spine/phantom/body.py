@@ -169,7 +169,7 @@ def draw_body(spine: Spine, camera: Camera, clutter: float, rng: np.random.Gener
             (scale * rng.uniform(15, 45), scale * rng.uniform(30, 80)),
             rng.uniform(-1.2, 1.5),
         )
-    extra = cv2.GaussianBlur(extra, (0, 0), rng.uniform(0.7, 3.0))
+    extra = cv2.GaussianBlur(extra, (0, 0), rng.uniform(0.7, 3.0)).astype(np.float32)
     for _ in range(int(rng.integers(0, 4) * clutter + 0.5)):  # skin folds
         fold = rng.uniform(0.05, 0.95) * rows + rng.uniform(-0.25, 0.25) * (x - columns / 2)
         fold = fold + rng.uniform(-6, 6) * np.sin(x / rng.uniform(20, 60))
@@ -194,7 +194,7 @@ def draw_body(spine: Spine, camera: Camera, clutter: float, rng: np.random.Gener
             add_polygon(gas, bubble, strength * radius / 10)
             if rng.random() < 0.4:
                 add_polygon(gut_wall, bubble, 0.0, edge=1.0)
-    gas = cv2.GaussianBlur(gas, (0, 0), rng.uniform(0.6, 1.6))
+    gas = cv2.GaussianBlur(gas, (0, 0), rng.uniform(0.6, 1.6)).astype(np.float32)
     total -= np.minimum(gas, 3) * np.float32(water * rng.uniform(0.6, 2.8))
     total += cv2.GaussianBlur(gut_wall, (0, 0), 0.7) * np.float32(rng.uniform(0, 0.12))
     if chance(0.7):

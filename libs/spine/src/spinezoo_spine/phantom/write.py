@@ -46,7 +46,7 @@ def _write_atomically(path: Path, content: bytes) -> None:
 
 def display_bytes(film: PhantomFilm) -> np.ndarray:
     """Returns the (H, W) uint8 picture seen through the film's display window."""
-    centre, width = float(film.tags["window_centre"]), float(film.tags["window_width"])
+    centre, width = float(str(film.tags["window_centre"])), float(str(film.tags["window_width"]))
     low = centre - width / 2
     shown = (film.pixels.astype(np.float32) - np.float32(low)) * np.float32(255 / width)
     return np.rint(np.clip(shown, 0, 255)).astype(np.uint8)
@@ -107,9 +107,9 @@ def _dicom_content(film: PhantomFilm, *, monochrome1: bool) -> bytes:
     dataset.ImagerPixelSpacing = spacing
     dataset.EstimatedRadiographicMagnificationFactor = f"{film.magnification:.5f}"
     top = 2**settings.bits_stored - 1
-    centre = float(film.tags["window_centre"])
+    centre = float(str(film.tags["window_centre"]))
     dataset.WindowCenter = f"{(top - centre) if monochrome1 else centre:.1f}"
-    dataset.WindowWidth = f"{float(film.tags['window_width']):.1f}"
+    dataset.WindowWidth = f"{float(str(film.tags['window_width'])):.1f}"
     dataset.RescaleIntercept = "0"
     dataset.RescaleSlope = "1"
     dataset.RescaleType = "US"
