@@ -45,11 +45,10 @@ def test_the_five_networks_are_there() -> None:
 @pytest.mark.parametrize("service", SERVICES, ids=lambda path: path.name)
 def test_every_service_has_the_same_files(service: Path) -> None:
     package = service / "src" / f"spinezoo_{service.name}"
-    wanted = [
-        service / name
-        for name in ("card.yaml", "pyproject.toml", "requirements.lock", "requirements-dev.lock",
-                     "service.py", "README.md", "tests")
-    ] + [package / name for name in ("__init__.py", "network.py", "predictor.py", "train.py")]  # fmt: skip
+    files = ["card.yaml", "pyproject.toml", "requirements.lock", "requirements-dev.lock"]
+    files += ["service.py", "README.md", "tests"]
+    modules = ["__init__.py", "network.py", "predictor.py", "train.py"]
+    wanted = [service / name for name in files] + [package / name for name in modules]
     missing = [str(path.relative_to(ROOT)) for path in wanted if not path.exists()]
     assert not missing
 

@@ -9,7 +9,6 @@ import json
 import os
 import signal
 import subprocess
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -78,7 +77,7 @@ class Ended:
 
 
 @pytest.fixture(scope="module")
-def ended(films: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ended]:
+def ended(films: Path, tmp_path_factory: pytest.TempPathFactory) -> Ended:
     """Two runs one after the other; networks are killed by number in the middle of each."""
     folder = tmp_path_factory.mktemp("faults")
     zoo = Zoo.prepare(folder, SPINEZOO_QUORUM="3", SPINEZOO_DRAIN_SECONDS="5")
