@@ -482,7 +482,9 @@ async def test_metrics_count() -> None:
     async with serving() as zoo:
         await zoo.predict(film())
         await zoo.error(zoo.predict(segmenter_pb2.PredictRequest()))
-        text = zoo.runner.metrics.render().decode()
+        metrics = zoo.runner.metrics
+    # A failed call is counted after its caller has the answer: read when the server has drained.
+    text = metrics.render().decode()
     assert 'spinezoo_requests_total{code="OK",method="Predict"} 1.0' in text
     assert 'spinezoo_requests_total{code="INVALID_ARGUMENT",method="Predict"} 1.0' in text
     assert 'spinezoo_failures_total{reason="FilmError"} 1.0' in text
