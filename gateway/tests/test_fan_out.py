@@ -123,7 +123,7 @@ def test_a_member_of_the_roster_may_have_its_own_deadline(bench: Bench, film: Fi
     )
     bench.start()
     bench.segment(film)
-    assert 0 < quick.budgets_s[-1] <= 0.3
+    assert 0 < quick.budgets_s[-1] < 0.35  # gRPC rounds what is left up a little
     assert slow.budgets_s[-1] > 5
 
 

@@ -313,15 +313,20 @@ _CALL = re.compile(r"(?P<pid>\d+) (?P<event>\S+) (?P<what>.*)")
 
 
 def is_here(host: object) -> bool:
-    """Whether an address or name is this machine's own loopback."""
+    """Whether an address is this machine's own loopback, or a name this machine's own.
+
+    `bentoml serve` looks up the machine's own name (circus does); that tells nobody anything.
+    """
     if isinstance(host, bytes):
         host = host.decode(errors="replace")
-    if host is None or host in ("localhost", ""):
+    if host is None or host in ("localhost", "", socket.gethostname()):
         return True
     try:
         address = ipaddress.ip_address(str(host).split("%")[0])
     except ValueError:
         return False
+    mapped = getattr(address, "ipv4_mapped", None)
+    address = mapped or address
     return address.is_loopback or address.is_unspecified
 
 

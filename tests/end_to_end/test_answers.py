@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from spinezoo_contract import codec
 from spinezoo_contract.cards import load_card
+from spinezoo_contract.errors import FilmError
 from spinezoo_contract.masks import decode_mask, encode_mask, mask_area, mask_box
 from spinezoo_contract.types import (
     EnsembleOptions,
@@ -121,6 +122,8 @@ def test_every_process_is_alive_ready_and_counts(zoo: Zoo, film_path: Path, name
     if name in NETWORKS:
         with zoo.member(name) as client:
             client.predict(film_path)
+            with pytest.raises(FilmError):
+                client.predict(b"no film", kind="encoded")
     elif name == "gateway":
         with zoo.gateway() as gateway:
             gateway.segment(film_path)
@@ -130,13 +133,15 @@ def test_every_process_is_alive_ready_and_counts(zoo: Zoo, film_path: Path, name
         with zoo.evaluator() as evaluator:
             assert evaluator.fuse({"one": [segment]}, 32, 32).merged_mask == mask
     text = httpx.get(f"{zoo.http(name)}/metrics", timeout=10.0, follow_redirects=True).text
-    wanted = ["spinezoo_requests", "spinezoo_failures", "spinezoo_stage_seconds"]
+    wanted = ["spinezoo_requests_total", "spinezoo_stage_seconds"]
     if name in NETWORKS:
-        wanted += ['stage="infer"', 'stage="queue"', 'stage="decode"', "spinezoo_queue_length"]
+        stages = ("decode", "queue", "prepare", "infer", "finish")
+        wanted += [f'stage="{stage}"' for stage in stages]
+        wanted += ["spinezoo_queue_length", 'spinezoo_failures_total{reason="FilmError"}']
     if name == "gateway":
         wanted += ["spinezoo_member_answers", 'member="yolact"']
     missing = [each for each in wanted if each not in text]
-    assert not missing, text[:2000]
+    assert not missing, "\n".join(x for x in text.splitlines() if x.startswith("spinezoo"))
 
 
 @pytest.mark.parametrize("name", ["gateway", *NETWORKS])

@@ -41,7 +41,7 @@ from spinezoo_gateway.zoo import Zoo
 MEMBERS_KEY = "x-spinezoo-members"
 """Key in the trailing metadata of a call that failed for its quorum: JSON, one entry a member."""
 
-_DETAIL_CHARACTERS = 2000
+_DETAIL_CHARACTERS = 1500
 """Characters of member messages in a failure: gRPC limits a call's metadata to 8 KiB."""
 
 _RESERVE_S = (0.02, 0.5)

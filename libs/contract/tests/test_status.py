@@ -97,7 +97,7 @@ def test_an_error_can_carry_metadata() -> None:
 
 
 def test_a_very_long_message_fits_the_header_limit() -> None:
-    assert len(status.to_status(errors.FilmError("x" * 100_000))[1]) <= 2000
+    assert len(status.to_status(errors.FilmError("x" * 100_000))[1]) <= 3000
 
 
 @pytest.mark.parametrize(

@@ -67,7 +67,7 @@ _BY_CODE: dict[grpc.StatusCode, type[SpineZooError]] = {
 }
 """The class for a code that comes without a class name, from a server that is not ours."""
 
-_MAX_MESSAGE_LENGTH = 2000
+_MAX_MESSAGE_LENGTH = 3000
 """Characters of a message that are sent: gRPC counts it against an 8 KiB header limit."""
 
 
