@@ -45,7 +45,7 @@ def nothing_left_behind() -> Iterator[None]:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Tests with a zoo of their own go first, so that two zoos are never up at the same time.
+    """Tests with a zoo of their own go first, before the shared one is up beside it.
 
     The test that looks at every call the shared zoo has made goes last.
     """

@@ -34,8 +34,7 @@ from spinezoo_spine.phantom import PhantomSettings, make_film, write_dicom
 
 _T = TypeVar("_T")
 
-ROOT = Path(os.environ.get("SPINEZOO_TEST_ROOT") or Path(__file__).resolve().parents[2])
-"""The checkout whose zoo is tested; another one for trying untrained or foreign weights."""
+ROOT = Path(__file__).resolve().parents[2]
 NETWORKS = tuple(sorted(card.parent.name for card in ROOT.glob("services/*/card.yaml")))
 PARTS = (*NETWORKS, "gateway", "evaluator")
 SHARED_DATA = ROOT.parent / "shared" / "data"

@@ -149,6 +149,9 @@ def test_trains_stops_goes_on_and_answers(
 ) -> None:
     import signal
 
+    # Fifty steps have to do: no time for warming up.
+    monkeypatch.setattr(train, "WARM_UP_STEPS", 1)
+    monkeypatch.setattr(train, "LEARNING_RATE", 1e-2)
     # First half: a real SIGTERM in the middle of the third epoch.
     original = train.Trainer.step
 

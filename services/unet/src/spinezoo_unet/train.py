@@ -135,7 +135,10 @@ class Trainer:
         self.total_steps = total_steps
         self.minutes = minutes
         self.optimizer = keras.optimizers.AdamW(
-            LEARNING_RATE, weight_decay=WEIGHT_DECAY, global_clipnorm=GRADIENT_NORM
+            LEARNING_RATE,
+            weight_decay=WEIGHT_DECAY,
+            global_clipnorm=GRADIENT_NORM,
+            name="adamw",  # its variables are kept by name from one part of a run to the next
         )
         self.optimizer.build(model.trainable_variables)
         self.average = [
