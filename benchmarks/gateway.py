@@ -16,7 +16,9 @@ Run from the repository root in the environment of the gateway::
 
 ``--target`` measures a running gateway with its real members instead (``make up``): then only *own*
 is measured. Prints one JSON object a case and rows for ``docs/performance.md``; ends with 1 when
-the raw 8-bit film of 2048 x 1024 adds 10 ms or more.
+the raw 8-bit film of 2048 x 1024 adds 10 ms or more to members of different speed. In the other
+case all five end in the same millisecond, so that the slowest also waits for the processors that
+the other four are using; a direct question has them for itself. That is shown and not judged.
 """
 
 from __future__ import annotations
@@ -347,7 +349,11 @@ def main() -> int:
         )
     if options.json:
         options.json.write_text(json.dumps(results, indent=1) + "\n")
-    added = [row["added_ms"] for row in results if "added_ms" in row and row["film"] == "raw uint8"]
+    added = [
+        row["added_ms"]
+        for row in results
+        if (row["members"], row["film"]) == ("staggered", "raw uint8")
+    ]
     return int(any(value >= MOST_ADDED_MS for value in added))  # type: ignore[operator]
 
 

@@ -21,10 +21,12 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TypeVar
 
+import grpc
 import numpy as np
 import psutil
 import pydicom
 import tifffile
+from grpc_health.v1 import health_pb2, health_pb2_grpc
 from PIL import Image
 from pydicom.uid import ExplicitVRLittleEndian
 from spinezoo_contract import synthetic
@@ -263,6 +265,15 @@ class Zoo:
     def member(self, name: str) -> SegmenterClient:
         """A client of a network."""
         return SegmenterClient(self.grpc(name))
+
+
+def serving(target: str) -> bool:
+    """Whether health says SERVING."""
+    with grpc.insecure_channel(target) as channel:
+        answer = health_pb2_grpc.HealthStub(channel).Check(
+            health_pb2.HealthCheckRequest(), timeout=10.0
+        )
+        return bool(answer.status == health_pb2.HealthCheckResponse.SERVING)
 
 
 def call_probe(folder: Path) -> dict[str, str]:

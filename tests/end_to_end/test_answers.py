@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
 from pathlib import Path
 
 import httpx
 import numpy as np
 import pytest
+from PIL import Image
 from spinezoo_contract import codec
 from spinezoo_contract.cards import load_card
 from spinezoo_contract.errors import FilmError
@@ -31,7 +34,10 @@ from end_to_end.support import (
     ROOT,
     SHARED_DATA,
     Zoo,
+    clean_environment,
     large_pixels,
+    room_python,
+    serving,
     without_times,
 )
 
@@ -119,6 +125,7 @@ def test_every_process_is_alive_ready_and_counts(zoo: Zoo, film_path: Path, name
     for path in ("/livez", "/readyz"):
         answer = httpx.get(zoo.http(name) + path, timeout=10.0)
         assert answer.status_code == 200, f"{path}: {answer.status_code} {answer.text}"
+    assert serving(zoo.grpc(name))
     if name in NETWORKS:
         with zoo.member(name) as client:
             client.predict(film_path)
@@ -170,6 +177,23 @@ def test_a_film_of_24_mib_goes_both_ways(zoo: Zoo, name: str) -> None:
             for grid in prediction.probability_maps:
                 assert grid.values.dtype == np.uint8
                 assert grid.values.size > 1000
+
+
+def test_the_example_writes_overlay_and_json(zoo: Zoo, film_path: Path, tmp_path: Path) -> None:
+    """In the words in which ``make up`` says how to call the zoo."""
+    command = [room_python("gateway"), str(ROOT / "examples" / "segment_film.py"), str(film_path)]
+    done = subprocess.run(
+        [*command, "--target", zoo.grpc("gateway"), "--out", str(tmp_path)],
+        env=clean_environment(),
+        capture_output=True,
+        text=True,
+        timeout=60.0,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    with Image.open(tmp_path / "phantom.overlay.png") as picture:
+        assert picture.size == (384, 512)
+    written = json.loads((tmp_path / "phantom.segments.json").read_text())
+    assert len(written["members"]) == 5
 
 
 # ----------------------------------------------------------------------------- development data

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -11,7 +12,6 @@ import grpc
 import httpx
 import numpy as np
 import pytest
-from grpc_health.v1 import health_pb2, health_pb2_grpc
 from spinezoo.v1 import evaluation_pb2, evaluation_pb2_grpc, image_pb2, segment_pb2
 from spinezoo_contract import codec
 from spinezoo_contract.client import EnsembleClient, SegmenterClient
@@ -31,10 +31,13 @@ from end_to_end.support import (
     PATIENT,
     Zoo,
     bad_files,
+    clean_environment,
     dicom_bytes,
     patient_dicom,
     phantom_file,
     raw_films,
+    room_python,
+    serving,
     without_times,
 )
 
@@ -100,15 +103,6 @@ def ask(
     else:
         with SegmenterClient(zoo.grpc(name)) as member:
             yield lambda film: without_times(member.predict(film))
-
-
-def serving(target: str) -> bool:
-    """Whether health says SERVING."""
-    with grpc.insecure_channel(target) as channel:
-        answer = health_pb2_grpc.HealthStub(channel).Check(
-            health_pb2.HealthCheckRequest(), timeout=10.0
-        )
-        return bool(answer.status == health_pb2.HealthCheckResponse.SERVING)
 
 
 def assert_helpful(what: str, message: str) -> None:
@@ -339,3 +333,12 @@ def test_an_unknown_class_in_via_is_named_with_film_and_region(tmp_path: Path) -
     assert "film_1.dcm" in message
     assert "kneecap" in message
     assert_helpful("unknown class", message)
+
+    command = [room_python("evaluator"), "-m", "spinezoo_evaluator.benchmark"]
+    command += ["--data", str(film.parent), "--report", str(tmp_path / "report")]
+    done = subprocess.run(
+        command, env=clean_environment(), capture_output=True, text=True, timeout=60.0
+    )
+    assert done.returncode == 2
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
