@@ -14,7 +14,13 @@ from PIL import Image, ImageDraw
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 import keras
 from spinezoo_contract.cards import load_card
-from spinezoo_contract.errors import CardError, ConfigurationError, OptionError, WeightsError
+from spinezoo_contract.errors import (
+    CardError,
+    ConfigurationError,
+    InvalidOutputError,
+    OptionError,
+    WeightsError,
+)
 from spinezoo_contract.types import Film, PredictOptions, SegmentKind, Structure
 from spinezoo_unet import train
 from spinezoo_unet.network import build_unet
@@ -186,6 +192,9 @@ def test_trains_stops_goes_on_and_answers(
     assert predictor.predict(Film(pixels), PredictOptions(score_threshold=1.0)).segments == ()
     with pytest.raises(OptionError, match="score_threshold"):
         predictor.predict(Film(pixels), PredictOptions(score_threshold=2.0))
+    predictor._infer = lambda film: keras.ops.full((1, 64, 48, 6), float("nan"))
+    with pytest.raises(InvalidOutputError, match="not finite"):
+        predictor.predict(Film(pixels), PredictOptions())
 
 
 def test_served_answer_is_the_training_time_answer(service: Path, film_set: Path) -> None:

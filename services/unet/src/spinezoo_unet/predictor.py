@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 from spinezoo_contract.cards import ModelCard, load_card, verify_weights
-from spinezoo_contract.errors import CardError, ConfigurationError
+from spinezoo_contract.errors import CardError, ConfigurationError, InvalidOutputError
 from spinezoo_contract.types import Film, Prediction, PredictOptions, Provenance, Timing
 from spinezoo_spine.finish import probability_maps, regions_from_probabilities
 from spinezoo_spine.options import ResolvedOptions, resolve_options
@@ -67,6 +67,10 @@ class UNetPredictor:
         network_input = two_channels(canvas)
         prepared = perf_counter()
         probabilities = self.probabilities(network_input)
+        if not np.isfinite(probabilities).all():
+            raise InvalidOutputError(
+                f"{self.card.name} answered probabilities that are not finite; check the weights"
+            )
         inferred = perf_counter()
         segments = regions_from_probabilities(
             probabilities,

@@ -113,15 +113,10 @@ def batches(
 
 
 def merged_mean_iou(truth: NDArray[np.bool_], prediction: NDArray[np.bool_]) -> float:
-    """The study's mean IoU of one film on the merged mask (see ``spinezoo_spine.metrics``)."""
-    values = []
-    for value in (False, True):
-        of_truth = truth == value
-        if not of_truth.any():
-            continue
-        of_prediction = prediction == value
-        values.append((of_truth & of_prediction).sum() / (of_truth | of_prediction).sum())
-    return float(np.mean(values))
+    """The study's mean IoU of two (h, w) merged masks."""
+    from spinezoo_spine.metrics import confusion_matrix, study_metrics
+
+    return float(study_metrics(confusion_matrix(truth, prediction)).mean_iou)
 
 
 class Trainer:
