@@ -152,6 +152,7 @@ class Member:
             "preset": info.preset,
             "weights_sha256": info.weights_sha256,
             "device": runner.predictor.device if runner.predictor is not None else "",
+            "precision": getattr(runner.predictor, "precision", ""),
             "ms": round((time.perf_counter() - started) * 1000.0),
         }
         log.info("loaded", extra={"fields": fields})

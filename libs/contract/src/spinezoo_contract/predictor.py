@@ -15,6 +15,7 @@ class Predictor(Protocol):
 
     ``predict`` is called from one thread at a time. It fills ``prepare_ms``, ``infer_ms`` and
     ``finish_ms`` of the provenance's timing; the server shell adds ``decode_ms`` and ``queue_ms``.
+    A text ``precision``, such as ``float32``, is logged where a predictor has one.
     """
 
     card: ModelCard

@@ -241,7 +241,8 @@ def test_every_line_of_the_log_is_json_without_pixels(running: Process) -> None:
     (line,) = [line for line in lines if line.get("request_id") == "find-me-again"]
     assert (line["code"], line["method"]) == (200, "POST /predict")
     assert all(len(json.dumps(each)) < 1000 for each in lines)
-    assert any(each["message"] == "loaded" and each["device"] == "cpu" for each in lines)
+    (loaded,) = (each for each in lines if each["message"] == "loaded")
+    assert (loaded["device"], loaded["precision"]) == ("cpu", "float32")
 
 
 def test_the_process_is_small_and_alone(running: Process) -> None:

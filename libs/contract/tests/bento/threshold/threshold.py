@@ -31,6 +31,7 @@ MAGIC = b"FILM"
 
 class ThresholdPredictor:
     device = "cpu"
+    precision = "float32"
 
     def __init__(self, card_path: Path = CARD_PATH, delay_s: float = 0.0) -> None:
         self.card = load_card(card_path)
