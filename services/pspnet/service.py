@@ -6,7 +6,6 @@ from pathlib import Path
 
 from spinezoo_contract.bento import serve_network
 from spinezoo_contract.predictor import Predictor
-from spinezoo_contract.settings import ServerSettings
 from spinezoo_contract.types import Film
 
 
@@ -19,10 +18,9 @@ def load(card_path: Path, *, device: str | None = None) -> Predictor:
 
 def read(data: bytes, *, kind: str | None = None) -> Film:
     """A film from a DICOM, PNG, JPEG or TIFF file."""
-    from spinezoo_spine.films import FilmLimits, read_film
+    from spinezoo_spine.films import read_served_film
 
-    limits = FilmLimits(max_pixels=ServerSettings.from_env().max_pixels)
-    return read_film(data, kind=kind, limits=limits)
+    return read_served_film(data, kind=kind)
 
 
 Service = serve_network("pspnet", Path(__file__).with_name("card.yaml"), load, read)

@@ -39,6 +39,7 @@ from pydicom.multival import MultiValue
 from pydicom.pixels import apply_modality_lut, apply_voi
 from pydicom.uid import DeflatedExplicitVRLittleEndian, RLELossless
 from spinezoo_contract.errors import FilmError, SpineZooError, TooLargeError
+from spinezoo_contract.settings import ServerSettings
 from spinezoo_contract.types import Film
 
 FilmKind = Literal["dicom", "encoded"]
@@ -547,6 +548,17 @@ def read_film(
     if found == "dicom":
         return _read_dicom(data, limits)
     return _read_encoded(data, limits)
+
+
+def read_served_film(data: bytes, *, kind: FilmKind | None = None) -> Film:
+    """:func:`read_film` within the limits of a server's settings (``SPINEZOO_MAX_PIXELS``).
+
+    Raises:
+        FilmError: The bytes are no film.
+        TooLargeError: It is over a limit.
+    """
+    limits = FilmLimits(max_pixels=ServerSettings.from_env().max_pixels)
+    return read_film(data, kind=kind, limits=limits)
 
 
 def read_film_size(
