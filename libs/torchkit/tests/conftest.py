@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 from spinezoo_spine.dataset import PreparedSet, prepare_film_set
-from spinezoo_torchkit.testing import write_block_films
+from spinezoo_spine.testing import write_block_films
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
 import torch
 from spinezoo_contract.types import Structure
 from spinezoo_spine.dataset import PreparedFilm
+from spinezoo_spine.testing import prepared_block_film
 from spinezoo_torchkit.instance_task import InstanceTask
-from spinezoo_torchkit.testing import block_film
 from spinezoo_torchkit.training import FoundObjects, vertebra_matches
 from torch import nn
 
@@ -29,6 +29,12 @@ class Card:
     defaults: Defaults = field(default_factory=Defaults)
 
 
+class Found(NamedTuple):
+    masks: torch.Tensor
+    scores: torch.Tensor
+    labels: torch.Tensor
+
+
 class FixedTask(InstanceTask):
     """Finds one lumbar vertebra on the left half of the film and a screw on the upper half."""
 
@@ -40,7 +46,7 @@ class FixedTask(InstanceTask):
         self.asked.append(options)
         masks = torch.zeros(2, 8, 8)
         masks[0, :4], masks[1, :, :4] = 1.0, 1.0
-        return masks, torch.tensor([0.9, 0.8]), torch.tensor([1, 2])
+        return [Found(masks, torch.tensor([0.9, 0.8]), torch.tensor([1, 2]))]
 
     def encode(self, film: PreparedFilm) -> Any:
         return film
@@ -75,7 +81,7 @@ def test_objects_keep_their_overlap_and_the_cards_order_of_classes() -> None:
 def test_detections_are_asked_for_at_the_cards_thresholds() -> None:
     task = FixedTask()
     task.answers(nn.Identity(), torch.zeros(1, 2, 32, 16))
-    expected = {"score_threshold": 0.4, "suppression_iou": None, "max_segments": 7}
+    expected = {"score_threshold": 0.4, "suppression_iou": 1.0, "max_detections": 7}
     assert task.asked == [expected]
 
 
@@ -83,9 +89,8 @@ def test_detections_are_asked_for_at_the_cards_thresholds() -> None:
     ("shift", "matched"), [(0, 4), (3, 4), (40, 0)], ids=["identical", "shifted", "missed"]
 )
 def test_vertebrae_are_matched_one_to_one(shift: int, matched: int) -> None:
-    grey, regions = block_film(np.random.default_rng(0))
-    film = PreparedFilm("block", grey, tuple((r.structure, r.polygon_xy) for r in regions))
-    masks = np.zeros((5, *grey.shape), dtype=bool)
+    film, regions = prepared_block_film()
+    masks = np.zeros((5, *film.grey.shape), dtype=bool)
     for mask, region in zip(masks, regions, strict=True):
         (left, top), (right, bottom) = region.polygon_xy.min(axis=0), region.polygon_xy.max(axis=0)
         mask[int(top) : int(bottom), max(int(left) + shift, 0) : int(right) + shift] = True
@@ -98,8 +103,7 @@ def test_vertebrae_are_matched_one_to_one(shift: int, matched: int) -> None:
 
 
 def test_a_film_without_answers() -> None:
-    grey, regions = block_film(np.random.default_rng(0))
-    film = PreparedFilm("block", grey, tuple((r.structure, r.polygon_xy) for r in regions))
-    nothing = FoundObjects(np.zeros((0, *grey.shape), bool), np.zeros(0, np.int64))
+    film, _ = prepared_block_film()
+    nothing = FoundObjects(np.zeros((0, *film.grey.shape), bool), np.zeros(0, np.int64))
     result = vertebra_matches(film, nothing)
     assert (len(result.matched_ious), result.true_count, result.predicted_count) == (0, 4, 0)

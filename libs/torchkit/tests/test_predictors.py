@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -128,7 +129,7 @@ def detections(**changes: Any):
         }
         seen.update(options)
         values.update(changes)
-        return values["masks"], values["scores"], values["labels"]
+        return [SimpleNamespace(**values)]
 
     seen: dict[str, Any] = {}
     detect.seen = seen
@@ -146,7 +147,7 @@ def test_instance_predictor_keeps_overlaps_and_sorts(make_card) -> None:
     first, second = (decode_mask(s.mask) for s in answer.segments)
     assert first.shape == (200, 120)
     assert (first & second).any()
-    assert detect.seen == {"score_threshold": 0.4, "suppression_iou": 0.3, "max_segments": 10}
+    assert detect.seen == {"score_threshold": 0.4, "suppression_iou": 0.3, "max_detections": 10}
     assert answer.probability_maps == ()
 
 

@@ -1,22 +1,24 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 import torch
 from spinezoo_pspnet.network import BINS, PSPNet, PyramidPooling
 from spinezoo_pspnet.predictor import load_predictor
 from spinezoo_pspnet.train import main
-from spinezoo_torchkit.testing import NetworkTests
+from spinezoo_torchkit.testing import SemanticNetworkTests
 from torch import nn
 
 
-class TestPSPNet(NetworkTests):
+class TestPSPNet(SemanticNetworkTests):
     room = Path(__file__).resolve().parents[1]
     make = PSPNet
     load_predictor = staticmethod(load_predictor)
     main = staticmethod(main)
     paper_parameters = 49_069_452
+    tiny: ClassVar = {"backbone": "resnet18", "stage_channels": (8, 8, 16, 16), "stem_width": 4}
 
     def test_size_with_150_classes_and_colour_is_the_papers(self) -> None:
         # ResNet-50 with the deep stem, pyramid, 512-channel classifier and auxiliary head.
@@ -24,7 +26,7 @@ class TestPSPNet(NetworkTests):
         assert sum(p.numel() for p in network.parameters()) == 49_180_908
 
     def test_backbone_is_dilated_to_output_stride_8(self) -> None:
-        network = PSPNet(backbone="resnet18", stage_channels=(8, 8, 16, 16), stem_width=4).eval()
+        network = PSPNet(**self.tiny).eval()
         with torch.no_grad():
             maps = network.backbone(torch.zeros(1, 2, 64, 96))
         assert [tuple(m.shape[-2:]) for m in maps] == [(16, 24), (8, 12), (8, 12), (8, 12)]
@@ -41,13 +43,6 @@ class TestPSPNet(NetworkTests):
         assert pyramid.out_channels == 16
         assert BINS == (1, 2, 3, 6)
         assert difference[0, 11, 11] > 0.0
-
-    def test_training_answers_two_maps_and_evaluation_one(self) -> None:
-        network = PSPNet(backbone="resnet18", stage_channels=(8, 8, 16, 16), stem_width=4)
-        x = torch.randn(2, 2, 40, 56)
-        logits, auxiliary = network.train()(x)
-        assert logits.shape == auxiliary.shape == (2, 6, 40, 56)
-        assert network.eval()(x).shape == (2, 6, 40, 56)
 
     def test_unknown_backbone_is_refused(self) -> None:
         with pytest.raises(ValueError, match="resnet50"):

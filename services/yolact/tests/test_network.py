@@ -20,7 +20,7 @@ from spinezoo_yolact.network import (
     box_window,
     class_loss,
     decode_boxes,
-    detect,
+    detections_of,
     encode_boxes,
     fast_nms,
     film_mask_loss,
@@ -432,14 +432,14 @@ def test_detect_puts_the_parts_together() -> None:
         semantic_logits=torch.zeros(1, 5, 4, 4),
         priors=priors,
     )
-    (found,) = detect(output, score_threshold=0.1)
-    assert found.classes.tolist() == [1, 3]
+    (found,) = detections_of(output, score_threshold=0.1)
+    assert found.labels.tolist() == [1, 3]
     assert found.scores.tolist() == pytest.approx([1.0, 1 / (1 + math.exp(-2.0))], abs=1e-4)
     assert found.boxes[1].tolist() == pytest.approx([0.0, 0.0, 0.5, 0.5])
     assert (found.masks[1] > 0.5).sum() == 25  # 4 x 4 cells and one of padding, cut by the film
-    (one,) = detect(output, score_threshold=0.1, max_detections=1)
-    assert one.classes.tolist() == [1]
-    (none,) = detect(output, score_threshold=1.0)
+    (one,) = detections_of(output, score_threshold=0.1, max_detections=1)
+    assert one.labels.tolist() == [1]
+    (none,) = detections_of(output, score_threshold=1.0)
     assert none.masks.shape == (0, 8, 8)
 
 

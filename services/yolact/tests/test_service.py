@@ -7,9 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from spinezoo_contract.cards import load_card
-from spinezoo_contract.types import Film, PredictOptions
-from spinezoo_spine.dataset import PreparedFilm
-from spinezoo_torchkit.testing import NetworkTests, block_film
+from spinezoo_spine.testing import prepared_block_film
+from spinezoo_torchkit.testing import InstanceNetworkTests
 from spinezoo_yolact.network import Yolact
 from spinezoo_yolact.predictor import load_predictor
 from spinezoo_yolact.train import YolactTask, main, reduced
@@ -17,39 +16,16 @@ from spinezoo_yolact.train import YolactTask, main, reduced
 ROOM = Path(__file__).parents[1]
 
 
-class TestYolact(NetworkTests):
+class TestYolact(InstanceNetworkTests):
     room = ROOM
     make = Yolact
     load_predictor = staticmethod(load_predictor)
     main = staticmethod(main)
     paper_parameters = 49_616_035  # 3,136 below three input channels
 
-    def test_suppression_is_a_request_option(self, trained: Path) -> None:
-        predictor = load_predictor(trained, device="cpu")
-        film = Film(block_film(np.random.default_rng(5))[0])
-        counts = [
-            len(
-                predictor.predict(
-                    film,
-                    PredictOptions(score_threshold=0.01, suppression_iou=iou, max_segments=900),
-                ).segments
-            )
-            for iou in (0.1, 0.5, 1.0)
-        ]
-        assert counts == sorted(counts)
-        assert counts[0] < counts[2]
-
-    def test_score_threshold_is_a_request_option(self, trained: Path) -> None:
-        predictor = load_predictor(trained, device="cpu")
-        film = Film(block_film(np.random.default_rng(5))[0])
-        for threshold in (0.02, 0.1, 0.4):
-            answer = predictor.predict(film, PredictOptions(score_threshold=threshold))
-            assert all(segment.score >= threshold for segment in answer.segments)
-
 
 def test_truth_is_encoded_as_the_losses_want_it() -> None:
-    grey, regions = block_film(np.random.default_rng(0))
-    film = PreparedFilm("block", grey, tuple((r.structure, r.polygon_xy) for r in regions))
+    film, regions = prepared_block_film()
     x, boxes, classes, masks = YolactTask(load_card(ROOM / "card.yaml")).encode(film)
     assert x.shape == (2, 96, 80)
     assert classes.tolist() == [1, 1, 1, 2, 4]

@@ -339,6 +339,11 @@ def study_metrics(confusion: NDArray[np.int64] | Sequence[Sequence[int]]) -> Stu
     )
 
 
+def merged_mean_iou(truth: NDArray[np.bool_], prediction: NDArray[np.bool_]) -> float:
+    """The study's mean IoU of two (height, width) merged masks."""
+    return float(study_metrics(confusion_matrix(truth, prediction)).mean_iou)
+
+
 # --- Matching objects ---
 
 

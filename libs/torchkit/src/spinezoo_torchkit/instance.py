@@ -2,45 +2,68 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from spinezoo_contract.cards import ModelCard
 from spinezoo_contract.errors import InvalidOutputError
-from spinezoo_contract.types import Film, Prediction, PredictOptions, Timing
 from spinezoo_spine import finish
+from spinezoo_spine.options import ResolvedOptions
+from spinezoo_spine.prepare import Letterbox
+from spinezoo_spine.serving import FilmPredictor, Outlines
 from torch import nn
 
 from spinezoo_torchkit.device import autocast
-from spinezoo_torchkit.loading import inference_precision
-from spinezoo_torchkit.serving import (
-    Stopwatch,
-    check_film,
-    check_preprocessing,
-    checked_options,
-    network_input,
-    provenance,
-)
-
-Detections = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
-"""``(mask_probabilities, scores, labels)`` of one film: (N, h, w) float32 from 0 to 1 that cover
-the whole canvas (any grid), (N,) float32 scores, (N,) integers from 1: label k is
-``structures[k - 1]`` of the card. N may be 0."""
-
-Detect = Callable[..., Detections]
-"""``detect(network, inputs, *, score_threshold, suppression_iou, max_segments) -> Detections`` for
-(1, 2, h, w) inputs on the network's device; called in inference mode, in the card's precision."""
+from spinezoo_torchkit.loading import inference_precision, precision_name
 
 
-class InstancePredictor:
-    """A loaded instance network.
+class Detections(Protocol):
+    """The objects that a network found on one film; there may be none."""
+
+    @property
+    def masks(self) -> torch.Tensor:
+        """(N, h, w) probabilities from 0 to 1 that cover the whole canvas, on any grid."""
+
+    @property
+    def scores(self) -> torch.Tensor:
+        """(N,) scores."""
+
+    @property
+    def labels(self) -> torch.Tensor:
+        """(N,) integers from 1: label k is ``structures[k - 1]`` of the card."""
+
+
+Detect = Callable[..., Sequence[Detections]]
+"""``detect(network, inputs, *, score_threshold, suppression_iou, max_detections)`` answers the
+:class:`Detections` of each of (n, 2, h, w) inputs on the network's device. Called in inference
+mode, in the card's precision."""
+
+
+class Objects(NamedTuple):
+    """Checked detections of one film.
 
     Attributes:
-        card: The model card with its preset chosen.
+        masks: (N, h, w) float32 probabilities on the canvas.
+        scores: (N,) float32.
+        labels: (N,) integers from 1.
+    """
+
+    masks: NDArray[np.float32]
+    scores: NDArray[np.float32]
+    labels: NDArray[np.int64]
+
+
+class InstancePredictor(FilmPredictor[Objects]):
+    """A loaded instance network.
+
+    Probability maps are asked for in vain: an instance network has no class probability a pixel,
+    so the answer holds none.
+
+    Attributes:
         network: In evaluation mode on the device.
-        device: Name of the device, such as ``cuda:0``.
-        precision: Type that the network computes in, from the card.
     """
 
     def __init__(
@@ -56,68 +79,47 @@ class InstancePredictor:
 
         Raises:
             CardError: The card asks for another preprocessing.
+            ConfigurationError: It names an unknown precision.
         """
-        check_preprocessing(card)
-        self.card = card
+        super().__init__(card, str(device), precision_name(card))
         self.network = network.eval()
-        self.device = str(device)
-        self.precision = inference_precision(card)
+        self._precision = inference_precision(card)
         self._detect = detect
 
-    def predict(self, film: Film, options: PredictOptions) -> Prediction:
-        """Instances of one film at the film's own size; see ``spinezoo_contract.predictor``.
-
-        Probability maps are asked for in vain: an instance network has no class probability a
-        pixel, so the answer holds none.
-
-        Raises:
-            FilmError: The film cannot be used.
-            OptionError: A setting is out of its range.
-            InvalidOutputError: The network answered nonsense.
-        """
-        settings = checked_options(options, self.card)
-        check_film(film)
-        watch = Stopwatch()
-        inputs, fit = network_input(film, self.card)
-        prepare_ms = watch.lap_ms()
+    def infer(self, inputs: NDArray[np.float32], settings: ResolvedOptions) -> Objects:
+        """The objects of one film; see ``FilmPredictor.infer``."""
         device = torch.device(self.device)
-        with torch.inference_mode(), autocast(device, self.precision):
-            masks, scores, labels = self._detect(
+        film = torch.from_numpy(inputs).unsqueeze(0)
+        with torch.inference_mode(), autocast(device, self._precision):
+            (found,) = self._detect(
                 self.network,
-                inputs.to(device, memory_format=torch.channels_last),
+                film.to(device, memory_format=torch.channels_last),
                 score_threshold=settings.score_threshold,
                 suppression_iou=settings.suppression_iou,
-                max_segments=settings.max_segments,
+                max_detections=settings.max_segments,
             )
-        mask_array = masks.detach().float().cpu().numpy()
-        score_array = scores.detach().float().cpu().numpy()
-        label_array = labels.detach().cpu().numpy()
-        self._check(mask_array, score_array, label_array)
-        infer_ms = watch.lap_ms()
-        assert settings.score_threshold is not None
-        assert settings.max_segments is not None
-        kept = np.flatnonzero(score_array >= settings.score_threshold)
+        objects = Objects(
+            found.masks.detach().float().cpu().numpy(),
+            found.scores.detach().float().cpu().numpy(),
+            found.labels.detach().cpu().numpy(),
+        )
+        self._check(objects)
+        return objects
+
+    def outlines(self, output: Objects, fit: Letterbox, settings: ResolvedOptions) -> Outlines:
+        """One segment an object, best score first; see ``FilmPredictor.outlines``."""
+        kept = np.flatnonzero(output.scores >= settings.score_threshold)
         segments = finish.instances_from_masks(
-            mask_array[kept],
-            score_array[kept],
-            [self.card.structures[int(label) - 1] for label in label_array[kept]],
+            output.masks[kept],
+            output.scores[kept],
+            [self.card.structures[int(label) - 1] for label in output.labels[kept]],
             fit,
             max_segments=settings.max_segments,
         )
-        timing = Timing(prepare_ms=prepare_ms, infer_ms=infer_ms, finish_ms=watch.lap_ms())
-        return Prediction(
-            height=film.height,
-            width=film.width,
-            segments=segments,
-            provenance=provenance(self.card, self.device, timing),
-        )
+        return segments, ()
 
-    def _check(
-        self,
-        masks: np.ndarray,  # (N, h, w)
-        scores: np.ndarray,  # (N,)
-        labels: np.ndarray,  # (N,)
-    ) -> None:
+    def _check(self, objects: Objects) -> None:
+        masks, scores, labels = objects
         count = len(scores)
         sound = (
             masks.ndim == 3

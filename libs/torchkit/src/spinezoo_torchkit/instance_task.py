@@ -9,7 +9,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from spinezoo_contract.cards import ModelCard
+from spinezoo_contract.types import PredictOptions
 from spinezoo_spine.dataset import PreparedFilm
+from spinezoo_spine.options import resolve_options
 from spinezoo_spine.raster import PAINT_ORDER
 from torch import nn
 
@@ -47,17 +49,17 @@ class InstanceTask(Task):
 
     def answers(self, network: nn.Module, inputs: torch.Tensor) -> Answers:
         """Painted detections and the detections themselves, at the card's thresholds."""
-        defaults = self.card.defaults
+        settings = resolve_options(PredictOptions(), self.card)
         height, width = int(inputs.shape[-2]), int(inputs.shape[-1])
         label_maps = torch.zeros((len(inputs), height, width), dtype=torch.int64)
         objects = []
         for film, prepared in enumerate(inputs):
-            found = self.detect(
+            (found,) = self.detect(
                 network,
                 prepared[None],
-                score_threshold=defaults.score_threshold,
-                suppression_iou=defaults.suppression_iou,
-                max_segments=defaults.max_segments,
+                score_threshold=settings.score_threshold,
+                suppression_iou=settings.suppression_iou,
+                max_detections=settings.max_segments,
             )
             objects.append(self._on_canvas(found, height, width))
             for structure in PAINT_ORDER:
@@ -66,13 +68,13 @@ class InstanceTask(Task):
         return Answers(label_maps, objects)
 
     def _on_canvas(self, found: Detections, height: int, width: int) -> FoundObjects:
-        masks, _, labels = found
-        masks = masks.float()
+        masks = found.masks.float()
         if len(masks) and tuple(masks.shape[-2:]) != (height, width):
             masks = nn.functional.interpolate(
                 masks[None], size=(height, width), mode="bilinear", align_corners=False
             )[0]
         numbers = np.array([0, *(int(structure) for structure in self.card.structures)])
         return FoundObjects(
-            (masks > 0.5).reshape(-1, height, width).cpu().numpy(), numbers[labels.cpu().numpy()]
+            (masks > 0.5).reshape(-1, height, width).cpu().numpy(),
+            numbers[found.labels.cpu().numpy()],
         )

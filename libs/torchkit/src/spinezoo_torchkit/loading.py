@@ -25,9 +25,18 @@ def network_arguments(card: ModelCard) -> dict[str, Any]:
     return {name: value for name, value in card.network.items() if name != PRECISION_KEY}
 
 
+def precision_name(card: ModelCard) -> str:
+    """Name of the precision that the card's preset is served in; float32 where it names none."""
+    return str(card.network.get(PRECISION_KEY, "float32"))
+
+
 def inference_precision(card: ModelCard) -> torch.dtype:
-    """The precision that the card's preset is served in; float32 where it names none."""
-    return precision_of(str(card.network.get(PRECISION_KEY, "float32")))
+    """The precision that the card's preset is served in.
+
+    Raises:
+        ConfigurationError: The card names an unknown one.
+    """
+    return precision_of(precision_name(card))
 
 
 def build_network(card: ModelCard, make: Callable[..., Network]) -> Network:

@@ -308,7 +308,7 @@ def validate(
                 ]
             for film, answer in zip(group, answers, strict=True):
                 truth = label_map_of(film)
-                merged.append(merged_mean_iou(truth > 0, answer > 0))
+                merged.append(metrics.merged_mean_iou(truth > 0, answer > 0))
                 for number in np.union1d(truth, answer):
                     a, b = truth == number, answer == number
                     overlap[number] += np.count_nonzero(a & b)
@@ -345,12 +345,6 @@ def _segments(masks: NDArray[np.uint8] | NDArray[np.bool_]) -> list[Segment]:
         Segment(Structure.LUMBAR_VERTEBRA, SegmentKind.INSTANCE, mask, 1.0, mask_box(mask))
         for mask in encoded
     ]
-
-
-def merged_mean_iou(truth: NDArray[np.bool_], answer: NDArray[np.bool_]) -> float:
-    """The study's mean IoU of two (h, w) merged masks."""
-    confusion = metrics.confusion_matrix(truth.astype(np.uint8), answer.astype(np.uint8), 2)
-    return float(metrics.study_metrics(confusion).mean_iou)
 
 
 class _Run:

@@ -15,8 +15,7 @@ from spinezoo_torchkit.instance_task import InstanceTask
 from spinezoo_torchkit.training import TrainSettings
 from torch import Tensor, nn
 
-from spinezoo_mask_rcnn.network import MaskRcnn
-from spinezoo_mask_rcnn.predictor import detect_one
+from spinezoo_mask_rcnn.network import MaskRcnn, detect
 
 CARD = Path(__file__).resolve().parents[2] / "card.yaml"
 """The card of the checkout that this file lies in; ``--card`` names another."""
@@ -27,7 +26,7 @@ class MaskRcnnTask(InstanceTask):
 
     def __init__(self, card: ModelCard) -> None:
         """Takes classes and thresholds from a card."""
-        super().__init__(card, detect_one)
+        super().__init__(card, detect)
 
     def encode(self, film: PreparedFilm) -> tuple[Tensor, dict[str, Tensor]]:
         """Input (2, h, w); boxes (G, 4) in pixels, labels (G,), masks (G, h, w)."""

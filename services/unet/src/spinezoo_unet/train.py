@@ -112,13 +112,6 @@ def batches(
             yield waiting.pop(0).result()
 
 
-def merged_mean_iou(truth: NDArray[np.bool_], prediction: NDArray[np.bool_]) -> float:
-    """The study's mean IoU of two (h, w) merged masks."""
-    from spinezoo_spine.metrics import confusion_matrix, study_metrics
-
-    return float(study_metrics(confusion_matrix(truth, prediction)).mean_iou)
-
-
 class Trainer:
     """The network, its optimiser, its averaged weights, and one training step."""
 
@@ -245,6 +238,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     from spinezoo_contract.cards import describe_weights, load_card, update_card
     from spinezoo_spine.dataset import label_map_of, network_input, prepare_film_set
     from spinezoo_spine.filmset import describe_film_set
+    from spinezoo_spine.metrics import merged_mean_iou
     from spinezoo_spine.splits import split_names
     from tqdm import tqdm
 

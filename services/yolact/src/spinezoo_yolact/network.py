@@ -83,13 +83,13 @@ class Detections(NamedTuple):
 
     Attributes:
         boxes: (D, 4) corners, 0 to 1.
-        classes: (D,) int64, 1 to C.
+        labels: (D,) int64, 1 to C.
         scores: (D,), 0 to 1.
         masks: (D, prototype height, prototype width) probabilities, 0 outside the box.
     """
 
     boxes: Tensor
-    classes: Tensor
+    labels: Tensor
     scores: Tensor
     masks: Tensor
 
@@ -788,7 +788,7 @@ def assemble_masks(prototypes: Tensor, coefficients: Tensor, boxes: Tensor) -> T
     return masks * box_window(boxes, height, width, CROP_PADDING_PX)
 
 
-def detect(
+def detections_of(
     output: YolactOutput,
     *,
     score_threshold: float = 0.05,
@@ -821,3 +821,20 @@ def detect(
         )
         detections.append(Detections(boxes[kept].clamp(0, 1), classes, scores, masks))
     return detections
+
+
+def detect(
+    network: Yolact,
+    inputs: Tensor,
+    *,
+    score_threshold: float,
+    suppression_iou: float,
+    max_detections: int,
+) -> list[Detections]:
+    """The objects of each film of (N, channels, height, width); see :func:`detections_of`."""
+    return detections_of(
+        network(inputs),
+        score_threshold=score_threshold,
+        suppression_iou=suppression_iou,
+        max_detections=max_detections,
+    )

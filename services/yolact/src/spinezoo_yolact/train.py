@@ -18,8 +18,7 @@ from spinezoo_torchkit.instance_task import InstanceTask
 from spinezoo_torchkit.training import TrainSettings
 from torch import Tensor, nn
 
-from spinezoo_yolact.network import Truth, Yolact
-from spinezoo_yolact.predictor import detect_one
+from spinezoo_yolact.network import Truth, Yolact, detect
 
 CARD = Path(__file__).resolve().parents[2] / "card.yaml"
 """The card of the checkout that this file lies in; ``--card`` names another."""
@@ -33,7 +32,7 @@ class YolactTask(InstanceTask):
 
     def __init__(self, card: ModelCard) -> None:
         """Takes classes and thresholds from a card."""
-        super().__init__(card, detect_one)
+        super().__init__(card, detect)
 
     def encode(self, film: PreparedFilm) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Input (2, h, w), boxes (G, 4) from 0 to 1, classes (G,), masks (G, h / 2, w / 2)."""
