@@ -7,9 +7,12 @@ point is not repeated at the end.
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -258,3 +261,17 @@ def judge(raw: RawAnnotation, classes: Mapping[str, Structure] | None = None) ->
         except AnnotationError as error:
             raise AnnotationError(f"{place}: {error}") from error
     return FilmAnnotation(raw.film_name, tuple(regions))
+
+
+def read_json(path: Path) -> Any:
+    """The content of a JSON file, unjudged.
+
+    Raises:
+        AnnotationError: The file cannot be read or is not JSON.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8-sig"))
+    except OSError as error:
+        raise AnnotationError(f"{path.name}: cannot be read ({error.strerror})") from error
+    except (ValueError, RecursionError) as error:
+        raise AnnotationError(f"{path.name}: is not valid JSON; export it again") from error

@@ -32,6 +32,7 @@ from spinezoo_spine.annotations import (
     judge,
     level_of,
     polygon_area,
+    read_json,
 )
 from spinezoo_spine.raster import rasterise
 
@@ -203,12 +204,7 @@ def read_coco_raw(path: str | os.PathLike[str]) -> tuple[RawAnnotation, ...]:
         AnnotationError: The file cannot be read or is no COCO instances file.
     """
     path = Path(path)
-    try:
-        value = json.loads(path.read_text(encoding="utf-8-sig"))
-    except OSError as error:
-        raise AnnotationError(f"{path.name}: cannot be read ({error.strerror})") from error
-    except (ValueError, RecursionError) as error:
-        raise AnnotationError(f"{path.name}: is not valid JSON; export it again") from error
+    value = read_json(path)
     if not is_coco(value):
         raise AnnotationError(
             f"{path.name}: is not a COCO instances file; it needs images and annotations"

@@ -12,7 +12,7 @@ from pathlib import Path
 from spinezoo_contract.errors import AnnotationError, FilmError
 from spinezoo_contract.types import Film, Structure
 
-from spinezoo_spine.annotations import FilmAnnotation, RawAnnotation, judge
+from spinezoo_spine.annotations import FilmAnnotation, RawAnnotation, judge, read_json
 from spinezoo_spine.coco import is_coco, read_coco_raw
 from spinezoo_spine.films import (
     DEFAULT_LIMITS,
@@ -106,12 +106,7 @@ def read_annotations_raw(
         AnnotationError: It is neither, or damaged.
     """
     if path.suffix.lower() == ".json":
-        try:
-            value = json.loads(path.read_text(encoding="utf-8-sig"))
-        except OSError as error:
-            raise AnnotationError(f"{path.name}: cannot be read ({error.strerror})") from error
-        except (ValueError, RecursionError) as error:
-            raise AnnotationError(f"{path.name}: is not valid JSON; export it again") from error
+        value = read_json(path)
         if is_coco(value):
             return read_coco_raw(path)
     return read_via_raw(path, class_attribute=class_attribute, classes=classes)
