@@ -22,7 +22,7 @@ PRESET ?= lite
 ARGS ?=
 TARGET ?= 127.0.0.1:50050
 
-.PHONY: help setup benchmark test-set train-set test up down status conform train proto lock lint format speed clean
+.PHONY: help setup benchmark test-set train-set test up down status conform train proto manifests lock lint format speed clean
 
 help: ## This list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -72,6 +72,9 @@ train: setup ## Train a network: NETWORK=pspnet DATA=folder [PRESET=lite] [ARGS=
 
 proto: setup ## Lint the protos and generate the Python code again
 	@$(PYTHON) tools/proto.py $(ARGS)
+
+manifests: setup ## Write deploy/kubernetes and Prometheus' targets from services/ and .env
+	@tests/.venv/bin/python tools/manifests.py $(ARGS)
 
 lock: ## Write every lock again (ARGS=--upgrade for newer versions)
 	@$(PYTHON) tools/rooms.py lock $(if $(ROOM),--room $(ROOM)) $(ARGS)
