@@ -1,0 +1,307 @@
+"""Prometheus itself reads our files, and finds in real processes what alerts and panels ask for.
+
+Needs `promtool` and `prometheus` on the PATH or in the folder SPINEZOO_PROMETHEUS_BIN
+(docs/observability.md says where they come from); without them these tests are skipped.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, TypeVar
+
+import httpx
+import pytest
+import yaml
+from spinezoo_contract import synthetic
+from spinezoo_contract.client import EnsembleClient, EvaluationClient
+from spinezoo_contract.errors import BadInputError, QuorumError
+from spinezoo_contract.types import EnsembleOptions, Film
+
+from observe.test_files import OBSERVE, ROOT, dashboard, expressions
+
+_T = TypeVar("_T")
+
+HERE = Path(__file__).resolve().parent
+LIMIT_S = 240.0
+"""Every wait ends here, in s: on a busy machine processes take a minute to come up."""
+
+
+def program(name: str) -> str:
+    found = shutil.which(name, path=os.environ.get("SPINEZOO_PROMETHEUS_BIN")) or shutil.which(name)
+    if found is None:
+        pytest.skip(f"{name} is neither on the PATH nor in SPINEZOO_PROMETHEUS_BIN")
+    return found
+
+
+def promtool(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [program("promtool"), *map(str, arguments)],
+        capture_output=True, text=True, timeout=LIMIT_S,
+    )  # fmt: skip
+
+
+# --------------------------------------------------------------------------------- the files
+
+
+def test_promtool_accepts_the_configuration_and_the_alerts() -> None:
+    done = promtool("check", "config", OBSERVE / "prometheus.yml")
+    assert done.returncode == 0, done.stderr
+    assert "11 rules found" in done.stdout
+
+
+def test_promtool_accepts_the_configuration_for_kubernetes(tmp_path: Path) -> None:
+    path = OBSERVE / "prometheus-kubernetes.yml"
+    done = promtool("check", "config", path)
+    if "kubernetes_sd_configs not found" in done.stderr:
+        # Debian builds Prometheus without the discovery of Kubernetes: check all the rest.
+        config = yaml.safe_load(path.read_text())
+        (job,) = config["scrape_configs"]
+        assert job.pop("kubernetes_sd_configs") == [
+            {"role": "pod", "namespaces": {"names": ["spinezoo"]}}
+        ]
+        job["static_configs"] = [{"targets": ["127.0.0.1:1"]}]
+        rest = tmp_path / "prometheus.yml"
+        rest.write_text(yaml.safe_dump(config))
+        shutil.copy(OBSERVE / "alerts.yml", tmp_path)
+        done = promtool("check", "config", rest)
+    assert done.returncode == 0, done.stderr
+
+
+def test_every_alert_fires_when_it_should_and_only_then() -> None:
+    done = promtool("test", "rules", HERE / "alerts_test.yml")
+    assert done.returncode == 0, done.stdout + done.stderr
+    cases = (HERE / "alerts_test.yml").read_text()
+    for rule in yaml.safe_load((OBSERVE / "alerts.yml").read_text())["groups"]:
+        for alert in rule["rules"]:
+            assert alert["alert"] in cases, f"{alert['alert']} has no case"
+
+
+@pytest.mark.parametrize(
+    ("was", "becomes"),
+    [
+        ("> 0.05", "> 0.6"),
+        ("unless count by (part)", "unless sum without (part)"),
+        ('unless spinezoo_failures_total{reason="unexpected"} offset 10m', "unless vector(1)"),
+        (">= 12", ">= 11"),
+        ("> 0.2\n", "> 0.5\n"),
+        ("|5..", ""),
+        ('code!~"ok|invalid_argument"', 'code!~"ok"'),
+    ],
+)
+def test_the_alerts_tests_can_fail(was: str, becomes: str, tmp_path: Path) -> None:
+    rules = (OBSERVE / "alerts.yml").read_text()
+    assert was in rules
+    (tmp_path / "alerts.yml").write_text(rules.replace(was, becomes, 1))
+    cases = (HERE / "alerts_test.yml").read_text()
+    (tmp_path / "cases.yml").write_text(cases.replace("../../deploy/observe/", ""))
+    assert promtool("test", "rules", tmp_path / "cases.yml").returncode != 0
+
+
+# ----------------------------------------------------------------------- a real Prometheus
+
+
+def wait_for(what: str, look: Callable[[], _T | None]) -> _T:
+    end = time.monotonic() + LIMIT_S
+    while time.monotonic() < end:
+        if found := look():
+            return found
+        time.sleep(0.2)
+    raise AssertionError(f"{what}: not within {LIMIT_S:g} s")
+
+
+def free_ports(count: int) -> list[int]:
+    with contextlib.ExitStack() as stack:
+        sockets = [
+            stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(count)
+        ]
+        return [each.getsockname()[1] for each in sockets]
+
+
+@contextlib.contextmanager
+def running(
+    command: list[str], folder: Path, name: str, **more: str
+) -> Iterator[subprocess.Popen[bytes]]:
+    environment = {
+        key: value for key, value in os.environ.items() if not key.startswith("SPINEZOO_")
+    }
+    with (folder / f"{name}.log").open("wb") as log:
+        process = subprocess.Popen(
+            command, cwd=folder, env=environment | more, stdout=log, stderr=subprocess.STDOUT
+        )
+    try:
+        yield process
+    finally:
+        process.send_signal(signal.SIGTERM)
+        try:
+            process.wait(30)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+class Watched:
+    """A small zoo of real processes, and the Prometheus that watches it."""
+
+    def __init__(self, ports: dict[str, int], prometheus: str) -> None:
+        self.gateway = f"127.0.0.1:{ports['gateway_grpc']}"
+        self.evaluator = f"127.0.0.1:{ports['evaluator_grpc']}"
+        self._http = httpx.Client(base_url=prometheus, timeout=10.0)
+
+    def query(self, expression: str) -> list[dict[str, Any]]:
+        """The series of an expression; a failure names what Prometheus says of it."""
+        answer = self._http.get("/api/v1/query", params={"query": expression}).json()
+        assert answer["status"] == "success", f"{expression}: {answer}"
+        assert not answer.get("warnings"), answer
+        return answer["data"]["result"]
+
+    def get(self, path: str) -> Any:
+        """What the interface of Prometheus answers."""
+        return self._http.get(path).raise_for_status().json()["data"]
+
+    def close(self) -> None:
+        self._http.close()
+
+
+def film() -> Film:
+    return Film(synthetic.spine_like_pixels(64, 48))
+
+
+def make_events(watched: Watched) -> None:
+    """A film that is answered, one below the quorum, one that is refused."""
+    with EnsembleClient(watched.gateway) as client:
+        client.segment(film(), EnsembleOptions(quorum=1), timeout_s=30)
+        with pytest.raises(QuorumError):
+            client.segment(film(), EnsembleOptions(quorum=2), timeout_s=30)
+        with pytest.raises(BadInputError):
+            client.segment(b"no film", EnsembleOptions(quorum=1), timeout_s=30)
+    with EvaluationClient(watched.evaluator) as client, contextlib.suppress(BadInputError):
+        client.fuse({}, 8, 8, timeout_s=30)
+
+
+@pytest.fixture(scope="module")
+def watched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Watched]:
+    """A member, an absent member, gateway and evaluator; scraped every second."""
+    prometheus = program("prometheus")
+    for room in ("gateway", "evaluator"):
+        if not (ROOT / room / ".venv/bin/python").exists():
+            pytest.skip(f"{room} is not set up: run `make setup`")
+    folder = tmp_path_factory.mktemp("watched")
+    names = [f"{part}_{kind}" for part in ("member", "gateway", "evaluator") for kind in
+             ("grpc", "http")]  # fmt: skip
+    ports = dict(zip([*names, "prometheus", "nobody"], free_ports(8), strict=True))
+    (folder / "roster.yaml").write_text(
+        f"members:\n  - {{name: pspnet, target: '127.0.0.1:{ports['member_grpc']}'}}\n"
+        f"  - {{name: unet, target: '127.0.0.1:{ports['nobody']}'}}\n"
+    )
+    config = yaml.safe_load((OBSERVE / "prometheus.yml").read_text())
+    config["global"] = dict.fromkeys(("scrape_interval", "scrape_timeout"), "1s")
+    config["global"]["evaluation_interval"] = "1s"
+    (job,) = config["scrape_configs"]
+    # Names of containers resolve in compose only; everything else stays as it is.
+    del job["dns_sd_configs"], job["relabel_configs"]
+    job["static_configs"] = [
+        {"targets": [f"127.0.0.1:{ports[f'{part}_http']}"], "labels": {"part": label}}
+        for part, label in (("member", "pspnet"), ("gateway",) * 2, ("evaluator",) * 2)
+    ]
+    (folder / "prometheus.yml").write_text(yaml.safe_dump(config))
+    shutil.copy(OBSERVE / "alerts.yml", folder)
+    url = f"http://127.0.0.1:{ports['prometheus']}"
+    with contextlib.ExitStack() as stack:
+        for part, command in (
+            ("member", [sys.executable, str(HERE / "member.py")]),
+            ("gateway", [str(ROOT / "gateway/.venv/bin/python"), "-m", "spinezoo_gateway.serve"]),
+            ("evaluator",
+             [str(ROOT / "evaluator/.venv/bin/python"), "-m", "spinezoo_evaluator.serve"]),
+        ):  # fmt: skip
+            settings = {
+                "SPINEZOO_GRPC_PORT": str(ports[f"{part}_grpc"]),
+                "SPINEZOO_HTTP_PORT": str(ports[f"{part}_http"]),
+                "SPINEZOO_ROSTER": str(folder / "roster.yaml"),
+                "SPINEZOO_DRAIN_SECONDS": "2",
+            }
+            stack.enter_context(running(command, folder, part, **settings))
+        stack.enter_context(
+            running(
+                [
+                    prometheus, "--config.file=prometheus.yml", "--storage.tsdb.path=data",
+                    f"--web.listen-address=127.0.0.1:{ports['prometheus']}",
+                ],
+                folder, "prometheus",
+            )
+        )  # fmt: skip
+        watched = Watched(ports, url)
+        stack.callback(watched.close)
+
+        def all_up() -> bool:
+            with contextlib.suppress(httpx.TransportError, AssertionError):
+                return len(watched.query('up{job="spinezoo"} == 1')) == 3
+            return False
+
+        wait_for(f"three targets are up, logs in {folder}", all_up)
+        yield watched
+
+
+def as_prometheus_sees_it(expression: str) -> str:
+    """A panel's expression with Grafana's variables filled in."""
+    return expression.replace("$__rate_interval", "20s").replace("$part", ".*")
+
+
+def test_every_panel_shows_something(watched: Watched) -> None:
+    asked = [
+        (panel["title"], as_prometheus_sees_it(target["expr"]))
+        for panel in dashboard()["panels"]
+        for target in panel.get("targets", [])
+    ]
+    assert len(asked) > 10
+    missing: list[str] = []
+
+    def all_there() -> bool:
+        make_events(watched)
+        missing[:] = [title for title, expression in asked if not watched.query(expression)]
+        return not missing
+
+    try:
+        wait_for("every panel has a series", all_there)
+    except AssertionError as error:
+        raise AssertionError(f"{error}: nothing in {missing}") from None
+
+
+def test_every_expression_parses_and_its_labels_exist(watched: Watched) -> None:
+    """Each selector finds series once its values are left open; so a misspelt label is found."""
+    for where, expression in expressions():
+        expression = as_prometheus_sees_it(expression)
+        watched.query(expression)
+        for name, matchers in re.findall(r"\b(spinezoo_\w+|up)(\{[^}]*\})?", expression):
+            labels = re.findall(r"(\w+)(?:=~|!~|!=|=)\"", matchers)
+            open_ones = ",".join(f'{label}!=""' for label in labels)
+            selector = f"{name}{{{open_ones}}}"
+            wait_for(
+                f"{where}: series of {selector}", lambda selector=selector: watched.query(selector)
+            )
+
+
+def test_prometheus_runs_the_alerts_without_an_error(watched: Watched) -> None:
+    make_events(watched)
+
+    def evaluated() -> list[dict[str, Any]]:
+        groups = watched.get("/api/v1/rules")["groups"]
+        rules = [rule for group in groups for rule in group["rules"]]
+        return rules if all(rule["health"] != "unknown" for rule in rules) else []
+
+    rules = wait_for("all rules were evaluated", evaluated)
+    assert {rule["health"] for rule in rules} == {"ok"}, rules
+    # The absent member and the films below the quorum are real.
+    wait_for(
+        "the quorum alert fires",
+        lambda: watched.query('ALERTS{alertname="SpineZooQuorumFailures",alertstate="firing"}'),
+    )
