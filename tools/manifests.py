@@ -43,9 +43,16 @@ CONTAINER = "server"
 
 CONFIG_FOLDER = "/etc/spinezoo"
 
-PRESTOP_SECONDS = 5
-"""Gateway and evaluator are reached through kube-proxy, which learns of an ending pod only after a
-moment; until then they go on serving. Members need none: the gateway watches their health."""
+PRESTOP_SECONDS = {"gateway": 5, "evaluator": 5, "member": 35}
+"""An ending pod goes on serving for so long before it is told to stop.
+
+Gateway and evaluator are reached through kube-proxy, which learns of the end after a moment. A
+member's gateway asks DNS again when a connection to it ends, and a cluster's DNS keeps an answer
+for 30 s: by then it must no longer name this pod, and must name the one that takes its place."""
+
+MIN_READY_SECONDS = 40
+"""Pause between two pods of an update: gRPC asks DNS at most every 30 s, so that two pods which end
+within that time could leave a gateway without an address."""
 
 STARTUP_PERIOD_SECONDS = 5
 
@@ -137,7 +144,7 @@ class Plan:
         self.settings = {
             key: value
             for key, value in read_env_file(root / ".env").items()
-            if not key.endswith("_PORT")
+            if key.startswith("SPINEZOO_") and not key.endswith("_PORT")
         }
 
     @property
@@ -182,7 +189,7 @@ def memory_limit_gib(plan: Plan, part: Part) -> int:
 def grace_seconds(plan: Plan, part: Part) -> int:
     """Time a pod has to end: a member may drain its gRPC and then its HTTP face, each as long."""
     drain = math.ceil(float(plan.settings.get("SPINEZOO_DRAIN_SECONDS") or 20))
-    return 2 * drain + 15 + (0 if part.is_member else PRESTOP_SECONDS)
+    return 2 * drain + 15 + PRESTOP_SECONDS[part.component]
 
 
 def probes(part: Part, *, tls: bool) -> Manifest:
@@ -192,7 +199,7 @@ def probes(part: Part, *, tls: bool) -> Manifest:
     from the same state; an exec probe would start a Python interpreter every few seconds and, with
     mutual TLS, need a certificate of its own.
     """
-    every = {
+    every: dict[str, Manifest] = {
         "startupProbe": {
             "periodSeconds": STARTUP_PERIOD_SECONDS,
             "timeoutSeconds": 5,
@@ -205,12 +212,12 @@ def probes(part: Part, *, tls: bool) -> Manifest:
     for name, probe in every.items():
         if tls:
             path = "/livez" if name == "livenessProbe" else "/readyz"
-            probe["grpc"] = None  # type: ignore[assignment]  # takes the base's away
-            probe["httpGet"] = {"path": path, "port": "http"}  # type: ignore[assignment]
+            probe["grpc"] = None  # takes the base's away
+            probe["httpGet"] = {"path": path, "port": "http"}
         else:
             asked = "" if name == "livenessProbe" else service
-            probe["grpc"] = {"port": part.grpc_port, "service": asked}  # type: ignore[assignment]
-    return dict(every)
+            probe["grpc"] = {"port": part.grpc_port, "service": asked}
+    return every
 
 
 def deployment(plan: Plan, part: Part) -> Manifest:
@@ -224,13 +231,10 @@ def deployment(plan: Plan, part: Part) -> Manifest:
     ]
     mounts: list[Manifest] = [{"name": "tmp", "mountPath": "/tmp"}]
     volumes: list[Manifest] = [{"name": "tmp", "emptyDir": {"sizeLimit": "512Mi"}}]
-    lifecycle: Manifest = {}
     if part.is_member:
         # A framework counts the node's processors, not the pod's share of them.
         limit = {"containerName": CONTAINER, "resource": "limits.cpu"}
         environment.append({"name": "SPINEZOO_THREADS", "valueFrom": {"resourceFieldRef": limit}})
-    else:
-        lifecycle = {"lifecycle": {"preStop": {"sleep": {"seconds": PRESTOP_SECONDS}}}}
     if part.name == "gateway":
         folder = f"{CONFIG_FOLDER}/roster"
         environment.append({"name": "SPINEZOO_ROSTER", "value": f"{folder}/roster.yaml"})
@@ -259,7 +263,7 @@ def deployment(plan: Plan, part: Part) -> Manifest:
             },
         },
         **probes(part, tls=False),
-        **lifecycle,
+        "lifecycle": {"preStop": {"sleep": {"seconds": PRESTOP_SECONDS[part.component]}}},
         "securityContext": {
             "allowPrivilegeEscalation": False,
             "readOnlyRootFilesystem": True,
@@ -300,7 +304,7 @@ def deployment(plan: Plan, part: Part) -> Manifest:
         "metadata": {"name": part.host, "labels": part.labels},
         "spec": {
             "revisionHistoryLimit": 5,
-            "minReadySeconds": 5,
+            "minReadySeconds": MIN_READY_SECONDS,
             # Longer than the startup probe waits, so that the pod's own end is what is reported.
             "progressDeadlineSeconds": int(START_TIMEOUT_S) * 2,
             "strategy": {

@@ -175,7 +175,7 @@ def test_a_changed_port_and_a_changed_setting_reach_the_manifests(
     text = (checkout / "deploy/kubernetes/base/pspnet.yaml").read_text()
     assert "51111" in text
     assert "50053" not in text
-    assert "terminationGracePeriodSeconds: 195" in text
+    assert "terminationGracePeriodSeconds: 230" in text
     assert "SPINEZOO_DRAIN_SECONDS=90" in (
         checkout / "deploy/kubernetes/base/settings.env"
     ).read_text()  # fmt: skip
@@ -297,8 +297,11 @@ def test_a_pod_has_longer_to_end_than_its_server_drains() -> None:
     for name in PARTS:
         deployment = read(BASE / f"{name}.yaml")[0]
         spec = deployment["spec"]["template"]["spec"]
-        prestop = server({"spec": spec}).get("lifecycle", {}).get("preStop", {})
-        slept_s = prestop.get("sleep", {}).get("seconds", 0)
+        slept_s = server({"spec": spec})["lifecycle"]["preStop"]["sleep"]["seconds"]
+        if name in NETWORKS:
+            # Until no DNS answer of 30 s names the pod any more; and gRPC asks every 30 s at most.
+            assert slept_s > 30
+        assert deployment["spec"]["minReadySeconds"] > 30
         # Both faces of a member may drain one after the other.
         assert spec["terminationGracePeriodSeconds"] > 2 * drain_s + slept_s
         assert deployment["spec"]["strategy"]["rollingUpdate"]["maxUnavailable"] == 0
@@ -317,7 +320,11 @@ def test_the_settings_are_those_of_the_checkout_without_its_ports() -> None:
         for line in (ROOT / ".env").read_text().splitlines()
         if "=" in line and not line.startswith("#")
     }
-    wanted = {key: value for key, value in shipped.items() if not key.endswith("_PORT")}
+    wanted = {
+        key: value
+        for key, value in shipped.items()
+        if key.startswith("SPINEZOO_") and not key.endswith("_PORT")
+    }
     assert dict(settings()) == wanted
     assert wanted
 
@@ -445,6 +452,18 @@ def test_tls_is_on_in_cpu_and_gpu_and_the_probes_follow(
             wanted.add("spinezoo-tokens")
             assert environment["SPINEZOO_TOKENS"] == "/etc/spinezoo/tokens/tokens"
         assert secrets == wanted
+
+
+def test_the_servers_accept_what_the_tls_component_sets() -> None:
+    module = pytest.importorskip(
+        "spinezoo_contract.security", reason="this contract has no TLS settings"
+    )
+    for part in PARTS:
+        (patch,) = read(ROOT / f"deploy/kubernetes/components/tls/{part}.yaml")
+        environment = variables(patch["spec"]["template"])
+        security = module.ServerSecurity.from_env(environment)
+        assert security.tls.value == ("mutual" if part in NETWORKS else "server")
+        assert {security.certificate.path.name, security.key.path.name} == {"tls.crt", "tls.key"}
 
 
 def test_gpu_gives_every_network_one_gpu_and_nobody_else_any(

@@ -1,0 +1,117 @@
+"""A gateway's client among pods behind a headless Service; run by ``test_balancing.py``.
+
+Runs in network and mount namespaces of its own (``unshare``), where it may answer DNS on port 53
+and ``/etc/resolv.conf`` is a pod's. The pods are real member servers on 127.0.0.2 and following.
+Prints one JSON object.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import socket
+import struct
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+RESOLV_CONF = """\
+nameserver 127.0.0.1
+search spinezoo.svc.cluster.local svc.cluster.local cluster.local
+options ndots:5
+"""
+
+FULL_NAME = "pspnet.spinezoo.svc.cluster.local"
+PORT = 50053
+LIMIT_S = 90.0
+
+
+class ClusterDns:
+    """Answers for one name, as a cluster's DNS does for a headless Service's ready pods."""
+
+    def __init__(self) -> None:
+        self.addresses: list[str] = []
+        self._socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        self._socket.bind(("127.0.0.1", 53))
+        threading.Thread(target=self._serve, daemon=True).start()
+
+    def _serve(self) -> None:
+        while True:
+            question, caller = self._socket.recvfrom(4096)
+            at, labels = 12, []
+            while question[at]:
+                labels.append(question[at + 1 : at + 1 + question[at]].decode())
+                at += 1 + question[at]
+            (kind,) = struct.unpack("!H", question[at + 1 : at + 3])
+            known = ".".join(labels).lower() == FULL_NAME
+            # Type A; other types of a known name have an empty answer.
+            found = list(self.addresses) if known and kind == 1 else []
+            answers = [
+                struct.pack("!HHHIH4s", 0xC00C, 1, 1, 5, 4, socket.inet_aton(address))
+                for address in found
+            ]
+            head = struct.pack("!HHHHH", 0x8580 | (0 if known else 3), 1, len(answers), 0, 0)
+            self._socket.sendto(
+                question[:2] + head + question[12 : at + 5] + b"".join(answers), caller
+            )
+
+
+async def main() -> dict[str, object]:
+    """Two pods; then one is replaced by another at a new address."""
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "observe"))
+    import member as one_line_network
+    from spinezoo_contract.metrics import ServerMetrics
+    from spinezoo_contract.server import GrpcServer, NetworkRunner, segmenter_server
+    from spinezoo_contract.settings import ServerSettings
+    from spinezoo_gateway.members import MemberClient
+    from spinezoo_gateway.roster import Member
+
+    dns = ClusterDns()
+    pods: dict[str, tuple[GrpcServer, ServerMetrics]] = {}
+
+    async def start(host: str) -> None:
+        metrics = ServerMetrics()
+        runner = NetworkRunner(ServerSettings(host=host, grpc_port=PORT), metrics=metrics)
+        await runner.load(one_line_network.load)
+        server = segmenter_server(runner)
+        await server.start()
+        pods[host] = server, metrics
+        dns.addresses.append(host)
+
+    def calls(host: str) -> int:
+        labels = {"method": "GetModel", "code": "OK"}
+        registry = pods[host][1].registry
+        return int(registry.get_sample_value("spinezoo_requests_total", labels) or 0)
+
+    await start("127.0.0.2")
+    await start("127.0.0.3")
+    client = MemberClient(Member("pspnet", f"dns:///pspnet:{PORT}"), 1 << 26)
+
+    async def call_until(enough: Callable[[], bool]) -> None:
+        end = asyncio.get_running_loop().time() + LIMIT_S
+        while not enough():
+            assert asyncio.get_running_loop().time() < end, {host: calls(host) for host in pods}
+            await client.fetch_model(10.0)
+
+    await call_until(lambda: min(calls("127.0.0.2"), calls("127.0.0.3")) >= 20)
+    balanced = {host: calls(host) for host in pods}
+    # As an update does it: the new pod is ready, the old one leaves DNS, then it drains.
+    await start("127.0.0.4")
+    dns.addresses.remove("127.0.0.3")
+    ending = asyncio.create_task(pods["127.0.0.3"][0].stop())
+    await call_until(lambda: calls("127.0.0.4") >= 20 and ending.done())
+    replaced = {host: calls(host) for host in pods}
+    await client.close()
+    for host in ("127.0.0.2", "127.0.0.4"):
+        await pods[host][0].stop()
+    return {"balanced": balanced, "replaced": replaced}
+
+
+if __name__ == "__main__":
+    subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
+    subprocess.run(["mount", "--bind", sys.argv[1], "/etc/resolv.conf"], check=True)
+    print(json.dumps(asyncio.run(main())), flush=True)
+    os._exit(0)  # the network's thread and the DNS thread wait for nobody
