@@ -608,6 +608,8 @@ def gpu_patch() -> Manifest:
                     "containers": [
                         {
                             "name": CONTAINER,
+                            # Compiled kernels lie below the home, in /tmp, which has a limit.
+                            "env": [{"name": "CUDA_CACHE_MAXSIZE", "value": str(256 * 2**20)}],
                             "resources": {
                                 # The framework's part on the host grows with CUDA.
                                 "requests": {"memory": "3Gi", "nvidia.com/gpu": 1},

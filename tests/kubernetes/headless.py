@@ -29,11 +29,11 @@ PORT = 50053
 LIMIT_S = 90.0
 
 
-class ClusterDns:
-    """Answers for one name, as a cluster's DNS does for a headless Service's ready pods."""
+class Dns:
+    """Answers on port 53 from a table of names, as a cluster or Docker does for its services."""
 
     def __init__(self) -> None:
-        self.addresses: list[str] = []
+        self.addresses: dict[str, list[str]] = {}
         self._socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         self._socket.bind(("127.0.0.1", 53))
         threading.Thread(target=self._serve, daemon=True).start()
@@ -46,17 +46,24 @@ class ClusterDns:
                 labels.append(question[at + 1 : at + 1 + question[at]].decode())
                 at += 1 + question[at]
             (kind,) = struct.unpack("!H", question[at + 1 : at + 3])
-            known = ".".join(labels).lower() == FULL_NAME
+            known = self.addresses.get(".".join(labels).lower())
             # Type A; other types of a known name have an empty answer.
-            found = list(self.addresses) if known and kind == 1 else []
+            found = list(known) if known is not None and kind == 1 else []
             answers = [
                 struct.pack("!HHHIH4s", 0xC00C, 1, 1, 5, 4, socket.inet_aton(address))
                 for address in found
             ]
-            head = struct.pack("!HHHHH", 0x8580 | (0 if known else 3), 1, len(answers), 0, 0)
+            flags = 0x8580 | (3 if known is None else 0)
+            head = struct.pack("!HHHHH", flags, 1, len(answers), 0, 0)
             self._socket.sendto(
                 question[:2] + head + question[12 : at + 5] + b"".join(answers), caller
             )
+
+
+def own_network(resolv_conf: str) -> None:
+    """Makes the new namespaces fit to use."""
+    subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
+    subprocess.run(["mount", "--bind", resolv_conf, "/etc/resolv.conf"], check=True)
 
 
 async def main() -> dict[str, object]:
@@ -69,7 +76,8 @@ async def main() -> dict[str, object]:
     from spinezoo_gateway.members import MemberClient
     from spinezoo_gateway.roster import Member
 
-    dns = ClusterDns()
+    ready: list[str] = []
+    Dns().addresses[FULL_NAME] = ready
     pods: dict[str, tuple[GrpcServer, ServerMetrics]] = {}
 
     async def start(host: str) -> None:
@@ -79,7 +87,7 @@ async def main() -> dict[str, object]:
         server = segmenter_server(runner)
         await server.start()
         pods[host] = server, metrics
-        dns.addresses.append(host)
+        ready.append(host)
 
     def calls(host: str) -> int:
         labels = {"method": "GetModel", "code": "OK"}
@@ -100,7 +108,7 @@ async def main() -> dict[str, object]:
     balanced = {host: calls(host) for host in pods}
     # As an update does it: the new pod is ready, the old one leaves DNS, then it drains.
     await start("127.0.0.4")
-    dns.addresses.remove("127.0.0.3")
+    ready.remove("127.0.0.3")
     ending = asyncio.create_task(pods["127.0.0.3"][0].stop())
     await call_until(lambda: calls("127.0.0.4") >= 20 and ending.done())
     replaced = {host: calls(host) for host in pods}
@@ -111,7 +119,6 @@ async def main() -> dict[str, object]:
 
 
 if __name__ == "__main__":
-    subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
-    subprocess.run(["mount", "--bind", sys.argv[1], "/etc/resolv.conf"], check=True)
+    own_network(sys.argv[1])
     print(json.dumps(asyncio.run(main())), flush=True)
     os._exit(0)  # the network's thread and the DNS thread wait for nobody

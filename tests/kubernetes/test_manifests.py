@@ -478,6 +478,7 @@ def test_gpu_gives_every_network_one_gpu_and_nobody_else_any(
             assert resources[kind].get("nvidia.com/gpu") == (1 if with_gpu else None)
         assert ("tolerations" in pod["spec"]) == with_gpu
         assert ("nodeSelector" in pod["spec"]) == with_gpu
+        assert ("CUDA_CACHE_MAXSIZE" in variables(pod)) == with_gpu
         # The patch adds to what the base says.
         assert {"cpu", "memory", "ephemeral-storage"} <= set(resources["limits"])
         if with_gpu:

@@ -7,6 +7,7 @@ Needs `promtool` and `prometheus` on the PATH or in the folder SPINEZOO_PROMETHE
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import re
 import shutil
@@ -22,6 +23,7 @@ from typing import Any, TypeVar
 import httpx
 import pytest
 import yaml
+from kubernetes.test_balancing import unshare
 from spinezoo_contract import synthetic
 from spinezoo_contract.client import EnsembleClient, EvaluationClient
 from spinezoo_contract.errors import BadInputError, QuorumError
@@ -105,6 +107,30 @@ def test_the_alerts_tests_can_fail(was: str, becomes: str, tmp_path: Path) -> No
     cases = (HERE / "alerts_test.yml").read_text()
     (tmp_path / "cases.yml").write_text(cases.replace("../../deploy/observe/", ""))
     assert promtool("test", "rules", tmp_path / "cases.yml").returncode != 0
+
+
+def test_every_replica_behind_a_name_is_found_and_named_by_its_service(tmp_path: Path) -> None:
+    """The shipped file, unchanged: one replica of each service, three of mask_rcnn."""
+    prometheus = program("prometheus")
+    (job,) = yaml.safe_load((OBSERVE / "prometheus.yml").read_text())["scrape_configs"]
+    services, wanted = [], []
+    for number, each in enumerate(job["dns_sd_configs"], start=2):
+        (name,), port = each["names"], each["port"]
+        count = 3 if name == "mask_rcnn" else 1
+        addresses = [f"127.0.{number}.{index}" for index in range(1, count + 1)]
+        services.append(f"{name}={','.join(addresses)}:{port}")
+        wanted += [[name, f"{address}:{port}"] for address in addresses]
+    # What Docker gives its containers, but for the address of its DNS server.
+    (tmp_path / "resolv.conf").write_text("nameserver 127.0.0.1\noptions ndots:0\n")
+    shutil.copy(OBSERVE / "prometheus.yml", tmp_path)
+    shutil.copy(OBSERVE / "alerts.yml", tmp_path)
+    done = subprocess.run(
+        [*unshare(), sys.executable, HERE / "discovery.py", tmp_path / "resolv.conf", prometheus,
+         tmp_path, *services],
+        capture_output=True, text=True, timeout=LIMIT_S,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-4000:]
+    assert json.loads(done.stdout.splitlines()[-1]) == sorted(wanted)
 
 
 # ----------------------------------------------------------------------- a real Prometheus
