@@ -34,8 +34,8 @@ from observe.test_files import OBSERVE, ROOT, dashboard, expressions
 _T = TypeVar("_T")
 
 HERE = Path(__file__).resolve().parent
-LIMIT_S = 240.0
-"""Every wait ends here, in s: on a busy machine processes take a minute to come up."""
+LIMIT_S = 420.0
+"""Every wait ends here, in s: on a busy machine processes take minutes to come up."""
 
 
 def program(name: str) -> str:
@@ -145,43 +145,51 @@ def wait_for(what: str, look: Callable[[], _T | None]) -> _T:
     raise AssertionError(f"{what}: not within {LIMIT_S:g} s")
 
 
-def free_ports(count: int) -> list[int]:
-    with contextlib.ExitStack() as stack:
-        sockets = [
-            stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(count)
-        ]
-        return [each.getsockname()[1] for each in sockets]
+class Running:
+    """A process and its log. Each takes a free port by itself (port 0) and says which."""
 
+    def __init__(self, command: list[str], folder: Path, name: str, **more: str) -> None:
+        environment = {
+            key: value for key, value in os.environ.items() if not key.startswith("SPINEZOO_")
+        }
+        self._name, self._log = name, folder / f"{name}.log"
+        with self._log.open("wb") as log:
+            self._process = subprocess.Popen(
+                command, cwd=folder, env=environment | more, stdout=log, stderr=subprocess.STDOUT
+            )
 
-@contextlib.contextmanager
-def running(
-    command: list[str], folder: Path, name: str, **more: str
-) -> Iterator[subprocess.Popen[bytes]]:
-    environment = {
-        key: value for key, value in os.environ.items() if not key.startswith("SPINEZOO_")
-    }
-    with (folder / f"{name}.log").open("wb") as log:
-        process = subprocess.Popen(
-            command, cwd=folder, env=environment | more, stdout=log, stderr=subprocess.STDOUT
-        )
-    try:
-        yield process
-    finally:
-        process.send_signal(signal.SIGTERM)
+    def port(self, pattern: str) -> int:
+        """The port in the first line of the log that fits."""
+
+        def look() -> str | None:
+            log = self._log.read_text(errors="replace")
+            assert self._process.poll() is None, f"{self._name} has ended: {log[-3000:]}"
+            found = re.search(pattern, log)
+            return found[1] if found else None
+
+        return int(wait_for(f"{self._name} listens", look))
+
+    def face(self, face: str) -> int:
+        """The port of one of the zoo's faces, `grpc` or `http`."""
+        return self.port(rf'"face": "{face}", "host": "127.0.0.1", "port": (\d+)')
+
+    def stop(self) -> None:
+        """Ends it."""
+        self._process.send_signal(signal.SIGTERM)
         try:
-            process.wait(30)
+            self._process.wait(60)
         except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+            self._process.kill()
+            self._process.wait()
 
 
 class Watched:
     """A small zoo of real processes, and the Prometheus that watches it."""
 
-    def __init__(self, ports: dict[str, int], prometheus: str) -> None:
-        self.gateway = f"127.0.0.1:{ports['gateway_grpc']}"
-        self.evaluator = f"127.0.0.1:{ports['evaluator_grpc']}"
-        self._http = httpx.Client(base_url=prometheus, timeout=10.0)
+    def __init__(self, gateway_port: int, evaluator_port: int, prometheus_port: int) -> None:
+        self.gateway = f"127.0.0.1:{gateway_port}"
+        self.evaluator = f"127.0.0.1:{evaluator_port}"
+        self._http = httpx.Client(base_url=f"http://127.0.0.1:{prometheus_port}", timeout=10.0)
 
     def query(self, expression: str) -> list[dict[str, Any]]:
         """The series of an expression; a failure names what Prometheus says of it."""
@@ -222,58 +230,67 @@ def watched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Watched]:
         if not (ROOT / room / ".venv/bin/python").exists():
             pytest.skip(f"{room} is not set up: run `make setup`")
     folder = tmp_path_factory.mktemp("watched")
-    names = [f"{part}_{kind}" for part in ("member", "gateway", "evaluator") for kind in
-             ("grpc", "http")]  # fmt: skip
-    ports = dict(zip([*names, "prometheus", "nobody"], free_ports(8), strict=True))
-    (folder / "roster.yaml").write_text(
-        f"members:\n  - {{name: pspnet, target: '127.0.0.1:{ports['member_grpc']}'}}\n"
-        f"  - {{name: unet, target: '127.0.0.1:{ports['nobody']}'}}\n"
-    )
-    config = yaml.safe_load((OBSERVE / "prometheus.yml").read_text())
-    config["global"] = dict.fromkeys(("scrape_interval", "scrape_timeout"), "1s")
-    config["global"]["evaluation_interval"] = "1s"
-    (job,) = config["scrape_configs"]
-    # Names of containers resolve in compose only; everything else stays as it is.
-    del job["dns_sd_configs"], job["relabel_configs"]
-    job["static_configs"] = [
-        {"targets": [f"127.0.0.1:{ports[f'{part}_http']}"], "labels": {"part": label}}
-        for part, label in (("member", "pspnet"), ("gateway",) * 2, ("evaluator",) * 2)
-    ]
-    (folder / "prometheus.yml").write_text(yaml.safe_dump(config))
-    shutil.copy(OBSERVE / "alerts.yml", folder)
-    url = f"http://127.0.0.1:{ports['prometheus']}"
     with contextlib.ExitStack() as stack:
-        for part, command in (
-            ("member", [sys.executable, str(HERE / "member.py")]),
-            ("gateway", [str(ROOT / "gateway/.venv/bin/python"), "-m", "spinezoo_gateway.serve"]),
-            ("evaluator",
-             [str(ROOT / "evaluator/.venv/bin/python"), "-m", "spinezoo_evaluator.serve"]),
-        ):  # fmt: skip
-            settings = {
-                "SPINEZOO_GRPC_PORT": str(ports[f"{part}_grpc"]),
-                "SPINEZOO_HTTP_PORT": str(ports[f"{part}_http"]),
-                "SPINEZOO_ROSTER": str(folder / "roster.yaml"),
-                "SPINEZOO_DRAIN_SECONDS": "2",
-            }
-            stack.enter_context(running(command, folder, part, **settings))
-        stack.enter_context(
-            running(
-                [
-                    prometheus, "--config.file=prometheus.yml", "--storage.tsdb.path=data",
-                    f"--web.listen-address=127.0.0.1:{ports['prometheus']}",
-                ],
-                folder, "prometheus",
+
+        def start(name: str, command: list[str], **more: str) -> Running:
+            process = Running(command, folder, name, **more)
+            stack.callback(process.stop)
+            return process
+
+        zero = {"SPINEZOO_GRPC_PORT": "0", "SPINEZOO_HTTP_PORT": "0"}
+        member = start("member", [sys.executable, str(HERE / "member.py")], **zero)
+        # Held, but nobody listens: a member that cannot be reached.
+        nobody = stack.enter_context(socket.socket())
+        nobody.bind(("127.0.0.1", 0))
+        (folder / "roster.yaml").write_text(
+            f"members:\n  - {{name: pspnet, target: '127.0.0.1:{member.face('grpc')}'}}\n"
+            f"  - {{name: unet, target: '127.0.0.1:{nobody.getsockname()[1]}'}}\n"
+        )
+        gateway, evaluator = (
+            start(
+                name,
+                [str(ROOT / name / ".venv/bin/python"), "-m", f"spinezoo_{name}.serve"],
+                **zero,
+                SPINEZOO_ROSTER=str(folder / "roster.yaml"),
+                SPINEZOO_DRAIN_SECONDS="2",
             )
+            for name in ("gateway", "evaluator")
+        )
+        config = yaml.safe_load((OBSERVE / "prometheus.yml").read_text())
+        intervals = ("scrape_interval", "scrape_timeout", "evaluation_interval")
+        config["global"] = dict.fromkeys(intervals, "1s")
+        (job,) = config["scrape_configs"]
+        # Names of containers resolve in compose only; everything else stays as it is.
+        del job["dns_sd_configs"], job["relabel_configs"]
+        job["static_configs"] = [
+            {"targets": [f"127.0.0.1:{process.face('http')}"], "labels": {"part": label}}
+            for process, label in (
+                (member, "pspnet"),
+                (gateway, "gateway"),
+                (evaluator, "evaluator"),
+            )
+        ]
+        (folder / "prometheus.yml").write_text(yaml.safe_dump(config))
+        shutil.copy(OBSERVE / "alerts.yml", folder)
+        watcher = start(
+            "prometheus",
+            [
+                prometheus, "--config.file=prometheus.yml", "--storage.tsdb.path=data",
+                "--web.listen-address=127.0.0.1:0",
+            ],
         )  # fmt: skip
-        watched = Watched(ports, url)
+        watched = Watched(
+            gateway.face("grpc"), evaluator.face("grpc"), watcher.port(r"Listening on.*:(\d+)")
+        )
         stack.callback(watched.close)
 
         def all_up() -> bool:
-            with contextlib.suppress(httpx.TransportError, AssertionError):
+            # Until it has read its own log, Prometheus answers with 503 and a text.
+            with contextlib.suppress(httpx.TransportError, json.JSONDecodeError):
                 return len(watched.query('up{job="spinezoo"} == 1')) == 3
             return False
 
-        wait_for(f"three targets are up, logs in {folder}", all_up)
+        wait_for("three targets are up", all_up)
         yield watched
 
 
