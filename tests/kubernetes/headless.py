@@ -3,10 +3,17 @@
 Runs in network and mount namespaces of its own (``unshare``), where it may answer DNS on port 53
 and ``/etc/resolv.conf`` is a pod's. The pods are real member servers on 127.0.0.2 and following.
 Prints one JSON object.
+
+With ``scale-up`` a third pod is added and nothing ends; ``--age-ms`` makes the members end
+connections of that age, ``--dns-ms`` lets the gateway ask DNS that often. docs/kubernetes.md has
+the figures::
+
+    unshare --mount --net gateway/.venv/bin/python tests/kubernetes/headless.py RESOLV_CONF scale-up
 """
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import json
 import os
@@ -66,16 +73,29 @@ def own_network(resolv_conf: str) -> None:
     subprocess.run(["mount", "--bind", resolv_conf, "/etc/resolv.conf"], check=True)
 
 
-async def main() -> dict[str, object]:
-    """Two pods; then one is replaced by another at a new address."""
+SCALE_UP_LIMIT_S = 50.0
+"""How long the added pod may wait for its first calls, in s."""
+
+
+async def main(scenario: str, age_ms: int | None, dns_ms: int | None) -> dict[str, object]:
+    """Two pods; then one is replaced by another at a new address, or a third is added."""
     sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "observe"))
     import member as one_line_network
+    from spinezoo_contract import server as contract_server
     from spinezoo_contract.metrics import ServerMetrics
     from spinezoo_contract.server import GrpcServer, NetworkRunner, segmenter_server
     from spinezoo_contract.settings import ServerSettings
-    from spinezoo_gateway.members import MemberClient
+    from spinezoo_gateway import members
     from spinezoo_gateway.roster import Member
 
+    if age_ms is not None:
+        of_servers = contract_server.channel_options
+        age = ("grpc.max_connection_age_ms", age_ms)
+        contract_server.channel_options = lambda limit: [*of_servers(limit), age]
+    if dns_ms is not None:
+        of_clients = members.channel_options
+        often = ("grpc.dns_min_time_between_resolutions_ms", dns_ms)
+        members.channel_options = lambda limit: [*of_clients(limit), often]
     ready: list[str] = []
     Dns().addresses[FULL_NAME] = ready
     pods: dict[str, tuple[GrpcServer, ServerMetrics]] = {}
@@ -96,7 +116,7 @@ async def main() -> dict[str, object]:
 
     await start("127.0.0.2")
     await start("127.0.0.3")
-    client = MemberClient(Member("pspnet", f"dns:///pspnet:{PORT}"), 1 << 26)
+    client = members.MemberClient(Member("pspnet", f"dns:///pspnet:{PORT}"), 1 << 26)
 
     async def call_until(enough: Callable[[], bool]) -> None:
         end = asyncio.get_running_loop().time() + LIMIT_S
@@ -106,6 +126,17 @@ async def main() -> dict[str, object]:
 
     await call_until(lambda: min(calls("127.0.0.2"), calls("127.0.0.3")) >= 20)
     balanced = {host: calls(host) for host in pods}
+    if scenario == "scale-up":
+        began = asyncio.get_running_loop().time()
+        await start("127.0.0.4")
+        while calls("127.0.0.4") < 4:
+            waited_s = asyncio.get_running_loop().time() - began
+            if waited_s > SCALE_UP_LIMIT_S:
+                break
+            await client.fetch_model(10.0)
+            await asyncio.sleep(0.1)
+        added = {host: calls(host) - balanced.get(host, 0) for host in pods}
+        return {"calls": added, "waited_s": round(waited_s, 1)}
     # As an update does it: the new pod is ready, the old one leaves DNS, then it drains.
     await start("127.0.0.4")
     ready.remove("127.0.0.3")
@@ -119,6 +150,13 @@ async def main() -> dict[str, object]:
 
 
 if __name__ == "__main__":
-    own_network(sys.argv[1])
-    print(json.dumps(asyncio.run(main())), flush=True)
+    parser = argparse.ArgumentParser()
+    parser.add_argument("resolv_conf")
+    parser.add_argument("scenario", nargs="?", default="update", choices=("update", "scale-up"))
+    parser.add_argument("--age-ms", type=int)
+    parser.add_argument("--dns-ms", type=int)
+    given = parser.parse_args()
+    own_network(given.resolv_conf)
+    found = asyncio.run(main(given.scenario, given.age_ms, given.dns_ms))
+    print(json.dumps(found), flush=True)
     os._exit(0)  # the network's thread and the DNS thread wait for nobody
