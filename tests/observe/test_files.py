@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import shutil
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -195,6 +198,38 @@ def test_the_compose_file_mounts_what_is_there_and_opens_nothing_to_the_network(
         (OBSERVE / "grafana/provisioning/datasources/prometheus.yml").read_text()
     )["datasources"][0]
     assert source["url"] == "http://prometheus:9090"
+
+
+@pytest.mark.parametrize("others", [["compose.yaml"], ["compose.yaml", "compose.gpu.yaml"]])
+def test_compose_accepts_the_files_together(others: list[str]) -> None:
+    if shutil.which("docker-compose"):
+        command = ["docker-compose"]
+    elif (
+        shutil.which("docker")
+        and not subprocess.run(
+            ["docker", "compose", "version"], capture_output=True, timeout=60
+        ).returncode
+    ):
+        command = ["docker", "compose"]
+    else:
+        pytest.skip("neither docker-compose nor docker compose is there")
+    if not all((ROOT / name).exists() for name in others):
+        pytest.skip(f"there is no {' or '.join(others)} yet")
+    for name in (*others, "compose.observe.yaml"):
+        command += ["-f", str(ROOT / name)]
+    environment = {key: value for key, value in os.environ.items() if "SPINEZOO" not in key}
+    refused = subprocess.run(
+        [*command, "config"], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=60
+    )
+    assert refused.returncode != 0
+    assert "SPINEZOO_GRAFANA_PASSWORD" in refused.stderr
+    environment["SPINEZOO_GRAFANA_PASSWORD"] = "one-of-the-tests"
+    done = subprocess.run(
+        [*command, "config"], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode == 0, done.stderr
+    whole = yaml.safe_load(done.stdout)
+    assert {*PARTS, "prometheus", "grafana"} <= set(whole["services"])
 
 
 def test_compose_has_the_networks_and_services_that_are_scraped() -> None:
