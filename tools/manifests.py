@@ -284,8 +284,8 @@ def deployment(plan: Plan, part: Part) -> Manifest:
     }
     pod = {
         "automountServiceAccountToken": False,
-        # Otherwise a Service called spinezoo-member-x would look like SPINEZOO_MEMBER_X_PORT, an
-        # address in the gateway's roster.
+        # Otherwise the variables of a Service called spinezoo-member-... would look like addresses
+        # for the gateway's roster.
         "enableServiceLinks": False,
         "terminationGracePeriodSeconds": grace_seconds(plan, part),
         "securityContext": {
