@@ -66,6 +66,14 @@ class Question:
     quorum: int
     fusion: FusionOptions
 
+    @contextlib.contextmanager
+    def held(self) -> Iterator[None]:
+        """Keeps the members asked, also those that leave the roster while the film is read."""
+        with contextlib.ExitStack() as stack:
+            for client in self.clients:
+                stack.enter_context(client.held())
+            yield
+
 
 @dataclass(slots=True)
 class Clock:
@@ -127,11 +135,12 @@ class EnsembleServicer(ensemble_pb2_grpc.EnsembleServiceServicer):
             clock = Clock(time.perf_counter())
             question = self._question(request)
             results: list[MemberResult] = []
-            height, width, body = await self._body(request, clock)
-            answers = self._ask_all(question, body, height, width, clock, context)
-            async with contextlib.aclosing(answers):
-                async for result in answers:
-                    results.append(result)
+            with question.held():
+                height, width, body = await self._body(request, clock)
+                answers = self._ask_all(question, body, height, width, clock, context)
+                async with contextlib.aclosing(answers):
+                    async for result in answers:
+                        results.append(result)
             fused = await self._fuse(question, results)
             results.sort(key=lambda result: result.name)
             response = ensemble_pb2.SegmentResponse(
@@ -155,12 +164,13 @@ class EnsembleServicer(ensemble_pb2_grpc.EnsembleServiceServicer):
                 raise OptionError("the stream's request is empty; set its field `request`")
             question = self._question(request.request)
             results: list[MemberResult] = []
-            height, width, body = await self._body(request.request, clock)
-            answers = self._ask_all(question, body, height, width, clock, context)
-            async with contextlib.aclosing(answers):
-                async for result in answers:
-                    results.append(result)
-                    yield ensemble_pb2.SegmentStreamResponse(member=result.message)
+            with question.held():
+                height, width, body = await self._body(request.request, clock)
+                answers = self._ask_all(question, body, height, width, clock, context)
+                async with contextlib.aclosing(answers):
+                    async for result in answers:
+                        results.append(result)
+                        yield ensemble_pb2.SegmentStreamResponse(member=result.message)
             fused = await self._fuse(question, results)
             results.sort(key=lambda result: result.name)
             summary = ensemble_pb2.EnsembleSummary(
@@ -181,12 +191,12 @@ class EnsembleServicer(ensemble_pb2_grpc.EnsembleServiceServicer):
         return ensemble_pb2.ListModelsResponse(
             members=[
                 ensemble_pb2.RosterMember(
-                    member_name=client.member.name,
-                    target=client.member.target,
-                    status=codec.member_status_to_proto(status),
-                    model=None if client.model is None else codec.model_info_to_proto(client.model),
+                    member_name=state.name,
+                    target=state.target,
+                    status=codec.member_status_to_proto(state.status),
+                    model=None if state.model is None else codec.model_info_to_proto(state.model),
                 )
-                for client, status in await self._zoo.statuses()
+                for state in await self._zoo.statuses()
             ],
             default_quorum=self._settings.quorum,
             default_member_deadline_ms=self._settings.member_deadline_ms,
