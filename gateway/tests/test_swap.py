@@ -7,8 +7,6 @@ import json
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -217,21 +215,9 @@ NEWCOMER, OWN = "dns:///spinezoo-pspnet-newcomer:50053", "dns:///pspnet:50053"
 def test_an_image_is_swapped_in_this_order(containers: Containers) -> None:
     done = containers.swap()
     assert done.returncode == 0, done.stderr
-    assert containers.calls() == [
-        ("new:2", RUN),
-        ("new:2", asked(NEWCOMER)),
-        ("new:2", UP),
-        ("new:2", asked(OWN)),
-        ("old:1", STOP),
-        ("old:1", RM),
-    ] or [text for _, text in containers.calls()] == [
-        RUN,
-        asked(NEWCOMER),
-        UP,
-        asked(OWN),
-        STOP,
-        RM,
-    ]
+    calls = containers.calls()
+    assert [text for _, text in calls] == [RUN, asked(NEWCOMER), UP, asked(OWN), STOP, RM]
+    assert {image for image, text in calls if text in (RUN, UP)} == {"new:2"}
     assert containers.roster.read_text() == containers.before
     assert containers.images.read_text().splitlines()[1:] == ["SPINEZOO_PSPNET_IMAGE=new:2"]
 
@@ -275,6 +261,3 @@ def test_without_docker_it_says_so(containers: Containers) -> None:
     )  # fmt: skip
     assert done.returncode == 2
     assert "neither `docker compose` nor `docker-compose` runs here" in done.stderr
-
-
-_ = (Callable, time)
