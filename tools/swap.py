@@ -36,7 +36,7 @@ ROSTER = {"image": "deploy/compose/roster/roster.yaml", "at": "gateway/roster.ya
 """Roster file of the containers' gateway, and of the processes'."""
 
 IMAGES_ENV = "deploy/compose/images.env"
-"""``SPINEZOO_<NAME>_IMAGE=...`` of members that were swapped; read before compose's own ``.env``."""
+"""``SPINEZOO_<NAME>_IMAGE=...`` of members that were swapped; wins over ``.env``."""
 
 GATEWAY_SERVICE = "gateway"
 
@@ -252,7 +252,9 @@ class Docker:
 
     def compose(self, *arguments: str, limit_s: float = COMMAND_LIMIT_S) -> str:
         """One compose command in the repository; returns what it wrote."""
-        files = (os.environ.get("COMPOSE_FILE") and ()) or ("-f", str(self._root / "compose.yaml"))
+        # Overlays are named by COMPOSE_FILE, as for every other compose command.
+        alone = "COMPOSE_FILE" not in self.environment
+        files = ("-f", str(self._root / "compose.yaml")) if alone else ()
         command = (*self._compose, *files, *arguments)
         return run(command, limit_s, self.environment).stdout.strip()
 
