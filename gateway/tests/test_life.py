@@ -92,7 +92,7 @@ class Process:
         self.lines: list[dict[str, Any]] = []
         self.reader = threading.Thread(target=self.read, daemon=True)
         self.reader.start()
-        assert until(lambda: self.said("phase", phase="serving"), 30)
+        assert until(lambda: self.said("phase", phase="serving"), 120)
         self.grpc_port = self.said("listening", face="grpc")["port"]
         self.http_port = self.said("listening", face="http")["port"]
         self.channel = grpc.insecure_channel(f"127.0.0.1:{self.grpc_port}", CHANNEL)
@@ -173,7 +173,7 @@ def test_a_wrong_setting_ends_the_start_with_its_name(
     started = process(
         "-m", "spinezoo_gateway.serve", **{"SPINEZOO_ROSTER": str(roster), **environment}
     )
-    _, errors = started.communicate(timeout=30)
+    _, errors = started.communicate(timeout=120)
     assert started.returncode == 1
     assert says in json.loads(errors.splitlines()[-1])["message"]
 
