@@ -316,7 +316,7 @@ class Docker:
 
     def stop_gently(self, container: str) -> None:
         """Lets a container finish its films, and removes it."""
-        run(("docker", "stop", "--time", str(STOP_GRACE_S), container), STOP_GRACE_S + 60.0)
+        run(("docker", "stop", "-t", str(STOP_GRACE_S), container), STOP_GRACE_S + 60.0)
         run(("docker", "rm", "--force", container), COMMAND_LIMIT_S)
 
 

@@ -128,6 +128,8 @@ def test_the_systems_resolver(bench: Bench) -> None:
     assert "127.0.0.1" in bench.loop.run(resolver("localhost", 5))
     with pytest.raises(OSError):
         bench.loop.run(resolver("no-such-host.invalid", 5), timeout_s=60)
+    with pytest.raises(OSError, match="is no name of a host"):
+        bench.loop.run(resolver("x" * 70 + ".invalid", 5))
     resolver.close()
 
 

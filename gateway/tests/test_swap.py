@@ -200,7 +200,7 @@ def containers(tmp_path: Path) -> Containers:
 
 RUN = "run -d --no-deps --name spinezoo-pspnet-newcomer pspnet"
 UP = "up -d --no-deps --no-build --force-recreate --scale pspnet=2 pspnet"
-STOP = "stop --time 40 spinezoo-pspnet-newcomer"
+STOP = "stop -t 40 spinezoo-pspnet-newcomer"
 RM = "rm --force spinezoo-pspnet-newcomer"
 
 

@@ -73,7 +73,10 @@ class HostResolver:
             OSError: The name is unknown, or nobody answered.
         """
         ask = functools.partial(socket.getaddrinfo, host, port, type=socket.SOCK_STREAM)
-        found = await asyncio.get_running_loop().run_in_executor(self._threads, ask)
+        try:
+            found = await asyncio.get_running_loop().run_in_executor(self._threads, ask)
+        except UnicodeError:
+            raise OSError(f"{host!r} is no name of a host") from None
         return sorted({str(address[0]) for *_, address in found})
 
     def close(self) -> None:

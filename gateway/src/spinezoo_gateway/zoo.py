@@ -226,7 +226,8 @@ class Zoo:
             elif named_host(target) is not None:
                 with contextlib.suppress(OSError):
                     addresses = await self._addresses(target)
-        except NewcomerRefusedError as error:
+        except (NewcomerRefusedError, OSError) as error:
+            # An OSError: the checking process could not be started.
             newcomer.refusal = str(error)
             log.error(
                 "newcomer refused, %s: %s",

@@ -19,9 +19,9 @@ def keep_film_memory() -> bool:
     """Tells glibc to keep freed blocks of a film's size; returns whether it could be told.
 
     By default each film's buffers are mapped anew and every page of them faulted in again: some
-    900 faults for a film of 2 MiB that the gateway sends to five members, and about 30 % of the
-    processor time that a member takes to receive it (see ``docs/performance.md``). Called once,
-    at the start of a process. Other C libraries than glibc are left as they are.
+    900 faults for a film of 2 MiB that the gateway sends to five members, and 512 for each copy
+    that a member receives. Called once, at the start of a process. Other C libraries than glibc
+    are left as they are.
     """
     if platform.libc_ver()[0] != "glibc":
         return False
