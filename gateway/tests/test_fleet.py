@@ -261,7 +261,8 @@ def test_a_newcomer_that_is_not_there_or_hangs_is_refused(
     fleet.await_ready("127.0.0.2")
     hanging = f"127.0.0.2:{fleet.port}"
     bench.write_roster({"pspnet": old.target, "late": hanging})
-    assert until(lambda: {"refused" in member(bench, "late").status.message} == {True}, 90.0)
+    assert until(lambda: "late" in bench.gateway.zoo.waiting)
+    assert until(lambda: "refused" in member(bench, "late").status.message, 90.0)
     late = member(bench, "late")
     assert (late.target, late.status.code) == (hanging, ensemble_pb2.MEMBER_CODE_UNAVAILABLE)
     assert "the time limit of" in late.status.message

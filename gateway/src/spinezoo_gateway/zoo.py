@@ -114,6 +114,11 @@ class Zoo:
         """One client a member, sorted by name."""
         return tuple(self._clients[name] for name in sorted(self._clients))
 
+    @property
+    def waiting(self) -> tuple[str, ...]:
+        """Names of the newcomers that have not been taken in, refused ones among them; sorted."""
+        return tuple(sorted(self._newcomers))
+
     def select(self, names: Sequence[str]) -> tuple[MemberClient, ...]:
         """The named members, sorted by name; no names selects all.
 
