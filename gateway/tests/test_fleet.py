@@ -269,7 +269,7 @@ def test_a_newcomer_that_is_not_there_or_hangs_is_refused(
     assert [m.status.member_name for m in bench.segment(film).members] == ["pspnet"]
     # Put back: nothing is left of them.
     bench.write_roster({"pspnet": old.target})
-    assert until(lambda: member(bench, "pspnet").status.message == "")
+    assert until(lambda: not bench.gateway.zoo.waiting)
     answer = bench.stub.ListModels(ensemble_pb2.ListModelsRequest(), timeout=30)
     assert [each.member_name for each in answer.members] == ["pspnet"]
     fleet.running["127.0.0.2"].send_signal(signal.SIGKILL)
