@@ -18,11 +18,13 @@ DATA ?=
 RUN ?= $(if $(DATA),$(notdir $(abspath $(DATA))),phantom-test)
 
 NETWORK ?=
+IMAGE ?=
+AT ?=
 PRESET ?= lite
 ARGS ?=
 TARGET ?= 127.0.0.1:50050
 
-.PHONY: help setup benchmark test-set train-set test up down status conform train proto manifests lock lint format speed clean
+.PHONY: help setup benchmark test-set train-set test up down status conform train proto manifests lock lint format speed clean swap
 
 help: ## This list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -56,6 +58,11 @@ up: setup ## Start the zoo and leave it running; prints how to call it
 
 down: ## Stop what `make up` started
 	@$(PYTHON) tools/zoo.py down
+
+swap: ## Replace a member while clients ask: NETWORK=pspnet IMAGE=... (containers) or AT=host:port
+	@test -n "$(NETWORK)" || { echo "say which network: make swap NETWORK=pspnet IMAGE=name:tag"; exit 2; }
+	@test -n "$(IMAGE)$(AT)" || { echo "say by what: IMAGE=name:tag (containers) or AT=host:port"; exit 2; }
+	@$(PYTHON) tools/swap.py $(NETWORK) $(if $(IMAGE),--image $(IMAGE),--at $(AT)) $(ARGS)
 
 status: ## Which processes of the zoo are running
 	@$(PYTHON) tools/zoo.py status

@@ -167,8 +167,10 @@ class SleepingNetwork:
 
 def serve_member(name: str, delay_ms: float) -> None:
     """Serves one sleeping network and says its port on the standard output."""
+    from spinezoo_contract.memory import keep_film_memory
     from spinezoo_spine.films import read_film
 
+    keep_film_memory()
     runner = NetworkRunner(ServerSettings.from_env(), SleepingNetwork(name, delay_ms))
     server = segmenter_server(runner, read_film=read_film)
 

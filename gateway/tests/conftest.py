@@ -21,6 +21,7 @@ from fake_member import FakeMember
 from spinezoo.v1 import ensemble_pb2, ensemble_pb2_grpc, image_pb2
 from spinezoo_contract.codec import film_to_proto
 from spinezoo_contract.types import Film
+from spinezoo_gateway.addresses import Resolve
 from spinezoo_gateway.serve import Gateway
 
 T = TypeVar("T")
@@ -77,12 +78,14 @@ class Bench:
         lines = [f"  - {{name: {name}, target: '{target}'}}" for name, target in targets.items()]
         self.roster.write_text("members:\n" + "\n".join(lines) + "\n")
 
-    def start(self, **environment: str) -> None:
+    def start(self, resolve: Resolve | None = None, **environment: str) -> None:
         if not self.roster.exists():
             self.write_roster()
 
         async def begin() -> None:
             self.gateway = Gateway({"SPINEZOO_ROSTER": str(self.roster), **environment})
+            if resolve is not None:
+                self.gateway.zoo.resolve = resolve
             await self.gateway.server.start()
             await self.gateway.zoo.start()
 

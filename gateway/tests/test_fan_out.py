@@ -318,7 +318,7 @@ def test_a_member_killed_while_it_works(bench: Bench, film: Film, process: Any) 
     assert list(answer.fused.member_names) == ["a", "b", "c"]
     # It comes back on the same port and is found again without a restart.
     process(script, str(port), "ok", "0")
-    assert until(lambda: statuses(bench.segment(film))["victim"].code == OK)
+    assert until(lambda: statuses(bench.segment(film))["victim"].code == OK, 60.0)
 
 
 def test_cancellation_reaches_the_members(five: Bench, film: Film) -> None:
@@ -387,7 +387,7 @@ def test_a_film_of_24_mib_both_ways(five: Bench) -> None:
     assert film.pixels.nbytes == 24 << 20
     five.members["unet"].behaviour = "large"
     options = segmenter_pb2.PredictOptions(include_probability_maps=True)
-    answer = five.segment(film, options=options)
+    answer = five.segment(film, timeout_s=120.0, options=options)
     assert all(member.status.code == OK for member in answer.members), statuses(answer)
     unet = answer.members[NAMES.index("unet")]
     assert len(unet.probability_maps[0].data) == 24_000_000

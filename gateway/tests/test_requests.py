@@ -256,3 +256,13 @@ def test_the_development_films_pass_through(bench: Bench) -> None:
             raw_pixels = member.seen[-1].image.raw
             assert (answer.height, answer.width) == (raw_pixels.height, raw_pixels.width)
     assert not files or answered
+
+
+def test_film_and_settings_have_the_same_numbers_in_both_requests() -> None:
+    """The gateway passes a request on as it came: what it leaves out are higher numbers."""
+    outer = ensemble_pb2.SegmentRequest.DESCRIPTOR.fields_by_number
+    inner = segmenter_pb2.PredictRequest.DESCRIPTOR.fields_by_number
+    assert sorted(inner) == [1, 2]
+    for number, field in inner.items():
+        assert outer[number].name == field.name
+        assert outer[number].message_type is field.message_type

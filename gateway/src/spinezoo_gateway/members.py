@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import time
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import grpc
@@ -12,8 +14,8 @@ import grpc.aio
 from google.protobuf.message import DecodeError
 from spinezoo.v1 import ensemble_pb2, segmenter_pb2
 from spinezoo_contract import codec
-from spinezoo_contract.errors import InvalidOutputError, SpineZooError
-from spinezoo_contract.status import from_rpc_error
+from spinezoo_contract.errors import InvalidOutputError, NotServingError, SpineZooError
+from spinezoo_contract.status import from_rpc_error, to_status
 from spinezoo_contract.types import (
     MemberCode,
     MemberStatus,
@@ -23,7 +25,9 @@ from spinezoo_contract.types import (
 )
 from spinezoo_spine import fusion
 
+from spinezoo_gateway.addresses import addresses_target, named_host
 from spinezoo_gateway.roster import Member
+from spinezoo_gateway.settings import MAX_DEADLINE_MS
 
 SERVICE_NAME = "spinezoo.v1.SegmenterService"
 """What a member serves, and the name under which its health is watched."""
@@ -33,6 +37,12 @@ _GET_MODEL = f"/{SERVICE_NAME}/GetModel"
 
 MODEL_TIMEOUT_S = 2.0
 """Time a member has to say what it is."""
+
+CONNECT_S = 2.0
+"""Time a channel to new addresses has to connect before films use it, in s."""
+
+MODELS_KEPT = 16
+"""Models remembered for each channel: replicas may differ for a while."""
 
 INLINE_ANSWER_BYTES = 65_536
 """Answers up to this size are checked on the event loop; the hop to a thread costs more."""
@@ -52,6 +62,9 @@ _CODES = {
     grpc.StatusCode.OUT_OF_RANGE: MemberCode.INVALID_ARGUMENT,
 }
 """How a member's gRPC status is named; every other is INTERNAL."""
+
+_GONE = frozenset({grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED})
+"""How calls end whose server or connection has gone; a film may be asked about again."""
 
 
 def service_config() -> str:
@@ -126,38 +139,195 @@ class MemberResult:
         return MemberCode(self.message.status.code)
 
 
-class MemberClient:
-    """One channel to one member.
+def open_channel(
+    target: str, options: Sequence[tuple[str, str | int]], server_name: str | None
+) -> grpc.aio.Channel:
+    """The one place where a channel to a member is opened.
 
-    Attributes:
-        member: Its entry in the roster.
-        model: What it says of itself; None until it has been asked.
-        usual_ms: Its usual latency, a running mean, in ms; 0 until it has answered.
+    Args:
+        target: gRPC target; addresses where the gateway has looked a name up.
+        options: Channel options.
+        server_name: That name, which the member's certificate must carry; None: the target's own.
+            Not used without encryption.
     """
+    return grpc.aio.insecure_channel(target, options=options)
 
-    def __init__(self, member: Member, max_message_bytes: int) -> None:
-        """Opens the channel lazily; nothing is sent yet."""
-        self.member = member
-        self.model: ModelInfo | None = None
-        self.usual_ms = 0.0
-        self._model_of_weights: str | None = None
-        self._channel = grpc.aio.insecure_channel(
-            member.target, options=channel_options(max_message_bytes)
-        )
+
+class _Line:
+    """One channel to a member's addresses, and what was learnt through it."""
+
+    def __init__(self, target: str, max_message_bytes: int, server_name: str | None) -> None:
+        self.models: dict[str, ModelInfo] = {}
+        self._channel = open_channel(target, channel_options(max_message_bytes), server_name)
         # The same request bytes go to every member, so nothing is serialised here; the answer is
         # parsed by us, so that bytes that are no answer are named as the member's fault.
-        self._predict = self._channel.unary_unary(
+        self.predict = self._channel.unary_unary(
             _PREDICT, request_serializer=bytes, response_deserializer=bytes
         )
-        self._get_model = self._channel.unary_unary(
+        self.get_model = self._channel.unary_unary(
             _GET_MODEL,
             request_serializer=segmenter_pb2.GetModelRequest.SerializeToString,
             response_deserializer=segmenter_pb2.GetModelResponse.FromString,
         )
 
-    async def close(self, grace_s: float | None = None) -> None:
-        """Closes the channel after the calls under way, or after the grace, in s."""
+    async def ready(self, timeout_s: float) -> bool:
+        """Connects, and waits until a healthy address is found or the time, in s, is over."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(timeout_s):
+                state = self._channel.get_state(try_to_connect=True)
+                while state is not grpc.ChannelConnectivity.READY:
+                    await self._channel.wait_for_state_change(state)
+                    state = self._channel.get_state(try_to_connect=True)
+                return True
+        return False
+
+    def learn(self, weights_sha256: str, model: ModelInfo) -> None:
+        """Remembers which model has given answers of these weights."""
+        if len(self.models) >= MODELS_KEPT:
+            self.models.clear()
+        self.models[weights_sha256] = model
+
+    async def close(self, grace_s: float | None) -> None:
+        """Closes after the calls under way, or after the grace, in s."""
         await self._channel.close(grace_s)
+
+
+class MemberClient:
+    """One member: a channel to where it is now.
+
+    Belongs to one event loop. Its channel is replaced when its addresses change or it moves: films
+    that come later use the new one, films under way finish on the old one, which then closes.
+
+    Attributes:
+        member: Its entry in the roster, with the target that is asked now.
+        model: What it last said of itself; None until it has been asked.
+        usual_ms: Its usual latency, a running mean, in ms; 0 until it has answered.
+    """
+
+    def __init__(self, member: Member, max_message_bytes: int) -> None:
+        """Opens the channel lazily; nothing is sent yet.
+
+        A member whose target is a name has no channel until :meth:`use` has been called.
+        """
+        self.member = member
+        self.model: ModelInfo | None = None
+        self.usual_ms = 0.0
+        self._max_message_bytes = max_message_bytes
+        self._addresses: tuple[str, ...] = ()
+        self._problem = "its address has not been looked up yet; try again in a second"
+        self._line: _Line | None = None
+        self._lost = False
+        self._closed = False
+        self._switching = asyncio.Lock()
+        self._closing: set[asyncio.Task[None]] = set()
+        self._holders = 0
+        self._released = asyncio.Event()
+        if named_host(member.target) is None:
+            self._line = _Line(member.target, max_message_bytes, None)
+
+    @contextlib.contextmanager
+    def held(self) -> Iterator[None]:
+        """Keeps the member's channel open for a film that is going to ask it."""
+        self._holders += 1
+        try:
+            yield
+        finally:
+            self._holders -= 1
+            if self._holders == 0:
+                self._released.set()
+
+    async def retire(self, grace_s: float) -> None:
+        """Closes when no film holds the member any more, or after the grace, in s."""
+        end = time.monotonic() + grace_s
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(grace_s):
+                while self._holders:
+                    self._released.clear()
+                    await self._released.wait()
+        await self.close(max(0.0, end - time.monotonic()))
+
+    async def close(self, grace_s: float | None = None) -> None:
+        """Closes the channels after the calls under way, or after the grace, in s."""
+        self._closed = True
+        line, self._line = self._line, None
+        self._problem = "left the roster meanwhile"
+        if line is not None:
+            await line.close(grace_s)
+        if not grace_s:
+            for task in self._closing:
+                task.cancel()
+        await asyncio.gather(*self._closing, return_exceptions=True)
+
+    @property
+    def addresses(self) -> tuple[str, ...]:
+        """Addresses that the member's name stood for last; empty without a name."""
+        return self._addresses
+
+    async def use(self, target: str, addresses: Sequence[str]) -> bool:
+        """Makes these the addresses of the member's name; returns whether they are new.
+
+        Args:
+            target: The target whose name was looked up; ignored where the member has moved since.
+            addresses: What it stands for. None, as of a name that is unknown for a moment, leave
+                those that there are.
+        """
+        found = tuple(sorted(set(addresses)))
+        async with self._switching:
+            if target != self.member.target or named_host(target) is None or not found:
+                return False
+            self._lost = False
+            if found == self._addresses:
+                return False
+            await self._switch(self.member, found)
+            return True
+
+    async def move(self, member: Member, addresses: Sequence[str] = ()) -> None:
+        """Goes over to another target.
+
+        Args:
+            member: The entry with the new target.
+            addresses: What its name stands for, where it is a name.
+        """
+        async with self._switching:
+            await self._switch(member, tuple(sorted(set(addresses))))
+
+    def lost(self, why: str) -> bool:
+        """Notes that the member's name has no address; returns whether that is news.
+
+        The addresses it had stay in use. Callers are told why while there are none.
+        """
+        news, self._lost = not self._lost, True
+        self._problem = why
+        return news
+
+    async def _switch(self, member: Member, addresses: tuple[str, ...]) -> None:
+        """Opens a channel beside the old one, and lets films use it once it is connected."""
+        named = named_host(member.target)
+        line: _Line | None = None
+        if named is None:
+            line = _Line(member.target, self._max_message_bytes, None)
+        elif addresses:
+            target = addresses_target(addresses, named[1])
+            line = _Line(target, self._max_message_bytes, named[0])
+        try:
+            if line is not None and self._line is not None:
+                # A film that found a channel still connecting would wait for it; the old serves.
+                await line.ready(CONNECT_S)
+        except BaseException:
+            if line is not None:
+                await line.close(None)
+            raise
+        if self._closed:
+            if line is not None:
+                await line.close(None)
+            return
+        old, self._line = self._line, line
+        self.member, self._addresses = member, addresses
+        if old is not None:
+            # Calls under way have at most this long.
+            task = asyncio.create_task(old.close(MAX_DEADLINE_MS / 1000.0))
+            self._closing.add(task)
+            task.add_done_callback(self._closing.discard)
 
     async def fetch_model(self, timeout_s: float = MODEL_TIMEOUT_S) -> ModelInfo:
         """Asks the member what it is, and remembers it.
@@ -165,29 +335,36 @@ class MemberClient:
         Raises:
             SpineZooError: The member failed or broke the contract.
         """
+        line = self._line
+        if line is None:
+            raise NotServingError(self._problem)
+        return await self._fetch_model(line, timeout_s)
+
+    async def _fetch_model(self, line: _Line, timeout_s: float) -> ModelInfo:
         try:
-            answer = await self._get_model(
+            answer = await line.get_model(
                 segmenter_pb2.GetModelRequest(), timeout=timeout_s, wait_for_ready=False
             )
         except grpc.aio.AioRpcError as error:
             raise from_rpc_error(error) from None
-        self.model = codec.model_info_from_proto(answer.model)
-        return self.model
+        except grpc.aio.UsageError:
+            raise NotServingError("left the roster meanwhile") from None
+        model = codec.model_info_from_proto(answer.model)
+        line.learn(model.weights_sha256, model)
+        if line is self._line:
+            self.model = model
+        return model
 
     async def probe(self) -> MemberStatus:
         """Whether the member is serving now; its description is refreshed on the way."""
         began = time.perf_counter()
         try:
-            answer = await self._get_model(
-                segmenter_pb2.GetModelRequest(), timeout=MODEL_TIMEOUT_S, wait_for_ready=False
-            )
-            self.model = codec.model_info_from_proto(answer.model)
-        except grpc.aio.AioRpcError as error:
-            return self._failed(began, *_named(error))
+            await self.fetch_model()
         except InvalidOutputError as error:
             return self._failed(began, MemberCode.INVALID_OUTPUT, str(error))
-        except grpc.aio.UsageError:
-            return self._failed(began, MemberCode.UNAVAILABLE, "left the roster meanwhile")
+        except SpineZooError as error:
+            code = _CODES.get(to_status(error)[0], MemberCode.INTERNAL)
+            return self._failed(began, code, str(error))
         return MemberStatus(self.member.name, MemberCode.OK, _ms_since(began))
 
     async def ask(
@@ -210,16 +387,14 @@ class MemberClient:
         """
         began = time.perf_counter()
         try:
-            answer = await self._predict(
-                request, timeout=deadline_s, metadata=metadata, wait_for_ready=False
-            )
+            line, answer = await self._call(request, began + deadline_s, metadata)
             if len(answer) <= INLINE_ANSWER_BYTES:
                 response, prediction, ballot = check_answer(answer, height, width)
             else:
                 response, prediction, ballot = await asyncio.to_thread(
                     check_answer, answer, height, width
                 )
-            await self._check_structures(prediction, deadline_s - _ms_since(began) / 1000.0)
+            await self._check_structures(line, prediction, deadline_s - _ms_since(began) / 1000.0)
         except grpc.aio.AioRpcError as error:
             code, message = _named(error)
             if code == MemberCode.DEADLINE_EXCEEDED:
@@ -227,8 +402,8 @@ class MemberClient:
             status = self._failed(began, code, message)
         except InvalidOutputError as error:
             status = self._failed(began, MemberCode.INVALID_OUTPUT, str(error))
-        except grpc.aio.UsageError:
-            status = self._failed(began, MemberCode.UNAVAILABLE, "left the roster meanwhile")
+        except NotServingError as error:
+            status = self._failed(began, MemberCode.UNAVAILABLE, str(error))
         else:
             status = MemberStatus(self.member.name, MemberCode.OK, _ms_since(began))
             self.usual_ms += USUAL_SHARE * (status.latency_ms - self.usual_ms)
@@ -243,21 +418,58 @@ class MemberClient:
             ensemble_pb2.MemberAnswer(status=codec.member_status_to_proto(status)), None
         )
 
-    async def _check_structures(self, prediction: Prediction, time_left_s: float) -> None:
-        """Raises InvalidOutputError for a structure that the member's model does not have."""
-        known, weights = self.model, prediction.provenance.weights_sha256
-        if known is None or weights not in (known.weights_sha256, self._model_of_weights):
-            # Never asked, or the container behind the target was replaced. The weights are
-            # remembered, so that a member whose two answers differ is not asked for every film.
-            self._model_of_weights = weights
+    async def _call(
+        self, request: bytes, end: float, metadata: tuple[tuple[str, str], ...]
+    ) -> tuple[_Line, bytes]:
+        """The answer, and the channel it came through.
+
+        Args:
+            request: A serialised ``PredictRequest``.
+            end: When the member's time is over, in s of the performance counter.
+            metadata: Sent along.
+
+        Raises:
+            AioRpcError: The call failed.
+            NotServingError: The member has no address.
+        """
+        while True:
+            line = self._line
+            if line is None:
+                raise NotServingError(self._problem)
+            left_s = max(0.001, end - time.perf_counter())
             try:
-                known = await self.fetch_model(max(0.05, min(time_left_s, MODEL_TIMEOUT_S)))
+                answer = await line.predict(
+                    request, timeout=left_s, metadata=metadata, wait_for_ready=False
+                )
+            except grpc.aio.AioRpcError as error:
+                # Gone while the member moved: what it moved to has not been asked yet.
+                if error.code() not in _GONE or line is self._line:
+                    raise
+            except grpc.aio.UsageError:
+                if line is self._line:
+                    raise NotServingError("left the roster meanwhile") from None
+            else:
+                return line, answer
+
+    async def _check_structures(
+        self, line: _Line, prediction: Prediction, time_left_s: float
+    ) -> None:
+        """Raises InvalidOutputError for a structure that the member's model does not have."""
+        weights = prediction.provenance.weights_sha256
+        known = line.models.get(weights)
+        if known is None:
+            # Never asked, or the container behind the target was replaced.
+            try:
+                known = await self._fetch_model(line, max(0.05, min(time_left_s, MODEL_TIMEOUT_S)))
             except InvalidOutputError as error:
                 raise InvalidOutputError(f"GetModel: {error}") from None
             except SpineZooError as error:
                 raise InvalidOutputError(
                     f"answered, but did not say which structures it knows (GetModel: {error})"
                 ) from None
+            # Also where the two answers differ in their weights (replicas of two versions, or a
+            # member that is wrong): it must not be asked for every film.
+            line.learn(weights, known)
         foreign = sorted(
             {segment.structure for segment in prediction.segments} - set(known.structures)
         )

@@ -1,30 +1,97 @@
-"""The members as they are now: one client each, following the roster file while it changes."""
+"""The members as they are now: one client each, following the roster file and their addresses.
+
+A member that joins or moves while the gateway runs is a *newcomer* until it has passed the quick
+part of the conformance suite; the member it would replace serves meanwhile, and stays where the
+newcomer is refused. What the roster says at the start is taken as it is: the members may still be
+loading, and a gateway that waited for all of them would not start while one is down.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 import logging
+import os
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 from spinezoo_contract.errors import ConfigurationError, OptionError
-from spinezoo_contract.types import MemberStatus
+from spinezoo_contract.types import MemberCode, MemberStatus, ModelInfo
 
+from spinezoo_gateway.addresses import HostResolver, Resolve, addresses_target, named_host
 from spinezoo_gateway.members import MemberClient
-from spinezoo_gateway.roster import Roster, load_roster
+from spinezoo_gateway.newcomers import NewcomerRefusedError, check_newcomer
+from spinezoo_gateway.roster import Member, Roster, load_roster
 from spinezoo_gateway.settings import MAX_DEADLINE_MS, GatewaySettings
+
+FIRST_LOOKUP_S = 2.0
+"""At the start, the time that names have to be looked up before the gateway serves, in s."""
+
+CHECKS_AT_ONCE = 2
+"""Newcomers that are checked at the same time; the others wait."""
 
 log = logging.getLogger("spinezoo.gateway")
 
 
+@dataclass(slots=True)
+class Newcomer:
+    """A member that the roster names and that has not been taken in.
+
+    Attributes:
+        member: Its entry in the roster.
+        refusal: Why it was refused; empty while it is being checked.
+        task: The check.
+    """
+
+    member: Member
+    refusal: str = ""
+    task: asyncio.Task[None] | None = None
+
+    @property
+    def news(self) -> str:
+        """What a person, and the program that swaps members, read of it."""
+        where = f"newcomer at {self.member.target}"
+        return f"{where} refused: {self.refusal}" if self.refusal else f"{where} is being checked"
+
+
+@dataclass(frozen=True, slots=True)
+class MemberState:
+    """One member or newcomer, as ``ListModels`` shows it.
+
+    Attributes:
+        name: Its name in the roster.
+        target: The target that films go to; a newcomer's own where there is no other.
+        status: Whether it is serving. The message of a member that serves tells of its newcomer.
+        model: What it says of itself.
+    """
+
+    name: str
+    target: str
+    status: MemberStatus
+    model: ModelInfo | None
+
+
 class Zoo:
-    """All members of the roster. Belongs to one event loop."""
+    """All members of the roster. Belongs to one event loop.
+
+    Attributes:
+        roster: As it was read last; newcomers in it may still be checked.
+        resolve: Looks names up; the system's way unless it is replaced before the start.
+    """
 
     def __init__(
-        self, settings: GatewaySettings, environment: Mapping[str, str], max_message_bytes: int
+        self,
+        settings: GatewaySettings,
+        environment: Mapping[str, str],
+        max_message_bytes: int,
     ) -> None:
         """Reads the roster; opens nothing.
+
+        Args:
+            settings: The gateway's settings.
+            environment: Variables; members in them win over the file.
+            max_message_bytes: gRPC message limit.
 
         Raises:
             ConfigurationError: The roster is wrong; the message names the line or the variable.
@@ -32,8 +99,12 @@ class Zoo:
         self._settings = settings
         self._environment = dict(environment)
         self._max_message_bytes = max_message_bytes
+        self._resolver = HostResolver()
+        self.resolve: Resolve = self._resolver
         self.roster: Roster = load_roster(settings.roster, self._environment)
         self._clients: dict[str, MemberClient] = {}
+        self._newcomers: dict[str, Newcomer] = {}
+        self._checks = asyncio.Semaphore(CHECKS_AT_ONCE)
         self._refused: str | None = None
         self._seen: bytes | None = None
         self._background: set[asyncio.Task[Any]] = set()
@@ -42,6 +113,11 @@ class Zoo:
     def clients(self) -> tuple[MemberClient, ...]:
         """One client a member, sorted by name."""
         return tuple(self._clients[name] for name in sorted(self._clients))
+
+    @property
+    def waiting(self) -> tuple[str, ...]:
+        """Names of the newcomers that have not been taken in, refused ones among them; sorted."""
+        return tuple(sorted(self._newcomers))
 
     def select(self, names: Sequence[str]) -> tuple[MemberClient, ...]:
         """The named members, sorted by name; no names selects all.
@@ -60,8 +136,14 @@ class Zoo:
         return tuple(self._clients[name] for name in sorted(names))
 
     async def start(self) -> None:
-        """Opens the channels and begins to follow the roster file."""
-        self._take(self.roster)
+        """Opens the channels and begins to follow the roster file and the members' names."""
+        for member in self.roster.members:
+            self._join(member)
+        lookups = [asyncio.create_task(self._look_up(client)) for client in self.clients]
+        for task in lookups:
+            self._keep(task)
+        if lookups:
+            await asyncio.wait(lookups, timeout=FIRST_LOOKUP_S)
         self._keep(asyncio.create_task(self._follow(), name="roster"))
 
     async def stop(self) -> None:
@@ -71,35 +153,170 @@ class Zoo:
         await asyncio.gather(*self._background, return_exceptions=True)
         await asyncio.gather(*(client.close() for client in self._clients.values()))
         self._clients.clear()
+        self._resolver.close()
 
-    async def statuses(self) -> list[tuple[MemberClient, MemberStatus]]:
-        """Asks every member whether it is serving now; sorted by name."""
+    async def statuses(self) -> list[MemberState]:
+        """Asks every member whether it is serving now; sorted by name, newcomers among them."""
         clients = self.clients
-        return list(zip(clients, await asyncio.gather(*(c.probe() for c in clients)), strict=True))
+        states = []
+        for client, status in zip(
+            clients, await asyncio.gather(*(each.probe() for each in clients)), strict=True
+        ):
+            newcomer = self._newcomers.get(client.member.name)
+            if newcomer is not None:
+                text = "; ".join(part for part in (status.message, newcomer.news) if part)
+                status = replace(status, message=text)
+            states.append(
+                MemberState(client.member.name, client.member.target, status, client.model)
+            )
+        shown = {state.name for state in states}
+        for name, newcomer in self._newcomers.items():
+            if name not in shown:
+                status = MemberStatus(name, MemberCode.UNAVAILABLE, 0.0, newcomer.news)
+                states.append(MemberState(name, newcomer.member.target, status, None))
+        return sorted(states, key=lambda state: state.name)
 
     def _keep(self, task: asyncio.Task[Any]) -> None:
         self._background.add(task)
         task.add_done_callback(self._background.discard)
 
+    # ------------------------------------------------------------------ who is in the zoo
+
+    def _join(self, member: Member) -> MemberClient:
+        client = MemberClient(member, self._max_message_bytes)
+        self._clients[member.name] = client
+        log.info(
+            "member joined", extra={"fields": {"member": member.name, "target": member.target}}
+        )
+        return client
+
     def _take(self, roster: Roster) -> None:
-        """Makes the clients those of the roster; members that leave finish their films first."""
+        """Makes the members those of the roster; those that leave finish their films first."""
         wanted = {member.name: member for member in roster.members}
-        for name, client in list(self._clients.items()):
-            member = wanted.get(name)
-            if member is None or member.target != client.member.target:
-                del self._clients[name]
-                # Calls under way have at most this long.
-                self._keep(asyncio.create_task(client.close(MAX_DEADLINE_MS / 1000.0)))
-                if member is None:
-                    log.info("member left", extra={"fields": {"member": name}})
+        for name, newcomer in list(self._newcomers.items()):
+            if name not in wanted or wanted[name].target != newcomer.member.target:
+                if newcomer.task is not None:
+                    newcomer.task.cancel()
+                del self._newcomers[name]
+        for name in [each for each in self._clients if each not in wanted]:
+            client = self._clients.pop(name)
+            # Calls under way have at most this long.
+            self._keep(asyncio.create_task(client.retire(MAX_DEADLINE_MS / 1000.0)))
+            log.info("member left", extra={"fields": {"member": name}})
         for name, member in wanted.items():
-            if name in self._clients:
-                self._clients[name].member = member  # weight or deadline may have changed
-            else:
-                self._clients[name] = MemberClient(member, self._max_message_bytes)
-                fields = {"member": name, "target": member.target}
-                log.info("member joined", extra={"fields": fields})
+            current = self._clients.get(name)
+            if current is not None:
+                # Weight or deadline may have changed; they need no check.
+                current.member = replace(member, target=current.member.target)
+                if current.member.target == member.target:
+                    continue
+            if name in self._newcomers:
+                self._newcomers[name].member = member
+                continue
+            newcomer = self._newcomers[name] = Newcomer(member)
+            newcomer.task = asyncio.create_task(self._welcome(newcomer))
+            self._keep(newcomer.task)
         self.roster = roster
+
+    async def _welcome(self, newcomer: Newcomer) -> None:
+        """Checks a newcomer and takes it in, or refuses it."""
+        name, target = newcomer.member.name, newcomer.member.target
+        fields = {"member": name, "target": target}
+        addresses: tuple[str, ...] = ()
+        try:
+            if self._settings.check_newcomers:
+                async with self._checks:
+                    log.info("newcomer is checked", extra={"fields": fields})
+                    addresses = await self._check(target)
+            elif named_host(target) is not None:
+                with contextlib.suppress(OSError):
+                    addresses = await self._addresses(target)
+        except (NewcomerRefusedError, OSError) as error:
+            # An OSError: the checking process could not be started.
+            newcomer.refusal = str(error)
+            log.error(
+                "newcomer refused, %s: %s",
+                "the old one stays" if name in self._clients else "the member is left out",
+                error,
+                extra={"fields": fields},
+            )
+            return
+        client = self._clients.get(name)
+        if client is None:
+            client = self._join(newcomer.member)
+            await client.use(target, addresses)
+        else:
+            await client.move(newcomer.member, addresses)
+            log.info("member moved", extra={"fields": fields})
+        client.member = newcomer.member  # its weight may have been edited meanwhile
+        if self._newcomers.get(name) is newcomer:
+            del self._newcomers[name]
+
+    async def _check(self, target: str) -> tuple[str, ...]:
+        """Checks what is behind a target; returns the addresses of its name, if it is one.
+
+        Raises:
+            NewcomerRefusedError: It is not fit to be a member.
+        """
+        limit_s = self._settings.newcomer_seconds
+        end = asyncio.get_running_loop().time() + limit_s
+        addresses: tuple[str, ...] = ()
+        targets, server_name = [target], None
+        named = named_host(target)
+        if named is not None:
+            server_name = named[0]
+            while not addresses:
+                try:
+                    addresses = await self._addresses(target)
+                except OSError as error:
+                    # A container that is just starting gets its name a little later.
+                    if asyncio.get_running_loop().time() >= end:
+                        raise NewcomerRefusedError(
+                            f"{server_name} has no address ({error}); start it, or correct the name"
+                        ) from None
+                    await asyncio.sleep(self._settings.roster_poll_s)
+            targets = [addresses_target([one], named[1]) for one in addresses]
+        await check_newcomer(
+            targets,
+            limit_s=max(1.0, end - asyncio.get_running_loop().time()),
+            environment={**os.environ, **self._environment},
+            server_name=server_name,
+        )
+        return addresses
+
+    # ------------------------------------------------------------------ following
+
+    async def _addresses(self, target: str) -> tuple[str, ...]:
+        """What the name in a target stands for now.
+
+        Raises:
+            OSError: No address is known.
+        """
+        named = named_host(target)
+        assert named is not None
+        found = tuple(await self.resolve(*named))
+        if not found:
+            raise OSError("no address")
+        return found
+
+    async def _look_up(self, client: MemberClient) -> None:
+        """Looks a member's name up once, and lets it use what it stands for."""
+        target = client.member.target
+        if named_host(target) is None:
+            return
+        fields = {"member": client.member.name, "target": target}
+        try:
+            addresses = await self._addresses(target)
+        except OSError as error:
+            why = error.strerror or str(error)
+            if client.lost(f"{target} has no address ({why}); start it, or correct the roster"):
+                log.warning("a member's name has no address: %s", why, extra={"fields": fields})
+            return
+        if client.member.target == target and await client.use(target, addresses):
+            log.info(
+                "member's addresses",
+                extra={"fields": {**fields, "addresses": list(client.addresses)}},
+            )
 
     def refresh(self) -> bool:
         """Looks at the roster file once; returns whether the roster changed.
@@ -127,16 +344,19 @@ class Zoo:
         return True
 
     async def _follow(self) -> None:
-        """Follows the roster file, and learns what members are as they come up."""
-        learning: dict[MemberClient, asyncio.Task[MemberStatus]] = {}
+        """Follows the roster file and the members' names, and learns what members are."""
+        under_way: dict[tuple[str, MemberClient], asyncio.Task[Any]] = {}
         while True:
             for client in self.clients:
-                if client.model is None and client not in learning:
-                    task = asyncio.create_task(client.probe())
-                    learning[client] = task
-                    self._keep(task)
+                if client.model is None and ("learn", client) not in under_way:
+                    under_way["learn", client] = asyncio.create_task(client.probe())
+                    self._keep(under_way["learn", client])
             await asyncio.sleep(self._settings.roster_poll_s)
-            for client in [each for each, task in learning.items() if task.done()]:
+            for key in [each for each, task in under_way.items() if task.done()]:
                 with contextlib.suppress(asyncio.CancelledError, Exception):
-                    learning.pop(client).result()
+                    under_way.pop(key).result()
             self.refresh()
+            for client in self.clients:
+                if ("look up", client) not in under_way:
+                    under_way["look up", client] = asyncio.create_task(self._look_up(client))
+                    self._keep(under_way["look up", client])

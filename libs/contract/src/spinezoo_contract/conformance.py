@@ -5,6 +5,9 @@
     python -m spinezoo_contract.conformance 127.0.0.1:50051
     python -m spinezoo_contract.conformance 127.0.0.1:50051 --quick --json
 
+The quick part leaves out the rules that ask many films or large ones. It is what the gateway puts a
+newcomer through before it takes it in, beside the traffic of the old member.
+
 Each rule has an id and one sentence. A container passes when no rule fails. The suite reads the
 messages themselves and not through the codec, so a fault of the codec cannot hide one of the
 container. Its films are made from numbers (:mod:`spinezoo_contract.synthetic`); a network need
@@ -22,8 +25,8 @@ import re
 import sys
 import time
 import uuid
-from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
 from enum import StrEnum
 from typing import Any
 
@@ -59,6 +62,8 @@ MAX_OVER_LIMIT_BYTES = 256 << 20
 
 _CONNECT_TIMEOUT_S = 30.0
 _ALIVE_TIMEOUT_S = 10.0
+_HEALTH_TIMEOUT_S = 2.0
+_POLL_S = 0.2
 _STANDARD_SIZE = (384, 250)
 """Height and width of the film that most rules use; no multiple of a network's stride."""
 
@@ -116,7 +121,7 @@ class Rule:
         rule_id: Such as ``"C05"``; never given to another rule.
         statement: What a container does.
         judge: Returns a remark for a pass; raises for a failure.
-        slow: Left out with ``quick``.
+        slow: Left out of the quick part.
     """
 
     rule_id: str
@@ -138,21 +143,46 @@ def _expect(condition: bool, message: str) -> None:
         raise RuleBrokenError(message)
 
 
+def open_channel(
+    target: str, options: Sequence[tuple[str, int]], server_name: str | None = None
+) -> grpc.Channel:
+    """A channel to the container under test; the one place where the suite opens one.
+
+    Args:
+        target: gRPC target.
+        options: Channel options.
+        server_name: Name that the container's certificate must carry, where the target is an
+            address; not used without encryption.
+    """
+    return grpc.insecure_channel(target, options=options)
+
+
 class Session:
     """A connection to the container under test, and what several rules share."""
 
-    def __init__(self, target: str, *, timeout_s: float = 120.0) -> None:
+    def __init__(
+        self,
+        target: str,
+        *,
+        timeout_s: float = 120.0,
+        limit_s: float | None = None,
+        server_name: str | None = None,
+    ) -> None:
         """Opens the channel; nothing is sent.
 
         Args:
             target: gRPC target, such as ``127.0.0.1:50051``.
             timeout_s: Time each call has, in s.
+            limit_s: Time that all calls have together from now on, in s; None: no limit.
+            server_name: See :func:`open_channel`.
         """
         self.target = target
-        self.timeout_s = timeout_s
+        self.limit_s = limit_s
+        self._timeout_s = timeout_s
+        self._end = None if limit_s is None else time.monotonic() + limit_s
         # No limit on this side: the container's own limits are what is tested.
         options = [("grpc.max_send_message_length", -1), ("grpc.max_receive_message_length", -1)]
-        self.channel = grpc.insecure_channel(target, options=options)
+        self.channel = open_channel(target, options, server_name)
         self.stub = segmenter_pb2_grpc.SegmenterServiceStub(self.channel)
         self.health = health_pb2_grpc.HealthStub(self.channel)
         self._model: model_pb2.ModelInfo | None = None
@@ -171,6 +201,18 @@ class Session:
         """Closes the channel."""
         self.channel.close()
 
+    @property
+    def timeout_s(self) -> float:
+        """Time that the next call has, in s: greater than 0, never past the limit of all."""
+        if self._end is None:
+            return self._timeout_s
+        return max(0.001, min(self._timeout_s, self._end - time.monotonic()))
+
+    @property
+    def over(self) -> bool:
+        """Whether the time limit of all calls has passed."""
+        return self._end is not None and time.monotonic() >= self._end
+
     def connect(self, timeout_s: float | None = None) -> None:
         """Waits until the container takes connections.
 
@@ -188,6 +230,33 @@ class Session:
                 f"{self.target} took no connection within {timeout_s:g} s; start the container "
                 "and check host and port"
             ) from error
+
+    def wait_until_serving(self, timeout_s: float) -> None:
+        """Waits until the container takes connections and its health says SERVING.
+
+        Args:
+            timeout_s: How long, in s.
+
+        Raises:
+            NotServingError: It did not within that time; the message says what it did instead.
+        """
+        end = time.monotonic() + timeout_s
+        self.connect(timeout_s)
+        while True:
+            said = "no answer to Check"
+            with contextlib.suppress(grpc.RpcError):
+                answer = self.health.Check(
+                    health_pb2.HealthCheckRequest(service=SERVICE_NAME), timeout=_HEALTH_TIMEOUT_S
+                )
+                said = health_pb2.HealthCheckResponse.ServingStatus.Name(answer.status)
+            if said == "SERVING":
+                return
+            if time.monotonic() >= end:
+                raise NotServingError(
+                    f"{self.target} did not serve within {timeout_s:g} s (health: {said}); "
+                    "read the container's log"
+                )
+            time.sleep(_POLL_S)
 
     def predict(
         self,
@@ -876,13 +945,24 @@ RULES: tuple[Rule, ...] = (
         "A bad film is refused with INVALID_ARGUMENT (for its size also RESOURCE_EXHAUSTED) and a "
         "message, and serving goes on.",
         _judge_bad_films,
+        slow=True,
     ),
-    Rule("C16", "A passed deadline is DEADLINE_EXCEEDED, and serving goes on.", _judge_deadline),
-    Rule("C17", "Serving goes on after cancelled calls.", _judge_cancellation),
+    Rule(
+        "C16",
+        "A passed deadline is DEADLINE_EXCEEDED, and serving goes on.",
+        _judge_deadline,
+        slow=True,
+    ),
+    Rule("C17", "Serving goes on after cancelled calls.", _judge_cancellation, slow=True),
     Rule("C18", f"The request id ({REQUEST_ID_KEY}) is echoed.", _judge_request_id),
     Rule("C19", "Probability maps come when asked for, well-formed.", _judge_probability_maps),
     Rule("C20", "Two requests at once are both answered.", _judge_two_at_once),
-    Rule("C21", "A film as DICOM or PNG is answered like its raw pixels.", _judge_file_forms),
+    Rule(
+        "C21",
+        "A film as DICOM or PNG is answered like its raw pixels.",
+        _judge_file_forms,
+        slow=True,
+    ),
     Rule("C22", "A film of 24 MiB is answered.", _judge_large_film, slow=True),
     Rule(
         "C23",
@@ -915,39 +995,55 @@ def check(
     *,
     quick: bool = False,
     timeout_s: float = 120.0,
+    wait_s: float | None = None,
+    limit_s: float | None = None,
+    server_name: str | None = None,
     on_result: Callable[[RuleResult], None] | None = None,
 ) -> list[RuleResult]:
     """Judges all rules against the container at an address.
 
-    When the container dies, the rules after the one that it died of are skipped.
+    When the container dies, the rules after the one that it died of are skipped. So are the rules
+    after the one during which the time limit passed; that one has failed.
 
     Args:
         target: gRPC target, such as ``127.0.0.1:50051``.
         quick: Leave out the slow rules.
         timeout_s: Time each call has, in s.
+        wait_s: How long to wait, in s, until its health says SERVING (it may be loading); None
+            waits only until it takes connections.
+        limit_s: Time for everything together, the waiting included, in s; None: no limit.
+        server_name: Name of the container where the target is its address; see
+            :func:`open_channel`.
         on_result: Called with each result as it comes, for progress.
 
     Returns:
         One result a rule, in order. The container conforms when none has failed.
 
     Raises:
-        NotServingError: Nothing takes connections at the address.
+        NotServingError: Nothing takes connections at the address, or it does not come to serve.
     """
     results: list[RuleResult] = []
-    died_of = ""
-    with Session(target, timeout_s=timeout_s) as session:
-        session.connect()
+    ended = ""
+    with Session(target, timeout_s=timeout_s, limit_s=limit_s, server_name=server_name) as session:
+        if wait_s is None:
+            session.connect()
+        else:
+            session.wait_until_serving(wait_s if limit_s is None else min(wait_s, limit_s))
         for rule in RULES:
-            if died_of:
-                reason = f"not judged: the container stopped answering during {died_of}"
+            if ended:
+                reason = f"not judged: {ended}"
                 result = RuleResult(rule.rule_id, rule.statement, Outcome.SKIP, reason, 0.0)
             elif quick and rule.slow:
                 reason = "left out by quick"
                 result = RuleResult(rule.rule_id, rule.statement, Outcome.SKIP, reason, 0.0)
             else:
                 result = judge(session, rule)
-                if result.failed and not session.alive():
-                    died_of = rule.rule_id
+                if session.over:
+                    message = f"the time limit of {limit_s:g} s passed during this rule"
+                    result = replace(result, outcome=Outcome.FAIL, message=message)
+                    ended = f"the time limit passed during {rule.rule_id}"
+                elif result.failed and not session.alive():
+                    ended = f"the container stopped answering during {rule.rule_id}"
             results.append(result)
             if on_result is not None:
                 on_result(result)
@@ -964,6 +1060,9 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--quick", action="store_true", help="leave out the slow rules")
     parser.add_argument("--json", action="store_true", help="write the results as JSON")
     parser.add_argument("--timeout", type=float, default=120.0, help="seconds a call has")
+    parser.add_argument("--wait", type=float, help="seconds to wait until it serves")
+    parser.add_argument("--limit", type=float, help="seconds for everything together")
+    parser.add_argument("--server-name", help="name in its certificate, if the target is none")
     options = parser.parse_args(argv)
 
     def show(result: RuleResult) -> None:
@@ -973,7 +1072,13 @@ def main(argv: list[str] | None = None) -> int:
 
     try:
         results = check(
-            options.target, quick=options.quick, timeout_s=options.timeout, on_result=show
+            options.target,
+            quick=options.quick,
+            timeout_s=options.timeout,
+            wait_s=options.wait,
+            limit_s=options.limit,
+            server_name=options.server_name,
+            on_result=show,
         )
     except NotServingError as error:
         sys.stderr.write(f"{error}\n")
