@@ -878,7 +878,8 @@ class NetworkRunner:
         if self.metrics is not None:
             for name in timing.__slots__:
                 self.metrics.stage(name.removesuffix("_ms"), getattr(timing, name))
-        return finish(replace(prediction, provenance=replace(provenance, timing=timing)))
+        complete = replace(provenance, timing=timing, image=self.settings.image)
+        return finish(replace(prediction, provenance=complete))
 
     def close(self) -> None:
         """Lets running work finish and drops what waits."""
