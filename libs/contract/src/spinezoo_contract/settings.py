@@ -6,9 +6,10 @@ import math
 import os
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from spinezoo_contract.errors import ConfigurationError
+from spinezoo_contract.security import ServerSecurity
 
 MIN_MAX_MESSAGE_BYTES = 1 << 20
 """Least message limit, 1 MiB: below it not even a small film passes."""
@@ -82,6 +83,7 @@ class ServerSettings:
         preset: Preset to serve; None takes the card's.
         max_pixels: Most pixels of a film.
         image: Tag of the container's image, for the provenance; empty outside a container.
+        security: TLS and tokens.
     """
 
     host: str = "127.0.0.1"
@@ -95,6 +97,7 @@ class ServerSettings:
     preset: str | None = None
     max_pixels: int = 67_108_864
     image: str = ""
+    security: ServerSecurity = field(default_factory=ServerSecurity)
 
     @classmethod
     def from_env(cls, environment: Mapping[str, str] | None = None) -> ServerSettings:
@@ -145,4 +148,5 @@ class ServerSettings:
                 env, "SPINEZOO_MAX_PIXELS", default.max_pixels, 256, 400_000_000
             ),
             image=image,
+            security=ServerSecurity.from_env(env),
         )
