@@ -22,7 +22,7 @@ PRESET ?= lite
 ARGS ?=
 TARGET ?= 127.0.0.1:50050
 
-.PHONY: help setup benchmark test-set train-set test up down status conform train proto lock lint format speed clean
+.PHONY: help setup benchmark test-set train-set test up down status certs conform train proto lock lint format speed clean
 
 help: ## This list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -59,6 +59,9 @@ down: ## Stop what `make up` started
 
 status: ## Which processes of the zoo are running
 	@$(PYTHON) tools/zoo.py status
+
+certs: setup ## Make certificates for development in certs/ (ARGS=--force renews them); see docs/security.md
+	@libs/contract/.venv/bin/python tools/certs.py $(ARGS)
 
 conform: setup ## Put a network container through the conformance suite: TARGET=host:port
 	@libs/contract/.venv/bin/python -m spinezoo_contract.conformance $(TARGET) $(ARGS)

@@ -27,6 +27,12 @@ def certs_tool() -> ModuleType:
     return sys.modules["spinezoo_tools_certs"]
 
 
+@pytest.fixture
+def tool() -> ModuleType:
+    """``tools/certs.py``."""
+    return certs_tool()
+
+
 @dataclass
 class Certificates:
     """A folder of certificates: ``ca`` signed ``server`` and ``client``, and whatever is added."""

@@ -202,9 +202,7 @@ class _Client:
 class _Call:
     """Arguments of one call and the meaning of its failure."""
 
-    def __init__(
-        self, timeout_s: float | None, request_id: str | None, token: str | None = None
-    ) -> None:
+    def __init__(self, timeout_s: float | None, request_id: str | None, token: str | None) -> None:
         self.request_id = request_id or uuid.uuid4().hex
         metadata = [(REQUEST_ID_KEY, self.request_id)]
         if token is not None:
@@ -650,7 +648,7 @@ class EvaluationClient(_BlockingClient):
         Raises:
             SpineZooError: The call failed; the message names the film that is wrong.
         """
-        call = _Call(timeout_s, request_id)
+        call = _Call(timeout_s, request_id, self._token)
         requests = _Pairs()
         stub = evaluation_pb2_grpc.EvaluationServiceStub(self._channel)
         with call.named_errors():
@@ -692,7 +690,7 @@ class AsyncEvaluationClient(_AsyncClient):
         request_id: str | None = None,
     ) -> tuple[ModelMetrics, ...]:
         """Measures a stream of any length; see :meth:`EvaluationClient.evaluate`."""
-        call = _Call(timeout_s, request_id)
+        call = _Call(timeout_s, request_id, self._token)
         stub = evaluation_pb2_grpc.EvaluationServiceStub(self._channel)
         requests = _Pairs()
         with call.named_errors():

@@ -286,6 +286,13 @@ def _mode_from_env(environment: Mapping[str, str], variable: str, default: TlsMo
         raise ConfigurationError(f"{variable} is {text!r}; set off, server or mutual") from None
 
 
+def _allowed(environment: Mapping[str, str], variable: str) -> bool:
+    text = environment.get(variable, "").strip()
+    if text not in ("", "0", "1"):
+        raise ConfigurationError(f"{variable} is {text!r}; set 1 to allow it, or unset it")
+    return text == "1"
+
+
 def _required(file: PemFile | None, variable: str, because: str) -> PemFile:
     if file is None:
         raise ConfigurationError(
@@ -334,18 +341,13 @@ class ServerSecurity:
             key = _required(key, "SPINEZOO_TLS_KEY", because)
         if tls is TlsMode.MUTUAL:
             _required(authorities, "SPINEZOO_TLS_CA", "SPINEZOO_TLS is mutual")
-        allowed = env.get("SPINEZOO_TOKENS_WITHOUT_TLS", "").strip()
-        if allowed not in ("", "0", "1"):
-            raise ConfigurationError(
-                f"SPINEZOO_TOKENS_WITHOUT_TLS is {allowed!r}; set 1 to allow it, or unset it"
-            )
         return cls(
             tls,
             certificate,
             key,
             authorities,
             file_from_env(env, "SPINEZOO_TOKENS"),
-            allowed == "1",
+            _allowed(env, "SPINEZOO_TOKENS_WITHOUT_TLS"),
         )
 
     def check(self) -> Identity | None:
@@ -653,6 +655,24 @@ def token_from_env(environment: Mapping[str, str] | None = None) -> str | None:
         return check_token(given, "SPINEZOO_TOKEN")
     file = file_from_env(env, "SPINEZOO_TOKEN_FILE")
     return None if file is None else token_from_file(file.path, file.setting)
+
+
+def client_settings(environment: Mapping[str, str] | None = None) -> dict[str, Any]:
+    """What the environment says of TLS and token, as arguments of a client of ``client``.
+
+    ::
+
+        EnsembleClient(target, **client_settings())
+
+    Raises:
+        ConfigurationError: A value or a file is wrong; the message names the variable.
+    """
+    env = os.environ if environment is None else environment
+    return {
+        "security": ClientSecurity.from_env(env),
+        "token": token_from_env(env),
+        "plain_token": _allowed(env, "SPINEZOO_TOKENS_WITHOUT_TLS"),
+    }
 
 
 def token_from_file(path: str | os.PathLike[str], setting: str = "the token file") -> str:
