@@ -18,9 +18,11 @@ import grpc
 import grpc.aio
 import numpy as np
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import (
     BestAvailableEncryption,
     Encoding,
+    NoEncryption,
     PrivateFormat,
     load_pem_private_key,
 )
@@ -112,6 +114,7 @@ def test_a_client_takes_the_servers_settings_where_it_has_none_of_its_own(
         ({"SPINEZOO_TLS_KEY": "client.key"}, "SPINEZOO_TLS_KEY", "not the key of"),
         ({"SPINEZOO_TLS_KEY": "server.crt"}, "SPINEZOO_TLS_KEY", "holds no key"),
         ({"SPINEZOO_TLS_KEY": "locked.key"}, "SPINEZOO_TLS_KEY", "has a password"),
+        ({"SPINEZOO_TLS_KEY": "edwards.key"}, "SPINEZOO_TLS_KEY", "ECDSA (P-256) or RSA"),
         (
             {"SPINEZOO_TLS_CERT": "old.crt", "SPINEZOO_TLS_KEY": "old.key"},
             "SPINEZOO_TLS_CERT",
@@ -140,6 +143,11 @@ async def test_what_is_wrong_is_named_at_the_start(
     key = load_pem_private_key((folder / "server.key").read_bytes(), None)
     (folder / "locked.key").write_bytes(
         key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, BestAvailableEncryption(b"x"))
+    )
+    (folder / "edwards.key").write_bytes(
+        Ed25519PrivateKey.generate().private_bytes(
+            Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()
+        )
     )
     changes = {
         name: str(folder / value) if "." in value else value for name, value in changes.items()

@@ -13,6 +13,8 @@ handshake in memory, the same that a caller will do.
 
 from __future__ import annotations
 
+import base64
+import contextlib
 import enum
 import ipaddress
 import logging
@@ -178,6 +180,12 @@ def load_identity(certificate: PemFile, key: PemFile, *, as_client: bool = False
     if b"PRIVATE KEY-----" not in key_pem:
         raise key.wrong("which holds no key", "name a PEM file of a private key")
 
+    if _is_edwards(key_pem):
+        raise key.wrong(
+            "which is an Ed25519 or Ed448 key, and gRPC shakes no hands with those",
+            "get a certificate with an ECDSA (P-256) or RSA key",
+        )
+
     def no_password() -> str:
         raise key.wrong(
             "whose key has a password", "store it without one, readable by this process only"
@@ -228,6 +236,17 @@ def load_identity(certificate: PemFile, key: PemFile, *, as_client: bool = False
         tuple(str(value) for kind, value in peer.get("subjectAltName", ())),
         datetime.fromtimestamp(ssl.cert_time_to_seconds(peer["notAfter"]), UTC),
     )
+
+
+def _is_edwards(key_pem: bytes) -> bool:
+    """Whether a key is of a kind that Python's TLS takes and gRPC's does not."""
+    block = re.search(rb"-----BEGIN PRIVATE KEY-----([^-]+)-----END", key_pem)
+    if block is None:
+        return False
+    with contextlib.suppress(ValueError):
+        # PKCS 8 opens with a version and the identifier of the algorithm: 1.3.101.112 and .113.
+        return b"\x30\x05\x06\x03\x2b\x65" in base64.b64decode(block.group(1))[:20]
+    return False
 
 
 def _peer_certificate(
