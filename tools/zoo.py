@@ -629,7 +629,7 @@ def access_options(zoo: Zoo) -> tuple[str, str, str]:
             bufs += f" --cert {file('CERT')} --key {file('KEY')}"
     if zoo.settings.get("SPINEZOO_TOKENS"):
         ours += " --token-file FILE"
-        bufs += ' -H "Authorization: Bearer $(cat FILE)"'
+        bufs += " -H \"Authorization: Bearer $(cat FILE)\" --reflect-header '*'"
     if zoo.tls == "off":
         return ours, f" --http2-prior-knowledge{bufs}", "http"
     return ours, bufs, "https"
