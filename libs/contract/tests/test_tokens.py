@@ -293,19 +293,28 @@ async def test_other_forms_of_authorization_are_refused(path: Path, metadata: An
         assert got.model.name == "threshold"
 
 
-async def test_a_refused_film_is_not_even_read(path: Path, lines: Any) -> None:
+async def test_a_refused_film_is_not_even_waited_for(path: Path, lines: Any) -> None:
+    """The caller has said which method and sends nothing yet: refused all the same."""
     new_token(path, "clinic-a")
-    large = Film(np.zeros((4096, 6144), np.uint8))
-    async with serving(path) as server:
-        target = f"127.0.0.1:{server.port}"
+    async with (
+        serving(path) as server,
+        grpc.aio.insecure_channel(f"127.0.0.1:{server.port}") as channel,
+    ):
+        call = channel.stream_unary(f"/{SEGMENTER_SERVICE}/Predict")(timeout=20)
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await call
+        assert caught.value.code() is grpc.StatusCode.UNAUTHENTICATED
+        # And a large film that is sent nevertheless gets the same word.
+        large = Film(np.zeros((4096, 6144), np.uint8))
         options = channel_options(64 << 20)
-        async with grpc.aio.insecure_channel(target, options=options) as channel:
-            stub = segmenter_pb2_grpc.SegmenterServiceStub(channel)
+        target = f"127.0.0.1:{server.port}"
+        async with grpc.aio.insecure_channel(target, options=options) as wide:
+            stub = segmenter_pb2_grpc.SegmenterServiceStub(wide)
             with pytest.raises(grpc.aio.AioRpcError) as caught:
                 await stub.Predict(codec.predict_request_to_proto(large), timeout=20)
-            assert caught.value.code() is grpc.StatusCode.UNAUTHENTICATED
-    (call,) = [line for line in lines() if line["message"] == "call"]
-    assert (call["code"], call["bytes_in"]) == ("UNAUTHENTICATED", 0)
+        assert caught.value.code() is grpc.StatusCode.UNAUTHENTICATED
+    calls = [line for line in lines() if line["message"] == "call"]
+    assert [(call["code"], call["bytes_in"]) for call in calls] == [("UNAUTHENTICATED", 0)] * 2
 
 
 async def test_probes_need_no_token_but_all_else_does(path: Path) -> None:
