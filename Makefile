@@ -24,7 +24,7 @@ PRESET ?= lite
 ARGS ?=
 TARGET ?= 127.0.0.1:50050
 
-.PHONY: help setup benchmark test-set train-set test up down status conform train proto manifests lock lint format speed clean swap
+.PHONY: help setup benchmark test-set train-set test up down status conform train proto manifests lock lint format speed clean swap certs
 
 help: ## This list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -66,6 +66,9 @@ swap: ## Replace a member while clients ask: NETWORK=pspnet IMAGE=... (container
 
 status: ## Which processes of the zoo are running
 	@$(PYTHON) tools/zoo.py status
+
+certs: setup ## Make certificates for development in certs/ (ARGS=--force renews them); see docs/security.md
+	@libs/contract/.venv/bin/python tools/certs.py $(ARGS)
 
 conform: setup ## Put a network container through the conformance suite: TARGET=host:port
 	@libs/contract/.venv/bin/python -m spinezoo_contract.conformance $(TARGET) $(ARGS)

@@ -1,10 +1,18 @@
-"""Sends one film to a running zoo and writes what it answers: an overlay and a JSON file.
+r"""Sends one film to a running zoo and writes what it answers: an overlay and a JSON file.
 
     python examples/segment_film.py film.dcm --target 127.0.0.1:50050
 
 writes ``film.overlay.png`` and ``film.segments.json`` beside you (``--out`` names another folder).
 Needs ``spinezoo-contract`` and pillow, and pydicom where a DICOM film is to be drawn; the film
 itself is decoded by the gateway. ``make up`` starts a zoo on this machine.
+
+A zoo with TLS and tokens (``docs/security.md``) is asked with
+
+    python examples/segment_film.py film.dcm --target zoo.hospital:50050 --ca ca.crt \
+        --token-file my.token
+
+Where an option is not given, the ``SPINEZOO_CLIENT_TLS...`` and ``SPINEZOO_TOKEN...`` settings of
+the environment count.
 """
 
 from __future__ import annotations
@@ -22,6 +30,7 @@ from spinezoo_contract.client import EnsembleClient, film_kind
 from spinezoo_contract.codec import ensemble_answer_to_json
 from spinezoo_contract.errors import SpineZooError
 from spinezoo_contract.masks import decode_mask
+from spinezoo_contract.security import ClientSecurity, client_settings, token_from_file
 from spinezoo_contract.types import EnsembleAnswer, MemberCode, Segment, Structure
 
 COLOURS: dict[Structure, tuple[int, int, int]] = {
@@ -44,9 +53,15 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--target", default="127.0.0.1:50050", help="gRPC address of the gateway")
     parser.add_argument("--member", default="", help="draw this member instead of the fused masks")
     parser.add_argument("--out", type=Path, default=Path(), help="folder for the two files")
+    access = parser.add_argument_group("a zoo with TLS and tokens")
+    access.add_argument("--ca", help="PEM file with the authority of the gateway's certificate")
+    access.add_argument("--cert", help="PEM file of your own certificate, where it asks for one")
+    access.add_argument("--key", help="PEM file of its key")
+    access.add_argument("--server-name", help="name in the gateway's certificate, if another")
+    access.add_argument("--token-file", help="file that holds your token and nothing else")
     options = parser.parse_args(argv)
     try:
-        with EnsembleClient(options.target) as zoo:
+        with EnsembleClient(options.target, **access_of(options)) as zoo:
             answer = zoo.segment(options.film)
     except SpineZooError as error:
         print(f"{type(error).__name__}: {error}", file=sys.stderr)
@@ -72,6 +87,16 @@ def main(argv: list[str] | None = None) -> int:
         save_overlay(overlay_path, grey, segments)
         print(f"wrote {overlay_path}")
     return 0
+
+
+def access_of(options: argparse.Namespace) -> dict[str, Any]:
+    """TLS and token as arguments of the client; a token never stands in the command line."""
+    access = client_settings()
+    if options.ca or options.cert or options.key:
+        access["security"] = ClientSecurity.from_files(options.ca, options.cert, options.key)
+    if options.token_file:
+        access["token"] = token_from_file(options.token_file, "--token-file")
+    return {**access, "server_name": options.server_name}
 
 
 def segments_of(answer: EnsembleAnswer, member_name: str) -> Sequence[Segment]:

@@ -10,8 +10,10 @@
 The networks are the folders ``services/*/`` that have a ``card.yaml``. Each process starts with
 the command that its container runs. Ports and settings come from ``.env``; the environment wins.
 Process ids and logs lie under ``run/`` or where ``SPINEZOO_RUN_DIR`` says: two zoos of one checkout
-need two such folders, and ports of their own. Standard library only, because it runs before
-anything is installed.
+need two such folders, and ports of their own. Where ``SPINEZOO_TLS`` is on, each process gets its
+own certificate ``<name>.crt`` and ``<name>.key`` and the authority ``ca.crt`` from the folder
+``certs`` (``make certs`` makes it) or where ``SPINEZOO_TLS_DIR`` says. Standard library only,
+because it runs before anything is installed.
 """
 
 from __future__ import annotations
@@ -194,6 +196,11 @@ class Zoo:
         """Address at which to call a server that may be bound to every address."""
         return {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self.host, self.host)
 
+    @property
+    def tls(self) -> str:
+        """``off``, ``server`` or ``mutual``; what else stands there is refused by every process."""
+        return self.settings.get("SPINEZOO_TLS", "").strip().lower() or "off"
+
     def _number(self, key: str, default: float) -> float:
         text = self.settings.get(key, "")
         try:
@@ -256,12 +263,15 @@ class Zoo:
         for name in chosen:
             grpc_port, http_port = ports[name]
             environment = {
+                # gRPC writes a line, no JSON, for every connection that TLS refuses.
+                "GRPC_VERBOSITY": "ERROR",
                 **self.settings,
                 "PYTHONUNBUFFERED": "1",
                 "SPINEZOO_HOST": self.host,
                 "SPINEZOO_GRPC_PORT": str(grpc_port),
                 "SPINEZOO_HTTP_PORT": str(http_port),
                 "SPINEZOO_THREADS": str(threads),
+                **self._tls_files(name),
             }
             if name in FRONT:
                 folder = self.root / name
@@ -308,7 +318,31 @@ class Zoo:
             f"SPINEZOO_{one.name.upper()}_TARGET": f"{self.call_host}:{one.grpc_port}"
             for one in running
         }
-        return {**self.settings, **targets}
+        return {**self.settings, **self._tls_files("client", "SPINEZOO_CLIENT_TLS"), **targets}
+
+    def _tls_files(self, name: str, prefix: str = "SPINEZOO_TLS") -> dict[str, str]:
+        """Certificate, key and authority of one process, as far as the settings name none.
+
+        Raises:
+            ZooError: A file is absent.
+        """
+        mode = self.tls
+        folder = self.settings.get("SPINEZOO_TLS_DIR", "").strip()
+        if mode == "off" or (not folder and self.settings.get("SPINEZOO_TLS_CERT")):
+            return {}
+        files = {"CERT": f"{name}.crt", "KEY": f"{name}.key", "CA": "ca.crt"}
+        found = {}
+        for kind, file in files.items():
+            if self.settings.get(f"{prefix}_{kind}"):
+                continue
+            path = (self.root / (folder or "certs") / file).resolve()
+            if not path.is_file():
+                raise ZooError(
+                    f"SPINEZOO_TLS is {mode}, but {path} is absent; run `make certs`, or correct "
+                    "SPINEZOO_TLS_DIR"
+                )
+            found[f"{prefix}_{kind}"] = str(path)
+        return found
 
     # ---------------------------------------------------------------- state
 
@@ -579,6 +613,28 @@ def run_command(command: Sequence[str], environment: Mapping[str, str]) -> int:
         raise
 
 
+def access_options(zoo: Zoo) -> tuple[str, str, str]:
+    """What TLS and tokens add to our commands and to buf's, and buf's scheme."""
+    ours = bufs = ""
+    if zoo.tls != "off":
+        found = {**zoo.settings, **zoo._tls_files("client", "SPINEZOO_CLIENT_TLS")}
+
+        def file(kind: str) -> str:
+            path = found.get(f"SPINEZOO_CLIENT_TLS_{kind}") or found.get(f"SPINEZOO_TLS_{kind}")
+            return os.path.relpath(zoo.root / path, zoo.root) if path else "FILE"
+
+        ours, bufs = f" --ca {file('CA')}", f" --cacert {file('CA')}"
+        if zoo.tls == "mutual":
+            ours += f" --cert {file('CERT')} --key {file('KEY')}"
+            bufs += f" --cert {file('CERT')} --key {file('KEY')}"
+    if zoo.settings.get("SPINEZOO_TOKENS"):
+        ours += " --token-file FILE"
+        bufs += " -H \"Authorization: Bearer $(cat FILE)\" --reflect-header '*'"
+    if zoo.tls == "off":
+        return ours, f" --http2-prior-knowledge{bufs}", "http"
+    return ours, bufs, "https"
+
+
 def how_to_call(zoo: Zoo, running: Sequence[Running]) -> str:
     """What to do with a zoo that is up."""
     by_name = {one.name: one for one in running}
@@ -590,12 +646,13 @@ def how_to_call(zoo: Zoo, running: Sequence[Running]) -> str:
         )
     if "gateway" in by_name:
         target = f"{zoo.call_host}:{by_name['gateway'].grpc_port}"
+        ours, bufs, scheme = access_options(zoo)
         lines += ["", "Ask the gateway:"]
         for example in sorted((zoo.root / "examples").glob("*.py")):
             script = example.relative_to(zoo.root)
-            lines.append(f"  gateway/.venv/bin/python {script} FILM.dcm --target {target}")
-        lines.append("  buf curl --protocol grpc --http2-prior-knowledge -d '{}' \\")
-        lines.append(f"    http://{target}/spinezoo.v1.EnsembleService/ListModels")
+            lines.append(f"  gateway/.venv/bin/python {script} FILM.dcm --target {target}{ours}")
+        lines.append(f"  buf curl --protocol grpc{bufs} -d '{{}}' \\")
+        lines.append(f"    {scheme}://{target}/spinezoo.v1.EnsembleService/ListModels")
     lines += ["", f"Logs: {zoo.run_folder / 'logs'}   Stop: make down"]
     return "\n".join(lines)
 

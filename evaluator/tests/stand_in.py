@@ -19,6 +19,7 @@ from spinezoo_contract import codec
 from spinezoo_contract.errors import FilmError, QuorumError
 from spinezoo_contract.server import GrpcServer
 from spinezoo_contract.settings import ServerSettings
+from spinezoo_contract.tokens import TokenFile
 from spinezoo_contract.types import (
     EnsembleAnswer,
     GatewayTiming,
@@ -155,8 +156,14 @@ class StandInGateway(ensemble_pb2_grpc.EnsembleServiceServicer):
         return codec.roster_to_proto(Roster(tuple(members), QUORUM, 60_000))
 
 
-def make_gateway(servicer: StandInGateway, port: int = 0) -> GrpcServer:
-    server = GrpcServer(ServerSettings(grpc_port=port))
+def make_gateway(
+    servicer: StandInGateway,
+    port: int = 0,
+    *,
+    settings: ServerSettings | None = None,
+    tokens: TokenFile | None = None,
+) -> GrpcServer:
+    server = GrpcServer(settings or ServerSettings(grpc_port=port), tokens=tokens)
     server.add(
         ensemble_pb2_grpc.add_EnsembleServiceServicer_to_server,
         servicer,

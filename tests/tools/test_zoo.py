@@ -123,6 +123,39 @@ def test_members_get_the_containers_command_and_settings(checkout: Path) -> None
     assert "SPINEZOO_MEMBER_AA" not in gateway["environment"]  # as shipped: the roster file knows
 
 
+def test_each_process_gets_its_own_certificate(checkout: Path) -> None:
+    folder = checkout / "certs"
+    folder.mkdir()
+    for name in ("ca", *PARTS, "client"):
+        for kind in ("crt", "key"):
+            (folder / f"{name}.{kind}").write_text("x")
+    shown = "echo $SPINEZOO_CLIENT_TLS_CERT $SPINEZOO_CLIENT_TLS_CA"
+    done = zoo(checkout, "run", "--", "sh", "-c", shown, SPINEZOO_TLS="mutual")
+    assert done.stdout.split() == [str(folder / "client.crt"), str(folder / "ca.crt")]
+    for part, place in (("aa", "services/aa"), ("gateway", "gateway")):
+        environment = seen(checkout, place)["environment"]
+        assert environment["SPINEZOO_TLS"] == "mutual"
+        assert environment["SPINEZOO_TLS_CERT"] == str(folder / f"{part}.crt")
+        assert environment["SPINEZOO_TLS_KEY"] == str(folder / f"{part}.key")
+        assert environment["SPINEZOO_TLS_CA"] == str(folder / "ca.crt")
+    up = zoo(checkout, "up", SPINEZOO_TLS="server", SPINEZOO_TOKENS="tokens.txt")
+    assert "buf curl --protocol grpc --cacert certs/ca.crt -H" in up.stdout
+    assert zoo(checkout, "down").returncode == 0
+
+    (folder / "bb.key").unlink()
+    missing = zoo(checkout, "run", "--", "true", SPINEZOO_TLS="server")
+    assert missing.returncode == 1
+    assert "bb.key is absent; run `make certs`" in missing.stderr
+    # Who names the files has it that way: one certificate for all.
+    named = {"SPINEZOO_TLS_CERT": "/x.crt", "SPINEZOO_TLS_KEY": "/x.key"}
+    assert zoo(checkout, "run", "--", "true", SPINEZOO_TLS="server", **named).returncode == 0
+    environment = seen(checkout, "services/bb")["environment"]
+    assert environment["SPINEZOO_TLS_CERT"] == "/x.crt"
+    assert "SPINEZOO_TLS_CA" not in environment
+    assert zoo(checkout, "run", "--", "true").returncode == 0
+    assert "SPINEZOO_TLS_CERT" not in seen(checkout, "services/bb")["environment"]
+
+
 @pytest.mark.parametrize(("command", "code"), [("exit 0", 0), ("exit 7", 7), ("kill -9 $$", 137)])
 def test_run_returns_the_commands_code_and_leaves_nothing(
     checkout: Path, command: str, code: int

@@ -37,12 +37,14 @@ import grpc.aio
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from spinezoo_contract.client import AsyncEnsembleClient, AsyncEvaluationClient
 from spinezoo_contract.errors import (
+    AccessError,
     BadInputError,
     ConfigurationError,
     NotServingError,
     OptionError,
     SpineZooError,
 )
+from spinezoo_contract.security import ClientSecurity, client_settings
 from spinezoo_contract.types import EnsembleOptions, FusionOptions, FusionRule, Roster
 from spinezoo_spine.filmset import FilmSet
 from tqdm import tqdm
@@ -234,17 +236,28 @@ def why_another(old: Mapping[str, Any], new: Mapping[str, Any]) -> str | None:
 # --- The run ---
 
 
-async def wait_for_services(ensemble: AsyncEnsembleClient, evaluator: str, wait_s: float) -> Roster:
+async def wait_for_services(
+    ensemble: AsyncEnsembleClient,
+    evaluator: str,
+    wait_s: float,
+    security: ClientSecurity = ClientSecurity(),
+) -> Roster:
     """Waits until gateway and evaluator answer.
 
     Raises:
         NotServingError: One of them did not in time.
+        AccessError: The gateway asks for a token, and there is none or not the right one.
     """
     end = time.monotonic() + wait_s
     while True:
         try:
             roster = await ensemble.list_models(timeout_s=10.0)
             break
+        except AccessError as error:
+            raise AccessError(
+                f"the gateway at {ensemble.target} lets nobody in without a token ({error}); set "
+                "SPINEZOO_TOKEN_FILE"
+            ) from error
         except SpineZooError as error:
             if time.monotonic() >= end:
                 raise NotServingError(
@@ -252,7 +265,7 @@ async def wait_for_services(ensemble: AsyncEnsembleClient, evaluator: str, wait_
                     "with `make up`, or give --gateway"
                 ) from error
             await asyncio.sleep(0.5)
-    async with grpc.aio.insecure_channel(evaluator) as channel:
+    async with security.aio_channel(evaluator) as channel:
         health = health_pb2_grpc.HealthStub(channel)
         while True:
             try:
@@ -322,11 +335,14 @@ async def run_benchmark(arguments: argparse.Namespace, argv: Sequence[str]) -> i
     if not names:
         raise BadInputError("no film has outlines; annotate at least one")
     folder = RunFolder(arguments.report)
+    access = client_settings(os.environ)
     async with (
-        AsyncEnsembleClient(arguments.gateway) as ensemble,
-        AsyncEvaluationClient(arguments.evaluator) as evaluation,
+        AsyncEnsembleClient(arguments.gateway, **access) as ensemble,
+        AsyncEvaluationClient(arguments.evaluator, **access) as evaluation,
     ):
-        roster = await wait_for_services(ensemble, arguments.evaluator, arguments.wait_s)
+        roster = await wait_for_services(
+            ensemble, arguments.evaluator, arguments.wait_s, access["security"]
+        )
         members = _asked_members(roster, arguments.members)
         run: dict[str, Any] = {
             "command": shown_command(argv),

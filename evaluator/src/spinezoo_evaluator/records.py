@@ -53,7 +53,8 @@ class MemberRecord:
         failure: Why there is no measurement, or None.
         latency_ms: As the gateway saw it.
         stages_ms: decode, prepare, queue, infer, finish in ms; empty where it did not answer.
-        provenance: model_version, weights_sha256, preset, preprocessing_id, device; or empty.
+        provenance: model_version, weights_sha256, preset, preprocessing_id, device, image; may be
+            empty.
     """
 
     measurement: FilmMeasurement | None
@@ -81,7 +82,8 @@ class MemberRecord:
             Failure.from_json(data["failure"]),
             data["latency_ms"],
             data["stages_ms"],
-            data["provenance"],
+            # A record of a time before images had tags is one from outside a container.
+            {"image": "", **data["provenance"]} if data["provenance"] else {},
         )
 
 

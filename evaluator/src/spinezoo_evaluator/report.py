@@ -554,7 +554,15 @@ def _repeat_lines(report: Mapping[str, Any]) -> list[str]:
         "",
         markdown_table(
             (
-                ["network", "version", "preset", "device", "weights sha256", "card sha256"],
+                [
+                    "network",
+                    "version",
+                    "preset",
+                    "device",
+                    "weights sha256",
+                    "card sha256",
+                    "image",
+                ],
                 _provenance_rows(report),
             ),
             numbers=False,
@@ -586,6 +594,7 @@ def _provenance_rows(report: Mapping[str, Any]) -> list[list[str]]:
                     provenance.get("device", "–"),
                     f"`{provenance.get('weights_sha256', '–')[:16]}`",
                     f"`{card_sha256[:16] or '–'}`",
+                    provenance.get("image") or "–",
                 ]
             )
     return rows

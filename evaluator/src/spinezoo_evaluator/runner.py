@@ -163,7 +163,7 @@ def _member_record(member: MemberAnswer, measurement: FilmMeasurement | None) ->
         name.removesuffix("_ms"): getattr(provenance.timing, name)
         for name in provenance.timing.__slots__
     }
-    named = ("model_version", "weights_sha256", "preset", "preprocessing_id", "device")
+    named = ("model_version", "weights_sha256", "preset", "preprocessing_id", "device", "image")
     return MemberRecord(
         measurement,
         None,

@@ -19,6 +19,7 @@ from spinezoo_contract.logs import configure_logging
 from spinezoo_contract.metrics import ServerMetrics
 from spinezoo_contract.server import GrpcServer, run_forever
 from spinezoo_contract.settings import ServerSettings
+from spinezoo_contract.tokens import TokenFile
 
 from spinezoo_evaluator.service import EVALUATION_SERVICE, EvaluationServicer
 
@@ -29,8 +30,13 @@ log = logging.getLogger("spinezoo.evaluator")
 
 
 def make_server(settings: ServerSettings, metrics: ServerMetrics | None = None) -> GrpcServer:
-    """The evaluator's gRPC server, not yet started."""
-    server = GrpcServer(settings, metrics=metrics)
+    """The evaluator's gRPC server, not yet started.
+
+    Raises:
+        ConfigurationError: The file of tokens is wrong, or tokens would travel in the clear.
+    """
+    tokens = TokenFile.for_server(settings.security, settings.host)
+    server = GrpcServer(settings, metrics=metrics, tokens=tokens)
     server.add(
         evaluation_pb2_grpc.add_EvaluationServiceServicer_to_server,
         EvaluationServicer(settings),

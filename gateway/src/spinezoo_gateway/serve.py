@@ -17,6 +17,7 @@ from spinezoo_contract.logs import configure_logging
 from spinezoo_contract.metrics import STAGE_BUCKETS_S, ServerMetrics
 from spinezoo_contract.server import GrpcServer, run_forever
 from spinezoo_contract.settings import ServerSettings
+from spinezoo_contract.tokens import TokenFile
 from spinezoo_spine.films import FilmLimits, read_film
 
 from spinezoo_gateway.members import MemberResult
@@ -80,7 +81,11 @@ class Gateway:
             max_pixels=server_settings.max_pixels,
             observe=members.observe,
         )
-        self.server = GrpcServer(server_settings, metrics=self.metrics)
+        self.server = GrpcServer(
+            server_settings,
+            metrics=self.metrics,
+            tokens=TokenFile.for_server(server_settings.security, server_settings.host),
+        )
         self.server.add(
             ensemble_pb2_grpc.add_EnsembleServiceServicer_to_server, servicer, SERVICE_NAME
         )

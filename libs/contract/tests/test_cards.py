@@ -101,9 +101,11 @@ def test_card_is_frozen(card_path: Path) -> None:
 
 
 def test_info_carries_the_servers_limits(card_path: Path) -> None:
-    info = load_card(card_path).info(SimpleNamespace(max_message_bytes=7, queue_limit=3))
+    info = load_card(card_path).info(
+        SimpleNamespace(max_message_bytes=7, queue_limit=3, image="zoo/x:1")
+    )
     assert (info.name, info.preset, info.weights_sha256) == ("pspnet", "lite", SHA256)
-    assert (info.max_message_bytes, info.queue_limit) == (7, 3)
+    assert (info.max_message_bytes, info.queue_limit, info.image) == (7, 3, "zoo/x:1")
     assert (info.input_height, info.input_width) == (320, 256)
 
 

@@ -76,7 +76,16 @@ def segment(level: str | None = "L4", structure: Structure = Structure.SCREW) ->
     return Segment(structure, SegmentKind.INSTANCE, mask, 0.75, mask_box(mask), level)
 
 
-PROVENANCE = Provenance("pspnet", "0.1.0", "lite", "ab" * 32, "p-v1", "cpu", Timing(1, 2, 3, 4, 5))
+PROVENANCE = Provenance(
+    "pspnet",
+    "0.1.0",
+    "lite",
+    "ab" * 32,
+    "p-v1",
+    "cpu",
+    Timing(1, 2, 3, 4, 5),
+    "spinezoo/pspnet:0.1.0",
+)
 PREDICTION = Prediction(HEIGHT, WIDTH, (segment(), segment(None, Structure.ROD)), PROVENANCE)
 INFO = ModelInfo(
     "pspnet",
@@ -94,6 +103,7 @@ INFO = ModelInfo(
     None,
     1 << 26,
     16,
+    "spinezoo/pspnet:0.1.0",
 )
 FUSED = FusedAnswer((segment(),), segment().mask, FusionRule.UNION, ("a", "b"))
 GATEWAY = GatewayTiming(1.0, 2.0, 3.0, 4.0)
@@ -248,7 +258,9 @@ def test_json_forms_are_plain() -> None:
         "message": "not reached; start it",
     }
     assert answer["fused"]["rule"] == "union"
-    assert codec.prediction_to_json(PREDICTION)["provenance"]["timing"]["infer_ms"] == 4
+    provenance = codec.prediction_to_json(PREDICTION)["provenance"]
+    assert provenance["timing"]["infer_ms"] == 4
+    assert provenance["image"] == "spinezoo/pspnet:0.1.0"
 
 
 # --- what is refused -----------------------------------------------------------------------------
@@ -427,9 +439,23 @@ def negative_time() -> segmenter_pb2.PredictResponse:
     return message
 
 
+def image_tag(tag: str) -> segmenter_pb2.PredictResponse:
+    message = response()
+    message.provenance.image = tag
+    return message
+
+
 @pytest.mark.parametrize(
     "message",
-    [response(height=21), response(width=0), without_provenance(), negative_time()],
+    [
+        response(height=21),
+        response(width=0),
+        without_provenance(),
+        negative_time(),
+        image_tag("x" * 256),
+        image_tag("zoo\nx"),
+        image_tag("two words"),
+    ],
 )
 def test_wrong_answers_are_the_networks_fault(message: segmenter_pb2.PredictResponse) -> None:
     with pytest.raises(InvalidOutputError):

@@ -106,6 +106,40 @@ def test_writes_json_and_overlay(target: str, tmp_path: Path) -> None:
     assert tuple(drawn[20, 15]) == (240, 228, 66)
 
 
+def test_asks_with_tls_and_token(certificates: Any, tmp_path: Path) -> None:
+    class Asked(ensemble_pb2_grpc.EnsembleServiceServicer):
+        def Segment(self, request: Any, context: Any) -> Any:
+            asked.append(dict(context.invocation_metadata()).get("authorization"))
+            return codec.ensemble_answer_to_proto(_answer())
+
+    asked: list[str | None] = []
+    pems = [certificates.path(name).read_bytes() for name in ("server.key", "server.crt", "ca.crt")]
+    server = grpc.server(futures.ThreadPoolExecutor(1))
+    ensemble_pb2_grpc.add_EnsembleServiceServicer_to_server(Asked(), server)
+    credentials = grpc.ssl_server_credentials([(pems[0], pems[1])], pems[2], True)
+    port = server.add_secure_port("127.0.0.1:0", credentials)
+    server.start()
+    film, token = tmp_path / "film.png", tmp_path / "token"
+    film.write_bytes(synthetic.png_bytes(PIXELS))
+    token.write_text("spinezoo_abc\n")
+    common = (film, "--target", f"127.0.0.1:{port}", "--out", tmp_path)
+    files = [
+        argument
+        for option, name in (("--ca", "ca.crt"), ("--cert", "client.crt"), ("--key", "client.key"))
+        for argument in (option, certificates.path(name))
+    ]
+    try:
+        result = _run(*common, *files, "--token-file", token)
+        assert result.returncode == 0, result.stderr
+        assert _run(*common, *files, "--server-name", "pspnet").returncode == 0
+        assert "another name" in _run(*common, *files, "--server-name", "unet").stderr
+        assert "with TLS" in _run(*common).stderr
+        assert "ConfigurationError" in _run(*common, *files[2:]).stderr
+    finally:
+        server.stop(0).wait(5)
+    assert asked == ["Bearer spinezoo_abc", None]
+
+
 def test_dicom_without_pydicom_still_writes_json(target: str, tmp_path: Path) -> None:
     film = tmp_path / "film.dcm"
     film.write_bytes(synthetic.dicom_bytes(PIXELS))

@@ -140,7 +140,16 @@ async def test_an_answer_over_the_wire() -> None:
         info = codec.model_info_from_proto(
             (await stub.GetModel(segmenter_pb2.GetModelRequest())).model
         )
-        assert (info.name, info.queue_limit) == ("threshold", 2)
+        assert (info.name, info.queue_limit, info.image) == ("threshold", 2, "")
+
+
+async def test_the_image_is_in_every_answer_though_the_network_knows_nothing_of_it() -> None:
+    tag = "zoo/threshold:1.2"
+    async with serving(replace(SETTINGS, image=tag)) as zoo:
+        got = codec.prediction_from_proto(await zoo.predict(film()))
+        stub = segmenter_pb2_grpc.SegmenterServiceStub(zoo.channel)
+        response = await stub.GetModel(segmenter_pb2.GetModelRequest())
+        assert got.provenance.image == response.model.image == tag
 
 
 async def test_a_film_file_is_decoded_by_the_injected_reader() -> None:

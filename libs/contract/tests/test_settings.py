@@ -33,10 +33,21 @@ def test_every_variable_is_read() -> None:
             "SPINEZOO_THREADS": "2",
             "SPINEZOO_PRESET": "paper",
             "SPINEZOO_MAX_PIXELS": "1000",
+            "SPINEZOO_IMAGE": "spinezoo/pspnet:0.1.0",
         }
     )
     assert settings == ServerSettings(
-        "0.0.0.0", 50051, 8051, 2_000_000, 3, 1.5, "cuda:1", 2, "paper", 1000
+        "0.0.0.0",
+        50051,
+        8051,
+        2_000_000,
+        3,
+        1.5,
+        "cuda:1",
+        2,
+        "paper",
+        1000,
+        "spinezoo/pspnet:0.1.0",
     )
 
 
@@ -54,6 +65,9 @@ def test_every_variable_is_read() -> None:
         ("SPINEZOO_DEVICE", "cuda:x"),
         ("SPINEZOO_THREADS", "1.5"),
         ("SPINEZOO_MAX_PIXELS", "500000000"),
+        ("SPINEZOO_IMAGE", "two words"),
+        ("SPINEZOO_IMAGE", "zoo/\u00fcnet:1"),
+        ("SPINEZOO_IMAGE", "x" * 256),
     ],
 )
 def test_a_wrong_value_names_its_variable(variable: str, value: str) -> None:

@@ -34,7 +34,7 @@ class FakeRpcError(grpc.RpcError):
 
 def test_every_error_stands_in_the_table_itself() -> None:
     assert set(EVERY_ERROR) == set(status.CODES)
-    assert len(EVERY_ERROR) == 15
+    assert len(EVERY_ERROR) == 17
 
 
 @pytest.mark.parametrize("cls", EVERY_ERROR)
@@ -70,6 +70,7 @@ def test_http_codes() -> None:
     assert code(errors.TooLargeError) == 413
     assert code(errors.QueueFullError) == code(errors.NotServingError) == 503
     assert code(errors.DeadlineError) == 504
+    assert (code(errors.AccessError), code(errors.ClosedFaceError)) == (401, 403)
     assert code(errors.InvalidOutputError) == code(errors.WeightsError) == 500
 
 

@@ -33,6 +33,7 @@ from typing import TYPE_CHECKING, Any
 
 from spinezoo_contract import codec, status
 from spinezoo_contract.errors import (
+    ClosedFaceError,
     ConfigurationError,
     FilmError,
     NotServingError,
@@ -41,6 +42,7 @@ from spinezoo_contract.errors import (
     TooLargeError,
 )
 from spinezoo_contract.logs import REQUEST_ID, configure_logging, error_fields
+from spinezoo_contract.security import TlsMode
 from spinezoo_contract.settings import ServerSettings
 from spinezoo_contract.types import Prediction, PredictOptions
 
@@ -124,6 +126,11 @@ class Member:
         self._state = ServingState()
         try:
             self._settings = ServerSettings.from_env()
+            if self._settings.security.tokens is not None:
+                log.warning(
+                    "a network asks for no tokens, gateway and evaluator do; protect it with "
+                    "SPINEZOO_TLS=mutual"
+                )
             self._runner = NetworkRunner(self._settings, metrics=ServerMetrics())
             self._server = segmenter_server(
                 self._runner, read_film=self._read_film, state=self._state
@@ -250,6 +257,11 @@ class Member:
 
         if self._runner is None or self._settings is None or not self.ready:
             raise NotServingError("the network is loading or draining; try again in some seconds")
+        if self._settings.security.tls is not TlsMode.OFF:
+            raise ClosedFaceError(
+                "SPINEZOO_TLS is on and this HTTP face has no TLS: films are taken over gRPC only; "
+                "call spinezoo.v1.SegmenterService/Predict, or the gateway"
+            )
         data, options, timeout_s = await _read_request(request, self._settings.max_message_bytes)
         max_pixels = self._settings.max_pixels
 

@@ -131,6 +131,10 @@ class ServingLimits(Protocol):
     def queue_limit(self) -> int:
         """Requests that may wait at the same time."""
 
+    @property
+    def image(self) -> str:
+        """Tag of the container's image; empty outside a container."""
+
 
 @dataclass(frozen=True, slots=True)
 class ModelCard:
@@ -235,6 +239,7 @@ class ModelCard:
             default_suppression_iou=self.defaults.suppression_iou,
             max_message_bytes=settings.max_message_bytes,
             queue_limit=settings.queue_limit,
+            image=settings.image,
         )
 
 

@@ -7,6 +7,9 @@
         for segment in answer.fused.segments:
             ...
 
+    with EnsembleClient("zoo.hospital:50050", ca_file="ca.crt", token=token) as zoo:
+        ...
+
 Every failed call raises an error of :mod:`spinezoo_contract.errors` with the server's message and
 a note that holds the request id, under which the server's log tells more. An answer that breaks
 the contract raises :class:`~spinezoo_contract.errors.InvalidOutputError`; nothing half-read is
@@ -38,7 +41,20 @@ from spinezoo.v1 import (
 )
 
 from spinezoo_contract import codec
-from spinezoo_contract.errors import FilmError, InvalidOutputError, NotServingError
+from spinezoo_contract.errors import (
+    ConfigurationError,
+    FilmError,
+    InvalidOutputError,
+    NotServingError,
+)
+from spinezoo_contract.security import (
+    ClientSecurity,
+    TlsMode,
+    check_token,
+    is_loopback,
+    name_options,
+    target_host,
+)
 from spinezoo_contract.status import REQUEST_ID_KEY, from_rpc_error
 from spinezoo_contract.types import (
     EnsembleAnswer,
@@ -116,39 +132,82 @@ class _Client:
         timeout_s: float | None = DEFAULT_TIMEOUT_S,
         max_message_bytes: int = DEFAULT_MAX_MESSAGE_BYTES,
         credentials: grpc.ChannelCredentials | None = None,
+        security: ClientSecurity | None = None,
+        ca_file: str | os.PathLike[str] | None = None,
+        certificate_file: str | os.PathLike[str] | None = None,
+        key_file: str | os.PathLike[str] | None = None,
+        server_name: str | None = None,
+        token: str | None = None,
+        plain_token: bool = False,
     ) -> None:
         """Opens a channel; the first call connects.
+
+        Without ``ca_file``, ``security`` and ``credentials`` nothing is encrypted; give one of
+        the three.
 
         Args:
             target: gRPC target, such as ``127.0.0.1:50050``.
             timeout_s: Time that a call has unless it says otherwise, in s; None: no limit.
             max_message_bytes: Largest message sent and received.
-            credentials: TLS credentials; None speaks without encryption.
+            credentials: TLS credentials that were made elsewhere.
+            security: TLS settings, such as ``ClientSecurity.from_env()``.
+            ca_file: PEM file with the authority of the server's certificate.
+            certificate_file: PEM file of this client's certificate, where the server asks for one.
+            key_file: PEM file of its key.
+            server_name: Name in the server's certificate where the target has another.
+            token: Bearer token that goes with every call.
+            plain_token: Whether the token may cross a network without TLS of this client, as
+                where a proxy on the way encrypts.
+
+        Raises:
+            ConfigurationError: A file is wrong, two ways of TLS are given, or the token would
+                cross a network in the clear.
         """
+        files = (ca_file, certificate_file, key_file)
+        if sum((credentials is not None, security is not None, any(files))) > 1:
+            raise ConfigurationError("TLS is given twice; give credentials, security or ca_file")
+        if security is None:
+            security = ClientSecurity.from_files(*files)
+        encrypted = credentials is not None or security.tls is not TlsMode.OFF
+        if token is not None:
+            check_token(token)
+            if not (encrypted or plain_token or is_loopback(target_host(target))):
+                raise ConfigurationError(
+                    f"the token would go to {target} in the clear; give ca_file, or plain_token "
+                    "where a proxy on the way encrypts"
+                )
         self.target = target
         self.timeout_s = timeout_s
-        options = (
+        self._token = token
+        options = [
             ("grpc.max_send_message_length", max_message_bytes),
             ("grpc.max_receive_message_length", max_message_bytes),
-        )
-        self._channel = self._open(target, options, credentials)
+        ]
+        self._channel = self._open(target, options, credentials, security, server_name)
 
-    def _open(self, target: str, options: Any, credentials: Any) -> Any:
+    def _open(
+        self,
+        target: str,
+        options: list[tuple[str, Any]],
+        credentials: grpc.ChannelCredentials | None,
+        security: ClientSecurity,
+        server_name: str | None,
+    ) -> Any:
         raise NotImplementedError
 
     def _call(self, timeout_s: float | None, request_id: str | None) -> _Call:
-        return _Call(self.timeout_s if timeout_s is None else timeout_s, request_id)
+        return _Call(self.timeout_s if timeout_s is None else timeout_s, request_id, self._token)
 
 
 class _Call:
     """Arguments of one call and the meaning of its failure."""
 
-    def __init__(self, timeout_s: float | None, request_id: str | None) -> None:
+    def __init__(self, timeout_s: float | None, request_id: str | None, token: str | None) -> None:
         self.request_id = request_id or uuid.uuid4().hex
-        self.arguments: dict[str, Any] = {
-            "timeout": timeout_s,
-            "metadata": ((REQUEST_ID_KEY, self.request_id),),
-        }
+        metadata = [(REQUEST_ID_KEY, self.request_id)]
+        if token is not None:
+            metadata.append(("authorization", f"Bearer {token}"))
+        self.arguments: dict[str, Any] = {"timeout": timeout_s, "metadata": tuple(metadata)}
 
     @contextmanager
     def named_errors(self) -> Iterator[None]:
@@ -167,10 +226,17 @@ class _Call:
 class _BlockingClient(_Client):
     """A blocking client: close it, or use it in a ``with`` statement. Safe in many threads."""
 
-    def _open(self, target: str, options: Any, credentials: Any) -> grpc.Channel:
+    def _open(
+        self,
+        target: str,
+        options: list[tuple[str, Any]],
+        credentials: grpc.ChannelCredentials | None,
+        security: ClientSecurity,
+        server_name: str | None,
+    ) -> grpc.Channel:
         if credentials is None:
-            return grpc.insecure_channel(target, options=options)
-        return grpc.secure_channel(target, credentials, options=options)
+            return security.channel(target, options, server_name)
+        return grpc.secure_channel(target, credentials, options=name_options(options, server_name))
 
     def wait_until_connected(self, timeout_s: float = 30.0) -> None:
         """Waits until the server takes connections.
@@ -206,10 +272,19 @@ class _BlockingClient(_Client):
 class _AsyncClient(_Client):
     """An asyncio client: make it inside a running loop, use it in an ``async with`` statement."""
 
-    def _open(self, target: str, options: Any, credentials: Any) -> grpc.aio.Channel:
+    def _open(
+        self,
+        target: str,
+        options: list[tuple[str, Any]],
+        credentials: grpc.ChannelCredentials | None,
+        security: ClientSecurity,
+        server_name: str | None,
+    ) -> grpc.aio.Channel:
         if credentials is None:
-            return grpc.aio.insecure_channel(target, options=options)
-        return grpc.aio.secure_channel(target, credentials, options=options)
+            return security.aio_channel(target, options, server_name)
+        return grpc.aio.secure_channel(
+            target, credentials, options=name_options(options, server_name)
+        )
 
     async def close(self) -> None:
         """Closes the channel; calls in flight are cancelled."""
@@ -573,7 +648,7 @@ class EvaluationClient(_BlockingClient):
         Raises:
             SpineZooError: The call failed; the message names the film that is wrong.
         """
-        call = _Call(timeout_s, request_id)
+        call = _Call(timeout_s, request_id, self._token)
         requests = _Pairs()
         stub = evaluation_pb2_grpc.EvaluationServiceStub(self._channel)
         with call.named_errors():
@@ -615,7 +690,7 @@ class AsyncEvaluationClient(_AsyncClient):
         request_id: str | None = None,
     ) -> tuple[ModelMetrics, ...]:
         """Measures a stream of any length; see :meth:`EvaluationClient.evaluate`."""
-        call = _Call(timeout_s, request_id)
+        call = _Call(timeout_s, request_id, self._token)
         stub = evaluation_pb2_grpc.EvaluationServiceStub(self._channel)
         requests = _Pairs()
         with call.named_errors():

@@ -40,6 +40,7 @@ from spinezoo_contract.errors import (
     TooLargeError,
 )
 from spinezoo_contract.masks import runs_box, validate_mask
+from spinezoo_contract.settings import IMAGE_TAG
 from spinezoo_contract.types import (
     Annotation,
     Box,
@@ -587,17 +588,29 @@ def provenance_to_proto(provenance: Provenance) -> model_pb2.Provenance:
         preprocessing_id=provenance.preprocessing_id,
         device=provenance.device,
         timing=timing_to_proto(provenance.timing),
+        image=provenance.image,
     )
 
 
+def _image_tag(tag: str) -> str:
+    """A container image's tag, fit for a log line and a report."""
+    if not IMAGE_TAG.fullmatch(tag):
+        raise MaskError(
+            f"image is a text of {len(tag)} characters, not a tag of at most 255 printable ones "
+            "without spaces; set SPINEZOO_IMAGE of that container right"
+        )
+    return tag
+
+
+@_of_an_answer
 def provenance_from_proto(message: model_pb2.Provenance) -> Provenance:
     """Who answered.
 
     Raises:
-        InvalidOutputError: The name is missing or a time is wrong.
+        InvalidOutputError: The name is missing, a time is wrong or the image is no tag.
     """
     if not message.model_name:
-        raise InvalidOutputError("the answer breaks the contract: provenance names no model")
+        raise MaskError("provenance names no model")
     return Provenance(
         model_name=message.model_name,
         model_version=message.model_version,
@@ -606,6 +619,7 @@ def provenance_from_proto(message: model_pb2.Provenance) -> Provenance:
         preprocessing_id=message.preprocessing_id,
         device=message.device,
         timing=timing_from_proto(message.timing),
+        image=_image_tag(message.image),
     )
 
 
@@ -686,6 +700,7 @@ def model_info_to_proto(info: ModelInfo) -> model_pb2.ModelInfo:
         default_suppression_iou=info.default_suppression_iou,
         max_message_bytes=info.max_message_bytes,
         queue_limit=info.queue_limit,
+        image=info.image,
     )
 
 
@@ -694,7 +709,8 @@ def model_info_from_proto(message: model_pb2.ModelInfo) -> ModelInfo:
     """What a container says of itself.
 
     Raises:
-        InvalidOutputError: The name is missing, or family, a structure or a default is wrong.
+        InvalidOutputError: The name is missing, or family, a structure, a default or the image's
+            tag is wrong.
     """
     if not message.name:
         raise MaskError("the model has no name")
@@ -720,6 +736,7 @@ def model_info_from_proto(message: model_pb2.ModelInfo) -> ModelInfo:
         ),
         max_message_bytes=message.max_message_bytes,
         queue_limit=message.queue_limit,
+        image=_image_tag(message.image),
     )
 
 
@@ -1220,6 +1237,7 @@ def provenance_to_json(provenance: Provenance) -> dict[str, Any]:
         "weights_sha256": provenance.weights_sha256,
         "preprocessing_id": provenance.preprocessing_id,
         "device": provenance.device,
+        "image": provenance.image,
         "timing": {name: getattr(timing, name) for name in timing.__slots__},
     }
 

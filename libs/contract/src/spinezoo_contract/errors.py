@@ -13,6 +13,8 @@
      +-- DeadlineError              no time left                              DEADLINE_EXCEEDED
      +-- NotServingError            loading, draining or not reachable        UNAVAILABLE
      |    +-- QuorumError           fewer members answered than needed
+     +-- AccessError                who calls is not known                    UNAUTHENTICATED
+     |    +-- ClosedFaceError       this way in is closed, another is open    PERMISSION_DENIED
      +-- InvalidOutputError         a network answered nonsense               INTERNAL
      +-- ConfigurationError         a setting or file of ours is wrong        FAILED_PRECONDITION
           +-- CardError             a model card is wrong
@@ -72,6 +74,20 @@ class NotServingError(SpineZooError):
 
 class QuorumError(NotServingError):
     """Fewer members answered than the quorum needs."""
+
+
+class AccessError(SpineZooError):
+    """Who calls is not known: no token, or one that does not count.
+
+    Attributes:
+        caller: Name of the caller, where the token is known but has expired.
+    """
+
+    caller: str = ""
+
+
+class ClosedFaceError(AccessError):
+    """This way in is closed because it would go round the access rules; another is open."""
 
 
 class InvalidOutputError(SpineZooError):

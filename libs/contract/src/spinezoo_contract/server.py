@@ -33,6 +33,7 @@ from spinezoo.v1 import segmenter_pb2, segmenter_pb2_grpc
 
 from spinezoo_contract import codec, status
 from spinezoo_contract.errors import (
+    AccessError,
     BadInputError,
     ConfigurationError,
     DeadlineError,
@@ -50,6 +51,7 @@ from spinezoo_contract.types import Film, ModelInfo, Prediction, PredictOptions,
 if TYPE_CHECKING:
     from spinezoo_contract.metrics import ServerMetrics
     from spinezoo_contract.predictor import Predictor
+    from spinezoo_contract.tokens import TokenFile
 
 _T = TypeVar("_T")
 
@@ -69,6 +71,9 @@ MOST_QUIET_SECONDS = 2.0
 """After which the port is closed although callers go on, in s."""
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
+
+_HEALTH_CHECK = "/grpc.health.v1.Health/Check"
+"""What probes call, who have no token; it says one word."""
 
 
 def request_id_from(value: str | bytes | None) -> str:
@@ -229,15 +234,32 @@ class _InFlight:
 
 
 class _Call:
-    """One call: parses, serves, serialises, maps errors, logs a line, counts."""
+    """One call: parses, serves, serialises, maps errors, logs a line, counts.
+
+    Args:
+        shell: What all calls share.
+        method: Full name of the method.
+        handler: What serves it.
+        request_id: Name of the call.
+        caller: Name of who calls; empty where nobody is asked.
+        denied: Why it is not served.
+    """
 
     def __init__(
-        self, shell: _ShellInterceptor, method: str, handler: Any, request_id: str
+        self,
+        shell: _ShellInterceptor,
+        method: str,
+        handler: Any,
+        request_id: str,
+        caller: str = "",
+        denied: AccessError | None = None,
     ) -> None:
         self._shell = shell
         self._method = method
         self._handler = handler
         self._request_id = request_id
+        self._caller = caller
+        self._denied = denied
         self._bytes_in = 0
         self._bytes_out = 0
 
@@ -313,6 +335,8 @@ class _Call:
         level = logging.INFO
         try:
             with self._shell.in_flight:
+                if self._denied is not None:
+                    raise self._denied
                 if self._shell.refusing:
                     raise NotServingError("the server is draining; ask another or try again")
                 remaining = context.time_remaining()
@@ -347,6 +371,7 @@ class _Call:
                 "ms": round(milliseconds, 2),
                 "bytes_in": self._bytes_in,
                 "bytes_out": self._bytes_out,
+                **({"caller": self._caller} if self._caller else {}),
                 **fields,
             }
             log.log(level, "call", extra={"fields": fields})
@@ -359,24 +384,47 @@ class _Call:
 
 
 class _ShellInterceptor(grpc.aio.ServerInterceptor):
-    """Puts a :class:`_Call` around every method that is not gRPC's own."""
+    """Puts a :class:`_Call` around every method that is not gRPC's own.
 
-    def __init__(self, max_message_bytes: int, metrics: ServerMetrics | None) -> None:
+    Where callers need a token, every method but health's Check is refused without one, and so
+    is reflection.
+    """
+
+    def __init__(
+        self,
+        max_message_bytes: int,
+        metrics: ServerMetrics | None,
+        tokens: TokenFile | None = None,
+    ) -> None:
         self.max_message_bytes = max_message_bytes
         self.metrics = metrics
+        self.tokens = tokens
         self.in_flight = _InFlight()
         self.refusing = False
 
     async def intercept_service(self, continuation: Any, details: Any) -> Any:
         """The handler of one call."""
         handler = await continuation(details)
-        if handler is None or details.method.startswith("/grpc."):
+        if handler is None:
             return handler
         sent = None
-        for key, value in details.invocation_metadata or ():
+        metadata = tuple(details.invocation_metadata or ())
+        for key, value in metadata:
             if key == status.REQUEST_ID_KEY:
                 sent = value
-        call = _Call(self, details.method, handler, request_id_from(sent))
+        request_id = request_id_from(sent)
+        caller = ""
+        if self.tokens is not None and details.method != _HEALTH_CHECK:
+            try:
+                caller = self.tokens.caller(metadata)
+            except AccessError as error:
+                call = _Call(self, details.method, handler, request_id, error.caller, error)
+                # Any kind of call is a stream on the wire; as one it is refused before its
+                # request, which may be a large film, has been read.
+                return grpc.stream_stream_rpc_method_handler(call.streaming)
+        if details.method.startswith("/grpc."):
+            return handler
+        call = _Call(self, details.method, handler, request_id, caller)
         if handler.response_streaming:
             make = (
                 grpc.stream_stream_rpc_method_handler
@@ -421,6 +469,7 @@ class GrpcServer:
         settings: Address, limits, drain time.
         state: Shared with the HTTP face; None makes one.
         metrics: Where to count; None counts nothing.
+        tokens: Who may call; None lets everybody call.
     """
 
     def __init__(
@@ -429,10 +478,12 @@ class GrpcServer:
         *,
         state: ServingState | None = None,
         metrics: ServerMetrics | None = None,
+        tokens: TokenFile | None = None,
     ) -> None:
         self.settings = settings
         self.state = state or ServingState()
         self.metrics = metrics
+        self.tokens = tokens
         self._services: list[tuple[Callable[[Any, Any], None], Any, str]] = []
         self._server: grpc.aio.Server | None = None
         self._health: _HealthServicer | None = None
@@ -461,10 +512,14 @@ class GrpcServer:
             ready: Whether health says SERVING at once; else ``state.move(Phase.SERVING)`` later.
 
         Raises:
-            ConfigurationError: The port is taken or the address is not this machine's.
+            ConfigurationError: The port is taken, the address is not this machine's, or a
+                certificate is wrong.
         """
         settings = self.settings
-        interceptor = _ShellInterceptor(settings.max_message_bytes, self.metrics)
+        security = settings.security
+        identity = security.check()
+        credentials = security.credentials()
+        interceptor = _ShellInterceptor(settings.max_message_bytes, self.metrics, self.tokens)
         server = grpc.aio.server(
             interceptors=[interceptor],
             options=[
@@ -488,7 +543,11 @@ class GrpcServer:
         try:
             # Tried with a plain socket first, because gRPC writes lines of its own when it fails.
             _try_to_bind(settings.host, settings.grpc_port)
-            port = server.add_insecure_port(address)
+            if credentials is None:
+                port = server.add_insecure_port(address)
+            else:
+                # The only port: what does not speak TLS is not understood.
+                port = server.add_secure_port(address, credentials)
         except (OSError, RuntimeError):
             port = 0
         if port == 0:
@@ -499,9 +558,16 @@ class GrpcServer:
         await server.start()
         self._server, self._health, self._interceptor = server, health, interceptor
         self._port = port
-        log.info(
-            "listening", extra={"fields": {"face": "grpc", "host": settings.host, "port": port}}
-        )
+        fields = {
+            "face": "grpc",
+            "host": settings.host,
+            "port": port,
+            "tls": security.tls.value,
+            "tokens": self.tokens is not None,
+        }
+        if identity is not None:
+            fields["certificate_ends"] = identity.not_after.isoformat()
+        log.info("listening", extra={"fields": fields})
         if ready:
             self.state.move(Phase.SERVING)
 
@@ -878,7 +944,8 @@ class NetworkRunner:
         if self.metrics is not None:
             for name in timing.__slots__:
                 self.metrics.stage(name.removesuffix("_ms"), getattr(timing, name))
-        return finish(replace(prediction, provenance=replace(provenance, timing=timing)))
+        complete = replace(provenance, timing=timing, image=self.settings.image)
+        return finish(replace(prediction, provenance=complete))
 
     def close(self) -> None:
         """Lets running work finish and drops what waits."""

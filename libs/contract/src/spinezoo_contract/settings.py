@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import math
 import os
+import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from spinezoo_contract.errors import ConfigurationError
+from spinezoo_contract.security import ServerSecurity
 
 MIN_MAX_MESSAGE_BYTES = 1 << 20
 """Least message limit, 1 MiB: below it not even a small film passes."""
 
 MAX_MAX_MESSAGE_BYTES = (1 << 31) - 1
 """Greatest message limit that gRPC can hold."""
+
+IMAGE_TAG = re.compile(r"[!-~]{0,255}")
+"""A container image's tag: up to 255 printable ASCII characters, no space; empty: no container."""
 
 
 def integer_setting(
@@ -77,6 +82,8 @@ class ServerSettings:
         threads: CPU threads that a network may use; 0 leaves it to the framework.
         preset: Preset to serve; None takes the card's.
         max_pixels: Most pixels of a film.
+        image: Tag of the container's image, for the provenance; empty outside a container.
+        security: TLS and tokens.
     """
 
     host: str = "127.0.0.1"
@@ -89,6 +96,8 @@ class ServerSettings:
     threads: int = 0
     preset: str | None = None
     max_pixels: int = 67_108_864
+    image: str = ""
+    security: ServerSecurity = field(default_factory=ServerSecurity)
 
     @classmethod
     def from_env(cls, environment: Mapping[str, str] | None = None) -> ServerSettings:
@@ -107,6 +116,13 @@ class ServerSettings:
         if device not in ("auto", "cpu", "cuda") and not (kind == "cuda" and number.isdigit()):
             raise ConfigurationError(
                 f"SPINEZOO_DEVICE is {device!r}; set auto, cpu, cuda or cuda:<number>"
+            )
+        image = env.get("SPINEZOO_IMAGE", "").strip()
+        if not IMAGE_TAG.fullmatch(image):
+            raise ConfigurationError(
+                f"SPINEZOO_IMAGE is {image[:300]!r}; set the image's tag, such as "
+                "spinezoo/pspnet:0.1.0: at most 255 printable ASCII characters without spaces, "
+                "or unset it"
             )
         return cls(
             host=env.get("SPINEZOO_HOST", "").strip() or default.host,
@@ -131,4 +147,6 @@ class ServerSettings:
             max_pixels=integer_setting(
                 env, "SPINEZOO_MAX_PIXELS", default.max_pixels, 256, 400_000_000
             ),
+            image=image,
+            security=ServerSecurity.from_env(env),
         )

@@ -37,6 +37,8 @@ CODES: dict[type[SpineZooError], grpc.StatusCode] = {
     errors.DeadlineError: grpc.StatusCode.DEADLINE_EXCEEDED,
     errors.NotServingError: grpc.StatusCode.UNAVAILABLE,
     errors.QuorumError: grpc.StatusCode.UNAVAILABLE,
+    errors.AccessError: grpc.StatusCode.UNAUTHENTICATED,
+    errors.ClosedFaceError: grpc.StatusCode.PERMISSION_DENIED,
     errors.InvalidOutputError: grpc.StatusCode.INTERNAL,
     errors.ConfigurationError: grpc.StatusCode.FAILED_PRECONDITION,
     errors.CardError: grpc.StatusCode.FAILED_PRECONDITION,
@@ -49,6 +51,8 @@ HTTP_CODES: dict[grpc.StatusCode, int] = {
     grpc.StatusCode.RESOURCE_EXHAUSTED: 503,
     grpc.StatusCode.DEADLINE_EXCEEDED: 504,
     grpc.StatusCode.UNAVAILABLE: 503,
+    grpc.StatusCode.UNAUTHENTICATED: 401,
+    grpc.StatusCode.PERMISSION_DENIED: 403,
     grpc.StatusCode.INTERNAL: 500,
     grpc.StatusCode.FAILED_PRECONDITION: 500,
 }
@@ -62,6 +66,8 @@ _BY_CODE: dict[grpc.StatusCode, type[SpineZooError]] = {
     grpc.StatusCode.RESOURCE_EXHAUSTED: errors.QueueFullError,
     grpc.StatusCode.DEADLINE_EXCEEDED: errors.DeadlineError,
     grpc.StatusCode.UNAVAILABLE: errors.NotServingError,
+    grpc.StatusCode.UNAUTHENTICATED: errors.AccessError,
+    grpc.StatusCode.PERMISSION_DENIED: errors.AccessError,
     grpc.StatusCode.FAILED_PRECONDITION: errors.ConfigurationError,
     grpc.StatusCode.UNIMPLEMENTED: errors.ConfigurationError,
 }
@@ -116,6 +122,19 @@ def error_metadata(error: BaseException) -> tuple[tuple[str, str | bytes], ...]:
     return ((ERROR_KEY, error_name(error)), *extra)
 
 
+def _unreachable(message: str) -> str:
+    """What to do about a server that cannot be reached, from grpc's text."""
+    if "Hostname Verification" in message:
+        return "the server's certificate is of another name; call it by one that it holds"
+    if "CERTIFICATE_VERIFY_FAILED" in message:
+        return "the server's certificate is not accepted; check the authority's file and the date"
+    if "handshake failed" in message:
+        return "does the server speak TLS at this address?"
+    if "Socket closed" in message:
+        return "is the server running there, with TLS and a client certificate as it asks for?"
+    return "is the server running at this address?"
+
+
 def from_rpc_error(error: _RpcError | grpc.RpcError) -> SpineZooError:
     """The error that a failed call means, of the class that the server raised.
 
@@ -139,6 +158,6 @@ def from_rpc_error(error: _RpcError | grpc.RpcError) -> SpineZooError:
     if code == grpc.StatusCode.UNIMPLEMENTED:
         message = f"{message}; is this the address of another service?"
     elif code == grpc.StatusCode.UNAVAILABLE:
-        message = f"{message}; is the server running at this address?"
+        message = f"{message}; {_unreachable(message)}"
     cls = _BY_CODE.get(code, SpineZooError)
     return cls(message if cls is not SpineZooError else f"{code.name}: {message}")

@@ -174,7 +174,11 @@ class Timing:
 
 @dataclass(frozen=True, slots=True)
 class Provenance:
-    """Enough to know which network gave an answer; see ``model.proto``."""
+    """Enough to know which network gave an answer; see ``model.proto``.
+
+    ``image`` is the tag of the container's image, filled in by the server, not by the network;
+    empty outside a container.
+    """
 
     model_name: str
     model_version: str
@@ -183,6 +187,7 @@ class Provenance:
     preprocessing_id: str
     device: str
     timing: Timing = Timing()
+    image: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -223,6 +228,7 @@ class ModelInfo:
     default_suppression_iou: float | None
     max_message_bytes: int
     queue_limit: int
+    image: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,6 +22,7 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from spinezoo.v1 import segmenter_pb2_grpc
 from spinezoo_contract import codec
+from spinezoo_contract.client import SegmenterClient
 from spinezoo_contract.masks import decode_mask
 from spinezoo_contract.server import channel_options
 from spinezoo_contract.types import Film, RunLengthMask
@@ -149,6 +150,45 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Process]:
     with network(tmp_path_factory.mktemp("bento"), SPINEZOO_MAX_MESSAGE_BYTES="1048576") as process:
         process.until_ready()
         yield process
+
+
+# --- TLS ----------------------------------------------------------------------------------------
+
+
+def test_the_http_face_is_no_way_round_tls(tmp_path: Path, certificates: Any) -> None:
+    settings = certificates.server("mutual") | {"SPINEZOO_TOKENS": str(tmp_path / "unused")}
+    with network(tmp_path, **settings) as process:
+        process.until_ready()
+        for content in (film_file(film()), b"junk"):
+            refused = process.http.post("/predict", content=content)
+            assert refused.status_code == 403
+            assert refused.json()["error"] == "ClosedFaceError"
+            assert "SegmenterService/Predict" in refused.json()["message"]
+        assert "spinezoo_failures_total" in process.http.get("/metrics").text
+        assert process.http.get("/livez").status_code == 200
+        # Over gRPC with a certificate, as the refusal says; without one there is no answer.
+        target = f"127.0.0.1:{process.grpc_port}"
+        files = {
+            "ca_file": certificates.path("ca.crt"),
+            "certificate_file": certificates.path("client.crt"),
+            "key_file": certificates.path("client.key"),
+        }
+        with SegmenterClient(target, **files) as client:
+            assert client.predict(film()).width == 48
+        assert process.health() is None
+        probe = [sys.executable, "-m", "spinezoo_contract.health"]
+        own = {**os.environ, **settings, "SPINEZOO_GRPC_PORT": str(process.grpc_port)}
+        asked = subprocess.run(probe, env=own, capture_output=True, text=True, timeout=60)
+        assert (asked.returncode, asked.stdout) == (0, f"{target} SERVING\n"), asked.stderr
+        told = process.log.read_text()
+        assert "a network asks for no tokens" in told
+        assert certificates.path("server.key").read_text().splitlines()[1] not in told
+
+
+def test_a_certificate_that_is_over_ends_the_start(tmp_path: Path, certificates: Any) -> None:
+    with network(tmp_path, **certificates.server(name="old")) as process:
+        assert process.child.wait(60) == 1
+        assert "SPINEZOO_TLS_CERT" in process.log.read_text()
 
 
 # --- both faces ----------------------------------------------------------------------------------

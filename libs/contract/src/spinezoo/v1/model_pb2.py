@@ -25,19 +25,19 @@ _sym_db = _symbol_database.Default()
 from spinezoo.v1 import segment_pb2 as spinezoo_dot_v1_dot_segment__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17spinezoo/v1/model.proto\x12\x0bspinezoo.v1\x1a\x19spinezoo/v1/segment.proto\"f\n\x06Timing\x12\x11\n\tdecode_ms\x18\x01 \x01(\x01\x12\x12\n\nprepare_ms\x18\x02 \x01(\x01\x12\x10\n\x08queue_ms\x18\x03 \x01(\x01\x12\x10\n\x08infer_ms\x18\x04 \x01(\x01\x12\x11\n\tfinish_ms\x18\x05 \x01(\x01\"\xae\x01\n\nProvenance\x12\x12\n\nmodel_name\x18\x01 \x01(\t\x12\x15\n\rmodel_version\x18\x02 \x01(\t\x12\x0e\n\x06preset\x18\x03 \x01(\t\x12\x16\n\x0eweights_sha256\x18\x04 \x01(\t\x12\x18\n\x10preprocessing_id\x18\x05 \x01(\t\x12\x0e\n\x06\x64\x65vice\x18\x06 \x01(\t\x12#\n\x06timing\x18\x07 \x01(\x0b\x32\x13.spinezoo.v1.Timing\"\xa2\x03\n\tModelInfo\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\x14\n\x0c\x61rchitecture\x18\x03 \x01(\t\x12(\n\x06\x66\x61mily\x18\x04 \x01(\x0e\x32\x18.spinezoo.v1.ModelFamily\x12\x0e\n\x06preset\x18\x05 \x01(\t\x12*\n\nstructures\x18\x06 \x03(\x0e\x32\x16.spinezoo.v1.Structure\x12\x14\n\x0cinput_height\x18\x07 \x01(\r\x12\x13\n\x0binput_width\x18\x08 \x01(\r\x12\x16\n\x0eweights_sha256\x18\t \x01(\t\x12\x13\n\x0b\x63\x61rd_sha256\x18\n \x01(\t\x12\x0f\n\x07license\x18\x0b \x01(\t\x12\x1f\n\x17\x64\x65\x66\x61ult_score_threshold\x18\x0c \x01(\x01\x12$\n\x17\x64\x65\x66\x61ult_suppression_iou\x18\r \x01(\x01H\x00\x88\x01\x01\x12\x19\n\x11max_message_bytes\x18\x0e \x01(\x04\x12\x13\n\x0bqueue_limit\x18\x0f \x01(\rB\x1a\n\x18_default_suppression_iou*a\n\x0bModelFamily\x12\x1c\n\x18MODEL_FAMILY_UNSPECIFIED\x10\x00\x12\x19\n\x15MODEL_FAMILY_SEMANTIC\x10\x01\x12\x19\n\x15MODEL_FAMILY_INSTANCE\x10\x02\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17spinezoo/v1/model.proto\x12\x0bspinezoo.v1\x1a\x19spinezoo/v1/segment.proto\"f\n\x06Timing\x12\x11\n\tdecode_ms\x18\x01 \x01(\x01\x12\x12\n\nprepare_ms\x18\x02 \x01(\x01\x12\x10\n\x08queue_ms\x18\x03 \x01(\x01\x12\x10\n\x08infer_ms\x18\x04 \x01(\x01\x12\x11\n\tfinish_ms\x18\x05 \x01(\x01\"\xbd\x01\n\nProvenance\x12\x12\n\nmodel_name\x18\x01 \x01(\t\x12\x15\n\rmodel_version\x18\x02 \x01(\t\x12\x0e\n\x06preset\x18\x03 \x01(\t\x12\x16\n\x0eweights_sha256\x18\x04 \x01(\t\x12\x18\n\x10preprocessing_id\x18\x05 \x01(\t\x12\x0e\n\x06\x64\x65vice\x18\x06 \x01(\t\x12#\n\x06timing\x18\x07 \x01(\x0b\x32\x13.spinezoo.v1.Timing\x12\r\n\x05image\x18\x08 \x01(\t\"\xb1\x03\n\tModelInfo\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\x14\n\x0c\x61rchitecture\x18\x03 \x01(\t\x12(\n\x06\x66\x61mily\x18\x04 \x01(\x0e\x32\x18.spinezoo.v1.ModelFamily\x12\x0e\n\x06preset\x18\x05 \x01(\t\x12*\n\nstructures\x18\x06 \x03(\x0e\x32\x16.spinezoo.v1.Structure\x12\x14\n\x0cinput_height\x18\x07 \x01(\r\x12\x13\n\x0binput_width\x18\x08 \x01(\r\x12\x16\n\x0eweights_sha256\x18\t \x01(\t\x12\x13\n\x0b\x63\x61rd_sha256\x18\n \x01(\t\x12\x0f\n\x07license\x18\x0b \x01(\t\x12\x1f\n\x17\x64\x65\x66\x61ult_score_threshold\x18\x0c \x01(\x01\x12$\n\x17\x64\x65\x66\x61ult_suppression_iou\x18\r \x01(\x01H\x00\x88\x01\x01\x12\x19\n\x11max_message_bytes\x18\x0e \x01(\x04\x12\x13\n\x0bqueue_limit\x18\x0f \x01(\r\x12\r\n\x05image\x18\x10 \x01(\tB\x1a\n\x18_default_suppression_iou*a\n\x0bModelFamily\x12\x1c\n\x18MODEL_FAMILY_UNSPECIFIED\x10\x00\x12\x19\n\x15MODEL_FAMILY_SEMANTIC\x10\x01\x12\x19\n\x15MODEL_FAMILY_INSTANCE\x10\x02\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'spinezoo.v1.model_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_MODELFAMILY']._serialized_start=769
-  _globals['_MODELFAMILY']._serialized_end=866
+  _globals['_MODELFAMILY']._serialized_start=799
+  _globals['_MODELFAMILY']._serialized_end=896
   _globals['_TIMING']._serialized_start=67
   _globals['_TIMING']._serialized_end=169
   _globals['_PROVENANCE']._serialized_start=172
-  _globals['_PROVENANCE']._serialized_end=346
-  _globals['_MODELINFO']._serialized_start=349
-  _globals['_MODELINFO']._serialized_end=767
+  _globals['_PROVENANCE']._serialized_end=361
+  _globals['_MODELINFO']._serialized_start=364
+  _globals['_MODELINFO']._serialized_end=797
 # @@protoc_insertion_point(module_scope)

@@ -32,7 +32,7 @@ class Timing(_message.Message):
     def __init__(self, decode_ms: _Optional[float] = ..., prepare_ms: _Optional[float] = ..., queue_ms: _Optional[float] = ..., infer_ms: _Optional[float] = ..., finish_ms: _Optional[float] = ...) -> None: ...
 
 class Provenance(_message.Message):
-    __slots__ = ("model_name", "model_version", "preset", "weights_sha256", "preprocessing_id", "device", "timing")
+    __slots__ = ("model_name", "model_version", "preset", "weights_sha256", "preprocessing_id", "device", "timing", "image")
     MODEL_NAME_FIELD_NUMBER: _ClassVar[int]
     MODEL_VERSION_FIELD_NUMBER: _ClassVar[int]
     PRESET_FIELD_NUMBER: _ClassVar[int]
@@ -40,6 +40,7 @@ class Provenance(_message.Message):
     PREPROCESSING_ID_FIELD_NUMBER: _ClassVar[int]
     DEVICE_FIELD_NUMBER: _ClassVar[int]
     TIMING_FIELD_NUMBER: _ClassVar[int]
+    IMAGE_FIELD_NUMBER: _ClassVar[int]
     model_name: str
     model_version: str
     preset: str
@@ -47,10 +48,11 @@ class Provenance(_message.Message):
     preprocessing_id: str
     device: str
     timing: Timing
-    def __init__(self, model_name: _Optional[str] = ..., model_version: _Optional[str] = ..., preset: _Optional[str] = ..., weights_sha256: _Optional[str] = ..., preprocessing_id: _Optional[str] = ..., device: _Optional[str] = ..., timing: _Optional[_Union[Timing, _Mapping]] = ...) -> None: ...
+    image: str
+    def __init__(self, model_name: _Optional[str] = ..., model_version: _Optional[str] = ..., preset: _Optional[str] = ..., weights_sha256: _Optional[str] = ..., preprocessing_id: _Optional[str] = ..., device: _Optional[str] = ..., timing: _Optional[_Union[Timing, _Mapping]] = ..., image: _Optional[str] = ...) -> None: ...
 
 class ModelInfo(_message.Message):
-    __slots__ = ("name", "version", "architecture", "family", "preset", "structures", "input_height", "input_width", "weights_sha256", "card_sha256", "license", "default_score_threshold", "default_suppression_iou", "max_message_bytes", "queue_limit")
+    __slots__ = ("name", "version", "architecture", "family", "preset", "structures", "input_height", "input_width", "weights_sha256", "card_sha256", "license", "default_score_threshold", "default_suppression_iou", "max_message_bytes", "queue_limit", "image")
     NAME_FIELD_NUMBER: _ClassVar[int]
     VERSION_FIELD_NUMBER: _ClassVar[int]
     ARCHITECTURE_FIELD_NUMBER: _ClassVar[int]
@@ -66,6 +68,7 @@ class ModelInfo(_message.Message):
     DEFAULT_SUPPRESSION_IOU_FIELD_NUMBER: _ClassVar[int]
     MAX_MESSAGE_BYTES_FIELD_NUMBER: _ClassVar[int]
     QUEUE_LIMIT_FIELD_NUMBER: _ClassVar[int]
+    IMAGE_FIELD_NUMBER: _ClassVar[int]
     name: str
     version: str
     architecture: str
@@ -81,4 +84,5 @@ class ModelInfo(_message.Message):
     default_suppression_iou: float
     max_message_bytes: int
     queue_limit: int
-    def __init__(self, name: _Optional[str] = ..., version: _Optional[str] = ..., architecture: _Optional[str] = ..., family: _Optional[_Union[ModelFamily, str]] = ..., preset: _Optional[str] = ..., structures: _Optional[_Iterable[_Union[_segment_pb2.Structure, str]]] = ..., input_height: _Optional[int] = ..., input_width: _Optional[int] = ..., weights_sha256: _Optional[str] = ..., card_sha256: _Optional[str] = ..., license: _Optional[str] = ..., default_score_threshold: _Optional[float] = ..., default_suppression_iou: _Optional[float] = ..., max_message_bytes: _Optional[int] = ..., queue_limit: _Optional[int] = ...) -> None: ...
+    image: str
+    def __init__(self, name: _Optional[str] = ..., version: _Optional[str] = ..., architecture: _Optional[str] = ..., family: _Optional[_Union[ModelFamily, str]] = ..., preset: _Optional[str] = ..., structures: _Optional[_Iterable[_Union[_segment_pb2.Structure, str]]] = ..., input_height: _Optional[int] = ..., input_width: _Optional[int] = ..., weights_sha256: _Optional[str] = ..., card_sha256: _Optional[str] = ..., license: _Optional[str] = ..., default_score_threshold: _Optional[float] = ..., default_suppression_iou: _Optional[float] = ..., max_message_bytes: _Optional[int] = ..., queue_limit: _Optional[int] = ..., image: _Optional[str] = ...) -> None: ...
