@@ -15,6 +15,7 @@ from google.protobuf.message import DecodeError
 from spinezoo.v1 import ensemble_pb2, segmenter_pb2
 from spinezoo_contract import codec
 from spinezoo_contract.errors import InvalidOutputError, NotServingError, SpineZooError
+from spinezoo_contract.security import ClientSecurity
 from spinezoo_contract.status import from_rpc_error, to_status
 from spinezoo_contract.types import (
     MemberCode,
@@ -60,6 +61,9 @@ _CODES = {
     grpc.StatusCode.RESOURCE_EXHAUSTED: MemberCode.RESOURCE_EXHAUSTED,
     grpc.StatusCode.INVALID_ARGUMENT: MemberCode.INVALID_ARGUMENT,
     grpc.StatusCode.OUT_OF_RANGE: MemberCode.INVALID_ARGUMENT,
+    # It is there and does not let the gateway in.
+    grpc.StatusCode.UNAUTHENTICATED: MemberCode.UNAVAILABLE,
+    grpc.StatusCode.PERMISSION_DENIED: MemberCode.UNAVAILABLE,
 }
 """How a member's gRPC status is named; every other is INTERNAL."""
 
@@ -139,26 +143,20 @@ class MemberResult:
         return MemberCode(self.message.status.code)
 
 
-def open_channel(
-    target: str, options: Sequence[tuple[str, str | int]], server_name: str | None
-) -> grpc.aio.Channel:
-    """The one place where a channel to a member is opened.
-
-    Args:
-        target: gRPC target; addresses where the gateway has looked a name up.
-        options: Channel options.
-        server_name: That name, which the member's certificate must carry; None: the target's own.
-            Not used without encryption.
-    """
-    return grpc.aio.insecure_channel(target, options=options)
-
-
 class _Line:
     """One channel to a member's addresses, and what was learnt through it."""
 
-    def __init__(self, target: str, max_message_bytes: int, server_name: str | None) -> None:
+    def __init__(
+        self,
+        target: str,
+        max_message_bytes: int,
+        security: ClientSecurity,
+        server_name: str | None,
+    ) -> None:
         self.models: dict[str, ModelInfo] = {}
-        self._channel = open_channel(target, channel_options(max_message_bytes), server_name)
+        self._channel = security.aio_channel(
+            target, channel_options(max_message_bytes), server_name
+        )
         # The same request bytes go to every member, so nothing is serialised here; the answer is
         # parsed by us, so that bytes that are no answer are named as the member's fault.
         self.predict = self._channel.unary_unary(
@@ -204,12 +202,23 @@ class MemberClient:
         usual_ms: Its usual latency, a running mean, in ms; 0 until it has answered.
     """
 
-    def __init__(self, member: Member, max_message_bytes: int) -> None:
+    def __init__(
+        self, member: Member, max_message_bytes: int, security: ClientSecurity | None = None
+    ) -> None:
         """Opens the channel lazily; nothing is sent yet.
 
         A member whose target is a name has no channel until :meth:`use` has been called.
+
+        Args:
+            member: Its entry in the roster.
+            max_message_bytes: gRPC message limit.
+            security: How members are spoken to; None speaks without encryption.
+
+        Raises:
+            ConfigurationError: A certificate's file is wrong.
         """
         self.member = member
+        self._security = security or ClientSecurity()
         self.model: ModelInfo | None = None
         self.usual_ms = 0.0
         self._max_message_bytes = max_message_bytes
@@ -223,7 +232,18 @@ class MemberClient:
         self._holders = 0
         self._released = asyncio.Event()
         if named_host(member.target) is None:
-            self._line = _Line(member.target, max_message_bytes, None)
+            self._line = self._open(member, ())
+
+    def _open(self, member: Member, addresses: tuple[str, ...]) -> _Line | None:
+        """A channel to a member, or None where its name has no address yet."""
+        named = named_host(member.target)
+        target, server_name = member.target, member.server_name
+        if named is not None:
+            if not addresses:
+                return None
+            target = addresses_target(addresses, named[1])
+            server_name = server_name or named[0]
+        return _Line(target, self._max_message_bytes, self._security, server_name)
 
     @contextlib.contextmanager
     def held(self) -> Iterator[None]:
@@ -270,6 +290,9 @@ class MemberClient:
             target: The target whose name was looked up; ignored where the member has moved since.
             addresses: What it stands for. None, as of a name that is unknown for a moment, leave
                 those that there are.
+
+        Raises:
+            ConfigurationError: A certificate's file is wrong; the old channel stays.
         """
         found = tuple(sorted(set(addresses)))
         async with self._switching:
@@ -287,9 +310,22 @@ class MemberClient:
         Args:
             member: The entry with the new target.
             addresses: What its name stands for, where it is a name.
+
+        Raises:
+            ConfigurationError: A certificate's file is wrong; the old channel stays.
         """
         async with self._switching:
             await self._switch(member, tuple(sorted(set(addresses))))
+
+    async def renew(self) -> None:
+        """Opens the channel anew, with the certificates as they are now.
+
+        Raises:
+            ConfigurationError: A certificate's file is wrong; the old channel stays.
+        """
+        async with self._switching:
+            if self._line is not None:
+                await self._switch(self.member, self._addresses)
 
     def lost(self, why: str) -> bool:
         """Notes that the member's name has no address; returns whether that is news.
@@ -302,13 +338,7 @@ class MemberClient:
 
     async def _switch(self, member: Member, addresses: tuple[str, ...]) -> None:
         """Opens a channel beside the old one, and lets films use it once it is connected."""
-        named = named_host(member.target)
-        line: _Line | None = None
-        if named is None:
-            line = _Line(member.target, self._max_message_bytes, None)
-        elif addresses:
-            target = addresses_target(addresses, named[1])
-            line = _Line(target, self._max_message_bytes, named[0])
+        line = self._open(member, addresses)
         try:
             if line is not None and self._line is not None:
                 # A film that found a channel still connecting would wait for it; the old serves.

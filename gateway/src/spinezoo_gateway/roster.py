@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import yaml
@@ -20,7 +20,8 @@ NOT_MEMBERS = frozenset({"SPINEZOO_MEMBER_DEADLINE_MS"})
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,62}")
 _HOST_PORT = re.compile(r"(?P<host>\[[0-9A-Fa-f:.%]+\]|[A-Za-z0-9_.-]+):(?P<port>[0-9]{1,5})")
 _SCHEMES = ("dns:", "ipv4:", "ipv6:", "unix:", "unix-abstract:")
-_KEYS = frozenset({"name", "target", "weight", "deadline_ms"})
+_SERVER_NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]{0,251}[A-Za-z0-9])?")
+_KEYS = frozenset({"name", "target", "weight", "deadline_ms", "server_name"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,12 +33,15 @@ class Member:
         target: A gRPC target such as ``127.0.0.1:50053``.
         weight: Its weight in a weighted vote, greater than 0.
         deadline_ms: Its time when a request gives none; None takes the gateway's default.
+        server_name: Name that its certificate must hold; None takes the target's host. Not used
+            without TLS.
     """
 
     name: str
     target: str
     weight: float = 1.0
     deadline_ms: int | None = None
+    server_name: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,7 +159,12 @@ class _File:
         if "deadline_ms" in values:
             number = self.number(values["deadline_ms"], "deadline_ms")
             deadline_ms = max(1, round(number))
-        return Member(name, target, weight, deadline_ms)
+        server_name = None
+        if "server_name" in values:
+            server_name = values["server_name"].value
+            if not _SERVER_NAME.fullmatch(server_name):
+                raise self.wrong(values["server_name"], f"server_name {server_name!r} is no name")
+        return Member(name, target, weight, deadline_ms, server_name)
 
     def number(self, node: yaml.ScalarNode, what: str) -> float:
         """A finite number greater than 0."""
@@ -200,9 +209,7 @@ def load_roster(path: Path, environment: Mapping[str, str]) -> Roster:
         if problem := _target_problem(target):
             raise ConfigurationError(f"{key}: {problem}")
         old = members.get(name)
-        members[name] = Member(
-            name, target, old.weight if old else 1.0, old.deadline_ms if old else None
-        )
+        members[name] = Member(name, target) if old is None else replace(old, target=target)
     if not members:
         # Also what an editor leaves for a moment while it saves: the old roster must survive it.
         raise ConfigurationError(

@@ -14,6 +14,7 @@ from spinezoo.v1 import ensemble_pb2_grpc
 from spinezoo_contract.errors import ConfigurationError
 from spinezoo_contract.http_face import HttpFace, make_app
 from spinezoo_contract.logs import configure_logging
+from spinezoo_contract.memory import keep_film_memory
 from spinezoo_contract.metrics import STAGE_BUCKETS_S, ServerMetrics
 from spinezoo_contract.server import GrpcServer, run_forever
 from spinezoo_contract.settings import ServerSettings
@@ -21,7 +22,6 @@ from spinezoo_contract.tokens import TokenFile
 from spinezoo_spine.films import FilmLimits, read_film
 
 from spinezoo_gateway.members import MemberResult
-from spinezoo_gateway.memory import keep_film_memory
 from spinezoo_gateway.service import EnsembleServicer
 from spinezoo_gateway.settings import GatewaySettings
 from spinezoo_gateway.zoo import Zoo

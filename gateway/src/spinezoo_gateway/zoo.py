@@ -11,12 +11,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import math
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from spinezoo_contract.errors import ConfigurationError, OptionError
+from spinezoo_contract.security import RETRY_SECONDS, ClientSecurity
 from spinezoo_contract.types import MemberCode, MemberStatus, ModelInfo
 
 from spinezoo_gateway.addresses import HostResolver, Resolve, addresses_target, named_host
@@ -94,11 +96,15 @@ class Zoo:
             max_message_bytes: gRPC message limit.
 
         Raises:
-            ConfigurationError: The roster is wrong; the message names the line or the variable.
+            ConfigurationError: The roster is wrong, or a certificate; the message names the line
+                or the variable.
         """
         self._settings = settings
         self._environment = dict(environment)
         self._max_message_bytes = max_message_bytes
+        self._security = ClientSecurity.from_env(self._environment)
+        self._certificates = self._security.stamp()
+        self._renew_at = math.inf
         self._resolver = HostResolver()
         self.resolve: Resolve = self._resolver
         self.roster: Roster = load_roster(settings.roster, self._environment)
@@ -183,7 +189,7 @@ class Zoo:
     # ------------------------------------------------------------------ who is in the zoo
 
     def _join(self, member: Member) -> MemberClient:
-        client = MemberClient(member, self._max_message_bytes)
+        client = MemberClient(member, self._max_message_bytes, self._security)
         self._clients[member.name] = client
         log.info(
             "member joined", extra={"fields": {"member": member.name, "target": member.target}}
@@ -227,11 +233,18 @@ class Zoo:
             if self._settings.check_newcomers:
                 async with self._checks:
                     log.info("newcomer is checked", extra={"fields": fields})
-                    addresses = await self._check(target)
+                    addresses = await self._check(newcomer.member)
             elif named_host(target) is not None:
                 with contextlib.suppress(OSError):
                     addresses = await self._addresses(target)
-        except (NewcomerRefusedError, OSError) as error:
+            client = self._clients.get(name)
+            if client is None:
+                client = self._join(newcomer.member)
+                await client.use(target, addresses)
+            else:
+                await client.move(newcomer.member, addresses)
+                log.info("member moved", extra={"fields": fields})
+        except (NewcomerRefusedError, ConfigurationError, OSError) as error:
             # An OSError: the checking process could not be started.
             newcomer.refusal = str(error)
             log.error(
@@ -241,24 +254,17 @@ class Zoo:
                 extra={"fields": fields},
             )
             return
-        client = self._clients.get(name)
-        if client is None:
-            client = self._join(newcomer.member)
-            await client.use(target, addresses)
-        else:
-            await client.move(newcomer.member, addresses)
-            log.info("member moved", extra={"fields": fields})
         client.member = newcomer.member  # its weight may have been edited meanwhile
         if self._newcomers.get(name) is newcomer:
             del self._newcomers[name]
 
-    async def _check(self, target: str) -> tuple[str, ...]:
-        """Checks what is behind a target; returns the addresses of its name, if it is one.
+    async def _check(self, member: Member) -> tuple[str, ...]:
+        """Checks what is behind a member's target; returns the addresses of its name, if any.
 
         Raises:
             NewcomerRefusedError: It is not fit to be a member.
         """
-        limit_s = self._settings.newcomer_seconds
+        target, limit_s = member.target, self._settings.newcomer_seconds
         end = asyncio.get_running_loop().time() + limit_s
         addresses: tuple[str, ...] = ()
         targets, server_name = [target], None
@@ -280,7 +286,7 @@ class Zoo:
             targets,
             limit_s=max(1.0, end - asyncio.get_running_loop().time()),
             environment={**os.environ, **self._environment},
-            server_name=server_name,
+            server_name=member.server_name or server_name,
         )
         return addresses
 
@@ -312,7 +318,12 @@ class Zoo:
             if client.lost(f"{target} has no address ({why}); start it, or correct the roster"):
                 log.warning("a member's name has no address: %s", why, extra={"fields": fields})
             return
-        if client.member.target == target and await client.use(target, addresses):
+        try:
+            changed = client.member.target == target and await client.use(target, addresses)
+        except ConfigurationError as error:
+            log.error("a member's new addresses are not used yet: %s", error)
+            return
+        if changed:
             log.info(
                 "member's addresses",
                 extra={"fields": {**fields, "addresses": list(client.addresses)}},
@@ -343,6 +354,23 @@ class Zoo:
         self._take(roster)
         return True
 
+    async def _renew(self) -> None:
+        """Opens every channel anew when certificates have changed, so that none runs out."""
+        now, stamp = asyncio.get_running_loop().time(), self._security.stamp()
+        if stamp == self._certificates and now < self._renew_at:
+            return
+        # Before the files are read: a change in between is then seen at the next look.
+        self._certificates, self._renew_at = stamp, math.inf
+        try:
+            for client in self.clients:
+                await client.renew()
+        except ConfigurationError as error:
+            # Half of a renewal, mostly: the rest of it is about to be written.
+            self._renew_at = now + RETRY_SECONDS
+            log.error("certificates not renewed, the old ones stay: %s", error)
+        else:
+            log.info("certificates renewed")
+
     async def _follow(self) -> None:
         """Follows the roster file and the members' names, and learns what members are."""
         under_way: dict[tuple[str, MemberClient], asyncio.Task[Any]] = {}
@@ -356,6 +384,7 @@ class Zoo:
                 with contextlib.suppress(asyncio.CancelledError, Exception):
                     under_way.pop(key).result()
             self.refresh()
+            await self._renew()
             for client in self.clients:
                 if ("look up", client) not in under_way:
                     under_way["look up", client] = asyncio.create_task(self._look_up(client))

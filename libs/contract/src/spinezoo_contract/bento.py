@@ -42,6 +42,7 @@ from spinezoo_contract.errors import (
     TooLargeError,
 )
 from spinezoo_contract.logs import REQUEST_ID, configure_logging, error_fields
+from spinezoo_contract.memory import keep_film_memory
 from spinezoo_contract.security import TlsMode
 from spinezoo_contract.settings import ServerSettings
 from spinezoo_contract.types import Prediction, PredictOptions
@@ -522,6 +523,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("folder", nargs="?", default=".", type=Path, help="folder of service.py")
     folder: Path = parser.parse_args(argv).folder.resolve()
     configure_logging(folder.name)
+    keep_film_memory()
     # Each process counts in its own directory: BentoML would share one under its home and empties
     # it at every start.
     scratch = tempfile.mkdtemp(prefix="spinezoo-")

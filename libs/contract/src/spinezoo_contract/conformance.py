@@ -38,8 +38,9 @@ from spinezoo.v1 import image_pb2, model_pb2, segment_pb2, segmenter_pb2, segmen
 
 from spinezoo_contract import synthetic
 from spinezoo_contract.codec import film_to_proto
-from spinezoo_contract.errors import MaskError, NotServingError
+from spinezoo_contract.errors import ConfigurationError, MaskError, NotServingError
 from spinezoo_contract.masks import decode_mask, mask_box, validate_mask
+from spinezoo_contract.security import ClientSecurity
 from spinezoo_contract.status import REQUEST_ID_KEY
 from spinezoo_contract.types import Film, RunLengthMask
 
@@ -146,15 +147,18 @@ def _expect(condition: bool, message: str) -> None:
 def open_channel(
     target: str, options: Sequence[tuple[str, int]], server_name: str | None = None
 ) -> grpc.Channel:
-    """A channel to the container under test; the one place where the suite opens one.
+    """A channel to the container under test, with TLS where ``SPINEZOO_CLIENT_TLS`` says so.
 
     Args:
         target: gRPC target.
         options: Channel options.
         server_name: Name that the container's certificate must carry, where the target is an
             address; not used without encryption.
+
+    Raises:
+        ConfigurationError: A certificate's file is wrong.
     """
-    return grpc.insecure_channel(target, options=options)
+    return ClientSecurity.from_env().channel(target, options, server_name)
 
 
 class Session:
@@ -1080,7 +1084,7 @@ def main(argv: list[str] | None = None) -> int:
             server_name=options.server_name,
             on_result=show,
         )
-    except NotServingError as error:
+    except (NotServingError, ConfigurationError) as error:
         sys.stderr.write(f"{error}\n")
         return 2
     failed = [result.rule_id for result in results if result.failed]
