@@ -575,7 +575,7 @@ def count_steps(steps: float, usual_steps: float | None = None) -> tuple[int, fl
     whole = max(1, round(steps))
     if whole == 1:
         # Overlapping or partial outlines lie nearer than bodies can.
-        clear = 0.7 if steps < 0.6 else _ramp(-steps, -1.5, -1.34, 0.3)
+        clear = _ramp(steps, 0.55, 0.75, 0.5) * _ramp(-steps, -1.5, -1.34, 0.3)
     else:
         clear = _ramp(-abs(steps - whole), -0.45, -0.25, 0.2)
         # Each missed one may have been a fractured one, or none and a wide disc beside it.

@@ -18,7 +18,7 @@ them, and the cut of a filled disc is a guess that the length of the part suppor
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import cv2
@@ -245,7 +245,8 @@ def _best_cut(cells: NDArray[np.float64], size_px: float, cell_px: float) -> _Cu
     across = np.array([-axis[1], axis[0]])
     length_px = math.sqrt(12.0 * max(float(spread[1]), 0.0)) + cell_px
     breadth_px = math.sqrt(12.0 * max(float(spread[0]), 0.0)) + cell_px
-    if bodies_in(length_px, breadth_px, area_px, size_px) < 2:
+    bodies = bodies_in(length_px, breadth_px, area_px, size_px)
+    if bodies < 2:
         return None
     along, side = centred @ axis, centred @ across
     # The outermost parts of a rugged outline are no length: 1 % of the mass at either end.
@@ -258,11 +259,11 @@ def _best_cut(cells: NDArray[np.float64], size_px: float, cell_px: float) -> _Cu
     inner = (places > low + margin) & (places < high - margin)
     if not inner.any():
         return None
-    # Cuts lie half a disc beyond a body's end: at these distances from either end.
-    first = BODY_HEIGHT + (STEP - BODY_HEIGHT) / 2.0
-    off = np.minimum(
-        _off_spacing((places - low) / size_px - first), _off_spacing((high - places) / size_px - first)
-    )
+    # Bodies and the discs between them share the length evenly; cuts lie in the discs' middles.
+    disc = (STEP - BODY_HEIGHT) * size_px
+    step = (high - low + disc) / bodies
+    steps = (places - low - step + disc / 2.0) / step
+    off = np.minimum(2.0 * np.abs(steps - np.clip(np.rint(steps), 0, bodies - 2)), 1.0)
     best: tuple[float, float, float] | None = None
     for tilt_deg in _TILTS_DEG:
         slope = math.tan(math.radians(tilt_deg))
@@ -283,12 +284,6 @@ def _best_cut(cells: NDArray[np.float64], size_px: float, cell_px: float) -> _Cu
     normal = axis + slope * across
     normal = normal / math.hypot(float(normal[0]), float(normal[1]))
     return _Cut((float(point[0]), float(point[1])), (float(normal[0]), float(normal[1])))
-
-
-def _off_spacing(steps: NDArray[np.float64]) -> NDArray[np.float64]:
-    """How far places (in body sizes from the first cut) lie off the usual cuts; 0 to 1."""
-    off: NDArray[np.float64] = 2.0 * np.abs(steps / STEP - np.rint(np.maximum(steps / STEP, 0.0)))
-    return np.minimum(off, 1.0)
 
 
 def _cut_runs(runs: ColumnRuns, cut: _Cut) -> tuple[ColumnRuns, ColumnRuns]:
@@ -326,8 +321,3 @@ def _segment_of(runs: ColumnRuns, region: Segment) -> Segment:
         float(int(runs.bottom.max()) - top),
     )
     return Segment(region.structure, SegmentKind.INSTANCE, mask, region.score, box)
-
-
-def count_regions(segments: Sequence[Segment]) -> int:
-    """Vertebral regions among segments: whether :func:`separate` has anything to do."""
-    return sum(s.kind is SegmentKind.REGION and s.structure in VERTEBRAE for s in segments)
