@@ -31,7 +31,8 @@ from spinezoo_contract.types import (
     UnnamedReason,
 )
 from spinezoo_evaluator import real_check
-from spinezoo_evaluator.real_check import Counts, measure_column, say_column, variant
+from spinezoo_evaluator.columns import ColumnCounts
+from spinezoo_evaluator.real_check import measure_column, say_column, variant
 from spinezoo_spine.annotations import Region
 from spinezoo_spine.corners import CornerFilm, find_corner_file, read_corners
 from spinezoo_spine.fusion import fuse
@@ -221,9 +222,10 @@ def test_variants_move_film_and_truth_alike():
 
 
 def test_counts_add_up_and_shares_of_nothing_are_none():
-    one = Counts(true=5, recognised=4, iou_sum=3.0, films=1)
+    one = ColumnCounts(true=5, recognised=4, iou_sum=3.0, films=1)
     assert (one + one).values()["mean_iou"] == 0.75
-    assert set(Counts().values().values()) == {None}
+    assert ColumnCounts.from_json(json.loads(json.dumps(one.to_json()))) == one
+    assert set(ColumnCounts().values().values()) == {None}
 
 
 def test_corner_files_that_are_none_are_refused(tmp_path):

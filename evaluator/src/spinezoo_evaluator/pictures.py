@@ -225,9 +225,7 @@ def _write_names(
         box = segment.box
         place = ((box.x + box.width / 2) * scale_x, (box.y + box.height / 2) * scale_y)
         text = segment.level or "?"
-        pen.text(
-            place, text, _INK, font=font, anchor="mm", stroke_width=2, stroke_fill=_BACKGROUND
-        )
+        pen.text(place, text, _INK, font=font, anchor="mm", stroke_width=2, stroke_fill=_BACKGROUND)
 
 
 def _wrapped(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, width: int) -> str:

@@ -36,23 +36,20 @@ from spinezoo_contract.client import AsyncEnsembleClient
 from spinezoo_contract.errors import AnnotationError, FilmError, SpineZooError
 from spinezoo_contract.status import error_name
 from spinezoo_contract.types import (
-    EnsembleAnswer,
     EnsembleOptions,
     Film,
     Labelling,
     Segment,
-    Structure,
     UnnamedReason,
 )
 from spinezoo_spine.corners import CornerFilm, find_corner_file, read_corners
 from spinezoo_spine.films import read_film_file
-from spinezoo_spine.metrics import matched_pairs
-from spinezoo_spine.naming import named_column
 from tqdm import tqdm
 
+from spinezoo_evaluator.columns import TITLES_OF_VALUES, ColumnCounts, count_column
 from spinezoo_evaluator.pictures import Row, Tile, sheet
 from spinezoo_evaluator.report import TITLES, Table, markdown_table, ordered_names, text_table
-from spinezoo_evaluator.runner import FUSED
+from spinezoo_evaluator.runner import FUSED, columns_of
 
 LEVELS = ("L1", "L2", "L3", "L4", "L5")
 """What is measured; T11, T12 and S1 are on too few films or have no outline."""
@@ -61,112 +58,15 @@ VARIANTS = ("plain", "mirrored", "x 0.7", "x 1.3")
 """How a film is sent. All but the first say how much an answer hangs on side and size."""
 
 
-@dataclass(frozen=True, slots=True)
-class Counts:
-    """What is counted of one model on one film, or on several films added up.
-
-    Attributes:
-        true: Outlines L1 to L5 of the truth.
-        recognised: Those that a predicted vertebra matches one to one at IoU >= 0.5.
-        iou_sum: Sum of the IoU of those.
-        predicted: Predicted lumbar vertebrae that truth can judge: not above its uppermost one.
-        right: Those of ``predicted`` that match an outline of the truth, T12 and T11 included.
-        to_name: Recognised L1 to L5 on films with the sacrum in view.
-        named_right: Of those, named as the truth says.
-        named_wrong: Of those, named otherwise; the rest has no name.
-        films: Films measured.
-        failed: Films without an answer; they count in nothing else.
-    """
-
-    true: int = 0
-    recognised: int = 0
-    iou_sum: float = 0.0
-    predicted: int = 0
-    right: int = 0
-    to_name: int = 0
-    named_right: int = 0
-    named_wrong: int = 0
-    films: int = 0
-    failed: int = 0
-
-    def __add__(self, other: Counts) -> Counts:
-        return Counts(
-            *(
-                getattr(self, field.name) + getattr(other, field.name)
-                for field in dataclasses.fields(self)
-            )
-        )
-
-    def values(self) -> dict[str, float | None]:
-        """The shares, None where nothing defines one."""
-        return {
-            "recognition": _ratio(self.recognised, self.true),
-            "precision": _ratio(self.right, self.predicted),
-            "mean_iou": _ratio(self.iou_sum, self.recognised),
-            "named_right_share": _ratio(self.named_right, self.to_name),
-            "named_wrong_share": _ratio(self.named_wrong, self.to_name),
-        }
-
-
-TITLES_OF_VALUES: Mapping[str, str] = {
-    "recognition": "L1 to L5 recognised",
-    "precision": "precision",
-    "mean_iou": "mean IoU of the recognised",
-    "named_right_share": "named right",
-    "named_wrong_share": "named wrong",
-}
-
-
-def _ratio(part: float, whole: float) -> float | None:
-    return part / whole if whole else None
-
-
-def measure_column(truth: CornerFilm, column: Labelling) -> Counts:
-    """Counts one named column against the corner truth of its film."""
-    outlines = truth.segments()
-    predicted = [vertebra.segment for vertebra in column.vertebrae]
-    pairs = matched_pairs(outlines, predicted)
-    true_at = {true: (place, iou) for true, place, iou in pairs}
-    wanted = [place for place, outline in enumerate(outlines) if outline.level in LEVELS]
-    found = [place for place in wanted if place in true_at]
-    names = [(outlines[place].level, predicted[true_at[place][0]].level) for place in found]
-    if truth.s1_endplate is None:
-        names = []
-    matched = {place for _, place, _ in pairs}
-    top = min((outline.box.y for outline in outlines), default=0.0)
-    judged = [
-        place
-        for place, segment in enumerate(predicted)
-        if place in matched
-        or (
-            segment.structure is Structure.LUMBAR_VERTEBRA
-            and segment.box.y + segment.box.height / 2.0 >= top
-        )
-    ]
-    return Counts(
-        true=len(wanted),
-        recognised=len(found),
-        iou_sum=sum(true_at[place][1] for place in found),
-        predicted=len(judged),
-        right=len(matched),
-        to_name=len(names),
-        named_right=sum(true == said for true, said in names),
-        named_wrong=sum(said is not None and true != said for true, said in names),
-        films=1,
+def measure_column(truth: CornerFilm, column: Labelling) -> ColumnCounts:
+    """ColumnCounts one named column against the corner truth of its film."""
+    return count_column(
+        truth.segments(),
+        column,
+        LEVELS,
+        sacrum_in_view=truth.s1_endplate is not None,
+        sacral_truth=False,
     )
-
-
-def columns_of(answer: EnsembleAnswer) -> dict[str, Labelling | None]:
-    """The named column of every network and of the fused ensemble; None where one failed."""
-    columns: dict[str, Labelling | None] = {
-        member.status.member_name: None
-        if member.prediction is None
-        else named_column(member.prediction.segments, answer.height, answer.width)
-        for member in answer.members
-    }
-    fused = answer.fused
-    columns[FUSED] = fused.labelling or named_column(fused.segments, answer.height, answer.width)
-    return columns
 
 
 def variant(film: Film, truth: CornerFilm, name: str) -> tuple[Film, CornerFilm]:
@@ -198,7 +98,7 @@ class FilmResult:
     film: str
     variant: str
     sacrum_in_view: bool
-    counts: Mapping[str, Counts]
+    counts: Mapping[str, ColumnCounts]
     said: Mapping[str, str]
     failures: Mapping[str, str]
 
@@ -239,7 +139,7 @@ async def check_film(
         answer = await ensemble.segment(sent, options, timeout_s=timeout_s)
     except SpineZooError as error:
         failures = {FUSED: f"{error_name(error)}: {error}"}
-        failed = {FUSED: Counts(failed=1)}
+        failed = {FUSED: ColumnCounts(failed=1)}
         return FilmResult(truth.name, name, sacrum, failed, {}, failures), {}
     columns = await asyncio.to_thread(columns_of, answer)
     failures = {
@@ -248,14 +148,16 @@ async def check_film(
         if member.prediction is None
     }
     counts = {
-        model: Counts(failed=1) if column is None else measure_column(expected, column)
+        model: ColumnCounts(failed=1) if column is None else measure_column(expected, column)
         for model, column in columns.items()
     }
     said = {model: say_column(column) for model, column in columns.items() if column is not None}
     return FilmResult(truth.name, name, sacrum, counts, said, failures), columns
 
 
-def picture_of(film: Film, truth: CornerFilm, result: FilmResult, columns: Mapping[str, Any]) -> Any:
+def picture_of(
+    film: Film, truth: CornerFilm, result: FilmResult, columns: Mapping[str, Any]
+) -> Any:
     """Outlines and names of the truth, every network and the ensemble on one film."""
     outlines = truth.segments()
     tiles = [Tile("Truth", "corners", outlines, named=True)]
@@ -278,13 +180,13 @@ def picture_of(film: Film, truth: CornerFilm, result: FilmResult, columns: Mappi
 # --- The report ---
 
 
-def summarise(results: Sequence[FilmResult]) -> dict[str, dict[str, Counts]]:
-    """Counts by variant and model, added over films."""
-    found: dict[str, dict[str, Counts]] = {}
+def summarise(results: Sequence[FilmResult]) -> dict[str, dict[str, ColumnCounts]]:
+    """ColumnCounts by variant and model, added over films."""
+    found: dict[str, dict[str, ColumnCounts]] = {}
     for result in results:
         models = found.setdefault(result.variant, {})
         for model, counts in result.counts.items():
-            models[model] = models.get(model, Counts()) + counts
+            models[model] = models.get(model, ColumnCounts()) + counts
     return found
 
 
@@ -298,7 +200,7 @@ def build(
         "data": dict(data),
         "models": dict(models),
         "summary": {
-            name: {model: _plain(counts) for model, counts in of_variant.items()}
+            name: {model: counts.to_json() for model, counts in of_variant.items()}
             for name, of_variant in summary.items()
         },
         "films": [
@@ -308,7 +210,7 @@ def build(
                 "sacrum_in_view": result.sacrum_in_view,
                 "models": {
                     model: {
-                        **_plain(counts),
+                        **counts.to_json(),
                         "said": result.said.get(model, ""),
                         "failure": result.failures.get(model),
                     }
@@ -318,10 +220,6 @@ def build(
             for result in results
         ],
     }
-
-
-def _plain(counts: Counts) -> dict[str, Any]:
-    return {**dataclasses.asdict(counts), **counts.values()}
 
 
 def _percent(value: float | None) -> str:
@@ -432,7 +330,7 @@ def to_csv(report: Mapping[str, Any]) -> str:
     """One line a variant, film ("all" first) and model."""
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
-    columns = [field.name for field in dataclasses.fields(Counts)]
+    columns = [field.name for field in dataclasses.fields(ColumnCounts)]
     shares = list(TITLES_OF_VALUES)
     writer.writerow(["variant", "film", "model", *columns, *shares, "said", "failure"])
 
@@ -480,6 +378,7 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--variants", nargs="+", choices=VARIANTS, default=list(VARIANTS), help="how films are sent"
     )
+    parser.add_argument("--member-deadline-ms", type=int, help="default: the gateway's")
     parser.add_argument("--timeout-s", type=float, default=180.0, help="time a film has, in s")
     parser.add_argument("--no-pictures", action="store_true", help="write no pictures")
     return parser
@@ -498,7 +397,11 @@ async def run_check(arguments: argparse.Namespace) -> int:
     missing = [truth.name for truth in truths if not (arguments.data / truth.name).is_file()]
     if missing:
         raise FilmError(f"not in {arguments.data.name!r}: {', '.join(missing)}; add the films")
-    options = EnsembleOptions(member_names=tuple(arguments.members), quorum=arguments.quorum)
+    options = EnsembleOptions(
+        member_names=tuple(arguments.members),
+        quorum=arguments.quorum,
+        member_deadline_ms=arguments.member_deadline_ms,
+    )
     results: list[FilmResult] = []
     pictures: list[str] = []
     arguments.report.mkdir(parents=True, exist_ok=True)
@@ -521,9 +424,7 @@ async def run_check(arguments: argparse.Namespace) -> int:
                     bar.update()
                     if name == "plain" and columns and not arguments.no_pictures:
                         file_name = f"film_{Path(truth.name).stem}.png"
-                        picture = await asyncio.to_thread(
-                            picture_of, film, truth, result, columns
-                        )
+                        picture = await asyncio.to_thread(picture_of, film, truth, result, columns)
                         picture.save(arguments.report / file_name)
                         pictures.append(file_name)
     data = {

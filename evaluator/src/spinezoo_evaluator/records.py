@@ -23,6 +23,8 @@ from spinezoo_contract.errors import ConfigurationError, SpineZooError
 from spinezoo_contract.types import Box, RunLengthMask, Segment, SegmentKind, Structure
 from spinezoo_spine.metrics import FilmMeasurement
 
+from spinezoo_evaluator.columns import ColumnCounts
+
 FILMS_FILE = "films.jsonl"
 ANSWERS_FOLDER = "answers"
 
@@ -54,6 +56,7 @@ class MemberRecord:
         latency_ms: As the gateway saw it.
         stages_ms: decode, prepare, queue, infer, finish in ms; empty where it did not answer.
         provenance: model_version, weights_sha256, preset, preprocessing_id, device; or empty.
+        column: Vertebrae after separation, and their names; None where nothing was measured.
     """
 
     measurement: FilmMeasurement | None
@@ -61,6 +64,7 @@ class MemberRecord:
     latency_ms: float | None = None
     stages_ms: Mapping[str, float] = field(default_factory=dict)
     provenance: Mapping[str, str] = field(default_factory=dict)
+    column: ColumnCounts | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Plain values."""
@@ -70,6 +74,7 @@ class MemberRecord:
             "latency_ms": self.latency_ms,
             "stages_ms": dict(self.stages_ms),
             "provenance": dict(self.provenance),
+            "column": None if self.column is None else self.column.to_json(),
         }
 
     @classmethod
@@ -82,6 +87,7 @@ class MemberRecord:
             data["latency_ms"],
             data["stages_ms"],
             data["provenance"],
+            None if data.get("column") is None else ColumnCounts.from_json(data["column"]),
         )
 
 

@@ -96,9 +96,7 @@ def column(
     """A column whose lowest body lies ``bottom`` pixels above the film's lower border."""
     placed = centres(levels, size, tilt_deg, scale_step)
     points = np.array([p for p, _ in placed.values()])
-    shift = np.array(
-        [width / 2 - (points[:, 0].min() + points[:, 0].max()) / 2, height - bottom]
-    )
+    shift = np.array([width / 2 - (points[:, 0].min() + points[:, 0].max()) / 2, height - bottom])
     segments = []
     for level, (point, turn) in placed.items():
         pixels = quad(point + shift, size * SIZE.get(level, 1.0), turn, height, width)

@@ -43,7 +43,9 @@ def regions_of(made, **options):
 
 
 @settings(max_examples=60, deadline=None)
-@given(st.integers(1, 9), st.integers(1, 9), st.integers(0, 2**32), st.sampled_from([0.3, 0.8, 1.0]))
+@given(
+    st.integers(1, 9), st.integers(1, 9), st.integers(0, 2**32), st.sampled_from([0.3, 0.8, 1.0])
+)
 def test_shapes_from_runs_are_those_of_the_pixels(height, width, seed, share):
     pixels = np.random.default_rng(seed).random((height, width)) < share
     pixels[0, 0] = True

@@ -73,8 +73,8 @@ from spinezoo_contract.types import (
     Segment,
     SegmentKind,
     Structure,
-    UnnamedReason,
     Timing,
+    UnnamedReason,
 )
 
 FilmKind = Literal["dicom", "encoded"]
@@ -771,9 +771,7 @@ def labelling_to_proto(labelling: Labelling) -> labelling_pb2.Labelling:
 
 
 @_of_an_answer
-def labelling_from_proto(
-    message: labelling_pb2.Labelling, height: int, width: int
-) -> Labelling:
+def labelling_from_proto(message: labelling_pb2.Labelling, height: int, width: int) -> Labelling:
     """The named column of a film of (height, width) pixels.
 
     Raises:

@@ -126,9 +126,7 @@ def shape_of_box(box: Box) -> Shape | None:
     )
 
 
-def _shape(
-    area: float, centre_x: float, centre_y: float, xx: float, yy: float, xy: float
-) -> Shape:
+def _shape(area: float, centre_x: float, centre_y: float, xx: float, yy: float, xy: float) -> Shape:
     """From moments to a shape; a rectangle's variance along a side is its square over 12."""
     middle, half = (xx + yy) / 2.0, math.hypot((xx - yy) / 2.0, xy)
     angle = 0.5 * math.atan2(2.0 * xy, xx - yy)

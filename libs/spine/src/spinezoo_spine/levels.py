@@ -269,9 +269,7 @@ def _nodes_of(segments: Sequence[Segment]) -> _Film:
         else:
             node = nodes[rival]
             node.lumbar, node.sacral = max(node.lumbar, lumbar), max(node.sacral, sacral)
-            film.names[index] = LevelName(
-                index, None, 0.0, Reason.DUPLICATE, same_as=node.index
-            )
+            film.names[index] = LevelName(index, None, 0.0, Reason.DUPLICATE, same_as=node.index)
     film.nodes = list(nodes.values())
     return film
 
@@ -289,9 +287,7 @@ def _at_border(segment: Segment) -> bool:
 
 def _overlaps(segments: Sequence[Segment]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """IoU of every two, and the share of each (row) that lies within each other (column)."""
-    masks = [
-        {"size": [s.mask.height, s.mask.width], "counts": s.mask.counts} for s in segments
-    ]
+    masks = [{"size": [s.mask.height, s.mask.width], "counts": s.mask.counts} for s in segments]
     iou = np.asarray(coco_mask.iou(masks, masks, [0] * len(masks)), dtype=np.float64)
     # "Crowd" divides by the first one's area alone.
     share = np.asarray(coco_mask.iou(masks, masks, [1] * len(masks)), dtype=np.float64)
@@ -311,9 +307,7 @@ def _measure_sizes(film: _Film) -> None:
         upright = abs(shape.direction_xy[1]) > 0.5
         if ratio > 1.22 and upright and shape.length_px > 1.35 * shape.breadth_px:
             body = USUAL_BODY_HEIGHT * usual
-            node.count = max(
-                1, round((shape.length_px - body) / (USUAL_STEP * usual) + 1.0)
-            )
+            node.count = max(1, round((shape.length_px - body) / (USUAL_STEP * usual) + 1.0))
         if node.count > 1:
             reach = max(0.0, (shape.length_px - USUAL_BODY_HEIGHT * usual) / 2.0)
             dx, dy = shape.direction_xy[0] * reach, shape.direction_xy[1] * reach
@@ -490,9 +484,7 @@ def _sacral_part(chain: Sequence[_Node]) -> tuple[int, float]:
     return best, (min(others) - costs[best] if others else 0.0)
 
 
-def _sacrum_confidence(
-    chain: Sequence[_Node], split: int, margin: float, usual: float
-) -> float:
+def _sacrum_confidence(chain: Sequence[_Node], split: int, margin: float, usual: float) -> float:
     """Confidence that the uppermost sacral place is S1."""
     first = chain[split - 1]
     confidence = 0.3 + 0.7 * min(1.0, max(0.0, margin) / 0.5)
@@ -527,9 +519,7 @@ def _own_step(chain: Sequence[_Node], split: int) -> float:
     return statistics.median([*single, USUAL_STEP, USUAL_STEP])
 
 
-def _positions(
-    chain: Sequence[_Node], split: int, sacrum: float
-) -> tuple[list[int], list[float]]:
+def _positions(chain: Sequence[_Node], split: int, sacrum: float) -> tuple[list[int], list[float]]:
     """Position of each place up from S1 (of its lowest vertebra), and the confidence in it."""
     step = _own_step(chain, split)
     positions = [0] * len(chain)
@@ -541,9 +531,7 @@ def _positions(
     above = 0
     for place in range(split, len(chain)):
         low, high = chain[place - 1], chain[place]
-        steps, clear = count_steps(
-            _steps_between(low, high, step), _steps_between(low, high)
-        )
+        steps, clear = count_steps(_steps_between(low, high, step), _steps_between(low, high))
         confidence *= clear
         positions[place] = above + steps
         above = positions[place] + high.count - 1
@@ -602,9 +590,7 @@ def _name_of(
         reason = Reason.SPACING
     elif level is None:
         reason = Reason.BEYOND
-    return LevelName(
-        node.index, None if reason else level, confidence, reason, position
-    )
+    return LevelName(node.index, None if reason else level, confidence, reason, position)
 
 
 def _lumbar_count(

@@ -136,9 +136,10 @@ def separate_region(
         part = ColumnRuns(runs.column[own], runs.top[own], runs.bottom[own])
         if int((part.bottom - part.top).sum()) < least:
             continue
-        cell_rows, cell_columns = np.nonzero(labels == label)
+        x, y, w, h = (int(value) for value in statistics[label, :4])
+        cell_rows, cell_columns = np.nonzero(labels[y : y + h, x : x + w] == label)
         cells = np.stack(
-            [left + (cell_columns + 0.5) * cell, top + (cell_rows + 0.5) * cell], axis=1
+            [left + (x + cell_columns + 0.5) * cell, top + (y + cell_rows + 0.5) * cell], axis=1
         )
         for piece in _take_apart(cells, part, size_px, float(cell), _MOST_PARTS):
             if int((piece.bottom - piece.top).sum()) >= least:
