@@ -1,20 +1,26 @@
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import replace
+from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
-from columns import LEVELS, column, instance, region
+from columns import LEVELS, Column, column, instance, region
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from spinezoo_contract.masks import decode_mask, encode_mask, mask_area, mask_box
-from spinezoo_contract.types import SegmentKind, Structure
+from spinezoo_contract.types import VERTEBRAE, SegmentKind, Structure
 from spinezoo_spine.bodies import column_runs, shape_of, shape_of_box
+from spinezoo_spine.filmset import FilmSet
 from spinezoo_spine.instances import to_instances
-from spinezoo_spine.levels import name_levels
-from spinezoo_spine.metrics import match_objects
+from spinezoo_spine.levels import Reason, name_levels
+from spinezoo_spine.metrics import match_objects, matched_pairs
+from spinezoo_spine.raster import segments_from_regions
 from spinezoo_spine.separation import separate, separate_region
+
+PHANTOMS = Path(__file__).resolve().parents[3] / "data" / "phantom-test"
 
 
 def united(made, structure, *, closing=0.0, noise=0.0, seed=0):
@@ -97,11 +103,29 @@ def test_components_alone_fuse_them():
 
 
 def test_separated_vertebrae_get_their_names():
+    """Bodies joined by a bar a third as broad as they are, as by osteophytes."""
     made = column(size=36, height=420)
-    parts = separate(regions_of(made, closing=0.45))
+    bar = np.zeros((made.height, made.width), np.uint8)
+    points = [shape_of(s.mask).centre_xy for s in made.segments if s.level[0] != "S"]
+    cv2.polylines(bar, [np.rint(points).astype(np.int32)], False, 1, thickness=14)
+    lumbar, sacral = regions_of(made)
+    joined = region(decode_mask(lumbar.mask) | (bar > 0))
+    assert len(to_instances([joined])) == 1
+    parts = separate([joined, sacral])
     levels = [name.level for name in name_levels(parts, made.height, made.width).names]
     # Top to bottom within a region, the lumbar region first.
     assert levels == ["T12", "L1", "L2", "L3", "L4", "L5", "S1", "S2"]
+
+
+def test_a_column_whose_discs_are_filled_is_named_near_the_sacrum_only():
+    made = column(size=36, height=420)
+    parts = separate(regions_of(made, closing=0.45))
+    names = name_levels(parts, made.height, made.width).names
+    levels = [name.level for name in names]
+    assert levels[-3:] == ["L5", "S1", "S2"]
+    assert levels[0] is None
+    assert names[0].reason is Reason.SPACING
+    assert names[0].confidence < names[5].confidence
 
 
 def test_single_bodies_and_columns_with_gaps_are_not_cut():
@@ -169,3 +193,37 @@ def test_the_size_of_the_film_does_not_change_the_parts():
     assert len(few) == len(many) == 6
     for part, large in zip(few, many, strict=True):
         assert mask_area(large.mask) == pytest.approx(16 * mask_area(part.mask), rel=0.06)
+
+
+@pytest.mark.parametrize(
+    ("closing", "noise", "least", "most_by_components"),
+    [(0.3, 0.0, 0.95, 0.6), (0.3, 0.05, 0.95, 0.6), (0.6, 0.0, 0.85, 0.3)],
+    ids=["bridged", "bridged and noisy", "discs filled"],
+)
+def test_phantom_films_with_fused_outlines_come_apart(closing, noise, least, most_by_components):
+    """Every tenth film of the phantom test set; `pytest -s` prints the figures of the docs."""
+    if not PHANTOMS.is_dir():
+        pytest.skip("no phantom test set; `make test-set` makes it")
+    films = FilmSet.open(PHANTOMS)
+    found: Counter[str] = Counter()
+    for name in films.names[::10]:
+        height, width = films.film_size(name)
+        truth = [r for r in films.annotation(name).regions if r.structure in VERTEBRAE]
+        made = Column(segments_from_regions(truth, height, width), height, width)
+        regions = regions_of(made, closing=closing, noise=noise)
+        parts = separate(regions)
+        for kind, answer in (("apart", parts), ("components", to_instances(regions))):
+            matches = match_objects(made.segments, answer)
+            found[f"{kind}, matched"] += len(matches.matched_ious)
+            found[f"{kind}, predicted"] += matches.predicted_count
+        found["true"] += len(made.segments)
+        names = name_levels(parts, height, width).names
+        for true, place, _ in matched_pairs(made.segments, parts):
+            said = next(n.level for n in names if n.index == place)
+            right = said == made.segments[true].level
+            found["named right" if right else "no name" if said is None else "named wrong"] += 1
+    print(dict(found))
+    assert found["apart, matched"] >= least * found["true"], found
+    assert found["apart, matched"] >= least * found["apart, predicted"], found
+    assert found["components, matched"] <= most_by_components * found["true"], found
+    assert found["named wrong"] <= 0.06 * found["true"], found

@@ -15,6 +15,7 @@ Everything works on centres and sizes; no mask is decoded to pixels.
 
 from __future__ import annotations
 
+import itertools
 import math
 import statistics
 from collections.abc import Sequence
@@ -229,21 +230,8 @@ def _nodes_of(segments: Sequence[Segment]) -> _Film:
     if not found:
         return film
     overlap, share = _overlaps([segment for _, segment, _ in found])
-    # An outline over two others that are apart is several vertebrae in one, not their duplicate.
-    inner = share >= DUPLICATE_SHARE
-    spanning = [
-        any(
-            inner[a, whole] and inner[b, whole] and overlap[a, b] < 0.1
-            for a in range(len(found))
-            for b in range(a)
-            if whole not in (a, b)
-            and found[a][2].area_px < 0.75 * found[whole][2].area_px
-            and found[b][2].area_px < 0.75 * found[whole][2].area_px
-        )
-        if int(inner[:, whole].sum()) > 2
-        else False
-        for whole in range(len(found))
-    ]
+    shapes = [shape for _, _, shape in found]
+    spanning = [_spans_two(whole, overlap, share, shapes) for whole in range(len(found))]
     kept: list[int] = []
     nodes: dict[int, _Node] = {}
     for place, (index, segment, shape) in enumerate(found):
@@ -272,6 +260,23 @@ def _nodes_of(segments: Sequence[Segment]) -> _Film:
             film.names[index] = LevelName(index, None, 0.0, Reason.DUPLICATE, same_as=node.index)
     film.nodes = list(nodes.values())
     return film
+
+
+def _spans_two(
+    whole: int,
+    overlap: NDArray[np.float64],
+    share: NDArray[np.float64],
+    shapes: Sequence[Shape],
+) -> bool:
+    """Whether an outline covers two others that are apart: several vertebrae, and no duplicate."""
+    inner = [
+        other
+        for other in range(len(shapes))
+        if other != whole
+        and share[other, whole] >= DUPLICATE_SHARE
+        and shapes[other].area_px < 0.75 * shapes[whole].area_px
+    ]
+    return any(overlap[a, b] < 0.1 for a, b in itertools.combinations(inner, 2))
 
 
 def _at_border(segment: Segment) -> bool:
@@ -445,7 +450,7 @@ def _number(
     count, suspected, count_reason = _lumbar_count(
         chain, split, positions, confidences, height, width, top_is_t12
     )
-    upwards = _UPWARDS
+    upwards: tuple[str, ...] = _UPWARDS
     if count is not None and count != _FIVE:
         lumbar = [f"L{number}" for number in range(count, 0, -1)]
         upwards = ("S1", *lumbar, "T12", "T11", "T10")
@@ -532,7 +537,7 @@ def _positions(chain: Sequence[_Node], split: int, sacrum: float) -> tuple[list[
     for place in range(split, len(chain)):
         low, high = chain[place - 1], chain[place]
         steps, clear = count_steps(_steps_between(low, high, step), _steps_between(low, high))
-        confidence *= clear
+        confidence *= clear * _apart(low, high)
         positions[place] = above + steps
         above = positions[place] + high.count - 1
         confidences[place] = confidence
@@ -544,6 +549,23 @@ def _positions(chain: Sequence[_Node], split: int, sacrum: float) -> tuple[list[
         below = positions[place]
         confidences[place] = confidence
     return positions, confidences
+
+
+def _apart(low: _Node, high: _Node) -> float:
+    """How sure it is that two neighbours are two vertebrae and not pieces of others.
+
+    Between bodies lies a disc. Outlines without any room between them come from a region whose
+    discs are filled; there the cuts, and so their number, are a guess. One such pair may be a disc
+    that has collapsed, several in a row are a column that nobody can count.
+    """
+    if low.count > 1 or high.count > 1:
+        return 1.0
+    dx = high.shape.centre_xy[0] - low.shape.centre_xy[0]
+    dy = high.shape.centre_xy[1] - low.shape.centre_xy[1]
+    distance = math.hypot(dx, dy)
+    along = (dx / distance, dy / distance)
+    filled = (low.shape.extent_px(along) + high.shape.extent_px(along)) / 2.0
+    return _ramp((distance - filled) / ((low.size + high.size) / 2.0), 0.0, 0.1, 0.8)
 
 
 def count_steps(steps: float, usual_steps: float | None = None) -> tuple[int, float]:

@@ -121,13 +121,13 @@ def separate_region(
     rows, columns = int(runs.bottom.max()) - top, int(runs.column.max()) + 1 - left
     cell = max(1, -(-max(rows, columns) // GRID_ROWS))
     grid = _sample(region, top, left, rows, columns, cell)
-    count, labels, statistics, _ = cv2.connectedComponentsWithStats(grid, connectivity=8)
+    count, of_cells, statistics, _ = cv2.connectedComponentsWithStats(grid, connectivity=8)
     if count <= 1:
         # Thinner than a cell everywhere: specks only.
         return split_region(region), size_px
-    labels = np.asarray(labels)
+    labels = np.asarray(of_cells, dtype=np.int32)
     if size_px is None:
-        size_px = _body_size(labels, np.asarray(statistics), count) * cell
+        size_px = _body_size(labels, np.asarray(statistics, dtype=np.int32), count) * cell
     owner = _owners(labels, runs, top, left, cell)
     least = max(min_component_pixels(mask.height, mask.width), LEAST_PART * size_px**2)
     found: list[Segment] = []
