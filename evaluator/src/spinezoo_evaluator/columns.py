@@ -86,7 +86,7 @@ def count_column(
     wanted: Sequence[str] | None = None,
     *,
     sacrum_in_view: bool,
-    sacral_truth: bool = True,
+    complete_truth: bool = True,
 ) -> ColumnCounts:
     """Counts one named column against the true outlines of its film.
 
@@ -95,7 +95,7 @@ def count_column(
         column: What one model says.
         wanted: Levels that recognition and names are asked for; None: every true vertebra.
         sacrum_in_view: Whether the film shows S1: else no name is asked for.
-        sacral_truth: Whether the truth is complete. Else a sacral vertebra without a match, and
+        complete_truth: Whether the truth is complete. Else a sacral vertebra without a match, and
             one above the uppermost true outline, is neither right nor wrong.
     """
     predicted = [vertebra.segment for vertebra in column.vertebrae]
@@ -113,7 +113,7 @@ def count_column(
     judged = [
         place
         for place, segment in enumerate(predicted)
-        if sacral_truth
+        if complete_truth
         or place in matched
         or (
             segment.structure is Structure.LUMBAR_VERTEBRA

@@ -65,7 +65,7 @@ def measure_column(truth: CornerFilm, column: Labelling) -> ColumnCounts:
         column,
         LEVELS,
         sacrum_in_view=truth.s1_endplate is not None,
-        sacral_truth=False,
+        complete_truth=False,
     )
 
 
