@@ -24,7 +24,7 @@ PRESET ?= lite
 ARGS ?=
 TARGET ?= 127.0.0.1:50050
 
-.PHONY: help setup benchmark test-set train-set test up down status conform train proto manifests lock lint format speed clean swap certs
+.PHONY: help setup benchmark test-set train-set test up down status conform train proto manifests lock lint format speed clean swap certs real-check
 
 help: ## This list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -41,6 +41,11 @@ else
 	@$(PYTHON) tools/zoo.py run -- evaluator/.venv/bin/python -m spinezoo_evaluator.benchmark \
 	  --data $(DATA) --report reports/$(RUN) $(ARGS)
 endif
+
+real-check: setup ## Measure recognition and names on films with corner truth: DATA=folder
+	@test -n "$(DATA)" || { echo "say on which films: DATA=folder with a corner file (docs/labelling.md)"; exit 2; }
+	@$(PYTHON) tools/zoo.py run -- evaluator/.venv/bin/python -m spinezoo_evaluator.real_check \
+	  --data $(DATA) --report reports/real-check-$(notdir $(abspath $(DATA))) $(ARGS)
 
 test-set: setup ## Make the phantom test set (100 films, DICOM) if it is not there
 	@evaluator/.venv/bin/python -m spinezoo_spine.phantom --out $(TEST_SET) \

@@ -60,12 +60,14 @@ class Tile:
         caption: What it is worth; several lines.
         segments: Outlines, or None where there is no answer: the film is shown dimmed.
         plain: Whether to show the film without outlines.
+        named: Whether to write the levels of the segments into the picture.
     """
 
     title: str
     caption: str = ""
     segments: tuple[Segment, ...] | None = ()
     plain: bool = False
+    named: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,12 +203,29 @@ def _tile_picture(
 ) -> Image.Image:
     segments = () if tile.segments is None or tile.plain else tile.segments
     picture = Image.fromarray(overlay(grey, segments, row.truth, height, width))
+    if tile.named:
+        _write_names(picture, segments, width / row.film.width, height / row.film.height)
     if tile.segments is None:
         picture = Image.blend(picture, Image.new("RGB", picture.size, _BACKGROUND), 0.75)
         pen = ImageDraw.Draw(picture)
         font = _font(max(12, height // 24))
         pen.text((width / 2, height / 2), "no answer", _INK, font=font, anchor="mm")
     return picture
+
+
+def _write_names(
+    picture: Image.Image, segments: Sequence[Segment], scale_x: float, scale_y: float
+) -> None:
+    """Writes each vertebra's level, or a question mark, at the middle of its box."""
+    pen = ImageDraw.Draw(picture)
+    font = _font(max(11, picture.height // 32))
+    for segment in segments:
+        if segment.structure not in VERTEBRAE:
+            continue
+        box = segment.box
+        place = ((box.x + box.width / 2) * scale_x, (box.y + box.height / 2) * scale_y)
+        text = segment.level or "?"
+        pen.text(place, text, _INK, font=font, anchor="mm", stroke_width=2, stroke_fill=_BACKGROUND)
 
 
 def _wrapped(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, width: int) -> str:

@@ -23,6 +23,8 @@ from spinezoo_contract.errors import ConfigurationError, SpineZooError
 from spinezoo_contract.types import Box, RunLengthMask, Segment, SegmentKind, Structure
 from spinezoo_spine.metrics import FilmMeasurement
 
+from spinezoo_evaluator.columns import ColumnCounts
+
 FILMS_FILE = "films.jsonl"
 ANSWERS_FOLDER = "answers"
 
@@ -55,6 +57,7 @@ class MemberRecord:
         stages_ms: decode, prepare, queue, infer, finish in ms; empty where it did not answer.
         provenance: model_version, weights_sha256, preset, preprocessing_id, device, image; may be
             empty.
+        column: Vertebrae after separation, and their names; None where nothing was measured.
     """
 
     measurement: FilmMeasurement | None
@@ -62,6 +65,7 @@ class MemberRecord:
     latency_ms: float | None = None
     stages_ms: Mapping[str, float] = field(default_factory=dict)
     provenance: Mapping[str, str] = field(default_factory=dict)
+    column: ColumnCounts | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Plain values."""
@@ -71,6 +75,7 @@ class MemberRecord:
             "latency_ms": self.latency_ms,
             "stages_ms": dict(self.stages_ms),
             "provenance": dict(self.provenance),
+            "column": None if self.column is None else self.column.to_json(),
         }
 
     @classmethod
@@ -84,6 +89,7 @@ class MemberRecord:
             data["stages_ms"],
             # A record of a time before images had tags is one from outside a container.
             {"image": "", **data["provenance"]} if data["provenance"] else {},
+            None if data.get("column") is None else ColumnCounts.from_json(data["column"]),
         )
 
 

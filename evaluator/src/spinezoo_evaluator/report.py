@@ -22,6 +22,7 @@ from spinezoo_spine.filmset import FilmSet
 from spinezoo_spine.metrics import METRICS, STUDY_METRICS, FilmMeasurement, MetricValue, Tally
 from spinezoo_spine.raster import segments_from_regions
 
+from spinezoo_evaluator.columns import TITLES_OF_VALUES, add_up
 from spinezoo_evaluator.pictures import Row, Tile, sheet
 from spinezoo_evaluator.records import FilmRecord, MemberRecord, RunFolder
 from spinezoo_evaluator.runner import FUSED
@@ -229,6 +230,7 @@ def build(run: Mapping[str, Any], records: Sequence[FilmRecord]) -> dict[str, An
                 for stage, (median, p95) in summary.times_ms.items()
             },
             "provenance": [dict(provenance) for provenance in summary.provenances],
+            "column": _column_of(summary.name, records),
             "tally": summary.tally.to_json(),
         }
     checks = [record.evaluator for record in records if record.evaluator]
@@ -279,6 +281,12 @@ def build(run: Mapping[str, Any], records: Sequence[FilmRecord]) -> dict[str, An
     }
 
 
+def _column_of(name: str, records: Sequence[FilmRecord]) -> dict[str, Any] | None:
+    """Vertebrae after separation, and names, added over films; None where none was counted."""
+    counts = [member.column for _, member in _records_of(name, records) if member.column]
+    return add_up(counts).to_json() if counts else None
+
+
 # --- Tables ---
 
 Table = tuple[list[str], list[list[str]]]
@@ -325,6 +333,18 @@ def metric_table(
                 ["the study's", *("–" if figure is None else f"{figure:.2f}" for figure in theirs)]
             )
     return header, rows
+
+
+def column_table(report: Mapping[str, Any]) -> Table:
+    """Vertebrae after separation and their names by network, pooled, in percent."""
+    models = report["models"]
+    rows = []
+    for key, title in TITLES_OF_VALUES.items():
+        values = [(model["column"] or {}).get(key) for model in models.values()]
+        rows.append([title.capitalize(), *map(_percent, values)])
+    asked = [(model["column"] or {}).get("to_name", 0) for model in models.values()]
+    rows.append(["Vertebrae that names were asked for", *map(str, asked)])
+    return ["", *(model["title"] for model in models.values())], rows
 
 
 def film_count_table(report: Mapping[str, Any]) -> Table:
@@ -473,6 +493,15 @@ def to_markdown(report: Mapping[str, Any], pictures: Sequence[tuple[str, str]] =
         "Pooled over all vertebrae:",
         "",
         markdown_table(metric_table(report, RECOGNITION_METRICS, "pooled")),
+        "",
+        "## Vertebrae after separation, and their names",
+        "",
+        "Here the touching vertebrae of regions are taken apart along the column first, and every "
+        "vertebra is named by order and distance from the sacrum, or left without a name "
+        "(docs/labelling.md). Names count for recognised vertebrae on films that show S1 and "
+        "whose outlines have levels. Pooled over all vertebrae, in percent:",
+        "",
+        markdown_table(column_table(report)),
         "",
         "## Structures",
         "",

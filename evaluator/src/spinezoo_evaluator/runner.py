@@ -32,9 +32,11 @@ from spinezoo_contract.errors import (
 from spinezoo_contract.masks import mask_box
 from spinezoo_contract.status import error_name
 from spinezoo_contract.types import (
+    VERTEBRAE,
     EnsembleAnswer,
     EnsembleOptions,
     EvaluationPair,
+    Labelling,
     MemberAnswer,
     MemberCode,
     RunLengthMask,
@@ -50,8 +52,10 @@ from spinezoo_spine.metrics import (
     FilmMeasurement,
     measure_film,
 )
+from spinezoo_spine.naming import named_column
 from spinezoo_spine.raster import segments_from_regions
 
+from spinezoo_evaluator.columns import ColumnCounts, count_column
 from spinezoo_evaluator.records import Failure, FilmRecord, MemberRecord, RunFolder
 
 FUSED = "fused ensemble"
@@ -79,7 +83,8 @@ class Film:
         sha256: Of ``data``.
         height: Rows in pixels.
         width: Columns in pixels.
-        truth: Its outlines.
+        truth: Its outlines, without levels.
+        levels: The level of each of them, as far as it is one vertebra's.
     """
 
     name: str
@@ -88,6 +93,15 @@ class Film:
     height: int
     width: int
     truth: tuple[Segment, ...]
+    levels: tuple[str | None, ...] = ()
+
+    def vertebrae(self) -> tuple[Segment, ...]:
+        """The true vertebrae with their levels."""
+        return tuple(
+            replace(segment, level=level)
+            for segment, level in zip(self.truth, self.levels, strict=True)
+            if segment.structure in VERTEBRAE
+        )
 
 
 def load_film(films: FilmSet, name: str) -> Film:
@@ -101,10 +115,11 @@ def load_film(films: FilmSet, name: str) -> Film:
     height, width = films.film_size(name)
     data = films.path(name).read_bytes()
     drawn = segments_from_regions(films.annotation(name).regions, height, width)
-    # Levels play no part in any metric, and a truth may name two ("L4/L5" of a cage), which the
-    # contract has no place for.
+    # A truth may name two levels ("L4/L5" of a cage), which the contract has no place for, and the
+    # evaluator's metrics need none; names are counted here.
     truth = tuple(replace(segment, level=None) for segment in drawn)
-    return Film(name, data, hashlib.sha256(data).hexdigest(), height, width, truth)
+    levels = tuple(segment.level for segment in drawn)
+    return Film(name, data, hashlib.sha256(data).hexdigest(), height, width, truth, levels)
 
 
 def disagreement(outlines: Sequence[Sequence[Segment]], height: int, width: int) -> float | None:
@@ -153,7 +168,36 @@ def measure_fused(answer: EnsembleAnswer, truth: Sequence[Segment]) -> FilmMeasu
     )
 
 
-def _member_record(member: MemberAnswer, measurement: FilmMeasurement | None) -> MemberRecord:
+def measure_columns(answer: EnsembleAnswer, film: Film) -> dict[str, ColumnCounts]:
+    """Vertebrae after separation, and their names, of every member and the fused ensemble.
+
+    A truth without levels is measured too: no name is asked for then.
+    """
+    outlines = film.vertebrae()
+    sacrum = any(outline.level == "S1" for outline in outlines)
+    return {
+        name: count_column(outlines, column, sacrum_in_view=sacrum)
+        for name, column in columns_of(answer).items()
+        if column is not None
+    }
+
+
+def columns_of(answer: EnsembleAnswer) -> dict[str, Labelling | None]:
+    """The named column of every member and of the fused ensemble; None where one failed."""
+    columns: dict[str, Labelling | None] = {
+        member.status.member_name: None
+        if member.prediction is None
+        else named_column(member.prediction.segments, answer.height, answer.width)
+        for member in answer.members
+    }
+    fused = answer.fused
+    columns[FUSED] = fused.labelling or named_column(fused.segments, answer.height, answer.width)
+    return columns
+
+
+def _member_record(
+    member: MemberAnswer, measurement: FilmMeasurement | None, column: ColumnCounts | None
+) -> MemberRecord:
     status = member.status
     if member.prediction is None:
         failure = Failure(status.code.name.lower(), status.message)
@@ -170,6 +214,7 @@ def _member_record(member: MemberAnswer, measurement: FilmMeasurement | None) ->
         status.latency_ms,
         stages,
         {name: getattr(provenance, name) for name in named},
+        column,
     )
 
 
@@ -178,6 +223,7 @@ class _Measured:
     members: dict[str, FilmMeasurement]
     fused: FilmMeasurement
     disagreement: float | None
+    columns: dict[str, ColumnCounts]
 
 
 def _measure(answer: EnsembleAnswer, film: Film) -> _Measured:
@@ -193,6 +239,7 @@ def _measure(answer: EnsembleAnswer, film: Film) -> _Measured:
         },
         measure_fused(answer, film.truth),
         disagreement(list(answered.values()), film.height, film.width),
+        measure_columns(answer, film),
     )
 
 
@@ -297,11 +344,13 @@ class Runner:
             failure=None,
             members={
                 member.status.member_name: _member_record(
-                    member, measured.members.get(member.status.member_name)
+                    member,
+                    measured.members.get(member.status.member_name),
+                    measured.columns.get(member.status.member_name),
                 )
                 for member in answer.members
             },
-            fused=MemberRecord(measured.fused, None),
+            fused=MemberRecord(measured.fused, None, column=measured.columns[FUSED]),
             disagreement=measured.disagreement,
             gateway_ms={key.removesuffix("_ms"): getattr(timing, key) for key in timing.__slots__},
             elapsed_ms=elapsed_ms,

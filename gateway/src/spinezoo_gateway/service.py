@@ -7,8 +7,8 @@ import contextlib
 import functools
 import json
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 from spinezoo.v1 import ensemble_pb2, ensemble_pb2_grpc, image_pb2, segmenter_pb2
@@ -32,7 +32,7 @@ from spinezoo_contract.types import (
     MemberCode,
     MemberStatus,
 )
-from spinezoo_spine import fusion
+from spinezoo_spine import fusion, naming
 
 from spinezoo_gateway.members import MemberClient, MemberResult
 from spinezoo_gateway.settings import MAX_DEADLINE_MS, GatewaySettings
@@ -377,8 +377,19 @@ class EnsembleServicer(ensemble_pb2_grpc.EnsembleServiceServicer):
         weights = {name: question.fusion.weights[name] for name in ballots}
         options = FusionOptions(question.fusion.rule, weights)
         if sum(len(ballot.borders) for ballot in ballots.values()) <= INLINE_BORDERS:
-            return fusion.count(ballots, options)
-        return await asyncio.to_thread(fusion.count, ballots, options)
+            return fuse_and_name(ballots, options)
+        return await asyncio.to_thread(fuse_and_name, ballots, options)
+
+
+def fuse_and_name(ballots: Mapping[str, fusion.Ballot], options: FusionOptions) -> FusedAnswer:
+    """The fused answer with its vertebrae taken apart and named.
+
+    Raises:
+        OptionError: As :func:`spinezoo_spine.fusion.count`.
+    """
+    fused = fusion.count(ballots, options)
+    one = next(iter(ballots.values()))
+    return replace(fused, labelling=naming.named_column(fused.segments, one.height, one.width))
 
 
 def predict_body(

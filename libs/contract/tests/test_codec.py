@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -41,6 +42,7 @@ from spinezoo_contract.types import (
     FusionOptions,
     FusionRule,
     GatewayTiming,
+    Labelling,
     MemberAnswer,
     MemberCode,
     MemberStatus,
@@ -49,6 +51,7 @@ from spinezoo_contract.types import (
     ModelFamily,
     ModelInfo,
     ModelMetrics,
+    NamedVertebra,
     Prediction,
     PredictOptions,
     ProbabilityMap,
@@ -59,6 +62,7 @@ from spinezoo_contract.types import (
     SegmentKind,
     Structure,
     Timing,
+    UnnamedReason,
 )
 
 HEIGHT, WIDTH = 20, 30
@@ -105,13 +109,51 @@ INFO = ModelInfo(
     16,
     "spinezoo/pspnet:0.1.0",
 )
-FUSED = FusedAnswer((segment(),), segment().mask, FusionRule.UNION, ("a", "b"))
+LABELLING = Labelling(
+    (
+        NamedVertebra(segment("L4", Structure.LUMBAR_VERTEBRA), 0.9, None),
+        NamedVertebra(segment(None, Structure.LUMBAR_VERTEBRA), 0.3, UnnamedReason.SPACING),
+    ),
+    True,
+    ("L3",),
+    None,
+    6,
+    "seven vertebrae above S1",
+)
+FUSED = FusedAnswer((segment(),), segment().mask, FusionRule.UNION, ("a", "b"), LABELLING)
 GATEWAY = GatewayTiming(1.0, 2.0, 3.0, 4.0)
 OK = MemberStatus("a", MemberCode.OK, 12.5)
 DOWN = MemberStatus("b", MemberCode.UNAVAILABLE, 1.5, "not reached; start it")
 ANSWER = EnsembleAnswer(
     HEIGHT, WIDTH, (MemberAnswer(OK, PREDICTION), MemberAnswer(DOWN, None)), FUSED, GATEWAY
 )
+
+
+def test_labelling_there_and_back() -> None:
+    for labelling in (LABELLING, Labelling((), False), replace(LABELLING, lumbar_count=5)):
+        message = wire(codec.labelling_to_proto(labelling))
+        assert codec.labelling_from_proto(message, HEIGHT, WIDTH) == labelling
+    bare = replace(FUSED, labelling=None)
+    message = wire(codec.fused_answer_to_proto(bare))
+    assert codec.fused_answer_from_proto(message, HEIGHT, WIDTH).labelling is None
+
+
+@pytest.mark.parametrize(
+    ("change", "what"),
+    [
+        (lambda m: m.vertebrae[0].segment.ClearField("level"), "vertebra 0"),
+        (lambda m: setattr(m.vertebrae[0], "unnamed_reason", 3), "vertebra 0"),
+        (lambda m: setattr(m.vertebrae[1], "unnamed_reason", 99), "reason"),
+        (lambda m: setattr(m.vertebrae[1], "confidence", 1.5), "confidence"),
+        (lambda m: m.vertebrae[1].segment.mask.ClearField("counts"), "vertebra 1"),
+        (lambda m: m.missing_levels.append("left one"), "missing level"),
+    ],
+)
+def test_a_labelling_that_contradicts_itself_is_refused(change: Any, what: str) -> None:
+    message = codec.labelling_to_proto(LABELLING)
+    change(message)
+    with pytest.raises(InvalidOutputError, match=what):
+        codec.labelling_from_proto(message, HEIGHT, WIDTH)
 
 
 # --- there and back ------------------------------------------------------------------------------

@@ -24,6 +24,7 @@ from spinezoo.v1 import (
     evaluation_pb2,
     fusion_pb2,
     image_pb2,
+    labelling_pb2,
     model_pb2,
     segment_pb2,
     segmenter_pb2,
@@ -53,6 +54,7 @@ from spinezoo_contract.types import (
     FusionOptions,
     FusionRule,
     GatewayTiming,
+    Labelling,
     MemberAnswer,
     MemberCode,
     MemberStatus,
@@ -61,6 +63,7 @@ from spinezoo_contract.types import (
     ModelFamily,
     ModelInfo,
     ModelMetrics,
+    NamedVertebra,
     Prediction,
     PredictOptions,
     ProbabilityMap,
@@ -72,6 +75,7 @@ from spinezoo_contract.types import (
     SegmentKind,
     Structure,
     Timing,
+    UnnamedReason,
 )
 
 FilmKind = Literal["dicom", "encoded"]
@@ -764,6 +768,62 @@ def fusion_options_from_proto(message: fusion_pb2.FusionOptions) -> FusionOption
     return FusionOptions(rule, weights)
 
 
+def labelling_to_proto(labelling: Labelling) -> labelling_pb2.Labelling:
+    """The named column of a film."""
+    return labelling_pb2.Labelling(
+        vertebrae=[
+            labelling_pb2.NamedVertebra(
+                segment=segment_to_proto(vertebra.segment),
+                confidence=vertebra.confidence,
+                unnamed_reason=cast(Any, int(vertebra.reason or 0)),
+            )
+            for vertebra in labelling.vertebrae
+        ],
+        sacrum_in_view=labelling.sacrum_in_view,
+        missing_levels=labelling.missing_levels,
+        lumbar_count=labelling.lumbar_count,
+        suspected_lumbar_count=labelling.suspected_lumbar_count,
+        count_reason=labelling.count_reason,
+    )
+
+
+@_of_an_answer
+def labelling_from_proto(message: labelling_pb2.Labelling, height: int, width: int) -> Labelling:
+    """The named column of a film of (height, width) pixels.
+
+    Raises:
+        InvalidOutputError: The answer breaks the contract; a name without confidence, a reason
+            beside a name, or neither of them, breaks it too.
+    """
+    vertebrae = []
+    for place, item in enumerate(message.vertebrae):
+        try:
+            segment = segment_from_proto(item.segment, height, width)
+        except MaskError as error:
+            raise MaskError(f"vertebra {place}: {error}") from error
+        reason = (
+            _enum_from_proto(UnnamedReason, item.unnamed_reason, "reason of a missing name")
+            if item.unnamed_reason
+            else None
+        )
+        if (segment.level is None) == (reason is None):
+            raise MaskError(f"vertebra {place}: send a level, or the reason why there is none")
+        confidence = _share(item.confidence, f"confidence of vertebra {place}", MaskError)
+        vertebrae.append(NamedVertebra(segment, confidence, reason))
+    if any(_LEVEL.fullmatch(level) is None for level in message.missing_levels):
+        raise MaskError("a missing level is not of the form L4, S1 or T12; correct it")
+    return Labelling(
+        vertebrae=tuple(vertebrae),
+        sacrum_in_view=message.sacrum_in_view,
+        missing_levels=tuple(message.missing_levels),
+        lumbar_count=message.lumbar_count if message.HasField("lumbar_count") else None,
+        suspected_lumbar_count=(
+            message.suspected_lumbar_count if message.HasField("suspected_lumbar_count") else None
+        ),
+        count_reason=message.count_reason,
+    )
+
+
 def fused_answer_to_proto(fused: FusedAnswer) -> fusion_pb2.FusedAnswer:
     """A fused answer."""
     return fusion_pb2.FusedAnswer(
@@ -771,6 +831,7 @@ def fused_answer_to_proto(fused: FusedAnswer) -> fusion_pb2.FusedAnswer:
         merged_mask=None if fused.merged_mask is None else mask_to_proto(fused.merged_mask),
         rule=cast(Any, int(fused.rule)),
         member_names=fused.member_names,
+        labelling=None if fused.labelling is None else labelling_to_proto(fused.labelling),
     )
 
 
@@ -791,6 +852,11 @@ def fused_answer_from_proto(
         merged_mask=merged,
         rule=_enum_from_proto(FusionRule, message.rule, "fusion rule"),
         member_names=tuple(message.member_names),
+        labelling=(
+            labelling_from_proto(message.labelling, height, width)
+            if message.HasField("labelling")
+            else None
+        ),
     )
 
 

@@ -239,14 +239,63 @@ class FusionOptions:
     weights: Mapping[str, float] = field(default_factory=dict)
 
 
+class UnnamedReason(IntEnum):
+    """Why a vertebra has no name; see ``labelling.proto``."""
+
+    NO_SACRUM = 1
+    SACRUM_UNSURE = 2
+    SPACING = 3
+    DUPLICATE = 4
+    OFF_COLUMN = 5
+    FRAGMENT = 6
+    SEVERAL = 7
+    BEYOND = 8
+
+
+@dataclass(frozen=True, slots=True)
+class NamedVertebra:
+    """One vertebra of the column.
+
+    Attributes:
+        segment: Its outline, an instance; ``level`` is set where it is named.
+        confidence: That the name is right, 0 to 1; below 0.5 it is withheld.
+        reason: Why it has no name, None where it has one.
+    """
+
+    segment: Segment
+    confidence: float
+    reason: UnnamedReason | None
+
+
+@dataclass(frozen=True, slots=True)
+class Labelling:
+    """The column of one film; see ``labelling.proto``. None stands for "cannot say"."""
+
+    vertebrae: tuple[NamedVertebra, ...]
+    sacrum_in_view: bool
+    missing_levels: tuple[str, ...] = ()
+    lumbar_count: int | None = None
+    suspected_lumbar_count: int | None = None
+    count_reason: str = ""
+
+
 @dataclass(frozen=True, slots=True)
 class FusedAnswer:
-    """Several members' masks as one. ``merged_mask`` is None where it is empty."""
+    """Several members' masks as one.
+
+    Attributes:
+        segments: One region a structure.
+        merged_mask: All structures united; None where it is empty.
+        rule: How it was fused.
+        member_names: Whose masks took part.
+        labelling: The vertebrae of the fused masks, named; None where that was not asked for.
+    """
 
     segments: tuple[Segment, ...]
     merged_mask: RunLengthMask | None
     rule: FusionRule
     member_names: tuple[str, ...]
+    labelling: Labelling | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -376,8 +376,16 @@ def match_objects(
         prediction: Instances of the same film and size.
         least_iou: Least IoU of a match, above 0.
     """
+    pairs = matched_pairs(truth, prediction, least_iou=least_iou)
+    return Matches(tuple(sorted(iou for _, _, iou in pairs)), len(truth), len(prediction))
+
+
+def matched_pairs(
+    truth: Sequence[Segment], prediction: Sequence[Segment], *, least_iou: float = MATCH_IOU
+) -> list[tuple[int, int, float]]:
+    """The matches of :func:`match_objects` as (true index, predicted index, IoU)."""
     if not truth or not prediction:
-        return Matches((), len(truth), len(prediction))
+        return []
     overlaps = coco_mask.iou(
         [_rle(segment) for segment in prediction],
         [_rle(segment) for segment in truth],
@@ -388,8 +396,10 @@ def match_objects(
     most = min(overlaps.shape) + 1
     rows, columns = linear_sum_assignment(np.where(candidate, most + overlaps, 0.0), maximize=True)
     chosen = candidate[rows, columns]
-    ious = overlaps[rows[chosen], columns[chosen]]
-    return Matches(tuple(sorted(float(iou) for iou in ious)), len(truth), len(prediction))
+    return [
+        (int(column), int(row), float(overlaps[row, column]))
+        for row, column in zip(rows[chosen], columns[chosen], strict=True)
+    ]
 
 
 def _rle(segment: Segment) -> dict[str, Any]:

@@ -1,0 +1,138 @@
+"""Named columns against a truth with levels: how many vertebrae are found, and named right."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from spinezoo_contract.types import Labelling, Segment, Structure
+from spinezoo_spine.metrics import matched_pairs
+
+
+@dataclass(frozen=True, slots=True)
+class ColumnCounts:
+    """What is counted of one model on one film, or on several films added up.
+
+    Attributes:
+        true: Outlines of the truth that are asked for, such as L1 to L5.
+        recognised: Those that a predicted vertebra matches one to one at IoU >= 0.5.
+        iou_sum: Sum of the IoU of those.
+        predicted: Predicted vertebrae that the truth can judge.
+        right: Those of ``predicted`` that match any outline of the truth.
+        to_name: Recognised ones that have a level in the truth, on films with the sacrum in view.
+        named_right: Of those, named as the truth says.
+        named_wrong: Of those, named otherwise; the rest has no name.
+        films: Films measured.
+        failed: Films without an answer; they count in nothing else.
+    """
+
+    true: int = 0
+    recognised: int = 0
+    iou_sum: float = 0.0
+    predicted: int = 0
+    right: int = 0
+    to_name: int = 0
+    named_right: int = 0
+    named_wrong: int = 0
+    films: int = 0
+    failed: int = 0
+
+    def __add__(self, other: ColumnCounts) -> ColumnCounts:
+        return ColumnCounts(
+            *(
+                getattr(self, field.name) + getattr(other, field.name)
+                for field in dataclasses.fields(self)
+            )
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values: the counts and the shares."""
+        return {**dataclasses.asdict(self), **self.values()}
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> ColumnCounts:
+        """The opposite of :meth:`to_json`."""
+        return cls(*(data[field.name] for field in dataclasses.fields(cls)))
+
+    def values(self) -> dict[str, float | None]:
+        """The shares, None where nothing defines one."""
+        return {
+            "recognition": _ratio(self.recognised, self.true),
+            "precision": _ratio(self.right, self.predicted),
+            "mean_iou": _ratio(self.iou_sum, self.recognised),
+            "named_right_share": _ratio(self.named_right, self.to_name),
+            "named_wrong_share": _ratio(self.named_wrong, self.to_name),
+        }
+
+
+TITLES_OF_VALUES: Mapping[str, str] = {
+    "recognition": "recognised",
+    "precision": "precision",
+    "mean_iou": "mean IoU of the recognised",
+    "named_right_share": "named right",
+    "named_wrong_share": "named wrong",
+}
+
+
+def _ratio(part: float, whole: float) -> float | None:
+    return part / whole if whole else None
+
+
+def count_column(
+    outlines: Sequence[Segment],
+    column: Labelling,
+    wanted: Sequence[str] | None = None,
+    *,
+    sacrum_in_view: bool,
+    complete_truth: bool = True,
+) -> ColumnCounts:
+    """Counts one named column against the true outlines of its film.
+
+    Args:
+        outlines: True vertebrae with their levels.
+        column: What one model says.
+        wanted: Levels that recognition and names are asked for; None: every true vertebra.
+        sacrum_in_view: Whether the film shows S1: else no name is asked for.
+        complete_truth: Whether the truth is complete. Else a sacral vertebra without a match, and
+            one above the uppermost true outline, is neither right nor wrong.
+    """
+    predicted = [vertebra.segment for vertebra in column.vertebrae]
+    pairs = matched_pairs(outlines, predicted)
+    match_of = {true: (place, iou) for true, place, iou in pairs}
+    asked = [n for n, outline in enumerate(outlines) if wanted is None or outline.level in wanted]
+    found = [place for place in asked if place in match_of]
+    names = [
+        (outlines[place].level, predicted[match_of[place][0]].level)
+        for place in found
+        if sacrum_in_view and outlines[place].level is not None
+    ]
+    matched = {place for _, place, _ in pairs}
+    top = min((outline.box.y for outline in outlines), default=0.0)
+    judged = [
+        place
+        for place, segment in enumerate(predicted)
+        if complete_truth
+        or place in matched
+        or (
+            segment.structure is Structure.LUMBAR_VERTEBRA
+            and segment.box.y + segment.box.height / 2.0 >= top
+        )
+    ]
+    return ColumnCounts(
+        true=len(asked),
+        recognised=len(found),
+        iou_sum=sum(match_of[place][1] for place in found),
+        predicted=len(judged),
+        right=len(matched),
+        to_name=len(names),
+        named_right=sum(true == said for true, said in names),
+        named_wrong=sum(said is not None and true != said for true, said in names),
+        films=1,
+    )
+
+
+def add_up(counts: Sequence[ColumnCounts]) -> ColumnCounts:
+    """Counts of several films."""
+    return sum(counts, start=ColumnCounts())

@@ -1,0 +1,266 @@
+from __future__ import annotations
+
+import csv
+import json
+from dataclasses import replace
+
+import cv2
+import numpy as np
+import pytest
+from conftest import serving
+from outlines import as_regions
+from PIL import Image
+from spinezoo.v1 import ensemble_pb2_grpc
+from spinezoo_contract import codec
+from spinezoo_contract.errors import AnnotationError
+from spinezoo_contract.types import (
+    EnsembleAnswer,
+    Film,
+    GatewayTiming,
+    Labelling,
+    MemberAnswer,
+    MemberCode,
+    MemberStatus,
+    NamedVertebra,
+    Prediction,
+    Provenance,
+    Roster,
+    RosterMember,
+    SegmentKind,
+    Structure,
+    UnnamedReason,
+)
+from spinezoo_evaluator import real_check
+from spinezoo_evaluator.columns import ColumnCounts
+from spinezoo_evaluator.real_check import measure_column, say_column, variant
+from spinezoo_spine.annotations import Region
+from spinezoo_spine.corners import CornerFilm, find_corner_file, read_corners
+from spinezoo_spine.fusion import fuse
+from spinezoo_spine.naming import named_column
+from spinezoo_spine.raster import segments_from_regions
+from stand_in import make_gateway
+
+HEIGHT, WIDTH = 420, 240
+LEVELS = ("S1", "L5", "L4", "L3", "L2", "L1", "T12")
+TITLE = "corners_coco.json"
+
+
+def corners(centre_x, centre_y, *, broad=48, tall=34):
+    x, y = broad / 2, tall / 2
+    return [
+        (centre_x - x, centre_y - y),
+        (centre_x + x, centre_y - y),
+        (centre_x + x, centre_y + y),
+        (centre_x - x, centre_y + y),
+    ]
+
+
+QUADS = {level: corners(120 + 6 * place, 380 - 48 * place) for place, level in enumerate(LEVELS)}
+
+
+def truth_of(name="a.png", *, sacrum=True):
+    quads = {level: np.array(QUADS[level], float) for level in LEVELS[1:]}
+    endplate = np.array(QUADS["S1"][:2], float) if sacrum else None
+    return CornerFilm(name, HEIGHT, WIDTH, quads, endplate)
+
+
+def perfect(height=HEIGHT, width=WIDTH, *, mirror=False, factor=1.0, without=()):
+    """Every body as a network would draw it, S1 as sacral."""
+    regions = []
+    for level in LEVELS:
+        if level in without:
+            continue
+        points = np.array(QUADS[level], float) * factor
+        if mirror:
+            points[:, 0] = width - points[:, 0]
+        kind = Structure.SACRAL_VERTEBRA if level == "S1" else Structure.LUMBAR_VERTEBRA
+        regions.append(Region(kind, points))
+    return segments_from_regions(regions, height, width)
+
+
+def write_set(folder, names=("a.png", "b.png")):
+    folder.mkdir()
+    films = []
+    for number, name in enumerate(names):
+        grey = np.full((HEIGHT, WIDTH), 60, np.uint8)
+        for points in QUADS.values():
+            cv2.fillPoly(grey, [np.array(points, np.int32)], 170)
+        grey[:4, :4] = 10 * (number + 1)  # one corner is darker: which way the film looks
+        Image.fromarray(grey).save(folder / name)
+        films.append({"id": number, "file_name": name, "height": HEIGHT, "width": WIDTH})
+        if number == 0:
+            films[-1]["s1_endplate"] = QUADS["S1"][:2]
+    annotations = [
+        {
+            "image_id": film["id"],
+            "category_id": place,
+            "segmentation": [np.ravel(QUADS[level]).tolist()],
+        }
+        for film in films
+        for place, level in enumerate(LEVELS)
+        if level != "S1"
+    ]
+    categories = [{"id": place, "name": level} for place, level in enumerate(LEVELS)]
+    value = {"images": films, "annotations": annotations, "categories": categories}
+    (folder / TITLE).write_text(json.dumps(value))
+    return folder
+
+
+class Answering(ensemble_pb2_grpc.EnsembleServiceServicer):
+    """Three members: one draws instances, one regions, one fails on film b."""
+
+    def __init__(self):
+        self.sizes = []
+
+    async def Segment(self, request, context):  # noqa: N802
+        film = codec.film_from_proto(request.image, None, 10**8)
+        self.sizes.append((film.height, film.width))
+        factor = film.height / HEIGHT
+        mirror = film.pixels[1, 1] > 40
+        other = film.pixels[1, -2 if mirror else 1] > 14
+        drawn = perfect(film.height, film.width, mirror=mirror, factor=factor)
+        members = {"mask_rcnn": drawn, "unet": as_regions(drawn)}
+        answers = []
+        for name, segments in members.items():
+            provenance = Provenance(name, "1", "lite", "a" * 64, "letterbox-2ch-v1", "cpu")
+            prediction = Prediction(film.height, film.width, tuple(segments), provenance)
+            status = MemberStatus(name, MemberCode.OK, 5.0)
+            answers.append(MemberAnswer(status, prediction))
+        if other:
+            ill = MemberStatus("yolact", MemberCode.UNAVAILABLE, 5.0, "away")
+            answers.append(MemberAnswer(ill, None))
+        fused = fuse(members, film.height, film.width)
+        timing = GatewayTiming(1.0, 2.0, 3.0, 6.0)
+        answer = EnsembleAnswer(film.height, film.width, tuple(answers), fused, timing)
+        return codec.ensemble_answer_to_proto(answer)
+
+    async def ListModels(self, request, context):  # noqa: N802
+        status = MemberStatus("unet", MemberCode.OK, 1.0)
+        member = RosterMember("unet", "127.0.0.1:1", status)
+        return codec.roster_to_proto(Roster((member,), 1, 1000))
+
+
+@pytest.fixture
+def checked(tmp_path, capsys):
+    folder = write_set(tmp_path / "films")
+    gateway = Answering()
+    with serving(lambda: make_gateway(gateway)) as target:
+        code = real_check.main(
+            ["--data", str(folder), "--report", str(tmp_path / "out"), "--gateway", target]
+        )
+    return code, tmp_path / "out", capsys.readouterr().out, gateway
+
+
+def test_the_check_measures_every_network_in_every_variant_and_draws_each_film(checked):
+    code, folder, printed, gateway = checked
+    report = json.loads((folder / "report.json").read_text())
+    assert list(report["summary"]) == list(real_check.VARIANTS)
+    for of_variant in report["summary"].values():
+        for model in ("mask_rcnn", "unet", "fused ensemble"):
+            counts = of_variant[model]
+            assert (counts["true"], counts["recognised"], counts["precision"]) == (10, 10, 1.0)
+            # Film b has no sacrum in its truth: its five count for no name.
+            assert (counts["to_name"], counts["named_right"]) == (5, 5)
+            assert counts["mean_iou"] > 0.9
+    assert code == 1  # a network failed on a film
+    assert report["summary"]["plain"]["yolact"]["failed"] == 1
+    assert (294, 168) in gateway.sizes
+    assert (546, 312) in gateway.sizes
+    for name in ("film_a.png", "film_b.png"):
+        with Image.open(folder / name) as picture:
+            assert picture.size[0] > 300
+    markdown = (folder / "report.md").read_text()
+    assert "T12 L1 L2 L3 L4 L5 S1" in markdown
+    rows = list(csv.DictReader((folder / "report.csv").read_text().splitlines()))
+    assert {row["film"] for row in rows} == {"all", "a.png", "b.png"}
+    assert "a.png" in printed
+    assert "Mask R-CNN" in printed
+
+
+def test_a_wrong_name_a_missing_one_and_a_false_vertebra_are_counted():
+    truth = truth_of()
+    column = named_column(perfect(), HEIGHT, WIDTH)
+    assert measure_column(truth, column).values()["named_right_share"] == 1.0
+    shifted = {"L5": "L4", "L4": None}
+
+    def renamed(vertebra):
+        level = vertebra.segment.level
+        if level not in shifted:
+            return vertebra
+        reason = UnnamedReason.SPACING if shifted[level] is None else None
+        return NamedVertebra(replace(vertebra.segment, level=shifted[level]), 1.0, reason)
+
+    extra = segments_from_regions(
+        [Region(Structure.LUMBAR_VERTEBRA, np.array(corners(30, 200)))], HEIGHT, WIDTH
+    )[0]
+    off = NamedVertebra(extra, 0.0, UnnamedReason.OFF_COLUMN)
+    wrong = Labelling((*(renamed(v) for v in column.vertebrae), off), True)
+    counts = measure_column(truth, wrong)
+    assert (counts.named_right, counts.named_wrong, counts.to_name) == (3, 1, 5)
+    assert (counts.right, counts.predicted) == (6, 7)
+    assert measure_column(truth_of(sacrum=False), wrong).to_name == 0
+
+
+def test_a_missed_vertebra_is_said_and_lowers_recognition():
+    column = named_column(perfect(without=("L3",)), HEIGHT, WIDTH)
+    counts = measure_column(truth_of(), column)
+    assert (counts.recognised, counts.true, counts.named_right) == (4, 5, 4)
+    assert "missed L3" in say_column(column)
+
+
+def test_variants_move_film_and_truth_alike():
+    film = Film(np.arange(HEIGHT * WIDTH, dtype=np.uint16).reshape(HEIGHT, WIDTH))
+    for name in real_check.VARIANTS:
+        sent, truth = variant(film, truth_of(), name)
+        assert (sent.height, sent.width) == (truth.height, truth.width)
+        mirror, factor = name == "mirrored", truth.height / HEIGHT
+        drawn = perfect(truth.height, truth.width, mirror=mirror, factor=factor)
+        column = named_column(drawn, truth.height, truth.width)
+        assert measure_column(truth, column).values()["mean_iou"] > 0.9
+    with pytest.raises(ValueError):
+        variant(film, truth_of(), "upside down")
+
+
+def test_counts_add_up_and_shares_of_nothing_are_none():
+    one = ColumnCounts(true=5, recognised=4, iou_sum=3.0, films=1)
+    assert (one + one).values()["mean_iou"] == 0.75
+    assert ColumnCounts.from_json(json.loads(json.dumps(one.to_json()))) == one
+    assert set(ColumnCounts().values().values()) == {None}
+
+
+def test_corner_files_that_are_none_are_refused(tmp_path):
+    folder = write_set(tmp_path / "films")
+    good = json.loads((folder / TITLE).read_text())
+    assert [film.name for film in read_corners(find_corner_file(folder))] == ["a.png", "b.png"]
+    (folder / TITLE).rename(folder / "other.json")
+    assert find_corner_file(folder).name == "other.json"
+    with pytest.raises(AnnotationError, match="0 JSON files"):
+        find_corner_file(tmp_path)
+
+    def refuse(value, match):
+        path = tmp_path / "bad.json"
+        path.write_text(value if isinstance(value, str) else json.dumps(value))
+        with pytest.raises(AnnotationError, match=match):
+            read_corners(path)
+
+    refuse("{", "not valid JSON")
+    refuse([], "no COCO file")
+    refuse({**good, "categories": [{"id": 1, "name": "cat"}]}, "no level")
+    refuse({**good, "annotations": good["annotations"] * 2}, "twice")
+    refuse({"images": good["images"], "annotations": good["annotations"]}, "missing")
+    endplate = [{**good["images"][0], "s1_endplate": [1, 2, 3]}]
+    refuse({**good, "images": endplate, "annotations": []}, "two points")
+
+
+def test_a_film_that_is_not_there_or_of_another_size_ends_the_check(tmp_path, capsys):
+    folder = write_set(tmp_path / "films")
+    (folder / "b.png").unlink()
+    arguments = ["--data", str(folder), "--report", str(tmp_path / "out")]
+    assert real_check.main(arguments) == 2
+    assert "b.png" in capsys.readouterr().err
+
+
+def test_segments_of_corner_truth_are_instances_with_levels():
+    found = truth_of().segments()
+    assert [segment.level for segment in found] == list(LEVELS[1:])
+    assert {segment.kind for segment in found} == {SegmentKind.INSTANCE}

@@ -1,0 +1,229 @@
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from columns import LEVELS, Column, column, instance, region
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from spinezoo_contract.masks import decode_mask, encode_mask, mask_area, mask_box
+from spinezoo_contract.types import VERTEBRAE, SegmentKind, Structure
+from spinezoo_spine.bodies import column_runs, shape_of, shape_of_box
+from spinezoo_spine.filmset import FilmSet
+from spinezoo_spine.instances import to_instances
+from spinezoo_spine.levels import Reason, name_levels
+from spinezoo_spine.metrics import match_objects, matched_pairs
+from spinezoo_spine.raster import segments_from_regions
+from spinezoo_spine.separation import separate, separate_region
+
+PHANTOMS = Path(__file__).resolve().parents[3] / "data" / "phantom-test"
+
+
+def united(made, structure, *, closing=0.0, noise=0.0, seed=0):
+    """One region of a structure; gaps closed and borders wobbled, both in body sizes."""
+    own = [decode_mask(s.mask) for s in made.segments if s.structure is structure]
+    pixels = np.any(own, axis=0)
+    size = np.sqrt(np.median([mask.sum() for mask in own]))
+    if closing:
+        side = int(closing * size) | 1
+        kernel = cv2.getStructuringElement(cv2.MORPH_RECT, (side, side))
+        pixels = cv2.morphologyEx(pixels.astype(np.uint8), cv2.MORPH_CLOSE, kernel) > 0
+    if noise:
+        rng = np.random.default_rng(seed)
+        inner = cv2.distanceTransform(pixels.astype(np.uint8), cv2.DIST_L2, 5)
+        outer = cv2.distanceTransform((~pixels).astype(np.uint8), cv2.DIST_L2, 5)
+        waves = cv2.GaussianBlur(rng.normal(size=pixels.shape).astype(np.float32), (0, 0), 4)
+        pixels = inner - outer + waves * (noise * size / waves.std()) > 0
+    return region(pixels, structure)
+
+
+def regions_of(made, **options):
+    return tuple(
+        united(made, structure, **options)
+        for structure in (Structure.LUMBAR_VERTEBRA, Structure.SACRAL_VERTEBRA)
+    )
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.integers(1, 9), st.integers(1, 9), st.integers(0, 2**32), st.sampled_from([0.3, 0.8, 1.0])
+)
+def test_shapes_from_runs_are_those_of_the_pixels(height, width, seed, share):
+    pixels = np.random.default_rng(seed).random((height, width)) < share
+    pixels[0, 0] = True
+    mask = encode_mask(pixels)
+    painted = np.zeros_like(pixels)
+    runs = column_runs(mask)
+    for column_, top, bottom in zip(runs.column, runs.top, runs.bottom, strict=True):
+        painted[top:bottom, column_] = True
+    assert (painted == pixels).all()
+    ys, xs = np.nonzero(pixels)
+    shape = shape_of(mask)
+    assert shape.area_px == pixels.sum()
+    assert shape.centre_xy == pytest.approx((xs.mean() + 0.5, ys.mean() + 0.5))
+    moments = np.cov(np.stack([xs, ys]), bias=True) + np.eye(2) / 12
+    lengths = np.sqrt(12 * np.linalg.eigvalsh(moments))
+    assert (shape.breadth_px, shape.length_px) == pytest.approx(tuple(lengths), abs=1e-6)
+
+
+def test_a_rectangle_has_its_own_sides():
+    pixels = np.zeros((60, 60), bool)
+    pixels[10:50, 20:44] = True
+    shape = shape_of(encode_mask(pixels))
+    assert (shape.length_px, shape.breadth_px) == pytest.approx((40, 24))
+    assert shape.direction_xy == pytest.approx((0, -1))
+    assert shape.extent_px((1.0, 0.0)) == pytest.approx(24)
+    of_box = shape_of_box(mask_box(encode_mask(pixels)))
+    assert of_box.centre_xy == pytest.approx(shape.centre_xy)
+
+
+@pytest.mark.parametrize("mirrored", [False, True])
+@pytest.mark.parametrize("tilt", [-15.0, 0.0, 15.0])
+@pytest.mark.parametrize(
+    ("closing", "noise", "least_iou"), [(0.0, 0.0, 0.9), (0.45, 0.0, 0.75), (0.3, 0.04, 0.7)]
+)
+def test_touching_vertebrae_come_apart(closing, noise, least_iou, tilt, mirrored):
+    made = column(size=36, height=420, tilt_deg=tilt, mirrored=mirrored)
+    parts = separate(regions_of(made, closing=closing, noise=noise))
+    matches = match_objects(made.segments, parts, least_iou=0.5)
+    assert len(matches.matched_ious) == len(parts) == len(made.segments)
+    assert np.mean(matches.matched_ious) >= least_iou
+
+
+def test_components_alone_fuse_them():
+    """What separation is for: the same region by components has a third of the vertebrae."""
+    made = column(size=36, height=420)
+    regions = regions_of(made, closing=0.45)
+    assert len(match_objects(made.segments, to_instances(regions)).matched_ious) <= 2
+    assert len(match_objects(made.segments, separate(regions)).matched_ious) == 8
+
+
+def test_separated_vertebrae_get_their_names():
+    """Bodies joined by a bar a third as broad as they are, as by osteophytes."""
+    made = column(size=36, height=420)
+    bar = np.zeros((made.height, made.width), np.uint8)
+    points = [shape_of(s.mask).centre_xy for s in made.segments if s.level[0] != "S"]
+    cv2.polylines(bar, [np.rint(points).astype(np.int32)], False, 1, thickness=14)
+    lumbar, sacral = regions_of(made)
+    joined = region(decode_mask(lumbar.mask) | (bar > 0))
+    assert len(to_instances([joined])) == 1
+    parts = separate([joined, sacral])
+    levels = [name.level for name in name_levels(parts, made.height, made.width).names]
+    # Top to bottom within a region, the lumbar region first.
+    assert levels == ["T12", "L1", "L2", "L3", "L4", "L5", "S1", "S2"]
+
+
+def test_a_column_whose_discs_are_filled_is_named_near_the_sacrum_only():
+    made = column(size=36, height=420)
+    parts = separate(regions_of(made, closing=0.45))
+    names = name_levels(parts, made.height, made.width).names
+    levels = [name.level for name in names]
+    assert levels[-3:] == ["L5", "S1", "S2"]
+    assert levels[0] is None
+    assert names[0].reason is Reason.SPACING
+    assert names[0].confidence < names[5].confidence
+
+
+def test_single_bodies_and_columns_with_gaps_are_not_cut():
+    made = column(size=36, height=420)
+    for kept in ((level,) for level in LEVELS[:-1]):
+        lone = replace(made, segments=tuple(s for s in made.segments if s.level in kept))
+        parts = separate([replace(s, kind=SegmentKind.REGION) for s in lone.segments])
+        assert [part.mask for part in parts] == [s.mask for s in lone.segments]
+    gap = made.without("L3")
+    assert len(separate(regions_of(gap))) == 7
+
+
+def test_every_pixel_goes_to_one_part_and_specks_are_dropped():
+    made = column(size=36, height=420)
+    (lumbar, _) = regions_of(made, closing=0.45)
+    pixels = decode_mask(lumbar.mask)
+    parts = separate([lumbar])
+    assert sum(mask_area(p.mask) for p in parts) == pixels.sum()
+    assert (np.any([decode_mask(p.mask) for p in parts], axis=0) == pixels).all()
+    for part in parts:
+        assert part.box == mask_box(part.mask)
+        assert (part.kind, part.structure, part.score, part.level) == (
+            SegmentKind.INSTANCE,
+            Structure.LUMBAR_VERTEBRA,
+            lumbar.score,
+            None,
+        )
+    dirty = pixels.copy()
+    dirty[5:8, 5:8] = True
+    cleaned = separate([region(dirty)])
+    # The speck moves the grid by a pixel or two, and with it the cuts.
+    assert len(cleaned) == len(parts)
+    assert min(match_objects(parts, cleaned).matched_ious) > 0.9
+
+
+def test_instances_and_implants_stay_as_they_are():
+    made = column(size=36, height=420)
+    screw = replace(made.of("L4"), structure=Structure.SCREW)
+    rods = replace(regions_of(made)[0], structure=Structure.ROD)
+    found = separate([screw, rods, made.of("S1")])
+    assert found[0] is screw
+    assert found[-1] is made.of("S1")
+    assert found[1:-1] == to_instances([rods])
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(1, 40), st.integers(1, 40), st.integers(0, 2**32), st.floats(0.05, 1.0))
+def test_any_mask_is_an_answer(height, width, seed, share):
+    pixels = np.random.default_rng(seed).random((height, width)) < share
+    pixels[0, 0] = True
+    parts = separate([region(pixels)])
+    total = np.sum([decode_mask(part.mask) for part in parts], axis=0) if parts else 0
+    assert (total <= pixels).all()
+
+
+def test_an_empty_region_has_no_vertebra():
+    assert separate_region(instance(np.zeros((20, 20)))) == ((), None)
+
+
+def test_the_size_of_the_film_does_not_change_the_parts():
+    made = column(size=36, height=420)
+    (small, _) = regions_of(made, closing=0.45)
+    large_pixels = np.kron(decode_mask(small.mask), np.ones((4, 4), bool))
+    few, many = separate([small]), separate([region(large_pixels)])
+    assert len(few) == len(many) == 6
+    for part, large in zip(few, many, strict=True):
+        assert mask_area(large.mask) == pytest.approx(16 * mask_area(part.mask), rel=0.06)
+
+
+@pytest.mark.parametrize(
+    ("closing", "noise", "least", "most_by_components"),
+    [(0.3, 0.0, 0.95, 0.6), (0.3, 0.05, 0.95, 0.6), (0.6, 0.0, 0.85, 0.3)],
+    ids=["bridged", "bridged and noisy", "discs filled"],
+)
+def test_phantom_films_with_fused_outlines_come_apart(closing, noise, least, most_by_components):
+    """Every tenth film of the phantom test set; `pytest -s` prints the figures of the docs."""
+    if not PHANTOMS.is_dir():
+        pytest.skip("no phantom test set; `make test-set` makes it")
+    films = FilmSet.open(PHANTOMS)
+    found: Counter[str] = Counter()
+    for name in films.names[::10]:
+        height, width = films.film_size(name)
+        truth = [r for r in films.annotation(name).regions if r.structure in VERTEBRAE]
+        made = Column(segments_from_regions(truth, height, width), height, width)
+        regions = regions_of(made, closing=closing, noise=noise)
+        parts = separate(regions)
+        for kind, answer in (("apart", parts), ("components", to_instances(regions))):
+            matches = match_objects(made.segments, answer)
+            found[f"{kind}, matched"] += len(matches.matched_ious)
+            found[f"{kind}, predicted"] += matches.predicted_count
+        found["true"] += len(made.segments)
+        names = name_levels(parts, height, width).names
+        for true, place, _ in matched_pairs(made.segments, parts):
+            said = next(n.level for n in names if n.index == place)
+            right = said == made.segments[true].level
+            found["named right" if right else "no name" if said is None else "named wrong"] += 1
+    print(dict(found))
+    assert found["apart, matched"] >= least * found["true"], found
+    assert found["apart, matched"] >= least * found["apart, predicted"], found
+    assert found["components, matched"] <= most_by_components * found["true"], found
+    assert found["named wrong"] <= 0.06 * found["true"], found
