@@ -2,10 +2,10 @@
 
 ::
 
-    containers.py engine [--install]    says whether a Docker Engine answers; --install makes one (Debian)
+    containers.py engine [--install]    says whether a Docker Engine answers; --install makes one
     containers.py base                  finds or makes the image that all others start from
     containers.py build [NAMES]         builds images, all by default
-    containers.py up | down             the composition of compose.yaml; up waits until all is healthy
+    containers.py up | down             the composition; up waits until all is healthy
     containers.py test [--install]      engine, build, tests/containers with its own composition
     containers.py bento [NAMES]         `bentoml build` of each network, into dist/
     containers.py torch-lock --index URL   a lock with another torch index, for small CPU images
@@ -35,6 +35,9 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 DIST = ROOT / "dist"
+SWAPPED_IMAGES = ROOT / "deploy" / "compose" / "images.env"
+"""``SPINEZOO_<NAME>_IMAGE=...`` of members that were swapped; wins over ``.env``."""
+
 FRONT = ("gateway", "evaluator")
 TARGETS = {"torch": "torch", "tensorflow": "tensorflow"}
 """Dockerfile target by the framework that a service's pyproject.toml names."""
@@ -115,12 +118,16 @@ def run(
         raise ContainersError(f"failed ({done.returncode}): {shown} ...")
 
 
-def ask(command: Sequence[str | Path], limit_s: float = 60.0) -> str | None:
+def ask(
+    command: Sequence[str | Path],
+    limit_s: float = 60.0,
+    environment: Mapping[str, str] | None = None,
+) -> str | None:
     """What a command prints; None where it cannot be run, fails or takes too long."""
     try:
         done = subprocess.run(
             [str(part) for part in command],
-            cwd=ROOT, capture_output=True, text=True, timeout=limit_s,
+            cwd=ROOT, env=environment, capture_output=True, text=True, timeout=limit_s,
         )  # fmt: skip
     except (OSError, subprocess.TimeoutExpired):
         return None
@@ -129,12 +136,22 @@ def ask(command: Sequence[str | Path], limit_s: float = 60.0) -> str | None:
 
 def settings() -> dict[str, str]:
     """``.env`` with the environment on top."""
+    return {**read_variables(ROOT / ".env"), **os.environ}
+
+
+def read_variables(path: Path) -> dict[str, str]:
+    """The ``KEY=VALUE`` lines of a file; none where it is absent."""
     values = {}
-    for line in (ROOT / ".env").read_text(encoding="utf-8").splitlines():
+    for line in path.read_text(encoding="utf-8").splitlines() if path.is_file() else ():
         key, equals, value = line.partition("=")
         if equals and not line.lstrip().startswith("#"):
             values[key.strip()] = value.strip()
-    return {**values, **os.environ}
+    return values
+
+
+def compose_environment() -> dict[str, str]:
+    """Our environment, with the swapped members' images: compose 1.29 reads one file only."""
+    return {**read_variables(SWAPPED_IMAGES), **os.environ}
 
 
 def parts(only: Sequence[str] = ()) -> list[Part]:
@@ -307,8 +324,8 @@ def _make_stand_in() -> None:
         for link in ("python", "python3"):
             (root / "usr/local/bin" / link).symlink_to("/usr/bin/python3.11")
         with subprocess.Popen(["tar", "-C", root, "-c", "."], stdout=subprocess.PIPE) as tar:
-            done = subprocess.run([docker(), "import", "-", STAND_IN], stdin=tar.stdout)
-        if tar.returncode or done.returncode:
+            imported = subprocess.run([docker(), "import", "-", STAND_IN], stdin=tar.stdout)
+        if tar.returncode or imported.returncode:
             raise ContainersError(f"{STAND_IN} could not be imported")
 
 
@@ -416,11 +433,17 @@ def compose() -> list[str]:
 
 def containers() -> dict[str, dict]:
     """The composition's containers, by name, as `docker inspect` tells."""
-    listed = ask([*compose(), "ps", "-q"])
+    listed = ask([*compose(), "ps", "-q"], environment=compose_environment())
     if not listed:
         return {}
     told = ask([docker(), "inspect", *listed.split()])
     return {each["Name"].lstrip("/"): each for each in json.loads(told or "[]")}
+
+
+def images_to_start() -> list[str]:
+    """The composition's images; a swapped member's is another than the one that is built here."""
+    swapped = compose_environment()
+    return [swapped.get(f"SPINEZOO_{part.name.upper()}_IMAGE") or part.image for part in parts()]
 
 
 def up() -> None:
@@ -430,10 +453,11 @@ def up() -> None:
         ContainersError: An image is missing, or a container does not become healthy.
     """
     need_engine()
-    missing = [part.image for part in parts() if not have_image(part.image)]
+    missing = [image for image in images_to_start() if not have_image(image)]
     if missing:
-        raise ContainersError(f"not built: {', '.join(missing)}; run `make images`")
-    run([*compose(), "up", "-d", "--no-build", "--remove-orphans"], limit_s=UP_LIMIT_S)
+        raise ContainersError(f"not there: {', '.join(missing)}; run `make images` or pull them")
+    command = [*compose(), "up", "-d", "--no-build", "--remove-orphans"]
+    run(command, environment=compose_environment(), limit_s=UP_LIMIT_S)
     began = time.monotonic()
     healthy: set[str] = set()
     while True:
@@ -452,7 +476,9 @@ def up() -> None:
             for name in waited:
                 say(f"--- {name}: last lines of its log")
                 subprocess.run([docker(), "logs", "--tail", LOG_TAIL_LINES, name])
-            raise ContainersError(f"not healthy: {', '.join(waited)}; stop with `make containers-down`")
+            raise ContainersError(
+                f"not healthy: {', '.join(waited)}; stop with `make containers-down`"
+            )
         time.sleep(1.0)
     values = settings()
     host = values.get("SPINEZOO_PUBLISH_HOST") or "127.0.0.1"
@@ -463,7 +489,8 @@ def up() -> None:
 def down() -> None:
     """Stops and removes the composition, with its networks."""
     need_engine()
-    run([*compose(), "down", "--remove-orphans"], limit_s=STOP_LIMIT_S)
+    command = [*compose(), "down", "--remove-orphans"]
+    run(command, environment=compose_environment(), limit_s=STOP_LIMIT_S)
 
 
 def test(arguments: Sequence[str], *, install: bool) -> int:
@@ -506,7 +533,9 @@ def bento(only: Sequence[str]) -> None:
         wheels.mkdir(parents=True)
         source = ROOT / part.folder
         text = (source / "pyproject.toml").read_text(encoding="utf-8")
-        rooms = [room for room in sorted((ROOT / "libs").iterdir()) if f"spinezoo-{room.name}" in text]
+        rooms = [
+            room for room in sorted((ROOT / "libs").iterdir()) if f"spinezoo-{room.name}" in text
+        ]
         for room in [*rooms, source]:
             wheel(uv, room, wheels)
         (wheels / ".gitignore").unlink(missing_ok=True)
@@ -526,11 +555,12 @@ def bento(only: Sequence[str]) -> None:
         target = DIST / f"{part.name}-{part.version}.bento"
         target.unlink(missing_ok=True)
         tag = f"{part.name}:{part.version}"
-        delete = [bentoml, "delete", "--yes", tag]
-        subprocess.run(delete, env=environment, capture_output=True)
-        command = [bentoml, "build", "--version", part.version, "--output", "tag", "."]
+        # The version is ours: a bento of an earlier build is replaced.
+        subprocess.run([bentoml, "delete", "--yes", tag], env=environment, capture_output=True)
+        command = [str(bentoml), "build", "--version", part.version, "--output", "tag", "."]
         run(command, environment=environment, cwd=folder, limit_s=600.0)
-        run([bentoml, "export", tag, target], environment=environment, cwd=folder, limit_s=300.0)
+        command = [str(bentoml), "export", tag, str(target)]
+        run(command, environment=environment, cwd=folder, limit_s=300.0)
         say(f"{part.name}: wrote {target.relative_to(ROOT)}")
 
 

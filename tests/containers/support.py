@@ -135,9 +135,7 @@ class Composition:
 
     def compose(self, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
         """One compose command."""
-        return _run(
-            [*tool().compose(), *arguments], environment=self.environment, check=check
-        )
+        return _run([*tool().compose(), *arguments], environment=self.environment, check=check)
 
     def containers(self, service: str) -> list[str]:
         """Ids of a service's containers."""

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import re
-import socket
-import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -17,7 +15,7 @@ from spinezoo_contract.errors import FilmError
 from spinezoo_contract.masks import mask_area
 from spinezoo_contract.types import EnsembleSummary, Film, MemberCode
 
-from containers.support import FRONT, NETWORKS, ROOT, Composition, docker, inspect
+from containers.support import FRONT, NETWORKS, PROJECT, ROOT, Composition, docker, inspect
 
 SERVICES = (*NETWORKS, *FRONT)
 
@@ -98,31 +96,26 @@ def test_nobody_is_root_and_the_root_file_system_cannot_be_written(
 
 
 @pytest.fixture(scope="module")
-def outside() -> Iterator[tuple[str, int]]:
-    """A server on an address of this machine that is no container network's."""
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-        # Nothing is sent: this only asks which own address leads outside.
-        probe.connect(("192.0.2.1", 9))
-        host = probe.getsockname()[0]
-    with socket.create_server((host, 0)) as server:
-        server.settimeout(0.2)
-        stop = threading.Event()
+def outside(composition: Composition) -> Iterator[tuple[str, int]]:
+    """A server that is not in the members' network, where the gateway can reach it.
 
-        def answer() -> None:
-            while not stop.is_set():
-                try:
-                    connection, _ = server.accept()
-                except TimeoutError:
-                    continue
-                connection.close()
-
-        thread = threading.Thread(target=answer)
-        thread.start()
-        try:
-            yield host, server.getsockname()[1]
-        finally:
-            stop.set()
-            thread.join()
+    Not one of this machine itself: Docker's internal networks keep a way to their own host.
+    """
+    code = "import socketserver as s; s.TCPServer(('', 9999), s.BaseRequestHandler).serve_forever()"
+    image = inspect(composition.containers("gateway")[0])["Image"]
+    network = f"{PROJECT}_front"
+    started = docker("run", "-d", "--rm", "--network", network, image, "python", "-c", code)
+    container = started.stdout.strip()
+    try:
+        address = inspect(container)["NetworkSettings"]["Networks"][network]["IPAddress"]
+        assert address
+        call = f"import socket; socket.create_connection(({address!r}, 9999), 5)"
+        for _ in range(60):
+            if composition.python("gateway", call).returncode == 0:
+                break
+        yield address, 9999
+    finally:
+        docker("rm", "--force", container)
 
 
 @pytest.mark.parametrize("name", [*NETWORKS, "evaluator"])
@@ -142,7 +135,7 @@ def test_a_member_has_no_published_port(composition: Composition, name: str) -> 
     for container in composition.containers(name):
         told = inspect(container)
         assert not [p for p in (told["NetworkSettings"]["Ports"] or {}).values() if p]
-        assert list(told["NetworkSettings"]["Networks"]) == ["spinezootest_members"]
+        assert list(told["NetworkSettings"]["Networks"]) == [f"{PROJECT}_members"]
 
 
 @pytest.mark.skip(reason="members ask for no certificate yet; written with compose.tls.yaml")

@@ -60,7 +60,9 @@ def test_every_container_is_locked_down(name: str) -> None:
     assert service["security_opt"] == ["no-new-privileges:true"]
     assert service["pids_limit"] > 0
     assert service["mem_limit"]
-    assert not {"container_name", "privileged", "cap_add", "user", "pid", "network_mode"} & {*service}
+    assert not {"container_name", "privileged", "cap_add", "user", "pid", "network_mode"} & {
+        *service
+    }
     assert float(service["stop_grace_period"].rstrip("s")) > float(ENV["SPINEZOO_DRAIN_SECONDS"])
 
 
