@@ -23,7 +23,7 @@ ARGS ?=
 TARGET ?= 127.0.0.1:50050
 
 .PHONY: help setup benchmark test-set train-set test up down status conform train proto lock lint format speed clean
-.PHONY: images containers-up containers-down test-containers bento-build torch-lock
+.PHONY: images containers-up containers-down containers-certs test-containers bento-build torch-lock
 
 help: ## This list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 17
@@ -94,6 +94,9 @@ containers-up: ## Start the composition and wait until it is healthy: gateway on
 
 containers-down: ## Stop the composition
 	@$(PYTHON) tools/containers.py down
+
+containers-certs: certs ## The certificates of `make certs` for compose.tls.yaml
+	@$(PYTHON) tools/containers.py certs
 
 test-containers: ## Build all images, run the composition's tests (ENGINE=install makes a Docker Engine)
 	@$(PYTHON) tools/containers.py engine $(if $(filter install,$(ENGINE)),--install)

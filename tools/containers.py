@@ -6,6 +6,7 @@
     containers.py base                  finds or makes the image that all others start from
     containers.py build [NAMES]         builds images, all by default
     containers.py up | down             the composition; up waits until all is healthy
+    containers.py certs                 certificates of `make certs`, laid out for compose.tls.yaml
     containers.py test [--install]      engine, build, tests/containers with its own composition
     containers.py bento [NAMES]         `bentoml build` of each network, into dist/
     containers.py torch-lock --index URL   a lock with another torch index, for small CPU images
@@ -44,7 +45,8 @@ TARGETS = {"torch": "torch", "tensorflow": "tensorflow"}
 
 PUBLIC_BASE = "python:3.11-slim-bookworm"
 STAND_IN = "spinezoo/base-stand-in:bookworm"
-STAND_IN_PACKAGES = ("python3.11", "python3.11-venv", "ca-certificates")
+STAND_IN_PACKAGES = ("python3.11", "python3.11-venv", "python3-distutils", "ca-certificates")
+"""debootstrap does not find providers: python3-distutils is what python3.11-venv asks for."""
 ENGINE_PACKAGES = ("docker.io", "docker-compose", "debootstrap", "iptables", "ca-certificates")
 
 ENGINE_START_S = 60.0
@@ -493,6 +495,37 @@ def down() -> None:
     run(command, environment=compose_environment(), limit_s=STOP_LIMIT_S)
 
 
+def certs(source: Path, target: Path) -> None:
+    """Lays the certificates of ``make certs`` out for compose.tls.yaml: a folder per container.
+
+    A container's user is not the keys' owner, so they are readable by all in folders that only the
+    owner of ``source`` can get to: a mount leads past that folder, a path does not.
+
+    Raises:
+        ContainersError: There is no certificate of a container.
+    """
+    wanted = {name: (source / f"{name}.crt", source / f"{name}.key", source / "ca.crt")
+              for name in (part.name for part in parts())}  # fmt: skip
+    for name, files in wanted.items():
+        absent = [path for path in files if not path.is_file()]
+        if absent:
+            raise ContainersError(f"{name}: {absent[0]} is absent; run `make certs` first")
+    target.mkdir(mode=0o700, parents=True, exist_ok=True)
+    source.chmod(0o700)
+    target.chmod(0o700)
+    for name, files in wanted.items():
+        folder = target / name
+        folder.mkdir(exist_ok=True)
+        folder.chmod(0o755)
+        for path, kept in zip(files, ("tls.crt", "tls.key", "ca.crt"), strict=True):
+            # In one step, so that a container that looks again never reads half a file.
+            partial = folder / f".{kept}"
+            shutil.copyfile(path, partial)
+            partial.chmod(0o644)
+            partial.replace(folder / kept)
+    say(f"certificates for compose.tls.yaml: {target}")
+
+
 def test(arguments: Sequence[str], *, install: bool) -> int:
     """Builds every image and runs the containers' tests; returns their exit code.
 
@@ -516,18 +549,21 @@ def wheel(uv: Path, room: Path, folder: Path) -> None:
     run([uv, "build", "--quiet", "--wheel", "--out-dir", folder, room], limit_s=300.0)
 
 
-def bento(only: Sequence[str]) -> None:
+def bento(only: Sequence[str], dist: Path = DIST) -> None:
     """Builds a bento of each network, for those who containerize and deploy with BentoML.
 
     `bentoml build` sees its own folder only, so each network is laid out under ``dist/bento`` with
     our libraries as wheels. The store is ``dist/bentoml``; each bento is exported to ``dist/`` too.
+
+    Raises:
+        ContainersError: A service is not set up, or BentoML refuses it.
     """
     uv = ROOT / ".tools" / "bin" / "uv"
     for part in (each for each in parts(only) if each.card.is_file()):
         bentoml = ROOT / part.folder / ".venv" / "bin" / "bentoml"
         if not bentoml.exists() or not uv.exists():
             raise ContainersError(f"{part.folder} is not set up; run `make setup`")
-        folder = DIST / "bento" / part.name
+        folder = dist / "bento" / part.name
         shutil.rmtree(folder, ignore_errors=True)
         wheels = folder / "wheels"
         wheels.mkdir(parents=True)
@@ -549,10 +585,10 @@ def bento(only: Sequence[str]) -> None:
         environment = {
             **os.environ,
             "BENTOML_DO_NOT_TRACK": "True",
-            "BENTOML_HOME": str(DIST / "bentoml"),
+            "BENTOML_HOME": str(dist / "bentoml"),
         }
         say(f"{part.name}: bentoml build")
-        target = DIST / f"{part.name}-{part.version}.bento"
+        target = dist / f"{part.name}-{part.version}.bento"
         target.unlink(missing_ok=True)
         tag = f"{part.name}:{part.version}"
         # The version is ours: a bento of an earlier build is replaced.
@@ -561,7 +597,7 @@ def bento(only: Sequence[str]) -> None:
         run(command, environment=environment, cwd=folder, limit_s=600.0)
         command = [str(bentoml), "export", tag, str(target)]
         run(command, environment=environment, cwd=folder, limit_s=300.0)
-        say(f"{part.name}: wrote {target.relative_to(ROOT)}")
+        say(f"{part.name}: wrote {target}")
 
 
 def _bentofile(part: Part) -> str:
@@ -601,12 +637,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     commands = parser.add_subparsers(dest="command", required=True)
-    for name in ("engine", "base", "build", "up", "down", "test", "bento", "torch-lock"):
+    for name in ("engine", "base", "build", "up", "down", "certs", "test", "bento", "torch-lock"):
         command = commands.add_parser(name)
         if name in ("engine", "test"):
             command.add_argument("--install", action="store_true", help="install Debian's engine")
         if name in ("build", "bento"):
             command.add_argument("names", nargs="*")
+        if name == "certs":
+            command.add_argument("--source", type=Path, default=ROOT / "certs")
+            command.add_argument("--target", type=Path, default=ROOT / "certs" / "compose")
         if name == "torch-lock":
             command.add_argument("--index", required=True, help="address of the torch index")
     options, rest = parser.parse_known_args(arguments)
@@ -624,6 +663,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             up()
         elif options.command == "down":
             down()
+        elif options.command == "certs":
+            certs(options.source.resolve(), options.target.resolve())
         elif options.command == "bento":
             bento(options.names)
         elif options.command == "torch-lock":

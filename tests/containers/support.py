@@ -9,6 +9,7 @@ import os
 import socket
 import subprocess
 import sys
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -98,17 +99,23 @@ class Composition:
     environment: dict[str, str]
 
     @classmethod
-    def prepare(cls) -> Composition:
-        """Chooses a port; starts nothing."""
+    def prepare(cls, project: str = PROJECT, **settings: str) -> Composition:
+        """Chooses a port; starts nothing.
+
+        Args:
+            project: Name of the composition.
+            settings: Variables on top.
+        """
         kept = {k: v for k, v in os.environ.items() if not k.startswith("SPINEZOO_")}
         with socket.create_server(("127.0.0.1", 0)) as free:
             port = free.getsockname()[1]
         return cls(
             {
                 **kept,
-                "COMPOSE_PROJECT_NAME": PROJECT,
+                "COMPOSE_PROJECT_NAME": project,
                 "COMPOSE_FILE": "compose.yaml",
                 "SPINEZOO_GATEWAY_GRPC_PORT": str(port),
+                **settings,
             }
         )
 
@@ -136,6 +143,15 @@ class Composition:
     def compose(self, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
         """One compose command."""
         return _run([*tool().compose(), *arguments], environment=self.environment, check=check)
+
+    def wait_healthy(self, *services: str) -> None:
+        """Waits until every container of these services is healthy."""
+        end = time.monotonic() + UP_LIMIT_S
+        for service in services:
+            for container in self.containers(service):
+                while inspect(container)["State"]["Health"]["Status"] != "healthy":
+                    assert time.monotonic() < end, docker("logs", container).stderr[-4000:]
+                    time.sleep(0.5)
 
     def containers(self, service: str) -> list[str]:
         """Ids of a service's containers."""

@@ -138,11 +138,6 @@ def test_a_member_has_no_published_port(composition: Composition, name: str) -> 
         assert list(told["NetworkSettings"]["Networks"]) == [f"{PROJECT}_members"]
 
 
-@pytest.mark.skip(reason="members ask for no certificate yet; written with compose.tls.yaml")
-def test_a_member_refuses_a_call_without_a_certificate(composition: Composition) -> None:
-    raise NotImplementedError
-
-
 @pytest.mark.parametrize("name", SERVICES)
 def test_the_limits_are_set(composition: Composition, name: str) -> None:
     host = inspect(composition.containers(name)[0])["HostConfig"]
