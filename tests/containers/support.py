@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import hashlib
 import importlib.util
 import json
 import os
@@ -53,7 +54,16 @@ def why_not() -> str | None:
     missing = [part.image for part in tool().parts() if not tool().have_image(part.image)]
     if missing:
         return f"not built: {', '.join(missing)}; run `make images`"
+    old = [part.name for part in tool().parts() if part.card.is_file() and _is_old(part)]
+    if old:
+        return f"built from other cards: {', '.join(old)}; run `make images`"
     return None
+
+
+def _is_old(part: Any) -> bool:
+    labels = inspect(part.image)["Config"]["Labels"] or {}
+    digest = hashlib.sha256(part.card.read_bytes()).hexdigest()
+    return labels.get("spinezoo.card.sha256") != digest
 
 
 @functools.cache
