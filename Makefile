@@ -25,9 +25,10 @@ ARGS ?=
 TARGET ?= 127.0.0.1:50050
 
 .PHONY: help setup benchmark test-set train-set test up down status conform train proto manifests lock lint format speed clean swap certs real-check
+.PHONY: images containers-up containers-down containers-certs test-containers bento-build torch-lock
 
 help: ## This list
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 17
 
 setup: ## Make every environment (downloads from the package registry, shows progress)
 	@$(PYTHON) tools/rooms.py setup
@@ -102,6 +103,31 @@ lint: setup ## ruff, mypy, import-linter, buf
 format: setup ## Let ruff format the code
 	@tests/.venv/bin/ruff format .
 	@tests/.venv/bin/ruff check --fix .
+
+images: ## Build the container images (ARGS=pspnet for some); docs/containers.md
+	@$(PYTHON) tools/containers.py build $(ARGS)
+
+containers-up: ## Start the composition and wait until it is healthy: gateway on 127.0.0.1:50050
+	@$(PYTHON) tools/containers.py up
+
+containers-down: ## Stop the composition
+	@$(PYTHON) tools/containers.py down
+
+containers-certs: certs ## The certificates of `make certs` for compose.tls.yaml
+	@$(PYTHON) tools/containers.py certs
+
+test-containers: ## Build all images, run the composition's tests (ENGINE=install makes a Docker Engine)
+	@$(PYTHON) tools/containers.py engine $(if $(filter install,$(ENGINE)),--install)
+	@$(PYTHON) tools/rooms.py setup --room tests
+	@$(PYTHON) tools/containers.py test -- $(ARGS)
+
+bento-build: setup ## A bento of each network in dist/ (ARGS=pspnet for some)
+	@$(PYTHON) tools/containers.py bento $(ARGS)
+
+torch-lock: ## Lock torch from another index, for small CPU images: INDEX=address
+	@test -n "$(INDEX)" || { echo "say which index: make torch-lock INDEX=address"; exit 2; }
+	@$(PYTHON) tools/rooms.py list >/dev/null
+	@$(PYTHON) tools/containers.py torch-lock --index $(INDEX)
 
 speed: setup ## Measure speed as ratios within one run (see docs/performance.md)
 	@$(PYTHON) benchmarks/run.py $(ARGS)

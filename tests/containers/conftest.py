@@ -1,0 +1,31 @@
+"""The composition that the tests share."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from spinezoo_spine.phantom import PhantomSettings, make_film, write_dicom
+
+from containers.support import Composition, need_images
+
+
+@pytest.fixture(scope="session")
+def composition() -> Iterator[Composition]:
+    """All seven containers, up and healthy."""
+    need_images()
+    composition = Composition.prepare()
+    try:
+        composition.up()
+        yield composition
+    finally:
+        composition.down()
+
+
+@pytest.fixture(scope="session")
+def film_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small phantom film as DICOM."""
+    path = tmp_path_factory.mktemp("film") / "film.dcm"
+    write_dicom(make_film(3, PhantomSettings(height_px=512, width_px=384)), path)
+    return path

@@ -1,0 +1,160 @@
+"""Dockerfile, composition files, locks and services agree; needs no Docker Engine."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from pathlib import Path
+
+import pytest
+import yaml
+
+from containers.support import FRONT, NETWORKS, ROOT, composition_file, tool
+
+SERVICES = composition_file("compose.yaml")["services"]
+ENV = tool().settings()
+
+
+def without_entry(root: Path, composition: dict) -> list[str]:
+    """Networks of a checkout that its composition does not start."""
+    folders = {card.parent.name for card in root.glob("services/*/card.yaml")}
+    return sorted(folders - set(composition["services"]))
+
+
+def test_every_service_folder_has_a_compose_entry(tmp_path: Path) -> None:
+    assert without_entry(ROOT, composition_file("compose.yaml")) == []
+    assert sorted(SERVICES) == sorted([*NETWORKS, *FRONT])
+    # The check itself can fail.
+    (tmp_path / "services" / "sixth").mkdir(parents=True)
+    (tmp_path / "services" / "sixth" / "card.yaml").touch()
+    assert without_entry(tmp_path, composition_file("compose.yaml")) == ["sixth"]
+
+
+def test_every_network_has_a_gpu_share() -> None:
+    shares = composition_file("compose.gpu.yaml")["services"]
+    assert sorted(shares) == list(NETWORKS)
+    for name, share in shares.items():
+        (device,) = share["deploy"]["resources"]["reservations"]["devices"]
+        assert device["driver"] == "nvidia"
+        assert device["capabilities"] == ["gpu"]
+        assert device["device_ids"] == [f"${{SPINEZOO_{name.upper()}_GPU:-0}}"]
+
+
+@pytest.mark.parametrize("part", tool().parts(), ids=lambda part: part.name)
+def test_compose_builds_what_the_tool_builds(part) -> None:
+    service = SERVICES[part.name]
+    assert service["build"]["target"] == part.target
+    assert service["build"]["args"]["SERVICE"] == part.folder
+    default = f"spinezoo/{part.name}:{part.version}"
+    variable = f"${{SPINEZOO_{part.name.upper()}_IMAGE:-{default}}}"
+    assert service["image"] == variable
+    assert service["build"]["args"]["IMAGE"] == variable
+    assert ENV[f"SPINEZOO_{part.name.upper()}_IMAGE"] == default
+
+
+@pytest.mark.parametrize("name", sorted(SERVICES))
+def test_every_container_is_locked_down(name: str) -> None:
+    service = SERVICES[name]
+    assert service["read_only"] is True
+    assert service["cap_drop"] == ["ALL"]
+    assert service["security_opt"] == ["no-new-privileges:true"]
+    assert service["pids_limit"] > 0
+    assert service["mem_limit"]
+    assert not {"container_name", "privileged", "cap_add", "user", "pid", "network_mode"} & {
+        *service
+    }
+    assert float(service["stop_grace_period"].rstrip("s")) > float(ENV["SPINEZOO_DRAIN_SECONDS"])
+
+
+def test_only_the_gateway_is_published_and_members_have_no_way_out() -> None:
+    assert [name for name, service in SERVICES.items() if "ports" in service] == ["gateway"]
+    assert len(SERVICES["gateway"]["ports"]) == 1
+    assert composition_file("compose.yaml")["networks"]["members"] == {"internal": True}
+    for name, service in SERVICES.items():
+        wanted = ["front", "members"] if name == "gateway" else ["members"]
+        assert service["networks"] == wanted, name
+
+
+@pytest.mark.parametrize("name", sorted(SERVICES))
+def test_ports_in_containers_are_those_of_env(name: str) -> None:
+    for kind in ("GRPC", "HTTP"):
+        number = SERVICES[name]["environment"][f"SPINEZOO_{kind}_PORT"]
+        shipped = dict(
+            line.split("=", 1) for line in (ROOT / ".env").read_text().splitlines() if "=" in line
+        )
+        assert str(number) == shipped[f"SPINEZOO_{name.upper()}_{kind}_PORT"]
+
+
+def test_the_compositions_roster_names_every_network_by_its_service() -> None:
+    roster = yaml.safe_load((ROOT / "deploy/compose/roster/roster.yaml").read_text())
+    targets = {member["name"]: member["target"] for member in roster["members"]}
+    wanted = {
+        name: f"dns:///{name}:{SERVICES[name]['environment']['SPINEZOO_GRPC_PORT']}"
+        for name in NETWORKS
+    }
+    assert targets == wanted
+
+
+def requirements(lock: Path) -> str:
+    """A lock without its comments."""
+    return "\n".join(
+        line for line in lock.read_text().splitlines() if not line.lstrip().startswith("#")
+    )
+
+
+@pytest.mark.parametrize(
+    ("target", "argument"),
+    [("torch", "TORCH_LOCK"), ("tensorflow", "TENSORFLOW_LOCK"), ("light", "LIGHT_LOCK")],
+)
+def test_services_of_one_target_have_one_lock(target: str, argument: str) -> None:
+    """Otherwise an image would hold other packages than its service was tested with."""
+    dockerfile = (ROOT / "Dockerfile").read_text()
+    match = re.search(rf"^ARG {argument}=(\S+)$", dockerfile, re.MULTILINE)
+    assert match is not None
+    shared = requirements(ROOT / match[1])
+    folders = [part.folder for part in tool().parts() if part.target == target]
+    assert folders
+    for folder in folders:
+        assert requirements(ROOT / folder / "requirements.lock") == shared, (
+            f"{folder}/requirements.lock differs from {match[1]}, which the image is made from; "
+            f"lock them together (make lock ARGS=...) or give {folder} a target of its own"
+        )
+
+
+def test_the_dockerfile_needs_no_foreign_front_end_and_no_fixed_base() -> None:
+    lines = (ROOT / "Dockerfile").read_text().splitlines()
+    assert not any(re.match(r"#\s*(syntax|escape)\s*=", line) for line in lines)
+    sources = {line.split()[1] for line in lines if line.startswith("FROM ")}
+    stages = {line.split()[3] for line in lines if line.startswith("FROM ")}
+    assert sources - stages == {"${BASE_IMAGE}", "scratch"}
+
+
+def test_the_builds_own_tools_are_locked_and_uv_is_the_one_of_the_rooms() -> None:
+    rooms = (ROOT / "tools/rooms.py").read_text()
+    match = re.search(r'^UV_VERSION = "([^"]+)"', rooms, re.MULTILINE)
+    assert match is not None
+    lock = (ROOT / "deploy/images/tools.lock").read_text()
+    assert f"\nuv=={match[1]} \\\n" in lock
+    assert "\nhatchling==" in lock
+    assert "://" not in lock
+    for line in lock.splitlines():
+        assert line.startswith("#") or line.endswith("\\") or "--hash=sha256:" in line
+
+
+def test_no_two_variables_collide_with_the_gateways_members() -> None:
+    # The gateway reads SPINEZOO_MEMBER_<NAME> as a member of that name.
+    text = (ROOT / ".env").read_text() + (ROOT / "compose.yaml").read_text()
+    found = set(re.findall(r"SPINEZOO_MEMBER_\w+", text))
+    assert found == {"SPINEZOO_MEMBER_DEADLINE_MS"}
+
+
+def test_the_version_of_env_is_the_packages() -> None:
+    for part in tool().parts():
+        project = tomllib.loads((ROOT / part.folder / "pyproject.toml").read_text())["project"]
+        assert project["version"] == ENV["SPINEZOO_VERSION"]
+
+
+def test_without_an_engine_the_tool_says_what_to_do(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setenv("DOCKER_HOST", f"unix://{tmp_path}/nothing.sock")
+    with pytest.raises(tool().ContainersError, match="--install"):
+        tool().need_engine()

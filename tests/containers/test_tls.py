@@ -1,0 +1,98 @@
+"""The composition with compose.tls.yaml: nobody is heard without a certificate."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from spinezoo_contract.client import EnsembleClient
+from spinezoo_contract.errors import SpineZooError
+from spinezoo_contract.types import EnsembleOptions, MemberCode
+
+from containers.support import NETWORKS, ROOT, Composition, composition_file, need_images, tool
+
+MEMBER = "pspnet"
+
+
+def test_every_container_has_a_certificate_of_its_own_and_members_ask_for_one() -> None:
+    services = composition_file("compose.tls.yaml")["services"]
+    assert sorted(services) == sorted([*NETWORKS, "gateway", "evaluator"])
+    for name, service in services.items():
+        folder = f"${{SPINEZOO_COMPOSE_TLS_DIR:-./certs/compose}}/{name}:/etc/spinezoo/tls:ro"
+        assert service["volumes"] == [folder]
+        if name != "gateway":
+            assert service["environment"]["SPINEZOO_TLS"] == "mutual"
+    assert services["gateway"]["environment"]["SPINEZOO_CLIENT_TLS"] == "mutual"
+
+
+@pytest.fixture(scope="module")
+def certificates(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of `make certs`, with what containers see below ``compose``."""
+    if not (ROOT / "tools" / "certs.py").is_file():
+        pytest.skip("there is no tools/certs.py yet")
+    python = ROOT / "libs" / "contract" / ".venv" / "bin" / "python"
+    if not python.exists():
+        pytest.skip("room libs/contract is not set up; run `make setup`")
+    folder = tmp_path_factory.mktemp("tls") / "certs"
+    command = [str(python), str(ROOT / "tools" / "certs.py"), "--out", str(folder)]
+    subprocess.run(command, check=True, capture_output=True, timeout=120.0)
+    tool().certs(folder, folder / "compose")
+    return folder
+
+
+def test_a_container_sees_its_own_key_only(certificates: Path) -> None:
+    seen = sorted(path.name for path in (certificates / "compose" / MEMBER).iterdir())
+    assert seen == ["ca.crt", "tls.crt", "tls.key"]
+    # On the machine itself the way to the keys is closed to other users.
+    assert certificates.stat().st_mode & 0o077 == 0
+    with pytest.raises(tool().ContainersError, match="make certs"):
+        tool().certs(certificates / "nothing", certificates / "compose")
+
+
+@pytest.fixture(scope="module")
+def closed(certificates: Path) -> Iterator[Composition]:
+    """Gateway and one network under TLS."""
+    need_images()
+    composition = Composition.prepare(
+        "spinezootls",
+        COMPOSE_FILE="compose.yaml:compose.tls.yaml",
+        SPINEZOO_COMPOSE_TLS_DIR=str(certificates / "compose"),
+        SPINEZOO_QUORUM="1",
+    )
+    try:
+        composition.compose("up", "-d", "--no-build", MEMBER, "gateway")
+        composition.wait_healthy(MEMBER, "gateway")
+        yield composition
+    finally:
+        composition.down()
+
+
+def test_a_film_passes_under_tls(closed: Composition, certificates: Path, film_path: Path) -> None:
+    ca_file = str(certificates / "ca.crt")
+    with EnsembleClient(closed.target, ca_file=ca_file) as gateway:
+        answer = gateway.segment(film_path, EnsembleOptions(member_names=(MEMBER,)))
+    (member,) = answer.members
+    assert member.status.code is MemberCode.OK, member.status.message
+    with EnsembleClient(closed.target) as gateway, pytest.raises(SpineZooError):
+        gateway.list_models()
+
+
+CALL = """
+from spinezoo_contract.client import SegmenterClient
+tls = "/etc/spinezoo/tls/"
+with SegmenterClient("{member}:50053", **{flags}) as client:
+    print(client.get_model().name)
+"""
+
+
+def test_a_member_refuses_a_call_without_a_certificate(closed: Composition) -> None:
+    own = "dict(certificate_file=tls + 'tls.crt', key_file=tls + 'tls.key', ca_file=tls + 'ca.crt')"
+    with_it = closed.python("gateway", CALL.format(member=MEMBER, flags=own))
+    assert with_it.stdout.strip() == MEMBER, with_it.stderr
+    for flags in ("dict(ca_file=tls + 'ca.crt')", "{}"):
+        without = closed.python("gateway", CALL.format(member=MEMBER, flags=flags))
+        assert without.returncode != 0
+        assert MEMBER not in without.stdout
+        assert "Unavailable" in without.stderr or "NotServing" in without.stderr, without.stderr
