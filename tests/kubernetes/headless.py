@@ -1,14 +1,8 @@
-"""A gateway's client among pods behind a headless Service; run by ``test_balancing.py``.
+"""The gateway's members among pods behind a headless Service; run by ``test_balancing.py``.
 
 Runs in network and mount namespaces of its own (``unshare``), where it may answer DNS on port 53
 and ``/etc/resolv.conf`` is a pod's. The pods are real member servers on 127.0.0.2 and following.
 Prints one JSON object.
-
-With ``scale-up`` a third pod is added and nothing ends; ``--age-ms`` makes the members end
-connections of that age, ``--dns-ms`` lets the gateway ask DNS that often. docs/kubernetes.md has
-the figures::
-
-    unshare --mount --net gateway/.venv/bin/python tests/kubernetes/headless.py RESOLV_CONF scale-up
 """
 
 from __future__ import annotations
@@ -73,32 +67,21 @@ def own_network(resolv_conf: str) -> None:
     subprocess.run(["mount", "--bind", resolv_conf, "/etc/resolv.conf"], check=True)
 
 
-SCALE_UP_LIMIT_S = 50.0
-"""How long the added pod may wait for its first calls, in s."""
-
-
-async def main(scenario: str, age_ms: int | None, dns_ms: int | None) -> dict[str, object]:
-    """Two pods; then one is replaced by another at a new address, or a third is added."""
+async def main(folder: Path) -> dict[str, object]:
+    """Two pods; a third is added; then one of the first two is taken away as an update does it."""
     sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "observe"))
     import member as one_line_network
-    from spinezoo_contract import server as contract_server
+    from spinezoo_contract.errors import SpineZooError
     from spinezoo_contract.metrics import ServerMetrics
     from spinezoo_contract.server import GrpcServer, NetworkRunner, segmenter_server
     from spinezoo_contract.settings import ServerSettings
-    from spinezoo_gateway import members
-    from spinezoo_gateway.roster import Member
+    from spinezoo_gateway.settings import GatewaySettings
+    from spinezoo_gateway.zoo import Zoo
 
-    if age_ms is not None:
-        of_servers = contract_server.channel_options
-        age = ("grpc.max_connection_age_ms", age_ms)
-        contract_server.channel_options = lambda limit: [*of_servers(limit), age]
-    if dns_ms is not None:
-        of_clients = members.channel_options
-        often = ("grpc.dns_min_time_between_resolutions_ms", dns_ms)
-        members.channel_options = lambda limit: [*of_clients(limit), often]
     ready: list[str] = []
     Dns().addresses[FULL_NAME] = ready
     pods: dict[str, tuple[GrpcServer, ServerMetrics]] = {}
+    failures: list[str] = []
 
     async def start(host: str) -> None:
         metrics = ServerMetrics()
@@ -116,47 +99,42 @@ async def main(scenario: str, age_ms: int | None, dns_ms: int | None) -> dict[st
 
     await start("127.0.0.2")
     await start("127.0.0.3")
-    client = members.MemberClient(Member("pspnet", f"dns:///pspnet:{PORT}"), 1 << 26)
+    roster = folder / "roster.yaml"
+    roster.write_text(f"members:\n  - {{name: pspnet, target: 'dns:///pspnet:{PORT}'}}\n")
+    zoo = Zoo(GatewaySettings(roster), {}, 1 << 26)
+    await zoo.start()
+    (client,) = zoo.clients
 
-    async def call_until(enough: Callable[[], bool]) -> None:
+    async def call_until(enough: Callable[[], bool]) -> dict[str, int]:
         end = asyncio.get_running_loop().time() + LIMIT_S
         while not enough():
             assert asyncio.get_running_loop().time() < end, {host: calls(host) for host in pods}
-            await client.fetch_model(10.0)
+            try:
+                await client.fetch_model(10.0)
+            except SpineZooError as error:
+                failures.append(str(error))
+            await asyncio.sleep(0.01)
+        return {host: calls(host) for host in pods}
 
-    await call_until(lambda: min(calls("127.0.0.2"), calls("127.0.0.3")) >= 20)
-    balanced = {host: calls(host) for host in pods}
-    if scenario == "scale-up":
-        began = asyncio.get_running_loop().time()
-        await start("127.0.0.4")
-        while calls("127.0.0.4") < 4:
-            waited_s = asyncio.get_running_loop().time() - began
-            if waited_s > SCALE_UP_LIMIT_S:
-                break
-            await client.fetch_model(10.0)
-            await asyncio.sleep(0.1)
-        added = {host: calls(host) - balanced.get(host, 0) for host in pods}
-        return {"calls": added, "waited_s": round(waited_s, 1)}
-    # As an update does it: the new pod is ready, the old one leaves DNS, then it drains.
+    balanced = await call_until(lambda: min(calls("127.0.0.2"), calls("127.0.0.3")) >= 20)
     await start("127.0.0.4")
+    added = await call_until(lambda: calls("127.0.0.4") >= 20)
+    # As an update does it: the old pod leaves DNS and drains.
     ready.remove("127.0.0.3")
     ending = asyncio.create_task(pods["127.0.0.3"][0].stop())
-    await call_until(lambda: calls("127.0.0.4") >= 20 and ending.done())
-    replaced = {host: calls(host) for host in pods}
-    await client.close()
+    most = calls("127.0.0.4") + 20
+    replaced = await call_until(lambda: calls("127.0.0.4") >= most and ending.done())
+    await zoo.stop()
     for host in ("127.0.0.2", "127.0.0.4"):
         await pods[host][0].stop()
-    return {"balanced": balanced, "replaced": replaced}
+    return {"balanced": balanced, "added": added, "replaced": replaced, "failures": failures}
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser()
-    parser.add_argument("resolv_conf")
-    parser.add_argument("scenario", nargs="?", default="update", choices=("update", "scale-up"))
-    parser.add_argument("--age-ms", type=int)
-    parser.add_argument("--dns-ms", type=int)
+    parser.add_argument("resolv_conf", type=Path)
     given = parser.parse_args()
-    own_network(given.resolv_conf)
-    found = asyncio.run(main(given.scenario, given.age_ms, given.dns_ms))
+    own_network(str(given.resolv_conf))
+    found = asyncio.run(main(given.resolv_conf.parent))
     print(json.dumps(found), flush=True)
     os._exit(0)  # the network's thread and the DNS thread wait for nobody

@@ -29,7 +29,7 @@ def unshare() -> list[str]:
     pytest.skip("namespaces of its own are not allowed here (unshare), or `ip` is absent")
 
 
-def test_the_gateway_uses_every_pod_and_follows_a_replaced_one(tmp_path: Path) -> None:
+def test_the_gateway_uses_every_pod_that_comes_and_leaves_one_that_goes(tmp_path: Path) -> None:
     if not PYTHON.exists():
         pytest.skip("the gateway is not set up: run `make setup`")
     # The module is imported before there is a pod's resolv.conf to bind, so by its file.
@@ -46,5 +46,9 @@ def test_the_gateway_uses_every_pod_and_follows_a_replaced_one(tmp_path: Path) -
     first, second = found["balanced"].values()
     # Round robin: both have the same number but for calls under way while one connects.
     assert abs(first - second) <= max(first, second) // 2
-    assert found["replaced"]["127.0.0.4"] >= 20
-    assert found["replaced"]["127.0.0.3"] - second <= 3
+    assert found["failures"] == []
+    # A pod that is added gets its share while the others go on.
+    assert found["added"]["127.0.0.4"] >= 20
+    assert found["replaced"]["127.0.0.4"] >= 40
+    # The one that is taken away ends what it has begun.
+    assert found["replaced"]["127.0.0.3"] - found["added"]["127.0.0.3"] <= 10
