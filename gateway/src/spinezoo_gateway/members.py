@@ -22,9 +22,10 @@ from spinezoo_contract.types import (
     MemberStatus,
     ModelInfo,
     Prediction,
+    Segment,
     SegmentKind,
 )
-from spinezoo_spine import fusion
+from spinezoo_spine import consensus, fusion
 
 from spinezoo_gateway.addresses import addresses_target, named_host
 from spinezoo_gateway.roster import Member
@@ -120,17 +121,40 @@ def channel_options(max_message_bytes: int) -> list[tuple[str, str | int]]:
 
 
 @dataclass(frozen=True, slots=True)
+class Vote:
+    """A member's checked outlines, ready to be fused; made while other members still work.
+
+    Attributes:
+        ballot: Its masks by structure, for the fused regions.
+        vertebrae: Its vertebrae, for the fused column.
+    """
+
+    ballot: fusion.Ballot
+    vertebrae: consensus.Vertebrae
+
+
+def vote_of(segments: Sequence[Segment], height: int, width: int) -> Vote:
+    """The vote of a member that answered these segments, on a film of this size.
+
+    Raises:
+        MaskError: A mask is not of the film's size, or its run lengths do not fit the film.
+    """
+    return Vote(
+        fusion.ballot(segments, height, width), consensus.vertebrae_of(segments, height, width)
+    )
+
+
+@dataclass(frozen=True, slots=True)
 class MemberResult:
     """What one member made of one film.
 
     Attributes:
         message: The answer as it goes to the client; its status says how the member fared.
-        ballot: The checked outlines, made ready to be fused while other members still work; None
-            where the member failed.
+        vote: Its outlines, ready to be fused; None where the member failed.
     """
 
     message: ensemble_pb2.MemberAnswer
-    ballot: fusion.Ballot | None
+    vote: Vote | None
 
     @property
     def name(self) -> str:
@@ -419,9 +443,9 @@ class MemberClient:
         try:
             line, answer = await self._call(request, began + deadline_s, metadata)
             if len(answer) <= INLINE_ANSWER_BYTES:
-                response, prediction, ballot = check_answer(answer, height, width)
+                response, prediction, vote = check_answer(answer, height, width)
             else:
-                response, prediction, ballot = await asyncio.to_thread(
+                response, prediction, vote = await asyncio.to_thread(
                     check_answer, answer, height, width
                 )
             await self._check_structures(line, prediction, deadline_s - _ms_since(began) / 1000.0)
@@ -443,7 +467,7 @@ class MemberClient:
                 probability_maps=response.probability_maps,
                 provenance=response.provenance,
             )
-            return MemberResult(answered, ballot)
+            return MemberResult(answered, vote)
         return MemberResult(
             ensemble_pb2.MemberAnswer(status=codec.member_status_to_proto(status)), None
         )
@@ -516,7 +540,7 @@ class MemberClient:
 
 def check_answer(
     answer: bytes, height: int, width: int
-) -> tuple[segmenter_pb2.PredictResponse, Prediction, fusion.Ballot]:
+) -> tuple[segmenter_pb2.PredictResponse, Prediction, Vote]:
     """Parses and checks a member's answer, and makes it ready to be fused.
 
     Args:
@@ -525,7 +549,7 @@ def check_answer(
         width: Columns of the film that was sent, in pixels.
 
     Returns:
-        The message, to be passed on as it is, its checked content, and its ballot.
+        The message, to be passed on as it is, its checked content, and its vote.
 
     Raises:
         InvalidOutputError: The answer breaks the contract; the message says how.
@@ -540,7 +564,7 @@ def check_answer(
     regions = [s.structure for s in prediction.segments if s.kind == SegmentKind.REGION]
     if len(regions) != len(set(regions)):
         raise InvalidOutputError("the answer holds two regions of one structure; unite them")
-    return response, prediction, fusion.ballot(prediction.segments, height, width)
+    return response, prediction, vote_of(prediction.segments, height, width)
 
 
 def _named(error: grpc.aio.AioRpcError) -> tuple[MemberCode, str]:

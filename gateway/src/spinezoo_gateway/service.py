@@ -32,9 +32,9 @@ from spinezoo_contract.types import (
     MemberCode,
     MemberStatus,
 )
-from spinezoo_spine import fusion, naming
+from spinezoo_spine import consensus, fusion, naming
 
-from spinezoo_gateway.members import MemberClient, MemberResult
+from spinezoo_gateway.members import MemberClient, MemberResult, Vote
 from spinezoo_gateway.settings import MAX_DEADLINE_MS, GatewaySettings
 from spinezoo_gateway.zoo import Zoo
 
@@ -368,28 +368,30 @@ class EnsembleServicer(ensemble_pb2_grpc.EnsembleServiceServicer):
             QueueFullError: Too few answered, and the others have no place in their queues.
             QuorumError: Too few answered.
         """
-        ballots = {result.name: result.ballot for result in results if result.ballot is not None}
-        if len(ballots) < question.quorum:
+        votes = {result.name: result.vote for result in results if result.vote is not None}
+        if len(votes) < question.quorum:
             raise quorum_failure(
                 [codec.member_status_from_proto(result.message.status) for result in results],
                 question.quorum,
             )
-        weights = {name: question.fusion.weights[name] for name in ballots}
+        weights = {name: question.fusion.weights[name] for name in votes}
         options = FusionOptions(question.fusion.rule, weights)
-        if sum(len(ballot.borders) for ballot in ballots.values()) <= INLINE_BORDERS:
-            return fuse_and_name(ballots, options)
-        return await asyncio.to_thread(fuse_and_name, ballots, options)
+        if sum(len(vote.ballot.borders) for vote in votes.values()) <= INLINE_BORDERS:
+            return fuse_and_name(votes, options)
+        return await asyncio.to_thread(fuse_and_name, votes, options)
 
 
-def fuse_and_name(ballots: Mapping[str, fusion.Ballot], options: FusionOptions) -> FusedAnswer:
-    """The fused answer with its vertebrae taken apart and named.
+def fuse_and_name(votes: Mapping[str, Vote], options: FusionOptions) -> FusedAnswer:
+    """The fused answer with its vertebrae as objects, named.
 
     Raises:
         OptionError: As :func:`spinezoo_spine.fusion.count`.
     """
-    fused = fusion.count(ballots, options)
-    one = next(iter(ballots.values()))
-    return replace(fused, labelling=naming.named_column(fused.segments, one.height, one.width))
+    fused = fusion.count({name: vote.ballot for name, vote in votes.items()}, options)
+    said = {name: vote.vertebrae for name, vote in votes.items()}
+    vertebrae = consensus.fuse_vertebrae(said, fused.segments, options)
+    one = next(iter(votes.values())).ballot
+    return replace(fused, labelling=naming.named_vertebrae(vertebrae, one.height, one.width))
 
 
 def predict_body(

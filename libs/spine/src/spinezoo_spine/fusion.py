@@ -100,16 +100,41 @@ def ballot(segments: Sequence[Segment], height: int, width: int, member_name: st
     if not masks:
         return Ballot(height, width, np.empty(0, dtype=np.int64), frozenset())
     pixels = height * width
-    runs, counts = _runs_of(list(masks.values()), pixels)
-    lasts = np.cumsum(counts) - 1
-    # Every mask's runs add up to the film, so one running sum gives mask k's borders + k films.
-    offsets = [plane * (pixels + 1) - k * pixels for k, plane in enumerate(masks)]
-    borders = (np.cumsum(runs) + np.repeat(offsets, counts)) << 1
-    # A last run of background ends, but nothing starts there. Without it every mask has an even
-    # number of borders, start and end by turns.
-    borders = np.delete(borders, lasts[counts % 2 == 1])
+    borders, _ = _borders(list(masks.values()), pixels, [plane * (pixels + 1) for plane in masks])
+    borders <<= 1
     borders[1::2] += 1
     return Ballot(height, width, borders, frozenset(masks))
+
+
+def borders_of(masks: Sequence[RunLengthMask], pixels: int) -> list[NDArray[np.int64]]:
+    """Of each mask (2 * runs of foreground,) places, column-major: start and end by turns.
+
+    Args:
+        masks: Any number, of one size.
+        pixels: Pixels of the film.
+
+    Raises:
+        MaskError: A mask's counts are none, or do not add up to the film.
+    """
+    if not masks:
+        return []
+    borders, counts = _borders(masks, pixels, [0] * len(masks))
+    return np.split(borders, np.cumsum(counts)[:-1])
+
+
+def _borders(
+    masks: Sequence[RunLengthMask], pixels: int, firsts: Sequence[int]
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Borders of all masks end to end, mask k's places from ``firsts[k]`` on; and their numbers."""
+    runs, counts = _runs_of(masks, pixels)
+    lasts = np.cumsum(counts) - 1
+    # Every mask's runs add up to the film, so one running sum gives mask k's borders + k films.
+    offsets = [first - k * pixels for k, first in enumerate(firsts)]
+    borders = np.cumsum(runs) + np.repeat(offsets, counts)
+    # A last run of background ends, but nothing starts there. Without it every mask has an even
+    # number of borders, start and end by turns.
+    odd = counts % 2 == 1
+    return np.delete(borders, lasts[odd]), counts - odd
 
 
 def count(ballots: Mapping[str, Ballot], options: FusionOptions | None = None) -> FusedAnswer:
@@ -130,7 +155,7 @@ def count(ballots: Mapping[str, Ballot], options: FusionOptions | None = None) -
     names = sorted(ballots)
     if not names:
         raise OptionError("no member to fuse; give the segments of at least one")
-    votes = _votes(names, options)
+    votes = votes_of(names, options)
     height, width = ballots[names[0]].height, ballots[names[0]].width
     for name in names:
         if (ballots[name].height, ballots[name].width) != (height, width):
@@ -140,11 +165,8 @@ def count(ballots: Mapping[str, Ballot], options: FusionOptions | None = None) -
                 "fuse one film at a time"
             )
     total = sum(votes)
-    least = {
-        FusionRule.UNION: 1,
-        FusionRule.INTERSECTION: total,
-    }.get(options.rule, total // 2 + 1)
-    planes = _sweep([ballots[name] for name in names], votes, least, height * width, total)
+    least = least_votes(options.rule, total)
+    planes = sweep([ballots[name] for name in names], votes, least, height * width, total)
     segments = []
     for structure in Structure:
         if structure in planes:
@@ -189,8 +211,17 @@ def fuse(
     return count(ballots, options)
 
 
-def _votes(names: Sequence[str], options: FusionOptions) -> list[int]:
-    """Each member's votes as an integer, in the proportion of the weights."""
+def least_votes(rule: FusionRule, total: int) -> int:
+    """Votes that are enough by a rule, of ``total``; exactly half is not enough."""
+    return {FusionRule.UNION: 1, FusionRule.INTERSECTION: total}.get(rule, total // 2 + 1)
+
+
+def votes_of(names: Sequence[str], options: FusionOptions) -> list[int]:
+    """Each member's votes as an integer, in the proportion of the weights.
+
+    Raises:
+        OptionError: As :func:`fuse`.
+    """
     for name, weight in options.weights.items():
         if name not in names:
             raise OptionError(
@@ -273,10 +304,10 @@ def _runs_of(
     return runs, counts
 
 
-def _sweep(
+def sweep(
     ballots: Sequence[Ballot],
     votes: Sequence[int],
-    least: int,
+    least: int | Sequence[int],
     pixels: int,
     total: int,
 ) -> dict[int, tuple[NDArray[np.int64], float]]:
@@ -288,16 +319,16 @@ def _sweep(
     Args:
         ballots: Each member's.
         votes: Votes of each member.
-        least: Votes that a pixel needs.
+        least: Votes that a pixel needs; a sequence: of each plane.
         pixels: Pixels of the film.
-        total: Votes of all members.
+        total: Votes of all members; what scores are shares of.
 
     Returns:
         Run lengths and score by plane, for planes with a fused pixel.
     """
     stride = pixels + 1
     # Sums below fit 64 bits, or else Python's integers take over: exact either way.
-    number = np.int64 if 16 * total * stride < 2**62 else np.object_
+    number = np.int64 if 16 * max(total, sum(votes)) * stride < 2**62 else np.object_
     # A border is one integer, its place above the number of its step: sorting integers is faster
     # than sorting an index. Step 2 i is the start of a run of member i, 2 i + 1 its end.
     steps = np.array([sign * vote for vote in votes for sign in (1, -1)], dtype=number)
@@ -320,7 +351,8 @@ def _sweep(
     np.not_equal(position[1:], position[:-1], out=last[:-1])
     position, running = position[last], running[last]
 
-    inside = running >= least
+    enough = least if isinstance(least, int) else np.array(least)[position // stride]
+    inside = running >= enough
     change = np.flatnonzero(np.diff(inside, prepend=False))
     starts, ends = position[change[0::2]], position[change[1::2]]
     cast = (running * inside)[:-1] * np.diff(position)

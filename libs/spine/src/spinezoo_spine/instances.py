@@ -7,6 +7,7 @@ rate is there to show, so nothing here tries to separate them.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Sequence
 
 import cv2
@@ -27,6 +28,10 @@ A lumbar body covers about 1 % of a lateral film and a screw about 0.1 %, so a s
 a speck of a network's border, not an object that anybody would have drawn. 210 pixels at
 2048 x 1024. Instance segments are never dropped for their size: there a network has said "object".
 """
+
+
+DUPLICATE_SHARE = 0.65
+"""An outline of which this share lies within another one is of the same object."""
 
 
 def min_component_pixels(height: int, width: int) -> int:
@@ -160,3 +165,49 @@ def unite(masks: Sequence[RunLengthMask], height: int, width: int) -> RunLengthM
         [{"size": [mask.height, mask.width], "counts": mask.counts} for mask in masks]
     )
     return RunLengthMask(height, width, bytes(merged["counts"]))
+
+
+def overlaps(
+    first: Sequence[Segment], second: Sequence[Segment]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """How segments of one film overlap, on run lengths.
+
+    Returns:
+        (len(first), len(second)) IoU of every two, and of the same shape the share of each of
+        ``first`` that lies within each of ``second``. Both 0 to 1.
+    """
+    if not first or not second:
+        empty = np.zeros((len(first), len(second)))
+        return empty, empty
+    a, b = (
+        [{"size": [s.mask.height, s.mask.width], "counts": s.mask.counts} for s in segments]
+        for segments in (first, second)
+    )
+    iou = np.asarray(coco_mask.iou(a, b, [0] * len(b)), dtype=np.float64)
+    # "Crowd" divides by the first one's area alone.
+    share = np.asarray(coco_mask.iou(a, b, [1] * len(b)), dtype=np.float64)
+    return iou, share
+
+
+def spans_two(
+    whole: int,
+    iou: NDArray[np.float64],
+    share: NDArray[np.float64],
+    areas: NDArray[np.float64],
+) -> bool:
+    """Whether an outline covers two others that are apart: several objects, and no duplicate.
+
+    Args:
+        whole: Place of the outline.
+        iou: (N, N) IoU of every two of the film's outlines.
+        share: (N, N) share of each (row) within each other (column); see :func:`overlaps`.
+        areas: (N,) areas, in pixels.
+    """
+    inner = [
+        other
+        for other in range(len(areas))
+        if other != whole
+        and share[other, whole] >= DUPLICATE_SHARE
+        and areas[other] < 0.75 * areas[whole]
+    ]
+    return any(iou[a, b] < 0.1 for a, b in itertools.combinations(inner, 2))

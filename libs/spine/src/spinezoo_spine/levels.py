@@ -15,7 +15,6 @@ Everything works on centres and sizes; no mask is decoded to pixels.
 
 from __future__ import annotations
 
-import itertools
 import math
 import statistics
 from collections.abc import Sequence
@@ -23,11 +22,10 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
 import numpy as np
-from numpy.typing import NDArray
-from pycocotools import mask as coco_mask
 from spinezoo_contract.types import VERTEBRAE, Segment, SegmentKind, Structure
 
 from spinezoo_spine.bodies import Shape, shape_of
+from spinezoo_spine.instances import DUPLICATE_SHARE, overlaps, spans_two
 
 LEAST_CONFIDENCE = 0.5
 """Below this a name is withheld."""
@@ -36,10 +34,8 @@ MOST_OUTLINES = 48
 """Vertebral outlines that are looked at, by score times area: no film shows half as many."""
 
 DUPLICATE_IOU = 0.35
-"""Two outlines that overlap this much are of one vertebra. Neighbours that touch reach 0.1."""
-
-DUPLICATE_SHARE = 0.65
-"""The same for an outline of which this share lies within another one."""
+"""Two outlines that overlap this much are of one vertebra. Neighbours that touch reach 0.1. So are
+two of which one lies in the other by ``DUPLICATE_SHARE``."""
 
 USUAL_STEP = 1.2
 """Distance of neighbouring centres over the side of the square of a body's area.
@@ -229,9 +225,10 @@ def _nodes_of(segments: Sequence[Segment]) -> _Film:
         found = [item for item in found if item[0] not in film.names]
     if not found:
         return film
-    overlap, share = _overlaps([segment for _, segment, _ in found])
-    shapes = [shape for _, _, shape in found]
-    spanning = [_spans_two(whole, overlap, share, shapes) for whole in range(len(found))]
+    outlines = [segment for _, segment, _ in found]
+    overlap, share = overlaps(outlines, outlines)
+    areas = np.array([shape.area_px for _, _, shape in found])
+    spanning = [spans_two(whole, overlap, share, areas) for whole in range(len(found))]
     kept: list[int] = []
     nodes: dict[int, _Node] = {}
     for place, (index, segment, shape) in enumerate(found):
@@ -262,23 +259,6 @@ def _nodes_of(segments: Sequence[Segment]) -> _Film:
     return film
 
 
-def _spans_two(
-    whole: int,
-    overlap: NDArray[np.float64],
-    share: NDArray[np.float64],
-    shapes: Sequence[Shape],
-) -> bool:
-    """Whether an outline covers two others that are apart: several vertebrae, and no duplicate."""
-    inner = [
-        other
-        for other in range(len(shapes))
-        if other != whole
-        and share[other, whole] >= DUPLICATE_SHARE
-        and shapes[other].area_px < 0.75 * shapes[whole].area_px
-    ]
-    return any(overlap[a, b] < 0.1 for a, b in itertools.combinations(inner, 2))
-
-
 def _at_border(segment: Segment) -> bool:
     """Whether the film's border cuts an outline off."""
     box, mask = segment.box, segment.mask
@@ -288,15 +268,6 @@ def _at_border(segment: Segment) -> bool:
         or box.x + box.width > mask.width - 1.0
         or box.y + box.height > mask.height - 1.0
     )
-
-
-def _overlaps(segments: Sequence[Segment]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """IoU of every two, and the share of each (row) that lies within each other (column)."""
-    masks = [{"size": [s.mask.height, s.mask.width], "counts": s.mask.counts} for s in segments]
-    iou = np.asarray(coco_mask.iou(masks, masks, [0] * len(masks)), dtype=np.float64)
-    # "Crowd" divides by the first one's area alone.
-    share = np.asarray(coco_mask.iou(masks, masks, [1] * len(masks)), dtype=np.float64)
-    return iou, share
 
 
 def _measure_sizes(film: _Film) -> None:

@@ -31,6 +31,23 @@ def named_column(
         MaskError: The run lengths of a mask are broken.
     """
     apart = separate([segment for segment in segments if segment.structure in VERTEBRAE])
+    return named_vertebrae(apart, height, width, top_is_t12=top_is_t12)
+
+
+def named_vertebrae(
+    apart: Sequence[Segment], height: int, width: int, *, top_is_t12: bool = False
+) -> Labelling:
+    """Vertebral instances of one source, such as fused ones, named.
+
+    Args:
+        apart: Instances; implants are ignored.
+        height: Rows of the film, in pixels.
+        width: Columns of the film, in pixels.
+        top_is_t12: See :func:`~spinezoo_spine.levels.name_levels`.
+
+    Raises:
+        MaskError: The run lengths of a mask are broken.
+    """
     said = name_levels(apart, height, width, top_is_t12=top_is_t12)
     named = with_levels(apart, said)
     return Labelling(
