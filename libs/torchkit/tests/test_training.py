@@ -12,6 +12,9 @@ import pytest
 import torch
 from spinezoo_contract.errors import ConfigurationError
 from spinezoo_spine.dataset import PreparedFilm, PreparedSet, label_map_of, network_input
+from spinezoo_spine.film_source import FolderFilms, PhantomFilms
+from spinezoo_spine.stopping import stop_on_signal
+from spinezoo_spine.testing import prepared_block_film
 from spinezoo_torchkit import training
 from spinezoo_torchkit.testing import history
 from spinezoo_torchkit.training import FitResult, Task, TrainSettings, fit, validate
@@ -116,6 +119,51 @@ def test_stopped_anywhere_it_ends_with_the_same_weights(
         assert torch.equal(found.state_dict()[name], tensor), name
 
 
+def blocks(seed: int, index: int, height: int, width: int, looks: int) -> list[PreparedFilm]:
+    return [prepared_block_film([seed, index, look])[0] for look in range(looks)]
+
+
+@pytest.mark.parametrize(("steps", "workers"), [(2, 0), (7, 0), (7, 2)])
+def test_films_made_on_the_spot_are_the_same_after_a_stop(
+    tmp_path: Path, steps: int, workers: int
+) -> None:
+    def go(folder: str, stop: Callable[[], bool], **changes: Any) -> tuple[FitResult, nn.Module]:
+        source = PhantomFilms(1, 96, 80, epoch_films=14, looks=2, make=blocks)
+        net = network()
+        result = fit(
+            Blocks(),
+            net,
+            source,
+            source.held_out(2),
+            settings(epochs=2, **changes),
+            tmp_path / folder,
+            CPU,
+            stop=stop,
+            quiet=True,
+        )
+        return result, net
+
+    whole, expected = go("whole", lambda: False)
+    first, _ = go("parts", After(steps), workers=workers)
+    assert not first.finished
+    second, found = go("parts", lambda: False)
+    assert second.films_seen == whole.films_seen == 2 * 12
+    assert second.different_films == whole.different_films > 12
+    for name, tensor in expected.state_dict().items():
+        assert torch.equal(found.state_dict()[name], tensor), name
+    with pytest.raises(ConfigurationError, match="phantoms"):
+        fit(
+            Blocks(),
+            network(),
+            PhantomFilms(2, 96, 80, epoch_films=14, looks=2, make=blocks),
+            [],
+            settings(epochs=2),
+            tmp_path / "whole",
+            CPU,
+            quiet=True,
+        )
+
+
 def test_finished_run_is_not_trained_again_but_can_be_prolonged(
     films: PreparedSet, tmp_path: Path
 ) -> None:
@@ -154,7 +202,9 @@ def test_minutes_end_the_run_over_all_starts(
 
 
 def test_learning_rate_rises_and_falls(films: PreparedSet, tmp_path: Path) -> None:
-    state = training._Run(Blocks(), network(), films, settings(epochs=1000), tmp_path, CPU, {})
+    state = training._Run(
+        Blocks(), network(), FolderFilms(films), settings(epochs=1000), tmp_path, CPU, {}
+    )
     rates = []
     for state.step in range(0, 3000, 10):
         rates.append(state.learning_rate())
@@ -203,7 +253,7 @@ def test_wrong_settings_are_refused(changes: dict[str, Any]) -> None:
 def test_first_signal_is_a_wish_the_second_acts() -> None:
     # A shell that starts this in the background has SIGINT ignored.
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    with training.stop_on_signal() as stop:
+    with stop_on_signal() as stop:
         assert not stop()
         os.kill(os.getpid(), signal.SIGINT)
         assert stop()
