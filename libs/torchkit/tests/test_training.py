@@ -221,6 +221,40 @@ def test_divergence_is_an_error(films: PreparedSet, tmp_path: Path) -> None:
         fit(Diverging(), network(), films, films, settings(), tmp_path, CPU, quiet=True)
 
 
+@pytest.mark.parametrize("stop_after", [None, 4])
+def test_early_stop_ends_a_run_that_no_longer_gets_better(
+    films: PreparedSet, tmp_path: Path, stop_after: int | None
+) -> None:
+    changes = {"epochs": 40, "patience": 2, "learning_rate": 1e-30, "average_decay": 0.0}
+    if stop_after is not None:
+        assert not run(films, tmp_path, stop=After(stop_after), **changes)[0].finished
+    result, _ = run(films, tmp_path, **changes)
+    assert result.finished
+    assert result.stopped_early
+    figures = [line["merged_mean_iou"] for line in history(tmp_path)]
+    assert len(figures) == result.epochs < 40
+    best = figures.index(max(figures))
+    assert len(figures) == best + 3, "the best epoch and two of patience"
+    again, _ = run(films, tmp_path, **changes)
+    assert (again.epochs, again.stopped_early) == (result.epochs, True)
+
+
+def test_patience_needs_films_to_validate_on(films: PreparedSet, tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match="patience"):
+        fit(Blocks(), network(), films, [], settings(patience=1), tmp_path, CPU, quiet=True)
+
+
+def test_a_run_leaves_tensorboard_logs_with_pictures(films: PreparedSet, tmp_path: Path) -> None:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    result, _ = run(films, tmp_path, epochs=2)
+    read = EventAccumulator(str(tmp_path / "tensorboard")).Reload()
+    figures = read.Scalars("validation/merged_mean_iou")
+    assert [event.step for event in figures] == [1, 2]
+    assert figures[-1].value == pytest.approx(result.validation["merged_mean_iou"])
+    assert len(read.Images("film, truth, answer")) == 2
+
+
 def test_one_film_is_too_few(films: PreparedSet, tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match="at least 2"):
         run(films.subset(films.names[:1]), tmp_path)
@@ -242,6 +276,7 @@ def test_without_validation_films(films: PreparedSet, tmp_path: Path) -> None:
         {"epochs": None, "minutes": 0.0},
         {"batch_size": 0},
         {"precision": "half"},
+        {"patience": 0},
     ],
     ids=str,
 )
