@@ -345,8 +345,8 @@ def build_spine(rng: np.random.Generator, *, transitional_share: float = 0.12) -
 
     sacral_slope = float(np.deg2rad(np.clip(rng.normal(39, 11.5), 8, 70)))
     size = float(np.exp(rng.normal(0, 0.065)))
-    depth_mm = 34.5 * size * np.exp(rng.normal(0, 0.04))
-    height_mm = 28.2 * size * np.exp(rng.normal(0, 0.055))
+    depth_mm = 34.0 * size * np.exp(rng.normal(0, 0.045))
+    height_mm = 30.0 * size * np.exp(rng.normal(0, 0.06))
     disc_factor = np.exp(rng.normal(0.02, 0.2))
     width_ratio = rng.uniform(1.24, 1.42)
     lean_back_deg = rng.normal(11, 6.5)
@@ -373,7 +373,7 @@ def build_spine(rng: np.random.Generator, *, transitional_share: float = 0.12) -
     waist, rounding = rng.uniform(0.03, 0.12), rng.uniform(0.01, 0.06)
     exponent, notch = rng.uniform(2.2, 3.6), rng.uniform(0.0, 3.0)
     spur_habit = float(rng.choice([0.0, 0.5, 1.0, 1.8], p=[0.45, 0.25, 0.2, 0.1]))
-    wall_mm = rng.uniform(0.3, 0.75) * (1 - 0.12 * osteoporosis)
+    wall_mm = rng.uniform(0.15, 0.6) * (1 - 0.12 * osteoporosis)
     plate_mm = rng.uniform(0.5, 1.1) * (1 - 0.10 * osteoporosis)
     density = np.exp(rng.normal(0, 0.12)) * (1, 0.75, 0.55, 0.38)[osteoporosis]
 

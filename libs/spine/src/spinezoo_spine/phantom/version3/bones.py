@@ -184,8 +184,8 @@ def _draw_arch(
         (-25, 1), (-33, 2 - 0.2 * drop), (-31 - length, -2 - drop), (-33 - length, -14 - drop),
         (-29 - length / 2, -19 - 0.7 * drop), (-25, -14),
     )  # fmt: skip
-    thick_cm = rng.uniform(0.5, 0.9) * scale
-    painter.pillow(place(process, 0.0, 1.5), thick_cm, 2.5, rng.uniform(0.6, 1.3), 0.9)
+    thick_cm = rng.uniform(0.3, 0.7) * scale
+    painter.pillow(place(process, 0.0, 1.2, 1), thick_cm, 2.5, rng.uniform(0.4, 1.1), 0.8)
 
 
 def _draw_sacrum(painter: _Painter, spine: Spine, rng: np.random.Generator) -> None:

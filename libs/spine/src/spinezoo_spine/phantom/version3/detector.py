@@ -175,11 +175,11 @@ def _process(
     signal: np.ndarray, body: np.ndarray, mm_per_px: float, vary: float, rng: np.random.Generator
 ) -> tuple[np.ndarray, str]:
     """Gives the logarithmic signal one maker's processing; returns it without fixed range."""
-    maker = str(rng.choice(MAKERS, p=[0.12, 0.30, 0.26, 0.14, 0.18])) if vary else "compressed"
+    maker = str(rng.choice(MAKERS, p=[0.28, 0.22, 0.20, 0.10, 0.20])) if vary else "compressed"
     image = signal
     if maker in ("compressed", "local", "print") and vary:
         # Dynamic range compression: part of the local mean is taken away.
-        share = rng.uniform(0.1, 0.85)
+        share = rng.uniform(0.1, 0.85) * (0.5 if maker == "print" else 1.0)
         image = image - np.float32(share) * _smooth(image, rng.uniform(8, 45) / mm_per_px)
     elif maker == "compressed":
         image = image - np.float32(0.4) * _smooth(image, 25 / mm_per_px)
@@ -200,12 +200,12 @@ def _process(
                 band = np.sign(band) * scale * np.power(size + np.float32(0.02), np.float32(press))
             result += gain * band
         image = result + np.float32(rng.uniform(0.15, 0.75)) * lower
-    if rng.random() < 0.6:  # saturating table: what lies outside the body is pressed together
+    if rng.random() < 0.4:  # saturating table: what lies outside the body is pressed together
         small = _coarse(image)
         centre = float(np.median(small[body]))
         low = float(np.percentile(small, 3))
         image = np.maximum((image - np.float32(low)) * np.float32(1 / (centre - low + 1e-3)), 0)
-        gain = np.float32(rng.uniform(1.2, 4.0))
+        gain = np.float32(log_uniform(rng, 0.5, 3.5))
         image = np.minimum(image, 1) + np.maximum(image - 1, 0) * gain
     return image, maker
 
@@ -216,14 +216,20 @@ def _tone(
 ) -> np.ndarray:  # fmt: skip
     """Window, response curve, local contrast and edge enhancement; returns about 0 to 1."""
     sample = image[::3, ::3]
-    if rng.random() < 0.3 * vary:  # the window is set on the body alone
-        sample = _coarse(image)[body]
-    low = float(np.percentile(sample, rng.uniform(0, 10) * vary))
-    high = float(np.percentile(sample, 100 - rng.uniform(0, 1.6) * vary))
+    # Most films hold everything from bare beam to hip: bone is then a few per cent of the range.
+    spans = rng.random() < 0.5 * vary
+    if spans:
+        low = float(np.percentile(sample, rng.uniform(0, 3)))
+        high = float(np.percentile(sample, 100 - rng.uniform(0, 0.3)))
+    else:
+        if rng.random() < 0.4 * vary:  # the window is set on the body alone
+            sample = _coarse(image)[body]
+        low = float(np.percentile(sample, rng.uniform(0, 10) * vary))
+        high = float(np.percentile(sample, 100 - rng.uniform(0, 1.6) * vary))
     high = max(high, low + 0.25)
     reach = high - low
-    high += reach * rng.uniform(-0.10, 0.18) * vary
-    low -= reach * rng.uniform(-0.12, 0.25) * vary
+    high += reach * rng.uniform(-0.05, 0.18) * vary
+    low -= reach * rng.uniform(-0.12, 0.20) * vary
     image = np.clip((image - np.float32(low)) * np.float32(1 / (high - low)), 0, 1)
     if maker == "print":  # toe and shoulder of film
         steep = rng.uniform(3.0, 7.0)
@@ -232,7 +238,11 @@ def _tone(
         image = 1 / (1 + cv2.exp(np.float32(-steep) * (image - np.float32(middle))))
         image = (image - np.float32(ends[0])) * np.float32(1 / (ends[1] - ends[0]))
         image = np.clip(image, 0, 1)
-    image = cv2.pow(image, float(np.exp(rng.uniform(-0.65, 0.5) * vary)))
+    gamma = float(np.exp(rng.uniform(-0.65, 0.5) * vary))
+    if spans:  # the table puts the body where readers want it
+        middle = float(np.clip(np.median(_coarse(image)[body]), 0.05, 0.95))
+        gamma = float(np.clip(np.log(rng.uniform(0.5, 0.88)) / np.log(middle), 0.3, 2.5))
+    image = cv2.pow(image, gamma)
     if maker == "local" or rng.random() < 0.15 * vary:
         tiles = int(rng.integers(3, 9))
         equaliser = cv2.createCLAHE(float(rng.uniform(1, 3.5)), (tiles, tiles))

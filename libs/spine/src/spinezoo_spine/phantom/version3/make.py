@@ -64,14 +64,13 @@ def set_up_camera(spine: Spine, settings: PhantomSettings, rng: np.random.Genera
     """
     source_mm = rng.uniform(1000, 1250) if rng.random() < 0.5 else rng.uniform(1400, 2100)
     to_detector_mm = rng.uniform(170, 330)
-    field_mm = settings.field_height_mm * (
-        1 + rng.uniform(-settings.field_spread, settings.field_spread)
-    )
+    typical_mm = 1.1 * settings.field_height_mm  # of the real films, by their bodies' size
+    field_mm = typical_mm * (1 + rng.uniform(-settings.field_spread, settings.field_spread))
     view = rng.random()
     if view < settings.tight_share:
-        field_mm = settings.field_height_mm * rng.uniform(0.55, 0.80)
+        field_mm = typical_mm * rng.uniform(0.52, 0.80)
     elif view > 1 - settings.wide_share:
-        field_mm = settings.field_height_mm * rng.uniform(1.2, 1.75)
+        field_mm = typical_mm * rng.uniform(1.2, 1.7)
     spacing_mm = round(field_mm / settings.height_px, 5)
     height, width = settings.height_px, settings.width_px
     magnification = source_mm / (source_mm - to_detector_mm)

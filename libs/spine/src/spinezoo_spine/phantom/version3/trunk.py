@@ -19,7 +19,7 @@ from spinezoo_spine.phantom.version3.solids import paste, project, tube_paths
 
 LEAN_PER_CM = 0.215
 FAT_PER_CM = 0.187
-_COARSE_ROWS = 220
+_COARSE_ROWS = 512
 
 
 @dataclass(slots=True)
@@ -116,6 +116,7 @@ class _Scene:
         self.soft = np.zeros((self.height, self.width), np.float32)
         self.dense = np.zeros_like(self.soft)
         self.kinds: list[str] = []
+        self.back = self.belly = self.spine_x  # skin; `_draw_torso` knows better
 
     def chance(self, share: float) -> bool:
         return bool(self.rng.random() < share * self.clutter)
@@ -157,22 +158,22 @@ def _draw_torso(scene: _Scene, fatness: float) -> np.ndarray:
     power = rng.uniform(2.0, 4.5)
 
     def section(left: np.ndarray, right: np.ndarray, width_cm: np.ndarray) -> np.ndarray:
-        across = (2 * x - left - right) / np.maximum(right - left, 1.0)
-        inside = np.clip(1 - np.abs(across) ** power, 0, 1) ** (1 / power)
-        return (inside * width_cm).astype(np.float32)
+        across = (2 * x - left - right) / np.maximum(right - left, np.float32(1))
+        inside = np.maximum(1 - cv2.pow(np.abs(across), power), 0)
+        return cv2.pow(inside, 1 / power) * width_cm
 
     whole = section(coarse(back), coarse(belly), lateral_cm)
     side_fat_cm = 1.0 + 9 * fatness * rng.uniform(0.4, 1.1)
     lean = section(
         coarse(back + fat_back * px),
         coarse(belly - fat_front * px),
-        np.maximum(lateral_cm - 2 * side_fat_cm, 12),
+        np.maximum(lateral_cm - np.float32(2 * side_fat_cm), np.float32(12)),
     )
     soft = whole * np.float32(FAT_PER_CM) + lean * np.float32(LEAN_PER_CM - FAT_PER_CM)
     # Organs and fat planes: broad, soft and faint.
-    streaks = smooth_noise(rng, (rows, columns), rng.uniform(12, 45) * rows / _COARSE_ROWS, 4)
+    streaks = smooth_noise(rng, (rows, columns), rng.uniform(18, 60) * px * rows / scene.height, 4)
     soft += streaks * np.float32(rng.uniform(0, 0.07)) * (whole > 3)
-    scene.soft += cv2.resize(soft, (scene.width, scene.height), interpolation=cv2.INTER_CUBIC)
+    scene.soft += cv2.resize(soft, (scene.width, scene.height), interpolation=cv2.INTER_LINEAR)
     np.maximum(scene.soft, 0, out=scene.soft)
     return whole
 
@@ -232,7 +233,7 @@ def _draw_gas(scene: _Scene) -> None:
             (radius_mm * stretch * px, radius_mm / stretch * px),
             rng.uniform(0, np.pi),
             depth_cm,
-            lobes=(rng.uniform(0, 0.18), float(rng.integers(2, 5)), rng.uniform(0, 6)),
+            lobes=(rng.uniform(0, 0.09), float(rng.integers(2, 5)), rng.uniform(0, 6)),
             floor_px=floor_px,
             greatest=True,
         )
@@ -246,7 +247,7 @@ def _draw_gas(scene: _Scene) -> None:
         for step in range(bubbles):
             radius = float(np.clip(mean_mm * np.exp(rng.normal(0, 0.4)), 2, 24))
             spot = start + course * px * mean_mm * 1.3 * step + rng.normal(0, 0.8, 2) * px * mean_mm
-            bubble(spot, radius, radius * rng.uniform(0.05, 0.25))
+            bubble(spot, radius, radius * rng.uniform(0.03, 0.2))
             course += rng.normal(0, 0.35, 2)
             course /= np.linalg.norm(course) + 1e-6
     if scene.chance(0.4):  # stomach: gas above a level of fluid
