@@ -2,10 +2,10 @@
 
     libs/spine/.venv/bin/python benchmarks/phantom_look.py [--real ../shared/data/real_lateral_dev]
 
-Every film with corner truth is scaled so that a lumbar body is 48 px deep and cut around L1 to L5; what
-is measured there does not depend on the film's size. Medians and quartiles over films are printed for
-the real folder and for each generator. Without the real folder only phantoms are measured. Nothing of
-the real films is written.
+Every film with corner truth is scaled so that a lumbar body is 48 px deep and cut around L1 to
+L5; what is measured there does not depend on the film's size. Medians and quartiles over films
+are printed for the real folder and for each generator. Without the real folder only phantoms are
+measured. Nothing of the real films is written.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Iterator, Mapping
+from itertools import pairwise
 from pathlib import Path
 
 import cv2
@@ -36,7 +37,9 @@ def real_films(folder: Path) -> Iterator[tuple[np.ndarray, Quads]]:
         yield pixels, film.quads
 
 
-def phantom_films(generator: int, count: int, seed: int, height: int) -> Iterator[tuple[np.ndarray, Quads]]:
+def phantom_films(
+    generator: int, count: int, seed: int, height: int
+) -> Iterator[tuple[np.ndarray, Quads]]:
     """Films of a generator with their corners."""
     settings = PhantomSettings(generator=generator, height_px=height, width_px=height * 3 // 4)
     for index in range(count):
@@ -86,14 +89,19 @@ def measure(pixels: np.ndarray, quads: Quads) -> dict[str, float] | None:
         "share black (<.05)": float((film < 0.05).mean()),
         "share white (>.95)": float((part > 0.95).mean()),
     }
-    for name, sigma in (("detail to 1 mm", 1.4), ("detail to 4 mm", 5.5), ("detail to 12 mm", 16.0)):
+    for name, sigma in (
+        ("detail to 1 mm", 1.4),
+        ("detail to 4 mm", 5.5),
+        ("detail to 12 mm", 16.0),
+    ):
         figures[name] = float((part - cv2.GaussianBlur(part, (0, 0), sigma)).std())
     # Power spectrum, in waves per body depth, relative to the whole.
     window = np.hanning(part.shape[0])[:, None] * np.hanning(part.shape[1])[None]
     power = np.abs(np.fft.fft2((part - part.mean()) * window)) ** 2
-    wave = np.hypot(
-        np.fft.fftfreq(part.shape[0])[:, None], np.fft.fftfreq(part.shape[1])[None]
-    ) * DEPTH_PX
+    wave = (
+        np.hypot(np.fft.fftfreq(part.shape[0])[:, None], np.fft.fftfreq(part.shape[1])[None])
+        * DEPTH_PX
+    )
     whole = power[wave > 0.4].sum() + 1e-12
     for first, last in ((1, 2), (2, 4), (4, 8), (8, 16), (16, 24)):
         band = power[(wave >= first) & (wave < last)].sum()
@@ -130,7 +138,7 @@ def measure(pixels: np.ndarray, quads: Quads) -> dict[str, float] | None:
     figures["height / depth"] = float(np.median(heights) / DEPTH_PX)
     names = [level for level in LEVELS if level in moved]
     gaps = []
-    for upper, lower in zip(names, names[1:], strict=False):
+    for upper, lower in pairwise(names):
         if int(lower[1]) == int(upper[1]) + 1:
             under = (moved[upper][2] + moved[upper][3]) / 2
             over = (moved[lower][0] + moved[lower][1]) / 2
@@ -158,7 +166,9 @@ def main(arguments: list[str] | None = None) -> int:
     for generator in options.generators:
         films = phantom_films(generator, options.count, options.seed, options.height)
         groups[f"generator {generator}"] = [f for f in (measure(*film) for film in films) if f]
-    print(f"{'':28s}" + "".join(f"{name + f' ({len(rows)})':>28s}" for name, rows in groups.items()))
+    print(
+        f"{'':28s}" + "".join(f"{name + f' ({len(rows)})':>28s}" for name, rows in groups.items())
+    )
     for name in next(iter(groups.values()))[0]:
         cells = []
         for rows in groups.values():

@@ -237,7 +237,8 @@ def _corner_file(records: list[dict[str, Any]], settings: PhantomSettings) -> di
     """The corner truth of `spinezoo_spine.corners`, for films that carry further truth."""
     numbers = {level: number for number, level in enumerate(_CORNER_LEVELS, start=1)}
     height, width = settings.height_px, settings.width_px
-    images, annotations = [], []
+    images: list[dict[str, Any]] = []
+    annotations: list[dict[str, Any]] = []
 
     def shown(points: list[list[float]]) -> bool:
         return all(0 <= x <= width and 0 <= y <= height for x, y in points)

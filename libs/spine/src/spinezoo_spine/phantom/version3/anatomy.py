@@ -346,8 +346,8 @@ def build_spine(rng: np.random.Generator, *, transitional_share: float = 0.12) -
     sacral_slope = float(np.deg2rad(np.clip(rng.normal(39, 11.5), 8, 70)))
     size = float(np.exp(rng.normal(0, 0.065)))
     depth_mm = 34.0 * size * np.exp(rng.normal(0, 0.045))
-    height_mm = 30.0 * size * np.exp(rng.normal(0, 0.06))
-    disc_factor = np.exp(rng.normal(0.02, 0.2))
+    height_mm = 31.2 * size * np.exp(rng.normal(0, 0.06))
+    disc_factor = np.exp(rng.normal(-0.06, 0.2))
     width_ratio = rng.uniform(1.24, 1.42)
     lean_back_deg = rng.normal(11, 6.5)
     disc_wedge = np.array(_DISC_WEDGE_DEG)[row] + rng.normal(0, 2.0, places)
@@ -368,13 +368,13 @@ def build_spine(rng: np.random.Generator, *, transitional_share: float = 0.12) -
     disc_wedge[low] *= follow
     body_wedge[:2] *= follow
 
-    hollow_mm = rng.uniform(0.5, 2.6)
+    hollow_mm = rng.uniform(0.6, 3.0)
     hollow_place = rng.uniform(-0.35, 0.05)
     waist, rounding = rng.uniform(0.03, 0.12), rng.uniform(0.01, 0.06)
     exponent, notch = rng.uniform(2.2, 3.6), rng.uniform(0.0, 3.0)
     spur_habit = float(rng.choice([0.0, 0.5, 1.0, 1.8], p=[0.45, 0.25, 0.2, 0.1]))
     wall_mm = rng.uniform(0.15, 0.6) * (1 - 0.12 * osteoporosis)
-    plate_mm = rng.uniform(0.5, 1.1) * (1 - 0.10 * osteoporosis)
+    plate_mm = rng.uniform(0.2, 0.7) * (1 - 0.10 * osteoporosis)
     density = np.exp(rng.normal(0, 0.12)) * (1, 0.75, 0.55, 0.38)[osteoporosis]
 
     def local_slopes(wedge_rad: float) -> tuple[float, float]:

@@ -28,7 +28,8 @@ from spinezoo_spine.phantom.version3.solids import (
 class BoneLayers:
     """Path lengths through bone, (H, W) float32, cm; cancellous bone weighted by its density.
 
-    Bodies lie on the film's grid, everything else on a finer one where the film is coarse.
+    Each pair lies on the grid that its structures need: thin arches on a fine one, the broad bones
+    far from the spine on a coarse one.
 
     Attributes:
         body_core: Cancellous bone of vertebral bodies.
@@ -226,9 +227,9 @@ def _draw_sacrum(painter: _Painter, spine: Spine, rng: np.random.Generator) -> N
     for length in (12.0, 9.0, 8.0, 6.0):
         angle -= rng.uniform(0.05, 0.45)
         step = np.array([-np.sin(angle), np.cos(angle), 0.0]) * length * size
-        side = np.array([np.cos(angle), np.sin(angle), 0.0]) * (2.5 + length * 0.2) * size
+        beside = np.array([np.cos(angle), np.sin(angle), 0.0]) * (2.5 + length * 0.2) * size
         ring = np.array(
-            [here - side, here + side, here + step + side * 0.8, here + step - side * 0.8]
+            [here - beside, here + beside, here + step + beside * 0.8, here + step - beside * 0.8]
         )
         outline = smooth_curve(project(camera, ring), rounds=1)
         painter.pillow(outline, 1.2, 3.0, 0.8)
@@ -321,23 +322,38 @@ def _draw_ribs(painter: _Painter, spine: Spine, rng: np.random.Generator) -> Non
 
 
 def draw_skeleton(
-    spine: Spine, camera: Camera, near: Camera, removed: set[str], rng: np.random.Generator
+    spine: Spine,
+    camera: Camera,
+    near: Camera,
+    far: Camera,
+    removed: set[str],
+    rng: np.random.Generator,
 ) -> BoneLayers:
     """Projects all bones.
 
     Args:
         spine: The patient.
         camera: The film's geometry: the grid of the bodies.
-        near: The same film on the grid of everything else.
+        near: The same film on the grid of arches and sacrum.
+        far: The same film on the grid of pelvis and ribs.
         removed: Levels whose lamina and spinous process were taken away.
         rng: Random stream for shapes that carry no truth.
 
     Returns:
         Path length layers and the coverage of each body.
     """
-    grids = (camera, camera, near, near, near, near)
+
+    def empty(grid: Camera) -> np.ndarray:
+        return np.zeros((grid.height_px, grid.width_px), np.float32)
+
     layers = BoneLayers(
-        *(np.zeros((grid.height_px, grid.width_px), np.float32) for grid in grids), coverage={}
+        body_core=empty(camera),
+        body_shell=empty(camera),
+        arch_core=empty(near),
+        arch_shell=empty(near),
+        far_core=empty(far),
+        far_shell=empty(far),
+        coverage={},
     )
     density = (1.0, 0.8, 0.62, 0.45)[spine.osteoporosis]
     for body in [*spine.sacrum, *spine.vertebrae]:
@@ -346,9 +362,9 @@ def draw_skeleton(
     for body in spine.vertebrae:
         _draw_arch(arch, body, spine.size, body.level in removed, rng)
     _draw_sacrum(arch, spine, rng)
-    far = _Painter(near, layers.far_core, layers.far_shell, density)
-    _draw_pelvis(far, spine, rng)
-    _draw_ribs(far, spine, rng)
+    distant = _Painter(far, layers.far_core, layers.far_shell, density)
+    _draw_pelvis(distant, spine, rng)
+    _draw_ribs(distant, spine, rng)
     # Arches are rounded bone with crumpled surfaces: their borders are soft.
     soft_px = max(0.35, rng.uniform(0.25, 0.7) * near.px_per_mm)
     layers.arch_shell = cv2.GaussianBlur(layers.arch_shell, (0, 0), soft_px)

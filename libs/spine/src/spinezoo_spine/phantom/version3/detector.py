@@ -11,6 +11,7 @@ is what makes networks carry over to other equipment (shared prototype, lessons 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import cv2
 import numpy as np
@@ -115,7 +116,7 @@ def attenuate(layers: Layers, rng: np.random.Generator) -> np.ndarray:
     shell = np.float32(_CORTICAL_PER_CM * mineral * log_uniform(rng, 0.5, 1.5))
     arch = np.float32(log_uniform(rng, 0.45, 1.25))
     far = np.float32(log_uniform(rng, 0.25, 1.0))
-    grain = np.float32(rng.uniform(0, 0.16))
+    grain = np.float32(rng.uniform(0, 0.3))
     total = layers.soft * np.float32(rng.uniform(0.85, 1.15))
     total += core * (layers.body_core * (1 + grain * layers.texture) + arch * layers.arch_core)
     total += shell * (layers.body_shell + arch * layers.arch_shell)
@@ -153,7 +154,7 @@ def expose(
     if blur_px > 0.25:
         signal = cv2.GaussianBlur(signal, (0, 0), blur_px)
     # Quantum noise: relative deviation 1/sqrt(quanta); quanta scale with the pixel's area.
-    quanta_per_mm2 = log_uniform(rng, 1.5e3, 1.2e5)
+    quanta_per_mm2 = log_uniform(rng, 8e2, 6e4)
     reference = float(np.percentile(coarse, 20)) + 1e-6
     amount = 1.5 * noise_scale / np.sqrt(quanta_per_mm2 * layers.spacing_mm**2)
     noise = rng.standard_normal(signal.shape, dtype=np.float32)
@@ -399,6 +400,13 @@ def look(
     else:
         image = image * np.float32(1 - 0.25 * vary * rng.random() ** 2)
     image = image + np.float32(vary * rng.uniform(0, 0.12) * rng.random())
+    if rng.random() < 0.7 * vary:  # grain of film, noise of the digitiser: the same in every grey
+        grain: Any = rng.standard_normal(image.shape, dtype=np.float32)
+        grain_px = rng.uniform(0.15, 0.35) / layers.spacing_mm
+        if grain_px > 0.35:
+            grain = cv2.GaussianBlur(grain, (0, 0), grain_px)
+        amount = settings.noise_scale * log_uniform(rng, 0.003, 0.035)
+        image += grain * np.float32(amount * min(1.0, 0.4 / layers.spacing_mm))
     marks: list[str] = []
     px_per_film_mm = 1 / layers.spacing_mm
     if rng.random() < 0.12 * vary:  # seam of two stitched exposures
@@ -408,7 +416,7 @@ def look(
         )
         image[seam : seam + max(1, image.shape[0] // 500)] += np.float32(rng.uniform(-0.3, 0.6))
         marks.append("seam")
-    if rng.random() < 0.55 * vary:
+    if rng.random() < 0.6 * vary:
         image = _draw_grid(image, px_per_film_mm, rng)
         marks.append("grid")
     if rng.random() < 0.3 * vary:

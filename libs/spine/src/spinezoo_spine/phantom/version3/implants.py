@@ -9,6 +9,7 @@ markers of tantalum 1 mm thick.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 import cv2
 import numpy as np
@@ -489,7 +490,7 @@ def _add(layer: np.ndarray, polygon_px: np.ndarray, value: float, fine: int) -> 
     window = Window.around(polygon_px, 2).cut(*layer.shape)
     if window.is_empty:
         return
-    drawn = np.zeros((window.height * fine, window.width * fine), np.uint8)
+    drawn: Any = np.zeros((window.height * fine, window.width * fine), np.uint8)
     cv2.fillPoly(drawn, [fixed_point((polygon_px - window.origin) * fine)], 255, cv2.LINE_8, 4)
     if fine > 1:
         drawn = cv2.resize(drawn, (window.width, window.height), interpolation=cv2.INTER_AREA)
@@ -509,7 +510,8 @@ def draw_hardware(
     Returns:
         (H, W) float32 cm of titanium and (H, W) float32 cm of cement.
     """
-    metal, cement = np.zeros(shape, np.float32), np.zeros(shape, np.float32)
+    metal: Any = np.zeros(shape, np.float32)
+    cement: Any = np.zeros(shape, np.float32)
     for implant in hardware.implants:
         for polygon, path_cm in implant.pieces:
             _add(metal, polygon, path_cm, fine)

@@ -64,7 +64,7 @@ def set_up_camera(spine: Spine, settings: PhantomSettings, rng: np.random.Genera
     """
     source_mm = rng.uniform(1000, 1250) if rng.random() < 0.5 else rng.uniform(1400, 2100)
     to_detector_mm = rng.uniform(170, 330)
-    typical_mm = 1.1 * settings.field_height_mm  # of the real films, by their bodies' size
+    typical_mm = 1.2 * settings.field_height_mm  # of the real films, by their bodies' size
     field_mm = typical_mm * (1 + rng.uniform(-settings.field_spread, settings.field_spread))
     view = rng.random()
     if view < settings.tight_share:
@@ -92,16 +92,19 @@ def set_up_camera(spine: Spine, settings: PhantomSettings, rng: np.random.Genera
     return Camera(source_mm, to_detector_mm, spacing_mm, ray_mm, ray_px, height, width)
 
 
-def finer(camera: Camera, factor: int) -> Camera:
-    """The same film on a grid `factor` times finer."""
+def resampled(camera: Camera, factor: float) -> Camera:
+    """The same film on a grid with `factor` times as many rows and columns, rounded."""
+    if factor == 1:
+        return camera
+    height, width = round(camera.height_px * factor), round(camera.width_px * factor)
     return Camera(
         camera.source_to_detector_mm,
         camera.spine_to_detector_mm,
         camera.spacing_mm / factor,
         camera.ray_mm,
         camera.ray_px * factor,
-        camera.height_px * factor,
-        camera.width_px * factor,
+        height,
+        width,
     )
 
 
@@ -153,18 +156,21 @@ def build_scene(settings: PhantomSettings, streams: list[np.random.Generator]) -
     wanted = bool(choices.random() < settings.implant_share)
     spine = build_spine(anatomy, transitional_share=settings.transitional_share)
     camera = set_up_camera(spine, settings, optics)
-    near = finer(camera, fine)  # what is thin needs more rays; bodies and tissue do not
+    near = resampled(camera, fine)  # what is thin needs more rays; bodies and tissue do not
     hardware = build_hardware(spine, near, wanted=wanted, rng=metalwork)
-    bones = draw_skeleton(spine, camera, near, hardware.removed, skeleton)
+    # Pelvis and ribs are broad and soft: where the film is fine, half its rays do.
+    far = near if camera.height_px < 1.5 * _FINE_ROWS else resampled(camera, 0.5)
+    bones = draw_skeleton(spine, camera, near, far, hardware.removed, skeleton)
     trunk = draw_trunk(spine, camera, settings.clutter, torso)
     shape = (camera.height_px, camera.width_px)
     near_shape = (near.height_px, near.width_px)
     metal, cement = draw_hardware(hardware, near_shape, 2 if fine > 1 else 4)
 
-    def averaged(layer: np.ndarray) -> np.ndarray:
-        if fine == 1:
+    def fitted(layer: np.ndarray) -> np.ndarray:
+        if layer.shape == shape:
             return layer
-        return cv2.resize(layer, (shape[1], shape[0]), interpolation=cv2.INTER_AREA)
+        kind = cv2.INTER_AREA if layer.shape[0] > shape[0] else cv2.INTER_LINEAR
+        return cv2.resize(layer, (shape[1], shape[0]), interpolation=kind)
 
     half = (max(8, shape[0] // 2), max(8, shape[1] // 2))
     texture = smooth_noise(choices, half, max(1.5, 0.5 * camera.px_per_mm), 2)
@@ -175,12 +181,12 @@ def build_scene(settings: PhantomSettings, streams: list[np.random.Generator]) -
     layers = Layers(
         body_core=bones.body_core,
         body_shell=bones.body_shell,
-        arch_core=averaged(bones.arch_core),
-        arch_shell=averaged(bones.arch_shell),
-        far_core=averaged(bones.far_core),
-        far_shell=averaged(bones.far_shell),
-        metal=averaged(metal),
-        cement=averaged(cement),
+        arch_core=fitted(bones.arch_core),
+        arch_shell=fitted(bones.arch_shell),
+        far_core=fitted(bones.far_core),
+        far_shell=fitted(bones.far_shell),
+        metal=fitted(metal),
+        cement=fitted(cement),
         soft=trunk.soft,
         dense=trunk.dense,
         texture=cv2.resize(texture, (shape[1], shape[0]), interpolation=cv2.INTER_LINEAR),

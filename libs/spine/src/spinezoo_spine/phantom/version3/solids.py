@@ -81,7 +81,7 @@ def body_paths(body: Vertebra, camera: Camera) -> BodyPaths | None:
     q_y = (window.top + np.arange(window.height) + 0.5 - camera.ray_px[1]) * pixel_mm
     reach = float(np.abs(box[:, 2] - body.centre_mm[2]).max())
     # Surfaces are ramps as wide as a sample: the fewer, the softer. Coarse pixels are soft anyway.
-    samples = 15 if pixel_mm < 0.6 else 9
+    samples = 11 if pixel_mm < 0.6 else 9
     step_mm = 2 * reach / samples
     shape = (window.height, window.width)
     inside_sum, core_sum = np.zeros(shape, np.float32), np.zeros(shape, np.float32)

@@ -8,6 +8,7 @@ drawn on the film's own grid. Attenuation per cm near 60 keV after *Hubbell & Se
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import cv2
 import numpy as np
@@ -113,8 +114,8 @@ class _Scene:
         # Skin follows the spine loosely: smoothed over some 40 mm.
         self.spine_x = _blur_profile(course, 40 * self.px)
         self.below_s1_mm = (rows - project(camera, np.zeros(3))[1]) / self.px
-        self.soft = np.zeros((self.height, self.width), np.float32)
-        self.dense = np.zeros_like(self.soft)
+        self.soft: Any = np.zeros((self.height, self.width), np.float32)
+        self.dense: Any = np.zeros_like(self.soft)
         self.kinds: list[str] = []
         self.back = self.belly = self.spine_x  # skin; `_draw_torso` knows better
 
@@ -190,11 +191,11 @@ def _draw_lungs(scene: _Scene, whole: np.ndarray) -> None:
     thick = cv2.resize(whole, (scene.width, scene.height), interpolation=cv2.INTER_LINEAR)
     last = int(np.clip(dome[1] + 150 * px, 1, scene.height))
     y = (np.arange(last, dtype=np.float32) + 0.5)[:, None]
-    vessels = smooth_noise(rng, (last, scene.width), rng.uniform(6, 16) * px, 4)
+    vessels = smooth_noise(rng, (last, scene.width), rng.uniform(5, 11) * px, 4)
     middle = ((scene.back + scene.belly) / 2)[:last, None]
     half = ((scene.belly - scene.back) / 2)[:last, None]
     across = np.abs(x - middle) / np.maximum(half, 1)
-    lung_cm = rng.uniform(3, 10)
+    lung_cm = rng.uniform(2, 8)
     for _side in (-1, 1):
         top_y = dome[1] + rng.normal(0, 9) * px
         top_x = dome[0] + px * rng.uniform(10, 60)
@@ -214,7 +215,7 @@ def _draw_lungs(scene: _Scene, whole: np.ndarray) -> None:
         air *= np.clip((np.float32(rng.uniform(0.75, 0.92)) - across) * 12, 0, 1)
         air *= np.minimum(thick[:last] / 8, 1) * (np.float32(0.45) + np.float32(0.55) * depth)
         scene.soft[:last] -= air * np.float32(LEAN_PER_CM * 0.75 * lung_cm)
-        scene.soft[:last] += air * vessels * np.float32(rng.uniform(0.01, 0.10))
+        scene.soft[:last] += air * vessels * np.float32(rng.uniform(0.005, 0.045))
     scene.kinds.append("lung")
 
 
@@ -288,7 +289,7 @@ def _draw_outer_parts(scene: _Scene) -> None:
                 ]
             )
             radii = (px * rng.uniform(25, 60), px * rng.uniform(35, 90))
-            add_ellipsoid(extra, spot, radii, rng.uniform(-0.6, 0.6), rng.uniform(2, 9))
+            add_ellipsoid(extra, spot, radii, rng.uniform(-0.6, 0.6), rng.uniform(1, 6))
         scene.kinds.append("breast")
     film = Window(0, 0, scene.width, scene.height)
     if scene.chance(0.3):
@@ -321,15 +322,15 @@ def _draw_outer_parts(scene: _Scene) -> None:
         slope = rng.uniform(-0.3, 0.3)
         line = middle + slope * (x[0] - scene.width / 2)
         line = line + rng.uniform(-8, 8) * px * np.sin(x[0] / (rng.uniform(30, 90) * px))
-        wide = rng.uniform(0.8, 7.0) * px
+        spread = rng.uniform(0.8, 7.0) * px
         top, bottom = (
-            int(max(line.min() - 4 * wide, 0)),
-            int(min(line.max() + 4 * wide, scene.height)),
+            int(max(line.min() - 4 * spread, 0)),
+            int(min(line.max() + 4 * spread, scene.height)),
         )
         if bottom - top < 2:
             continue
         y = (np.arange(top, bottom, dtype=np.float32) + 0.5)[:, None]
-        away = (y - line.astype(np.float32)[None]) * np.float32(1 / wide)
+        away = (y - line.astype(np.float32)[None]) * np.float32(1 / spread)
         # A crease is sharp on one side: skin lies on skin.
         crease = np.exp(-away * away) if rng.random() < 0.5 else np.exp(-np.abs(away)) * (away > 0)
         across = (x - scene.back[top:bottom, None]) * (scene.belly[top:bottom, None] - x)
@@ -347,10 +348,10 @@ def _draw_calcification(scene: _Scene) -> None:
     if scene.chance(0.35):
         upper = int(rng.integers(3, min(9, len(scene.spine.vertebrae))))
         gap_mm, wide_mm = rng.uniform(4, 14), rng.uniform(12, 24)
-        for wall in (0.0, wide_mm):
+        for behind in (0.0, wide_mm):
             line_mm = np.array(
                 [
-                    body.point(body.depth_mm / 2 + gap_mm + wall, 0, rng.uniform(5, 15))
+                    body.point(body.depth_mm / 2 + gap_mm + behind, 0, rng.uniform(5, 15))
                     for body in scene.spine.vertebrae[1:upper]
                 ]
             )
@@ -452,4 +453,9 @@ def draw_trunk(
     _draw_clothing(scene)
     soft_px = max(0.3, 0.25 * scene.px)
     scene.soft = cv2.GaussianBlur(scene.soft, (0, 0), soft_px)
+    # Muscle fibres, fat lobules, mesentery: fine streaks that lean with the trunk.
+    shape = (max(8, scene.height // 2), max(8, scene.width // 2))
+    fibres = smooth_noise(rng, shape, rng.uniform(1.0, 3.0) * scene.px, 3)
+    fibres = cv2.resize(fibres, (scene.width, scene.height), interpolation=cv2.INTER_LINEAR)
+    scene.soft += fibres * np.float32(rng.uniform(0.0, 0.03)) * (scene.soft > 0.6)
     return TrunkLayers(scene.soft, scene.dense, whole, fatness, scene.kinds)
