@@ -212,7 +212,7 @@ def test_a_generator_that_gives_something_else_is_named() -> None:
 def opened(*options: str) -> object:
     parser = argparse.ArgumentParser()
     add_data_arguments(parser)
-    return open_data(parser.parse_args(options), 96, 80, 1, progress=False)
+    return open_data(parser.parse_args(options), 96, 96, 1, progress=False)
 
 
 def test_data_names_a_folder_or_phantoms(film_folder: Path) -> None:

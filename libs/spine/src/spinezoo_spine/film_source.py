@@ -35,8 +35,7 @@ from spinezoo_spine.dataset import (
     augment,
     prepare_film_set,
 )
-from spinezoo_spine.phantom.training import training_films
-from spinezoo_spine.phantom.write import GENERATOR_VERSION
+from spinezoo_spine.phantom.training import TRAINING_SETTINGS, training_films
 from spinezoo_spine.splits import split_names
 
 PHANTOMS = "phantoms:"
@@ -207,7 +206,7 @@ class PhantomFilms(FilmSource):
         """Generator, seed and how its films are used."""
         return {
             "phantoms": {
-                "generator": GENERATOR_VERSION,
+                "generator": str(TRAINING_SETTINGS.generator),
                 "seed": self.seed,
                 "looks": self.looks,
                 "uses": self.uses,
