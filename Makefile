@@ -79,10 +79,10 @@ certs: setup ## Make certificates for development in certs/ (ARGS=--force renews
 conform: setup ## Put a network container through the conformance suite: TARGET=host:port
 	@libs/contract/.venv/bin/python -m spinezoo_contract.conformance $(TARGET) $(ARGS)
 
-train: setup ## Train a network: NETWORK=pspnet DATA=folder [PRESET=lite] [ARGS="--epochs 40"]
+train: setup ## Train: NETWORK=pspnet DATA=folder or DATA=phantoms:SEED [PRESET=lite] [ARGS="--epochs 40"]
 	@test -n "$(NETWORK)" || { echo "say which network: make train NETWORK=pspnet DATA=folder"; exit 2; }
 	@test -d "services/$(NETWORK)" || { echo "no network $(NETWORK); there are: $$(ls services | grep -v README | xargs)"; exit 2; }
-	@test -n "$(DATA)" || { echo "say on which films: DATA=folder with a VIA file (make train-set makes $(TRAIN_SET))"; exit 2; }
+	@test -n "$(DATA)" || { echo "say on which films: DATA=phantoms:SEED, or DATA=folder with a VIA file (make train-set makes $(TRAIN_SET))"; exit 2; }
 	@services/$(NETWORK)/.venv/bin/python -m spinezoo_$(NETWORK).train --data $(DATA) --preset $(PRESET) \
 	  --card services/$(NETWORK)/card.yaml --run-dir runs/$(NETWORK)-$(PRESET) $(ARGS)
 

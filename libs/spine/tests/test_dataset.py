@@ -25,6 +25,15 @@ from spinezoo_spine.filmset import FilmSet
 from spinezoo_spine.prepare import letterbox, two_channels
 from spinezoo_spine.raster import rasterise
 
+LATER_LOOKS_OFF = {
+    "far_share": 0,
+    "faint_share": 0,
+    "local_share": 0,
+    "sharpen_share": 0,
+    "metal_share": 0,
+    "mask_share": 0,
+}
+
 STILL = AugmentSettings(
     mirror_share=0,
     rotation_deg=0,
@@ -40,6 +49,7 @@ STILL = AugmentSettings(
     invert_share=0,
     grid_share=0,
     border_grey_share=0,
+    **LATER_LOOKS_OFF,
 )
 
 
@@ -186,6 +196,7 @@ def test_outlines_move_with_the_grey_levels() -> None:
         invert_share=0,
         grid_share=0,
         border_grey_share=0,
+        **LATER_LOOKS_OFF,
     )
     mirrored = 0
     for _ in range(60):
@@ -222,6 +233,11 @@ def test_the_same_seed_gives_the_same_look() -> None:
         {"haze_share": 1, "haze": 0.5},
         {"invert_share": 1},
         {"grid_share": 1},
+        {"faint_share": 1},
+        {"local_share": 1},
+        {"sharpen_share": 1, "sharpen": 3},
+        {"noise_share": 1, "noise": 0.1, "coarse_noise_share": 1},
+        {"mask_share": 1},
     ],
     ids=lambda change: next(iter(change)),
 )
@@ -232,6 +248,60 @@ def test_each_look_changes_grey_levels_and_no_outline(change: dict) -> None:
     assert (looked.grey != film.grey).mean() > 0.01
     assert looked.grey.dtype == np.uint8
     np.testing.assert_allclose(looked.regions[0][1], film.regions[0][1], atol=1e-12)
+
+
+def changed(**changes: object) -> AugmentSettings:
+    """Nothing switched on but what is named."""
+    values = {name: getattr(STILL, name) for name in AugmentSettings.__dataclass_fields__}
+    return AugmentSettings(**{**values, **changes})
+
+
+def test_fading_keeps_the_large_differences() -> None:
+    grey = np.zeros((320, 256), np.uint8)
+    grey[:, 128:] = 200  # body and air
+    grey[150:170:2, 180:200] = 250  # trabeculae
+    film = PreparedFilm("x", grey, ())
+    faded = augment(film, np.random.default_rng(0), changed(faint_share=1, faint_range=(0.3, 0.3)))
+    assert faded.grey[:, 20].mean() < 10
+    assert faded.grey[20:100, 240].mean() > 190
+    detail = faded.grey[150:170, 185:195].astype(float)
+    assert detail.std() == pytest.approx(0.3 * 25, rel=0.1)
+
+
+def test_metal_is_taught_where_it_is_drawn() -> None:
+    film = disc_film(320, 256)
+    inside = outside = 0
+    for seed in range(8):
+        looked = augment(film, np.random.default_rng(seed), changed(metal_share=1))
+        assert [structure for structure, _ in looked.regions[1:]]
+        assert {structure for structure, _ in looked.regions[1:]} == {Structure.ROD}
+        drawn = label_map_of(looked) == Structure.ROD
+        different = looked.grey != film.grey
+        inside += int((different & drawn).sum())
+        outside += int((different & ~drawn).sum())
+    assert inside > 1000
+    assert outside < 0.5 * inside, "soft borders only"
+
+
+def test_coarse_noise_is_as_strong_and_smoother() -> None:
+    film = PreparedFilm("x", np.full((200, 200), 128, np.uint8), ())
+    noises = []
+    for share in (0, 1):
+        settings = changed(noise_share=1, noise=0.2, coarse_noise_share=share)
+        looked = [augment(film, np.random.default_rng(seed), settings).grey for seed in range(12)]
+        noises.append(np.stack(looked).astype(float) - 128)
+    assert noises[1].std() == pytest.approx(noises[0].std(), rel=0.35)
+    step = [np.abs(np.diff(noise, axis=2)).mean() / noise.std() for noise in noises]
+    assert step[1] < 0.7 * step[0]
+
+
+def test_every_look_at_once_still_fits_a_network() -> None:
+    film = disc_film()
+    shares = {n: 1.0 for n in AugmentSettings.__dataclass_fields__ if n.endswith("_share")}
+    for seed in range(20):
+        looked = augment(film, np.random.default_rng(seed), AugmentSettings(**shares))
+        assert (looked.grey.dtype, looked.grey.shape) == (np.uint8, film.grey.shape)
+        assert np.isfinite(network_input(looked)).all()
 
 
 def test_noise_and_haze_do_not_wrap_around() -> None:
@@ -249,6 +319,7 @@ def test_noise_and_haze_do_not_wrap_around() -> None:
         rotation_deg=0,
         shift=0,
         blur_share=0,
+        **LATER_LOOKS_OFF,
     )
     for seed in range(10):
         # Wrapping would leave isolated black pixels in a white film.

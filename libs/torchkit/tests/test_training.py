@@ -12,6 +12,9 @@ import pytest
 import torch
 from spinezoo_contract.errors import ConfigurationError
 from spinezoo_spine.dataset import PreparedFilm, PreparedSet, label_map_of, network_input
+from spinezoo_spine.film_source import FolderFilms, PhantomFilms
+from spinezoo_spine.stopping import stop_on_signal
+from spinezoo_spine.testing import prepared_block_film
 from spinezoo_torchkit import training
 from spinezoo_torchkit.testing import history
 from spinezoo_torchkit.training import FitResult, Task, TrainSettings, fit, validate
@@ -116,6 +119,51 @@ def test_stopped_anywhere_it_ends_with_the_same_weights(
         assert torch.equal(found.state_dict()[name], tensor), name
 
 
+def blocks(seed: int, index: int, height: int, width: int, looks: int) -> list[PreparedFilm]:
+    return [prepared_block_film([seed, index, look])[0] for look in range(looks)]
+
+
+@pytest.mark.parametrize(("steps", "workers"), [(2, 0), (7, 0), (7, 2)])
+def test_films_made_on_the_spot_are_the_same_after_a_stop(
+    tmp_path: Path, steps: int, workers: int
+) -> None:
+    def go(folder: str, stop: Callable[[], bool], **changes: Any) -> tuple[FitResult, nn.Module]:
+        source = PhantomFilms(1, 96, 80, epoch_films=14, looks=2, make=blocks)
+        net = network()
+        result = fit(
+            Blocks(),
+            net,
+            source,
+            source.held_out(2),
+            settings(epochs=2, **changes),
+            tmp_path / folder,
+            CPU,
+            stop=stop,
+            quiet=True,
+        )
+        return result, net
+
+    whole, expected = go("whole", lambda: False)
+    first, _ = go("parts", After(steps), workers=workers)
+    assert not first.finished
+    second, found = go("parts", lambda: False)
+    assert second.films_seen == whole.films_seen == 2 * 12
+    assert second.different_films == whole.different_films > 12
+    for name, tensor in expected.state_dict().items():
+        assert torch.equal(found.state_dict()[name], tensor), name
+    with pytest.raises(ConfigurationError, match="phantoms"):
+        fit(
+            Blocks(),
+            network(),
+            PhantomFilms(2, 96, 80, epoch_films=14, looks=2, make=blocks),
+            [],
+            settings(epochs=2),
+            tmp_path / "whole",
+            CPU,
+            quiet=True,
+        )
+
+
 def test_finished_run_is_not_trained_again_but_can_be_prolonged(
     films: PreparedSet, tmp_path: Path
 ) -> None:
@@ -154,7 +202,9 @@ def test_minutes_end_the_run_over_all_starts(
 
 
 def test_learning_rate_rises_and_falls(films: PreparedSet, tmp_path: Path) -> None:
-    state = training._Run(Blocks(), network(), films, settings(epochs=1000), tmp_path, CPU, {})
+    state = training._Run(
+        Blocks(), network(), FolderFilms(films), settings(epochs=1000), tmp_path, CPU, {}
+    )
     rates = []
     for state.step in range(0, 3000, 10):
         rates.append(state.learning_rate())
@@ -169,6 +219,40 @@ def test_learning_rate_rises_and_falls(films: PreparedSet, tmp_path: Path) -> No
 def test_divergence_is_an_error(films: PreparedSet, tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match="diverged"):
         fit(Diverging(), network(), films, films, settings(), tmp_path, CPU, quiet=True)
+
+
+@pytest.mark.parametrize("stop_after", [None, 4])
+def test_early_stop_ends_a_run_that_no_longer_gets_better(
+    films: PreparedSet, tmp_path: Path, stop_after: int | None
+) -> None:
+    changes = {"epochs": 40, "patience": 2, "learning_rate": 1e-30, "average_decay": 0.0}
+    if stop_after is not None:
+        assert not run(films, tmp_path, stop=After(stop_after), **changes)[0].finished
+    result, _ = run(films, tmp_path, **changes)
+    assert result.finished
+    assert result.stopped_early
+    figures = [line["merged_mean_iou"] for line in history(tmp_path)]
+    assert len(figures) == result.epochs < 40
+    best = figures.index(max(figures))
+    assert len(figures) == best + 3, "the best epoch and two of patience"
+    again, _ = run(films, tmp_path, **changes)
+    assert (again.epochs, again.stopped_early) == (result.epochs, True)
+
+
+def test_patience_needs_films_to_validate_on(films: PreparedSet, tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match="patience"):
+        fit(Blocks(), network(), films, [], settings(patience=1), tmp_path, CPU, quiet=True)
+
+
+def test_a_run_leaves_tensorboard_logs_with_pictures(films: PreparedSet, tmp_path: Path) -> None:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    result, _ = run(films, tmp_path, epochs=2)
+    read = EventAccumulator(str(tmp_path / "tensorboard")).Reload()
+    figures = read.Scalars("validation/merged_mean_iou")
+    assert [event.step for event in figures] == [1, 2]
+    assert figures[-1].value == pytest.approx(result.validation["merged_mean_iou"])
+    assert len(read.Images("film, truth, answer")) == 2
 
 
 def test_one_film_is_too_few(films: PreparedSet, tmp_path: Path) -> None:
@@ -192,6 +276,7 @@ def test_without_validation_films(films: PreparedSet, tmp_path: Path) -> None:
         {"epochs": None, "minutes": 0.0},
         {"batch_size": 0},
         {"precision": "half"},
+        {"patience": 0},
     ],
     ids=str,
 )
@@ -203,7 +288,7 @@ def test_wrong_settings_are_refused(changes: dict[str, Any]) -> None:
 def test_first_signal_is_a_wish_the_second_acts() -> None:
     # A shell that starts this in the background has SIGINT ignored.
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    with training.stop_on_signal() as stop:
+    with stop_on_signal() as stop:
         assert not stop()
         os.kill(os.getpid(), signal.SIGINT)
         assert stop()

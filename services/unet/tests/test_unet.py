@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pytest
 from PIL import Image, ImageDraw
@@ -150,19 +152,21 @@ metrics: {}
     return tmp_path
 
 
-def run_training(service: Path, film_set: Path, *more: str) -> int:
+def train_on(service: Path, run: str, *more: str) -> int:
     return train.main(
-        ["--data", str(film_set), "--card", str(service / "card.yaml"), "--batch-size", "4",
-         "--run-dir", str(service / "run"), "--cache-dir", str(service / "cache"),
-         "--precision", "float32", "--device", "cpu", *more]
+        ["--card", str(service / "card.yaml"), "--run-dir", str(service / run),
+         "--batch-size", "4", "--precision", "float32", "--device", "cpu", *more]
     )  # fmt: skip
+
+
+def run_training(service: Path, film_set: Path, *more: str) -> int:
+    folder = ["--data", str(film_set), "--cache-dir", str(service / "cache")]
+    return train_on(service, "run", *folder, *more)
 
 
 def test_trains_stops_goes_on_and_answers(
     service: Path, film_set: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    import signal
-
     # First half: a real SIGTERM in the middle of the third epoch.
     original = train.Trainer.step
 
@@ -179,9 +183,6 @@ def test_trains_stops_goes_on_and_answers(
     with caplog.at_level("INFO"):
         assert run_training(service, film_set, "--epochs", "25") == 0
     assert "going on after epoch 2" in caplog.text
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-
     card = load_card(service / "card.yaml")
     assert card.training["epochs"] == 25
     assert card.training["films_seen"] == 25 * 8
@@ -192,6 +193,59 @@ def test_trains_stops_goes_on_and_answers(
     assert all(segment.kind is SegmentKind.REGION for segment in answer.segments)
     # Background alone would score about 0.42.
     assert card.metrics["validation_mean_iou"] > 0.5
+
+
+def test_stopped_in_an_epoch_it_ends_with_the_same_weights(
+    service: Path, film_set: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    card = service / "card.yaml"  # the generator makes no smaller films
+    card.write_text(card.read_text().replace("height: 64, width: 48", "height: 96, width: 96"))
+    made = ["--data", "phantoms:3", "--epoch-films", "12", "--validation-films", "1"]
+    options = [*made, "--epochs", "2"]
+    assert train_on(service, "whole", *options) == 0
+    expected = load_card(service / "card.yaml")
+    original = train.Trainer.step
+
+    def step_then_terminate(self: train.Trainer, *arguments: object) -> float:
+        loss = original(self, *arguments)  # type: ignore[arg-type]
+        if arguments[2].step == 1:  # type: ignore[attr-defined]
+            os.kill(os.getpid(), signal.SIGTERM)
+        return loss
+
+    monkeypatch.setattr(train.Trainer, "step", step_then_terminate)
+    assert train_on(service, "parts", *options, "--workers", "2") == 130
+    monkeypatch.setattr(train.Trainer, "step", original)
+    assert train_on(service, "parts", *options) == 0
+    found = load_card(service / "card.yaml")
+    assert found.training["films_seen"] == expected.training["films_seen"] == 24
+    assert found.weights_sha256 == expected.weights_sha256
+    assert found.training["phantoms"]["seed"] == 3
+
+
+def test_training_starts_from_weights_and_tells_of_it(service: Path, film_set: Path) -> None:
+    assert run_training(service, film_set, "--epochs", "1") == 0
+    before = load_card(service / "card.yaml")
+    options = ["--data", str(film_set), "--epochs", "1", "--start-from", "card"]
+    assert train_on(service, "second", *options, "--learning-rate", "1e-12") == 0
+    after = load_card(service / "card.yaml")
+    assert after.training["started_from"]["sha256"] == before.weights_sha256
+    assert after.training["films_seen_total"] == 2 * before.training["films_seen"]
+    kernels = [
+        {name: file[name][()] for name in file if "kernel" in name}
+        for file in (h5py.File(p) for p in (after.path.parent / "weights/lite.h5",
+                                            service / "second/start-from.h5"))
+    ]  # fmt: skip
+    for name, values in kernels[0].items():
+        np.testing.assert_array_equal(values, kernels[1][name])
+
+
+def test_weights_of_another_network_are_no_start(
+    service: Path, film_set: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    save_weights(small_network(filters=8), service / "other.h5")
+    options = ["--data", str(film_set), "--epochs", "1", "--start-from"]
+    assert train_on(service, "run", *options, str(service / "other.h5")) == 1
+    assert "has shape" in capsys.readouterr().err
 
 
 def test_served_answer_is_the_training_time_answer(service: Path, film_set: Path) -> None:

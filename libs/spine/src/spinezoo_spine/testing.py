@@ -66,7 +66,9 @@ def block_film(
     return np.clip(grey, 0, 255).astype(np.uint8), tuple(regions)
 
 
-def prepared_block_film(seed: int = 0) -> tuple[PreparedFilm, tuple[Region, ...]]:
+def prepared_block_film(
+    seed: int | list[int] = 0,
+) -> tuple[PreparedFilm, tuple[Region, ...]]:
     """A film of :func:`block_film` as a network is trained on it, and its outlines."""
     grey, regions = block_film(np.random.default_rng(seed))
     return PreparedFilm("block", grey, tuple((r.structure, r.polygon_xy) for r in regions)), regions

@@ -15,14 +15,15 @@ from typing import Any
 import torch
 from spinezoo_contract.cards import CardProbe, CardWeights, ModelCard, load_card, update_card
 from spinezoo_contract.errors import SpineZooError
-from spinezoo_spine.dataset import prepare_film_set
-from spinezoo_spine.splits import split_names
+from spinezoo_spine.film_source import TrainingData, add_data_arguments, open_data
+from spinezoo_spine.start_from import Start, add_start_argument, find_start, start_record
+from spinezoo_spine.stopping import stop_on_signal
 from torch import nn
 
 from spinezoo_torchkit.checkpoints import load_weights, make_probe, save_weights
 from spinezoo_torchkit.device import PRECISIONS, choose_device, set_threads
 from spinezoo_torchkit.loading import build_network
-from spinezoo_torchkit.training import FitResult, Task, TrainSettings, fit, stop_on_signal
+from spinezoo_torchkit.training import FitResult, Task, TrainSettings, fit
 
 STOPPED = 130
 """Exit status of a training that was asked to stop and can go on."""
@@ -37,7 +38,7 @@ def train_main(
     make_task: Callable[[ModelCard], Task],
     defaults: TrainSettings,
 ) -> int:
-    """Trains a network from a folder of films with outlines, writes weights and updates the card.
+    """Trains a network from films with outlines, writes weights and updates the card.
 
     Args:
         argv: Arguments without the program's name; None takes the process's.
@@ -63,10 +64,11 @@ def train_main(
 def _parser(name: str, card_path: Path, defaults: TrainSettings) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog=f"python -m spinezoo_{name}.train",
-        description=f"Train {name} on a folder of films with outlines. Stop it with Ctrl-C and "
-        "start it again with the same command to go on.",
+        description=f"Train {name} on films with outlines. Stop it with Ctrl-C and start it again "
+        "with the same command to go on.",
     )
-    parser.add_argument("--data", type=Path, required=True, help="folder of films with outlines")
+    add_data_arguments(parser)
+    add_start_argument(parser)
     length = parser.add_mutually_exclusive_group()
     length.add_argument("--epochs", type=int, help="passes over the training films (default 30)")
     length.add_argument("--minutes", type=float, help="wall-clock time to train for instead")
@@ -81,11 +83,12 @@ def _parser(name: str, card_path: Path, defaults: TrainSettings) -> argparse.Arg
     parser.add_argument(
         "--workers", type=int, help="processes that prepare films (default: 0, with CUDA 4)"
     )
+    parser.add_argument(
+        "--patience", type=int, help="stop after so many epochs without a better validation figure"
+    )
     parser.add_argument("--batch-size", type=int, default=defaults.batch_size)
     parser.add_argument("--learning-rate", type=float, default=defaults.learning_rate)
     parser.add_argument("--precision", choices=sorted(PRECISIONS), default=defaults.precision)
-    parser.add_argument("--validation-share", type=float, default=0.1)
-    parser.add_argument("--cache-dir", type=Path, help="where prepared films are kept")
     parser.add_argument(
         "--no-augmentation", action="store_true", help="train on the films as they are"
     )
@@ -119,33 +122,30 @@ def _train(
         precision=arguments.precision,
         seed=arguments.seed,
         workers=_workers(arguments.workers, device),
+        patience=arguments.patience,
         augmentation=None if arguments.no_augmentation else defaults.augmentation,
     )
-    size = (card.input.height, card.input.width)
-    films = prepare_film_set(
-        arguments.data, *size, cache_dir=arguments.cache_dir, progress=not arguments.quiet
-    )
-    training_names, validation_names = split_names(
-        films.names, arguments.seed, arguments.validation_share
-    )
-    training_films, validation_films = (
-        films.subset(training_names),
-        films.subset(validation_names),
-    )
+    run_dir = arguments.run_dir or Path("runs") / f"{name}-{card.preset}"
+    start = find_start(arguments.start_from, card, run_dir, ".safetensors")
     torch.manual_seed(arguments.seed)
     network = build_network(card, make)
+    if start is not None:
+        load_weights(network, start.path, start.sha256)
+    size = (card.input.height, card.input.width)
+    data = open_data(arguments, *size, arguments.seed, progress=not arguments.quiet)
     result = fit(
         make_task(card),
         network,
-        training_films,
-        validation_films,
+        data.source,
+        data.validation,
         settings,
-        arguments.run_dir or Path("runs") / f"{name}-{card.preset}",
+        run_dir,
         device,
         identity={
             "network": json.loads(json.dumps(dict(card.network))),
             "input": [card.input.channels, *size],
             "augmentation": settings.augmentation is not None,
+            **({} if start is None else {"start_from": start.sha256}),
         },
         stop=stop,
         quiet=arguments.quiet,
@@ -160,17 +160,15 @@ def _train(
         card,
         network.cpu(),
         make,
-        training=_record(
-            command, arguments, settings, result, device, threads, len(training_films)
-        ),
-        metrics=_metrics(arguments, result, len(validation_films)),
+        training=_record(command, data, start, settings, result, device, threads),
+        metrics=_metrics(data, result),
     )
     score = result.validation.get("merged_mean_iou")
     shown = "not validated" if score is None else f"merged mean IoU {score:.4f}"
     assert card.weights is not None
     sys.stdout.write(
         f"{name} {card.preset}: {result.epochs} epochs, {result.films_seen} films, "
-        f"{result.minutes:.1f} min, {shown} on {len(validation_films)} films; "
+        f"{result.minutes:.1f} min, {shown} on {len(data.validation)} films; "
         f"wrote {card.weights.file} ({card.weights.bytes / 2**20:.2f} MiB) and {card.path.name}\n"
     )
     return 0
@@ -223,12 +221,12 @@ def _command(name: str, argv: list[str]) -> str:
 
 def _record(
     command: str,
-    arguments: argparse.Namespace,
+    data: TrainingData,
+    start: Start | None,
     settings: TrainSettings,
     result: FitResult,
     device: torch.device,
     threads: int,
-    films: int,
 ) -> dict[str, Any]:
     machine = (
         torch.cuda.get_device_name(device)
@@ -236,11 +234,14 @@ def _record(
         else f"{platform.machine()} CPU, {threads} threads"
     )
     return {
-        "data": arguments.data.resolve().name,
-        "films": films,
+        "data": data.name,
+        **data.record,
+        "films": result.different_films,
         "seed": settings.seed,
         "films_seen": result.films_seen,
+        **start_record(start, result.films_seen),
         "epochs": result.epochs,
+        **({"stopped_early": True} if result.stopped_early else {}),
         "minutes": round(result.minutes, 2),
         "batch_size": settings.batch_size,
         "learning_rate": settings.learning_rate,
@@ -252,12 +253,12 @@ def _record(
     }
 
 
-def _metrics(arguments: argparse.Namespace, result: FitResult, films: int) -> dict[str, Any]:
+def _metrics(data: TrainingData, result: FitResult) -> dict[str, Any]:
     if not result.validation:
         return {}
     return {
-        "data": f"validation share of {arguments.data.resolve().name}, on the network's canvas",
-        "films": films,
+        "data": f"{data.validation_name}, on the network's canvas",
+        "films": len(data.validation),
         "date": datetime.now(UTC).date().isoformat(),
         "values": {name: round(value, 5) for name, value in result.validation.items()},
     }

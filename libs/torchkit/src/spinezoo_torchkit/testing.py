@@ -25,6 +25,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 import pytest
+import safetensors.torch
 import torch
 from spinezoo_contract.cards import load_card
 from spinezoo_contract.errors import WeightsError
@@ -175,6 +176,54 @@ class NetworkTests(PredictorTests):
         assert [line["epoch"] for line in history(tmp_path / "run")] == [1, 2, 3]
         assert load_card(card).training["epochs"] == 3
         type(self).load_predictor(card, device="cpu")
+
+    def test_training_starts_from_weights_and_tells_of_it(
+        self, trained: Path, folder: Path, tmp_path: Path
+    ) -> None:
+        card, _ = self._copy(trained, tmp_path)
+        before = load_card(card)
+        arguments = self.arguments(folder, card, tmp_path / "run", 1)
+        assert type(self).main([*arguments, "--start-from", "card"]) == 0
+        after = load_card(card)
+        seen = int(after.training["films_seen"])
+        assert after.training["started_from"]["sha256"] == before.weights_sha256
+        assert after.training["films_seen_total"] == before.training["films_seen"] + seen
+        assert after.weights_sha256 != before.weights_sha256
+        fresh = history(trained.parent / "run")[0]["loss"]
+        assert history(tmp_path / "run")[0]["loss"] < fresh
+        # The same command again: the card's weights are new, the run is the same.
+        assert type(self).main([*arguments, "--start-from", "card"]) == 0
+        assert load_card(card).weights_sha256 == after.weights_sha256
+
+    def test_weights_of_another_network_are_no_start(
+        self,
+        trained: Path,
+        folder: Path,
+        tmp_path: Path,
+        capsys: pytest.CaptureFixture[str],
+    ) -> None:
+        card, weights = self._copy(trained, tmp_path)
+        tensors = safetensors.torch.load_file(weights)
+        name = next(name for name, tensor in tensors.items() if tensor.ndim == 4)
+        tensors[name] = tensors[name][:1].clone()
+        other = tmp_path / "other.safetensors"
+        safetensors.torch.save_file(tensors, other)
+        arguments = self.arguments(folder, card, tmp_path / "run", 1)
+        assert type(self).main([*arguments, "--start-from", str(other)]) == 1
+        message = capsys.readouterr().err
+        assert "of another network" in message
+        assert name in message
+
+    def test_training_on_phantoms_made_on_the_spot(self, tmp_path: Path) -> None:
+        card = tiny_card(self.room, tmp_path, 96, 96)  # the generator makes no smaller films
+        arguments = self.arguments(Path("phantoms:5"), card, tmp_path / "run", 1)
+        made = ["--epoch-films", "6", "--validation-films", "2", "--looks", "2"]
+        assert type(self).main([*arguments, *made]) == 0
+        record = load_card(card).training
+        assert (record["data"], record["films_seen"]) == ("phantoms:5", 6)
+        assert record["phantoms"]["seed"] == 5
+        assert load_card(card).metrics["films"] == 2
+        assert not list(tmp_path.glob("**/*.png"))
 
     def test_probe_catches_a_changed_dilation(self, trained: Path) -> None:
         card = load_card(trained)

@@ -7,22 +7,21 @@ same number of epochs: orders of films, augmentation and dropout come from the s
 the step, not from a generator that runs along.
 
 The weights that are written are the exponential moving average at the end of the run; no epoch is
-picked by its validation figure, so that figure stays honest.
+picked by its validation figure, so that figure stays honest. Early stopping (off by default) ends a
+run whose figure no longer rises; it does not go back to a better epoch.
 """
 
 from __future__ import annotations
 
 import copy
-import hashlib
+import itertools
 import json
 import math
 import signal
 import sys
-import threading
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Generator, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -39,11 +38,12 @@ from spinezoo_spine.dataset import (
     AugmentSettings,
     PreparedFilm,
     PreparedSet,
-    augment,
     instances_of,
     label_map_of,
     network_input,
 )
+from spinezoo_spine.film_source import FilmSource, FolderFilms, augmented_batch
+from spinezoo_spine.run_log import STRIP_FILMS, RunLog, prediction_strip
 from torch import nn
 from torch.utils.data import DataLoader, Dataset, Sampler
 from tqdm import tqdm
@@ -136,6 +136,7 @@ class TrainSettings:
         precision: ``float32`` or ``bfloat16`` (autocast).
         seed: Of weights, split, order, augmentation and dropout.
         workers: Processes that prepare films beside the training process.
+        patience: Epochs without a better validation figure after which the run ends; None: never.
         augmentation: Settings of the augmentation; None trains on the films as they are.
     """
 
@@ -149,6 +150,7 @@ class TrainSettings:
     precision: str = "bfloat16"
     seed: int = 0
     workers: int = 0
+    patience: int | None = None
     augmentation: AugmentSettings | None = field(default_factory=AugmentSettings)
 
     def __post_init__(self) -> None:
@@ -160,6 +162,8 @@ class TrainSettings:
             raise ConfigurationError(f"minutes is {self.minutes}; train for more than 0")
         if self.batch_size < 1:
             raise ConfigurationError(f"batch_size is {self.batch_size}; use at least 1")
+        if self.patience is not None and self.patience < 1:
+            raise ConfigurationError(f"patience is {self.patience}; wait for at least 1 epoch")
         precision_of(self.precision)
 
 
@@ -171,24 +175,28 @@ class FitResult:
         finished: False where it was asked to stop before its end.
         epochs: Whole epochs trained, over all starts of the run.
         films_seen: Films trained on, repeats counted.
+        different_films: Films trained on, each counted once.
         minutes: Wall-clock time, over all starts.
         loss: Mean loss of the last epoch, NaN where there was none.
         validation: Figures of the averaged network on the validation films.
+        stopped_early: Whether it ended because the validation figure no longer rose.
     """
 
     finished: bool
     epochs: int
     films_seen: int
+    different_films: int
     minutes: float
     loss: float
     validation: dict[str, float]
+    stopped_early: bool = False
 
 
 def fit(
     task: Task,
     network: nn.Module,
-    training_films: PreparedSet,
-    validation_films: PreparedSet,
+    training_films: PreparedSet | FilmSource,
+    validation_films: Sequence[PreparedFilm] | PreparedSet,
     settings: TrainSettings,
     run_dir: Path | str,
     device: torch.device,
@@ -201,8 +209,9 @@ def fit(
 
     Args:
         task: What the network adds.
-        network: With random weights; holds the averaged weights at the end.
-        training_films: At least two films.
+        network: With random weights, or those to begin with; holds the averaged weights at the
+            end.
+        training_films: Prepared films, at least two, or where batches come from.
         validation_films: May be empty.
         settings: How to train.
         run_dir: Folder of the run.
@@ -213,19 +222,26 @@ def fit(
         quiet: No progress bar and no lines.
 
     Raises:
-        ConfigurationError: Too few films, or the folder holds a run of another identity.
+        ConfigurationError: Too few films, nothing to validate on though patience is set, or the
+            folder holds a run of another identity.
         WeightsError: The folder's state cannot be read.
     """
-    run = _Run(task, network, training_films, settings, Path(run_dir), device, identity or {})
+    source = (
+        FolderFilms(training_films) if isinstance(training_films, PreparedSet) else (training_films)
+    )
+    run = _Run(task, network, source, settings, Path(run_dir), device, identity or {})
+    if settings.patience is not None and len(validation_films) == 0:
+        raise ConfigurationError("patience needs films to validate on; give some, or leave it out")
     run.restore()
     if not quiet and run.step:
         _say(f"going on after {run.epoch} epochs and {run.films_seen} films")
     validation: dict[str, float] = dict(run.validation)
     losses: list[float] = []
     batches = run.batches()
+    log = RunLog(Path(run_dir), quiet=quiet)
     bar = tqdm(
-        total=len(training_films),
-        initial=min(run.step_in_epoch * run.batch_size, len(training_films)),
+        total=source.epoch_films,
+        initial=run.step_in_epoch * run.batch_size,
         unit="film",
         disable=quiet,
         file=sys.stderr,
@@ -250,8 +266,20 @@ def fit(
                 )
                 if whole:
                     run.epoch, run.step_in_epoch = run.epoch + 1, 0
+                    run.judge(validation)
                 run.save(validation)
                 line = run.log_epoch(losses, validation)
+                log.epoch(
+                    run.epoch,
+                    {
+                        "loss": float(np.mean(losses)),
+                        **{f"loss/{name}": value for name, value in terms.items()},
+                        "learning_rate": run.learning_rate(),
+                        "films_seen": run.films_seen,
+                        **{f"validation/{name}": value for name, value in validation.items()},
+                    },
+                    _strip(task, run.average, validation_films, device, settings.precision),
+                )
                 if not quiet:
                     tqdm.write(line, file=sys.stderr)
                     sys.stderr.flush()
@@ -265,6 +293,7 @@ def fit(
     finally:
         bar.close()
         batches.close()  # a generator: ends its workers
+        log.close()
     network.load_state_dict(run.average.state_dict())
     return run.result(True, losses, validation)
 
@@ -272,7 +301,7 @@ def fit(
 def validate(
     task: Task,
     network: nn.Module,
-    films: PreparedSet,
+    films: Sequence[PreparedFilm] | PreparedSet,
     device: torch.device,
     precision: str = "float32",
     batch_size: int = 8,
@@ -328,6 +357,24 @@ def validate(
     return figures
 
 
+def _strip(
+    task: Task,
+    network: nn.Module,
+    films: Sequence[PreparedFilm] | PreparedSet,
+    device: torch.device,
+    precision: str,
+) -> NDArray[np.uint8] | None:
+    """The averaged network's answers to the first validation films, as a picture."""
+    shown = [films[i] for i in range(min(STRIP_FILMS, len(films)))]
+    if not shown:
+        return None
+    inputs = torch.from_numpy(np.stack([network_input(film) for film in shown]))
+    inputs = inputs.to(device, memory_format=torch.channels_last)
+    with torch.inference_mode(), autocast(device, precision_of(precision)):
+        labels = task.label_maps(network, inputs)
+    return prediction_strip(shown, list(labels.cpu().numpy()))
+
+
 def vertebra_matches(film: PreparedFilm, found: FoundObjects) -> metrics.Matches:
     """A film's true vertebrae matched with the found ones, lumbar and sacral together."""
     true_masks, _, numbers = instances_of(film)
@@ -354,20 +401,17 @@ class _Run:
         self,
         task: Task,
         network: nn.Module,
-        films: PreparedSet,
+        films: FilmSource,
         settings: TrainSettings,
         run_dir: Path,
         device: torch.device,
         identity: dict[str, Any],
     ) -> None:
-        if len(films) < 2:
-            raise ConfigurationError(
-                f"{len(films)} film(s) to train on; batch normalisation needs at least 2, add films"
-            )
         self.task, self.settings, self.films = task, settings, films
         self.run_dir, self.device = run_dir, device
-        self.batch_size = max(2, min(settings.batch_size, len(films)))
-        self.steps_per_epoch = len(films) // self.batch_size
+        self.batch_size = max(2, min(settings.batch_size, films.epoch_films))
+        films.check(self.batch_size, settings.workers)
+        self.steps_per_epoch = films.steps(self.batch_size)
         self.network = network.to(device, memory_format=torch.channels_last).train()
         self.average = copy.deepcopy(self.network).eval().requires_grad_(False)
         decayed = [p for p in network.parameters() if p.ndim >= 2]
@@ -378,16 +422,16 @@ class _Run:
             weight_decay=settings.weight_decay,
             fused=True,
         )
-        names = sorted(films[i].name for i in range(len(films)))
         self.identity: dict[str, Any] = {
             **identity,
             "seed": settings.seed,
             "batch_size": self.batch_size,
-            "films": hashlib.sha256("\n".join(names).encode()).hexdigest(),
+            **films.identity,
         }
         self.epoch = self.step_in_epoch = self.step = self.films_seen = 0
         self.seconds_before = 0.0
         self.validation: dict[str, float] = {}
+        self.best, self.epochs_since_best = -math.inf, 0
         self.started = time.monotonic()
 
     # -- schedule
@@ -403,7 +447,19 @@ class _Run:
         return min(1.0, self.seconds() / (60.0 * self.settings.minutes))
 
     def done(self) -> bool:
-        return self.progress() >= 1.0
+        return self.progress() >= 1.0 or self.stopped_early()
+
+    def stopped_early(self) -> bool:
+        patience = self.settings.patience
+        return patience is not None and self.epochs_since_best >= patience
+
+    def judge(self, validation: dict[str, float]) -> None:
+        """Counts the epochs since the validation figure was best."""
+        score = validation.get("merged_mean_iou", -math.inf)
+        if score > self.best:
+            self.best, self.epochs_since_best = score, 0
+        else:
+            self.epochs_since_best += 1
 
     def learning_rate(self) -> float:
         progress = self.progress()
@@ -419,11 +475,9 @@ class _Run:
         """Batches from the present place on, without end."""
         cv2.setNumThreads(1)
         loader = DataLoader(
-            _Samples(self.films, self.task, self.settings),
-            batch_sampler=_Order(
-                len(self.films), self.batch_size, self.settings.seed, self.epoch, self.step_in_epoch
-            ),
-            collate_fn=self.task.collate,
+            _Batches(self.films, self.task, self.settings, self.batch_size),
+            batch_size=None,
+            sampler=_Places(self.epoch, self.step_in_epoch, self.steps_per_epoch),
             num_workers=self.settings.workers,
             worker_init_fn=_prepare_worker,
             pin_memory=self.device.type == "cuda",
@@ -482,6 +536,8 @@ class _Run:
             "films_seen": self.films_seen,
             "seconds": self.seconds(),
             "validation": validation,
+            "best": None if math.isinf(self.best) else self.best,
+            "epochs_since_best": self.epochs_since_best,
         }
         save_state(self.run_dir / STATE_FILE, tensors, record)
 
@@ -517,6 +573,8 @@ class _Run:
         self.epoch, self.step_in_epoch = record["epoch"], record["step_in_epoch"]
         self.step, self.films_seen = record["step"], record["films_seen"]
         self.validation = record["validation"]
+        if record.get("best") is not None:
+            self.best, self.epochs_since_best = record["best"], record["epochs_since_best"]
         self.seconds_before = record["seconds"]
         self.started = time.monotonic()
 
@@ -542,47 +600,50 @@ class _Run:
             finished=finished,
             epochs=self.epoch,
             films_seen=self.films_seen,
+            different_films=self.films.different_films(
+                self.settings.seed, self.batch_size, self.step
+            ),
             minutes=self.seconds() / 60.0,
             loss=float(np.mean(losses)) if losses else math.nan,
             validation=validation,
+            stopped_early=finished and self.progress() < 1.0,
         )
 
 
-class _Samples(Dataset[Any]):
-    """Augmented films in the form of the task, by (epoch, index)."""
+class _Batches(Dataset[Any]):
+    """Batches of augmented films in the form of the task, by (epoch, step)."""
 
-    def __init__(self, films: PreparedSet, task: Task, settings: TrainSettings) -> None:
+    def __init__(
+        self, films: FilmSource, task: Task, settings: TrainSettings, batch_size: int
+    ) -> None:
         self.films, self.task, self.settings = films, task, settings
+        self.batch_size = batch_size
 
-    def __getitem__(self, key: tuple[int, int]) -> Any:
-        epoch, index = key
-        film = self.films[index]
-        if self.settings.augmentation is not None:
-            rng = np.random.default_rng([self.settings.seed, epoch, index])
-            film = augment(film, rng, self.settings.augmentation)
-        return self.task.encode(film)
+    def __getitem__(self, place: tuple[int, int]) -> Any:
+        epoch, step = place
+        films = augmented_batch(
+            self.films,
+            seed=self.settings.seed,
+            batch_size=self.batch_size,
+            epoch=epoch,
+            step=step,
+            settings=self.settings.augmentation,
+        )
+        return self.task.collate([self.task.encode(film) for film in films])
 
 
-class _Order(Sampler[list[tuple[int, int]]]):
-    """Batches of (epoch, index) without end, from a place in the run on.
+class _Places(Sampler[tuple[int, int]]):
+    """(epoch, step) without end, from a place in the run on.
 
-    The films left over at the end of an epoch's order wait for the next epoch's: a batch of
-    another size would change the batch statistics.
+    The loader deals them to its workers in turn, as :class:`FilmSource` expects.
     """
 
-    def __init__(self, count: int, batch_size: int, seed: int, epoch: int, step: int) -> None:
-        self.count, self.batch_size, self.seed = count, batch_size, seed
-        self.epoch, self.step = epoch, step
+    def __init__(self, epoch: int, step: int, steps: int) -> None:
+        self.number, self.steps = epoch * steps + step, steps
 
-    def __iter__(self) -> Iterator[list[tuple[int, int]]]:
-        epoch, step = self.epoch, self.step
-        while True:
-            order = np.random.default_rng([self.seed, epoch]).permutation(self.count)
-            for start in range(
-                step * self.batch_size, self.count - self.batch_size + 1, self.batch_size
-            ):
-                yield [(epoch, int(i)) for i in order[start : start + self.batch_size]]
-            epoch, step = epoch + 1, 0
+    def __iter__(self) -> Iterator[tuple[int, int]]:
+        for number in itertools.count(self.number):
+            yield divmod(number, self.steps)  # type: ignore[misc]
 
 
 def _prepare_worker(_: int) -> None:
@@ -602,30 +663,6 @@ def _to_device(value: Any, device: torch.device) -> Any:
     if isinstance(value, list | tuple):
         return type(value)(_to_device(item, device) for item in value)
     return value
-
-
-@contextmanager
-def stop_on_signal() -> Iterator[Callable[[], bool]]:
-    """Turns the first SIGINT or SIGTERM into a wish to stop; the second acts as usual."""
-    wish = threading.Event()
-    numbers = (signal.SIGINT, signal.SIGTERM)
-    if threading.current_thread() is not threading.main_thread():
-        yield wish.is_set
-        return
-    before = {number: signal.getsignal(number) for number in numbers}
-
-    def note(_number: int, _frame: Any) -> None:
-        wish.set()
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-    for number in numbers:
-        signal.signal(number, note)
-    try:
-        yield wish.is_set
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def _say(text: str) -> None:

@@ -1,4 +1,4 @@
-"""Trains the U-Net from a folder of films with outlines: ``make train NETWORK=unet DATA=folder``.
+"""Trains the U-Net from films with outlines: ``make train NETWORK=unet DATA=folder``.
 
 Loss: cross-entropy plus soft Dice over the structures. AdamW with warm-up and cosine decay, an
 exponential average of the weights, bfloat16 arithmetic where the machine has it. The run folder
@@ -13,21 +13,36 @@ import logging
 import math
 import os
 import platform
-import signal
 import sys
 import time
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Sequence
+from contextlib import closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
+from spinezoo_contract.errors import ConfigurationError, SpineZooError
+from spinezoo_spine.dataset import (
+    AugmentSettings,
+    PreparedFilm,
+    label_map_of,
+    network_input,
+)
+from spinezoo_spine.film_source import (
+    FilmSource,
+    add_data_arguments,
+    augmented_batch,
+    batches_ahead,
+    open_data,
+)
+from spinezoo_spine.run_log import STRIP_FILMS, RunLog, prediction_strip
+from spinezoo_spine.start_from import add_start_argument, find_start, start_record
+from spinezoo_spine.stopping import stop_on_signal
 
 if TYPE_CHECKING:
     import keras
-    from spinezoo_spine.dataset import PreparedSet
 
 log = logging.getLogger(__name__)
 
@@ -44,27 +59,32 @@ PROBE_TOLERANCE = 0.05
 
 @dataclass
 class Progress:
-    """Where a run stands; written next to the weights after every epoch.
+    """Where a run stands; written after every epoch and when the run is stopped.
 
     Attributes:
         epoch: Finished epochs.
         step: Finished steps.
+        step_in_epoch: Finished steps of the epoch under way.
         films_seen: Films the network was trained on, with repetition.
         minutes: Minutes of training so far, over all parts of the run.
         best_mean_iou: Best validation value so far.
+        epochs_since_best: Epochs since then.
     """
 
     epoch: int = 0
     step: int = 0
+    step_in_epoch: int = 0
     films_seen: int = 0
     minutes: float = 0.0
     best_mean_iou: float = 0.0
+    epochs_since_best: int = 0
 
 
 def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(prog="spinezoo_unet.train", description=__doc__)
-    parser.add_argument("--data", type=Path, required=True, help="folder of films with outlines")
+    add_data_arguments(parser)
+    add_start_argument(parser)
     parser.add_argument("--card", type=Path, default=Path(__file__).parents[2] / "card.yaml")
     parser.add_argument("--preset", default="lite")
     parser.add_argument("--run-dir", type=Path, required=True, help="state of the run; resumes")
@@ -72,58 +92,71 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--minutes", type=float, default=None, help="time budget; ends the run instead of epochs"
     )
+    parser.add_argument(
+        "--patience", type=int, help="stop after so many epochs without a better validation figure"
+    )
     parser.add_argument("--batch-size", type=int, default=8)
+    parser.add_argument(
+        "--learning-rate", type=float, default=LEARNING_RATE, help="highest (default %(default)s)"
+    )
+    parser.add_argument(
+        "--workers", type=int, default=0, help="processes that prepare films (default 0)"
+    )
+    parser.add_argument(
+        "--no-augmentation", action="store_true", help="train on the films as they are"
+    )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--device", default=None)
     parser.add_argument("--threads", type=int, default=0, help="CPU threads, 0: all")
     parser.add_argument("--precision", choices=("bfloat16", "float32"), default="bfloat16")
-    parser.add_argument("--cache-dir", type=Path, default=None)
     return parser.parse_args(argv)
 
 
-def batches(
-    data: PreparedSet, indices: Sequence[int], batch_size: int, seed: int, epoch: int
-) -> Iterator[tuple[NDArray[np.float32], NDArray[np.int32]]]:
-    """Augmented (N, h, w, 2) inputs and (N, h, w) label maps of one epoch, made two batches ahead.
+@dataclass(frozen=True)
+class BatchMaker:
+    """(N, h, w, 2) inputs and (N, h, w) label maps of the batch at a place of a run.
 
-    Every film of an epoch has its own random stream from (seed, epoch, film), so that a resumed
-    run sees what an uninterrupted one would have seen.
+    Pure in epoch and step; sent to worker processes.
     """
-    from spinezoo_spine.dataset import augment, label_map_of, network_input
 
-    order = np.random.default_rng((seed, epoch)).permutation(np.asarray(indices))
+    source: FilmSource
+    seed: int
+    batch_size: int
+    augmentation: AugmentSettings | None
 
-    def make(chosen: NDArray[np.int64]) -> tuple[NDArray[np.float32], NDArray[np.int32]]:
-        films, labels = [], []
-        for index in chosen:
-            film = augment(data[int(index)], np.random.default_rng((seed, epoch, int(index))))
-            films.append(network_input(film).transpose(1, 2, 0))
-            labels.append(label_map_of(film))
-        return np.stack(films), np.stack(labels).astype(np.int32)
-
-    parts = [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
-    if len(parts) > 1 and len(parts[-1]) < batch_size:
-        parts.pop()  # a short batch would be traced anew
-    with ThreadPoolExecutor(1) as pool:
-        waiting = [pool.submit(make, part) for part in parts[:2]]
-        for index in range(len(parts)):
-            if index + 2 < len(parts):
-                waiting.append(pool.submit(make, parts[index + 2]))
-            yield waiting.pop(0).result()
+    def __call__(self, epoch: int, step: int) -> tuple[NDArray[np.float32], NDArray[np.int32]]:
+        """The batch of step ``step`` of epoch ``epoch``, both from 0."""
+        films = augmented_batch(
+            self.source,
+            seed=self.seed,
+            batch_size=self.batch_size,
+            epoch=epoch,
+            step=step,
+            settings=self.augmentation,
+        )
+        inputs = np.stack([network_input(film).transpose(1, 2, 0) for film in films])
+        return inputs, np.stack([label_map_of(film) for film in films]).astype(np.int32)
 
 
 class Trainer:
     """The network, its optimiser, its averaged weights, and one training step."""
 
-    def __init__(self, model: keras.Model, total_steps: int | None, minutes: float | None) -> None:
+    def __init__(
+        self,
+        model: keras.Model,
+        total_steps: int,
+        minutes: float | None,
+        learning_rate: float = LEARNING_RATE,
+    ) -> None:
         import keras
         import tensorflow as tf
 
         self.model = model
         self.total_steps = total_steps
         self.minutes = minutes
+        self.learning_rate = learning_rate
         self.optimizer = keras.optimizers.AdamW(
-            LEARNING_RATE,
+            learning_rate,
             weight_decay=WEIGHT_DECAY,
             global_clipnorm=GRADIENT_NORM,
             name="adamw",  # its variables are kept by name from one part of a run to the next
@@ -171,11 +204,11 @@ class Trainer:
         if self.minutes is not None:
             done = progress.minutes / self.minutes
         else:
-            done = progress.step / max(1, self.total_steps or 1)
+            done = progress.step / max(1, self.total_steps)
         cosine = 0.5 * (1.0 + math.cos(math.pi * min(1.0, done)))
         warm = min(1.0, (progress.step + 1) / WARM_UP_STEPS)
         share = FINAL_RATE_SHARE + (1.0 - FINAL_RATE_SHARE) * cosine
-        self.optimizer.learning_rate.assign(LEARNING_RATE * warm * share)
+        self.optimizer.learning_rate.assign(self.learning_rate * warm * share)
         decay = min(EMA_DECAY, (1.0 + progress.step) / (10.0 + progress.step))
         loss = self._step(
             tf.constant(films), tf.constant(labels), tf.constant(decay, dtype=tf.float32)
@@ -198,10 +231,15 @@ class Trainer:
             for variable, mean in zip(self._averaged(), self.average, strict=True)
         }
         state |= {f"optimizer/{v.path}": v for v in self.optimizer.variables}
+        # Where dropout's random streams stand; Keras counts their names through a whole process.
+        streams = [variable for variable in self.model.variables if "seed" in variable.path]
+        state |= {f"dropout/{index}": variable for index, variable in enumerate(streams)}
         return state
 
 
-def save_state(folder: Path, trainer: Trainer, progress: Progress) -> None:
+def save_state(
+    folder: Path, trainer: Trainer, progress: Progress, identity: dict[str, Any]
+) -> None:
     """Writes the run's state in one step (plain HDF5, no pickle)."""
     import h5py
     import keras
@@ -210,36 +248,60 @@ def save_state(folder: Path, trainer: Trainer, progress: Progress) -> None:
     partial = folder / "state.h5.partial"
     with h5py.File(partial, "w") as file:
         file.attrs["progress"] = json.dumps(asdict(progress))
+        file.attrs["identity"] = json.dumps(identity)
         for name, variable in trainer.arrays().items():
             file.create_dataset(name, data=keras.ops.convert_to_numpy(variable))
     os.replace(partial, folder / "state.h5")
 
 
-def load_state(folder: Path, trainer: Trainer) -> Progress:
-    """Restores a run; a run folder without state starts from nothing."""
+def load_state(folder: Path, trainer: Trainer, identity: dict[str, Any]) -> Progress:
+    """Restores a run; a run folder without state starts from nothing.
+
+    Raises:
+        ConfigurationError: The folder holds another run.
+    """
     import h5py
 
     path = folder / "state.h5"
     if not path.exists():
         return Progress()
     with h5py.File(path, "r") as file:
+        before = json.loads(file.attrs.get("identity", "{}"))
+        for key in sorted(identity.keys() | before.keys()):
+            if identity.get(key) != before.get(key):
+                raise ConfigurationError(
+                    f"{path} is of a run with another {key} ({before.get(key)!r}, now "
+                    f"{identity.get(key)!r}); choose another --run-dir or remove that file"
+                )
         for name, variable in trainer.arrays().items():
             variable.assign(file[name][()])
         return Progress(**json.loads(file.attrs["progress"]))
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Trains, writes the weights and updates the card; returns the exit status."""
+    """Trains, writes the weights and updates the card.
+
+    Returns:
+        0 when trained, 130 when stopped on the way, 1 with a message on a named error.
+    """
     arguments = parse_arguments(argv)
+    try:
+        with stop_on_signal() as stop:
+            return _train(arguments, stop)
+    except SpineZooError as error:
+        sys.stderr.write(f"unet: {error}\n")
+        return 1
+
+
+def _train(arguments: argparse.Namespace, stop: Callable[[], bool]) -> int:
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     import keras
     import tensorflow as tf
     from spinezoo_contract.cards import describe_weights, load_card, update_card
-    from spinezoo_spine.dataset import label_map_of, network_input, prepare_film_set
+    from spinezoo_spine.film_source import FolderFilms
     from spinezoo_spine.filmset import describe_film_set
     from spinezoo_spine.metrics import merged_mean_iou
-    from spinezoo_spine.splits import split_names
     from tqdm import tqdm
 
     from spinezoo_unet.predictor import build_network, choose_device
@@ -247,90 +309,137 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     if arguments.threads:
         tf.config.threading.set_intra_op_parallelism_threads(arguments.threads)
+        tf.config.threading.set_inter_op_parallelism_threads(arguments.threads)
     device = choose_device(arguments.device)
     keras.utils.set_random_seed(arguments.seed)
     card = load_card(arguments.card, arguments.preset)
-    data = prepare_film_set(
-        arguments.data, card.input_height, card.input_width, cache_dir=arguments.cache_dir
-    )
-    train_names, validation_names = split_names(data.names, arguments.seed, 0.1)
-    position = {name: index for index, name in enumerate(data.names)}
-    train_indices = [position[name] for name in train_names]
-    validation_indices = [position[name] for name in validation_names]
-
+    start = find_start(arguments.start_from, card, arguments.run_dir, ".h5")
     exact = build_network(card)  # float32: validation is what serving will answer
+    if start is not None:
+        load_weights(exact, start.path)
     if arguments.precision == "bfloat16":
         keras.config.set_dtype_policy("mixed_bfloat16")
     model = build_network(card)
     keras.config.set_dtype_policy("float32")
-    steps_per_epoch = max(1, len(train_indices) // arguments.batch_size)
-    trainer = Trainer(model, arguments.epochs * steps_per_epoch, arguments.minutes)
-    progress = load_state(arguments.run_dir, trainer)
-    if progress.epoch:
-        log.info("going on after epoch %d", progress.epoch)
+    if start is not None:
+        load_weights(model, start.path)
 
-    stop = False
+    data = open_data(arguments, card.input_height, card.input_width, arguments.seed, progress=True)
+    batch_size = max(2, min(arguments.batch_size, data.source.epoch_films))
+    data.source.check(batch_size, arguments.workers)
+    steps_per_epoch = data.source.steps(batch_size)
+    make = BatchMaker(
+        data.source,
+        arguments.seed,
+        batch_size,
+        None if arguments.no_augmentation else AugmentSettings(),
+    )
+    identity: dict[str, Any] = {
+        "network": json.loads(json.dumps(dict(card.network))),
+        "input": [card.input_channels, card.input_height, card.input_width],
+        "augmentation": make.augmentation is not None,
+        "seed": arguments.seed,
+        "batch_size": batch_size,
+        **({} if start is None else {"start_from": start.sha256}),
+        **data.source.identity,
+    }
+    number_of_class = np.array([0, *(int(structure) for structure in card.structures)])
+    trainer = Trainer(
+        model, arguments.epochs * steps_per_epoch, arguments.minutes, arguments.learning_rate
+    )
+    progress = load_state(arguments.run_dir, trainer, identity)
+    if progress.step:
+        log.info("going on after epoch %d, film %d", progress.epoch, progress.films_seen)
 
-    def ask_to_stop(number: int, frame: object) -> None:
-        nonlocal stop
-        stop = True
-
-    signal.signal(signal.SIGTERM, ask_to_stop)
-    signal.signal(signal.SIGINT, ask_to_stop)
+    def labels_of(film: PreparedFilm) -> NDArray[np.intp]:
+        answer = exact(network_input(film).transpose(1, 2, 0)[np.newaxis], training=False)
+        classes: NDArray[np.intp] = keras.ops.convert_to_numpy(answer)[0].argmax(-1)
+        return number_of_class[classes]
 
     def validate() -> float:
-        averaged = trainer.averaged_model(exact)
         values = []
-        for index in validation_indices:
-            film = data[index]
-            answer = averaged(network_input(film).transpose(1, 2, 0)[np.newaxis], training=False)
-            classes = keras.ops.convert_to_numpy(answer)[0].argmax(-1)
-            values.append(merged_mean_iou(label_map_of(film) > 0, classes > 0))
+        for film in data.validation:
+            values.append(merged_mean_iou(label_map_of(film) > 0, labels_of(film) > 0))
         return float(np.mean(values)) if values else float("nan")
 
+    def strip() -> NDArray[np.uint8] | None:
+        shown = [data.validation[i] for i in range(min(STRIP_FILMS, len(data.validation)))]
+        return prediction_strip(shown, [labels_of(film) for film in shown]) if shown else None
+
+    def stopped_early() -> bool:
+        return arguments.patience is not None and progress.epochs_since_best >= arguments.patience
+
     def finished() -> bool:
+        if stopped_early():
+            return True
         if arguments.minutes is not None:
             return progress.minutes >= arguments.minutes
         return progress.epoch >= arguments.epochs
 
     mean_iou = float("nan")
-    while not finished() and not stop:
-        started = time.monotonic()
-        at_start = progress.minutes
-        losses: list[float] = []
-        bar = tqdm(
-            batches(data, train_indices, arguments.batch_size, arguments.seed, progress.epoch),
-            total=steps_per_epoch,
-            desc=f"unet epoch {progress.epoch + 1}",
-            unit="step",
-            mininterval=5.0,
-        )
-        with tf.device("/CPU:0" if device == "cpu" else "/GPU:0"):
-            for films, labels in bar:
-                losses.append(trainer.step(films, labels, progress))
-                progress.step += 1
-                progress.films_seen += len(films)
-                progress.minutes = at_start + (time.monotonic() - started) / 60
-                bar.set_postfix(loss=f"{np.mean(losses[-50:]):.3f}", refresh=False)
-                if stop or (arguments.minutes is not None and finished()):
-                    break
-        bar.close()
-        if stop:
-            # An epoch that was cut short is done again: state on disk is that of its start.
-            break
-        mean_iou = validate()
-        progress.epoch += 1
-        progress.minutes = at_start + (time.monotonic() - started) / 60
-        progress.best_mean_iou = max(progress.best_mean_iou, mean_iou)
-        save_state(arguments.run_dir, trainer, progress)
-        log.info(
-            "unet epoch %d: loss %.4f, validation mean IoU %.4f (averaged weights), %.1f min",
-            progress.epoch,
-            float(np.mean(losses)),
-            mean_iou,
-            progress.minutes,
-        )
-    if stop:
+    losses: list[float] = []
+    begun = time.monotonic()
+    minutes_before = progress.minutes
+    stream = batches_ahead(
+        make, progress.epoch, progress.step_in_epoch, steps_per_epoch, arguments.workers
+    )
+    bar = tqdm(
+        total=steps_per_epoch * batch_size,
+        initial=progress.step_in_epoch * batch_size,
+        unit="film",
+        mininterval=1.0 if sys.stderr.isatty() else 20.0,
+    )
+    run_log = RunLog(arguments.run_dir)
+    with (
+        closing(stream),
+        closing(bar),
+        closing(run_log),
+        tf.device("/CPU:0" if device == "cpu" else "/GPU:0"),
+    ):
+        while not finished() and not stop():
+            films, labels = next(stream)
+            losses.append(trainer.step(films, labels, progress))
+            progress.step += 1
+            progress.step_in_epoch += 1
+            progress.films_seen += len(films)
+            progress.minutes = minutes_before + (time.monotonic() - begun) / 60
+            bar.update(len(films))
+            bar.set_postfix_str(
+                f"epoch {progress.epoch + 1} loss {np.mean(losses[-50:]):.3f}", refresh=False
+            )
+            whole = progress.step_in_epoch == steps_per_epoch
+            if not whole and (stop() or arguments.minutes is None or not finished()):
+                continue
+            trainer.averaged_model(exact)
+            mean_iou = validate()
+            if whole:
+                progress.epoch, progress.step_in_epoch = progress.epoch + 1, 0
+                better = mean_iou > progress.best_mean_iou
+                progress.epochs_since_best = 0 if better else progress.epochs_since_best + 1
+            progress.minutes = minutes_before + (time.monotonic() - begun) / 60
+            progress.best_mean_iou = max(progress.best_mean_iou, mean_iou)
+            save_state(arguments.run_dir, trainer, progress, identity)
+            log.info(
+                "unet epoch %d: loss %.4f, validation mean IoU %.4f (averaged weights), %.1f min",
+                progress.epoch,
+                float(np.mean(losses)),
+                mean_iou,
+                progress.minutes,
+            )
+            run_log.epoch(
+                progress.epoch,
+                {
+                    "loss": float(np.mean(losses)),
+                    "learning_rate": float(trainer.optimizer.learning_rate),
+                    "films_seen": progress.films_seen,
+                    "validation/merged_mean_iou": mean_iou,
+                },
+                strip(),
+            )
+            losses = []
+            bar.reset()
+    if stop() and not finished():
+        save_state(arguments.run_dir, trainer, progress, identity)
         log.info("stopped after epoch %d; the same command goes on from there", progress.epoch)
         return 130
 
@@ -351,14 +460,20 @@ def main(argv: Sequence[str] | None = None) -> int:
             probe_tolerance=PROBE_TOLERANCE,
         ),
         training={
-            "data": describe_film_set(arguments.data),
+            "data": describe_film_set(Path(arguments.data))
+            if isinstance(data.source, FolderFilms)
+            else data.name,
+            **data.record,
             "split_seed": arguments.seed,
-            "train_films": len(train_indices),
-            "validation_films": len(validation_indices),
+            "train_films": data.source.different_films(arguments.seed, batch_size, progress.step),
+            "validation_films": len(data.validation),
             "epochs": progress.epoch,
             "films_seen": progress.films_seen,
+            **start_record(start, progress.films_seen),
+            **({"stopped_early": True} if stopped_early() else {}),
             "minutes": round(progress.minutes, 1),
-            "batch_size": arguments.batch_size,
+            "batch_size": batch_size,
+            "learning_rate": arguments.learning_rate,
             "precision": arguments.precision,
             "device": device,
             "machine": f"{platform.machine()}, {os.cpu_count()} cores",

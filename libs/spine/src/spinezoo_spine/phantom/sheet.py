@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import cv2
 import numpy as np
 
-from spinezoo_spine.phantom.film import PhantomFilm
+from spinezoo_spine.phantom.records import PhantomFilm
 from spinezoo_spine.phantom.write import display_bytes
 
 _COLOURS_BGR = {

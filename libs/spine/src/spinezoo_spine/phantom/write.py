@@ -17,11 +17,9 @@ import numpy as np
 from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
 from pydicom.uid import UID, ComputedRadiographyImageStorage, ExplicitVRLittleEndian
 
-from spinezoo_spine.phantom.film import PhantomFilm, make_film
+from spinezoo_spine.phantom.film import make_film
+from spinezoo_spine.phantom.records import PhantomFilm
 from spinezoo_spine.phantom.settings import DEFAULT_SETTINGS, PhantomSettings
-
-GENERATOR_VERSION = "2"
-"""Goes into UIDs and records; raise it when the same seed gives other films."""
 
 _FIXED_DATE = "20000101"  # phantoms have no date; a fixed one keeps files byte-identical
 _FIXED_TIME = "120000"
@@ -29,10 +27,10 @@ _SUFFIX = {"dicom": ".dcm", "png": ".png"}
 _RECORDS = ".records"
 
 
-def _uid(*parts: object) -> UID:
+def _uid(generator: int, *parts: object) -> UID:
     """Derives a valid UID (PS3.5 B.2: 2.25 and a 128-bit integer) from what it names."""
     text = "|".join(str(part) for part in parts)
-    digest = hashlib.sha256(f"spinezoo phantom {GENERATOR_VERSION}|{text}".encode()).digest()
+    digest = hashlib.sha256(f"spinezoo phantom {generator}|{text}".encode()).digest()
     return UID(f"2.25.{int.from_bytes(digest[:16], 'big')}")
 
 
@@ -62,18 +60,19 @@ def _png_content(film: PhantomFilm) -> bytes:
 
 def _dicom_content(film: PhantomFilm, *, monochrome1: bool) -> bytes:
     settings = film.settings
+    generator = settings.generator
     identity = (film.seed, json.dumps(settings.as_dict(), sort_keys=True), monochrome1)
     meta = FileMetaDataset()
     meta.MediaStorageSOPClassUID = ComputedRadiographyImageStorage
-    meta.MediaStorageSOPInstanceUID = _uid("instance", *identity)
+    meta.MediaStorageSOPInstanceUID = _uid(generator, "instance", *identity)
     meta.TransferSyntaxUID = ExplicitVRLittleEndian
-    meta.ImplementationClassUID = _uid("implementation")
-    meta.ImplementationVersionName = f"SPINEZOO_PH_{GENERATOR_VERSION}"
+    meta.ImplementationClassUID = _uid(generator, "implementation")
+    meta.ImplementationVersionName = f"SPINEZOO_PH_{generator}"
     dataset = FileDataset("", Dataset(), file_meta=meta, preamble=b"\0" * 128)
     dataset.SOPClassUID = ComputedRadiographyImageStorage
     dataset.SOPInstanceUID = meta.MediaStorageSOPInstanceUID
-    dataset.StudyInstanceUID = _uid("study", *identity)
-    dataset.SeriesInstanceUID = _uid("series", *identity)
+    dataset.StudyInstanceUID = _uid(generator, "study", *identity)
+    dataset.SeriesInstanceUID = _uid(generator, "series", *identity)
     dataset.StudyDate = dataset.SeriesDate = dataset.AcquisitionDate = _FIXED_DATE
     dataset.ContentDate = _FIXED_DATE
     dataset.StudyTime = dataset.ContentTime = _FIXED_TIME
@@ -147,7 +146,7 @@ def _json_bytes(value: object) -> bytes:
 
 def _identity(seed: int, settings: PhantomSettings, file_format: str) -> dict[str, Any]:
     return {
-        "generator": GENERATOR_VERSION,
+        "generator": str(settings.generator),
         "seed": seed,
         "settings": settings.as_dict(),
         "file_format": file_format,
@@ -174,7 +173,9 @@ def _write_one(
             return record
     film = make_film(seed, settings)
     content = (
-        _png_content(film) if file_format == "png" else _dicom_content(film, monochrome1=False)
+        _png_content(film)
+        if file_format == "png"
+        else _dicom_content(film, monochrome1=bool(film.tags.get("monochrome1", False)))
     )
     record = {
         "identity": identity,
@@ -195,6 +196,8 @@ def _write_one(
             for region in film.regions
         ],
     }
+    if film.truth:
+        record["truth"] = dict(film.truth)
     _write_atomically(film_path, content)
     _write_atomically(record_path, _json_bytes(record))
     return record
@@ -227,6 +230,56 @@ def _via_entry(record: dict[str, Any]) -> dict[str, Any]:
     }
 
 
+_CORNER_LEVELS = ("T10", "T11", "T12", "L1", "L2", "L3", "L4", "L5", "L6")
+
+
+def _corner_file(records: list[dict[str, Any]], settings: PhantomSettings) -> dict[str, Any]:
+    """The corner truth of `spinezoo_spine.corners`, for films that carry further truth."""
+    numbers = {level: number for number, level in enumerate(_CORNER_LEVELS, start=1)}
+    height, width = settings.height_px, settings.width_px
+    images: list[dict[str, Any]] = []
+    annotations: list[dict[str, Any]] = []
+
+    def shown(points: list[list[float]]) -> bool:
+        return all(0 <= x <= width and 0 <= y <= height for x, y in points)
+
+    for image_id, record in enumerate(records, start=1):
+        image: dict[str, Any] = {
+            "id": image_id,
+            "file_name": record["filename"],
+            "height": height,
+            "width": width,
+        }
+        if shown(record["truth"]["s1_endplate_px"]):
+            image["s1_endplate"] = record["truth"]["s1_endplate_px"]
+        images.append(image)
+        for level, vertebra in record["truth"]["vertebrae"].items():
+            corners = vertebra["corners_px"]
+            if level not in numbers or not shown(corners):
+                continue
+            xs, ys = [x for x, _ in corners], [y for _, y in corners]
+            left, top = min(xs), min(ys)
+            around = zip(corners, corners[1:] + corners[:1], strict=True)
+            area = abs(sum(x0 * y1 - x1 * y0 for (x0, y0), (x1, y1) in around)) / 2
+            annotations.append(
+                {
+                    "id": len(annotations) + 1,
+                    "image_id": image_id,
+                    "category_id": numbers[level],
+                    "segmentation": [[value for corner in corners for value in corner]],
+                    "area": round(area, 2),
+                    "bbox": [left, top, round(max(xs) - left, 2), round(max(ys) - top, 2)],
+                    "iscrowd": 0,
+                }
+            )
+    return {
+        "info": {"description": "Phantom films: straight-sided outlines of T10 to L6, by corners"},
+        "images": images,
+        "annotations": annotations,
+        "categories": [{"id": number, "name": level} for level, number in numbers.items()],
+    }
+
+
 def write_film_set(
     folder: str | Path,
     *,
@@ -238,6 +291,9 @@ def write_film_set(
     progress: Callable[[int, int], None] | None = None,
 ) -> Path:
     """Writes films, their VIA outlines and the phantom's record.
+
+    With generator 3 also `truth.json` (film to `PhantomFilm.truth`) and `corners_coco.json` (four
+    corners a vertebra, as `spinezoo_spine.corners` reads them and `make real-check` takes them).
 
     Films that are there, whole and of the same seed and settings are kept, so an interrupted run
     can be started again; the result is byte-identical to an uninterrupted run.
@@ -285,7 +341,7 @@ def write_film_set(
             collect(pool.map(_write_one_of, tasks, chunksize=1))
     via = {f"{record['filename']}{record['size']}": _via_entry(record) for record in records}
     phantom = {
-        "generator": GENERATOR_VERSION,
+        "generator": str(settings.generator),
         "seed": seed,
         "count": count,
         "file_format": file_format,
@@ -304,5 +360,10 @@ def write_film_set(
         ],
     }
     _write_atomically(target / "phantom.json", _json_bytes(phantom))
+    if settings.generator >= 3:
+        truth = {record["filename"]: record["truth"] for record in records}
+        _write_atomically(target / "truth.json", _json_bytes(truth))
+        corners = _corner_file(records, settings)
+        _write_atomically(target / "corners_coco.json", _json_bytes(corners))
     _write_atomically(target / "via.json", _json_bytes(via))
     return target / "via.json"

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from spinezoo_spine.phantom.anatomy import Spine, forward
 from spinezoo_spine.phantom.projection import (
     Camera,
     add_line,
@@ -18,6 +17,7 @@ from spinezoo_spine.phantom.projection import (
     smooth_curve,
     smooth_noise,
 )
+from spinezoo_spine.phantom.version2.anatomy import Spine, forward
 
 _COARSE_ROWS = 320
 

@@ -8,16 +8,6 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from spinezoo_spine.phantom.anatomy import (
-    BACK_WALL,
-    FRONT_WALL,
-    LOWER_ENDPLATE,
-    UPPER_ENDPLATE,
-    Spine,
-    Vertebra,
-    forward,
-    upward,
-)
 from spinezoo_spine.phantom.projection import (
     Camera,
     Window,
@@ -28,6 +18,16 @@ from spinezoo_spine.phantom.projection import (
     paste_sum,
     ribbon,
     smooth_curve,
+)
+from spinezoo_spine.phantom.version2.anatomy import (
+    BACK_WALL,
+    FRONT_WALL,
+    LOWER_ENDPLATE,
+    UPPER_ENDPLATE,
+    Spine,
+    Vertebra,
+    forward,
+    upward,
 )
 
 _FIXED = 4

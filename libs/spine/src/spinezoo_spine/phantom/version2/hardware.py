@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from spinezoo_spine.phantom.anatomy import Disc, Spine, Vertebra, forward, upward
 from spinezoo_spine.phantom.projection import Camera, add_exact_polygon, ribbon, smooth_curve
+from spinezoo_spine.phantom.version2.anatomy import Disc, Spine, Vertebra, forward, upward
 
 
 @dataclass(slots=True)

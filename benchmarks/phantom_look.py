@@ -1,0 +1,183 @@
+"""How phantom films differ from real ones, in numbers: grey levels, detail, spectrum, edges.
+
+    libs/spine/.venv/bin/python benchmarks/phantom_look.py [--real ../shared/data/real_lateral_dev]
+
+Every film with corner truth is scaled so that a lumbar body is 48 px deep and cut around L1 to
+L5; what is measured there does not depend on the film's size. Medians and quartiles over films
+are printed for the real folder and for each generator. Without the real folder only phantoms are
+measured. Nothing of the real films is written.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Iterator, Mapping
+from itertools import pairwise
+from pathlib import Path
+
+import cv2
+import numpy as np
+from spinezoo_spine.corners import find_corner_file, read_corners
+from spinezoo_spine.phantom import PhantomSettings, make_film
+from spinezoo_spine.phantom.write import display_bytes, film_seed
+from spinezoo_spine.prepare import unit_grey
+
+DEPTH_PX = 48
+LEVELS = ("L1", "L2", "L3", "L4", "L5")
+Quads = Mapping[str, np.ndarray]
+
+
+def real_films(folder: Path) -> Iterator[tuple[np.ndarray, Quads]]:
+    """Films of a folder with their corners."""
+    for film in read_corners(find_corner_file(folder)):
+        pixels = cv2.imread(str(folder / film.name), cv2.IMREAD_GRAYSCALE)
+        if pixels is None:
+            sys.exit(f"{film.name}: the corner file names it, but it cannot be read")
+        yield pixels, film.quads
+
+
+def phantom_films(
+    generator: int, count: int, seed: int, height: int
+) -> Iterator[tuple[np.ndarray, Quads]]:
+    """Films of a generator with their corners."""
+    settings = PhantomSettings(generator=generator, height_px=height, width_px=height * 3 // 4)
+    for index in range(count):
+        film = make_film(film_seed(seed, index), settings)
+        corners = film.tags["corners_px"]
+        assert isinstance(corners, dict)
+        yield display_bytes(film), {level: np.array(quad) for level, quad in corners.items()}
+
+
+def _profile(grey: np.ndarray, start: np.ndarray, end: np.ndarray, count: int) -> np.ndarray:
+    """Grey levels along a line, averaged over five parallel ones."""
+    along = (end - start) / (np.linalg.norm(end - start) + 1e-9)
+    across = np.array([-along[1], along[0]])
+    share = np.linspace(0, 1, count)[:, None]
+    lines = [start + share * (end - start) + across * aside for aside in (-4, -2, 0, 2, 4)]
+    points = np.stack(lines).astype(np.float32) - 0.5
+    found = cv2.remap(grey, points[..., 0], points[..., 1], cv2.INTER_LINEAR)
+    return found.mean(axis=0)
+
+
+def measure(pixels: np.ndarray, quads: Quads) -> dict[str, float] | None:
+    """All figures of one film; None where fewer than three of L1 to L5 lie on it."""
+    height, width = pixels.shape
+    inside = {
+        level: quad
+        for level, quad in quads.items()
+        if level in LEVELS and (quad > 4).all() and (quad < [width - 4, height - 4]).all()
+    }
+    if len(inside) < 3:
+        return None
+    depths = [
+        (np.linalg.norm(quad[1] - quad[0]) + np.linalg.norm(quad[2] - quad[3])) / 2
+        for quad in inside.values()
+    ]
+    scale = DEPTH_PX / float(np.median(depths))
+    size = (max(32, round(width * scale)), max(32, round(height * scale)))
+    shrink = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
+    film = unit_grey(cv2.resize(pixels, size, interpolation=shrink))
+    moved = {level: quad * scale for level, quad in inside.items()}
+    points = np.concatenate(list(moved.values()))
+    low = np.maximum(points.min(axis=0) - DEPTH_PX, 0).astype(int)
+    high = np.minimum(points.max(axis=0) + DEPTH_PX, size).astype(int)
+    part = film[low[1] : high[1], low[0] : high[0]]
+    figures = {
+        "mean grey": float(part.mean()),
+        "deviation": float(part.std()),
+        "share black (<.05)": float((film < 0.05).mean()),
+        "share white (>.95)": float((part > 0.95).mean()),
+    }
+    for name, sigma in (
+        ("detail to 1 mm", 1.4),
+        ("detail to 4 mm", 5.5),
+        ("detail to 12 mm", 16.0),
+    ):
+        figures[name] = float((part - cv2.GaussianBlur(part, (0, 0), sigma)).std())
+    # Power spectrum, in waves per body depth, relative to the whole.
+    window = np.hanning(part.shape[0])[:, None] * np.hanning(part.shape[1])[None]
+    power = np.abs(np.fft.fft2((part - part.mean()) * window)) ** 2
+    wave = (
+        np.hypot(np.fft.fftfreq(part.shape[0])[:, None], np.fft.fftfreq(part.shape[1])[None])
+        * DEPTH_PX
+    )
+    whole = power[wave > 0.4].sum() + 1e-12
+    for first, last in ((1, 2), (2, 4), (4, 8), (8, 16), (16, 24)):
+        band = power[(wave >= first) & (wave < last)].sum()
+        figures[f"log power {first}-{last}"] = float(np.log10(band / whole + 1e-9))
+    # Across the endplates: 12 px (a quarter of the depth) into the body and out of it.
+    plates, walls = [], []
+    for quad in moved.values():
+        middle = quad.mean(axis=0)
+        for first, last in ((0, 1), (3, 2)):
+            edge = (quad[first] + quad[last]) / 2
+            outward = edge - middle
+            outward = outward / np.linalg.norm(outward)
+            plates.append(_profile(film, edge - outward * 12, edge + outward * 12, 49))
+        for first, last in ((1, 2), (0, 3)):
+            edge = (quad[first] + quad[last]) / 2
+            outward = edge - middle
+            outward = outward / np.linalg.norm(outward)
+            walls.append(_profile(film, edge - outward * 12, edge + outward * 12, 49))
+    lines = np.array(plates)
+    ends = lines[:, :12].mean(axis=1), lines[:, -12:].mean(axis=1)
+    figures["body - disc"] = float(np.median(ends[0] - ends[1]))
+    figures["plate line"] = float(np.median(lines[:, 14:35].max(axis=1) - ends[0]))
+    lines = np.array(walls)
+    ends = lines[:, :12].mean(axis=1), lines[:, -12:].mean(axis=1)
+    figures["body - beside"] = float(np.median(ends[0] - ends[1]))
+    figures["wall line"] = float(np.median(lines[:, 14:35].max(axis=1) - ends[0]))
+    steep = np.abs(np.diff(np.array(plates), axis=1))[:, 12:36].max(axis=1)
+    figures["steepest step at a plate"] = float(np.median(steep))
+    quads_all = np.array(list(moved.values()))
+    heights = (
+        np.linalg.norm(quads_all[:, 0] - quads_all[:, 3], axis=1)
+        + np.linalg.norm(quads_all[:, 1] - quads_all[:, 2], axis=1)
+    ) / 2
+    figures["height / depth"] = float(np.median(heights) / DEPTH_PX)
+    names = [level for level in LEVELS if level in moved]
+    gaps = []
+    for upper, lower in pairwise(names):
+        if int(lower[1]) == int(upper[1]) + 1:
+            under = (moved[upper][2] + moved[upper][3]) / 2
+            over = (moved[lower][0] + moved[lower][1]) / 2
+            gaps.append(np.linalg.norm(over - under))
+    if gaps:
+        figures["disc / depth"] = float(np.median(gaps) / DEPTH_PX)
+    figures["depth / film height"] = float(np.median(depths) / height)
+    return figures
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Prints the table."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--real", type=Path, default=Path("../shared/data/real_lateral_dev"))
+    parser.add_argument("--count", type=int, default=60, help="phantoms of each generator")
+    parser.add_argument("--seed", type=int, default=99)
+    parser.add_argument("--height", type=int, default=640, help="rows of the phantoms")
+    parser.add_argument("--generators", type=int, nargs="*", default=[2, 3])
+    options = parser.parse_args(arguments)
+    groups: dict[str, list[dict[str, float]]] = {}
+    if options.real.is_dir():
+        groups["real"] = [f for f in (measure(*film) for film in real_films(options.real)) if f]
+    else:
+        print(f"{options.real} is not there: phantoms only")
+    for generator in options.generators:
+        films = phantom_films(generator, options.count, options.seed, options.height)
+        groups[f"generator {generator}"] = [f for f in (measure(*film) for film in films) if f]
+    print(
+        f"{'':28s}" + "".join(f"{name + f' ({len(rows)})':>28s}" for name, rows in groups.items())
+    )
+    for name in next(iter(groups.values()))[0]:
+        cells = []
+        for rows in groups.values():
+            values = [row[name] for row in rows if name in row]
+            low, middle, high = np.percentile(values, [25, 50, 75])
+            cells.append(f"{middle:10.3f} ({low:.3f} to {high:.3f})")
+        print(f"{name:28s}" + "".join(f"{cell:>28s}" for cell in cells))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
