@@ -112,7 +112,7 @@ def test_a_bad_newcomer_is_refused_by_the_rule(
 def test_a_newcomer_that_does_not_come_up_is_taken_away(
     composition: Composition, newcomers: Newcomers, film_path: Path
 ) -> None:
-    told = ("started again 2 times", "weights are missing")
+    told = ("times; it has 300 s to be healthy", "weights are missing")
     unchanged(composition, film_path, newcomers.dead, code=2, told=told)
 
 
