@@ -670,6 +670,8 @@ def bento(only: Sequence[str], dist: Path = DIST) -> None:
             **os.environ,
             "BENTOML_DO_NOT_TRACK": "True",
             "BENTOML_HOME": str(dist / "bentoml"),
+            # BentoML looks for uv there, and would install one with pip, which no room has.
+            "PATH": f"{uv.parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}",
         }
         say(f"{part.name}: bentoml build")
         target = dist / f"{part.name}-{part.version}.bento"

@@ -88,7 +88,9 @@ def observed(composition: Composition, stand_in: str, tmp_path: Path) -> Iterato
     finally:
         observed.compose("rm", "--stop", "--force", "-v", "prometheus", check=False)
         docker("network", "rm", f"{observed.project}_observe", check=False)
-        docker("volume", "rm", f"{observed.project}_prometheus-data", check=False)
+        # Compose makes all volumes of its files, Grafana's too.
+        for name in ("prometheus-data", "grafana-data"):
+            docker("volume", "rm", f"{observed.project}_{name}", check=False)
 
 
 def test_prometheus_scrapes_every_part(observed: Composition) -> None:
