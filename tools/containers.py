@@ -3,6 +3,7 @@
 ::
 
     containers.py engine [--install]    says whether a Docker Engine answers; --install makes one
+    containers.py engine --stop         stops the engine that this checkout started, and no other
     containers.py base                  finds or makes the image that all others start from
     containers.py build [NAMES]         builds images, all by default
     containers.py up | down             the composition; up waits until all is healthy
@@ -13,7 +14,8 @@
 
 The images are those of ``services/*/`` with a ``card.yaml``, the gateway and the evaluator. Names,
 ports and limits come from ``.env``; the environment wins. ``docs/containers.md`` tells which
-variables a site behind a proxy or with a mirror sets. Standard library only.
+variables a site behind a proxy or with a mirror sets. Standard library only. Ends with 0 when all
+went well, 3 when there is no Docker Engine and none could be made, 1 when something else failed.
 """
 
 from __future__ import annotations
@@ -25,6 +27,7 @@ import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -39,6 +42,9 @@ DIST = ROOT / "dist"
 SWAPPED_IMAGES = ROOT / "deploy" / "compose" / "images.env"
 """``SPINEZOO_<NAME>_IMAGE=...`` of members that were swapped; wins over ``.env``."""
 
+ENGINE_PID = ROOT / "run" / "dockerd.pid"
+"""Process id of the engine that this checkout has started."""
+
 FRONT = ("gateway", "evaluator")
 TARGETS = {"torch": "torch", "tensorflow": "tensorflow"}
 """Dockerfile target by the framework that a service's pyproject.toml names."""
@@ -50,6 +56,12 @@ STAND_IN_PACKAGES = ("python3.11", "python3.11-venv", "python3-distutils", "ca-c
 ENGINE_PACKAGES = ("docker.io", "docker-compose", "debootstrap", "iptables", "ca-certificates")
 
 ENGINE_START_S = 60.0
+ENGINE_STOP_S = 60.0
+STAND_IN_ATTEMPTS = 2
+APT_LIMIT_S = 900.0
+APT_PAUSE_S = 15.0
+NO_ENGINE = 3
+"""Exit code where there is no engine: continuous integration tells it from a failure."""
 PULL_LIMIT_S = 120.0
 UP_LIMIT_S = 420.0
 STOP_LIMIT_S = 180.0
@@ -64,6 +76,10 @@ PROXY_ARGUMENTS = ("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "http_proxy", "https
 
 class ContainersError(Exception):
     """Something the user has to know, worded for the user."""
+
+
+class NoEngineError(ContainersError):
+    """No Docker Engine answers, and none could be made."""
 
 
 @dataclass(frozen=True)
@@ -227,33 +243,69 @@ def engine_version() -> str | None:
 def need_engine(*, install: bool = False) -> None:
     """Makes sure that an engine answers.
 
+    Args:
+        install: Whether to install what is missing (Debian, as root) and to start an engine.
+
     Raises:
-        ContainersError: None does, and we were not told to install one or could not.
+        NoEngineError: None does, and we were not told to install one or could not.
     """
     version = engine_version()
-    if version is None and install:
-        _install_engine()
-        version = engine_version()
+    if install:
+        _install_missing(engine=version is None)
+        if version is None:
+            _start_engine()
+            version = engine_version()
     if version is None:
-        raise ContainersError(
+        raise NoEngineError(
             "no Docker Engine answers. Start yours, set DOCKER_HOST to where it is, or let this "
             "program install and start Debian's: python3 tools/containers.py engine --install"
         )
     say(f"Docker Engine {version}")
 
 
-def _install_engine() -> None:
-    """Debian's engine, started by us; its log is ``run/dockerd.log``."""
-    if shutil.which("dockerd") is None or shutil.which("debootstrap") is None:
-        if os.geteuid() != 0 or shutil.which("apt-get") is None:
-            raise ContainersError("--install needs root on Debian; install Docker Engine yourself")
-        environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
-        say(f"installing {', '.join(ENGINE_PACKAGES)}")
-        run(["apt-get", "update", "-qq"], environment=environment, limit_s=600.0)
-        command = ["apt-get", "install", "-y", "-qq", "--no-install-recommends", *ENGINE_PACKAGES]
-        run(command, environment=environment, limit_s=1200.0)
-    if engine_version() is not None:
+def _install_missing(*, engine: bool) -> None:
+    """Installs Debian's packages of which something is missing here."""
+    try:
+        compose()
+        missing = shutil.which("debootstrap") is None
+    except ContainersError:
+        missing = True
+    if not missing and not (engine and shutil.which("dockerd") is None):
         return
+    # Beside an engine of another origin, Debian's own is left out.
+    packages = [name for name in ENGINE_PACKAGES if engine or name != "docker.io"]
+    if os.geteuid() != 0 or shutil.which("apt-get") is None:
+        if not engine:
+            return
+        raise NoEngineError("--install needs root on Debian; install Docker Engine yourself")
+    say(f"installing {', '.join(packages)}")
+    end = time.monotonic() + APT_LIMIT_S
+    _apt(["update", "-qq"], end)
+    _apt(["install", "-y", "-qq", "--no-install-recommends", *packages], end)
+
+
+def _apt(arguments: Sequence[str], end: float) -> None:
+    """One apt-get command, again and again until the end: somebody else may hold its locks."""
+    environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
+    command = ["apt-get", "-o", "DPkg::Lock::Timeout=120", *arguments]
+    while True:
+        try:
+            limit_s = max(1.0, end - time.monotonic())
+            run(command, environment=environment, limit_s=limit_s)
+            return
+        except ContainersError as error:
+            if time.monotonic() + APT_PAUSE_S >= end:
+                raise NoEngineError(f"Debian's packages cannot be had: {error}") from None
+            say(f"{error}; trying again in {APT_PAUSE_S:g} s")
+            time.sleep(APT_PAUSE_S)
+
+
+def _start_engine() -> None:
+    """Starts Debian's engine; its log is ``run/dockerd.log``.
+
+    Raises:
+        NoEngineError: It does not come up.
+    """
     log = ROOT / "run" / "dockerd.log"
     log.parent.mkdir(exist_ok=True)
     say(f"starting dockerd; log: {log.relative_to(ROOT)}")
@@ -262,13 +314,40 @@ def _install_engine() -> None:
             ["dockerd"], stdin=subprocess.DEVNULL, stdout=handle, stderr=handle,
             start_new_session=True,
         )  # fmt: skip
+    ENGINE_PID.write_text(str(daemon.pid), encoding="utf-8")
     end = time.monotonic() + ENGINE_START_S
     while time.monotonic() < end and daemon.poll() is None:
         if engine_version() is not None:
             return
         time.sleep(0.5)
     tail = log.read_text(errors="replace").splitlines()[-10:]
-    raise ContainersError("dockerd does not start:\n  " + "\n  ".join(tail))
+    stop_engine()
+    raise NoEngineError("dockerd does not start:\n  " + "\n  ".join(tail))
+
+
+def stop_engine() -> None:
+    """Stops the engine that this checkout has started, with its containers; no other.
+
+    Raises:
+        ContainersError: It does not end.
+    """
+    try:
+        pid = int(ENGINE_PID.read_text(encoding="utf-8"))
+        command = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")[0]
+    except (OSError, ValueError):
+        pid, command = 0, b""
+    if Path(os.fsdecode(command)).name == "dockerd":
+        say("stopping dockerd")
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGTERM)
+        end = time.monotonic() + ENGINE_STOP_S
+        while Path(f"/proc/{pid}/exe").exists():
+            if time.monotonic() >= end:
+                raise ContainersError(f"dockerd ({pid}) does not end; read run/dockerd.log")
+            with contextlib.suppress(ChildProcessError):
+                os.waitpid(pid, os.WNOHANG)
+            time.sleep(0.2)
+    ENGINE_PID.unlink(missing_ok=True)
 
 
 def have_image(image: str) -> bool:
@@ -314,13 +393,18 @@ def _make_stand_in() -> None:
     with tempfile.TemporaryDirectory(prefix="spinezoo-base-") as name:
         root = Path(name) / "root"
         command = ["debootstrap", "--variant=minbase", f"--include={','.join(STAND_IN_PACKAGES)}"]
-        done = subprocess.run(
-            [*command, "bookworm", root, "http://deb.debian.org/debian"],
-            stdin=subprocess.DEVNULL, capture_output=True, text=True,
-        )  # fmt: skip
-        if done.returncode:
+        for left in reversed(range(STAND_IN_ATTEMPTS)):
+            done = subprocess.run(
+                [*command, "bookworm", root, "http://deb.debian.org/debian"],
+                stdin=subprocess.DEVNULL, capture_output=True, text=True,
+            )  # fmt: skip
+            if not done.returncode:
+                break
             tail = "\n  ".join(done.stdout.splitlines()[-10:])
-            raise ContainersError(f"debootstrap failed ({done.returncode}):\n  {tail}")
+            if not left:
+                raise ContainersError(f"debootstrap failed ({done.returncode}):\n  {tail}")
+            say(f"debootstrap failed ({done.returncode}), trying again:\n  {tail}")
+            shutil.rmtree(root, ignore_errors=True)
         for folder in ("var/cache/apt", "var/lib/apt/lists", "usr/share/doc", "usr/share/man"):
             shutil.rmtree(root / folder, ignore_errors=True)
         for link in ("python", "python3"):
@@ -586,6 +670,8 @@ def bento(only: Sequence[str], dist: Path = DIST) -> None:
             **os.environ,
             "BENTOML_DO_NOT_TRACK": "True",
             "BENTOML_HOME": str(dist / "bentoml"),
+            # BentoML looks for uv there, and would install one with pip, which no room has.
+            "PATH": f"{uv.parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}",
         }
         say(f"{part.name}: bentoml build")
         target = dist / f"{part.name}-{part.version}.bento"
@@ -641,6 +727,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         command = commands.add_parser(name)
         if name in ("engine", "test"):
             command.add_argument("--install", action="store_true", help="install Debian's engine")
+        if name == "engine":
+            command.add_argument("--stop", action="store_true", help="stop what --install started")
         if name in ("build", "bento"):
             command.add_argument("names", nargs="*")
         if name == "certs":
@@ -652,7 +740,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if rest and options.command != "test":
         parser.error(f"unknown arguments {rest}")
     try:
-        if options.command == "engine":
+        if options.command == "engine" and options.stop:
+            stop_engine()
+        elif options.command == "engine":
             need_engine(install=options.install)
         elif options.command == "base":
             need_engine()
@@ -673,7 +763,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return test([each for each in rest if each != "--"], install=options.install)
     except ContainersError as error:
         say(f"containers.py: {error}")
-        return 1
+        return NO_ENGINE if isinstance(error, NoEngineError) else 1
     return 0
 
 

@@ -71,6 +71,8 @@ SETTINGS = (
     "SPINEZOO_QUORUM",
     "SPINEZOO_MEMBER_DEADLINE_MS",
     "SPINEZOO_GATEWAY_CONCURRENCY",
+    "SPINEZOO_CHECK_NEWCOMERS",
+    "SPINEZOO_NEWCOMER_SECONDS",
 )
 """Lines of ``.env`` that processes read; the others are ports, or for ``compose.yaml`` only."""
 

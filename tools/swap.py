@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import fcntl
 import json
 import os
 import re
@@ -31,6 +32,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import FrameType
+from typing import Any
 
 ROSTER = {"image": "deploy/compose/roster/roster.yaml", "at": "gateway/roster.yaml"}
 """Roster file of the containers' gateway, and of the processes'."""
@@ -50,6 +52,9 @@ STOP_GRACE_S = 40
 """Time a container has to drain; more than SPINEZOO_DRAIN_SECONDS."""
 
 POLL_S = 1.0
+
+MOST_RESTARTS = 2
+"""A newcomer that ends this often is not going to serve."""
 
 
 class SwapError(Exception):
@@ -78,6 +83,7 @@ def run(
     limit_s: float,
     environment: Mapping[str, str] | None = None,
     *,
+    cwd: Path | None = None,
     codes: Sequence[int] = (0,),
 ) -> subprocess.CompletedProcess[str]:
     """Runs a command to its end.
@@ -94,6 +100,7 @@ def run(
             text=True,
             timeout=limit_s,
             env=None if environment is None else dict(environment),
+            cwd=cwd,
             stdin=subprocess.DEVNULL,
             process_group=0,
         )
@@ -181,6 +188,27 @@ class RosterFile:
         """Gives a member another target, in one step: the gateway never sees half a file."""
         write_at_once(self.path, with_target(self.read(), name, target))
 
+    @contextlib.contextmanager
+    def held(self) -> Iterator[None]:
+        """Keeps every other swap away from this roster; the kernel lets go when we end.
+
+        Raises:
+            SwapError: Another swap is under way, or there is no such folder.
+        """
+        try:
+            # The folder, because the file is replaced by another with each edit.
+            handle = os.open(self.path.parent, os.O_RDONLY)
+        except OSError as error:
+            raise SwapError(f"cannot read {self.path.parent}: {error.strerror}") from None
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise SwapError("another swap is under way here; try again when it is done") from None
+        else:
+            yield
+        finally:
+            os.close(handle)
+
 
 def write_at_once(path: Path, text: str) -> None:
     """Replaces a file in one step, keeping its permissions.
@@ -236,14 +264,15 @@ class Docker:
     """Every docker command of this program, and nothing else."""
 
     def __init__(self, root: Path, environment: Mapping[str, str]) -> None:
-        """Finds out how compose is called here.
+        """Finds out how docker and compose are called here.
 
         Raises:
             SwapError: There is no compose.
         """
         self._root = root
         self.environment = dict(environment)
-        for compose in (("docker", "compose"), ("docker-compose",)):
+        self._docker = self.environment.get("SPINEZOO_DOCKER") or "docker"
+        for compose in ((self._docker, "compose"), ("docker-compose",)):
             with contextlib.suppress(SwapError):
                 run((*compose, "version"), 30.0)
                 self._compose = (*compose, "--project-directory", str(root))
@@ -256,31 +285,67 @@ class Docker:
         alone = "COMPOSE_FILE" not in self.environment
         files = ("-f", str(self._root / "compose.yaml")) if alone else ()
         command = (*self._compose, *files, *arguments)
-        return run(command, limit_s, self.environment).stdout.strip()
+        # In the repository, which is where the names in COMPOSE_FILE count from.
+        return run(command, limit_s, self.environment, cwd=self._root).stdout.strip()
 
-    def gateway_command(self) -> tuple[str, ...]:
-        """How a Python program runs in the gateway's container."""
+    def docker(
+        self, *arguments: str, limit_s: float = COMMAND_LIMIT_S
+    ) -> subprocess.CompletedProcess[str]:
+        """One docker command."""
+        return run((self._docker, *arguments), limit_s, self.environment)
+
+    def inspect(self, what: str) -> dict[str, Any]:
+        """What the engine knows of a container or an image."""
+        return dict(json.loads(self.docker("inspect", what).stdout)[0])
+
+    def gateway(self) -> str:
+        """Id of the gateway's container.
+
+        Raises:
+            SwapError: It is not running.
+        """
         container = self.compose("ps", "-q", GATEWAY_SERVICE).splitlines()
         if not container:
             raise SwapError("the gateway's container is not running; start the zoo first")
-        return ("docker", "exec", container[0], "python", "-m", "spinezoo_gateway.watch")
+        return container[0]
+
+    def gateway_command(self, container: str) -> tuple[str, ...]:
+        """How the program that asks the gateway runs in its container."""
+        # By name only: what a command line holds, everybody on the machine can read.
+        token = ("-e", "SPINEZOO_TOKEN") if self.environment.get("SPINEZOO_TOKEN") else ()
+        return (
+            *(self._docker, "exec", *token, container),
+            *("python", "-m", "spinezoo_gateway.watch"),
+        )
 
     def have_image(self, image: str) -> None:
         """Makes sure that an image is on this machine; it is pulled where it is not."""
         with contextlib.suppress(SwapError):
-            run(("docker", "image", "inspect", image), COMMAND_LIMIT_S)
+            self.docker("image", "inspect", image)
             return
         say(f"pulling {image}")
-        run(("docker", "pull", image), PULL_LIMIT_S)
+        self.docker("pull", image, limit_s=PULL_LIMIT_S)
 
     def run_beside(self, service: str, container: str) -> None:
         """Starts one more container of a service, on its networks, without its name."""
         # No stop limit of compose's own: it is stopped by stop_gently.
         self.compose("run", "-d", "--no-deps", "--name", container, service)
 
-    def containers(self, service: str) -> list[str]:
-        """Ids of a service's containers."""
-        return self.compose("ps", "-q", service).split()
+    def containers(self, service: str, beside: str = "") -> list[str]:
+        """Ids of a service's containers, without the one that was started ``beside`` them."""
+        ids = self.compose("ps", "-q", service).split()
+        # Compose 1.29 lists that one too, while `docker compose` does not.
+        names = {each: self.inspect(each)["Name"].lstrip("/") for each in ids} if beside else {}
+        return [each for each in ids if not beside or names[each] != beside]
+
+    def running_image(self, container: str) -> str:
+        """The image that a container runs; its id where the name means another one by now."""
+        told = self.inspect(container)
+        name, image_id = str(told["Config"]["Image"]), str(told["Image"])
+        with contextlib.suppress(SwapError):
+            if self.inspect(name)["Id"] == image_id:
+                return name
+        return image_id
 
     def recreate(self, service: str, count: int) -> None:
         """Makes a service's containers again, as many as there were."""
@@ -297,27 +362,47 @@ class Docker:
         """
         end = time.monotonic() + limit_s
         while True:
-            text = run(
-                ("docker", "inspect", "--format", "{{json .State}}", container), COMMAND_LIMIT_S
-            ).stdout
-            state = json.loads(text)
+            told = self.inspect(container)
+            state = told["State"]
             # A container without a health check has only run or not run.
             health = (state.get("Health") or {}).get("Status", "healthy")
             if state["Status"] == "running" and health == "healthy":
                 return
-            if state["Status"] in ("exited", "dead") or time.monotonic() >= end:
-                logs = run(("docker", "logs", "--tail", "20", container), COMMAND_LIMIT_S)
+            # Compose has an ended container started again: it would go on so until the limit.
+            ended = state["Status"] in ("exited", "dead") or told["RestartCount"] >= MOST_RESTARTS
+            if ended or time.monotonic() >= end:
+                logs = self.docker("logs", "--tail", "20", container)
                 lines = "\n  ".join((logs.stdout + logs.stderr).strip().splitlines()[-20:])
                 raise SwapError(
-                    f"{container} is {state['Status']}, {health}, after {limit_s:g} s at most:"
-                    f"\n  {lines}"
+                    f"{container} is {state['Status']}, {health}, started again "
+                    f"{told['RestartCount']} times; it has {limit_s:g} s to be healthy. "
+                    f"Last lines of its log:\n  {lines}"
                 )
             time.sleep(POLL_S)
 
     def stop_gently(self, container: str) -> None:
-        """Lets a container finish its films, and removes it."""
-        run(("docker", "stop", "-t", str(STOP_GRACE_S), container), STOP_GRACE_S + 60.0)
-        run(("docker", "rm", "--force", container), COMMAND_LIMIT_S)
+        """Lets a container finish its films, and removes it; does nothing where there is none."""
+        if not self.docker("ps", "-aq", "--filter", f"name=^/{container}$").stdout.strip():
+            return
+        self.docker("stop", "-t", str(STOP_GRACE_S), container, limit_s=STOP_GRACE_S + 60.0)
+        self.docker("rm", "--force", container)
+
+
+def with_token(environment: Mapping[str, str]) -> dict[str, str]:
+    """The environment with the token in it that ``SPINEZOO_TOKEN_FILE`` names.
+
+    The gateway's container, where the token is needed, does not see that file.
+
+    Raises:
+        SwapError: The file cannot be read.
+    """
+    path = environment.get("SPINEZOO_TOKEN_FILE")
+    if not path or environment.get("SPINEZOO_TOKEN"):
+        return dict(environment)
+    try:
+        return {**environment, "SPINEZOO_TOKEN": Path(path).read_text(encoding="utf-8").strip()}
+    except OSError as error:
+        raise SwapError(f"SPINEZOO_TOKEN_FILE: cannot read {path}: {error.strerror}") from None
 
 
 def read_variables(path: Path) -> dict[str, str]:
@@ -417,21 +502,32 @@ def swap_image(
     variable = f"SPINEZOO_{name.upper()}_IMAGE"
     old_target = roster.target(name)
     port = old_target.rpartition(":")[2]
-    old_count = len(docker.containers(name))
+    asked = docker.gateway()
+    gateway = Gateway(docker.gateway_command(asked), docker.environment)
+    # Two compositions of one machine may swap at the same time.
+    project = docker.inspect(asked)["Config"]["Labels"]["com.docker.compose.project"]
+    newcomer = f"{project}-{name}-newcomer".replace("_", "-")
+    old_containers = docker.containers(name, beside=newcomer)
+    old_count = len(old_containers)
     if not old_count:
         raise SwapError(f"{name} is not running; start the zoo first")
-    gateway = Gateway(docker.gateway_command(), docker.environment)
-    newcomer = f"spinezoo-{name.replace('_', '-')}-newcomer"
     newcomer_target = f"dns:///{newcomer}:{port}"
-    old_variables = read_variables(images)
-    old_environment = {**docker.environment, **old_variables}
-    new_environment = {**old_environment, variable: image}
+    if old_target == newcomer_target:
+        raise SwapError(
+            f"{name} is at {newcomer}, which a swap has left there that was killed; set its target "
+            f"in {roster.path} to dns:///{name}:{port}, and run `docker rm -f {newcomer}`"
+        )
+    old_image = docker.running_image(old_containers[0])
+    old_variables = read_variables(images) if images.exists() else None
+    environment = {**docker.environment, **(old_variables or {})}
+    old_environment = {**environment, variable: old_image}
     docker.have_image(image)
 
     # 1. The newcomer beside the old one.
     say(f"{name}: starting {image} as {newcomer}")
+    docker.stop_gently(newcomer)  # of a swap that was killed
     undo.add(f"removing {newcomer}", lambda: docker.stop_gently(newcomer))
-    docker.environment = new_environment
+    docker.environment = {**environment, variable: image}
     docker.run_beside(name, newcomer)
     docker.await_healthy(newcomer)
 
@@ -450,15 +546,21 @@ def swap_image(
     def old_service() -> None:
         docker.environment = old_environment
         docker.recreate(name, old_count)
-        for container in docker.containers(name):
+        for container in docker.containers(name, beside=newcomer):
             docker.await_healthy(container)
 
+    def old_images() -> None:
+        if old_variables is None:
+            images.unlink(missing_ok=True)
+        else:
+            write_variables(images, old_variables)
+
     undo.add(f"{name} from its old image", old_service)
-    undo.add(f"{images.name} as it was", lambda: write_variables(images, old_variables))
-    write_variables(images, {**old_variables, variable: image})
+    undo.add(f"{images.name} as it was", old_images)
+    write_variables(images, {**(old_variables or {}), variable: image})
     say(f"{name}: making the service again from {image}")
     docker.recreate(name, old_count)
-    for container in docker.containers(name):
+    for container in docker.containers(name, beside=newcomer):
         docker.await_healthy(container)
 
     # 4. Back to the service's own name, and the interim container goes.
@@ -495,11 +597,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     way = "image" if options.image else "at"
     roster = RosterFile(options.roster or root / ROSTER[way])
     undo = Undo()
+    held = contextlib.ExitStack()
     for number in STOP_SIGNALS:
         signal.signal(number, _raise_stop)
     try:
+        held.enter_context(roster.held())
         if options.image:
-            docker = Docker(root, os.environ)
+            docker = Docker(root, with_token(os.environ))
             images = root / IMAGES_ENV
             swap_image(roster, docker, images, options.network, options.image, undo)
         else:
@@ -521,6 +625,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if isinstance(error, StopSignalError):
             return 128 + error.signal_number
         return 1 if isinstance(error, RefusedError) and not left else 2
+    finally:
+        held.close()
     return 0
 
 

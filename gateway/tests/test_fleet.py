@@ -16,7 +16,7 @@ import pytest
 from conftest import Bench, until
 from real_member import digest
 from spinezoo.v1 import ensemble_pb2
-from spinezoo_contract.types import Film
+from spinezoo_contract.types import Film, MemberCode
 from spinezoo_gateway.addresses import HostResolver, addresses_target, named_host
 
 MEMBER = Path(__file__).with_name("real_member.py")
@@ -285,3 +285,25 @@ def test_weight_and_deadline_need_no_check(bench: Bench, film: Film) -> None:
     assert member(bench, "a").status.message == ""
     bench.segment(film)
     assert 0 < a.budgets_s[-1] < 0.3
+
+
+def test_a_line_that_closes_under_an_answer_loses_no_film(bench: Bench, film: Film) -> None:
+    """As when replicas come and go: their addresses have a new line while the answer is read."""
+    bench.add_member("pspnet")
+    bench.start(SPINEZOO_QUORUM="1")
+    assert bench.segment(film).members[0].status.code == MemberCode.OK
+    (client,) = bench.gateway.zoo.clients
+    call, learnt = client._call, dict(client._line.models)
+    assert learnt
+
+    async def late(*arguments: Any) -> Any:
+        line, answer = await call(*arguments)
+        await client.renew()
+        await line.close(None)
+        line.models.clear()
+        return line, answer
+
+    client._call = late
+    answer = bench.segment(film)
+    assert answer.members[0].status.code == MemberCode.OK, answer.members[0].status.message
+    assert client._line.models == learnt  # known there too, without asking again

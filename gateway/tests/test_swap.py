@@ -148,10 +148,18 @@ if arguments[:1] == ["exec"]:
     roster = open(here + "/deploy/compose/roster/roster.yaml").read()
     target = arguments[arguments.index("--wait-for") + 1]
     assert "target: " + target in roster, roster
-if "ps" in arguments:
-    print({{"gateway": "g1"}}.get(arguments[-1], "p1\\np2"))
-if "inspect" in arguments and "--format" in arguments:
-    print(json.dumps({{"Status": "running", "Health": {{"Status": "healthy"}}}}))
+newcomer = "spinezoo-pspnet-newcomer"
+if "-aq" in arguments:
+    calls = open(here + "/calls").read()
+    print("n1" if calls.count('"run"') > calls.count('"rm"') else "")
+elif "ps" in arguments:
+    print({{"gateway": "g1"}}.get(arguments[-1], "p1\\np2\\n" + newcomer))
+if "inspect" in arguments:
+    print(json.dumps([{{
+        "Id": "sha256:1", "Image": "sha256:1", "Name": "/" + arguments[-1], "RestartCount": 0,
+        "Config": {{"Image": "old:1", "Labels": {{"com.docker.compose.project": "spinezoo"}}}},
+        "State": {{"Status": "running", "Health": {{"Status": "healthy"}}}},
+    }}]))
 """
 
 
@@ -171,13 +179,15 @@ class Containers:
         program.write_text(DOCKER.format(python=sys.executable, here=str(folder)))
         program.chmod(0o755)
 
-    def swap(self, **behaviour: Any) -> subprocess.CompletedProcess[str]:
+    def swap(
+        self, environment: dict[str, str] | None = None, **behaviour: Any
+    ) -> subprocess.CompletedProcess[str]:
         said = {key.replace("__", " "): value for key, value in behaviour.items()}
         (self.folder / "behaviour").write_text(json.dumps(said))
         return subprocess.run(
             [sys.executable, SWAP, "pspnet", "--image", "new:2", "--root", self.folder],
             capture_output=True, text=True, timeout=120,
-            env={"PATH": f"{self.folder / 'bin'}:/usr/bin:/bin", "SPINEZOO_PSPNET_IMAGE": "old:1"},
+            env={"PATH": f"{self.folder / 'bin'}:/usr/bin:/bin", **(environment or {})},
         )  # fmt: skip
 
     def calls(self) -> list[tuple[str, str]]:
@@ -236,11 +246,12 @@ def test_an_image_that_is_refused_leaves_everything_as_it_was(containers: Contai
 def test_a_service_that_does_not_come_up_again_is_made_from_the_old_image(
     containers: Containers,
 ) -> None:
-    state = json.dumps({"Status": "exited", "Health": {"Status": "unhealthy"}})
+    state = {"Status": "restarting", "Health": {"Status": "unhealthy"}}
+    told = json.dumps([{"Name": "/p2", "State": state, "RestartCount": 2}])
     containers.images.write_text("SPINEZOO_UNET_IMAGE=other:1\n")
-    done = containers.swap(**{"{{json .State}} p2": [0, state], "logs": [0, "weights are missing"]})
+    done = containers.swap(**{"inspect p2": [0, told], "logs": [0, "weights are missing"]})
     assert done.returncode == 2, done.stderr
-    assert "p2 is exited, unhealthy" in done.stderr
+    assert "p2 is restarting, unhealthy, started again 2 times" in done.stderr
     assert "weights are missing" in done.stderr
     assert "could not be undone, do it by hand: pspnet from its old image" in done.stderr
     calls = containers.calls()
@@ -251,6 +262,25 @@ def test_a_service_that_does_not_come_up_again_is_made_from_the_old_image(
     assert containers.roster.read_text() == containers.before
     assert "SPINEZOO_UNET_IMAGE=other:1" in containers.images.read_text()
     assert "PSPNET" not in containers.images.read_text()
+
+
+def test_two_swaps_do_not_meet(containers: Containers, swap: ModuleType) -> None:
+    with swap.RosterFile(containers.roster).held():
+        done = containers.swap()
+    assert done.returncode == 2, done.stderr
+    assert "another swap is under way" in done.stderr
+    assert not (containers.folder / "calls").exists()
+    assert containers.swap().returncode == 0
+
+
+def test_the_gateway_is_asked_with_the_token_of_a_file(containers: Containers) -> None:
+    token = containers.folder / "token"
+    token.write_text("a-token-of-the-tests\n")
+    done = containers.swap(environment={"SPINEZOO_TOKEN_FILE": str(token)})
+    assert done.returncode == 0, done.stderr
+    calls = (containers.folder / "calls").read_text()
+    assert '"exec", "-e", "SPINEZOO_TOKEN", "g1"' in calls
+    assert "a-token-of-the-tests" not in calls + done.stderr
 
 
 def test_without_docker_it_says_so(containers: Containers) -> None:

@@ -8,19 +8,28 @@ from pathlib import Path
 import pytest
 from spinezoo_spine.phantom import PhantomSettings, make_film, write_dicom
 
+from containers.newcomers import Newcomers, built
 from containers.support import Composition, need_images
 
 
 @pytest.fixture(scope="session")
-def composition() -> Iterator[Composition]:
+def composition(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Composition]:
     """All seven containers, up and healthy."""
     need_images()
-    composition = Composition.prepare()
+    composition = Composition.prepare(tmp_path_factory.mktemp("site"))
     try:
         composition.up()
         yield composition
     finally:
         composition.down()
+
+
+@pytest.fixture(scope="session")
+def newcomers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Newcomers]:
+    """Images to swap in."""
+    need_images()
+    with built(tmp_path_factory.mktemp("newcomers")) as newcomers:
+        yield newcomers
 
 
 @pytest.fixture(scope="session")

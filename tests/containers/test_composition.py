@@ -4,48 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-import numpy as np
 import pytest
-from spinezoo_contract import synthetic
-from spinezoo_contract.cards import load_card
-from spinezoo_contract.errors import FilmError
-from spinezoo_contract.masks import mask_area
-from spinezoo_contract.types import EnsembleSummary, Film, MemberCode
+from spinezoo_contract.types import MemberCode
 
 from containers.support import FRONT, NETWORKS, PROJECT, ROOT, Composition, docker, inspect
 
 SERVICES = (*NETWORKS, *FRONT)
-
-
-def test_a_phantom_film_is_answered_by_all_and_fused(
-    composition: Composition, film_path: Path
-) -> None:
-    with composition.gateway() as gateway:
-        answer = gateway.segment(film_path)
-    assert (answer.height, answer.width) == (512, 384)
-    assert [member.status.member_name for member in answer.members] == list(NETWORKS)
-    for member in answer.members:
-        name = member.status.member_name
-        assert member.status.code is MemberCode.OK, f"{name}: {member.status.message}"
-        assert member.prediction is not None
-        card = load_card(ROOT / "services" / name / "card.yaml")
-        assert member.prediction.provenance.weights_sha256 == card.weights_sha256
-        assert member.prediction.segments, f"{name} finds nothing on a phantom"
-    assert answer.fused.member_names == NETWORKS
-    assert answer.fused.merged_mask is not None
-    assert 0.01 < mask_area(answer.fused.merged_mask) / (512 * 384) < 0.9
-
-
-def test_the_stream_brings_every_member_and_then_the_summary(
-    composition: Composition, film_path: Path
-) -> None:
-    with composition.gateway() as gateway:
-        *members, summary = gateway.stream(film_path)
-    assert isinstance(summary, EnsembleSummary)
-    assert sorted(each.status.member_name for each in members) == list(NETWORKS)
 
 
 def test_the_readmes_example_works(
@@ -63,18 +29,6 @@ def test_the_readmes_example_works(
     exec(example.replace("127.0.0.1:50050", composition.target), {})
     told = capsys.readouterr().out.splitlines()
     assert [line.split()[:2] for line in told] == [[name, "OK"] for name in NETWORKS]
-
-
-def test_a_film_of_24_mib_passes_every_hop(composition: Composition) -> None:
-    grey = synthetic.spine_like_pixels(4096, 3072).astype(np.uint16) * np.uint16(16)
-    with composition.gateway() as gateway:
-        answer = gateway.segment(Film(grey))
-    assert [member.status.code for member in answer.members] == [MemberCode.OK] * len(NETWORKS)
-
-
-def test_a_bad_film_is_an_error_with_a_name(composition: Composition) -> None:
-    with composition.gateway() as gateway, pytest.raises(FilmError):
-        gateway.segment(b"%PDF-1.7 this is a report, not a film " * 40)
 
 
 @pytest.mark.parametrize("name", SERVICES)
@@ -181,20 +135,6 @@ def test_a_member_that_fails_is_named_and_the_rest_answer(
         assert inspect(container)["State"]["ExitCode"] == 0
     finally:
         composition.up()
-
-
-def test_a_member_can_be_scaled(composition: Composition, film_path: Path) -> None:
-    composition.compose("up", "-d", "--no-build", "--scale", "pspnet=2", "pspnet")
-    try:
-        assert len(composition.containers("pspnet")) == 2
-        with ThreadPoolExecutor(4) as pool, composition.gateway() as gateway:
-            answers = list(pool.map(gateway.segment, [film_path] * 4))
-        for answer in answers:
-            codes = {each.status.code for each in answer.members}
-            assert codes == {MemberCode.OK}
-    finally:
-        composition.up()
-    assert len(composition.containers("pspnet")) == 1
 
 
 def test_no_log_holds_an_error(composition: Composition) -> None:

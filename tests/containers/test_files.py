@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import re
+import subprocess
+import time
 import tomllib
 from pathlib import Path
 
@@ -93,6 +96,21 @@ def test_the_compositions_roster_names_every_network_by_its_service() -> None:
         for name in NETWORKS
     }
     assert targets == wanted
+    # A swap's newcomer has another name than its service, and shows the service's certificate.
+    names = {member["name"]: member["server_name"] for member in roster["members"]}
+    assert names == {name: name.replace("_", "-") for name in NETWORKS}
+
+
+def test_the_gateways_settings_can_be_set_in_containers() -> None:
+    source = (ROOT / "gateway/src/spinezoo_gateway/settings.py").read_text()
+    known = set(re.findall(r'"(SPINEZOO_\w+)"', source))
+    assert len(known) >= 6
+    environment = SERVICES["gateway"]["environment"]
+    assert known <= set(environment)
+    manifests = (ROOT / "tools/manifests.py").read_text()
+    for name in known - {"SPINEZOO_ROSTER"}:  # a place in the container
+        assert environment[name] == f"${{{name}:-}}"
+        assert f'"{name}",' in manifests
 
 
 def requirements(lock: Path) -> str:
@@ -156,5 +174,37 @@ def test_the_version_of_env_is_the_packages() -> None:
 
 def test_without_an_engine_the_tool_says_what_to_do(tmp_path: Path, monkeypatch) -> None:
     monkeypatch.setenv("DOCKER_HOST", f"unix://{tmp_path}/nothing.sock")
-    with pytest.raises(tool().ContainersError, match="--install"):
+    with pytest.raises(tool().NoEngineError, match="--install"):
         tool().need_engine()
+    assert tool().main(["engine"]) == tool().NO_ENGINE == 3
+
+
+def test_an_engine_of_somebody_else_is_not_stopped(tmp_path: Path, monkeypatch) -> None:
+    pid = tmp_path / "dockerd.pid"
+    monkeypatch.setattr(tool(), "ENGINE_PID", pid)
+    tool().stop_engine()
+    # Numbers are given away again: what has this one now is no engine.
+    with subprocess.Popen(["sleep", "60"]) as stranger:
+        pid.write_text(str(stranger.pid))
+        tool().stop_engine()
+        assert stranger.poll() is None
+        stranger.kill()
+    assert not pid.exists()
+
+
+def test_debians_packages_are_asked_for_again_while_they_are_locked(
+    tmp_path: Path, monkeypatch
+) -> None:
+    (tmp_path / "apt-get").write_text(
+        "#!/bin/sh\n"
+        f'echo "$@" >> {tmp_path}/calls\n'
+        f"test $(wc -l < {tmp_path}/calls) -ge 3 || exit 100\n"
+    )
+    (tmp_path / "apt-get").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    monkeypatch.setattr(tool(), "APT_PAUSE_S", 0.1)
+    tool()._apt(["update"], time.monotonic() + 30.0)
+    assert (tmp_path / "calls").read_text().count("update") == 3
+    (tmp_path / "calls").unlink()
+    with pytest.raises(tool().NoEngineError, match="packages cannot be had"):
+        tool()._apt(["update"], time.monotonic() + 0.15)

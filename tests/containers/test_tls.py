@@ -3,17 +3,26 @@
 from __future__ import annotations
 
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from spinezoo_contract.client import EnsembleClient
-from spinezoo_contract.errors import SpineZooError
+from spinezoo_contract.errors import AccessError, SpineZooError
 from spinezoo_contract.types import EnsembleOptions, MemberCode
 
-from containers.support import NETWORKS, ROOT, Composition, composition_file, need_images, tool
-
-MEMBER = "pspnet"
+from containers.newcomers import MEMBER, OLD, Newcomers
+from containers.support import (
+    NETWORKS,
+    ROOT,
+    Composition,
+    Load,
+    composition_file,
+    need_images,
+    tool,
+)
+from containers.test_swap import swap
 
 
 def test_every_container_has_a_certificate_of_its_own_and_members_ask_for_one() -> None:
@@ -52,15 +61,28 @@ def test_a_container_sees_its_own_key_only(certificates: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def closed(certificates: Path) -> Iterator[Composition]:
-    """Gateway and one network under TLS."""
+def closed(certificates: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Composition]:
+    """Gateway and one network under TLS; the gateway asks for a token too."""
     need_images()
+    tokens = certificates / "compose" / "gateway" / "tokens.txt"
+    command = [sys.executable, "-m", "spinezoo_contract.tokens", "new", "tests"]
+    made = subprocess.run(
+        [*command, "--file", str(tokens)], check=True, capture_output=True, text=True, timeout=60.0
+    )
+    tokens.chmod(0o644)  # the container's user is not its owner
     composition = Composition.prepare(
+        tmp_path_factory.mktemp("site"),
         "spinezootls",
         COMPOSE_FILE="compose.yaml:compose.tls.yaml",
         SPINEZOO_COMPOSE_TLS_DIR=str(certificates / "compose"),
         SPINEZOO_QUORUM="1",
+        SPINEZOO_COMPOSE_TOKENS="/etc/spinezoo/tls/tokens.txt",
+        SPINEZOO_TOKEN=made.stdout.strip(),
     )
+    composition.client = {
+        "ca_file": str(certificates / "ca.crt"),
+        "token": composition.environment["SPINEZOO_TOKEN"],
+    }
     try:
         composition.compose("up", "-d", "--no-build", MEMBER, "gateway")
         composition.wait_healthy(MEMBER, "gateway")
@@ -70,13 +92,31 @@ def closed(certificates: Path) -> Iterator[Composition]:
 
 
 def test_a_film_passes_under_tls(closed: Composition, certificates: Path, film_path: Path) -> None:
-    ca_file = str(certificates / "ca.crt")
-    with EnsembleClient(closed.target, ca_file=ca_file) as gateway:
+    with closed.gateway() as gateway:
         answer = gateway.segment(film_path, EnsembleOptions(member_names=(MEMBER,)))
     (member,) = answer.members
     assert member.status.code is MemberCode.OK, member.status.message
     with EnsembleClient(closed.target) as gateway, pytest.raises(SpineZooError):
         gateway.list_models()
+    ca_file = str(certificates / "ca.crt")
+    with EnsembleClient(closed.target, ca_file=ca_file) as gateway, pytest.raises(AccessError):
+        gateway.list_models()
+
+
+def test_a_member_is_swapped_under_tls(
+    closed: Composition, newcomers: Newcomers, film_path: Path
+) -> None:
+    with Load(closed, film_path, MEMBER, members=False) as load:
+        load.wait_for(5)
+        done = swap(closed, newcomers.bad)
+        assert "the newcomer is refused, the old one stays: rule C06" in done.stderr, done.stderr
+        assert load.images().keys() == {OLD.image}
+        done = swap(closed, newcomers.good)
+        assert done.returncode == 0, done.stderr
+        after = len(load.answers)
+        load.wait_for(10)
+    assert not load.failures, load.failures[:5]
+    assert load.images(after).keys() == {newcomers.good}
 
 
 CALL = """

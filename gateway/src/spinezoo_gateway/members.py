@@ -376,6 +376,9 @@ class MemberClient:
                 await line.close(None)
             return
         old, self._line = self._line, line
+        if old is not None and line is not None and member.target == self.member.target:
+            # Replicas of one name: what is known of a model holds behind its other addresses too.
+            line.models.update(old.models)
         self.member, self._addresses = member, addresses
         if old is not None:
             # Calls under way have at most this long.
@@ -408,6 +411,21 @@ class MemberClient:
         if line is self._line:
             self.model = model
         return model
+
+    async def _fetch_either(self, line: _Line, timeout_s: float) -> ModelInfo:
+        """What a member is, asked where it is now if the line of its answer has closed since.
+
+        Raises:
+            SpineZooError: The member failed or broke the contract.
+        """
+        while True:
+            try:
+                return await self._fetch_model(line, timeout_s)
+            except NotServingError:
+                now = self._line
+                if now is None or now is line:
+                    raise
+                line = now
 
     async def probe(self) -> MemberStatus:
         """Whether the member is serving now; its description is refreshed on the way."""
@@ -514,7 +532,7 @@ class MemberClient:
         if known is None:
             # Never asked, or the container behind the target was replaced.
             try:
-                known = await self._fetch_model(line, max(0.05, min(time_left_s, MODEL_TIMEOUT_S)))
+                known = await self._fetch_either(line, max(0.05, min(time_left_s, MODEL_TIMEOUT_S)))
             except InvalidOutputError as error:
                 raise InvalidOutputError(f"GetModel: {error}") from None
             except SpineZooError as error:

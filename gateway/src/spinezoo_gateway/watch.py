@@ -7,9 +7,10 @@
     python -m spinezoo_gateway.watch --member pspnet --wait-for T     until films go to target T
 
 Asks the gateway at ``--gateway``; by default the one of this process's environment
-(``SPINEZOO_GRPC_PORT``), which is what a command inside the gateway's container finds. Ends with 0
-when it is so, 1 when the newcomer is refused (the reason is the last line of the errors), 2 when
-nobody answers or the time is over.
+(``SPINEZOO_GRPC_PORT``), which is what a command inside the gateway's container finds. Where TLS is
+on it speaks TLS; where the gateway asks for tokens, ``SPINEZOO_TOKEN`` or ``SPINEZOO_TOKEN_FILE``
+holds one. Ends with 0 when it is so, 1 when the newcomer is refused (the reason is the last line of
+the errors), 2 when nobody answers or the time is over.
 """
 
 from __future__ import annotations
@@ -18,10 +19,12 @@ import argparse
 import os
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from spinezoo_contract.client import EnsembleClient
-from spinezoo_contract.errors import SpineZooError
+from spinezoo_contract.errors import AccessError, ConfigurationError, SpineZooError
+from spinezoo_contract.health import own_server
+from spinezoo_contract.security import client_settings
 from spinezoo_contract.types import Roster, RosterMember
 
 POLL_S = 0.5
@@ -68,6 +71,9 @@ def wait_for(client: EnsembleClient, name: str, target: str, limit_s: float) -> 
     while True:
         try:
             member = _find(client.list_models(timeout_s=CALL_TIMEOUT_S), name)
+        except AccessError as error:
+            sys.stderr.write(f"{error}\n")
+            return 2
         except SpineZooError as error:
             said = str(error)
         else:
@@ -90,18 +96,42 @@ def wait_for(client: EnsembleClient, name: str, target: str, limit_s: float) -> 
         time.sleep(POLL_S)
 
 
+def open_client(gateway: str | None, environment: Mapping[str, str]) -> EnsembleClient:
+    """A client of a gateway, or of the one whose environment this is.
+
+    Args:
+        gateway: Its ``host:port``; None takes the one of the environment.
+        environment: Port, TLS and token.
+
+    Raises:
+        ConfigurationError: A setting is wrong.
+    """
+    access = client_settings(environment)
+    if gateway is not None:
+        return EnsembleClient(gateway, **access)
+    port = environment.get("SPINEZOO_GRPC_PORT") or "50050"
+    with_port = {**environment, "SPINEZOO_GRPC_PORT": port}
+    # Its certificate need not hold the loopback address.
+    gateway, security, server_name = own_server(with_port)
+    return EnsembleClient(gateway, **{**access, "security": security}, server_name=server_name)
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """The command line; returns the exit code."""
     parser = argparse.ArgumentParser(prog="python -m spinezoo_gateway.watch", description=__doc__)
-    port = os.environ.get("SPINEZOO_GRPC_PORT") or "50050"
-    parser.add_argument("--gateway", default=f"127.0.0.1:{port}", help="host:port of the gateway")
+    parser.add_argument("--gateway", help="host:port of the gateway (default: the own container's)")
     parser.add_argument("--member", help="name of one member")
     parser.add_argument("--wait-for", metavar="TARGET", help="until films go to this target")
     parser.add_argument("--limit", type=float, default=150.0, help="seconds to wait")
     options = parser.parse_args(argv)
     if options.wait_for and not options.member:
         parser.error("--wait-for needs --member")
-    with EnsembleClient(options.gateway) as client:
+    try:
+        client = open_client(options.gateway, os.environ)
+    except ConfigurationError as error:
+        sys.stderr.write(f"{error}\n")
+        return 2
+    with client:
         if options.wait_for:
             return wait_for(client, options.member, options.wait_for, options.limit)
         try:

@@ -10,7 +10,7 @@ import struct
 import threading
 import time
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent import futures
 from contextlib import contextmanager
 from pathlib import Path
@@ -220,6 +220,7 @@ def serve(
     servicer: PlainServicer,
     *,
     reflect: bool = True,
+    known: Sequence[str] = ("", conformance.SERVICE_NAME),
     status: Any = health_pb2.HealthCheckResponse.SERVING,
     limit_bytes: int = LIMIT_BYTES,
 ) -> Iterator[str]:
@@ -232,7 +233,7 @@ def serve(
     )
     segmenter_pb2_grpc.add_SegmenterServiceServicer_to_server(servicer, server)
     health_servicer = health.HealthServicer()
-    for name in ("", conformance.SERVICE_NAME):
+    for name in known:
         health_servicer.set(name, status)
     health_pb2_grpc.add_HealthServicer_to_server(health_servicer, server)
     if reflect:
@@ -611,6 +612,14 @@ def test_a_container_that_is_loading_is_waited_for(network: Thresholder) -> None
         results = check(target, quick=True, wait_s=20.0)
         later.join()
     assert not failed(results)
+
+
+def test_a_server_of_another_kind_is_judged_at_once(network: Thresholder) -> None:
+    with serve(PlainServicer(network), known=("",)) as target:
+        # Waited for in vain, it would be NotServingError after the time.
+        results = check(target, quick=True, wait_s=20.0)
+    assert results[0].rule_id == "C01"
+    assert "NOT_FOUND" in failed(results)["C01"]
 
 
 def test_nothing_at_the_address(monkeypatch: pytest.MonkeyPatch) -> None:

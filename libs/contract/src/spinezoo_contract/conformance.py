@@ -238,6 +238,9 @@ class Session:
     def wait_until_serving(self, timeout_s: float) -> None:
         """Waits until the container takes connections and its health says SERVING.
 
+        A server that serves and knows no such service is no network that is loading: it is left
+        to the rules.
+
         Args:
             timeout_s: How long, in s.
 
@@ -247,13 +250,8 @@ class Session:
         end = time.monotonic() + timeout_s
         self.connect(timeout_s)
         while True:
-            said = "no answer to Check"
-            with contextlib.suppress(grpc.RpcError):
-                answer = self.health.Check(
-                    health_pb2.HealthCheckRequest(service=SERVICE_NAME), timeout=_HEALTH_TIMEOUT_S
-                )
-                said = health_pb2.HealthCheckResponse.ServingStatus.Name(answer.status)
-            if said == "SERVING":
+            said = self._health_of(SERVICE_NAME)
+            if said == "SERVING" or (said == "NOT_FOUND" and self._health_of("") == "SERVING"):
                 return
             if time.monotonic() >= end:
                 raise NotServingError(
@@ -261,6 +259,16 @@ class Session:
                     "read the container's log"
                 )
             time.sleep(_POLL_S)
+
+    def _health_of(self, service: str) -> str:
+        """What health says of a service now: a status, or the code of the call that failed."""
+        try:
+            answer = self.health.Check(
+                health_pb2.HealthCheckRequest(service=service), timeout=_HEALTH_TIMEOUT_S
+            )
+        except grpc.RpcError as error:
+            return str(error.code().name)
+        return str(health_pb2.HealthCheckResponse.ServingStatus.Name(answer.status))
 
     def predict(
         self,
