@@ -140,7 +140,12 @@ def _draw_torso(scene: _Scene, fatness: float) -> np.ndarray:
     hang = 90 * fatness * rng.uniform(0.3, 1) / (1 + np.exp(-(t + rng.uniform(-20, 40)) / 30.0))
     belly_wave = rng.uniform(-5, 25) * np.sin(t / rng.uniform(60, 120) + rng.uniform(0, 6))
     fat_front = 8 + 55 * fatness * rng.uniform(0.4, 1.2)
-    belly_mm = rng.uniform(70, 130) + fat_front + hang + belly_wave + rng.uniform(-0.25, 0.25) * t
+    lean = rng.uniform(-0.25, 0.25) * np.clip(t, -150, 150)
+    belly_mm = rng.uniform(70, 130) + fat_front + hang + belly_wave + lean
+    # The chest is deeper than a slim belly.
+    chest = 1 / (1 + np.exp(np.clip((t + 230) / 40, -30, 30)))
+    chest_mm = np.maximum(belly_mm, rng.uniform(95, 165) + 0.6 * fat_front)
+    belly_mm = belly_mm + (chest_mm - belly_mm) * chest
     back = _blur_profile(scene.spine_x - px * back_mm, 10 * px)
     belly = _blur_profile(scene.spine_x + px * np.maximum(belly_mm, 45), 10 * px)
     scene.back, scene.belly = back, belly
