@@ -73,10 +73,10 @@ def draw_beside(
     tiles = [draw_film(film, height_px=height_px, outlines=False) for film in films]
     width_px = tiles[0].shape[1]
     others = [draw_real(path, height_px=height_px, width_px=width_px) for path in real]
+    blank = np.zeros_like(tiles[0])
     rows: list[np.ndarray] = []
 
     def row(pictures: Sequence[np.ndarray]) -> None:
-        blank = np.zeros_like(tiles[0])
         rows.append(np.hstack([*pictures, *([blank] * (columns - len(pictures)))]))
 
     while tiles or others:
