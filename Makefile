@@ -14,6 +14,8 @@ TEST_SEED ?= 20260
 TRAIN_SET := data/phantom-train-$(TRAIN_FILMS)
 TRAIN_FILMS ?= 1000
 TRAIN_SEED ?= 730
+GENERATOR ?= 3
+SHEET_SEED ?= 77
 DATA ?=
 RUN ?= $(if $(DATA),$(notdir $(abspath $(DATA))),phantom-test)
 
@@ -24,7 +26,7 @@ PRESET ?= lite
 ARGS ?=
 TARGET ?= 127.0.0.1:50050
 
-.PHONY: help setup benchmark test-set train-set test up down status conform train proto manifests lock lint format speed clean swap certs real-check
+.PHONY: help setup benchmark test-set train-set phantoms-sheet test up down status conform train proto manifests lock lint format speed clean swap certs real-check
 .PHONY: images containers-up containers-down containers-certs test-containers bento-build torch-lock
 
 help: ## This list
@@ -55,6 +57,11 @@ test-set: setup ## Make the phantom test set (100 films, DICOM) if it is not the
 train-set: setup ## Make a phantom training set (TRAIN_FILMS=730, PNG) if it is not there
 	@libs/spine/.venv/bin/python -m spinezoo_spine.phantom --out $(TRAIN_SET) \
 	  --count $(TRAIN_FILMS) --seed $(TRAIN_SEED) --format png --workers 2
+
+phantoms-sheet: setup ## Draw phantom films beside real ones, for looking at: [DATA=folder of films] [GENERATOR=3]
+	@libs/spine/.venv/bin/python -m spinezoo_spine.phantom --generator $(GENERATOR) --count 16 --seed $(SHEET_SEED) \
+	  --sheet reports/phantoms-sheet.png --beside $(if $(DATA),$(DATA),../shared/data/real_lateral_dev)
+	@echo reports/phantoms-sheet.png
 
 test: setup ## Run every test (ROOM=libs/spine for one room, ARGS for pytest)
 	@$(PYTHON) tools/rooms.py test $(if $(ROOM),--room $(ROOM)) -- $(ARGS)

@@ -95,6 +95,16 @@ def measure(pixels: np.ndarray, quads: Quads) -> dict[str, float] | None:
         ("detail to 12 mm", 16.0),
     ):
         figures[name] = float((part - cv2.GaussianBlur(part, (0, 0), sigma)).std())
+    # The same within bodies and in a strip behind them: pedicles, foramina, facets.
+    zones = {name: np.zeros(film.shape, np.uint8) for name in ("in bodies", "behind")}
+    for quad in moved.values():
+        back = quad + (quad[[0, 0, 3, 3]] - quad[[1, 1, 2, 2]]) * 0.9
+        for name, corners in (("in bodies", quad), ("behind", back)):
+            cv2.fillPoly(zones[name], [np.round(corners).astype(np.int32)], 1)
+    fine = film - cv2.GaussianBlur(film, (0, 0), 5.5)
+    for name, zone in zones.items():
+        inner = cv2.erode(zone, np.ones((5, 5), np.uint8)) if name == "in bodies" else zone
+        figures[f"detail to 4 mm {name}"] = float(fine[inner > 0].std())
     # Power spectrum, in waves per body depth, relative to the whole.
     window = np.hanning(part.shape[0])[:, None] * np.hanning(part.shape[1])[None]
     power = np.abs(np.fft.fft2((part - part.mean()) * window)) ** 2

@@ -547,3 +547,17 @@ def test_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Non
     assert main(line.split()) == 0
     assert capsys.readouterr().out.strip() == str(folder / "via.json")
     assert json.loads((folder / "phantom.json").read_text())["generator"] == "3"
+
+
+@pytest.mark.parametrize("shown", [0, 3])
+def test_sheet_beside_other_films(tmp_path: Path, shown: int) -> None:
+    """One row of eight phantoms, and one of other films where there are some."""
+    folder = tmp_path / "others"
+    folder.mkdir()
+    for number in range(shown):
+        cv2.imwrite(str(folder / f"{number}.png"), np.full((200, 90), 40, np.uint8))
+    line = "--generator 3 --count 2 --seed 1 --height 160 --width 120 --sheet"
+    assert main([*line.split(), str(tmp_path / "sheet.png"), "--beside", str(folder)]) == 0
+    sheet = cv2.imread(str(tmp_path / "sheet.png"))
+    assert sheet is not None
+    assert sheet.shape == (420 * (2 if shown else 1), 8 * 315, 3)

@@ -12,7 +12,7 @@ from tqdm import tqdm
 
 from spinezoo_spine.phantom.film import make_film
 from spinezoo_spine.phantom.settings import GENERATORS, PhantomSettings
-from spinezoo_spine.phantom.sheet import draw_sheet
+from spinezoo_spine.phantom.sheet import draw_beside, draw_sheet
 from spinezoo_spine.phantom.write import film_seed, write_film_set
 
 
@@ -33,6 +33,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--width", type=int, default=PhantomSettings().width_px, help="columns")
     parser.add_argument("--workers", type=int, default=1, help="processes (default 1)")
     parser.add_argument("--sheet", type=Path, help="also draw a contact sheet with outlines (PNG)")
+    parser.add_argument(
+        "--beside", type=Path, help="draw the sheet without outlines, beside the films of a folder"
+    )
     return parser
 
 
@@ -64,7 +67,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 for index in tqdm(range(min(options.count, 48)), unit="film", file=sys.stderr)
             ]
             options.sheet.parent.mkdir(parents=True, exist_ok=True)
-            if not cv2.imwrite(str(options.sheet), draw_sheet(films)):
+            if options.beside is None:
+                sheet = draw_sheet(films)
+            else:
+                if not options.beside.is_dir():
+                    print(f"{options.beside} is not there: phantoms only", file=sys.stderr)
+                sheet = draw_beside(films, sorted(options.beside.glob("*.png")))
+            if not cv2.imwrite(str(options.sheet), sheet):
                 parser.error(f"{options.sheet} could not be written; is it a .png path?")
     except ValueError as error:
         parser.error(str(error))

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import cv2
 import numpy as np
 
+from spinezoo_spine.films import read_film_file
 from spinezoo_spine.phantom.records import PhantomFilm
 from spinezoo_spine.phantom.write import display_bytes
+from spinezoo_spine.prepare import letterbox
 
 _COLOURS_BGR = {
     "lumbar_vertebra": (80, 255, 80),
@@ -44,6 +47,44 @@ def draw_film(film: PhantomFilm, *, height_px: int, outlines: bool = True) -> np
                     cv2.LINE_AA,
                 )
     return picture
+
+
+def draw_real(path: Path, *, height_px: int, width_px: int) -> np.ndarray:
+    """Returns an (height_px, width_px, 3) uint8 BGR picture of a film in a file, bars around it.
+
+    Raises:
+        FilmError: It cannot be read.
+    """
+    canvas, _ = letterbox(read_film_file(path).pixels, height_px, width_px)
+    return cv2.cvtColor(cv2.convertScaleAbs(canvas, alpha=255), cv2.COLOR_GRAY2BGR)
+
+
+def draw_beside(
+    films: Sequence[PhantomFilm], real: Sequence[Path], *, columns: int = 8, height_px: int = 420
+) -> np.ndarray:
+    """Returns a sheet of phantoms with rows of real films between their rows, without outlines.
+
+    Args:
+        films: Phantoms of one size.
+        real: Film files; every row of them stands below a row of phantoms.
+        columns: Films a row.
+        height_px: Height of a row.
+    """
+    tiles = [draw_film(film, height_px=height_px, outlines=False) for film in films]
+    width_px = tiles[0].shape[1]
+    others = [draw_real(path, height_px=height_px, width_px=width_px) for path in real]
+    blank = np.zeros_like(tiles[0])
+    rows: list[np.ndarray] = []
+
+    def row(pictures: Sequence[np.ndarray]) -> None:
+        rows.append(np.hstack([*pictures, *([blank] * (columns - len(pictures)))]))
+
+    while tiles or others:
+        for pile in (tiles, others):
+            if pile:
+                row(pile[:columns])
+                del pile[:columns]
+    return np.vstack(rows)
 
 
 def draw_sheet(

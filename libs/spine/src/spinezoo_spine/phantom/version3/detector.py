@@ -114,7 +114,7 @@ def attenuate(layers: Layers, rng: np.random.Generator) -> np.ndarray:
     mineral = log_uniform(rng, 0.6, 1.5)
     core = np.float32(_CANCELLOUS_PER_CM * mineral * log_uniform(rng, 0.45, 1.9))
     shell = np.float32(_CORTICAL_PER_CM * mineral * log_uniform(rng, 0.5, 1.5))
-    arch = np.float32(log_uniform(rng, 0.45, 1.25))
+    arch = np.float32(log_uniform(rng, 0.55, 1.5))
     far = np.float32(log_uniform(rng, 0.25, 1.0))
     grain = np.float32(rng.uniform(0, 0.3))
     total = layers.soft * np.float32(rng.uniform(0.85, 1.15))
@@ -395,7 +395,7 @@ def look(
         image = _shade(image, rng)
     if low_contrast:
         centre = float(np.median(_coarse(image)[body]))
-        share = np.float32(rng.uniform(0.2, 0.6))
+        share = np.float32(rng.uniform(0.3, 0.7))
         image = np.float32(centre) + (image - np.float32(centre)) * share
     else:
         image = image * np.float32(1 - 0.25 * vary * rng.random() ** 2)

@@ -104,15 +104,15 @@ class _Scene:
         self.height, self.width = camera.height_px, camera.width_px
         chain_mm = np.array(
             [body.centre_mm for body in spine.vertebrae[::-1]]
-            + [np.zeros(3)]
-            + [body.centre_mm for body in spine.sacrum[1:4]]
+            + [np.zeros(3), spine.sacrum[1].centre_mm]
         )
         chain = project(camera, chain_mm)
         order = np.argsort(chain[:, 1], kind="stable")
         rows = np.arange(self.height) + 0.5
         course = np.interp(rows, chain[order, 1], chain[order, 0])
-        # Skin follows the spine loosely: smoothed over some 40 mm.
-        self.spine_x = _blur_profile(course, 40 * self.px)
+        # Skin follows the spine loosely, the belly hardly: smoothed over centimetres.
+        self.spine_x = _blur_profile(course, 30 * self.px)
+        self.belly_x = _blur_profile(course, 80 * self.px)
         self.below_s1_mm = (rows - project(camera, np.zeros(3))[1]) / self.px
         self.soft: Any = np.zeros((self.height, self.width), np.float32)
         self.dense: Any = np.zeros_like(self.soft)
@@ -140,9 +140,14 @@ def _draw_torso(scene: _Scene, fatness: float) -> np.ndarray:
     hang = 90 * fatness * rng.uniform(0.3, 1) / (1 + np.exp(-(t + rng.uniform(-20, 40)) / 30.0))
     belly_wave = rng.uniform(-5, 25) * np.sin(t / rng.uniform(60, 120) + rng.uniform(0, 6))
     fat_front = 8 + 55 * fatness * rng.uniform(0.4, 1.2)
-    belly_mm = rng.uniform(70, 130) + fat_front + hang + belly_wave + rng.uniform(-0.25, 0.25) * t
+    lean = rng.uniform(-0.25, 0.25) * np.clip(t, -150, 150)
+    belly_mm = rng.uniform(70, 130) + fat_front + hang + belly_wave + lean
+    # The chest is deeper than a slim belly.
+    chest = 1 / (1 + np.exp(np.clip((t + 230) / 40, -30, 30)))
+    chest_mm = np.maximum(belly_mm, rng.uniform(95, 165) + 0.6 * fat_front)
+    belly_mm = belly_mm + (chest_mm - belly_mm) * chest
     back = _blur_profile(scene.spine_x - px * back_mm, 10 * px)
-    belly = _blur_profile(scene.spine_x + px * np.maximum(belly_mm, 45), 10 * px)
+    belly = _blur_profile(scene.belly_x + px * np.maximum(belly_mm, 45), 10 * px)
     scene.back, scene.belly = back, belly
 
     factor = max(1.0, scene.height / _COARSE_ROWS)
@@ -239,7 +244,7 @@ def _draw_gas(scene: _Scene) -> None:
             greatest=True,
         )
 
-    for _ in range(scene.count(6)):
+    for _ in range(scene.count(8)):
         row = scene.row(0.1, 1.0)
         start = np.array([scene.spine_x[row] + px * rng.uniform(-15, 130), float(row)])
         bubbles, mean_mm = int(rng.integers(1, 16)), rng.uniform(4, 12)

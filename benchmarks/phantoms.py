@@ -1,0 +1,66 @@
+"""Phantom films per second on one core, by generator and form; nothing is asserted.
+
+    libs/spine/.venv/bin/python benchmarks/phantoms.py [--seconds 10]
+
+Processor time is counted, not the clock, so a busy machine disturbs little; one thread.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections.abc import Callable
+
+import cv2
+from spinezoo_spine.phantom import PhantomSettings, make_film
+from spinezoo_spine.phantom.training import training_films
+
+
+def rate(make: Callable[[int], int], seconds: float) -> float:
+    """Films per second of processor time; `make(index)` makes some and returns how many."""
+    make(0)
+    count, index = 0, 0
+    started = time.process_time()
+    while time.process_time() - started < seconds:
+        index += 1
+        count += make(index)
+    return count / (time.process_time() - started)
+
+
+def full(generator: int) -> Callable[[int], int]:
+    """Makes full films of 1024 x 768."""
+    settings = PhantomSettings(generator=generator)
+
+    def make(index: int) -> int:
+        make_film(index, settings)
+        return 1
+
+    return make
+
+
+def small(height: int, width: int) -> Callable[[int], int]:
+    """Makes training films, three looks a patient."""
+    return lambda index: len(training_films(1, index, height, width))
+
+
+def main() -> int:
+    """Prints one line a form."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--seconds", type=float, default=10, help="processor time of each line")
+    seconds = parser.parse_args().seconds
+    cv2.setNumThreads(1)
+    forms = {
+        "generator 2, film of 1024 x 768": full(2),
+        "generator 3, film of 1024 x 768": full(3),
+        "training films, 320 x 256": small(320, 256),
+        "training films, 256 x 192": small(256, 192),
+        "training films, 512 x 512": small(512, 512),
+    }
+    for name, make in forms.items():
+        print(f"{name:34s} {rate(make, seconds):6.1f} films/s a core", flush=True)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
