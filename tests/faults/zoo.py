@@ -37,6 +37,9 @@ from faults.load import ASK_AGAIN_S, RECOVERY_LIMIT_S, Load, Missing, OwnLine
 PROJECT = "spinezoofaults"
 FILES = ("compose.yaml", "tests/faults/compose.faults.yaml")
 SMALL = PhantomSettings(height_px=512, width_px=384)
+THREADS = "1"
+"""Threads of each network: left to itself each takes every core, and they hinder each other."""
+
 CALL_LIMIT_S = 75.0
 """Time that one call of a client has, in s: more than a member's 60 s."""
 
@@ -71,6 +74,7 @@ class Zoo:
             PROJECT,
             COMPOSE_FILE=os.pathsep.join(FILES),
             SPINEZOO_FAULTS_EVALUATOR_PORT=evaluator,
+            SPINEZOO_THREADS=THREADS,
         )
         write_dicom(make_film(3, SMALL), folder / "film.dcm")
         write_film_set(folder / "films", count=12, seed=7, settings=SMALL)
@@ -86,7 +90,7 @@ class Zoo:
     @contextlib.contextmanager
     def load(
         self,
-        clients: int = 4,
+        clients: int = 2,
         options: EnsembleOptions = EnsembleOptions(),
         *,
         evaluator: bool = False,
