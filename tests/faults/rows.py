@@ -141,7 +141,7 @@ def paused(zoo: Zoo) -> Result:
 )
 def cut(zoo: Zoo) -> Result:
     """No packet says that the member has gone."""
-    network, container = f"{zoo.composition.environment['COMPOSE_PROJECT_NAME']}_members", ""
+    network = f"{zoo.composition.environment['COMPOSE_PROJECT_NAME']}_members"
     with zoo.load(options=EnsembleOptions(member_deadline_ms=DEADLINE_MS)) as load:
         load.wait(8)
         container = zoo.container("pspnet")
@@ -179,14 +179,14 @@ def report_of(zoo: Zoo, report: str) -> dict[str, Any]:
 @row(
     "evaluator-gone",
     "the evaluator gone",
-    "`docker stop` while a benchmark of 6 films and 2 clients of the gateway run",
+    "`docker stop` while a benchmark of 12 films and 2 clients of the gateway run",
 )
 def evaluator_gone(zoo: Zoo) -> Result:
     """The gateway fuses by itself; the benchmark names the films that nobody checked."""
     name = f"evaluator-gone-{time.time_ns()}"
-    with zoo.load(2) as load, ended(zoo.benchmark(name, 6)) as process:
+    container = zoo.container("evaluator")
+    with zoo.load() as load, ended(zoo.benchmark(name, 12)) as process:
         zoo.wait_records(name, 1, process)
-        container = zoo.container("evaluator")
         docker("stop", container)
         fault = time.monotonic()
         try:
@@ -202,9 +202,9 @@ def evaluator_gone(zoo: Zoo) -> Result:
     told = report.get("evaluator", {})
     unchecked = len(told.get("no_answer", ()))
     measured = report.get("films", {}).get("measured")
-    result.sees += f"; benchmark: {measured} of 6 films measured, {unchecked} named as unchecked"
+    result.sees += f"; benchmark: {measured} of 12 films measured, {unchecked} named as unchecked"
     result.recovery_s = again.ended - lifted
-    result.must(code == 0 and measured == 6, f"the benchmark ended with {code}")
+    result.must(code == 0 and measured == 12, f"the benchmark ended with {code}")
     result.must(unchecked >= 1 and not told.get("differs"), "no film is named as unchecked")
     result.must(not again.lost, f"the evaluator did not come back: {again.lost}")
     result.raw["benchmark"] = {"exit": code, "measured": measured, "unchecked": unchecked}
@@ -320,7 +320,7 @@ def disk_full(zoo: Zoo) -> Result:
         fault = time.monotonic()
         try:
             for name in NETWORKS:
-                done = zoo.composition.python(name, fill)
+                done = zoo.python(name, fill)
                 assert done.returncode == 0, f"{name}: {done.stderr[-500:]}"
             load.wait_full(time.monotonic(), SOME_REQUESTS)
             for name in NETWORKS:
@@ -329,7 +329,7 @@ def disk_full(zoo: Zoo) -> Result:
                     unhealthy.append(name)
         finally:
             for name in NETWORKS:
-                zoo.composition.python(name, "import os; os.unlink('/tmp/full')")
+                zoo.python(name, "import os; os.unlink('/tmp/full')")
         lifted = time.monotonic()
         load.wait_full(lifted, SOME_REQUESTS)
     result = sum_up(load.requests, fault, lifted)
@@ -592,7 +592,7 @@ def sigterm_replica(zoo: Zoo) -> Result:
         zoo.composition.wait_healthy("pspnet")
         zoo.settle()
         with zoo.load() as load:
-            fault = stop_under_load(zoo, load, zoo.composition.containers("pspnet")[-1])
+            fault = stop_under_load(zoo, load, zoo.container("pspnet"))
             load.wait_full(time.monotonic(), SOME_REQUESTS)
     finally:
         zoo.composition.compose(*(each.replace("=2", "=1") for each in scale))

@@ -200,9 +200,20 @@ class Zoo:
 
     # ------------------------------------------------------------------ faults
 
+    def containers(self, *filters: str) -> list[str]:
+        """Ids of the composition's containers, newest first; compose itself takes seconds."""
+        project = self.composition.environment["COMPOSE_PROJECT_NAME"]
+        labels = [f"com.docker.compose.project={project}", *filters]
+        flags = [flag for label in labels for flag in ("--filter", f"label={label}")]
+        return docker("ps", "--all", "--quiet", *flags).stdout.split()
+
     def container(self, service: str) -> str:
         """Id of a service's container."""
-        return self.composition.containers(service)[0]
+        return self.containers(f"com.docker.compose.service={service}")[0]
+
+    def python(self, service: str, code: str) -> subprocess.CompletedProcess[str]:
+        """Runs Python in the container of a service; may fail."""
+        return docker("exec", self.container(service), "python", "-c", code, check=False)
 
     def signal(self, number: signal.Signals, *services: str) -> float:
         """Sends a signal to the services' first processes, as the kernel would; returns when.
@@ -224,8 +235,7 @@ class Zoo:
 
     def restarts(self) -> dict[str, int]:
         """How often the engine has started each container again."""
-        listed = self.composition.compose("ps", "-q").stdout.split()
-        told = [inspect(each) for each in listed]
+        told = [inspect(each) for each in self.containers()]
         return {
             each["Config"]["Labels"]["com.docker.compose.service"]: each["RestartCount"]
             for each in told
