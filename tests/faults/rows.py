@@ -117,7 +117,7 @@ def kill_two(zoo: Zoo) -> Result:
 @row(
     "paused",
     "a member paused past its deadline",
-    f"SIGSTOP to pspnet for {FAULT_S:g} s, SIGCONT; clients give members {DEADLINE_MS} ms",
+    f"SIGSTOP to pspnet for {FAULT_S:g} s, SIGCONT; members get {DEADLINE_MS} ms",
 )
 def paused(zoo: Zoo) -> Result:
     """The member is there and says nothing."""
@@ -137,7 +137,8 @@ def paused(zoo: Zoo) -> Result:
 @row(
     "cut",
     "a member cut from the network",
-    f"`docker network disconnect` of pspnet for {FAULT_S:g} s, then connect; {DEADLINE_MS} ms",
+    f"`docker network disconnect` of pspnet for {FAULT_S:g} s, then connect; members get "
+    f"{DEADLINE_MS} ms",
 )
 def cut(zoo: Zoo) -> Result:
     """No packet says that the member has gone."""
@@ -424,6 +425,8 @@ def fifty_clients(zoo: Zoo) -> Result:
         may_refuse=("QueueFullError",),
         must_miss=True,
     )
+    of_fifty = sum(each.full for each in done)
+    result.sees = f"{of_fifty} of {count} in full; {result.sees.partition('; ')[2]}"
     result.must(len(done) == count, f"{count - len(done)} clients never ended")
     result.must(bool(result.raw["refused_at_first"]), "nobody was refused: not met")
     result.must(zoo.restarts() == before, "a container was started again")
@@ -579,6 +582,17 @@ def stop_under_load(zoo: Zoo, load: Load, container: str) -> float:
     return began
 
 
+def must_not_break(load: Load, result: Result) -> None:
+    """A film that the server had taken is answered: later ones are told so, or find no port."""
+    broken = [
+        text
+        for each in load.requests
+        for _, text in each.refused
+        if "draining" not in text and not text.startswith("failed to connect")
+    ]
+    result.must(not broken, f"{len(broken)} were broken off under way: {broken[:1]}")
+
+
 @row(
     "sigterm-replica",
     "SIGTERM to one of two replicas under load",
@@ -591,12 +605,18 @@ def sigterm_replica(zoo: Zoo) -> Result:
     try:
         zoo.composition.wait_healthy("pspnet")
         zoo.settle()
+        container = zoo.container("pspnet")
         with zoo.load() as load:
-            fault = stop_under_load(zoo, load, zoo.container("pspnet"))
+            fault = stop_under_load(zoo, load, container)
             load.wait_full(time.monotonic(), SOME_REQUESTS)
+        log = docker("logs", container)
     finally:
         zoo.composition.compose(*(each.replace("=2", "=1") for each in scale))
-    return sum_up(load.requests, fault, fault)
+    result = sum_up(load.requests, fault, fault)
+    served = (log.stdout + log.stderr).count("SegmenterService/Predict")
+    result.must(served > 0, "the replica had answered no film: not met")
+    result.raw["answered_by_the_replica"] = served
+    return result
 
 
 @row("sigterm-member", "SIGTERM to a member under load", "`docker stop` of pspnet, then start")
@@ -625,6 +645,7 @@ def sigterm_gateway(zoo: Zoo) -> Result:
         lifted = time.monotonic()
         load.wait_full(lifted, SOME_REQUESTS)
     result = sum_up(load.requests, fault, lifted, may_refuse=REFUSALS)
+    must_not_break(load, result)
     result.must(bool(result.raw["refused_at_first"]), "nobody was refused: not met")
     return result
 
