@@ -393,7 +393,7 @@ def slow_client(zoo: Zoo) -> Result:
     "fifty-clients",
     "50 clients at once",
     "50 connections, one film each at the same moment; 16 places in the gateway, "
-    "4 in pspnet's queue",
+    "8 in pspnet's queue",
 )
 def fifty_clients(zoo: Zoo) -> Result:
     """What has no place is refused by name and answered when it asks again."""
