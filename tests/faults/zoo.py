@@ -77,7 +77,7 @@ class Zoo:
             SPINEZOO_THREADS=THREADS,
         )
         write_dicom(make_film(3, SMALL), folder / "film.dcm")
-        write_film_set(folder / "films", count=12, seed=7, settings=SMALL)
+        write_film_set(folder / "films", count=30, seed=7, settings=SMALL)
         return cls(composition, folder, (folder / "film.dcm").read_bytes())
 
     @property
