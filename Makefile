@@ -27,7 +27,7 @@ ARGS ?=
 TARGET ?= 127.0.0.1:50050
 
 .PHONY: help setup benchmark test-set train-set phantoms-sheet test up down status conform train proto manifests lock lint format speed clean swap certs real-check
-.PHONY: images containers-up containers-down containers-certs test-containers bento-build torch-lock
+.PHONY: faults images containers-up containers-down containers-certs test-containers bento-build torch-lock
 
 help: ## This list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 17
@@ -127,6 +127,10 @@ test-containers: ## Build all images, run the composition's tests (ENGINE=instal
 	@$(PYTHON) tools/containers.py engine $(if $(filter install,$(ENGINE)),--install)
 	@$(PYTHON) tools/rooms.py setup --room tests
 	@$(PYTHON) tools/containers.py test -- $(ARGS)
+
+faults: ## Break a composition of its own in every way of docs/reliability.md and write its table (at most 40 min)
+	@$(PYTHON) tools/rooms.py setup --room tests --room evaluator
+	@cd tests && .venv/bin/python -m faults $(ARGS)
 
 bento-build: setup ## A bento of each network in dist/ (ARGS=pspnet for some)
 	@$(PYTHON) tools/containers.py bento $(ARGS)

@@ -114,6 +114,7 @@ def test_a_very_long_message_fits_the_header_limit() -> None:
         ),
         ("DEADLINE_EXCEEDED", "late", errors.DeadlineError, "late"),
         ("UNAVAILABLE", "refused", errors.NotServingError, "is the server running"),
+        ("CANCELLED", "CANCELLED", errors.NotServingError, "ask again"),
         ("UNIMPLEMENTED", "unknown", errors.ConfigurationError, "another service"),
         ("DATA_LOSS", "gone", SpineZooError, "DATA_LOSS: gone"),
         ("INTERNAL", None, SpineZooError, "no message"),

@@ -66,6 +66,8 @@ _BY_CODE: dict[grpc.StatusCode, type[SpineZooError]] = {
     grpc.StatusCode.RESOURCE_EXHAUSTED: errors.QueueFullError,
     grpc.StatusCode.DEADLINE_EXCEEDED: errors.DeadlineError,
     grpc.StatusCode.UNAVAILABLE: errors.NotServingError,
+    # How gRPC itself ends a call that meets a port which is just closing: nobody has answered it.
+    grpc.StatusCode.CANCELLED: errors.NotServingError,
     grpc.StatusCode.UNAUTHENTICATED: errors.AccessError,
     grpc.StatusCode.PERMISSION_DENIED: errors.AccessError,
     grpc.StatusCode.FAILED_PRECONDITION: errors.ConfigurationError,
@@ -159,5 +161,7 @@ def from_rpc_error(error: _RpcError | grpc.RpcError) -> SpineZooError:
         message = f"{message}; is this the address of another service?"
     elif code == grpc.StatusCode.UNAVAILABLE:
         message = f"{message}; {_unreachable(message)}"
+    elif code == grpc.StatusCode.CANCELLED:
+        message = f"the call was cut off ({message}); the server may be stopping, ask again"
     cls = _BY_CODE.get(code, SpineZooError)
     return cls(message if cls is not SpineZooError else f"{code.name}: {message}")
