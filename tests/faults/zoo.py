@@ -11,7 +11,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -71,6 +71,7 @@ class Zoo:
         with socket.create_server(("127.0.0.1", 0)) as free:
             evaluator = str(free.getsockname()[1])
         composition = Composition.prepare(
+            folder / "checkout",
             PROJECT,
             COMPOSE_FILE=os.pathsep.join(FILES),
             SPINEZOO_FAULTS_EVALUATOR_PORT=evaluator,
@@ -259,7 +260,10 @@ class Zoo:
         path = self.folder / f"{name}.yaml"
         path.write_text(json.dumps({"services": services}), encoding="utf-8")
         files = os.pathsep.join([*FILES, str(path)])
-        return Composition({**self.composition.environment, "COMPOSE_FILE": files})
+        return replace(
+            self.composition,
+            environment={**self.composition.environment, "COMPOSE_FILE": files},
+        )
 
     def events(self, kind: str, container: str, since: float) -> int:
         """How many events of a kind the engine saw for a container since then (epoch seconds)."""
