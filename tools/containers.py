@@ -395,7 +395,7 @@ def _make_stand_in() -> None:
         command = ["debootstrap", "--variant=minbase", f"--include={','.join(STAND_IN_PACKAGES)}"]
         for left in reversed(range(STAND_IN_ATTEMPTS)):
             done = subprocess.run(
-                [*command, "bookworm", root, "http://deb.debian.org/debian"],
+                [*command, "bookworm", root],  # from debootstrap's own default mirror
                 stdin=subprocess.DEVNULL, capture_output=True, text=True,
             )  # fmt: skip
             if not done.returncode:

@@ -617,10 +617,9 @@ def sigterm_replica(zoo: Zoo) -> Result:
     return result
 
 
-@row("sigterm-member", "SIGTERM to a member under load", "`docker stop` of pspnet, then start")
-def sigterm_member(zoo: Zoo) -> Result:
-    """What it has begun it finishes."""
-    container = zoo.container("pspnet")
+def stop_and_start(zoo: Zoo, name: str) -> tuple[Load, float, float]:
+    """Stops a part under load and starts it again; the load, when it stopped, when it was back."""
+    container = zoo.container(name)
     with zoo.load() as load:
         try:
             fault = stop_under_load(zoo, load, container)
@@ -628,20 +627,20 @@ def sigterm_member(zoo: Zoo) -> Result:
             docker("start", container)
         lifted = time.monotonic()
         load.wait_full(lifted, SOME_REQUESTS)
+    return load, fault, lifted
+
+
+@row("sigterm-member", "SIGTERM to a member under load", "`docker stop` of pspnet, then start")
+def sigterm_member(zoo: Zoo) -> Result:
+    """What it has begun it finishes."""
+    load, fault, lifted = stop_and_start(zoo, "pspnet")
     return sum_up(load.requests, fault, lifted, may_miss={"pspnet": AWAY}, must_miss=True)
 
 
 @row("sigterm-gateway", "SIGTERM to the gateway under load", "`docker stop` of it, then start")
 def sigterm_gateway(zoo: Zoo) -> Result:
     """Films under way are answered; later ones are refused by name and answered after it."""
-    container = zoo.container("gateway")
-    with zoo.load() as load:
-        try:
-            fault = stop_under_load(zoo, load, container)
-        finally:
-            docker("start", container)
-        lifted = time.monotonic()
-        load.wait_full(lifted, SOME_REQUESTS)
+    load, fault, lifted = stop_and_start(zoo, "gateway")
     result = sum_up(load.requests, fault, lifted, may_refuse=REFUSALS)
     must_not_break(load, result)
     result.must(bool(result.raw["refused_at_first"]), "nobody was refused: not met")

@@ -42,7 +42,7 @@ from spinezoo_contract.types import (
 )
 
 from spinezoo_spine import fusion
-from spinezoo_spine.instances import overlaps, spans_two, unite
+from spinezoo_spine.instances import coco_form, overlaps, spans_two, unite
 from spinezoo_spine.separation import separate
 
 SAME_IOU = 0.4
@@ -270,8 +270,8 @@ def _coverage(
     # "Crowd" divides by the first one's area alone.
     covered = np.asarray(
         coco_mask.iou(
-            [_coco(candidate.union) for candidate in candidates],
-            [_coco(segment.mask) for _, segment in regions],
+            [coco_form(candidate.union) for candidate in candidates],
+            [coco_form(segment.mask) for _, segment in regions],
             [1] * len(regions),
         ),
         dtype=np.float64,
@@ -320,7 +320,9 @@ def _left_over(kept: Sequence[Segment], regions: Sequence[Segment]) -> list[Segm
         height, width = regions[0].mask.height, regions[0].mask.width
         union = unite([segment.mask for segment in kept], height, width)
         held = np.asarray(
-            coco_mask.iou([_coco(segment.mask) for segment in regions], [_coco(union)], [1]),
+            coco_mask.iou(
+                [coco_form(segment.mask) for segment in regions], [coco_form(union)], [1]
+            ),
             dtype=np.float64,
         )[:, 0]
         areas = np.array([mask_area(segment.mask) for segment in regions], dtype=np.float64)
@@ -352,7 +354,3 @@ def _between(borders: NDArray[np.int64], low: int, high: int) -> NDArray[np.int6
     first = int(np.searchsorted(borders[1::2], low, side="right"))
     last = int(np.searchsorted(borders[0::2], high, side="left"))
     return borders[2 * first : 2 * last]
-
-
-def _coco(mask: RunLengthMask) -> dict[str, object]:
-    return {"size": [mask.height, mask.width], "counts": mask.counts}

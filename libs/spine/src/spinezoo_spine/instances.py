@@ -155,15 +155,18 @@ def regions_from_label_map(label_map: NDArray[np.integer]) -> tuple[Segment, ...
     return tuple(regions)
 
 
+def coco_form(mask: RunLengthMask) -> dict[str, object]:
+    """A mask as pycocotools takes it."""
+    return {"size": [mask.height, mask.width], "counts": mask.counts}
+
+
 def unite(masks: Sequence[RunLengthMask], height: int, width: int) -> RunLengthMask:
     """The union of masks of one size, on run lengths; the empty mask for no masks."""
     if not masks:
         return mask_from_runs(np.array([height * width], dtype=np.int64), height, width)
     if len(masks) == 1:
         return masks[0]
-    merged = coco_mask.merge(
-        [{"size": [mask.height, mask.width], "counts": mask.counts} for mask in masks]
-    )
+    merged = coco_mask.merge([coco_form(mask) for mask in masks])
     return RunLengthMask(height, width, bytes(merged["counts"]))
 
 
@@ -179,10 +182,7 @@ def overlaps(
     if not first or not second:
         empty = np.zeros((len(first), len(second)))
         return empty, empty
-    a, b = (
-        [{"size": [s.mask.height, s.mask.width], "counts": s.mask.counts} for s in segments]
-        for segments in (first, second)
-    )
+    a, b = ([coco_form(s.mask) for s in segments] for segments in (first, second))
     iou = np.asarray(coco_mask.iou(a, b, [0] * len(b)), dtype=np.float64)
     # "Crowd" divides by the first one's area alone.
     share = np.asarray(coco_mask.iou(a, b, [1] * len(b)), dtype=np.float64)

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from spinezoo_spine.phantom.projection import Camera, add_exact_polygon, ribbon, smooth_curve
+from spinezoo_spine.phantom.shapes import box_outline, circle_outline
 from spinezoo_spine.phantom.version2.anatomy import Disc, Spine, Vertebra, forward, upward
 
 
@@ -49,27 +50,6 @@ class Hardware:
     kind: str
     implants: list[Implant]
     cement: list[tuple[np.ndarray, float]]
-
-
-def _circle(centre: np.ndarray, radius: float, points: int = 28) -> np.ndarray:
-    around = np.linspace(0, 2 * np.pi, points, endpoint=False)
-    return centre + np.stack([np.cos(around), np.sin(around)], axis=1) * radius
-
-
-def _block(
-    centre: np.ndarray, axis: np.ndarray, half_length: float, half_height: float, cut: float = 0.0
-) -> np.ndarray:
-    """A rectangle along `axis` whose front end is lowered by `cut` (0 to 1)."""
-    across = np.array([axis[1], -axis[0]])
-    front = half_height * (1 - cut)
-    return np.array(
-        [
-            centre - axis * half_length - across * half_height,
-            centre + axis * half_length - across * front,
-            centre + axis * half_length + across * front,
-            centre - axis * half_length + across * half_height,
-        ]
-    )
 
 
 def _screw(
@@ -111,10 +91,14 @@ def _screw(
     if tulip:
         size = rng.uniform(5.0, 6.6) * px
         middle = head - axis * size * 0.35
-        body = _block(middle, axis, size * rng.uniform(0.9, 1.2), size * rng.uniform(0.85, 1.05))
+        body = box_outline(
+            middle, axis, size * rng.uniform(0.9, 1.2), size * rng.uniform(0.85, 1.05)
+        )
         implant.pieces.append((smooth_curve(body, rounds=1), rng.uniform(0.7, 1.2)))
     else:
-        implant.pieces.append((_circle(head, rng.uniform(4.2, 6.0) * px), rng.uniform(0.7, 1.2)))
+        implant.pieces.append(
+            (circle_outline(head, rng.uniform(4.2, 6.0) * px, 28), rng.uniform(0.7, 1.2))
+        )
     return implant
 
 
@@ -170,7 +154,7 @@ def _pedicle_construct(
         implants.append(rod)
         if rng.random() < 0.10 and len(used) > 1:  # cross-link, seen end-on
             where = camera.project(points[:2].mean(axis=0), 0.0)
-            spot = _circle(where, rng.uniform(3.5, 5.0) * camera.px_per_mm)
+            spot = circle_outline(where, rng.uniform(3.5, 5.0) * camera.px_per_mm, 28)
             implants.append(Implant("rod", "", [(spot, rng.uniform(1.0, 2.5))]))
     return implants
 
@@ -221,7 +205,7 @@ def _cage(disc: Disc, depth_mm: float, camera: Camera, rng: np.random.Generator)
     middle = disc.middle_mm + axis * rng.uniform(-0.12, 0.16) * depth_mm
     centre = camera.project(middle, rng.uniform(-6, 6))
     # A lordotic cage is lower at the back.
-    block = _block(centre, -axis, half_length, half_height, rng.uniform(0, 0.25))
+    block = box_outline(centre, -axis, half_length, half_height, rng.uniform(0, 0.25))
     design = rng.choice(["solid", "markers", "mesh", "window", "expandable", "bullet"])
     cage = Implant("cage", disc.name, outline=[block])
     across = np.array([axis[1], -axis[0]])
@@ -281,9 +265,11 @@ def _spacer(spine: Spine, camera: Camera, rng: np.random.Generator) -> Implant:
     px = camera.px_per_mm
     half_length, half_height = rng.uniform(5, 9) * px, rng.uniform(5, 8) * px
     rise = upward(disc.angle_rad)
-    spacer = Implant("rod", "", [(_block(centre, axis, half_length, half_height), 0.9)])
+    spacer = Implant("rod", "", [(box_outline(centre, axis, half_length, half_height), 0.9)])
     for sign in (-1, 1):  # wings that hold the spinous processes
-        wing = _block(centre + axis * half_length * 0.6 * sign, rise, half_height * 2.2, 1.5 * px)
+        wing = box_outline(
+            centre + axis * half_length * 0.6 * sign, rise, half_height * 2.2, 1.5 * px
+        )
         spacer.pieces.append((wing, 0.8))
     return spacer
 
@@ -308,7 +294,9 @@ def build_hardware(
         for body in rng.choice(
             np.array(spine.vertebrae[:6], dtype=object), int(rng.integers(1, 3))
         ):
-            blob = _circle(camera.project(body.local(rng.normal(2, 3), rng.normal(0, 2))), 1.0, 12)
+            blob = circle_outline(
+                camera.project(body.local(rng.normal(2, 3), rng.normal(0, 2))), 1.0, 12
+            )
             middle = blob.mean(axis=0)
             spread = rng.uniform(5, 11, (12, 1)) * camera.px_per_mm
             cement.append((smooth_curve(middle + (blob - middle) * spread), rng.uniform(0.6, 2.0)))
