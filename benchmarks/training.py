@@ -40,7 +40,7 @@ def timed(work: Callable[[], Any]) -> tuple[float, Any]:
 def films_of(count: int, height: int, width: int) -> list[Any]:
     """Phantoms on a canvas; says how long one takes to make, and to augment."""
     import numpy as np
-    from spinezoo_spine.dataset import AugmentSettings, augment, label_map_of, network_input
+    from spinezoo_spine.dataset import AugmentSettings, augment, label_map_with_gaps, network_input
     from spinezoo_spine.phantom.training import training_films
 
     films, making = [], []
@@ -53,7 +53,7 @@ def films_of(count: int, height: int, width: int) -> list[Any]:
     shares = {}
     for name, work in (
         ("augment", lambda film: augment(film, rng, AugmentSettings())),
-        ("label map", label_map_of),
+        ("label map", label_map_with_gaps),
         ("two channels", network_input),
     ):
         shares[name] = statistics.median(
@@ -131,12 +131,14 @@ def keras_variants(card: Any, films: list[Any], batch: int) -> dict[str, Callabl
     """One training step each, by the variant's name."""
     import keras
     import numpy as np
-    from spinezoo_spine.dataset import label_map_of, network_input
+    from spinezoo_spine.dataset import label_map_with_gaps, network_input
     from spinezoo_unet.predictor import build_network
     from spinezoo_unet.train import Progress, Trainer
 
     inputs = np.stack([network_input(film).transpose(1, 2, 0) for film in films[:batch]])
-    labels = np.stack([label_map_of(film) for film in films[:batch]]).astype(np.int32)
+    taught = [label_map_with_gaps(film) for film in films[:batch]]
+    labels = np.stack([labels for labels, _ in taught]).astype(np.int32)
+    weights = np.stack([weights for _, weights in taught])
 
     def variant(policy: str, compiled: bool) -> Callable:
         keras.config.set_dtype_policy(policy)
@@ -148,7 +150,7 @@ def keras_variants(card: Any, films: list[Any], batch: int) -> dict[str, Callabl
             trainer._step = tf.function(trainer._train_step, jit_compile=True)
 
         def step() -> dict[str, float]:
-            seconds, _ = timed(lambda: trainer.step(inputs, labels, Progress(step=100)))
+            seconds, _ = timed(lambda: trainer.step(inputs, labels, weights, Progress(step=100)))
             return {"step": seconds}
 
         return step

@@ -12,11 +12,13 @@ import pytest
 from spinezoo_contract.errors import AnnotationError, ConfigurationError, FilmError, OptionError
 from spinezoo_contract.types import Structure
 from spinezoo_spine.dataset import (
+    GAP_WEIGHT,
     AugmentSettings,
     PreparedFilm,
     augment,
     instances_of,
     label_map_of,
+    label_map_with_gaps,
     network_input,
     prepare_film_set,
 )
@@ -366,6 +368,84 @@ def test_a_film_without_outlines_is_background() -> None:
     assert (masks.shape, boxes.shape, structures.shape) == ((0, 32, 24), (0, 4), (0,))
     assert label_map_of(film).max() == 0
     assert network_input(film).shape == (2, 32, 24)
+
+
+def boxes_film(*boxes: tuple[Structure, np.ndarray], height: int = 320) -> PreparedFilm:
+    return PreparedFilm("x", np.zeros((height, 256), np.uint8), boxes)
+
+
+def test_vertebrae_that_touch_are_taught_with_a_line_of_background() -> None:
+    upper, lower = box(20, 20, 60, 50), box(20, 50, 60, 80)
+    film = boxes_film((Structure.LUMBAR_VERTEBRA, upper), (Structure.SACRAL_VERTEBRA, lower))
+    labels, weights = label_map_with_gaps(film)
+    assert (labels.dtype, weights.dtype) == (np.uint8, np.float32)
+    assert not labels[49:51, 20:60].any()  # the last row of the one, the first of the other
+    assert (labels[20:49, 20:60] == Structure.LUMBAR_VERTEBRA).all()
+    assert (labels[51:80, 20:60] == Structure.SACRAL_VERTEBRA).all()
+    count, _ = cv2.connectedComponents((labels > 0).astype(np.uint8), connectivity=8)
+    assert count == 3
+    assert weights[49, 40] > 0.9 * GAP_WEIGHT
+    assert weights.max() <= 1 + GAP_WEIGHT
+
+
+def test_vertebrae_that_overlap_are_parted_too() -> None:
+    film = boxes_film(
+        (Structure.LUMBAR_VERTEBRA, box(20, 20, 60, 53)),
+        (Structure.LUMBAR_VERTEBRA, box(20, 50, 60, 80)),
+    )
+    labels, _ = label_map_with_gaps(film)
+    assert not labels[49:54, 20:60].any()
+    assert labels[48, 20:60].all()
+    assert labels[54, 20:60].all()
+
+
+def test_pixels_weigh_the_more_the_narrower_the_gap() -> None:
+    def at_gap(rows: int, height: int = 320) -> tuple[float, float]:
+        film = boxes_film(
+            (Structure.LUMBAR_VERTEBRA, box(20, 20, 60, 50)),
+            (Structure.LUMBAR_VERTEBRA, box(20, 50 + rows, 60, 80 + rows)),
+            height=height,
+        )
+        labels, weights = label_map_with_gaps(film)
+        assert (labels == label_map_of(film)).all()  # a real gap is left as it is
+        return float(weights[50 + rows // 2, 40]), float(weights[49, 40])
+
+    gaps = [at_gap(rows) for rows in (2, 4, 8, 20)]
+    assert gaps == sorted(gaps, reverse=True)
+    assert gaps[0][0] > 1 + 0.5 * GAP_WEIGHT
+    assert gaps[-1] == (1, 1)
+    # The bone along a gap weighs as much as the gap, so that outlines are not taught too small.
+    assert gaps[1][1] == pytest.approx(gaps[1][0])
+    assert at_gap(8, height=640)[0] > at_gap(8)[0]  # as a share of the canvas
+
+
+def test_a_vertebra_alone_and_hardware_change_nothing() -> None:
+    film = boxes_film(
+        (Structure.LUMBAR_VERTEBRA, box(20, 20, 60, 50)),
+        (Structure.CAGE, box(20, 50, 60, 56)),
+        (Structure.SCREW, box(10, 30, 40, 34)),
+    )
+    labels, weights = label_map_with_gaps(film)
+    assert (labels == label_map_of(film)).all()
+    assert (weights == 1).all()
+
+
+def test_hardware_between_touching_vertebrae_keeps_its_label() -> None:
+    film = boxes_film(
+        (Structure.LUMBAR_VERTEBRA, box(20, 20, 60, 50)),
+        (Structure.LUMBAR_VERTEBRA, box(20, 50, 60, 80)),
+        (Structure.CAGE, box(30, 47, 50, 53)),
+    )
+    labels, _ = label_map_with_gaps(film)
+    assert (labels[47:53, 30:50] == Structure.CAGE).all()
+    assert not labels[49:51, 20:30].any()
+
+
+def test_a_film_without_vertebrae_or_with_one_off_the_canvas_has_even_weights() -> None:
+    film = boxes_film((Structure.LUMBAR_VERTEBRA, box(-40, -40, -10, -10)))
+    labels, weights = label_map_with_gaps(film)
+    assert not labels.any()
+    assert (weights == 1).all()
 
 
 def test_sampling_is_quick_enough_to_feed_training() -> None:

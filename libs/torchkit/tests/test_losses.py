@@ -54,3 +54,21 @@ def test_class_weights_weigh() -> None:
     weights = torch.tensor([1.0, 1.0, 5.0, 1.0])
     plain = semantic_loss(logits, labels(), dice_weight=0.0)
     assert semantic_loss(logits, labels(), weights, dice_weight=0.0) > plain
+
+
+def test_pixel_weights_weigh_and_even_ones_do_not() -> None:
+    torch.manual_seed(0)
+    logits = torch.randn(2, 4, 16, 16)
+    weights = torch.tensor([1.0, 1.0, 5.0, 1.0])
+    even = torch.full((2, 16, 16), 3.0)
+    assert float(semantic_loss(logits, labels(), weights, pixel_weights=even)) == pytest.approx(
+        float(semantic_loss(logits, labels(), weights)), rel=1e-5
+    )
+    # Wrong in one place: it costs more where that place weighs more.
+    wrong = labels()
+    wrong[0, 2:8, 5] = 0
+    heavy = torch.ones(2, 16, 16)
+    heavy[0, 2:8, 5] = 6.0
+    logits = logits_of(wrong, 4, 4.0)
+    plain = semantic_loss(logits, labels(), dice_weight=0.0)
+    assert semantic_loss(logits, labels(), dice_weight=0.0, pixel_weights=heavy) > 3 * plain

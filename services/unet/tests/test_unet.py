@@ -172,7 +172,7 @@ def test_trains_stops_goes_on_and_answers(
 
     def step_then_terminate(self: train.Trainer, *arguments: object) -> float:
         loss = original(self, *arguments)  # type: ignore[arg-type]
-        if arguments[2].step == 4:  # type: ignore[attr-defined]
+        if arguments[3].step == 4:  # type: ignore[attr-defined]
             os.kill(os.getpid(), signal.SIGTERM)
         return loss
 

@@ -15,6 +15,7 @@ def semantic_loss(
     labels: torch.Tensor,
     class_weights: torch.Tensor | None = None,
     dice_weight: float = 1.0,
+    pixel_weights: torch.Tensor | None = None,
 ) -> torch.Tensor:
     """Cross-entropy plus weighted soft Dice loss.
 
@@ -23,9 +24,15 @@ def semantic_loss(
         labels: (n, h, w) integers from 0 to classes - 1.
         class_weights: (classes,) weights of the cross-entropy, or None for 1 each.
         dice_weight: Weight of the Dice loss.
+        pixel_weights: (n, h, w) weights of the cross-entropy's pixels, or None for 1 each.
     """
     logits = logits.float()
-    cross_entropy = F.cross_entropy(logits, labels, weight=class_weights)
+    if pixel_weights is None:
+        cross_entropy = F.cross_entropy(logits, labels, weight=class_weights)
+    else:
+        each = F.cross_entropy(logits, labels, weight=class_weights, reduction="none")
+        weights = pixel_weights if class_weights is None else pixel_weights * class_weights[labels]
+        cross_entropy = (each * pixel_weights).sum() / weights.sum()
     if dice_weight == 0.0:
         return cross_entropy
     return cross_entropy + dice_weight * soft_dice_loss(logits, labels)

@@ -1,4 +1,4 @@
-"""Training of the semantic networks: label maps, cross-entropy with Dice, auxiliary head."""
+"""Training of the semantic networks: cross-entropy weighted at gaps, Dice, auxiliary head."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 from spinezoo_contract.cards import ModelCard
-from spinezoo_spine.dataset import PreparedFilm, label_map_of, network_input
+from spinezoo_spine.dataset import PreparedFilm, label_map_with_gaps, network_input
 from torch import nn
 
 from spinezoo_torchkit.losses import CLASS_WEIGHTS, semantic_loss
@@ -34,22 +34,26 @@ class SemanticTask(Task):
             [1.0, *(CLASS_WEIGHTS[int(s)] for s in card.structures)], dtype=torch.float32
         )
 
-    def encode(self, film: PreparedFilm) -> tuple[torch.Tensor, torch.Tensor]:
-        """Input (2, h, w) and classes (h, w)."""
-        labels = self.class_of_number[label_map_of(film)]
-        return torch.from_numpy(network_input(film)), torch.from_numpy(labels)
+    def encode(self, film: PreparedFilm) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Input (2, h, w), classes (h, w) and weights of pixels (h, w)."""
+        labels, weights = label_map_with_gaps(film)
+        return (
+            torch.from_numpy(network_input(film)),
+            torch.from_numpy(self.class_of_number[labels]),
+            torch.from_numpy(weights),
+        )
 
-    def collate(self, samples: list[Any]) -> tuple[torch.Tensor, torch.Tensor]:
-        """Inputs (n, 2, h, w) and classes (n, h, w)."""
-        inputs, labels = zip(*samples, strict=True)
-        return torch.stack(inputs), torch.stack(labels)
+    def collate(self, samples: list[Any]) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Inputs (n, 2, h, w), classes (n, h, w) and weights of pixels (n, h, w)."""
+        inputs, labels, weights = zip(*samples, strict=True)
+        return torch.stack(inputs), torch.stack(labels), torch.stack(weights)
 
     def losses(self, network: nn.Module, batch: Any) -> dict[str, torch.Tensor]:
         """Main and auxiliary loss."""
-        inputs, labels = batch
+        inputs, labels, pixel_weights = batch
         logits, auxiliary = network(inputs)
         weights = self.class_weights.to(inputs.device)
-        terms = {"main": semantic_loss(logits, labels, weights)}
+        terms = {"main": semantic_loss(logits, labels, weights, pixel_weights=pixel_weights)}
         if auxiliary is not None:
             terms["aux"] = AUXILIARY_WEIGHT * semantic_loss(
                 auxiliary, labels, weights, dice_weight=0.0

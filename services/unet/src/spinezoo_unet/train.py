@@ -1,8 +1,8 @@
 """Trains the U-Net from films with outlines: ``make train NETWORK=unet DATA=folder``.
 
-Loss: cross-entropy plus soft Dice over the structures. AdamW with warm-up and cosine decay, an
-exponential average of the weights, bfloat16 arithmetic where the machine has it. The run folder
-holds everything needed to go on after a stop.
+Loss: cross-entropy, weighted at gaps between vertebrae, plus soft Dice over the structures. AdamW
+with warm-up and cosine decay, an exponential average of the weights, bfloat16 arithmetic where the
+machine has it. The run folder holds everything needed to go on after a stop.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ from spinezoo_spine.dataset import (
     AugmentSettings,
     PreparedFilm,
     label_map_of,
+    label_map_with_gaps,
     network_input,
 )
 from spinezoo_spine.film_source import (
@@ -114,7 +115,9 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
 
 @dataclass(frozen=True)
 class BatchMaker:
-    """(N, h, w, 2) inputs and (N, h, w) label maps of the batch at a place of a run.
+    """Inputs, label maps and weights of the pixels of the batch at a place of a run.
+
+    (N, h, w, 2) ``float32``, (N, h, w) ``int32`` and (N, h, w) ``float32``.
 
     Pure in epoch and step; sent to worker processes.
     """
@@ -124,7 +127,9 @@ class BatchMaker:
     batch_size: int
     augmentation: AugmentSettings | None
 
-    def __call__(self, epoch: int, step: int) -> tuple[NDArray[np.float32], NDArray[np.int32]]:
+    def __call__(
+        self, epoch: int, step: int
+    ) -> tuple[NDArray[np.float32], NDArray[np.int32], NDArray[np.float32]]:
         """The batch of step ``step`` of epoch ``epoch``, both from 0."""
         films = augmented_batch(
             self.source,
@@ -135,7 +140,9 @@ class BatchMaker:
             settings=self.augmentation,
         )
         inputs = np.stack([network_input(film).transpose(1, 2, 0) for film in films])
-        return inputs, np.stack([label_map_of(film) for film in films]).astype(np.int32)
+        taught = [label_map_with_gaps(film) for film in films]
+        labels = np.stack([labels for labels, _ in taught]).astype(np.int32)
+        return inputs, labels, np.stack([weights for _, weights in taught])
 
 
 class Trainer:
@@ -171,16 +178,15 @@ class Trainer:
     def _averaged(self) -> list[keras.Variable]:
         return [variable for variable in self.model.weights if "seed" not in variable.path]
 
-    def _train_step(self, films: Any, labels: Any, decay: Any) -> Any:
+    def _train_step(self, films: Any, labels: Any, weights: Any, decay: Any) -> Any:
         import keras
         import tensorflow as tf
 
         classes = self.model.output_shape[-1]
         with tf.GradientTape() as tape:
             logits = self.model(films, training=True)
-            cross_entropy = tf.reduce_mean(
-                tf.nn.sparse_softmax_cross_entropy_with_logits(labels=labels, logits=logits)
-            )
+            each = tf.nn.sparse_softmax_cross_entropy_with_logits(labels=labels, logits=logits)
+            cross_entropy = tf.reduce_sum(weights * each) / tf.reduce_sum(weights)
             truth = tf.one_hot(labels, classes)[..., 1:]
             probability = tf.nn.softmax(logits)[..., 1:]
             overlap = tf.reduce_sum(truth * probability, (0, 1, 2))
@@ -196,7 +202,11 @@ class Trainer:
         return loss
 
     def step(
-        self, films: NDArray[np.float32], labels: NDArray[np.int32], progress: Progress
+        self,
+        films: NDArray[np.float32],
+        labels: NDArray[np.int32],
+        weights: NDArray[np.float32],
+        progress: Progress,
     ) -> float:
         """One step; returns its loss."""
         import tensorflow as tf
@@ -211,7 +221,10 @@ class Trainer:
         self.optimizer.learning_rate.assign(self.learning_rate * warm * share)
         decay = min(EMA_DECAY, (1.0 + progress.step) / (10.0 + progress.step))
         loss = self._step(
-            tf.constant(films), tf.constant(labels), tf.constant(decay, dtype=tf.float32)
+            tf.constant(films),
+            tf.constant(labels),
+            tf.constant(weights),
+            tf.constant(decay, dtype=tf.float32),
         )
         return float(loss)
 
@@ -397,8 +410,8 @@ def _train(arguments: argparse.Namespace, stop: Callable[[], bool]) -> int:
         tf.device("/CPU:0" if device == "cpu" else "/GPU:0"),
     ):
         while not finished() and not stop():
-            films, labels = next(stream)
-            losses.append(trainer.step(films, labels, progress))
+            films, labels, weights = next(stream)
+            losses.append(trainer.step(films, labels, weights, progress))
             progress.step += 1
             progress.step_in_epoch += 1
             progress.films_seen += len(films)
