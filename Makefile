@@ -14,7 +14,6 @@ TEST_SEED ?= 20260
 TRAIN_SET := data/phantom-train-$(TRAIN_FILMS)
 TRAIN_FILMS ?= 1000
 TRAIN_SEED ?= 730
-GENERATOR ?= 3
 SHEET_SEED ?= 77
 DATA ?=
 RUN ?= $(if $(DATA),$(notdir $(abspath $(DATA))),phantom-test)
@@ -58,8 +57,8 @@ train-set: setup ## Make a phantom training set (TRAIN_FILMS=730, PNG) if it is 
 	@libs/spine/.venv/bin/python -m spinezoo_spine.phantom --out $(TRAIN_SET) \
 	  --count $(TRAIN_FILMS) --seed $(TRAIN_SEED) --format png --workers 2
 
-phantoms-sheet: setup ## Draw phantom films beside real ones, for looking at: [DATA=folder of films] [GENERATOR=3]
-	@libs/spine/.venv/bin/python -m spinezoo_spine.phantom --generator $(GENERATOR) --count 16 --seed $(SHEET_SEED) \
+phantoms-sheet: setup ## Draw phantom films beside real ones, for looking at: [DATA=folder of films]
+	@libs/spine/.venv/bin/python -m spinezoo_spine.phantom --count 16 --seed $(SHEET_SEED) \
 	  --sheet reports/phantoms-sheet.png --beside $(if $(DATA),$(DATA),../shared/data/real_lateral_dev)
 	@echo reports/phantoms-sheet.png
 

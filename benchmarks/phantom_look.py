@@ -4,7 +4,7 @@
 
 Every film with corner truth is scaled so that a lumbar body is 48 px deep and cut around L1 to
 L5; what is measured there does not depend on the film's size. Medians and quartiles over films
-are printed for the real folder and for each generator. Without the real folder only phantoms are
+are printed for the real folder and for phantoms. Without the real folder only phantoms are
 measured. Nothing of the real films is written.
 """
 
@@ -37,11 +37,9 @@ def real_films(folder: Path) -> Iterator[tuple[np.ndarray, Quads]]:
         yield pixels, film.quads
 
 
-def phantom_films(
-    generator: int, count: int, seed: int, height: int
-) -> Iterator[tuple[np.ndarray, Quads]]:
-    """Films of a generator with their corners."""
-    settings = PhantomSettings(generator=generator, height_px=height, width_px=height * 3 // 4)
+def phantom_films(count: int, seed: int, height: int) -> Iterator[tuple[np.ndarray, Quads]]:
+    """Phantom films with their corners."""
+    settings = PhantomSettings(height_px=height, width_px=height * 3 // 4)
     for index in range(count):
         film = make_film(film_seed(seed, index), settings)
         corners = film.tags["corners_px"]
@@ -163,19 +161,17 @@ def main(arguments: list[str] | None = None) -> int:
     """Prints the table."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--real", type=Path, default=Path("../shared/data/real_lateral_dev"))
-    parser.add_argument("--count", type=int, default=60, help="phantoms of each generator")
+    parser.add_argument("--count", type=int, default=60, help="how many phantoms")
     parser.add_argument("--seed", type=int, default=99)
     parser.add_argument("--height", type=int, default=640, help="rows of the phantoms")
-    parser.add_argument("--generators", type=int, nargs="*", default=[2, 3])
     options = parser.parse_args(arguments)
     groups: dict[str, list[dict[str, float]]] = {}
     if options.real.is_dir():
         groups["real"] = [f for f in (measure(*film) for film in real_films(options.real)) if f]
     else:
         print(f"{options.real} is not there: phantoms only")
-    for generator in options.generators:
-        films = phantom_films(generator, options.count, options.seed, options.height)
-        groups[f"generator {generator}"] = [f for f in (measure(*film) for film in films) if f]
+    films = phantom_films(options.count, options.seed, options.height)
+    groups["phantoms"] = [f for f in (measure(*film) for film in films) if f]
     print(
         f"{'':28s}" + "".join(f"{name + f' ({len(rows)})':>28s}" for name, rows in groups.items())
     )

@@ -1,4 +1,4 @@
-"""Phantom films per second on one core, by generator and form; nothing is asserted.
+"""Phantom films per second on one core, by form; nothing is asserted.
 
     libs/spine/.venv/bin/python benchmarks/phantoms.py [--seconds 10]
 
@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable
 
 import cv2
-from spinezoo_spine.phantom import PhantomSettings, make_film
+from spinezoo_spine.phantom import make_film
 from spinezoo_spine.phantom.training import training_films
 
 
@@ -28,15 +28,10 @@ def rate(make: Callable[[int], int], seconds: float) -> float:
     return count / (time.process_time() - started)
 
 
-def full(generator: int) -> Callable[[int], int]:
-    """Makes full films of 1024 x 768."""
-    settings = PhantomSettings(generator=generator)
-
-    def make(index: int) -> int:
-        make_film(index, settings)
-        return 1
-
-    return make
+def full(index: int) -> int:
+    """Makes a full film of 1024 x 768."""
+    make_film(index)
+    return 1
 
 
 def small(height: int, width: int) -> Callable[[int], int]:
@@ -51,14 +46,13 @@ def main() -> int:
     seconds = parser.parse_args().seconds
     cv2.setNumThreads(1)
     forms = {
-        "generator 2, film of 1024 x 768": full(2),
-        "generator 3, film of 1024 x 768": full(3),
+        "films, 1024 x 768": full,
         "training films, 320 x 256": small(320, 256),
         "training films, 256 x 192": small(256, 192),
         "training films, 512 x 512": small(512, 512),
     }
     for name, make in forms.items():
-        print(f"{name:34s} {rate(make, seconds):6.1f} films/s a core", flush=True)
+        print(f"{name:26s} {rate(make, seconds):6.1f} films/s a core", flush=True)
     return 0
 
 

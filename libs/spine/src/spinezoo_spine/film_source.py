@@ -35,7 +35,8 @@ from spinezoo_spine.dataset import (
     augment,
     prepare_film_set,
 )
-from spinezoo_spine.phantom.training import TRAINING_SETTINGS, training_films
+from spinezoo_spine.phantom.settings import GENERATOR
+from spinezoo_spine.phantom.training import training_films
 from spinezoo_spine.splits import split_names
 
 PHANTOMS = "phantoms:"
@@ -206,7 +207,7 @@ class PhantomFilms(FilmSource):
         """Generator, seed and how its films are used."""
         return {
             "phantoms": {
-                "generator": str(TRAINING_SETTINGS.generator),
+                "generator": str(GENERATOR),
                 "seed": self.seed,
                 "looks": self.looks,
                 "uses": self.uses,

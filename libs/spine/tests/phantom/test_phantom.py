@@ -22,6 +22,7 @@ from spinezoo_spine.phantom import (
 )
 from spinezoo_spine.phantom.__main__ import main
 from spinezoo_spine.phantom.projection import polygons_mask
+from spinezoo_spine.phantom.settings import GENERATOR
 from spinezoo_spine.phantom.truth import is_simple, outline_of
 from spinezoo_spine.phantom.write import display_bytes, film_seed
 
@@ -30,7 +31,20 @@ PLAIN = PhantomSettings(
     height_px=480, width_px=384, implant_share=0, noise_scale=0, clutter=0, display_variation=0
 )
 STRUCTURES = {"lumbar_vertebra", "sacral_vertebra", "cage", "screw", "rod"}
-LUMBAR = ["T12", "L1", "L2", "L3", "L4", "L5"]
+LUMBAR = ["T12", "L1", "L2", "L3", "L4", "L5", "L6"]
+
+
+BLOCK_MEANS = [
+    [726.2, 1016.5, 1061.3, 314.3],
+    [375.0, 1039.0, 1214.7, 302.8],
+    [383.3, 1100.2, 1216.6, 684.3],
+    [338.2, 1130.6, 1221.3, 961.8],
+    [1004.4, 2222.9, 2140.3, 1798.7],
+    [989.5, 2665.8, 2419.2, 1969.2],
+    [1203.2, 2530.9, 2753.2, 1513.6],
+    [1583.4, 1987.9, 3368.5, 2869.1],
+]
+"""Mean grey levels of 80 x 64 pixels each, of the small films of seeds 7 and 11."""
 
 
 @pytest.fixture(scope="module")
@@ -68,6 +82,25 @@ def test_same_seed_same_film_whatever_opencvs_threads() -> None:
     finally:
         cv2.setNumThreads(threads)
     assert alone == together
+
+
+def test_generator_3_keeps_its_films() -> None:
+    """Cards, figures and the test set are of these films; others need a new GENERATOR.
+
+    Outlines and tags are the same on every processor. Of the grey levels single ones differ
+    (`docs/phantom.md`, "Same seed, same bytes"), so their means over blocks are compared.
+    """
+    assert GENERATOR == 3
+    digest, blocks = hashlib.sha256(), []
+    for seed in (7, 11):
+        film = make_film(seed, SMALL)
+        for region in film.regions:
+            digest.update(f"{region.structure} {region.level}".encode())
+            digest.update(region.polygon_xy.tobytes())
+        digest.update(json.dumps(film.truth, sort_keys=True).encode())
+        blocks.append(film.pixels.reshape(4, 80, 4, 64).mean(axis=(1, 3)))
+    assert digest.hexdigest() == "3b187696a07085c501a0eddcddd8a4bf015d5e52c35e6e1556c0d7a9d140453f"
+    np.testing.assert_allclose(np.concatenate(blocks), BLOCK_MEANS, atol=0.5)
 
 
 def test_different_seeds_differ(films: list[PhantomFilm]) -> None:
@@ -264,22 +297,11 @@ def test_slivers_at_the_border_are_dropped() -> None:
     assert outline[:, 0].min() == 0
 
 
-@pytest.mark.parametrize("size", [(320, 256), (256, 320), (128, 96), (513, 385)])
+@pytest.mark.parametrize("size", [(256, 320), (128, 96), (513, 385), (1000, 700)])
 def test_any_size_works(size: tuple[int, int]) -> None:
     film = make_film(3, PhantomSettings(height_px=size[0], width_px=size[1]))
     assert film.pixels.shape == size
     assert len(film.regions) > 3
-
-
-def test_geometry_does_not_depend_on_resolution() -> None:
-    small = make_film(11, PhantomSettings(height_px=320, width_px=240))
-    large = make_film(11, PhantomSettings(height_px=640, width_px=480))
-    assert small.row_spacing_mm == pytest.approx(2 * large.row_spacing_mm, rel=1e-3)
-    for left, right in zip(small.regions, large.regions, strict=True):
-        assert left.level == right.level
-        np.testing.assert_allclose(
-            left.polygon_xy.mean(axis=0) * 2, right.polygon_xy.mean(axis=0), atol=8
-        )
 
 
 @pytest.mark.parametrize("bits", [8, 10, 16])
@@ -336,7 +358,8 @@ def test_a_set_is_the_same_with_workers_and_after_an_interruption(tmp_path: Path
     assert calls == [(1, 4), (2, 4), (3, 4), (4, 4)]
     write_film_set(tmp_path / "two", count=4, seed=9, settings=settings, workers=2)
     whole = file_bytes(tmp_path / "one")
-    assert set(whole) == {f"film_{i:04d}.dcm" for i in range(4)} | {"via.json", "phantom.json"}
+    records = {"via.json", "phantom.json", "truth.json", "corners_coco.json"}
+    assert set(whole) == {f"film_{i:04d}.dcm" for i in range(4)} | records
     assert file_bytes(tmp_path / "two") == whole
 
     resumed = tmp_path / "one"

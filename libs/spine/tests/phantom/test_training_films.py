@@ -7,7 +7,6 @@ import pytest
 from spinezoo_contract.errors import OptionError
 from spinezoo_contract.types import Structure
 from spinezoo_spine.dataset import PreparedFilm, augment, instances_of, label_map_of, network_input
-from spinezoo_spine.phantom import PhantomSettings
 from spinezoo_spine.phantom.training import training_films
 from spinezoo_spine.phantom.truth import is_simple
 
@@ -110,8 +109,3 @@ def test_a_wide_canvas_has_bars() -> None:
 def test_nonsense_is_refused(arguments: tuple[int, ...], message: str) -> None:
     with pytest.raises(OptionError, match=message):
         training_films(*arguments)
-
-
-def test_generator_2_makes_no_training_films() -> None:
-    with pytest.raises(OptionError, match="generator 2"):
-        training_films(0, 0, 320, 256, settings=PhantomSettings())

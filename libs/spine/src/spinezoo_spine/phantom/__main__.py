@@ -10,8 +10,8 @@ from pathlib import Path
 import cv2
 from tqdm import tqdm
 
-from spinezoo_spine.phantom.film import make_film
-from spinezoo_spine.phantom.settings import GENERATORS, PhantomSettings
+from spinezoo_spine.phantom.make import make_film
+from spinezoo_spine.phantom.settings import PhantomSettings
 from spinezoo_spine.phantom.sheet import draw_beside, draw_sheet
 from spinezoo_spine.phantom.write import film_seed, write_film_set
 
@@ -24,10 +24,6 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--out", type=Path, help="folder for films, via.json and phantom.json")
     parser.add_argument("--count", type=int, default=10, help="number of films (default 10)")
     parser.add_argument("--seed", type=int, default=0, help="seed of the set (default 0)")
-    parser.add_argument(
-        "--generator", type=int, choices=GENERATORS, default=PhantomSettings().generator,
-        help="2: of the shipped weights and the test set; 3: the newer one",
-    )  # fmt: skip
     parser.add_argument("--format", choices=("dicom", "png"), default="dicom", dest="file_format")
     parser.add_argument("--height", type=int, default=PhantomSettings().height_px, help="rows")
     parser.add_argument("--width", type=int, default=PhantomSettings().width_px, help="columns")
@@ -46,9 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.out is None and options.sheet is None:
         parser.error("nothing to do: give --out DIR, --sheet FILE.png or both")
     try:
-        settings = PhantomSettings(
-            generator=options.generator, height_px=options.height, width_px=options.width
-        )
+        settings = PhantomSettings(height_px=options.height, width_px=options.width)
         if options.out is not None:
             with tqdm(total=options.count, unit="film", file=sys.stderr) as bar:
                 via_path = write_film_set(

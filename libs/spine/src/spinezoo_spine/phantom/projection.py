@@ -132,50 +132,6 @@ class Window:
         return np.array([self.left, self.top], dtype=np.float64)
 
 
-def paste_sum(layer: np.ndarray, patch: np.ndarray, window: Window) -> None:
-    """Adds a patch to the layer where its window lies on the film."""
-    seen = window.cut(*layer.shape)
-    if seen.is_empty:
-        return
-    row, column = seen.top - window.top, seen.left - window.left
-    layer[seen.top : seen.top + seen.height, seen.left : seen.left + seen.width] += patch[
-        row : row + seen.height, column : column + seen.width
-    ]
-
-
-def add_polygon(
-    layer: np.ndarray,
-    polygon_px: np.ndarray,
-    fill: float,
-    *,
-    edge: float = 0.0,
-    edge_px: float = 1.0,
-) -> None:
-    """Adds a filled polygon, and its wall seen edge-on, to a layer.
-
-    Args:
-        layer: (H, W) float32, changed in place.
-        polygon_px: (N, 2) outline.
-        fill: Value added inside.
-        edge: Value added along the outline over a width of `edge_px`.
-        edge_px: Width of the wall; thinner than a pixel means a fainter line.
-    """
-    window = Window.around(polygon_px).cut(*layer.shape)
-    if window.is_empty:
-        return
-    corners = fixed_point(polygon_px - window.origin)
-    view = layer[window.top : window.top + window.height, window.left : window.left + window.width]
-    drawn = np.zeros((window.height, window.width), np.uint8)
-    if fill:
-        cv2.fillPoly(drawn, [corners], 255, cv2.LINE_AA, _SHIFT_BITS)
-        view += drawn * np.float32(fill / 255)
-    if edge:
-        drawn[:] = 0
-        thickness = max(1, round(edge_px))
-        cv2.polylines(drawn, [corners], True, 255, thickness, cv2.LINE_AA, _SHIFT_BITS)
-        view += drawn * np.float32(edge * min(1.0, edge_px / thickness) / 255)
-
-
 def add_line(layer: np.ndarray, line_px: np.ndarray, value: float, width_px: float) -> None:
     """Adds an open line of a given width; thinner than a pixel means fainter."""
     thickness = max(1, round(width_px))
@@ -189,8 +145,8 @@ def add_line(layer: np.ndarray, line_px: np.ndarray, value: float, width_px: flo
     view += drawn * np.float32(value * min(1.0, width_px / thickness) / 255)
 
 
-def fill_count(polygons_px: Sequence[np.ndarray], window: Window, *, stacked: bool) -> np.ndarray:
-    """Counts how much of each pixel polygons cover, true to about 1/10 px.
+def coverage_of(polygons_px: Sequence[np.ndarray], window: Window) -> np.ndarray:
+    """How much of each pixel the union of polygons covers, true to about 1/10 px.
 
     OpenCV's own anti-aliased fill is half a pixel too wide on every side, which would spoil the
     truth; so polygons are filled on a finer grid and averaged.
@@ -198,23 +154,16 @@ def fill_count(polygons_px: Sequence[np.ndarray], window: Window, *, stacked: bo
     Args:
         polygons_px: (N, 2) outlines.
         window: Where to draw; may reach over the film's border.
-        stacked: Add the polygons up (at most 255 of them) instead of uniting them.
 
     Returns:
-        (h, w) float32, 0 to the number of polygons, or 0 to 1 where united.
+        (h, w) float32, 0 to 1.
     """
-    fine_shape = (window.height * _FINE, window.width * _FINE)
-    total = np.zeros(fine_shape, np.uint8)
-    drawn = np.zeros(fine_shape, np.uint8) if stacked else total
+    drawn = np.zeros((window.height * _FINE, window.width * _FINE), np.uint8)
     for polygon in polygons_px:
         corners = fixed_point((polygon - window.origin) * _FINE)
-        if stacked:
-            drawn[:] = 0
         cv2.fillPoly(drawn, [corners], 1, cv2.LINE_8, _SHIFT_BITS)
-        if stacked:
-            cv2.add(total, drawn, dst=total)
     size = (window.width, window.height)
-    return cv2.resize(total.astype(np.float32), size, interpolation=cv2.INTER_AREA)
+    return cv2.resize(drawn.astype(np.float32), size, interpolation=cv2.INTER_AREA)
 
 
 def polygons_mask(polygons_px: Sequence[np.ndarray]) -> tuple[np.ndarray, Window]:
@@ -224,15 +173,7 @@ def polygons_mask(polygons_px: Sequence[np.ndarray]) -> tuple[np.ndarray, Window
         (h, w) float32 coverage 0 to 1, and the window.
     """
     window = Window.around(np.vstack(polygons_px))
-    return fill_count(polygons_px, window, stacked=False), window
-
-
-def add_exact_polygon(layer: np.ndarray, polygon_px: np.ndarray, fill: float) -> None:
-    """Adds a filled polygon whose border must agree with the truth (see `fill_count`)."""
-    window = Window.around(polygon_px).cut(*layer.shape)
-    if window.is_empty:
-        return
-    paste_sum(layer, fill_count([polygon_px], window, stacked=False) * np.float32(fill), window)
+    return coverage_of(polygons_px, window), window
 
 
 def ribbon(line: np.ndarray, half_width: float | np.ndarray) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""The records that every generator makes."""
+"""What the phantom makes: films, their outlines and what else is true about them."""
 
 from __future__ import annotations
 
@@ -8,9 +8,6 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from spinezoo_spine.phantom.settings import PhantomSettings
-
-ANNOTATED_LUMBAR = ("T12", "L1", "L2", "L3", "L4", "L5")
-"""Levels the study outlined as lumbar vertebrae: Th12 and caudal to it. (L6 where there is one.)"""
 
 ANNOTATED_SACRAL = ("S1", "S2")
 """Levels the study outlined as sacral vertebrae."""
@@ -49,9 +46,8 @@ class PhantomFilm:
         tags: JSON-ready facts: facing, hardware, discs, slip, fractures, visible levels, angles,
             corners of each vertebra (4 x 2 px: upper back, upper front, lower front, lower back),
             display window, and so on.
-        truth: JSON-ready further truth, from generator 3 on: per level corners, endplates, pose,
-            fracture; per disc Lane's grades, slip, Meyerding's grade; angles; implants; distances.
-            Empty from generator 2.
+        truth: JSON-ready further truth: per level corners, endplates, pose, fracture; per disc
+            Lane's grades, slip, Meyerding's grade; angles; implants; distances.
     """
 
     seed: int

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
-GENERATORS = (2, 3)
-"""Which generators there are; a number is raised when the same seed gives other films."""
+GENERATOR = 3
+"""Version of the generator, in every record; raised when the same seed gives other films."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -14,8 +14,6 @@ class PhantomSettings:
     """What kind of films the generator draws.
 
     Attributes:
-        generator: 2 or 3. Generator 2 is frozen: the shipped weights and the benchmark's test set
-            are of it.
         height_px: Rows of the film, 96 or more.
         width_px: Columns of the film, 96 or more.
         bits_stored: Bits of a stored grey level, 8 to 16. Levels run from 0 to 2**bits - 1.
@@ -31,11 +29,9 @@ class PhantomSettings:
         clutter: Factor on how often gas, folds, calcification and the like occur, 0 to 1.
         display_variation: Factor on the looks a viewing station adds (local contrast, gamma, edge
             enhancement, grid lines, text, collimation), 0 (a plain film) to 1.
-        transitional_share: Share of patients with four or six lumbar vertebrae, 0 to 1; generator
-            3 only.
+        transitional_share: Share of patients with four or six lumbar vertebrae, 0 to 1.
     """
 
-    generator: int = 2
     height_px: int = 1024
     width_px: int = 768
     bits_stored: int = 12
@@ -57,9 +53,6 @@ class PhantomSettings:
         Raises:
             ValueError: A value is out of range; the message names it and the range.
         """
-        if self.generator not in GENERATORS:
-            message = f"generator is {self.generator}; choose one of {GENERATORS}"
-            raise ValueError(message)
         ranges = {
             "height_px": (96, 8192),
             "width_px": (96, 8192),
@@ -83,16 +76,8 @@ class PhantomSettings:
                 raise ValueError(message)
 
     def as_dict(self) -> dict[str, Any]:
-        """The settings as a JSON-ready dictionary.
-
-        The generator stands beside the settings in every record. What generator 2 does not know
-        is left out for it: its records and the UIDs made from them must stay as they are.
-        """
-        known = asdict(self)
-        del known["generator"]
-        if self.generator == 2:
-            del known["transitional_share"]
-        return known
+        """The settings as a JSON-ready dictionary."""
+        return asdict(self)
 
 
 DEFAULT_SETTINGS = PhantomSettings()

@@ -1,4 +1,4 @@
-"""Outlines that both generators' implants are made of."""
+"""Outlines that implants are made of."""
 
 from __future__ import annotations
 

@@ -19,16 +19,15 @@ from spinezoo_contract.errors import OptionError
 from spinezoo_contract.types import Structure
 
 from spinezoo_spine.dataset import PreparedFilm
+from spinezoo_spine.phantom.detector import look
+from spinezoo_spine.phantom.make import build_scene, mirrored_regions, streams_of
 from spinezoo_spine.phantom.settings import PhantomSettings
-from spinezoo_spine.phantom.version3.detector import look
-from spinezoo_spine.phantom.version3.make import build_scene, mirrored_regions, streams_of
 from spinezoo_spine.prepare import Letterbox, unit_grey
 
 SMALLEST_SIDE_PX = 96
 """Least rows and columns of a canvas."""
 
 TRAINING_SETTINGS = PhantomSettings(
-    generator=3,
     implant_share=0.6,
     field_spread=0.3,
     tight_share=0.18,
@@ -62,7 +61,7 @@ def training_films(
         height: Rows of the canvas, 96 or more.
         width: Columns of the canvas, 96 or more.
         looks: How often the patient is exposed and processed, 1 or more.
-        settings: Knobs of generator 3; sizes in them are not used.
+        settings: Knobs; sizes in them are not used.
 
     Returns:
         `looks` films named `phantom3-<seed>-<index>-<look>`: (height, width) uint8 unit grey times
@@ -79,8 +78,6 @@ def training_films(
         )
     if min(height, width) < SMALLEST_SIDE_PX:
         raise OptionError(f"canvas {height} x {width}: choose {SMALLEST_SIDE_PX} px or more")
-    if settings.generator != 3:
-        raise OptionError(f"generator {settings.generator}: training films need generator 3")
     streams = streams_of(_PATIENTS, seed, index, 1)
     chance = streams[6]
     # Films are not all alike in shape: plates of 3:4, crops, narrow whole-spine strips.
@@ -90,7 +87,6 @@ def training_films(
         **(
             settings.as_dict()
             | {
-                "generator": 3,
                 "height_px": max(fit.height, SMALLEST_SIDE_PX),
                 "width_px": max(fit.width, SMALLEST_SIDE_PX),
             }

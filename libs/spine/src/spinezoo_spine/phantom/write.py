@@ -17,9 +17,9 @@ import numpy as np
 from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
 from pydicom.uid import UID, ComputedRadiographyImageStorage, ExplicitVRLittleEndian
 
-from spinezoo_spine.phantom.film import make_film
+from spinezoo_spine.phantom.make import make_film
 from spinezoo_spine.phantom.records import PhantomFilm
-from spinezoo_spine.phantom.settings import DEFAULT_SETTINGS, PhantomSettings
+from spinezoo_spine.phantom.settings import DEFAULT_SETTINGS, GENERATOR, PhantomSettings
 
 _FIXED_DATE = "20000101"  # phantoms have no date; a fixed one keeps files byte-identical
 _FIXED_TIME = "120000"
@@ -27,10 +27,10 @@ _SUFFIX = {"dicom": ".dcm", "png": ".png"}
 _RECORDS = ".records"
 
 
-def _uid(generator: int, *parts: object) -> UID:
+def _uid(*parts: object) -> UID:
     """Derives a valid UID (PS3.5 B.2: 2.25 and a 128-bit integer) from what it names."""
     text = "|".join(str(part) for part in parts)
-    digest = hashlib.sha256(f"spinezoo phantom {generator}|{text}".encode()).digest()
+    digest = hashlib.sha256(f"spinezoo phantom {GENERATOR}|{text}".encode()).digest()
     return UID(f"2.25.{int.from_bytes(digest[:16], 'big')}")
 
 
@@ -60,19 +60,18 @@ def _png_content(film: PhantomFilm) -> bytes:
 
 def _dicom_content(film: PhantomFilm, *, monochrome1: bool) -> bytes:
     settings = film.settings
-    generator = settings.generator
     identity = (film.seed, json.dumps(settings.as_dict(), sort_keys=True), monochrome1)
     meta = FileMetaDataset()
     meta.MediaStorageSOPClassUID = ComputedRadiographyImageStorage
-    meta.MediaStorageSOPInstanceUID = _uid(generator, "instance", *identity)
+    meta.MediaStorageSOPInstanceUID = _uid("instance", *identity)
     meta.TransferSyntaxUID = ExplicitVRLittleEndian
-    meta.ImplementationClassUID = _uid(generator, "implementation")
-    meta.ImplementationVersionName = f"SPINEZOO_PH_{generator}"
+    meta.ImplementationClassUID = _uid("implementation")
+    meta.ImplementationVersionName = f"SPINEZOO_PH_{GENERATOR}"
     dataset = FileDataset("", Dataset(), file_meta=meta, preamble=b"\0" * 128)
     dataset.SOPClassUID = ComputedRadiographyImageStorage
     dataset.SOPInstanceUID = meta.MediaStorageSOPInstanceUID
-    dataset.StudyInstanceUID = _uid(generator, "study", *identity)
-    dataset.SeriesInstanceUID = _uid(generator, "series", *identity)
+    dataset.StudyInstanceUID = _uid("study", *identity)
+    dataset.SeriesInstanceUID = _uid("series", *identity)
     dataset.StudyDate = dataset.SeriesDate = dataset.AcquisitionDate = _FIXED_DATE
     dataset.ContentDate = _FIXED_DATE
     dataset.StudyTime = dataset.ContentTime = _FIXED_TIME
@@ -146,7 +145,7 @@ def _json_bytes(value: object) -> bytes:
 
 def _identity(seed: int, settings: PhantomSettings, file_format: str) -> dict[str, Any]:
     return {
-        "generator": str(settings.generator),
+        "generator": str(GENERATOR),
         "seed": seed,
         "settings": settings.as_dict(),
         "file_format": file_format,
@@ -234,7 +233,7 @@ _CORNER_LEVELS = ("T10", "T11", "T12", "L1", "L2", "L3", "L4", "L5", "L6")
 
 
 def _corner_file(records: list[dict[str, Any]], settings: PhantomSettings) -> dict[str, Any]:
-    """The corner truth of `spinezoo_spine.corners`, for films that carry further truth."""
+    """The corner truth of `spinezoo_spine.corners`."""
     numbers = {level: number for number, level in enumerate(_CORNER_LEVELS, start=1)}
     height, width = settings.height_px, settings.width_px
     images: list[dict[str, Any]] = []
@@ -253,10 +252,12 @@ def _corner_file(records: list[dict[str, Any]], settings: PhantomSettings) -> di
         if shown(record["truth"]["s1_endplate_px"]):
             image["s1_endplate"] = record["truth"]["s1_endplate_px"]
         images.append(image)
-        for level, vertebra in record["truth"]["vertebrae"].items():
-            corners = vertebra["corners_px"]
-            if level not in numbers or not shown(corners):
+        # In the order of the levels: a record read again has its keys in another one.
+        for level in _CORNER_LEVELS:
+            vertebra = record["truth"]["vertebrae"].get(level)
+            if vertebra is None or not shown(vertebra["corners_px"]):
                 continue
+            corners = vertebra["corners_px"]
             xs, ys = [x for x, _ in corners], [y for _, y in corners]
             left, top = min(xs), min(ys)
             around = zip(corners, corners[1:] + corners[:1], strict=True)
@@ -290,10 +291,10 @@ def write_film_set(
     workers: int = 1,
     progress: Callable[[int, int], None] | None = None,
 ) -> Path:
-    """Writes films, their VIA outlines and the phantom's record.
+    """Writes films, their VIA outlines and the phantom's records.
 
-    With generator 3 also `truth.json` (film to `PhantomFilm.truth`) and `corners_coco.json` (four
-    corners a vertebra, as `spinezoo_spine.corners` reads them and `make real-check` takes them).
+    The records: `phantom.json`, `truth.json` (film to `PhantomFilm.truth`) and `corners_coco.json`
+    (four corners a vertebra, as `spinezoo_spine.corners` and `make real-check` take them).
 
     Films that are there, whole and of the same seed and settings are kept, so an interrupted run
     can be started again; the result is byte-identical to an uninterrupted run.
@@ -341,7 +342,7 @@ def write_film_set(
             collect(pool.map(_write_one_of, tasks, chunksize=1))
     via = {f"{record['filename']}{record['size']}": _via_entry(record) for record in records}
     phantom = {
-        "generator": str(settings.generator),
+        "generator": str(GENERATOR),
         "seed": seed,
         "count": count,
         "file_format": file_format,
@@ -360,10 +361,9 @@ def write_film_set(
         ],
     }
     _write_atomically(target / "phantom.json", _json_bytes(phantom))
-    if settings.generator >= 3:
-        truth = {record["filename"]: record["truth"] for record in records}
-        _write_atomically(target / "truth.json", _json_bytes(truth))
-        corners = _corner_file(records, settings)
-        _write_atomically(target / "corners_coco.json", _json_bytes(corners))
+    truth = {record["filename"]: record["truth"] for record in records}
+    _write_atomically(target / "truth.json", _json_bytes(truth))
+    corners = _corner_file(records, settings)
+    _write_atomically(target / "corners_coco.json", _json_bytes(corners))
     _write_atomically(target / "via.json", _json_bytes(via))
     return target / "via.json"

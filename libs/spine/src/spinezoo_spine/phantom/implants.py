@@ -14,10 +14,10 @@ from typing import Any
 import cv2
 import numpy as np
 
+from spinezoo_spine.phantom.anatomy import Disc, Spine, Vertebra
 from spinezoo_spine.phantom.projection import Camera, Window, fixed_point, ribbon, smooth_curve
 from spinezoo_spine.phantom.shapes import box_outline, circle_outline
-from spinezoo_spine.phantom.version3.anatomy import Disc, Spine, Vertebra
-from spinezoo_spine.phantom.version3.solids import along_ray, paste, project
+from spinezoo_spine.phantom.solids import along_ray, paste, project
 
 _STEEL = 2.4  # attenuation of steel and cobalt-chrome relative to titanium near 60 keV (NIST)
 _ROUND = ((1.0, 0.34), (0.8, 0.30), (0.5, 0.36))  # nested widths that make a bar's round profile

@@ -1,4 +1,4 @@
-"""One patient, one film of generator 3, and what is true about it: the order of the work."""
+"""One patient, one film, and what is true about it: the order of the work."""
 
 from __future__ import annotations
 
@@ -8,21 +8,21 @@ from typing import Any
 import cv2
 import numpy as np
 
-from spinezoo_spine.phantom.projection import Camera, Window, fill_count, smooth_noise
+from spinezoo_spine.phantom.anatomy import Spine, build_spine
+from spinezoo_spine.phantom.bones import BoneLayers, draw_skeleton
+from spinezoo_spine.phantom.detector import Layers, look
+from spinezoo_spine.phantom.implants import Hardware, build_hardware, draw_hardware
+from spinezoo_spine.phantom.projection import Camera, Window, coverage_of, smooth_noise
 from spinezoo_spine.phantom.records import (
     ANNOTATED_SACRAL,
     PhantomFilm,
     PhantomRegion,
     mirrored_outline,
 )
-from spinezoo_spine.phantom.settings import PhantomSettings
+from spinezoo_spine.phantom.settings import DEFAULT_SETTINGS, PhantomSettings
+from spinezoo_spine.phantom.solids import project
+from spinezoo_spine.phantom.trunk import TrunkLayers, draw_trunk
 from spinezoo_spine.phantom.truth import outline_of
-from spinezoo_spine.phantom.version3.anatomy import Spine, build_spine
-from spinezoo_spine.phantom.version3.bones import BoneLayers, draw_skeleton
-from spinezoo_spine.phantom.version3.detector import Layers, look
-from spinezoo_spine.phantom.version3.implants import Hardware, build_hardware, draw_hardware
-from spinezoo_spine.phantom.version3.solids import project
-from spinezoo_spine.phantom.version3.trunk import TrunkLayers, draw_trunk
 
 _BODY_LEVEL = 0.36
 """Share of the greatest path length at which a reader draws a body's border.
@@ -128,7 +128,7 @@ def _trace_regions(
         window = Window.around(np.vstack(polygons))
         if window.cut(height, width).is_empty:
             continue
-        coverage = fill_count(polygons, window, stacked=False)
+        coverage = coverage_of(polygons, window)
         outline = outline_of(coverage, window, 0.5, height, width)
         if outline is not None:
             regions.append(PhantomRegion(implant.structure, implant.level, outline))
@@ -269,8 +269,20 @@ def _truth_of(scene: Scene, place: Any) -> dict[str, object]:
     }
 
 
-def make_film(seed: int, settings: PhantomSettings) -> PhantomFilm:
-    """Makes one film of generator 3; see `spinezoo_spine.phantom.make_film`."""
+def make_film(seed: int, settings: PhantomSettings = DEFAULT_SETTINGS) -> PhantomFilm:
+    """Makes one film.
+
+    The same seed and settings give the same bytes on the same machine and library versions. Each
+    part of the film has its own random stream, so the patient does not change when, for example,
+    the noise does.
+
+    Args:
+        seed: Non-negative integer.
+        settings: Knobs.
+
+    Returns:
+        The film with its truth.
+    """
     streams = streams_of(seed)
     scene = build_scene(settings, streams)
     choices, display = streams[6], streams[7]

@@ -1,4 +1,4 @@
-"""Generator 3: exact truth of posed solids, grades, hardware, sets; generator 2 keeps its bytes."""
+"""Exact truth of posed solids, grades, hardware, sets."""
 
 from __future__ import annotations
 
@@ -15,23 +15,22 @@ from spinezoo_spine.films import read_film_file
 from spinezoo_spine.filmset import FilmSet
 from spinezoo_spine.phantom import PhantomFilm, PhantomSettings, make_film, write_film_set
 from spinezoo_spine.phantom.__main__ import main
+from spinezoo_spine.phantom.anatomy import Spine, Vertebra, build_spine
+from spinezoo_spine.phantom.implants import build_hardware, draw_hardware
+from spinezoo_spine.phantom.make import build_scene, streams_of
 from spinezoo_spine.phantom.projection import Camera, Window
-from spinezoo_spine.phantom.truth import is_simple, outline_of, polygon_area
-from spinezoo_spine.phantom.version3.anatomy import Spine, Vertebra, build_spine
-from spinezoo_spine.phantom.version3.implants import build_hardware, draw_hardware
-from spinezoo_spine.phantom.version3.make import build_scene, streams_of
-from spinezoo_spine.phantom.version3.solids import (
+from spinezoo_spine.phantom.solids import (
     along_ray,
     body_paths,
     pillow_paths,
     project,
     tube_paths,
 )
+from spinezoo_spine.phantom.truth import outline_of, polygon_area
 from spinezoo_spine.raster import rasterise
 
-SMALL = PhantomSettings(generator=3, height_px=320, width_px=256)
+SMALL = PhantomSettings(height_px=320, width_px=256)
 PLAIN = PhantomSettings(
-    generator=3,
     height_px=480,
     width_px=384,
     implant_share=0,
@@ -84,49 +83,6 @@ def plain_body(**changes: object) -> Vertebra:
     for name, value in (known | changes).items():
         setattr(body, name, value)
     return body
-
-
-# ------------------------------------------------------------------------------ generator 2 stays
-
-
-def test_generator_2_keeps_its_bytes() -> None:
-    """Shipped weights, cards and the benchmark's test set are of these bytes."""
-    digest = hashlib.sha256()
-    for seed, settings in (
-        (7, PhantomSettings(height_px=320, width_px=256)),
-        (11, PhantomSettings(height_px=512, width_px=384)),
-    ):
-        film = make_film(seed, settings)
-        digest.update(film.pixels.tobytes())
-        for region in film.regions:
-            digest.update(f"{region.structure} {region.level}".encode())
-            digest.update(region.polygon_xy.tobytes())
-        digest.update(json.dumps(film.tags, sort_keys=True).encode())
-    assert digest.hexdigest() == "ef696586789318619e3212ea3e2d732a8673a8d9c752b6b935fe9f7d3d654e22"
-
-
-def test_a_set_of_generator_2_keeps_its_files(tmp_path: Path) -> None:
-    settings = PhantomSettings(height_px=160, width_px=128)
-    write_film_set(tmp_path, count=2, seed=9, settings=settings)
-    found = {
-        path.name: hashlib.sha256(path.read_bytes()).hexdigest()[:16]
-        for path in tmp_path.rglob("*")
-        if path.is_file()
-    }
-    assert found == {
-        "film_0000.dcm": "a213c98266425022",
-        "film_0001.dcm": "b60c63b462b648b5",
-        "film_0000.dcm.json": "3f85ad94a3b8386d",
-        "film_0001.dcm.json": "2ddc3e52236d4f6a",
-        "phantom.json": "26801529be6c2d92",
-        "via.json": "466b8b30b6b10506",
-    }
-
-
-def test_generator_2_is_the_default() -> None:
-    assert PhantomSettings().generator == 2
-    with pytest.raises(ValueError, match="generator is 4"):
-        PhantomSettings(generator=4)
 
 
 # ------------------------------------------------------------------------------------- path lengths
@@ -324,39 +280,6 @@ def test_the_sacrum_curves_forward() -> None:
 # ------------------------------------------------------------------------------------------- films
 
 
-def test_same_seed_same_film_whatever_opencvs_threads() -> None:
-    threads = cv2.getNumThreads()
-    try:
-        cv2.setNumThreads(1)
-        alone = fingerprint(make_film(7, SMALL))
-        cv2.setNumThreads(2)
-        together = fingerprint(make_film(7, SMALL))
-    finally:
-        cv2.setNumThreads(threads)
-    assert alone == together
-
-
-def test_films_are_films(films: list[PhantomFilm]) -> None:
-    assert len({fingerprint(film) for film in films}) == len(films)
-    for film in films:
-        assert film.pixels.dtype == np.uint16
-        assert film.pixels.shape == (320, 256)
-        assert film.pixels.max() < 2**12
-        assert np.ptp(film.pixels) > 200
-        json.dumps(film.truth)
-
-
-def test_outlines_are_simple_and_on_the_film(films: list[PhantomFilm]) -> None:
-    for film in films:
-        for region in film.regions:
-            polygon = region.polygon_xy
-            assert region.structure in STRUCTURES
-            assert is_simple(polygon), (film.seed, region.structure, region.level)
-            assert (polygon >= 0).all()
-            assert (polygon <= [256, 320]).all()
-            np.testing.assert_array_equal(polygon, np.round(polygon, 2))
-
-
 def test_the_cohort(films: list[PhantomFilm]) -> None:
     assert sum(bool(film.tags["has_hardware"]) for film in films) / len(films) > 0.70
     assert {film.tags["facing"] for film in films} == {"left", "right"}
@@ -404,28 +327,8 @@ def test_bone_is_where_the_outline_says() -> None:
         assert bodies[inside].min() > 0
 
 
-def test_the_outline_follows_the_bright_border() -> None:
-    """Just inside the outline it is brighter than just outside: a shifted one would fail."""
-    kernel = np.ones((3, 3), np.uint8)
-    inner, outer = [], []
-    for seed in range(10):
-        film = make_film(seed, PLAIN)
-        for region in film.regions:
-            if region.level not in ("L2", "L3", "L4"):
-                continue
-            mask = rasterise(region.polygon_xy, PLAIN.height_px, PLAIN.width_px).astype(np.uint8)
-            rim = mask - cv2.erode(mask, kernel, iterations=2)
-            halo = cv2.dilate(mask, kernel, iterations=4) - cv2.dilate(mask, kernel, iterations=2)
-            if not halo.any() or not rim.any():
-                continue
-            inner.append(film.pixels[rim > 0].mean())
-            outer.append(film.pixels[halo > 0].mean())
-    assert len(inner) > 15
-    assert np.mean(np.array(inner) > np.array(outer)) > 0.85
-
-
 def test_hardware_is_drawn_where_its_outline_is() -> None:
-    settings = PhantomSettings(generator=3, height_px=640, width_px=480, implant_share=1)
+    settings = PhantomSettings(height_px=640, width_px=480, implant_share=1)
     designs: set[str] = set()
     for seed in range(24):
         spine = build_spine(np.random.default_rng(seed))
@@ -473,8 +376,8 @@ def test_angles_are_those_of_the_film(films: list[PhantomFilm]) -> None:
 
 
 def test_geometry_does_not_depend_on_resolution() -> None:
-    small = make_film(11, PhantomSettings(generator=3, height_px=320, width_px=240))
-    large = make_film(11, PhantomSettings(generator=3, height_px=640, width_px=480))
+    small = make_film(11, PhantomSettings(height_px=320, width_px=240))
+    large = make_film(11, PhantomSettings(height_px=640, width_px=480))
     assert small.row_spacing_mm == pytest.approx(2 * large.row_spacing_mm, rel=1e-3)
     bones = [
         [region for region in film.regions if region.structure.endswith("vertebra")]
@@ -492,18 +395,11 @@ def test_geometry_does_not_depend_on_resolution() -> None:
         )
 
 
-@pytest.mark.parametrize("size", [(256, 320), (128, 96), (513, 385), (1000, 700)])
-def test_any_size_works(size: tuple[int, int]) -> None:
-    film = make_film(3, PhantomSettings(generator=3, height_px=size[0], width_px=size[1]))
-    assert film.pixels.shape == size
-    assert len(film.regions) > 3
-
-
 # ---------------------------------------------------------------------------------------- writing
 
 
 def test_a_set_with_all_its_truth(tmp_path: Path) -> None:
-    settings = PhantomSettings(generator=3, height_px=320, width_px=240)
+    settings = PhantomSettings(height_px=320, width_px=240)
     write_film_set(tmp_path / "one", count=6, seed=5, settings=settings)
     write_film_set(tmp_path / "two", count=6, seed=5, settings=settings, workers=2)
     names = {path.name for path in (tmp_path / "one").iterdir() if path.is_file()}
@@ -528,7 +424,7 @@ def test_a_set_with_all_its_truth(tmp_path: Path) -> None:
 
 
 def test_monochrome1_films_read_back_bone_bright(tmp_path: Path) -> None:
-    settings = PhantomSettings(generator=3, height_px=160, width_px=128, display_variation=0)
+    settings = PhantomSettings(height_px=160, width_px=128, display_variation=0)
     seeds = [seed for seed in range(40) if make_film(seed, settings).tags["monochrome1"]]
     assert 1 <= len(seeds) <= 16
     write_film_set(tmp_path, count=14, seed=1, settings=settings)
@@ -541,14 +437,6 @@ def test_monochrome1_films_read_back_bone_bright(tmp_path: Path) -> None:
     assert found == {"MONOCHROME1", "MONOCHROME2"}
 
 
-def test_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    folder = tmp_path / "set"
-    line = f"--out {folder} --count 1 --seed 3 --format png --height 160 --width 128 --generator 3"
-    assert main(line.split()) == 0
-    assert capsys.readouterr().out.strip() == str(folder / "via.json")
-    assert json.loads((folder / "phantom.json").read_text())["generator"] == "3"
-
-
 @pytest.mark.parametrize("shown", [0, 3])
 def test_sheet_beside_other_films(tmp_path: Path, shown: int) -> None:
     """One row of eight phantoms, and one of other films where there are some."""
@@ -556,7 +444,7 @@ def test_sheet_beside_other_films(tmp_path: Path, shown: int) -> None:
     folder.mkdir()
     for number in range(shown):
         cv2.imwrite(str(folder / f"{number}.png"), np.full((200, 90), 40, np.uint8))
-    line = "--generator 3 --count 2 --seed 1 --height 160 --width 120 --sheet"
+    line = "--count 2 --seed 1 --height 160 --width 120 --sheet"
     assert main([*line.split(), str(tmp_path / "sheet.png"), "--beside", str(folder)]) == 0
     sheet = cv2.imread(str(tmp_path / "sheet.png"))
     assert sheet is not None

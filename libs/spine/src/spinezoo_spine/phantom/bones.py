@@ -12,9 +12,9 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
+from spinezoo_spine.phantom.anatomy import Spine, Vertebra
 from spinezoo_spine.phantom.projection import Camera, Window, smooth_curve
-from spinezoo_spine.phantom.version3.anatomy import Spine, Vertebra
-from spinezoo_spine.phantom.version3.solids import (
+from spinezoo_spine.phantom.solids import (
     along_ray,
     body_paths,
     paste,

@@ -13,10 +13,10 @@ from typing import Any
 import cv2
 import numpy as np
 
+from spinezoo_spine.phantom.anatomy import Spine
+from spinezoo_spine.phantom.bones import smooth_course
 from spinezoo_spine.phantom.projection import Camera, Window, add_line, smooth_noise
-from spinezoo_spine.phantom.version3.anatomy import Spine
-from spinezoo_spine.phantom.version3.bones import smooth_course
-from spinezoo_spine.phantom.version3.solids import paste, project, tube_paths
+from spinezoo_spine.phantom.solids import paste, project, tube_paths
 
 LEAN_PER_CM = 0.215
 FAT_PER_CM = 0.187

@@ -21,8 +21,8 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
+from spinezoo_spine.phantom.anatomy import Vertebra
 from spinezoo_spine.phantom.projection import Camera, Window, fixed_point
-from spinezoo_spine.phantom.version3.anatomy import Vertebra
 
 _GREATEST_OBLIQUITY = 4.0  # a bar seen end-on is not endless
 
