@@ -12,7 +12,7 @@ from spinezoo_contract.errors import CardError, InvalidOutputError
 from spinezoo_contract.masks import decode_mask
 from spinezoo_contract.types import Film, PredictOptions, SegmentKind, Structure
 from spinezoo_torchkit.command import write_weights
-from spinezoo_torchkit.instance import InstancePredictor
+from spinezoo_torchkit.instance import InstancePredictor, Objects, one_a_vertebra
 from spinezoo_torchkit.loading import load_network
 from spinezoo_torchkit.semantic import SemanticPredictor
 from torch import nn
@@ -176,3 +176,38 @@ def test_nonsense_is_an_error(make_card, wrong: dict[str, torch.Tensor]) -> None
     predictor = InstancePredictor(card, network, device, detections(**wrong))
     with pytest.raises(InvalidOutputError, match="demo"):
         predictor.predict(film(), PredictOptions())
+
+
+def blocks(*rows: tuple[int, int]) -> np.ndarray:
+    """Masks (n, 32, 16) of rows from the first to before the second."""
+    masks = np.zeros((len(rows), 32, 16), dtype=np.float32)
+    for mask, (top, bottom) in zip(masks, rows, strict=True):
+        mask[top:bottom] = 0.9
+    return masks
+
+
+STRUCTURES = (Structure.SCREW, Structure.LUMBAR_VERTEBRA, Structure.SACRAL_VERTEBRA)
+
+
+def test_a_vertebra_is_answered_once_whatever_its_class() -> None:
+    found = Objects(
+        # Two outlines of one body in two classes; a neighbour; a screw right on it, and another.
+        blocks((0, 10), (1, 11), (9, 20), (0, 10), (0, 10)),
+        np.array([0.6, 0.9, 0.5, 0.7, 0.65], dtype=np.float32),
+        np.array([2, 3, 2, 1, 1]),
+    )
+    once = one_a_vertebra(found, STRUCTURES, 0.5)
+    assert once.labels.tolist() == [3, 2, 1, 1]
+    assert once.scores.tolist() == pytest.approx([0.9, 0.5, 0.7, 0.65])
+    assert (once.masks[0] == found.masks[1]).all()
+    assert one_a_vertebra(found, STRUCTURES, 1.0).labels.tolist() == found.labels.tolist()
+    # 2 of 19 rows are shared with the neighbour, more than this allows.
+    assert one_a_vertebra(found, STRUCTURES, 0.05).labels.tolist() == [3, 1, 1]
+
+
+@pytest.mark.parametrize("count", [0, 1])
+def test_few_objects_stay(count: int) -> None:
+    found = Objects(
+        blocks(*[(0, 5)] * count), np.ones(count, np.float32), np.full(count, 2, dtype=np.int64)
+    )
+    assert len(one_a_vertebra(found, STRUCTURES, 0.0).labels) == count

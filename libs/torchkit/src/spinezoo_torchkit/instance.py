@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 from spinezoo_contract.cards import ModelCard
 from spinezoo_contract.errors import InvalidOutputError
+from spinezoo_contract.types import VERTEBRAE, Structure
 from spinezoo_spine import finish
 from spinezoo_spine.options import ResolvedOptions
 from spinezoo_spine.prepare import Letterbox
@@ -43,7 +44,7 @@ mode, in the card's precision."""
 
 
 class Objects(NamedTuple):
-    """Checked detections of one film.
+    """Detections of one film as arrays.
 
     Attributes:
         masks: (N, h, w) float32 probabilities on the canvas.
@@ -54,6 +55,47 @@ class Objects(NamedTuple):
     masks: NDArray[np.float32]
     scores: NDArray[np.float32]
     labels: NDArray[np.int64]
+
+
+def objects_of(found: Detections) -> Objects:
+    """A network's detections as arrays, unchecked."""
+    return Objects(
+        found.masks.detach().float().cpu().numpy(),
+        found.scores.detach().float().cpu().numpy(),
+        found.labels.detach().cpu().numpy(),
+    )
+
+
+def one_a_vertebra(objects: Objects, structures: Sequence[Structure], iou: float) -> Objects:
+    """Objects without second outlines of a vertebra, whichever class they give it.
+
+    Networks suppress boxes within a class; the same body outlined as lumbar and as sacral, or twice
+    in boxes of different sizes, is left. A body is one object: of two vertebral masks that overlap
+    more than ``iou`` the one of lower score goes. Other classes stay as they are.
+
+    Args:
+        objects: What a network found on one film, checked.
+        structures: Those of its card.
+        iou: Most overlap of masks at 0.5, 0 to 1; the request's ``suppression_iou``.
+    """
+    masks, scores, labels = objects
+    vertebral = np.array([structure in VERTEBRAE for structure in structures], dtype=bool)
+    which = np.flatnonzero(vertebral[labels - 1])
+    if len(which) < 2:
+        return objects
+    which = which[np.argsort(-scores[which], kind="stable")]
+    flat = (masks[which] > 0.5).reshape(len(which), -1).astype(np.float32)
+    overlap = flat @ flat.T
+    size = overlap.diagonal()
+    ious = overlap / np.maximum(size[:, None] + size[None, :] - overlap, 1.0)
+    stay: list[int] = []
+    kept = np.ones(len(labels), dtype=bool)
+    for index in range(len(which)):
+        if (ious[index, stay] <= iou).all():
+            stay.append(index)
+        else:
+            kept[which[index]] = False
+    return Objects(masks[kept], scores[kept], labels[kept])
 
 
 class InstancePredictor(FilmPredictor[Objects]):
@@ -98,13 +140,9 @@ class InstancePredictor(FilmPredictor[Objects]):
                 suppression_iou=settings.suppression_iou,
                 max_detections=settings.max_segments,
             )
-        objects = Objects(
-            found.masks.detach().float().cpu().numpy(),
-            found.scores.detach().float().cpu().numpy(),
-            found.labels.detach().cpu().numpy(),
-        )
+        objects = objects_of(found)
         self._check(objects)
-        return objects
+        return one_a_vertebra(objects, self.card.structures, settings.suppression_iou)
 
     def outlines(self, output: Objects, fit: Letterbox, settings: ResolvedOptions) -> Outlines:
         """One segment an object, best score first; see ``FilmPredictor.outlines``."""

@@ -15,7 +15,7 @@ from spinezoo_spine.options import resolve_options
 from spinezoo_spine.raster import PAINT_ORDER
 from torch import nn
 
-from spinezoo_torchkit.instance import Detect, Detections
+from spinezoo_torchkit.instance import Detect, Objects, objects_of, one_a_vertebra
 from spinezoo_torchkit.training import Answers, FoundObjects, Task
 
 
@@ -61,20 +61,21 @@ class InstanceTask(Task):
                 suppression_iou=settings.suppression_iou,
                 max_detections=settings.max_segments,
             )
-            objects.append(self._on_canvas(found, height, width))
+            once = one_a_vertebra(objects_of(found), self.card.structures, settings.suppression_iou)
+            objects.append(self._on_canvas(once, height, width))
             for structure in PAINT_ORDER:
                 chosen = objects[-1].masks[objects[-1].numbers == int(structure)]
                 label_maps[film][torch.from_numpy(chosen.any(axis=0))] = int(structure)
         return Answers(label_maps, objects)
 
-    def _on_canvas(self, found: Detections, height: int, width: int) -> FoundObjects:
-        masks = found.masks.float()
+    def _on_canvas(self, found: Objects, height: int, width: int) -> FoundObjects:
+        masks = torch.from_numpy(found.masks)
         if len(masks) and tuple(masks.shape[-2:]) != (height, width):
             masks = nn.functional.interpolate(
                 masks[None], size=(height, width), mode="bilinear", align_corners=False
             )[0]
         numbers = np.array([0, *(int(structure) for structure in self.card.structures)])
         return FoundObjects(
-            (masks > 0.5).reshape(-1, height, width).cpu().numpy(),
-            numbers[found.labels.cpu().numpy()],
+            (masks > 0.5).reshape(-1, height, width).numpy(),
+            numbers[found.labels],
         )
