@@ -31,7 +31,7 @@ from spinezoo_contract.types import (
     UnnamedReason,
 )
 from spinezoo_evaluator import real_check
-from spinezoo_evaluator.columns import ColumnCounts
+from spinezoo_evaluator.columns import ColumnCounts, count_column
 from spinezoo_evaluator.real_check import measure_column, say_column, variant
 from spinezoo_spine.annotations import Region
 from spinezoo_spine.corners import CornerFilm, find_corner_file, read_corners
@@ -199,6 +199,41 @@ def test_a_wrong_name_a_missing_one_and_a_false_vertebra_are_counted():
     assert (counts.named_right, counts.named_wrong, counts.to_name) == (3, 1, 5)
     assert (counts.right, counts.predicted) == (6, 7)
     assert measure_column(truth_of(sacrum=False), wrong).to_name == 0
+
+
+@pytest.mark.parametrize(
+    ("levels", "off"),
+    [
+        (("T12", "L1", "L2", "L3", "L4", "L5", "S1"), 0),
+        (("T11", "T12", "L1", "L2", "L3", "L4", "S1"), 6),  # four lumbar vertebrae
+        (("L1", "L2", "L3", "L4", "L5", "L6", "S1"), 6),
+    ],
+)
+def test_names_one_off_by_the_number_of_lumbar_vertebrae_are_told_from_others(levels, off):
+    column = named_column(perfect(), HEIGHT, WIDTH)
+    said = [vertebra.segment.level for vertebra in column.vertebrae]
+    assert sorted(said) == ["L1", "L2", "L3", "L4", "L5", "S1", "T12"]
+    renamed = dict(zip(("T12", "L1", "L2", "L3", "L4", "L5", "S1"), levels, strict=True))
+    truth = [
+        replace(vertebra.segment, level=renamed[vertebra.segment.level])
+        for vertebra in column.vertebrae
+    ]
+    counts = count_column(truth, column, sacrum_in_view=True)
+    assert counts.to_name == 7
+    assert (counts.named_wrong, counts.named_off_by_count) == (off, off)
+    # A vertebra named as another one of the same film is not excused.
+    if off:
+        wrong = replace(
+            column,
+            vertebrae=tuple(
+                replace(vertebra, segment=replace(vertebra.segment, level="L5"))
+                if vertebra.segment.level == "L2"
+                else vertebra
+                for vertebra in column.vertebrae
+            ),
+        )
+        counts = count_column(truth, wrong, sacrum_in_view=True)
+        assert counts.named_wrong - counts.named_off_by_count == 1
 
 
 def test_a_missed_vertebra_is_said_and_lowers_recognition():

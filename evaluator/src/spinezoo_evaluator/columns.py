@@ -24,6 +24,8 @@ class ColumnCounts:
         to_name: Recognised ones that have a level in the truth, on films with the sacrum in view.
         named_right: Of those, named as the truth says.
         named_wrong: Of those, named otherwise; the rest has no name.
+        named_off_by_count: Of ``named_wrong``, those on films of four or six lumbar vertebrae that
+            are right when the lowest one counts as L5 (docs/labelling.md).
         films: Films measured.
         failed: Films without an answer; they count in nothing else.
     """
@@ -36,6 +38,7 @@ class ColumnCounts:
     to_name: int = 0
     named_right: int = 0
     named_wrong: int = 0
+    named_off_by_count: int = 0
     films: int = 0
     failed: int = 0
 
@@ -64,6 +67,7 @@ class ColumnCounts:
             "mean_iou": _ratio(self.iou_sum, self.recognised),
             "named_right_share": _ratio(self.named_right, self.to_name),
             "named_wrong_share": _ratio(self.named_wrong, self.to_name),
+            "named_off_by_count_share": _ratio(self.named_off_by_count, self.to_name),
         }
 
 
@@ -73,11 +77,27 @@ TITLES_OF_VALUES: Mapping[str, str] = {
     "mean_iou": "mean IoU of the recognised",
     "named_right_share": "named right",
     "named_wrong_share": "named wrong",
+    "named_off_by_count_share": "of which off by the count",
 }
 
 
 def _ratio(part: float, whole: float) -> float | None:
     return part / whole if whole else None
+
+
+def _number(level: str | None) -> int | None:
+    """L1 is 1, T12 is 0; None for what is neither thoracic nor lumbar."""
+    if level is None or level[:1] not in ("L", "T") or not level[1:].isdecimal():
+        return None
+    return int(level[1:]) - (12 if level[0] == "T" else 0)
+
+
+def _off_by_count(true: str, said: str | None, lowest: int) -> bool:
+    """Whether a name is right once the lowest lumbar vertebra, number ``lowest``, is called L5."""
+    true_number, said_number = _number(true), _number(said)
+    if lowest == 5 or true_number is None or said_number is None:
+        return False
+    return said_number == true_number + 5 - lowest
 
 
 def count_column(
@@ -109,6 +129,8 @@ def count_column(
         if sacrum_in_view and outlines[place].level is not None
     ]
     matched = {place for _, place, _ in pairs}
+    numbers = [_number(outline.level) for outline in outlines]
+    lowest = max((number for number in numbers if number is not None), default=5)
     top = min((outline.box.y for outline in outlines), default=0.0)
     judged = [
         place
@@ -129,6 +151,9 @@ def count_column(
         to_name=len(names),
         named_right=sum(true == said for true, said in names),
         named_wrong=sum(said is not None and true != said for true, said in names),
+        named_off_by_count=sum(
+            true is not None and _off_by_count(true, said, lowest) for true, said in names
+        ),
         films=1,
     )
 

@@ -242,6 +242,7 @@ def summary_table(report: Mapping[str, Any], name: str) -> Table:
                 f"{_percent(counts['named_right_share'])} "
                 f"({counts['named_right']}/{counts['to_name']})",
                 _percent(counts["named_wrong_share"]),
+                _percent(counts["named_off_by_count_share"]),
                 str(withheld),
                 str(counts["failed"]),
             ]

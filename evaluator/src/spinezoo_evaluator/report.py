@@ -499,7 +499,9 @@ def to_markdown(report: Mapping[str, Any], pictures: Sequence[tuple[str, str]] =
         "Here the touching vertebrae of regions are taken apart along the column first, and every "
         "vertebra is named by order and distance from the sacrum, or left without a name "
         "(docs/labelling.md). Names count for recognised vertebrae on films that show S1 and "
-        "whose outlines have levels. Pooled over all vertebrae, in percent:",
+        "whose outlines have levels. On films of four or six lumbar vertebrae names still count up "
+        "from S1 with L5 first: all are one off (*off by the count*), and the answer says which "
+        "number is suspected. Pooled over all vertebrae, in percent:",
         "",
         markdown_table(column_table(report)),
         "",
