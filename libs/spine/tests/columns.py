@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 import cv2
@@ -92,14 +93,19 @@ def column(
     scores=None,
     scale_step=1.0,
     bottom=20.0,
+    body=(0.84, 1.16),
 ):
-    """A column whose lowest body lies ``bottom`` pixels above the film's lower border."""
+    """A column whose lowest body lies ``bottom`` pixels above the film's lower border.
+
+    ``body`` is the height and breadth of the bodies; (0.95, 1.05) are those of real films.
+    """
     placed = centres(levels, size, tilt_deg, scale_step)
     points = np.array([p for p, _ in placed.values()])
     shift = np.array([width / 2 - (points[:, 0].min() + points[:, 0].max()) / 2, height - bottom])
     segments = []
     for level, (point, turn) in placed.items():
-        pixels = quad(point + shift, size * SIZE.get(level, 1.0), turn, height, width)
+        own = size * SIZE.get(level, 1.0)
+        pixels = quad(point + shift, own, turn, height, width, tall=body[0], broad=body[1])
         if mirrored:
             pixels = pixels[:, ::-1]
         if not pixels.any():
@@ -108,3 +114,9 @@ def column(
         structure = Structure.SACRAL_VERTEBRA if sacral else Structure.LUMBAR_VERTEBRA
         segments.append(instance(pixels, structure, (scores or {}).get(level, 0.9), level))
     return Column(tuple(segments), height, width)
+
+
+def has_five_lumbar(levels: Iterable[str | None]) -> bool:
+    """Whether a phantom film's outlines are those of a patient with five lumbar vertebrae."""
+    shown = set(levels)
+    return "L6" not in shown and ("L5" in shown or "S1" not in shown)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from columns import LEVELS, column, instance, quad, region
+from columns import LEVELS, column, has_five_lumbar, instance, quad, region
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from spinezoo_contract.masks import decode_mask
@@ -289,7 +289,11 @@ def test_steps_are_clear_near_whole_numbers_and_not_between():
 
 
 def test_phantom_films_drawn_by_their_truth_have_no_wrong_name():
-    """100 films, all outlines and each lumbar outline left out once on every tenth film."""
+    """100 films, all outlines and each lumbar outline left out once on every tenth film.
+
+    On films of four or six lumbar vertebrae names count up from S1 with L5 first all the same
+    (`docs/labelling.md`): they are counted apart.
+    """
     if not PHANTOMS.is_dir():
         pytest.skip("no phantom test set; `make test-set` makes it")
     films = FilmSet.open(PHANTOMS)
@@ -298,6 +302,11 @@ def test_phantom_films_drawn_by_their_truth_have_no_wrong_name():
         height, width = films.film_size(film_name)
         regions = [r for r in films.annotation(film_name).regions if r.structure in VERTEBRAE]
         truth = segments_from_regions(regions, height, width)
+        if not has_five_lumbar(s.level for s in truth):
+            for name in name_levels(truth, height, width).names:
+                right = name.level == truth[name.index].level
+                found[f"other number, {'none' if name.level is None else right}"] += 1
+            continue
         gone = [None, *(s.level for s in truth if s.level in LEVELS[2:7])]
         for level in gone if number % 10 == 0 else gone[:1]:
             segments = [s for s in truth if s.level != level]

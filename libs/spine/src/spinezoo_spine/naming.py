@@ -22,7 +22,7 @@ def named_column(
     """The vertebrae of one source, taken apart where they touch, and named.
 
     Args:
-        segments: A network's answer, or fused regions; implants are ignored.
+        segments: A network's answer, or fused regions; implants give back what they cover.
         height: Rows of the film, in pixels.
         width: Columns of the film, in pixels.
         top_is_t12: See :func:`~spinezoo_spine.levels.name_levels`.
@@ -30,7 +30,7 @@ def named_column(
     Raises:
         MaskError: The run lengths of a mask are broken.
     """
-    apart = separate([segment for segment in segments if segment.structure in VERTEBRAE])
+    apart = [part for part in separate(segments) if part.structure in VERTEBRAE]
     return named_vertebrae(apart, height, width, top_is_t12=top_is_t12)
 
 
