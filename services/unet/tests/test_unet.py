@@ -186,6 +186,8 @@ def test_trains_stops_goes_on_and_answers(
     card = load_card(service / "card.yaml")
     assert card.training["epochs"] == 25
     assert card.training["films_seen"] == 25 * 8
+    assert card.training["command"].startswith("python -m spinezoo_unet.train --card card.yaml")
+    assert str(service) not in card.training["command"]
     predictor = load_predictor(service / "card.yaml", device="cpu")
     pixels = np.asarray(Image.open(film_set / "film_00.png"))
     answer = predictor.predict(Film(np.kron(pixels, np.ones((3, 3), np.uint8))), PredictOptions())

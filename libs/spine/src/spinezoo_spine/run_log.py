@@ -12,6 +12,7 @@ nothing is logged, and one line says so.
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -40,6 +41,17 @@ COLOURS_RGB = {
 }
 
 _OVERLAY_SHARE = 0.4
+
+
+def command_of(name: str, argv: Sequence[str]) -> str:
+    """A training's command as typed, paths by their last part: a card must not tell of a machine.
+
+    Args:
+        name: The network.
+        argv: The arguments.
+    """
+    shown = [Path(part).name if os.sep in part else part for part in argv]
+    return " ".join([f"python -m spinezoo_{name}.train", *shown])
 
 
 class RunLog:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import platform
 import sys
 from collections.abc import Callable, Sequence
@@ -16,6 +15,7 @@ import torch
 from spinezoo_contract.cards import CardProbe, CardWeights, ModelCard, load_card, update_card
 from spinezoo_contract.errors import SpineZooError
 from spinezoo_spine.film_source import TrainingData, add_data_arguments, open_data
+from spinezoo_spine.run_log import command_of
 from spinezoo_spine.start_from import Start, add_start_argument, find_start, start_record
 from spinezoo_spine.stopping import stop_on_signal
 from torch import nn
@@ -52,7 +52,7 @@ def train_main(
         0 when trained, 130 when stopped on the way, 1 with a message on a named error.
     """
     arguments = _parser(name, card_path, defaults).parse_args(argv)
-    command = _command(name, list(sys.argv[1:] if argv is None else argv))
+    command = command_of(name, list(sys.argv[1:] if argv is None else argv))
     try:
         with stop_on_signal() as stop:
             return _train(arguments, command, name, make, make_task, defaults, stop)
@@ -211,12 +211,6 @@ def _workers(asked: int | None, device: torch.device) -> int:
     if asked is not None:
         return asked
     return 4 if device.type == "cuda" else 0
-
-
-def _command(name: str, argv: list[str]) -> str:
-    """The command as typed, paths by their last part: a card must not tell of a machine."""
-    shown = [Path(part).name if os.sep in part else part for part in argv]
-    return " ".join([f"python -m spinezoo_{name}.train", *shown])
 
 
 def _record(

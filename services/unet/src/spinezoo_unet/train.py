@@ -18,6 +18,7 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -38,7 +39,7 @@ from spinezoo_spine.film_source import (
     batches_ahead,
     open_data,
 )
-from spinezoo_spine.run_log import STRIP_FILMS, RunLog, prediction_strip
+from spinezoo_spine.run_log import STRIP_FILMS, RunLog, command_of, prediction_strip
 from spinezoo_spine.start_from import add_start_argument, find_start, start_record
 from spinezoo_spine.stopping import stop_on_signal
 
@@ -298,15 +299,16 @@ def main(argv: Sequence[str] | None = None) -> int:
         0 when trained, 130 when stopped on the way, 1 with a message on a named error.
     """
     arguments = parse_arguments(argv)
+    command = command_of("unet", sys.argv[1:] if argv is None else argv)
     try:
         with stop_on_signal() as stop:
-            return _train(arguments, stop)
+            return _train(arguments, command, stop)
     except SpineZooError as error:
         sys.stderr.write(f"unet: {error}\n")
         return 1
 
 
-def _train(arguments: argparse.Namespace, stop: Callable[[], bool]) -> int:
+def _train(arguments: argparse.Namespace, command: str, stop: Callable[[], bool]) -> int:
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     import keras
@@ -477,7 +479,7 @@ def _train(arguments: argparse.Namespace, stop: Callable[[], bool]) -> int:
             if isinstance(data.source, FolderFilms)
             else data.name,
             **data.record,
-            "split_seed": arguments.seed,
+            "seed": arguments.seed,
             "train_films": data.source.different_films(arguments.seed, batch_size, progress.step),
             "validation_films": len(data.validation),
             "epochs": progress.epoch,
@@ -491,6 +493,8 @@ def _train(arguments: argparse.Namespace, stop: Callable[[], bool]) -> int:
             "device": device,
             "machine": f"{platform.machine()}, {os.cpu_count()} cores",
             "libraries": f"keras {keras.__version__}, tensorflow {tf.__version__}",
+            "date": datetime.now(UTC).date().isoformat(),
+            "command": command,
         },
         metrics={"validation_mean_iou": round(mean_iou, 4)},
     )
