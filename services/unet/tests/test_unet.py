@@ -210,7 +210,7 @@ def test_stopped_in_an_epoch_it_ends_with_the_same_weights(
 
     def step_then_terminate(self: train.Trainer, *arguments: object) -> float:
         loss = original(self, *arguments)  # type: ignore[arg-type]
-        if arguments[2].step == 1:  # type: ignore[attr-defined]
+        if arguments[3].step == 1:  # type: ignore[attr-defined]
             os.kill(os.getpid(), signal.SIGTERM)
         return loss
 
