@@ -16,11 +16,11 @@ from spinezoo.v1 import evaluation_pb2_grpc
 from spinezoo_contract.errors import NotServingError
 from spinezoo_contract.server import GrpcServer
 from spinezoo_contract.settings import ServerSettings
-from spinezoo_contract.types import MemberCode
+from spinezoo_contract.types import VERTEBRAE, MemberCode
 from spinezoo_evaluator import benchmark
 from spinezoo_evaluator.records import RunFolder
 from spinezoo_evaluator.report import STUDY_TABLE, choose_films, failures, film_score, spread
-from spinezoo_evaluator.runner import FUSED, load_film
+from spinezoo_evaluator.runner import FUSED, NAMED, load_film
 from spinezoo_evaluator.service import EVALUATION_SERVICE, EvaluationServicer
 from spinezoo_spine.filmset import FilmSet
 from spinezoo_spine.metrics import METRICS, Tally, measure_film
@@ -130,6 +130,12 @@ def test_a_whole_run(zoo):
     assert report["films"]["measured"] == report["films"]["complete"] == FILMS
     assert report["evaluator"] == {"agrees": FILMS, "differs": [], "no_answer": []}
     assert list(report["models"]) == ["unet", "mask_rcnn", "pspnet", "deeplabv3", "yolact", FUSED]
+
+    # Kept for pictures: what the ensemble names, beside the answers.
+    kept = RunFolder(zoo.folder).read_answer(names[0])
+    assert sorted(kept) == sorted([*report["models"], NAMED])
+    assert kept[NAMED]
+    assert {segment.structure for segment in kept[NAMED]} <= set(VERTEBRAE)
 
     # The figures are those of the library on the same answers.
     films = FilmSet.open(zoo.data)

@@ -17,15 +17,16 @@ from pathlib import Path
 from typing import Any
 
 from spinezoo_contract.errors import SpineZooError
-from spinezoo_contract.types import Structure
+from spinezoo_contract.types import VERTEBRAE, Segment, Structure
 from spinezoo_spine.filmset import FilmSet
 from spinezoo_spine.metrics import METRICS, STUDY_METRICS, FilmMeasurement, MetricValue, Tally
+from spinezoo_spine.naming import named_column
 from spinezoo_spine.raster import segments_from_regions
 
 from spinezoo_evaluator.columns import TITLES_OF_VALUES, add_up
 from spinezoo_evaluator.pictures import Row, Tile, sheet
 from spinezoo_evaluator.records import FilmRecord, MemberRecord, RunFolder
-from spinezoo_evaluator.runner import FUSED
+from spinezoo_evaluator.runner import FUSED, NAMED
 
 STUDY_TABLE: Mapping[str, Mapping[str, float]] = {
     "unet": {
@@ -804,13 +805,50 @@ def write_pictures(
     return written
 
 
+def named_row(record: FilmRecord, films: FilmSet, folder: RunFolder) -> Row:
+    """The film, its truth and every answer with vertebrae taken apart and named.
+
+    Raises:
+        SpineZooError: The film, its truth or its answers cannot be read.
+    """
+    row = picture_row("best", record, films, folder)
+    answers = folder.read_answer(record.name)
+    tiles = [Tile("Film", "as it comes", plain=True)]
+    truth = row.tiles[0]
+    tiles.append(Tile(truth.title, truth.caption, truth.segments, named=True))
+    names = ordered_names([*record.members, FUSED])
+    for name, tile in zip(names, row.tiles[1:], strict=True):
+        member = record.fused if name == FUSED else record.members[name]
+        if tile.segments is None or member is None or member.column is None:
+            tiles.append(tile)
+            continue
+        counts = member.column
+        caption = (
+            f"{counts.recognised} of {counts.true} vertebrae, "
+            f"{counts.predicted - counts.right} false\n"
+            f"{counts.named_right} named right, {counts.named_wrong} wrong"
+        )
+        vertebrae: Sequence[Segment] = (
+            answers.get(NAMED, ())
+            if name == FUSED
+            else [
+                vertebra.segment
+                for vertebra in named_column(tile.segments, record.height, record.width).vertebrae
+            ]
+        )
+        implants = (s for s in tile.segments if s.structure not in VERTEBRAE)
+        tiles.append(Tile(tile.title, caption, (*vertebrae, *implants), named=True))
+    return Row("", row.film, row.truth, tuple(tiles))
+
+
 def write_answer_picture(
     records: Sequence[FilmRecord], films: FilmSet, folder: RunFolder, path: Path
 ) -> str | None:
-    """Writes one picture of an answer, for a README: the film, its truth, every network.
+    """Writes one picture of an answer, for a README: the film, its truth, every network, names.
 
-    Takes the film with implants whose score is nearest to the median of the best half: typical of
-    what works. Returns the film's name, or None where no film was measured.
+    Takes the film whose score is nearest to the median of the best half: typical of what works. As
+    far as there are such films, one with implants on which the ensemble names vertebrae, and none
+    wrong. Returns the film's name, or None where no film was measured.
     """
     measured = [record for record in records if record.failure is None and record.fused is not None]
     measured = [r for r in measured if any(m.measurement for m in r.members.values())]
@@ -821,15 +859,17 @@ def write_answer_picture(
         measurement = record.fused.measurement if record.fused else None
         return measurement is not None and measurement.objects["screw"].true_count > 0
 
-    complete = [record for record in measured if record.complete] or measured
-    with_implants = [record for record in complete if has_screws(record)] or complete
-    ranked = sorted(with_implants, key=lambda record: (-film_score(record), record.name))
+    def is_named(record: FilmRecord) -> bool:
+        column = record.fused.column if record.fused else None
+        return column is not None and column.named_right > 0 and column.named_wrong == 0
+
+    chosen = measured
+    for wanted in (lambda record: record.complete, has_screws, is_named):
+        chosen = [record for record in chosen if wanted(record)] or chosen
+    ranked = sorted(chosen, key=lambda record: (-film_score(record), record.name))
     record = ranked[len(ranked) // 4]
-    row = picture_row("best", record, films, folder)
-    tiles = (Tile("Film", "as it comes", plain=True), *row.tiles)
-    picture = sheet(
-        [Row("", row.film, row.truth, tiles)], tile_height=520, columns=-(-len(tiles) // 2)
-    )
+    row = named_row(record, films, folder)
+    picture = sheet([row], tile_height=520, columns=-(-len(row.tiles) // 2))
     path.parent.mkdir(parents=True, exist_ok=True)
     picture.save(path)
     return record.name

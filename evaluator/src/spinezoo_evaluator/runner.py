@@ -61,6 +61,9 @@ from spinezoo_evaluator.records import Failure, FilmRecord, MemberRecord, RunFol
 FUSED = "fused ensemble"
 """Name of the fused ensemble in reports and towards the evaluator; no member may have it."""
 
+NAMED = "fused ensemble, named"
+"""Under which the fused and named vertebrae are kept beside the answers."""
+
 _FUSED_MERGED = "fused ensemble, merged mask"
 """Name under which the evaluator measures the fused merged mask."""
 
@@ -332,8 +335,12 @@ class Runner:
             for member in answer.members
             if member.prediction is not None
         }
+        column = columns_of(answer)[FUSED]
+        named = () if column is None else tuple(v.segment for v in column.vertebrae)
         await asyncio.to_thread(
-            self._folder.write_answer, name, {**outlines, FUSED: answer.fused.segments}
+            self._folder.write_answer,
+            name,
+            {**outlines, FUSED: answer.fused.segments, NAMED: named},
         )
         timing = answer.timing
         return FilmRecord(
