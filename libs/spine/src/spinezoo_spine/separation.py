@@ -228,8 +228,10 @@ def _body_size(labels: NDArray[np.int32], statistics: NDArray[np.int32], count: 
     breadths: list[NDArray[np.int64]] = []
     for label in range(1, count):
         x, y, w, h = (int(value) for value in statistics[label, :4])
-        own = np.count_nonzero(labels[y : y + h, x : x + w] == label, axis=1)
-        breadths.append(own[own > 0])
+        inside = labels[y : y + h, x : x + w] == label
+        # From the first to the last cell: screws leave holes in rows.
+        own = w - np.argmax(inside, axis=1) - np.argmax(inside[:, ::-1], axis=1)
+        breadths.append(own[inside.any(axis=1)])
     every = np.sort(np.concatenate(breadths))
     # Half of the region's area lies in rows at least this broad.
     mass = np.cumsum(every)
