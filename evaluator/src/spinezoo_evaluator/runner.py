@@ -15,7 +15,7 @@ import json
 import logging
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -171,8 +171,8 @@ def measure_fused(answer: EnsembleAnswer, truth: Sequence[Segment]) -> FilmMeasu
     )
 
 
-def measure_columns(answer: EnsembleAnswer, film: Film) -> dict[str, ColumnCounts]:
-    """Vertebrae after separation, and their names, of every member and the fused ensemble.
+def measure_columns(columns: Mapping[str, Labelling | None], film: Film) -> dict[str, ColumnCounts]:
+    """Vertebrae after separation, and their names, of every column that there is.
 
     A truth without levels is measured too: no name is asked for then.
     """
@@ -180,7 +180,7 @@ def measure_columns(answer: EnsembleAnswer, film: Film) -> dict[str, ColumnCount
     sacrum = any(outline.level == "S1" for outline in outlines)
     return {
         name: count_column(outlines, column, sacrum_in_view=sacrum)
-        for name, column in columns_of(answer).items()
+        for name, column in columns.items()
         if column is not None
     }
 
@@ -227,6 +227,7 @@ class _Measured:
     fused: FilmMeasurement
     disagreement: float | None
     columns: dict[str, ColumnCounts]
+    named: tuple[Segment, ...]
 
 
 def _measure(answer: EnsembleAnswer, film: Film) -> _Measured:
@@ -235,6 +236,8 @@ def _measure(answer: EnsembleAnswer, film: Film) -> _Measured:
         for member in answer.members
         if member.prediction is not None
     }
+    columns = columns_of(answer)
+    fused = columns[FUSED]
     return _Measured(
         {
             name: measure_film(film.truth, segments, film.height, film.width)
@@ -242,7 +245,8 @@ def _measure(answer: EnsembleAnswer, film: Film) -> _Measured:
         },
         measure_fused(answer, film.truth),
         disagreement(list(answered.values()), film.height, film.width),
-        measure_columns(answer, film),
+        measure_columns(columns, film),
+        () if fused is None else tuple(vertebra.segment for vertebra in fused.vertebrae),
     )
 
 
@@ -335,12 +339,10 @@ class Runner:
             for member in answer.members
             if member.prediction is not None
         }
-        column = columns_of(answer)[FUSED]
-        named = () if column is None else tuple(v.segment for v in column.vertebrae)
         await asyncio.to_thread(
             self._folder.write_answer,
             name,
-            {**outlines, FUSED: answer.fused.segments, NAMED: named},
+            {**outlines, FUSED: answer.fused.segments, NAMED: measured.named},
         )
         timing = answer.timing
         return FilmRecord(

@@ -5,7 +5,10 @@ from __future__ import annotations
 import json
 import os
 import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
@@ -164,21 +167,30 @@ def run_training(service: Path, film_set: Path, *more: str) -> int:
     return train_on(service, "run", *folder, *more)
 
 
+@contextmanager
+def terminated_after(step: int, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A real SIGTERM to this process when that step, counted from 0, is done."""
+    original = train.Trainer.step
+
+    def step_then_terminate(
+        self: train.Trainer, films: Any, labels: Any, weights: Any, progress: train.Progress
+    ) -> float:
+        loss = original(self, films, labels, weights, progress)
+        if progress.step == step:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return loss
+
+    with monkeypatch.context() as patched:
+        patched.setattr(train.Trainer, "step", step_then_terminate)
+        yield
+
+
 def test_trains_stops_goes_on_and_answers(
     service: Path, film_set: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     # First half: a real SIGTERM in the middle of the third epoch.
-    original = train.Trainer.step
-
-    def step_then_terminate(self: train.Trainer, *arguments: object) -> float:
-        loss = original(self, *arguments)  # type: ignore[arg-type]
-        if arguments[3].step == 4:  # type: ignore[attr-defined]
-            os.kill(os.getpid(), signal.SIGTERM)
-        return loss
-
-    monkeypatch.setattr(train.Trainer, "step", step_then_terminate)
-    assert run_training(service, film_set, "--epochs", "25") == 130
-    monkeypatch.setattr(train.Trainer, "step", original)
+    with terminated_after(4, monkeypatch):
+        assert run_training(service, film_set, "--epochs", "25") == 130
     assert not (service / "weights").exists()
     with caplog.at_level("INFO"):
         assert run_training(service, film_set, "--epochs", "25") == 0
@@ -206,17 +218,8 @@ def test_stopped_in_an_epoch_it_ends_with_the_same_weights(
     options = [*made, "--epochs", "2"]
     assert train_on(service, "whole", *options) == 0
     expected = load_card(service / "card.yaml")
-    original = train.Trainer.step
-
-    def step_then_terminate(self: train.Trainer, *arguments: object) -> float:
-        loss = original(self, *arguments)  # type: ignore[arg-type]
-        if arguments[3].step == 1:  # type: ignore[attr-defined]
-            os.kill(os.getpid(), signal.SIGTERM)
-        return loss
-
-    monkeypatch.setattr(train.Trainer, "step", step_then_terminate)
-    assert train_on(service, "parts", *options, "--workers", "2") == 130
-    monkeypatch.setattr(train.Trainer, "step", original)
+    with terminated_after(1, monkeypatch):
+        assert train_on(service, "parts", *options, "--workers", "2") == 130
     assert train_on(service, "parts", *options) == 0
     found = load_card(service / "card.yaml")
     assert found.training["films_seen"] == expected.training["films_seen"] == 24

@@ -88,7 +88,9 @@ def separate(segments: Iterable[Segment]) -> tuple[Segment, ...]:
         for s in segments
         if s.structure is Structure.LUMBAR_VERTEBRA and s.kind is SegmentKind.REGION
     ]
-    hardware = _strokes_of([s for s in segments if s.structure not in VERTEBRAE])
+    # Instances are whole as they are: without a region nobody asks for the hardware.
+    covered = any(s.kind is SegmentKind.REGION and s.structure in VERTEBRAE for s in segments)
+    hardware = _strokes_of([s for s in segments if covered and s.structure not in VERTEBRAE])
     size_px: float | None = None
     parts: dict[int, tuple[Segment, ...]] = {}
     # The lumbar region first: it tells the size of a body for the sacral one.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from pathlib import Path
 
@@ -50,16 +49,6 @@ def films() -> list[PhantomFilm]:
 
 def spines(count: int) -> list[Spine]:
     return [build_spine(np.random.default_rng(seed)) for seed in range(count)]
-
-
-def fingerprint(film: PhantomFilm) -> str:
-    digest = hashlib.sha256(film.pixels.tobytes())
-    for region in film.regions:
-        digest.update(f"{region.structure} {region.level}".encode())
-        digest.update(region.polygon_xy.tobytes())
-    for facts in (film.tags, film.truth):
-        digest.update(json.dumps(facts, sort_keys=True).encode())
-    return digest.hexdigest()
 
 
 def square_camera(spacing_mm: float = 0.4, size: int = 300) -> Camera:

@@ -64,7 +64,8 @@ def fingerprint(film: PhantomFilm) -> str:
     for region in film.regions:
         digest.update(f"{region.structure} {region.level}".encode())
         digest.update(region.polygon_xy.tobytes())
-    digest.update(json.dumps(film.tags, sort_keys=True).encode())
+    for facts in (film.tags, film.truth):
+        digest.update(json.dumps(facts, sort_keys=True).encode())
     return digest.hexdigest()
 
 

@@ -16,11 +16,32 @@ import numpy as np
 
 from spinezoo_spine.phantom.anatomy import Disc, Spine, Vertebra
 from spinezoo_spine.phantom.projection import Camera, Window, fixed_point, ribbon, smooth_curve
-from spinezoo_spine.phantom.shapes import box_outline, circle_outline
 from spinezoo_spine.phantom.solids import along_ray, paste, project
 
 _STEEL = 2.4  # attenuation of steel and cobalt-chrome relative to titanium near 60 keV (NIST)
 _ROUND = ((1.0, 0.34), (0.8, 0.30), (0.5, 0.36))  # nested widths that make a bar's round profile
+
+
+def _circle_outline(centre: np.ndarray, radius: float, points: int) -> np.ndarray:
+    """(points, 2) a polygon around `centre`, in its unit."""
+    around = np.linspace(0, 2 * np.pi, points, endpoint=False)
+    return centre + np.stack([np.cos(around), np.sin(around)], axis=1) * radius
+
+
+def _box_outline(
+    centre: np.ndarray, axis: np.ndarray, half_length: float, half_height: float, cut: float = 0.0
+) -> np.ndarray:
+    """(4, 2) a rectangle along `axis` whose front end is lowered by `cut` (0 to 1)."""
+    across = np.array([axis[1], -axis[0]])
+    front = half_height * (1 - cut)
+    return np.array(
+        [
+            centre - axis * half_length - across * half_height,
+            centre + axis * half_length - across * front,
+            centre + axis * half_length + across * front,
+            centre - axis * half_length + across * half_height,
+        ]
+    )
 
 
 @dataclass(slots=True)
@@ -144,22 +165,24 @@ def _screw(
             mixed = axis + square * rng.uniform(0, 1.5)
             head_axis = mixed / np.linalg.norm(mixed)
         middle = head - head_axis * size * 0.5
-        body = box_outline(
+        body = _box_outline(
             middle, head_axis, size * rng.uniform(1.0, 1.35), size * rng.uniform(0.8, 1.05)
         )
         screw.pieces.append((smooth_curve(body, rounds=1), 0.9 * kind.metal))
         screw.pieces.append(
-            (box_outline(middle, head_axis, size * 0.6, size * 0.6), 0.35 * kind.metal)
+            (_box_outline(middle, head_axis, size * 0.6, size * 0.6), 0.35 * kind.metal)
         )
         if kind.towers:
             wide = size * 0.3
             lever = middle - head_axis * size * 1.7
-            screw.pieces.append((box_outline(lever, head_axis, size * 0.9, wide), 0.6 * kind.metal))
+            screw.pieces.append(
+                (_box_outline(lever, head_axis, size * 0.9, wide), 0.6 * kind.metal)
+            )
     else:
         screw.pieces.append(
-            (circle_outline(head, size * rng.uniform(0.85, 1.1), 24), 0.8 * kind.metal)
+            (_circle_outline(head, size * rng.uniform(0.85, 1.1), 24), 0.8 * kind.metal)
         )
-        screw.pieces.append((circle_outline(head, size * 0.5, 24), 0.3 * kind.metal))
+        screw.pieces.append((_circle_outline(head, size * 0.5, 24), 0.3 * kind.metal))
     return screw
 
 
@@ -224,7 +247,7 @@ def _pedicle_construct(
         implants.append(_rod(camera, course, rod_mm, rod_metal, "rod"))
         if rng.random() < 0.10 and len(used) > 1:  # cross-link, seen end-on
             middle = points[:2].mean(axis=0) * np.array([1, 1, 0])
-            spot = circle_outline(
+            spot = _circle_outline(
                 project(camera, middle), rng.uniform(3.0, 5.0) * camera.px_per_mm, 24
             )
             implants.append(Implant("rod", "", "cross-link", [(spot, rng.uniform(1.0, 2.5))]))
@@ -315,7 +338,7 @@ def _cage(disc: Disc, camera: Camera, design: str, rng: np.random.Generator) -> 
         ]
     )
     # A lordotic cage is lower at the back.
-    block = box_outline(centre, -axis, half_length, half_height, rng.uniform(0, 0.3))
+    block = _box_outline(centre, -axis, half_length, half_height, rng.uniform(0, 0.3))
     cage = Implant("cage", disc.name, design, outline=[block])
     across = np.array([axis[1], -axis[0]])
 
@@ -394,10 +417,10 @@ def _spacer(spine: Spine, camera: Camera, rng: np.random.Generator) -> Implant:
     px = camera.px_per_mm
     half_length, half_height = rng.uniform(5, 9) * px, rng.uniform(5, 8) * px
     spacer = Implant(
-        "rod", "", "spacer", [(box_outline(centre, axis, half_length, half_height), 0.9)]
+        "rod", "", "spacer", [(_box_outline(centre, axis, half_length, half_height), 0.9)]
     )
     for sign in (-1, 1):  # wings that hold the spinous processes
-        wing = box_outline(
+        wing = _box_outline(
             centre + axis * half_length * 0.6 * sign, rise, half_height * 2.2, 1.5 * px
         )
         spacer.pieces.append((wing, 0.8))
@@ -414,7 +437,7 @@ def _cement(spine: Spine, camera: Camera, hardware: Hardware, rng: np.random.Gen
         hardware.cemented.append(body.level)
         for _ in range(int(rng.integers(1, 4))):
             spot = body.point(rng.normal(2, 5), rng.normal(0, 3), rng.normal(0, 8))
-            around = circle_outline(np.zeros(2), 1.0, 11)
+            around = _circle_outline(np.zeros(2), 1.0, 11)
             spread = rng.uniform(0.45, 1.25, (11, 1)) * rng.uniform(4, 9) * camera.px_per_mm
             outline = smooth_curve(project(camera, spot) + around * spread)
             hardware.cement.append((outline, rng.uniform(0.5, 1.6)))
