@@ -95,6 +95,32 @@ def load_weights(module: nn.Module, path: Path | str, sha256: str) -> None:
     Raises:
         WeightsError: File missing, another digest, not safetensors, or of another network.
     """
+    fill_module(module, read_weights(path, sha256), str(path))
+
+
+def begin_with(module: nn.Module, path: Path | str, sha256: str) -> None:
+    """Reads a weights file into a module that is to be trained further.
+
+    Args:
+        module: The network. Where it can begin with weights of an earlier form of itself, it has a
+            method ``begin_with`` that turns those tensors into its own.
+        path: The file.
+        sha256: Digest that the file must have.
+
+    Raises:
+        WeightsError: As :func:`load_weights`.
+    """
+    tensors = read_weights(path, sha256)
+    adapt = getattr(module, "begin_with", None)
+    fill_module(module, tensors if adapt is None else adapt(tensors), str(path))
+
+
+def read_weights(path: Path | str, sha256: str) -> dict[str, torch.Tensor]:
+    """The tensors of a weights file, by name.
+
+    Raises:
+        WeightsError: File missing, another digest, or not safetensors.
+    """
     path = Path(path)
     try:
         content = path.read_bytes()
@@ -109,12 +135,11 @@ def load_weights(module: nn.Module, path: Path | str, sha256: str) -> None:
             "the card, or train again, which writes both"
         )
     try:
-        tensors = safetensors.torch.load(content)
+        return safetensors.torch.load(content)
     except safetensors.SafetensorError as error:
         raise WeightsError(
             f"{path} is not a safetensors file ({error}); convert it, other forms are not read"
         ) from error
-    fill_module(module, tensors, str(path))
 
 
 def fill_module(module: nn.Module, tensors: Mapping[str, torch.Tensor], source: str) -> None:

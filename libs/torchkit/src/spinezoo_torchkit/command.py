@@ -20,7 +20,7 @@ from spinezoo_spine.start_from import Start, add_start_argument, find_start, sta
 from spinezoo_spine.stopping import stop_on_signal
 from torch import nn
 
-from spinezoo_torchkit.checkpoints import load_weights, make_probe, save_weights
+from spinezoo_torchkit.checkpoints import begin_with, load_weights, make_probe, save_weights
 from spinezoo_torchkit.device import PRECISIONS, choose_device, set_threads
 from spinezoo_torchkit.loading import build_network
 from spinezoo_torchkit.training import FitResult, Task, TrainSettings, fit
@@ -130,7 +130,7 @@ def _train(
     torch.manual_seed(arguments.seed)
     network = build_network(card, make)
     if start is not None:
-        load_weights(network, start.path, start.sha256)
+        begin_with(network, start.path, start.sha256)
     size = (card.input.height, card.input.width)
     data = open_data(arguments, *size, arguments.seed, progress=not arguments.quiet)
     result = fit(

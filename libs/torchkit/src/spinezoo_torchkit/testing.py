@@ -260,6 +260,25 @@ class SemanticNetworkTests(NetworkTests):
         assert logits.shape == auxiliary.shape == (2, 6, 40, 56)
         assert network.eval()(x).shape == (2, 6, 40, 56)
 
+    def test_sub_cells_begin_with_weights_without_them(self, tmp_path: Path) -> None:
+        torch.manual_seed(0)
+        coarse, fine = type(self).make(**self.tiny), type(self).make(**self.tiny, sub_cells=4)
+        record = checkpoints.save_weights(coarse, tmp_path / "coarse.safetensors")
+        checkpoints.begin_with(fine, record.path, record.sha256)
+        checkpoints.begin_with(coarse, record.path, record.sha256)
+        x = torch.randn(1, 2, 64, 96)
+        with torch.no_grad():
+            before, after = coarse.eval()(x), fine.eval()(x)
+            assert after.shape == before.shape
+            # In the middle of a cell, where interpolation has nothing to add to its own logit.
+            middles = [logits[..., 3::8, 3::8][..., 1:-1, 1:-1] for logits in (before, after)]
+            assert torch.allclose(*middles, atol=0.2 * float(before.std()))
+            # One sub-cell's bias moves its own quarter of each cell, not the whole cell.
+            fine.classifier[-1].bias[5] += 9.0  # class 0, row 1, column 1 of 4 x 4
+            moved = (fine(x) - after)[0, 0, :8, :8]
+        assert int(moved.argmax()) in (2 * 8 + 2, 2 * 8 + 3, 3 * 8 + 2, 3 * 8 + 3)
+        assert float(moved[6:, 6:].abs().max()) < 1e-4
+
 
 class InstanceNetworkTests(NetworkTests):
     """What holds besides for an instance network."""

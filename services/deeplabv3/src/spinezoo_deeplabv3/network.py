@@ -16,11 +16,11 @@ with background.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
-import torch.nn.functional as F
 from spinezoo_torchkit.backbones import ResNetFeatures
+from spinezoo_torchkit.upsampling import enlarge, with_sub_cells
 from torch import nn
 
 PAPER_RATES = (12, 24, 36)
@@ -84,6 +84,7 @@ class DeepLabV3(nn.Module):
         rates: Sequence[int] = PAPER_RATES,
         dropout: float = 0.5,
         auxiliary: bool = True,
+        sub_cells: int = 1,
     ) -> None:
         """Builds the network with random weights; the defaults are torchvision's ResNet-50 one.
 
@@ -98,8 +99,11 @@ class DeepLabV3(nn.Module):
                 3 x 3 kernel into a 1 x 1 one (section 3.3 of the paper).
             dropout: Share of values that the projection drops in training.
             auxiliary: Whether there is an auxiliary classifier.
+            sub_cells: Sub-cells a side that the classifier answers for each cell of stride 8
+                (:mod:`spinezoo_torchkit.upsampling`); the paper has 1.
         """
         super().__init__()
+        self.num_classes, self.sub_cells = num_classes, sub_cells
         self.backbone = ResNetFeatures(
             backbone,
             in_channels=in_channels,
@@ -111,7 +115,7 @@ class DeepLabV3(nn.Module):
         self.classifier = nn.Sequential(
             ASPP(c5, head_channels, rates, dropout),
             *_unit(head_channels, head_channels, 3),
-            nn.Conv2d(head_channels, num_classes, 1),
+            nn.Conv2d(head_channels, num_classes * sub_cells**2, 1),
         )
         self.aux_classifier: nn.Sequential | None = None
         if auxiliary:
@@ -123,14 +127,13 @@ class DeepLabV3(nn.Module):
         """Logits (n, K, h, w) of (n, in_channels, h, w); in training also the auxiliary ones."""
         size = x.shape[-2:]
         _, _, c4, c5 = self.backbone(x)  # (n, ., h / 8, w / 8) both
-        logits = _enlarge(self.classifier(c5), size)
+        logits = enlarge(self.classifier(c5), size, self.sub_cells)
         if not self.training:
             return logits
         if self.aux_classifier is None:
             return logits, None
-        return logits, _enlarge(self.aux_classifier(c4), size)
+        return logits, enlarge(self.aux_classifier(c4), size)
 
-
-def _enlarge(logits: torch.Tensor, size: torch.Size) -> torch.Tensor:
-    """(n, K, h / 8, w / 8) to (n, K, h, w), in float32 whatever the network computes in."""
-    return F.interpolate(logits.float(), size=size, mode="bilinear", align_corners=False)
+    def begin_with(self, tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        """Weights to begin training with, of this network or of the same one without sub-cells."""
+        return with_sub_cells(tensors, "classifier.4", self.sub_cells, self.num_classes)

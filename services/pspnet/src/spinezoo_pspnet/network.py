@@ -12,11 +12,12 @@ Shapes in comments: n films, h x w input, C channels of the last stage, K classe
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 import torch.nn.functional as F
 from spinezoo_torchkit.backbones import ResNetFeatures
+from spinezoo_torchkit.upsampling import enlarge, with_sub_cells
 from torch import nn
 
 BINS = (1, 2, 3, 6)
@@ -67,6 +68,7 @@ class PSPNet(nn.Module):
         stage_channels: Sequence[int] = (64, 128, 256, 512),
         stem_width: int = 64,
         head_channels: int = 512,
+        sub_cells: int = 1,
     ) -> None:
         """Builds the network with random weights; the defaults are the paper's.
 
@@ -78,8 +80,11 @@ class PSPNet(nn.Module):
             stem_width: Width of the deep stem's first convolution.
             head_channels: Channels of the 3 x 3 convolution of the classifier; the auxiliary
                 one has half as many.
+            sub_cells: Sub-cells a side that the classifier answers for each cell of stride 8
+                (:mod:`spinezoo_torchkit.upsampling`); the paper has 1.
         """
         super().__init__()
+        self.num_classes, self.sub_cells = num_classes, sub_cells
         self.backbone = ResNetFeatures(
             backbone,
             in_channels=in_channels,
@@ -92,7 +97,7 @@ class PSPNet(nn.Module):
         self.classifier = nn.Sequential(
             _unit(self.pyramid.out_channels, head_channels, 3),
             nn.Dropout2d(DROPOUT),
-            nn.Conv2d(head_channels, num_classes, 1),
+            nn.Conv2d(head_channels, num_classes * sub_cells**2, 1),
         )
         self.auxiliary = nn.Sequential(
             _unit(c4, head_channels // 2, 3),
@@ -104,12 +109,11 @@ class PSPNet(nn.Module):
         """Logits (n, K, h, w) of (n, in_channels, h, w); in training also the auxiliary ones."""
         size = x.shape[-2:]
         _, _, c4, c5 = self.backbone(x)  # (n, ., h / 8, w / 8) both
-        logits = _enlarge(self.classifier(self.pyramid(c5)), size)
+        logits = enlarge(self.classifier(self.pyramid(c5)), size, self.sub_cells)
         if not self.training:
             return logits
-        return logits, _enlarge(self.auxiliary(c4), size)
+        return logits, enlarge(self.auxiliary(c4), size)
 
-
-def _enlarge(logits: torch.Tensor, size: torch.Size) -> torch.Tensor:
-    """(n, K, h / 8, w / 8) to (n, K, h, w), in float32 whatever the network computes in."""
-    return F.interpolate(logits.float(), size=size, mode="bilinear", align_corners=False)
+    def begin_with(self, tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        """Weights to begin training with, of this network or of the same one without sub-cells."""
+        return with_sub_cells(tensors, "classifier.2", self.sub_cells, self.num_classes)
