@@ -35,7 +35,7 @@ from spinezoo_spine.instances import min_component_pixels, split_region
 GRID_ROWS = 300
 """Rows that a region is sampled on at most: a body is then some 30 cells high."""
 
-LEAST_PART = 0.2
+LEAST_PART = 0.3
 """Least area of a part, in squares of the body's size: less is a speck at a border."""
 
 BREADTH = 1.1
@@ -55,10 +55,10 @@ BODY_HEIGHT = 0.95
 _TILTS_DEG = (-24.0, -16.0, -8.0, 0.0, 8.0, 16.0, 24.0)
 """Tilts of a cut against the perpendicular of the part's axis."""
 
-_SPACING_WEIGHT = 0.35
+_SPACING_WEIGHT = 1.2
 """What a cut half a vertebra off the usual spacing costs, in breadths: necks decide, if any."""
 
-_TILT_WEIGHT = 0.05
+_TILT_WEIGHT = 0.1
 """What the steepest tilt costs, in breadths: of equal cuts the straight one."""
 
 _MOST_PARTS = 24
@@ -333,7 +333,11 @@ def _best_cut(cells: NDArray[np.float64], size_px: float, cell_px: float) -> _Cu
         # Cells in a strip of one bin, as a length, in breadths of the part.
         chord = mass * cell_px * cell_px * bins / (high - low) / max(breadth_px, cell_px)
         chord = np.convolve(chord, (0.25, 0.5, 0.25), mode="same")
-        cost = chord + _SPACING_WEIGHT * off + _TILT_WEIGHT * abs(tilt_deg) / _TILTS_DEG[-1]
+        # A neck has more on both sides. Towards an end that is not square the chord falls as well:
+        # cut there, a body would lose a corner.
+        neck = np.minimum(np.maximum.accumulate(chord), np.maximum.accumulate(chord[::-1])[::-1])
+        cost = chord - neck + _SPACING_WEIGHT * off
+        cost += _TILT_WEIGHT * abs(tilt_deg) / _TILTS_DEG[-1]
         cost[~inner] = np.inf
         lowest = int(np.argmin(cost))
         if best is None or cost[lowest] < best[0]:
