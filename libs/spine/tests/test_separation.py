@@ -134,28 +134,27 @@ def test_a_column_whose_discs_are_filled_is_named_near_the_sacrum_only():
 
 def painted(corners, height=480, width=340):
     pixels = np.zeros((height, width), np.uint8)
-    cv2.fillPoly(pixels, [np.array(corners, np.int32)], 1)
+    points = [[int(value) for value in point.split(",")] for point in corners.split()]
+    cv2.fillPoly(pixels, [np.array(points, np.int32)], 1)
     return pixels > 0
 
 
 DENTED_SACRA = [
-    # A network's sacral region, S1 and S2 of the truth, and the lumbar bodies' size. A screw or a
-    # faint endplate leaves dents in S1; a cut from a dent to a corner is shorter than one between.
+    # A network's sacral region, S1 and S2 of the truth, and the side of a body. A screw or a faint
+    # endplate leaves dents in S1; a cut from a dent to a corner is shorter than one between.
     (
-        [[150, 352], [127, 343], [134, 354], [147, 364], [134, 369], [121, 361], [115, 360]]
-        + [[109, 367], [102, 384], [95, 390], [88, 409], [83, 416], [90, 429], [97, 430]]
-        + [[122, 410], [139, 386], [148, 381], [159, 368], [160, 361]],
-        [[125, 335], [104, 375], [108, 381], [131, 397], [162, 362]],
-        [[102, 377], [83, 413], [106, 427], [129, 399]],
+        "150,352 127,343 134,354 147,364 134,369 121,361 115,360 109,367 102,384 95,390 "
+        "88,409 83,416 90,429 97,430 122,410 139,386 148,381 159,368 160,361",
+        "125,335 104,375 108,381 131,397 162,362",
+        "102,377 83,413 106,427 129,399",
         38.0,
     ),
     (
-        [[228, 362], [228, 364], [239, 372], [246, 382], [267, 395], [275, 404], [287, 413]]
-        + [[301, 413], [306, 407], [308, 403], [300, 390], [294, 384], [289, 373], [275, 359]]
-        + [[271, 360], [263, 369], [257, 368], [254, 363], [264, 353], [258, 350], [253, 356]]
-        + [[236, 365]],
-        [[264, 342], [232, 369], [268, 396], [288, 374]],
-        [[290, 376], [271, 399], [295, 420], [313, 406]],
+        "228,362 228,364 239,372 246,382 267,395 275,404 287,413 301,413 306,407 308,403 "
+        "300,390 294,384 289,373 275,359 271,360 263,369 257,368 254,363 264,353 258,350 "
+        "253,356 236,365",
+        "264,342 232,369 268,396 288,374",
+        "290,376 271,399 295,420 313,406",
         33.0,
     ),
 ]
