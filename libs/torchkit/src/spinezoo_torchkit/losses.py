@@ -26,16 +26,16 @@ def semantic_loss(
         dice_weight: Weight of the Dice loss.
         pixel_weights: (n, h, w) weights of the cross-entropy's pixels, or None for 1 each.
     """
-    logits = logits.float()
-    if pixel_weights is None:
-        cross_entropy = F.cross_entropy(logits, labels, weight=class_weights)
-    else:
-        each = F.cross_entropy(logits, labels, weight=class_weights, reduction="none")
-        weights = pixel_weights if class_weights is None else pixel_weights * class_weights[labels]
-        cross_entropy = (each * pixel_weights).sum() / weights.sum()
+    log_probabilities = F.log_softmax(logits.float(), dim=1)
+    picked = log_probabilities.gather(1, labels[:, None])[:, 0]  # (n, h, w): of the true class
+    weights = torch.ones_like(picked) if class_weights is None else class_weights[labels]
+    if pixel_weights is not None:
+        weights = weights * pixel_weights
+    cross_entropy = -(picked * weights).sum() / weights.sum()
     if dice_weight == 0.0:
         return cross_entropy
-    return cross_entropy + dice_weight * soft_dice_loss(logits, labels)
+    # The softmax is taken once for both: at the input's size it costs as much as the backbone.
+    return cross_entropy + dice_weight * _dice_loss(log_probabilities.exp(), picked.exp(), labels)
 
 
 def soft_dice_loss(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
@@ -49,19 +49,23 @@ def soft_dice_loss(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
         labels: (n, h, w).
     """
     probabilities = logits.float().softmax(dim=1)
+    return _dice_loss(probabilities, probabilities.gather(1, labels[:, None])[:, 0], labels)
+
+
+def _dice_loss(
+    probabilities: torch.Tensor, picked: torch.Tensor, labels: torch.Tensor
+) -> torch.Tensor:
+    """The same of probabilities (n, classes, h, w), with those of the true class (n, h, w)."""
     classes = probabilities.shape[1]
-    truth = F.one_hot(labels, classes).permute(0, 3, 1, 2).to(probabilities.dtype)
-    overlap = (probabilities * truth).sum(dim=(0, 2, 3))  # (classes,)
+    true = labels.reshape(-1)
+    overlap = picked.new_zeros(classes).index_add(0, true, picked.reshape(-1))  # (classes,)
     predicted = probabilities.sum(dim=(0, 2, 3))
-    present = truth.sum(dim=(0, 2, 3))
+    present = torch.bincount(true, minlength=classes).to(picked.dtype)
     dice = 2.0 * overlap / (predicted + present).clamp_min(1.0)
-    foreground = 1.0 - probabilities[:, 0]
-    is_structure = 1.0 - truth[:, 0]
-    merged = (
-        2.0
-        * (foreground * is_structure).sum()
-        / (foreground.sum() + is_structure.sum()).clamp_min(1.0)
-    )
+    structures = present[1:].sum()
+    background_taken = (probabilities[:, 0] * (labels > 0)).sum()
+    foreground = labels.numel() - predicted[0]
+    merged = 2.0 * (structures - background_taken) / (foreground + structures).clamp_min(1.0)
     shown = (present[1:] > 0).to(dice.dtype)
     total = (dice[1:] * shown).sum() + merged
     return 1.0 - total / (shown.sum() + 1.0)
