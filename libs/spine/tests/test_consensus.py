@@ -103,6 +103,24 @@ def test_whether_a_vertebra_is_kept_follows_the_rule(rule, kept):
     assert len(fuse_vertebrae(members, options=FusionOptions(rule))) == kept
 
 
+def test_two_networks_with_outlines_outvote_three_with_regions():
+    other = segment(decode_mask(body(2).mask), kind=SegmentKind.REGION)
+    regions = {name: said([other]) for name in "cde"}
+    members = {"a": said([body(0)]), "b": said([body(0)]), **regions}
+    kept = fuse_vertebrae(members)  # 4 of 7 votes; nobody outlines what the regions show
+    assert boxes(kept) == boxes([body(0)])
+    assert kept[0].score == pytest.approx(4 / 7)
+    # One outline and one region are 3 of 7.
+    both = segment(decode_mask(body(0).mask) | decode_mask(body(2).mask), kind=SegmentKind.REGION)
+    members = {"a": said([body(0)]), "b": said([body(3)]), **regions, "c": said([both])}
+    assert fuse_vertebrae(members) == ()
+    assert boxes(fuse_vertebrae(members | {"d": said([both])})) == boxes([body(0)])
+    # A network that says nothing may be one with outlines: its silence weighs as much.
+    members = {"a": said([body(0)]), "b": said([]), "c": said([both])}
+    assert boxes(fuse_vertebrae(members)) == boxes([body(0)])
+    assert fuse_vertebrae(members | {"d": said([])}) == ()
+
+
 def test_weights_decide_and_half_is_not_enough():
     members = {"a": said([body(0)]), "b": said([body(2)])}
     vote = FusionRule.WEIGHTED_VOTE

@@ -9,10 +9,10 @@ members vote on each of them:
    most one to it. An outline over two others that are apart counts for nothing;
 2. a member *has* the vertebra when it brings an outline, or when its whole-class regions cover half
    of the outlines' union. Whether the vertebra is kept is decided by the members that have it, by
-   the rule of the fusion (majority: more than half of all members);
+   the rule of the fusion (majority: more than half of all votes);
 3. its pixels are decided by the members that have it, by the same rule, within the union of the
-   outlines. An outline's vote counts twice a region's there: a region says where bone is, an
-   outline also where this vertebra ends;
+   outlines. In both votes a member that answers outlines counts twice one that answers regions: a
+   region says where bone is, an outline also that this is one vertebra and where it ends;
 4. it is lumbar or sacral by the votes of the members that have it;
 5. of two that overlap by 40 % of either, the one of more votes stays;
 6. what the fused regions hold beyond these (vertebrae that no outline shows) is taken apart by
@@ -52,7 +52,7 @@ COVERED_SHARE = 0.5
 """Share of a vertebra that a member's regions have to cover to count as having it."""
 
 OUTLINE_VOTES = 2
-"""Votes of an outline on a pixel; a region has one. Of 1, 2 and 3 the best on 80 phantom films."""
+"""Votes of an outline; a region has one. For pixels of 1, 2 and 3 the best on 80 phantom films."""
 
 OVERLAP_SHARE = 0.4
 """Two vertebrae that share more than this of either's area are one."""
@@ -212,6 +212,11 @@ def _vote(
     least: list[int] = []
     # More than all other votes together: a pixel outside the outlines' union never gets there.
     inside = OUTLINE_VOTES * total + 1
+    # A member that says nothing may be of either kind: it weighs against as much as one can.
+    weights = [
+        vote * (1 if one.regions and not one.outlines else OUTLINE_VOTES)
+        for one, vote in zip(said, votes, strict=True)
+    ]
     unions: list[NDArray[np.int64]] = []
     stride = height * width + 1
     union_borders = fusion.borders_of([one.union for one in candidates], height * width)
@@ -221,8 +226,8 @@ def _vote(
             for member in range(len(said))
             if member not in candidate.members and sum(shares[member].values()) >= COVERED_SHARE
         ]
-        support = sum(votes[member] for member in (*candidate.members, *by_region))
-        if support < fusion.least_votes(rule, total):
+        support = sum(weights[member] for member in (*candidate.members, *by_region))
+        if support < fusion.least_votes(rule, sum(weights)):
             continue
         structure, agreed = _structure(candidate, by_region, shares, votes)
         offset = 2 * len(chosen) * stride
@@ -235,7 +240,7 @@ def _vote(
             region_ballots[member].append(_marked(near) + offset)
         unions.append(_marked(union) + offset)
         least.append(inside + fusion.least_votes(rule, pixel_votes))
-        chosen.append((candidate, structure, support / total * agreed))
+        chosen.append((candidate, structure, support / sum(weights) * agreed))
     if not chosen:
         return []
     planes = frozenset(range(len(chosen)))
