@@ -73,12 +73,15 @@ def test_film_goes_in_as_it_is(lite: MaskRcnn) -> None:
     assert torch.equal(targets[1]["masks"], target["masks"])
 
 
-def test_anchors_have_the_ratios_of_the_card(lite: MaskRcnn) -> None:
+def test_anchors_have_the_sizes_and_ratios_of_the_card(lite: MaskRcnn) -> None:
+    card = load_card(ROOM / "card.yaml", "lite").network
+    ratios = card["anchor_ratios"]
+    assert len(ratios) == 3
     generator = lite.rpn.anchor_generator
     assert generator.num_anchors_per_location() == [3, 3, 3, 3]
-    for size, anchors in zip((18, 32, 56, 100), generator.cell_anchors, strict=True):
+    for (size,), anchors in zip(card["anchor_sizes_px"], generator.cell_anchors, strict=True):
         sides = anchors[:, 2:] - anchors[:, :2]
-        assert (sides[:, 1] / sides[:, 0]).tolist() == pytest.approx([0.35, 0.85, 3.0], rel=0.15)
+        assert (sides[:, 1] / sides[:, 0]).tolist() == pytest.approx(ratios, rel=0.15)
         assert sides.prod(dim=1).sqrt().tolist() == pytest.approx([size] * 3, rel=0.07)
 
 
