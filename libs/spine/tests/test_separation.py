@@ -178,8 +178,8 @@ def test_single_bodies_and_columns_with_gaps_are_not_cut():
     assert len(separate(regions_of(gap))) == 7
 
 
-@pytest.mark.parametrize(("closing", "least_iou"), [(0.3, 0.9), (0.45, 0.85)])
-def test_every_pixel_goes_to_one_part_and_specks_are_dropped(closing, least_iou):
+@pytest.mark.parametrize("closing", [0.3, 0.45])
+def test_every_pixel_goes_to_one_part_and_specks_are_dropped(closing):
     made = column(size=36, height=420)
     (lumbar, _) = regions_of(made, closing=closing)
     pixels = decode_mask(lumbar.mask)
@@ -197,9 +197,7 @@ def test_every_pixel_goes_to_one_part_and_specks_are_dropped(closing, least_iou)
     dirty = pixels.copy()
     dirty[5:8, 5:8] = True
     cleaned = separate([region(dirty)])
-    # The speck moves the grid by a pixel or two, and with it the cuts; further in filled discs.
-    assert len(cleaned) == len(parts)
-    assert min(match_objects(parts, cleaned).matched_ious) > least_iou
+    assert [part.mask for part in cleaned] == [part.mask for part in parts]
 
 
 def test_instances_and_implants_stay_as_they_are():

@@ -55,7 +55,7 @@ BODY_HEIGHT = 0.95
 _TILTS_DEG = (-24.0, -16.0, -8.0, 0.0, 8.0, 16.0, 24.0)
 """Tilts of a cut against the perpendicular of the part's axis."""
 
-_SPACING_WEIGHT = 1.2
+_SPACING_WEIGHT = 0.8
 """What a cut half a vertebra off the usual spacing costs, in breadths: necks decide, if any."""
 
 _TILT_WEIGHT = 0.1
@@ -122,6 +122,7 @@ def separate_region(
     Raises:
         MaskError: The run lengths are broken.
     """
+    given_px = size_px
     mask = region.mask
     runs = column_runs(mask)
     if len(runs.column) == 0:
@@ -139,12 +140,21 @@ def separate_region(
         size_px = _body_size(labels, np.asarray(statistics, dtype=np.int32), count) * cell
     owner = _owners(labels, runs, top, left, cell)
     least = max(min_component_pixels(mask.height, mask.width), LEAST_PART * size_px**2)
+    area_px = np.zeros(count, dtype=np.int64)
+    np.add.at(area_px, owner, runs.bottom - runs.top)
+    large = area_px >= least
+    large[0] = False  # strokes of no cell
+    kept = large[owner]
+    if not kept.any():
+        return (), size_px
+    if not kept.all():
+        # Without its specks: they must not set the grid, and with it every cut, elsewhere.
+        rest = ColumnRuns(runs.column[kept], runs.top[kept], runs.bottom[kept])
+        return separate_region(_segment_of(rest, region), given_px, hardware)
     found: list[Segment] = []
     for label in range(1, count):
         own = owner == label
         part = ColumnRuns(runs.column[own], runs.top[own], runs.bottom[own])
-        if int((part.bottom - part.top).sum()) < least:
-            continue
         x, y, w, h = (int(value) for value in statistics[label, :4])
         cell_rows, cell_columns = np.nonzero(labels[y : y + h, x : x + w] == label)
         cells = np.stack(
