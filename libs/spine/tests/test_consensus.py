@@ -142,6 +142,13 @@ def test_the_structure_is_the_one_of_most_votes():
     assert 0.5 < fused.score < 0.7  # all have it, not all call it that
 
 
+def test_on_the_structure_outlines_and_regions_have_one_vote_each():
+    members = {name: said([body(0, structure=SACRAL, score=0.9)]) for name in "ab"}
+    members |= {name: said([filled(0, 0)]) for name in "cde"}
+    (fused,) = fuse_vertebrae(members)
+    assert fused.structure is LUMBAR  # 3 votes against 1.8
+
+
 def test_a_vertebra_that_no_outline_shows_comes_from_the_fused_regions():
     members = {
         "a": said([filled(0, 0), filled(2, 2, SACRAL)]),

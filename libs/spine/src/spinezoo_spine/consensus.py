@@ -13,7 +13,8 @@ members vote on each of them:
 3. its pixels are decided by the members that have it, by the same rule, within the union of the
    outlines. In both votes a member that answers outlines counts twice one that answers regions: a
    region says where bone is, an outline also that this is one vertebra and where it ends;
-4. it is lumbar or sacral by the votes of the members that have it;
+4. it is lumbar or sacral by the votes of the members that have it, one each: that a bone is of the
+   sacrum a region says as well as an outline;
 5. of two that overlap by 40 % of either, the one of more votes stays;
 6. what the fused regions hold beyond these (vertebrae that no outline shows) is taken apart by
    :mod:`spinezoo_spine.separation` and added.
@@ -296,7 +297,7 @@ def _structure(
     """The structure that most call it, and the share of the votes for it; ties: lumbar."""
     counts = dict.fromkeys(sorted(VERTEBRAE), 0.0)
     for member, outline in zip(candidate.members, candidate.outlines, strict=True):
-        counts[outline.structure] += OUTLINE_VOTES * votes[member] * max(outline.score, 1e-3)
+        counts[outline.structure] += votes[member] * max(outline.score, 1e-3)
     for member in by_region:
         for structure, share in shares[member].items():
             counts[structure] += votes[member] * share
