@@ -4,11 +4,12 @@ A semantic network answers one region a class; where vertebrae touch, connected 
 several vertebrae in one. Here a component that is too long for one body is cut across the column
 where it is narrowest, and its parts again, until each is as long as a body:
 
-1. the region is sampled on a grid of some 300 rows, whatever the film's size;
+1. the region is sampled on a grid of some 300 rows, whatever the film's size, without its specks;
 2. the breadth of the column, median over its rows, gives the size of a body of this film;
 3. for each component longer than a body, the mass in every straight cut across its longer axis is
-   counted at several tilts (one histogram a tilt), and the cut with the least mass is taken; where
-   there is no neck, as between vertebrae fused by a filled disc, the spacing of bodies decides;
+   counted at several tilts (one histogram a tilt), and the cut is taken that is shortest against
+   the broadest places on both of its sides; where there is no neck, as between vertebrae fused by
+   a filled disc, the spacing of bodies decides;
 4. the cuts are made in the run lengths, so that no film-sized array exists at any time;
 5. a label map shows hardware instead of the bone behind it, so a part gets back what hardware
    covers within its convex hull: a body is convex but for its waist.
