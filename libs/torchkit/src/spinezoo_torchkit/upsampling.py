@@ -6,9 +6,10 @@ References:
 - Wang et al.: Understanding Convolution for Semantic Segmentation. WACV 2018.
   https://arxiv.org/abs/1702.08502. Section 3.1, dense upsampling convolution.
 
-At output stride 8 a disc is a fraction of a cell: bilinear interpolation of the cells' logits
-cannot show it, so neighbours fuse. With a factor of f the last convolution answers f x f sub-cells
-of every cell, which costs next to nothing, and only what is left is interpolated.
+At output stride 8 a usual disc is about one cell high, a narrowed one less: bilinear interpolation
+of the cells' logits blurs such a gap away, and neighbours fuse. With a factor of f the last
+convolution answers f x f sub-cells of every cell, which costs next to nothing, and only what is
+left is interpolated.
 """
 
 from __future__ import annotations
