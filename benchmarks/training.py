@@ -85,6 +85,11 @@ def torch_variants(name: str, card: Any, films: list[Any], batch: int) -> dict[s
         optimizer = torch.optim.AdamW(network.parameters(), lr=1e-4, fused=True)
         called = torch.compile(network) if compiled else network
 
+        def in_layout(_: Any, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
+            return tuple(moved(value) for value in inputs)
+
+        network.register_forward_pre_hook(in_layout)
+
         def moved(value: Any) -> Any:
             if isinstance(value, torch.Tensor):
                 return value.to(memory_format=layout) if value.ndim == 4 else value
@@ -97,7 +102,7 @@ def torch_variants(name: str, card: Any, films: list[Any], batch: int) -> dict[s
         def step() -> dict[str, float]:
             parts = {}
             with torch.autocast("cpu", dtype=dtype, enabled=dtype != torch.float32):
-                parts["forward"], terms = timed(lambda: task.losses(called, moved(data)))
+                parts["forward"], terms = timed(lambda: task.losses(called, data))
             loss = torch.stack([term.float() for term in terms.values()]).sum()
             optimizer.zero_grad(set_to_none=True)
             parts["backward"], _ = timed(loss.backward)

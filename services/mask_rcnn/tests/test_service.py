@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import torch
 from spinezoo_contract.cards import load_card
 from spinezoo_mask_rcnn.network import MaskRcnn
 from spinezoo_mask_rcnn.predictor import load_predictor
@@ -25,7 +26,7 @@ class TestMaskRcnn(InstanceNetworkTests):
 def test_truth_is_encoded_as_torchvision_wants_it() -> None:
     film, regions = prepared_block_film()
     x, truth = MaskRcnnTask(load_card(ROOM / "card.yaml")).encode(film)
-    assert x.shape == (2, 96, 80)
+    assert (tuple(x.shape), x.dtype) == ((96, 80), torch.uint8)
     assert truth["labels"].tolist() == [1, 1, 1, 2, 4]
     assert truth["masks"].shape == (5, 96, 80)
     expected = regions[0].polygon_xy

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -26,8 +28,9 @@ from spinezoo_contract.errors import (
 from spinezoo_contract.types import Film, PredictOptions, SegmentKind
 from spinezoo_spine.testing import PredictorTests
 from spinezoo_unet import train
+from spinezoo_unet.backends import TensorFlowBackend
 from spinezoo_unet.network import build_unet
-from spinezoo_unet.predictor import choose_device, load_predictor
+from spinezoo_unet.predictor import build_network, choose_device, load_predictor
 from spinezoo_unet.weights import check_probe, load_weights, probe_values, save_weights
 
 SERVICE = Path(__file__).parents[1]
@@ -52,6 +55,25 @@ def test_paper_form_has_the_published_number_of_parameters() -> None:
 def test_input_side_that_cannot_be_halved_names_the_next_one_that_can() -> None:
     with pytest.raises(ValueError, match="height 500 is not a multiple of 16; pad to 512"):
         build_unet(500, 256, 1)
+
+
+def test_levels_and_the_most_filters_shape_the_network() -> None:
+    model = build_unet(64, 32, 2, filters=4, normalise=True, levels=6, most_filters=16)
+    widths = [model.get_layer(f"down{level}_conv2").filters for level in range(6)]
+    assert widths == [4, 8, 16, 16, 16, 16]
+    assert [model.get_layer(f"up{level}_conv1").filters for level in range(5)] == widths[:5]
+    assert model.get_layer("down5_conv1").output.shape == (None, 2, 1, 16)
+    assert [layer.name for layer in model.layers if "drop" in layer.name] == ["drop4", "drop5"]
+    assert model.output_shape == (None, 64, 32, 6)
+
+
+def test_impossible_levels_and_filters_say_why() -> None:
+    with pytest.raises(ValueError, match="width 48 is not a multiple of 32; pad to 64"):
+        build_unet(64, 48, 2, filters=4, levels=6)
+    with pytest.raises(ValueError, match="levels 1 is below 2"):
+        build_unet(64, 64, 2, filters=4, levels=1)
+    with pytest.raises(ValueError, match="most_filters 8 is below filters 16"):
+        build_unet(64, 64, 2, filters=16, most_filters=8)
 
 
 def small_network(seed: int = 0, filters: int = 4) -> keras.Model:
@@ -264,3 +286,165 @@ def test_served_answer_is_the_training_time_answer(service: Path, film_set: Path
     difference = np.abs(two_channels(canvas) - network_input(data[0]))
     # Training keeps 8-bit grey; the local channel magnifies its steps where a film is flat.
     assert np.median(difference) < 0.01
+
+
+def test_batches_are_small_and_lose_nothing_that_training_sees(
+    service: Path, film_set: Path
+) -> None:
+    from spinezoo_spine.dataset import label_map_with_gaps, network_input, prepare_film_set
+    from spinezoo_spine.film_source import FolderFilms
+
+    films = prepare_film_set(film_set, 64, 48, cache_dir=service / "cache")
+    make = train.BatchMaker(FolderFilms(films), 0, 4, None)
+    inputs, labels, weights = make(0, 0)
+    assert (inputs.shape, inputs.dtype) == ((4, 64, 48, 2), np.float16)
+    assert (labels.shape, labels.dtype) == ((4, 64, 48), np.uint8)
+    assert (weights.shape, weights.dtype) == ((4, 64, 48), np.float16)
+    exact = {
+        label_map_with_gaps(film)[0].tobytes(): (network_input(film), label_map_with_gaps(film)[1])
+        for film in films
+    }
+    for given, taught, weight in zip(inputs, labels, weights, strict=True):
+        film, expected = exact[taught.tobytes()]
+        np.testing.assert_allclose(given.transpose(2, 0, 1), film, atol=2e-3)
+        np.testing.assert_allclose(weight, expected, atol=2e-3)
+
+
+def test_training_on_another_framework_says_what_to_set(
+    service: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(keras.backend, "backend", lambda: "jax")
+    assert train_on(service, "run", "--data", "phantoms:3") == 1
+    assert "set KERAS_BACKEND to tensorflow or to torch" in capsys.readouterr().err
+
+
+def loss_by_hand(logits: Any, labels: Any, weights: Any) -> float:
+    """Twice the weighted cross-entropy plus soft Dice over the structures, in float64."""
+    probability = np.exp(logits.astype(np.float64))
+    probability /= probability.sum(-1, keepdims=True)
+    truth = np.eye(logits.shape[-1])[labels]
+    each = -np.log((truth * probability).sum(-1))
+    overlap = (truth * probability).sum((0, 1, 2))[1:]
+    size = (truth + probability).sum((0, 1, 2))[1:]
+    dice = 1.0 - np.mean((2.0 * overlap + 50.0) / (size + 50.0))
+    return float(2.0 * (weights * each).sum() / weights.sum() + dice)
+
+
+@pytest.mark.parametrize("framework", ["tensorflow", "torch"])
+def test_loss_is_the_same_number_on_every_framework(framework: str) -> None:
+    pytest.importorskip(framework)
+    rng = np.random.default_rng(0)
+    logits = rng.normal(0.0, 3.0, (2, 32, 24, 6)).astype(np.float32)
+    labels = rng.choice([0, 1, 2, 4, 5], (2, 32, 24)).astype(np.int32)  # one structure is absent
+    weights = rng.uniform(1.0, 6.0, (2, 32, 24)).astype(np.float32)
+    if framework == "torch":
+        import torch
+        from spinezoo_unet.torch_backend import TorchBackend
+
+        loss = TorchBackend().loss(*map(torch.from_numpy, (logits, labels, weights)))
+    else:
+        loss = TensorFlowBackend().loss(
+            *map(keras.ops.convert_to_tensor, (logits, labels, weights))
+        )
+    assert float(loss) == pytest.approx(loss_by_hand(logits, labels, weights), abs=1e-4)
+
+
+TORCH_FORWARD = """
+import keras, numpy as np, sys, torch
+from spinezoo_unet.network import build_unet
+from spinezoo_unet.torch_backend import train_forward
+
+def built(binary_head, policy="float32"):
+    keras.utils.set_random_seed(1)
+    keras.config.set_dtype_policy(policy)
+    model = build_unet(64, 48, 2, filters=4, normalise=True, levels=4, most_filters=16,
+                       binary_head=binary_head)
+    keras.config.set_dtype_policy("float32")
+    for layer in model.layers:
+        if layer.name.startswith("drop"):
+            layer.rate = 0.0
+    return model
+
+films = torch.from_numpy(np.random.default_rng(0).normal(size=(6, 64, 48, 2)).astype("float32"))
+for binary_head in (False, True):
+    ours, theirs = built(binary_head), built(binary_head)
+    expected, found = theirs(films, training=True), train_forward(ours, films)
+    assert found.shape == expected.shape and found.dtype == torch.float32
+    assert torch.allclose(found, expected, atol=2e-4), (found - expected).abs().max()
+    for mine, other in zip(ours.weights, theirs.weights, strict=True):
+        # n - 1 for n: of 6 films with 8 x 6 places on the deepest level.
+        assert torch.allclose(mine.value, other.value, rtol=2e-3, atol=1e-4), mine.path
+    wanted, given = (
+        torch.autograd.grad(logits.square().mean(), [v.value for v in model.trainable_weights])
+        for logits, model in ((expected, theirs), (found, ours))
+    )
+    for a, b in zip(given, wanted, strict=True):
+        assert (a - b).norm() < 0.05 * b.norm() + 1e-5, (a - b).norm() / b.norm()
+half = train_forward(built(False, "mixed_bfloat16"), films)
+exact = train_forward(built(False), films)
+assert half.dtype == torch.float32 and 0 < (half - exact).abs().mean() < 0.1 * exact.abs().mean()
+"""
+
+
+def test_forward_pass_on_torch_is_that_of_keras() -> None:
+    environment = os.environ | {"KERAS_BACKEND": "torch", "OMP_NUM_THREADS": "1"}
+    subprocess.run([sys.executable, "-c", TORCH_FORWARD], env=environment, check=True)
+
+
+# Its own process: Keras keeps the backend that it was first imported with.
+TORCH_TRAINING = """
+import os, signal, sys
+from spinezoo_unet import train
+
+original, last = train.Trainer.step, int(sys.argv[1])
+
+def step(self, films, labels, weights, progress):
+    loss = original(self, films, labels, weights, progress)
+    if progress.step == last:
+        os.kill(os.getpid(), signal.SIGTERM)
+    return loss
+
+train.Trainer.step = step
+code = train.main(sys.argv[2:])
+assert "tensorflow" not in sys.modules
+sys.exit(code)
+"""
+
+
+def train_with_torch(service: Path, film_set: Path, run: str, last_step: int = -1) -> int:
+    command = [
+        sys.executable, "-c", TORCH_TRAINING, str(last_step), "--data", str(film_set),
+        "--cache-dir", str(service / "cache"), "--card", str(service / "card.yaml"),
+        "--run-dir", str(service / run), "--batch-size", "4", "--epochs", "2",
+        "--device", "cpu", "--threads", "1",
+    ]  # fmt: skip
+    environment = os.environ | {"KERAS_BACKEND": "torch"}
+    return subprocess.run(command, env=environment, check=False).returncode
+
+
+def test_torch_trains_stops_and_goes_on_to_weights_that_are_served(
+    service: Path, film_set: Path
+) -> None:
+    card = service / "card.yaml"
+    more = "normalise: true, levels: 4, most_filters: 16"
+    card.write_text(card.read_text().replace("normalise: true", more))
+    assert train_with_torch(service, film_set, "whole") == 0
+    expected = load_card(card)
+    assert train_with_torch(service, film_set, "parts", last_step=2) == 130
+    assert train_with_torch(service, film_set, "parts") == 0
+    found = load_card(card)
+    # Dropout's stream goes on where it stood, too.
+    assert found.weights_sha256 == expected.weights_sha256
+    assert found.training["films_seen"] == 16
+    assert "torch" in found.training["libraries"]
+    assert found.training["command"].startswith("KERAS_BACKEND=torch python -m spinezoo_unet")
+    model = build_network(found)
+    load_weights(model, service / "weights/lite.h5")
+    assert found.weights is not None
+    probe = found.weights.probe
+    check_probe(model, probe.seed, probe.values, probe.tolerance)
+    with h5py.File(service / "parts/state.h5", "r+") as file:  # as if TensorFlow had written it
+        identity = json.loads(file.attrs["identity"])
+        assert identity.pop("backend") == "torch"
+        file.attrs["identity"] = json.dumps(identity)
+    assert train_with_torch(service, film_set, "parts") == 1

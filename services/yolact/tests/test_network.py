@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from spinezoo_contract.cards import load_card
 from spinezoo_torchkit.loading import build_network
 from spinezoo_yolact.network import (
@@ -23,11 +24,12 @@ from spinezoo_yolact.network import (
     detections_of,
     encode_boxes,
     fast_nms,
-    film_mask_loss,
     level_priors,
+    match_batch,
     match_priors,
     on_grid,
     pairwise_iou,
+    positive_mask_losses,
     published_input,
     semantic_truth,
     to_corners,
@@ -241,6 +243,118 @@ def test_a_film_without_objects_is_all_background() -> None:
     assert matched.tolist() == target.tolist() == [0]
 
 
+def random_truth(rng: np.random.Generator, count: int, grid: tuple[int, int] = (8, 8)) -> Truth:
+    """Boxes on a grid of twelfths, so that overlaps are often equal, and any masks."""
+    low = rng.integers(0, 9, (count, 2))
+    corners = np.concatenate([low, low + rng.integers(1, 4, (count, 2))], axis=1) / 12
+    return Truth(
+        torch.from_numpy(corners.astype(np.float32)),
+        torch.from_numpy(rng.integers(1, 6, count)),
+        torch.from_numpy(rng.integers(0, 2, (count, *grid)).astype(np.uint8)),
+    )
+
+
+def reference_match(priors: Tensor, truth: Truth) -> tuple[list[int], list[int]]:
+    """The definition, pair by pair; of equal overlaps the first object, then the first prior."""
+    iou = pairwise_iou(truth.boxes, to_corners(priors)).tolist()
+    pairs = [(index, prior) for index in range(len(iou)) for prior in range(len(priors))]
+    matched, target = [0] * len(priors), [0] * len(priors)
+    for prior in range(len(priors)) if iou else ():
+        best = max(range(len(iou)), key=lambda index: iou[index][prior])
+        matched[prior] = best
+        if iou[best][prior] >= 0.4:
+            target[prior] = int(truth.classes[best]) if iou[best][prior] >= 0.5 else NEUTRAL
+    served, taken = set(), set()
+    for index, prior in sorted(pairs, key=lambda pair: -iou[pair[0]][pair[1]]):
+        if index not in served and prior not in taken:
+            served.add(index)
+            taken.add(prior)
+            matched[prior], target[prior] = index, int(truth.classes[index])
+    return matched, target
+
+
+@pytest.mark.parametrize("counts", [(0, 1, 25, 3), (4, 0, 0), (0, 0), (1,), (60, 2, 0, 7)])
+def test_a_batch_is_matched_as_its_films_are(counts: tuple[int, ...]) -> None:
+    rng = np.random.default_rng(sum(counts))
+    priors = level_priors(6, 6, (30.0,), (1.0,), 96, 96, square=True)  # fewer than 60
+    for _ in range(5):
+        truths = [random_truth(rng, count) for count in counts]
+        matched, target = match_batch(priors, truths)
+        assert matched.shape == target.shape == (len(counts), 36)
+        for index, truth in enumerate(truths):
+            alone, alone_target = match_priors(priors, truth)
+            assert torch.equal(matched[index], alone)
+            assert torch.equal(target[index], alone_target)
+            expected = reference_match(priors, truth)
+            assert (alone.tolist(), alone_target.tolist()) == expected
+
+
+def reference_losses(output: YolactOutput, truths: list[Truth]) -> dict[str, Tensor]:
+    """The losses without thinning, positive by positive."""
+    height, width = output.prototypes.shape[1:3]
+    box, mask, semantic = torch.zeros(3)
+    targets, positives = [], 0
+    for film, truth in enumerate(truths):
+        matched, target = match_priors(output.priors, truth)
+        targets.append(target)
+        semantic_target = torch.zeros_like(output.semantic_logits[film])
+        for index, structure in enumerate(truth.classes.tolist()):
+            share = F.adaptive_avg_pool2d(
+                truth.masks[None, index].float(), semantic_target.shape[-2:]
+            )[0]
+            semantic_target[structure - 1][share > 0.5] = 1.0
+        semantic = semantic + F.binary_cross_entropy_with_logits(
+            output.semantic_logits[film], semantic_target, reduction="sum"
+        )
+        for prior in (target > 0).nonzero()[:, 0].tolist():
+            positives += 1
+            index = int(matched[prior])
+            corners = truth.boxes[[index]]
+            offsets = encode_boxes(corners, output.priors[[prior]])[0]
+            box = box + F.smooth_l1_loss(output.boxes[film, prior], offsets, reduction="sum")
+            loss = F.binary_cross_entropy_with_logits(
+                output.prototypes[film] @ output.coefficients[film, prior],
+                on_grid(truth.masks, height, width)[index],
+                reduction="none",
+            )
+            window = box_window(corners, height, width, 1.0)[0]
+            x1, y1, x2, y2 = corners[0].tolist()
+            area = max((x2 - x1) * width, 1.0) * max((y2 - y1) * height, 1.0)
+            mask = mask + loss[window].sum() / area
+    divisor = max(positives, 1)
+    return {
+        "box": 1.5 * box / divisor,
+        "class": class_loss(output.class_logits, torch.stack(targets)) / divisor,
+        "mask": 6.125 * mask / divisor,
+        "semantic": semantic / output.semantic_logits[0, 0].numel() / len(truths),
+    }
+
+
+@pytest.mark.parametrize(
+    "grids",
+    [[(24, 20)] * 4, [(48, 40)] * 4, [(24, 20), (48, 40), (48, 40), (24, 20)]],
+    ids=["grid of the prototypes", "finer grid", "several grids"],
+)
+def test_losses_are_their_definition(grids: list[tuple[int, int]]) -> None:
+    rng = np.random.default_rng(7)
+    truths = [random_truth(rng, n, grid) for n, grid in zip((5, 0, 11, 1), grids, strict=True)]
+    generator = torch.Generator().manual_seed(8)
+    priors = level_priors(12, 10, (12.0, 20.0), (1.0, 2.0), 96, 80, square=False)
+    shapes = [(len(priors), 4), (len(priors), 6), (len(priors), 3), (24, 20, 3), (5, 12, 10)]
+    leaves = [torch.randn(4, *shape, generator=generator).mul(4) for shape in shapes]
+    output = YolactOutput(*(leaf.requires_grad_() for leaf in leaves), priors)
+    losses, expected = yolact_losses(output, truths), reference_losses(output, truths)
+    assert set(losses) == set(expected)
+    for name, loss in losses.items():
+        assert float(loss.detach()) == pytest.approx(float(expected[name].detach()), rel=1e-5)
+        found = torch.autograd.grad(loss, leaves, retain_graph=True, materialize_grads=True)
+        wanted = torch.autograd.grad(
+            expected[name], leaves, retain_graph=True, materialize_grads=True
+        )
+        for own, reference in zip(found, wanted, strict=True):
+            assert torch.allclose(own, reference, rtol=1e-4, atol=1e-6), name
+
+
 def test_class_loss_takes_the_three_hardest_negatives_for_a_positive() -> None:
     logits = torch.zeros(1, 7, 2)
     logits[0, :, 1] = torch.tensor([0.0, 5.0, 4.0, 3.0, 2.0, 9.0, 1.0])
@@ -253,23 +367,27 @@ def test_class_loss_takes_the_three_hardest_negatives_for_a_positive() -> None:
 
 
 def test_mask_loss_is_a_mean_over_the_box() -> None:
-    prototypes = torch.zeros(10, 10, 1)  # probability one half everywhere
-    coefficients = torch.zeros(2, 1)
+    prototypes = torch.zeros(1, 10, 10, 1)  # probability one half everywhere
+    coefficients = torch.zeros(1, 2, 1)
     boxes = torch.tensor([[0.2, 0.2, 0.6, 0.7], [0.1, 0.1, 0.9, 0.9]])
     masks = torch.zeros(2, 10, 10)
-    cells = [(4 + 2) * (5 + 2), (8 + 2) * (8 + 2)]  # with one cell of padding
-    expected = math.log(2.0) * (cells[0] / 20 + cells[1] / 64)
-    assert float(film_mask_loss(prototypes, coefficients, boxes, masks)) == pytest.approx(expected)
+    losses = positive_mask_losses(prototypes, coefficients, boxes, masks, torch.tensor([[1, 0]]))
+    cells = [(8 + 2) * (8 + 2), (4 + 2) * (5 + 2)]  # with one cell of padding
+    expected = [math.log(2.0) * cells[0] / 64, math.log(2.0) * cells[1] / 20]
+    assert losses[0].tolist() == pytest.approx(expected)
 
 
 def test_semantic_truth_unites_the_objects_of_a_class() -> None:
     masks = torch.zeros(3, 8, 8)
     masks[0, :4, :4], masks[1, 4:, 4:], masks[2, :4, 4:] = 1, 1, 1
     truth = Truth(torch.zeros(3, 4), torch.tensor([2, 2, 5]), masks)
-    target = semantic_truth(truth, 5, 2, 2)
-    assert target[1].tolist() == [[1, 0], [0, 1]]
-    assert target[4].tolist() == [[0, 1], [0, 0]]
-    assert float(target[[0, 2, 3]].sum()) == 0.0
+    other = Truth(torch.zeros(2, 4), torch.tensor([1, 1]), torch.ones(2, 6, 6))
+    target = semantic_truth([truth, truth_of([], []), other], 5, 2, 2)
+    assert target.shape == (3, 5, 2, 2)
+    assert target[0, 1].tolist() == [[1, 0], [0, 1]]
+    assert target[0, 4].tolist() == [[0, 1], [0, 0]]
+    assert target[2, 0].tolist() == [[1, 1], [1, 1]]  # twice covered is covered
+    assert float(target.sum()) == 3.0 + 4.0
 
 
 def test_masks_on_a_coarser_grid() -> None:

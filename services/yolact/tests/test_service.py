@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from spinezoo_contract.cards import load_card
 from spinezoo_spine.testing import prepared_block_film
 from spinezoo_torchkit.testing import InstanceNetworkTests
@@ -27,7 +28,7 @@ class TestYolact(InstanceNetworkTests):
 def test_truth_is_encoded_as_the_losses_want_it() -> None:
     film, regions = prepared_block_film()
     x, boxes, classes, masks = YolactTask(load_card(ROOM / "card.yaml")).encode(film)
-    assert x.shape == (2, 96, 80)
+    assert (tuple(x.shape), x.dtype) == ((96, 80), torch.uint8)
     assert classes.tolist() == [1, 1, 1, 2, 4]
     assert masks.shape == (5, 48, 40)
     assert 0.0 <= float(boxes.min()) <= float(boxes.max()) <= 1.0

@@ -21,7 +21,7 @@ import os
 import shutil
 import tempfile
 import zipfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -263,25 +263,36 @@ def _write_cache(
     grey = np.lib.format.open_memmap(
         folder / "grey.npy", mode="w+", dtype=np.uint8, shape=(len(names), height, width)
     )
-    outlines: list[NDArray[np.float64]] = []
-    structures: list[int] = []
-    region_ends: list[int] = []
+    outlines: list[list[tuple[int, NDArray[np.float64]]]] = []
     with ThreadPoolExecutor(workers) as pool:
         done = pool.map(lambda name: _prepare_one(films, name, height, width), names)
         bar = tqdm(done, total=len(names), desc="preparing films", disable=not progress)
         for position, (canvas, regions) in enumerate(bar):
             grey[position] = canvas
-            for structure, polygon in regions:
-                structures.append(int(structure))
-                outlines.append(polygon)
-            region_ends.append(len(structures))
+            outlines.append([(int(structure), polygon) for structure, polygon in regions])
     grey.flush()
+    write_prepared_index(folder, names, outlines)
+
+
+def write_prepared_index(
+    folder: Path,
+    names: Sequence[str],
+    outlines: Sequence[Sequence[tuple[int, NDArray[np.float64]]]],
+) -> None:
+    """Writes what :class:`PreparedSet` reads beside ``grey.npy``.
+
+    Args:
+        folder: The cache folder.
+        names: Of the films, in the order of ``grey.npy``.
+        outlines: Of each film, number of the structure and (N, 2) outline on the canvas.
+    """
+    regions = [region for film in outlines for region in film]
     np.savez(
         folder / "outlines.npz",
-        points_xy=np.concatenate(outlines) if outlines else np.zeros((0, 2)),
-        point_ends=np.cumsum([len(polygon) for polygon in outlines], dtype=np.int64),
-        structures=np.array(structures, dtype=np.uint8),
-        region_ends=np.array(region_ends, dtype=np.int64),
+        points_xy=np.concatenate([p for _, p in regions]) if regions else np.zeros((0, 2)),
+        point_ends=np.cumsum([len(polygon) for _, polygon in regions], dtype=np.int64),
+        structures=np.array([structure for structure, _ in regions], dtype=np.uint8),
+        region_ends=np.cumsum([len(film) for film in outlines], dtype=np.int64),
     )
     index = {"names": list(names), "preprocessing_id": PREPROCESSING_ID}
     (folder / "index.json").write_text(json.dumps(index) + "\n", encoding="utf-8")

@@ -25,6 +25,7 @@ from typing import Any, TypeVar
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 from spinezoo_contract.errors import ConfigurationError
 from tqdm import tqdm
 
@@ -36,6 +37,7 @@ from spinezoo_spine.dataset import (
     prepare_film_set,
 )
 from spinezoo_spine.phantom.settings import GENERATOR
+from spinezoo_spine.phantom.store import open_store, read_record
 from spinezoo_spine.phantom.training import training_films
 from spinezoo_spine.splits import split_names
 
@@ -295,6 +297,67 @@ class PhantomFilms(FilmSource):
         return films
 
 
+class StoredPhantoms(FilmSource):
+    """Phantoms that were made beforehand (:mod:`spinezoo_spine.phantom.store`), over and over."""
+
+    def __init__(self, folder: Path, films: PreparedSet, *, epoch_films: int = EPOCH_FILMS) -> None:
+        """Reads no film yet.
+
+        Args:
+            folder: The store.
+            films: Its films.
+            epoch_films: Films of an epoch; the store is gone through in one order after another,
+                whatever an epoch is.
+
+        Raises:
+            ConfigurationError: ``epoch_films`` is out of range.
+        """
+        if epoch_films < 1:
+            raise ConfigurationError(f"epoch_films is {epoch_films}; use 1 or more")
+        self.films, self.record = films, read_record(folder)
+        self._epoch_films = epoch_films
+        self._order: tuple[tuple[int, int], NDArray[np.int64]] | None = None
+
+    @property
+    def epoch_films(self) -> int:
+        """As stated."""
+        return self._epoch_films
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """Generator, seed and what of it is in the store."""
+        kept = ("generator", "seed", "patients", "looks")
+        return {
+            "phantoms": {
+                **{name: self.record[name] for name in kept},
+                "epoch_films": self.epoch_films,
+            }
+        }
+
+    def _film_at(self, seed: int, place: int) -> int:
+        """Which film is the ``place``-th of a run."""
+        turn, position = divmod(place, len(self.films))
+        key = (seed, turn)
+        if self._order is None or self._order[0] != key:
+            self._order = key, np.random.default_rng(key).permutation(len(self.films))
+        return int(self._order[1][position])
+
+    def batch(
+        self, seed: int, batch_size: int, epoch: int, step: int
+    ) -> list[tuple[PreparedFilm, tuple[int, ...]]]:
+        """The next films of the order."""
+        number = epoch * self.steps(batch_size) + step
+        places = range(number * batch_size, (number + 1) * batch_size)
+        return [
+            (self.films[self._film_at(seed, place)], (number, position))
+            for position, place in enumerate(places)
+        ]
+
+    def different_films(self, seed: int, batch_size: int, steps: int) -> int:
+        """The films of the store, or what was seen of them."""
+        return min(len(self.films), steps * batch_size)
+
+
 def augmented_batch(
     source: FilmSource,
     *,
@@ -422,6 +485,11 @@ def add_data_arguments(parser: argparse.ArgumentParser) -> None:
     ):
         default = _PHANTOM_DEFAULTS[name.replace("-", "_")]
         parser.add_argument(f"--{name}", type=int, help=f"phantoms: {what} (default {default})")
+    parser.add_argument(
+        "--store",
+        type=Path,
+        help="phantoms: folder of films made beforehand by python -m spinezoo_spine.phantom.store",
+    )
 
 
 def open_data(
@@ -435,7 +503,7 @@ def open_data(
     """
     if arguments.data.startswith(PHANTOMS):
         return _open_phantoms(arguments, height, width, progress=progress)
-    _refuse(arguments, _PHANTOM_DEFAULTS, f"--data {PHANTOMS}SEED")
+    _refuse(arguments, (*_PHANTOM_DEFAULTS, "store"), f"--data {PHANTOMS}SEED")
     folder = Path(arguments.data)
     films = prepare_film_set(
         folder, height, width, cache_dir=arguments.cache_dir, progress=progress
@@ -467,7 +535,7 @@ def _open_phantoms(
     }
     if given["validation_films"] < 0:
         raise ConfigurationError(f"--validation-films is {given['validation_films']}; use 0 up")
-    source = PhantomFilms(
+    phantoms = PhantomFilms(
         int(text),
         height,
         width,
@@ -476,11 +544,16 @@ def _open_phantoms(
         uses=given["film_uses"],
         pool_mib=given["pool_mib"],
     )
+    source: FilmSource = phantoms
+    if arguments.store is not None:
+        _refuse(arguments, ("looks", "film_uses", "pool_mib"), "phantoms made on the spot")
+        films = open_store(arguments.store, seed=phantoms.seed, height=height, width=width)
+        source = StoredPhantoms(arguments.store, films, epoch_films=given["epoch_films"])
     return TrainingData(
         source=source,
-        validation=source.held_out(given["validation_films"], progress=progress),
-        name=f"{PHANTOMS}{source.seed}",
-        validation_name=f"patients of {PHANTOMS}{source.seed} held out",
+        validation=phantoms.held_out(given["validation_films"], progress=progress),
+        name=f"{PHANTOMS}{phantoms.seed}",
+        validation_name=f"patients of {PHANTOMS}{phantoms.seed} held out",
         record=source.identity,
     )
 

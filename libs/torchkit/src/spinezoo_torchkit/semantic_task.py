@@ -7,9 +7,10 @@ from typing import Any
 import numpy as np
 import torch
 from spinezoo_contract.cards import ModelCard
-from spinezoo_spine.dataset import PreparedFilm, label_map_with_gaps, network_input
+from spinezoo_spine.dataset import PreparedFilm, label_map_with_gaps
 from torch import nn
 
+from spinezoo_torchkit.inputs import two_channels
 from spinezoo_torchkit.losses import CLASS_WEIGHTS, semantic_loss
 from spinezoo_torchkit.training import Task
 
@@ -26,7 +27,7 @@ class SemanticTask(Task):
 
     def __init__(self, card: ModelCard) -> None:
         """Takes the order of classes from a card."""
-        self.class_of_number = np.zeros(256, dtype=np.int64)
+        self.class_of_number = np.zeros(256, dtype=np.uint8)
         for index, structure in enumerate(card.structures, start=1):
             self.class_of_number[int(structure)] = index
         self.number_of_class = torch.tensor([0, *(int(s) for s in card.structures)])
@@ -35,22 +36,24 @@ class SemanticTask(Task):
         )
 
     def encode(self, film: PreparedFilm) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Input (2, h, w), classes (h, w) and weights of pixels (h, w)."""
+        """Grey levels (h, w), classes (h, w), both ``uint8``, and weights of pixels (h, w)."""
         labels, weights = label_map_with_gaps(film)
         return (
-            torch.from_numpy(network_input(film)),
+            torch.from_numpy(film.grey),
             torch.from_numpy(self.class_of_number[labels]),
-            torch.from_numpy(weights),
+            torch.from_numpy(weights.astype(np.float16)),  # 1 to 6, to a thousandth
         )
 
     def collate(self, samples: list[Any]) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Inputs (n, 2, h, w), classes (n, h, w) and weights of pixels (n, h, w)."""
-        inputs, labels, weights = zip(*samples, strict=True)
-        return torch.stack(inputs), torch.stack(labels), torch.stack(weights)
+        """Grey levels, classes and weights of pixels, each (n, h, w)."""
+        grey, labels, weights = zip(*samples, strict=True)
+        return torch.stack(grey), torch.stack(labels), torch.stack(weights)
 
     def losses(self, network: nn.Module, batch: Any) -> dict[str, torch.Tensor]:
         """Main and auxiliary loss."""
-        inputs, labels, pixel_weights = batch
+        grey, labels, pixel_weights = batch
+        inputs = two_channels(grey)
+        labels, pixel_weights = labels.long(), pixel_weights.float()
         logits, auxiliary = network(inputs)
         weights = self.class_weights.to(inputs.device)
         terms = {"main": semantic_loss(logits, labels, weights, pixel_weights=pixel_weights)}

@@ -91,7 +91,13 @@ class Task(ABC):
     """What one network adds to the loop: its form of truth, its losses, its answer as labels.
 
     Everything is a pure function of its arguments; ``encode`` runs in worker processes.
+
+    Attributes:
+        fixed_shapes: Whether every step computes with tensors of the same shapes, so that cuDNN's
+            search for the fastest algorithm pays.
     """
+
+    fixed_shapes: bool = True
 
     @abstractmethod
     def encode(self, film: PreparedFilm) -> Any:
@@ -414,6 +420,13 @@ class _Run:
         self.steps_per_epoch = films.steps(self.batch_size)
         self.network = network.to(device, memory_format=torch.channels_last).train()
         self.average = copy.deepcopy(self.network).eval().requires_grad_(False)
+        own, averaged = self.network.state_dict(), self.average.state_dict()
+        moving = [name for name, value in own.items() if value.is_floating_point()]
+        self._own = [own[name] for name in moving]
+        self._averaged = [averaged[name] for name in moving]
+        self._counted = [(averaged[n], own[n]) for n in own.keys() - set(moving)]
+        if device.type == "cuda":
+            torch.backends.cudnn.benchmark = task.fixed_shapes
         decayed = [p for p in network.parameters() if p.ndim >= 2]
         others = [p for p in network.parameters() if p.ndim < 2]
         self.optimizer = torch.optim.AdamW(
@@ -493,10 +506,14 @@ class _Run:
         self.network.train()
         with autocast(self.device, precision_of(settings.precision)):
             terms = self.task.losses(self.network, _to_device(batch, self.device))
-        loss = torch.stack([term.float() for term in terms.values()]).sum()
-        if not bool(torch.isfinite(loss)):
+        each = torch.stack([term.float() for term in terms.values()])
+        loss = each.sum()
+        # The one time that a step waits for an accelerator: backward and update run on while the
+        # next step is prepared.
+        values: list[float] = each.detach().tolist()
+        if not math.isfinite(sum(values)):
             raise ConfigurationError(
-                f"the loss is {loss.item()} at step {self.step}; training has diverged: start a "
+                f"the loss is {sum(values)} at step {self.step}; training has diverged: start a "
                 "new run with a lower --learning-rate or --precision float32"
             )
         self.optimizer.zero_grad(set_to_none=True)
@@ -507,18 +524,15 @@ class _Run:
         self.step += 1
         self.step_in_epoch += 1
         self.films_seen += self.batch_size
-        return {name: float(term.detach()) for name, term in terms.items()}
+        return dict(zip(terms, values, strict=True))
 
     @torch.no_grad()
     def _average(self) -> None:
         # A short memory at first, so that the random start is forgotten.
         decay = min(self.settings.average_decay, (1.0 + self.step) / (10.0 + self.step))
-        own = self.network.state_dict()
-        for name, averaged in self.average.state_dict().items():
-            if averaged.is_floating_point():
-                averaged.lerp_(own[name], 1.0 - decay)
-            else:
-                averaged.copy_(own[name])
+        torch._foreach_lerp_(self._averaged, self._own, 1.0 - decay)
+        for averaged, own in self._counted:
+            averaged.copy_(own)
 
     # -- state
 

@@ -9,8 +9,9 @@ from typing import Any
 
 import torch
 from spinezoo_contract.cards import ModelCard
-from spinezoo_spine.dataset import PreparedFilm, instances_of, network_input
+from spinezoo_spine.dataset import PreparedFilm, instances_of
 from spinezoo_torchkit.command import train_main
+from spinezoo_torchkit.inputs import two_channels
 from spinezoo_torchkit.instance_task import InstanceTask
 from spinezoo_torchkit.training import TrainSettings
 from torch import Tensor, nn
@@ -24,29 +25,31 @@ CARD = Path(__file__).resolve().parents[2] / "card.yaml"
 class MaskRcnnTask(InstanceTask):
     """Boxes, labels and masks of every object, and the five losses of torchvision's engine."""
 
+    fixed_shapes = False  # as many masks as there are good proposals
+
     def __init__(self, card: ModelCard) -> None:
         """Takes classes and thresholds from a card."""
         super().__init__(card, detect)
 
     def encode(self, film: PreparedFilm) -> tuple[Tensor, dict[str, Tensor]]:
-        """Input (2, h, w); boxes (G, 4) in pixels, labels (G,), masks (G, h, w)."""
+        """Grey levels (h, w); boxes (G, 4) in pixels, labels (G,), masks (G, h, w)."""
         masks, boxes, numbers = instances_of(film)
         labels = self.class_of_number[numbers]
         known = labels > 0
-        return torch.from_numpy(network_input(film)), {
+        return torch.from_numpy(film.grey), {
             "boxes": torch.from_numpy(boxes[known]),
             "labels": torch.from_numpy(labels[known]),
             "masks": torch.from_numpy(masks[known]),
         }
 
     def collate(self, samples: list[Any]) -> tuple[Tensor, list[dict[str, Tensor]]]:
-        """Inputs (n, 2, h, w) and the truth of each film."""
+        """Grey levels (n, h, w) and the truth of each film."""
         return torch.stack([sample[0] for sample in samples]), [sample[1] for sample in samples]
 
     def losses(self, network: nn.Module, batch: Any) -> dict[str, Tensor]:
         """Objectness and box of the proposals; class, box and mask of the regions."""
-        inputs, truths = batch
-        losses: dict[str, Tensor] = network(list(inputs), truths)
+        grey, truths = batch
+        losses: dict[str, Tensor] = network(list(two_channels(grey)), truths)
         return {
             "rpn_class": losses["loss_objectness"],
             "rpn_box": losses["loss_rpn_box_reg"],

@@ -21,7 +21,7 @@ import keras
 from keras import layers
 
 LEVELS = 5
-"""Resolutions, the full one included; an input side has to be a multiple of 2 ** (LEVELS - 1)."""
+"""Resolutions of the paper, the full one included."""
 
 DROPOUT = 0.5
 
@@ -52,26 +52,41 @@ def build_unet(
     outputs: int = 6,
     normalise: bool = False,
     binary_head: bool = False,
+    levels: int = LEVELS,
+    most_filters: int | None = None,
 ) -> keras.Model:
     """A U-Net that answers class logits.
 
     Args:
-        height: Rows of the input, a multiple of 16.
-        width: Columns of the input, a multiple of 16.
+        height: Rows of the input, a multiple of 2 ** (levels - 1), so 16 for five levels.
+        width: Columns of the input, a multiple of the same.
         channels: Channels of the input.
         filters: Filters on the highest resolution; they double on every level down.
         outputs: Classes, background included.
         normalise: Batch normalisation after every 3 x 3 convolution.
         binary_head: Whether to add the two-filter convolution that the study's Keras form has
             before its single output; only to hold weights of that form.
+        levels: Resolutions, the full one included.
+        most_filters: Filters that no level goes beyond; None lets them double to the last one.
 
     Returns:
         A model from (N, height, width, channels) ``float32`` to (N, height, width, outputs) logits.
 
     Raises:
-        ValueError: A side is not a multiple of 16.
+        ValueError: A side is not such a multiple, there are fewer than two levels, or more filters
+            on the highest resolution than the most.
     """
-    multiple = 2 ** (LEVELS - 1)
+    if levels < 2:
+        raise ValueError(f"levels {levels} is below 2; a U-Net needs two resolutions or more")
+    if most_filters is not None and most_filters < filters:
+        raise ValueError(
+            f"most_filters {most_filters} is below filters {filters}; "
+            "raise it, or leave it out for no limit"
+        )
+    filters_of = [filters * 2**level for level in range(levels)]
+    if most_filters is not None:
+        filters_of = [min(wanted, most_filters) for wanted in filters_of]
+    multiple = 2 ** (levels - 1)
     for side, name in ((height, "height"), (width, "width")):
         if side % multiple:
             raise ValueError(
@@ -81,18 +96,18 @@ def build_unet(
     film = keras.Input((height, width, channels), name="film")
     x = film
     skips = []
-    for level in range(LEVELS):
+    for level in range(levels):
         # h, w halve and the filters double from level to level.
-        x = _double_convolution(x, filters * 2**level, normalise=normalise, name=f"down{level}")
-        if level >= LEVELS - 2:
+        x = _double_convolution(x, filters_of[level], normalise=normalise, name=f"down{level}")
+        if level >= levels - 2:
             x = layers.Dropout(DROPOUT, name=f"drop{level}")(x)
-        if level < LEVELS - 1:
+        if level < levels - 1:
             skips.append(x)
             x = layers.MaxPooling2D(2, name=f"pool{level}")(x)
-    for level in reversed(range(LEVELS - 1)):
+    for level in reversed(range(levels - 1)):
         x = layers.UpSampling2D(2, interpolation="nearest", name=f"up{level}_nearest")(x)
         x = layers.Conv2D(
-            filters * 2**level,
+            filters_of[level],
             2,
             padding="same",
             activation="relu",
@@ -100,7 +115,7 @@ def build_unet(
             name=f"up{level}_conv",
         )(x)
         x = layers.Concatenate(name=f"up{level}_skip")([skips[level], x])
-        x = _double_convolution(x, filters * 2**level, normalise=normalise, name=f"up{level}")
+        x = _double_convolution(x, filters_of[level], normalise=normalise, name=f"up{level}")
     if binary_head:
         x = layers.Conv2D(2, 3, padding="same", activation="relu", name="binary_conv")(x)
     logits = layers.Conv2D(outputs, 1, dtype="float32", name="logits")(x)

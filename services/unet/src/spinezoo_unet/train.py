@@ -3,6 +3,9 @@
 Loss: cross-entropy, weighted at gaps between vertebrae, plus soft Dice over the structures. AdamW
 with warm-up and cosine decay, an exponential average of the weights, bfloat16 arithmetic where the
 machine has it. The run folder holds everything needed to go on after a stop.
+
+Keras's backend trains, TensorFlow or PyTorch (``KERAS_BACKEND=torch``); the weights are the same
+kind of file, and TensorFlow serves them.
 """
 
 from __future__ import annotations
@@ -45,6 +48,8 @@ from spinezoo_spine.stopping import stop_on_signal
 
 if TYPE_CHECKING:
     import keras
+
+    from spinezoo_unet.backends import Backend
 
 log = logging.getLogger(__name__)
 
@@ -118,7 +123,8 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
 class BatchMaker:
     """Inputs, label maps and weights of the pixels of the batch at a place of a run.
 
-    (N, h, w, 2) ``float32``, (N, h, w) ``int32`` and (N, h, w) ``float32``.
+    (N, h, w, 2) ``float16``, (N, h, w) ``uint8`` and (N, h, w) ``float16``: small on their way to
+    this process and to the device, which casts them.
 
     Pure in epoch and step; sent to worker processes.
     """
@@ -130,7 +136,7 @@ class BatchMaker:
 
     def __call__(
         self, epoch: int, step: int
-    ) -> tuple[NDArray[np.float32], NDArray[np.int32], NDArray[np.float32]]:
+    ) -> tuple[NDArray[np.float16], NDArray[np.uint8], NDArray[np.float16]]:
         """The batch of step ``step`` of epoch ``epoch``, both from 0."""
         films = augmented_batch(
             self.source,
@@ -140,10 +146,11 @@ class BatchMaker:
             step=step,
             settings=self.augmentation,
         )
-        inputs = np.stack([network_input(film).transpose(1, 2, 0) for film in films])
+        inputs = [network_input(film).transpose(1, 2, 0).astype(np.float16) for film in films]
         taught = [label_map_with_gaps(film) for film in films]
-        labels = np.stack([labels for labels, _ in taught]).astype(np.int32)
-        return inputs, labels, np.stack([weights for _, weights in taught])
+        labels = np.stack([labels for labels, _ in taught])
+        weights = np.stack([weights.astype(np.float16) for _, weights in taught])
+        return np.stack(inputs), labels, weights
 
 
 class Trainer:
@@ -152,14 +159,15 @@ class Trainer:
     def __init__(
         self,
         model: keras.Model,
+        backend: Backend,
         total_steps: int,
         minutes: float | None,
         learning_rate: float = LEARNING_RATE,
     ) -> None:
         import keras
-        import tensorflow as tf
 
         self.model = model
+        self.backend = backend
         self.total_steps = total_steps
         self.minutes = minutes
         self.learning_rate = learning_rate
@@ -171,47 +179,24 @@ class Trainer:
         )
         self.optimizer.build(model.trainable_variables)
         self.average = [
-            tf.Variable(keras.ops.cast(variable, "float32"), trainable=False)
+            keras.Variable(
+                keras.ops.convert_to_numpy(variable), dtype="float32", trainable=False, name="mean"
+            )
             for variable in self._averaged()
         ]
-        self._step = tf.function(self._train_step, reduce_retracing=True)
+        self._step = backend.training_step(model, self.optimizer, self.average, self._averaged())
 
     def _averaged(self) -> list[keras.Variable]:
         return [variable for variable in self.model.weights if "seed" not in variable.path]
 
-    def _train_step(self, films: Any, labels: Any, weights: Any, decay: Any) -> Any:
-        import keras
-        import tensorflow as tf
-
-        classes = self.model.output_shape[-1]
-        with tf.GradientTape() as tape:
-            logits = self.model(films, training=True)
-            each = tf.nn.sparse_softmax_cross_entropy_with_logits(labels=labels, logits=logits)
-            cross_entropy = tf.reduce_sum(weights * each) / tf.reduce_sum(weights)
-            truth = tf.one_hot(labels, classes)[..., 1:]
-            probability = tf.nn.softmax(logits)[..., 1:]
-            overlap = tf.reduce_sum(truth * probability, (0, 1, 2))
-            size = tf.reduce_sum(truth + probability, (0, 1, 2))
-            # 50 pixels of smoothing: a batch without cages must not pull on the cage plane.
-            dice = 1.0 - tf.reduce_mean((2.0 * overlap + 50.0) / (size + 50.0))
-            loss = 2.0 * cross_entropy + dice
-        gradients = tape.gradient(loss, self.model.trainable_variables)
-        self.optimizer.apply_gradients(zip(gradients, self.model.trainable_variables, strict=True))
-        for mean, variable in zip(self.average, self._averaged(), strict=True):
-            value = keras.ops.cast(variable.value, "float32")
-            mean.assign(decay * mean + (1.0 - decay) * value)
-        return loss
-
     def step(
         self,
-        films: NDArray[np.float32],
-        labels: NDArray[np.int32],
-        weights: NDArray[np.float32],
+        films: NDArray[np.float16],
+        labels: NDArray[np.uint8],
+        weights: NDArray[np.float16],
         progress: Progress,
     ) -> float:
         """One step; returns its loss."""
-        import tensorflow as tf
-
         if self.minutes is not None:
             done = progress.minutes / self.minutes
         else:
@@ -221,20 +206,16 @@ class Trainer:
         share = FINAL_RATE_SHARE + (1.0 - FINAL_RATE_SHARE) * cosine
         self.optimizer.learning_rate.assign(self.learning_rate * warm * share)
         decay = min(EMA_DECAY, (1.0 + progress.step) / (10.0 + progress.step))
-        loss = self._step(
-            tf.constant(films),
-            tf.constant(labels),
-            tf.constant(weights),
-            tf.constant(decay, dtype=tf.float32),
-        )
-        return float(loss)
+        return self._step(films, labels, weights, decay)
 
     def averaged_model(self, target: keras.Model) -> keras.Model:
         """The averaged weights, put into a second model of the same kind."""
+        import keras
+
         by_path = {v.path: m for v, m in zip(self._averaged(), self.average, strict=True)}
         for variable in target.weights:
             if variable.path in by_path:
-                variable.assign(by_path[variable.path].numpy())
+                variable.assign(keras.ops.convert_to_numpy(by_path[variable.path]))
         return target
 
     def arrays(self) -> dict[str, Any]:
@@ -265,6 +246,8 @@ def save_state(
         file.attrs["identity"] = json.dumps(identity)
         for name, variable in trainer.arrays().items():
             file.create_dataset(name, data=keras.ops.convert_to_numpy(variable))
+        for name, numbers in trainer.backend.random_state().items():
+            file.create_dataset(f"random/{name}", data=numbers)
     os.replace(partial, folder / "state.h5")
 
 
@@ -289,6 +272,8 @@ def load_state(folder: Path, trainer: Trainer, identity: dict[str, Any]) -> Prog
                 )
         for name, variable in trainer.arrays().items():
             variable.assign(file[name][()])
+        random = {name: numbers[()] for name, numbers in file.get("random", {}).items()}
+        trainer.backend.restore_random_state(random)
         return Progress(**json.loads(file.attrs["progress"]))
 
 
@@ -311,21 +296,33 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _train(arguments: argparse.Namespace, command: str, stop: Callable[[], bool]) -> int:
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    from spinezoo_unet.backends import training_backend
+
+    backend = training_backend()
+    device = backend.set_up(arguments.device, arguments.threads)
+    if backend.name != "tensorflow":
+        command = f"KERAS_BACKEND={backend.name} {command}"
+    with backend.on(device):
+        return _train_on(backend, device, arguments, command, stop)
+
+
+def _train_on(
+    backend: Backend,
+    device: str,
+    arguments: argparse.Namespace,
+    command: str,
+    stop: Callable[[], bool],
+) -> int:
     import keras
-    import tensorflow as tf
     from spinezoo_contract.cards import describe_weights, load_card, update_card
     from spinezoo_spine.film_source import FolderFilms
     from spinezoo_spine.filmset import describe_film_set
     from spinezoo_spine.metrics import merged_mean_iou
     from tqdm import tqdm
 
-    from spinezoo_unet.predictor import build_network, choose_device
+    from spinezoo_unet.predictor import build_network
     from spinezoo_unet.weights import load_weights, probe_values, save_weights
 
-    if arguments.threads:
-        tf.config.threading.set_intra_op_parallelism_threads(arguments.threads)
-        tf.config.threading.set_inter_op_parallelism_threads(arguments.threads)
-    device = choose_device(arguments.device)
     keras.utils.set_random_seed(arguments.seed)
     card = load_card(arguments.card, arguments.preset)
     start = find_start(arguments.start_from, card, arguments.run_dir, ".h5")
@@ -356,30 +353,37 @@ def _train(arguments: argparse.Namespace, command: str, stop: Callable[[], bool]
         "seed": arguments.seed,
         "batch_size": batch_size,
         **({} if start is None else {"start_from": start.sha256}),
+        **({} if backend.name == "tensorflow" else {"backend": backend.name}),
         **data.source.identity,
     }
     number_of_class = np.array([0, *(int(structure) for structure in card.structures)])
     trainer = Trainer(
-        model, arguments.epochs * steps_per_epoch, arguments.minutes, arguments.learning_rate
+        model,
+        backend,
+        arguments.epochs * steps_per_epoch,
+        arguments.minutes,
+        arguments.learning_rate,
     )
     progress = load_state(arguments.run_dir, trainer, identity)
     if progress.step:
         log.info("going on after epoch %d, film %d", progress.epoch, progress.films_seen)
 
-    def labels_of(film: PreparedFilm) -> NDArray[np.intp]:
-        answer = exact(network_input(film).transpose(1, 2, 0)[np.newaxis], training=False)
-        classes: NDArray[np.intp] = keras.ops.convert_to_numpy(answer)[0].argmax(-1)
-        return number_of_class[classes]
+    def labels_of(films: Sequence[PreparedFilm]) -> NDArray[np.intp]:
+        inputs = np.stack([network_input(film).transpose(1, 2, 0) for film in films])
+        return number_of_class[backend.classes(exact, inputs)]
 
     def validate() -> float:
         values = []
-        for film in data.validation:
-            values.append(merged_mean_iou(label_map_of(film) > 0, labels_of(film) > 0))
+        count, at_once = len(data.validation), backend.films_at_once
+        for first in range(0, count, at_once):
+            films = [data.validation[i] for i in range(first, min(first + at_once, count))]
+            for film, labels in zip(films, labels_of(films), strict=True):
+                values.append(merged_mean_iou(label_map_of(film) > 0, labels > 0))
         return float(np.mean(values)) if values else float("nan")
 
     def strip() -> NDArray[np.uint8] | None:
         shown = [data.validation[i] for i in range(min(STRIP_FILMS, len(data.validation)))]
-        return prediction_strip(shown, [labels_of(film) for film in shown]) if shown else None
+        return prediction_strip(shown, list(labels_of(shown))) if shown else None
 
     def stopped_early() -> bool:
         return arguments.patience is not None and progress.epochs_since_best >= arguments.patience
@@ -405,12 +409,7 @@ def _train(arguments: argparse.Namespace, command: str, stop: Callable[[], bool]
         mininterval=1.0 if sys.stderr.isatty() else 20.0,
     )
     run_log = RunLog(arguments.run_dir)
-    with (
-        closing(stream),
-        closing(bar),
-        closing(run_log),
-        tf.device("/CPU:0" if device == "cpu" else "/GPU:0"),
-    ):
+    with closing(stream), closing(bar), closing(run_log), backend.stepping_on(device):
         while not finished() and not stop():
             films, labels, weights = next(stream)
             losses.append(trainer.step(films, labels, weights, progress))
@@ -492,7 +491,7 @@ def _train(arguments: argparse.Namespace, command: str, stop: Callable[[], bool]
             "precision": arguments.precision,
             "device": device,
             "machine": f"{platform.machine()}, {os.cpu_count()} cores",
-            "libraries": f"keras {keras.__version__}, tensorflow {tf.__version__}",
+            "libraries": f"keras {keras.__version__}, {backend.library}",
             "date": datetime.now(UTC).date().isoformat(),
             "command": command,
         },

@@ -11,7 +11,8 @@ Modules carry the names of the published checkpoints, so that those can be loade
 ``prediction_layers.0.{upfeature,bbox_layer,conf_layer,mask_layer}``, ``semantic_seg_conv``.
 
 Shapes are written as: N films, P priors, C structures (background not counted), K prototypes,
-G true objects of one film, D detections of one film. Boxes run 0 to 1 over the input; "corners" are
+G true objects of one film, T of all films of a batch one after the other, D detections of one
+film. Boxes run 0 to 1 over the input; "corners" are
 (x1, y1, x2, y2), "centres" are (cx, cy, width, height).
 """
 
@@ -19,6 +20,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from itertools import groupby
 from typing import NamedTuple
 
 import numpy as np
@@ -525,11 +527,11 @@ def to_corners(centres: Tensor) -> Tensor:
 
 
 def encode_boxes(corners: Tensor, priors: Tensor) -> Tensor:
-    """(P, 4) corners as offsets from (P, 4) priors."""
-    centre = (corners[:, :2] + corners[:, 2:]) / 2
-    size = corners[:, 2:] - corners[:, :2]
-    offset = (centre - priors[:, :2]) / (VARIANCES[0] * priors[:, 2:])
-    return torch.cat([offset, torch.log(size / priors[:, 2:]) / VARIANCES[1]], dim=1)
+    """(..., P, 4) corners as offsets from (..., P, 4) priors."""
+    centre = (corners[..., :2] + corners[..., 2:]) / 2
+    size = corners[..., 2:] - corners[..., :2]
+    offset = (centre - priors[..., :2]) / (VARIANCES[0] * priors[..., 2:])
+    return torch.cat([offset, torch.log(size / priors[..., 2:]) / VARIANCES[1]], dim=-1)
 
 
 def decode_boxes(offsets: Tensor, priors: Tensor) -> Tensor:
@@ -560,49 +562,109 @@ NEUTRAL = -1
 """Class target of a prior that is neither positive nor negative."""
 
 
+def without_waiting(host: Tensor, device: torch.device) -> Tensor:
+    """A tensor of the host's memory on a device, where it arrives when the device gets to it."""
+    if device.type == "cuda":
+        host = host.pin_memory()
+    return host.to(device, non_blocking=True)
+
+
+def places(counts: Sequence[int], device: torch.device) -> Tensor:
+    """(2, T) film and index within the film of every object, of N films with so many objects."""
+    film = np.repeat(np.arange(len(counts)), counts)
+    within = np.concatenate([np.arange(count) for count in counts])
+    return without_waiting(torch.from_numpy(np.stack([film, within])), device)
+
+
+def first_objects(counts: Sequence[int], device: torch.device) -> Tensor:
+    """(N, 1) place of every film's first object among the T, of N films with so many objects."""
+    return without_waiting(torch.from_numpy(np.cumsum([0, *counts[:-1]]))[:, None], device)
+
+
 def match_priors(priors: Tensor, truth: Truth) -> tuple[Tensor, Tensor]:
-    """Which object each prior answers for.
+    """:func:`match_batch` of one film: (P,) index of the object, and (P,) class target."""
+    matched, target = match_batch(priors, [truth])
+    return matched[0], target[0]
+
+
+def match_batch(priors: Tensor, truths: Sequence[Truth]) -> tuple[Tensor, Tensor]:
+    """Which object of its film each prior answers for.
 
     A prior is positive for the object it overlaps most if their IoU is at least
     :data:`POSITIVE_IOU`, negative below :data:`NEGATIVE_IOU`, neutral between. Besides, every
     object keeps its best prior, however small the overlap; where two want the same one, the larger
     overlap has it and the other takes its next best.
 
+    Waits once for an accelerator.
+
     Args:
         priors: (P, 4) centres.
-        truth: The objects of the film.
+        truths: The objects of N films.
 
     Returns:
-        (P,) index of the object, and (P,) class target: 1 to C, 0 background, or
-        :data:`NEUTRAL`.
+        (N, P) index of the object within its film, and (N, P) class target: 1 to C, 0 background,
+        or :data:`NEUTRAL`.
     """
-    count = truth.boxes.shape[0]
-    if count == 0:
-        zeros = torch.zeros(priors.shape[0], dtype=torch.int64, device=priors.device)
-        return zeros, zeros.clone()
-    iou = pairwise_iou(truth.boxes, to_corners(priors))  # (G, P)
-    best_iou, best_object = iou.max(dim=0)
-    # Only an object's G best priors can matter to it: the others take at most G - 1 of them.
-    candidates = min(count, iou.shape[1])
-    top_iou, top_prior = iou.topk(candidates, dim=1)  # (G, candidates)
-    order = top_iou.flatten().argsort(descending=True, stable=True).tolist()
-    flat_prior = top_prior.flatten().tolist()
-    taken: set[int] = set()
-    served: set[int] = set()
-    for position in order:
-        index, prior = position // candidates, flat_prior[position]
-        if index in served or prior in taken:
-            continue
-        served.add(index)
-        taken.add(prior)
-        best_object[prior] = index
-        best_iou[prior] = 2.0  # above every threshold
-        if len(served) == count:
-            break
-    target = truth.classes[best_object]
+    device = priors.device
+    prior_count = priors.shape[0]
+    counts = [truth.boxes.shape[0] for truth in truths]
+    most = max(1, *counts)  # G of the film with the most, at least 1
+    film, within = places(counts, device)
+    iou = pairwise_iou(torch.cat([truth.boxes for truth in truths]), to_corners(priors))  # (T, P)
+    per_film = iou.new_full((len(truths), most, prior_count), -1.0)  # objects that are not there
+    per_film[film, within] = iou
+    best_iou, best_object = per_film.max(dim=1)  # (N, P)
+
+    # Only an object's G best priors can matter to it: the others take at most G - 1 of them. One
+    # number holds the IoU (the bits of a positive float are in its order) and the prior, so that
+    # equal overlaps have an order too (the first prior wins) and one transfer brings both.
+    backwards = torch.arange(prior_count - 1, -1, -1, device=device)
+    keys = (iou.view(torch.int32).long() << 32) | backwards
+    top = keys.topk(min(most, prior_count), dim=1).values.cpu().numpy()  # (T, candidates)
+    kept = best_priors(top >> 32, prior_count - 1 - (top & 0xFFFFFFFF), counts)
+    film, prior, index = without_waiting(torch.from_numpy(kept), device)
+    best_object[film, prior] = index
+    best_iou[film, prior] = 2.0  # above every threshold
+
+    # One class more, for films without objects at the end of the batch.
+    classes = F.pad(torch.cat([truth.classes for truth in truths]), (0, 1))
+    target = classes[first_objects(counts, device) + best_object]
     target = torch.where(best_iou < POSITIVE_IOU, torch.full_like(target, NEUTRAL), target)
     target = torch.where(best_iou < NEGATIVE_IOU, torch.zeros_like(target), target)
     return best_object, target
+
+
+def best_priors(
+    overlaps: NDArray[np.int64], priors: NDArray[np.int64], counts: Sequence[int]
+) -> NDArray[np.int64]:
+    """The prior that every object keeps, the largest overlaps of a film first.
+
+    Args:
+        overlaps: (T, candidates) numbers in the order of the IoU, an object's best first.
+        priors: (T, candidates) their priors.
+        counts: Objects of each film.
+
+    Returns:
+        (3, at most T) film, prior, and index of the object within its film.
+    """
+    kept: list[tuple[int, int, int]] = []
+    start = 0
+    for film, count in enumerate(counts):
+        rows = slice(start, start + count)
+        start += count
+        order = np.argsort(-overlaps[rows], axis=None, kind="stable")
+        objects = (order // overlaps.shape[1]).tolist()
+        taken: set[int] = set()
+        served: set[int] = set()
+        for index, prior in zip(objects, priors[rows].ravel()[order].tolist(), strict=True):
+            if index in served or prior in taken:
+                continue
+            served.add(index)
+            taken.add(prior)
+            kept.append((film, prior, index))
+            if len(served) == count:
+                break
+    return np.array(kept, dtype=np.int64).reshape(-1, 3).T.copy()
 
 
 def class_loss(logits: Tensor, targets: Tensor) -> Tensor:
@@ -613,17 +675,17 @@ def class_loss(logits: Tensor, targets: Tensor) -> Tensor:
         targets: (N, P) classes, 0 background, :data:`NEUTRAL` left out.
     """
     positive = targets > 0
+    # Of all priors, because choosing some of them makes an accelerator wait.
+    loss = logits.logsumexp(dim=-1) - logits.gather(-1, targets.clamp(min=0)[..., None])[..., 0]
     with torch.no_grad():
         # How far from background a prior is believed to be: the loss it has as a negative.
-        hardness = torch.logsumexp(logits, dim=-1) - logits[..., 0]
-        hardness[targets != 0] = -1.0
+        hardness = loss.masked_fill(targets != 0, -1.0)
         rank = hardness.argsort(dim=1, descending=True).argsort(dim=1)
         wanted = (NEGATIVES_PER_POSITIVE * positive.sum(dim=1)).clamp(
             min=NEGATIVES_PER_POSITIVE, max=targets.shape[1] - 1
         )
         negative = (rank < wanted[:, None]) & (targets == 0)
-    chosen = positive | negative
-    return F.cross_entropy(logits[chosen], targets[chosen], reduction="sum")
+    return loss.where(positive | negative, 0.0).sum()
 
 
 def box_window(boxes: Tensor, height: int, width: int, padding_px: float) -> Tensor:
@@ -637,25 +699,34 @@ def box_window(boxes: Tensor, height: int, width: int, padding_px: float) -> Ten
     return (columns >= x1) & (columns < x2) & (rows >= y1) & (rows < y2)
 
 
-def film_mask_loss(
-    prototypes: Tensor, coefficients: Tensor, boxes: Tensor, masks: Tensor
+def positive_mask_losses(
+    prototypes: Tensor, coefficients: Tensor, boxes: Tensor, masks: Tensor, objects: Tensor
 ) -> Tensor:
-    """Sum over n positives of the mean cross-entropy inside the true box.
+    """(N, M) mean cross-entropy inside the true box, of M positives of each of N films.
 
     Args:
-        prototypes: (ph, pw, K).
-        coefficients: (n, K).
-        boxes: (n, 4) true corners.
-        masks: (n, ph, pw) true masks, 0 or 1.
+        prototypes: (N, ph, pw, K).
+        coefficients: (N, M, K).
+        boxes: (T, 4) true corners.
+        masks: (T, ph, pw) true masks, 0.0 or 1.0.
+        objects: (N, M) which of the T objects each positive answers for.
     """
-    height, width = prototypes.shape[:2]
-    logits = torch.einsum("hwk,nk->nhw", prototypes, coefficients)
-    loss = F.binary_cross_entropy_with_logits(logits, masks, reduction="none")
-    loss = loss * box_window(boxes, height, width, CROP_PADDING_PX)
+    height, width = prototypes.shape[1:3]
+    logits = (coefficients @ prototypes.flatten(1, 2).mT).unflatten(-1, (height, width))
+    # The cross-entropy of a logit x is log(1 + exp(-x)) where the mask is 1, log(1 + exp(x)) where
+    # it is 0. This is most of the losses' work: what belongs to an object is computed only once.
+    loss = F.softplus(logits * (1.0 - 2.0 * masks)[objects])
+    loss = loss.where(box_window(boxes, height, width, CROP_PADDING_PX)[objects], 0.0)
     # A box thinner than a prototype pixel counts as one pixel, or its loss would explode.
     box_width = ((boxes[:, 2] - boxes[:, 0]) * width).clamp(min=1.0)
     box_height = ((boxes[:, 3] - boxes[:, 1]) * height).clamp(min=1.0)
-    return (loss.sum(dim=(1, 2)) / (box_width * box_height)).sum()
+    return loss.sum(dim=(2, 3)) / (box_width * box_height)[objects]
+
+
+def masks_by_grid(truths: Sequence[Truth]) -> list[Tensor]:
+    """The T masks of a batch in order, (n, h, w) float for each run of films on one grid."""
+    masks = [truth.masks for truth in truths if truth.masks.shape[0] > 0]
+    return [torch.cat(list(run)).float() for _, run in groupby(masks, lambda mask: mask.shape[1:])]
 
 
 def on_grid(masks: Tensor, height: int, width: int) -> Tensor:
@@ -672,15 +743,19 @@ def on_grid(masks: Tensor, height: int, width: int) -> Tensor:
     return (share > 0.5).float()
 
 
-def semantic_truth(truth: Truth, class_count: int, height: int, width: int) -> Tensor:
-    """(C, height, width) float: where any object of a class covers most of a cell."""
-    target = torch.zeros(class_count, height, width, device=truth.boxes.device)
-    if truth.masks.shape[0] == 0:
-        return target
-    small = F.adaptive_avg_pool2d(truth.masks.float()[None], (height, width))[0]
-    for structure in truth.classes.unique().tolist():
-        target[structure - 1] = (small[truth.classes == structure] > 0.5).any(dim=0).float()
-    return target
+def semantic_truth(truths: Sequence[Truth], class_count: int, height: int, width: int) -> Tensor:
+    """(N, C, height, width) float: where any object of a class covers most of a cell."""
+    device = truths[0].boxes.device
+    covered = torch.zeros(len(truths) * class_count, height, width, device=device)
+    small = [
+        F.adaptive_avg_pool2d(masks[:, None], (height, width))[:, 0]
+        for masks in masks_by_grid(truths)
+    ]
+    if small:
+        film = places([truth.boxes.shape[0] for truth in truths], device)[0]
+        plane = film * class_count + torch.cat([truth.classes for truth in truths]) - 1
+        covered.index_add_(0, plane, (torch.cat(small) > 0.5).float())
+    return covered.clamp(max=1.0).reshape(-1, class_count, height, width)
 
 
 def yolact_losses(
@@ -691,56 +766,56 @@ def yolact_losses(
     Box, class and mask loss are divided by the number of positive priors of the batch, the
     semantic loss by the number of films.
 
+    Waits twice for an accelerator: for the matching, and for the number of positives.
+
     Args:
         output: Of N films.
         truths: Their N truths.
         mask_positives: Most positive priors of a film that enter the mask loss; a larger set is
             thinned at random and the loss scaled up accordingly.
     """
-    priors = output.priors
-    prototype_height, prototype_width = output.prototypes.shape[1:3]
-    class_count = output.class_logits.shape[-1] - 1
-    zero = output.boxes.sum() * 0.0
-    box_loss, mask_loss, semantic_loss = zero, zero, zero
-    targets = []
-    positives = 0
-    for index, truth in enumerate(truths):
-        matched, target = match_priors(priors, truth)
-        targets.append(target)
-        chosen = (target > 0).nonzero()[:, 0]
-        semantic_loss = semantic_loss + F.binary_cross_entropy_with_logits(
-            output.semantic_logits[index],
-            semantic_truth(truth, class_count, *output.semantic_logits.shape[-2:]),
-            reduction="sum",
+    matched, targets = match_batch(output.priors, truths)
+    counts = (targets > 0).sum(dim=1)  # (N,) positives
+    host_counts: list[int] = counts.tolist()
+    most = max(host_counts)
+    divisor = max(sum(host_counts), 1)
+    box_loss = mask_loss = output.boxes.sum() * 0.0
+    if most > 0:
+        # The positives of each film in random order, so that the first few are any few; then, in
+        # films with fewer than others, priors that do not count.
+        order = torch.rand(targets.shape, device=targets.device).masked_fill_(targets <= 0, -1.0)
+        order, chosen = order.topk(most, dim=1)  # (N, M)
+        counted = order >= 0.0
+        first = first_objects([truth.boxes.shape[0] for truth in truths], targets.device)
+        objects = (first + matched.gather(1, chosen)).where(counted, 0)  # (N, M) of T
+        boxes = torch.cat([truth.boxes for truth in truths])  # (T, 4)
+        box_losses = F.smooth_l1_loss(
+            output.boxes.take_along_dim(chosen[..., None], dim=1),
+            encode_boxes(boxes[objects], output.priors[chosen]),
+            reduction="none",
         )
-        count = int(chosen.numel())
-        if count == 0:
-            continue
-        positives += count
-        objects = matched[chosen]
-        box_loss = box_loss + F.smooth_l1_loss(
-            output.boxes[index, chosen],
-            encode_boxes(truth.boxes[objects], priors[chosen]),
-            reduction="sum",
+        box_loss = (box_losses * counted[..., None]).sum()
+
+        prototype_grid = output.prototypes.shape[1:3]
+        mask_losses = positive_mask_losses(
+            output.prototypes,
+            output.coefficients.take_along_dim(chosen[:, :mask_positives, None], dim=1),
+            boxes,
+            torch.cat([on_grid(masks, *prototype_grid) for masks in masks_by_grid(truths)]),
+            objects[:, :mask_positives],
         )
-        if count > mask_positives:
-            some = torch.randperm(count, device=chosen.device)[:mask_positives]
-            chosen, objects = chosen[some], objects[some]
-        small = on_grid(truth.masks, prototype_height, prototype_width)  # (G, ph, pw)
-        film_loss = film_mask_loss(
-            output.prototypes[index],
-            output.coefficients[index, chosen],
-            truth.boxes[objects],
-            small[objects],
-        )
-        mask_loss = mask_loss + film_loss * (count / chosen.numel())
-    divisor = max(positives, 1)
-    cells = output.semantic_logits.shape[-2] * output.semantic_logits.shape[-1]
+        film_losses = (mask_losses * counted[:, :mask_positives]).sum(dim=1)
+        mask_loss = (film_losses * (counts / counts.clamp(1, mask_positives))).sum()
+    semantic_logits = output.semantic_logits
+    class_count, height, width = semantic_logits.shape[1:]
+    semantic_loss = F.binary_cross_entropy_with_logits(
+        semantic_logits, semantic_truth(truths, class_count, height, width), reduction="sum"
+    )
     return {
         "box": BOX_WEIGHT * box_loss / divisor,
-        "class": class_loss(output.class_logits, torch.stack(targets)) / divisor,
+        "class": class_loss(output.class_logits, targets) / divisor,
         "mask": MASK_WEIGHT * mask_loss / divisor,
-        "semantic": semantic_loss / cells / len(truths),
+        "semantic": semantic_loss / (height * width) / len(truths),
     }
 
 

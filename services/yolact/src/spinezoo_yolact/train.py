@@ -12,8 +12,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from spinezoo_contract.cards import ModelCard
-from spinezoo_spine.dataset import PreparedFilm, instances_of, network_input
+from spinezoo_spine.dataset import PreparedFilm, instances_of
 from spinezoo_torchkit.command import train_main
+from spinezoo_torchkit.inputs import two_channels
 from spinezoo_torchkit.instance_task import InstanceTask
 from spinezoo_torchkit.training import TrainSettings
 from torch import Tensor, nn
@@ -35,28 +36,28 @@ class YolactTask(InstanceTask):
         super().__init__(card, detect)
 
     def encode(self, film: PreparedFilm) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Input (2, h, w), boxes (G, 4) from 0 to 1, classes (G,), masks (G, h / 2, w / 2)."""
+        """Grey levels (h, w), boxes (G, 4) from 0 to 1, classes (G,), masks (G, h / 2, w / 2)."""
         masks, boxes, numbers = instances_of(film)
         height, width = film.grey.shape
         classes = self.class_of_number[numbers]
         known = classes > 0
         return (
-            torch.from_numpy(network_input(film)),
+            torch.from_numpy(film.grey),
             torch.from_numpy(boxes[known] / np.array([width, height] * 2, dtype=np.float32)),
             torch.from_numpy(classes[known]),
             torch.from_numpy(reduced(masks[known], height, width)),
         )
 
     def collate(self, samples: list[Any]) -> tuple[Tensor, list[tuple[Tensor, Tensor, Tensor]]]:
-        """Inputs (n, 2, h, w) and the truth of each film."""
+        """Grey levels (n, h, w) and the truth of each film."""
         return torch.stack([sample[0] for sample in samples]), [sample[1:] for sample in samples]
 
     def losses(self, network: nn.Module, batch: Any) -> dict[str, Tensor]:
         """The paper's four, weighted."""
         assert isinstance(network, Yolact)
-        inputs, truths = batch
-        output = network(inputs)
-        with torch.autocast(inputs.device.type, enabled=False):
+        grey, truths = batch
+        output = network(two_channels(grey))
+        with torch.autocast(grey.device.type, enabled=False):
             return network.losses(output, [Truth(*truth) for truth in truths])
 
 
