@@ -74,7 +74,7 @@ def torch_variants(name: str, card: Any, films: list[Any], batch: int) -> dict[s
     network_name, task_name = TORCH_NETWORKS[name]
     task = getattr(module, task_name)(card)
     seconds, samples = timed(lambda: [task.encode(film) for film in films[:batch]])
-    print(f"{'encode':14s} {1000 * seconds / batch:8.2f} ms a film (labels and channels)")
+    print(f"{'encode':14s} {1000 * seconds / batch:8.2f} ms a film (truth)")
     data = task.collate(samples)
 
     def variant(dtype: torch.dtype, layout: torch.memory_format, compiled: bool) -> Callable:
@@ -132,30 +132,25 @@ def torch_variants(name: str, card: Any, films: list[Any], batch: int) -> dict[s
     return variants
 
 
-def keras_variants(card: Any, films: list[Any], batch: int) -> dict[str, Callable]:
-    """One training step each, by the variant's name."""
+def keras_variants(card: Any, films: list[Any], batch: int, threads: int) -> dict[str, Callable]:
+    """One training step each, by the variant's name; KERAS_BACKEND says on what."""
     import keras
-    import numpy as np
-    from spinezoo_spine.dataset import label_map_with_gaps, network_input
+    from spinezoo_unet.backends import TensorFlowBackend, training_backend
     from spinezoo_unet.predictor import build_network
-    from spinezoo_unet.train import Progress, Trainer
+    from spinezoo_unet.train import Progress, Trainer, encode
 
-    inputs = np.stack([network_input(film).transpose(1, 2, 0) for film in films[:batch]])
-    taught = [label_map_with_gaps(film) for film in films[:batch]]
-    labels = np.stack([labels for labels, _ in taught]).astype(np.int32)
-    weights = np.stack([weights for _, weights in taught])
+    usual = training_backend()
+    usual.set_up("cpu", threads)
+    data = encode(films[:batch])
 
     def variant(policy: str, compiled: bool) -> Callable:
         keras.config.set_dtype_policy(policy)
-        trainer = Trainer(build_network(card), 1000, None)
+        backend = TensorFlowBackend(jit_compile=True) if compiled else usual
+        trainer = Trainer(build_network(card), backend, 1000, None)
         keras.config.set_dtype_policy("float32")
-        if compiled:
-            import tensorflow as tf
-
-            trainer._step = tf.function(trainer._train_step, jit_compile=True)
 
         def step() -> dict[str, float]:
-            seconds, _ = timed(lambda: trainer.step(inputs, labels, weights, Progress(step=100)))
+            seconds, _ = timed(lambda: trainer.step(*data, Progress(step=100)))
             return {"step": seconds}
 
         return step
@@ -164,7 +159,7 @@ def keras_variants(card: Any, films: list[Any], batch: int) -> dict[str, Callabl
         "mixed_bfloat16": variant("mixed_bfloat16", False),
         "float32": variant("float32", False),
     }
-    if os.environ.get("SPINEZOO_BENCHMARK_COMPILE") == "1":
+    if os.environ.get("SPINEZOO_BENCHMARK_COMPILE") == "1" and usual.name == "tensorflow":
         variants["mixed_bfloat16, XLA"] = variant("mixed_bfloat16", True)
         variants["float32, XLA"] = variant("float32", True)
     return variants
@@ -187,11 +182,7 @@ def main() -> int:
     films = films_of(batch, card.input_height, card.input_width)
     if arguments.network == "unet":
         os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-        import tensorflow as tf
-
-        tf.config.threading.set_intra_op_parallelism_threads(arguments.threads)
-        tf.config.threading.set_inter_op_parallelism_threads(1)
-        variants = keras_variants(card, films, batch)
+        variants = keras_variants(card, films, batch, arguments.threads)
     else:
         import torch
 

@@ -26,7 +26,6 @@ from spinezoo_yolact.network import (
     fast_nms,
     level_priors,
     match_batch,
-    match_priors,
     on_grid,
     pairwise_iou,
     positive_mask_losses,
@@ -196,6 +195,12 @@ def truth_of(boxes: list[list[float]], classes: list[int]) -> Truth:
 def centres_of(boxes: list[list[float]]) -> Tensor:
     corners = torch.tensor(boxes, dtype=torch.float32)
     return torch.cat([(corners[:, :2] + corners[:, 2:]) / 2, corners[:, 2:] - corners[:, :2]], 1)
+
+
+def match_priors(priors: Tensor, truth: Truth) -> tuple[Tensor, Tensor]:
+    """One film's (P,) objects and class targets."""
+    matched, target = match_batch(priors, [truth])
+    return matched[0], target[0]
 
 
 def test_thresholds_of_matching() -> None:

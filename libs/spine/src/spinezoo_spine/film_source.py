@@ -300,12 +300,11 @@ class PhantomFilms(FilmSource):
 class StoredPhantoms(FilmSource):
     """Phantoms that were made beforehand (:mod:`spinezoo_spine.phantom.store`), over and over."""
 
-    def __init__(self, folder: Path, films: PreparedSet, *, epoch_films: int = EPOCH_FILMS) -> None:
+    def __init__(self, films: PreparedSet, *, epoch_films: int = EPOCH_FILMS) -> None:
         """Reads no film yet.
 
         Args:
-            folder: The store.
-            films: Its films.
+            films: Of a store (:func:`spinezoo_spine.phantom.store.open_store`).
             epoch_films: Films of an epoch; the store is gone through in one order after another,
                 whatever an epoch is.
 
@@ -314,7 +313,7 @@ class StoredPhantoms(FilmSource):
         """
         if epoch_films < 1:
             raise ConfigurationError(f"epoch_films is {epoch_films}; use 1 or more")
-        self.films, self.record = films, read_record(folder)
+        self.films, self.record = films, read_record(films.folder)
         self._epoch_films = epoch_films
         self._order: tuple[tuple[int, int], NDArray[np.int64]] | None = None
 
@@ -548,7 +547,7 @@ def _open_phantoms(
     if arguments.store is not None:
         _refuse(arguments, ("looks", "film_uses", "pool_mib"), "phantoms made on the spot")
         films = open_store(arguments.store, seed=phantoms.seed, height=height, width=width)
-        source = StoredPhantoms(arguments.store, films, epoch_films=given["epoch_films"])
+        source = StoredPhantoms(films, epoch_films=given["epoch_films"])
     return TrainingData(
         source=source,
         validation=phantoms.held_out(given["validation_films"], progress=progress),

@@ -40,7 +40,7 @@ def test_a_store_holds_the_films_of_the_generator(store: Path) -> None:
 
 def test_every_film_comes_once_a_round_and_a_batch_depends_on_its_place_only(store: Path) -> None:
     films = open_store(store, seed=5, **SIZE)
-    source = StoredPhantoms(store, films, epoch_films=12)
+    source = StoredPhantoms(films, epoch_films=12)
     assert source.steps(4) == 3
     drawn = [
         film.name for n in range(9) for film, _ in source.batch(7, 4, *divmod(n, source.steps(4)))

@@ -7,7 +7,7 @@ compiled step, devices and random streams are the framework's own.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -49,9 +49,6 @@ class Backend(Protocol):
 
     def on(self, device: str) -> AbstractContextManager[Any]:
         """Where the networks live and everything runs."""
-
-    def stepping_on(self, device: str) -> AbstractContextManager[Any]:
-        """Where steps and validation run."""
 
     def training_step(
         self,
@@ -105,6 +102,10 @@ class TensorFlowBackend:
     name = "tensorflow"
     films_at_once = 1
 
+    def __init__(self, *, jit_compile: bool = False) -> None:
+        """``jit_compile`` lets XLA compile the step; the benchmark compares."""
+        self._jit_compile = jit_compile
+
     @property
     def library(self) -> str:
         """Name and version, for the card."""
@@ -124,14 +125,12 @@ class TensorFlowBackend:
         return choose_device(setting)
 
     def on(self, device: str) -> AbstractContextManager[Any]:
-        """TensorFlow places variables itself."""
-        return nullcontext()
-
-    def stepping_on(self, device: str) -> AbstractContextManager[Any]:
-        """Where steps and validation run."""
+        """Where the networks live and everything runs."""
         import tensorflow as tf
 
-        placed: AbstractContextManager[Any] = tf.device("/CPU:0" if device == "cpu" else "/GPU:0")
+        from spinezoo_unet.predictor import tensorflow_device
+
+        placed: AbstractContextManager[Any] = tf.device(tensorflow_device(device))
         return placed
 
     def loss(self, logits: Any, labels: Any, weights: Any) -> Any:
@@ -169,7 +168,9 @@ class TensorFlowBackend:
                 mean.assign(decay * mean + (1.0 - decay) * value)
             return loss
 
-        traced = tf.function(train_step, reduce_retracing=True)
+        traced = tf.function(
+            train_step, reduce_retracing=True, jit_compile=self._jit_compile or None
+        )
 
         def step(
             films: NDArray[np.float16],

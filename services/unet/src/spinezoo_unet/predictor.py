@@ -24,7 +24,6 @@ class UNetPredictor(RegionPredictor):
         import tensorflow as tf
 
         super().__init__(card, device)
-        tf_device = "/CPU:0" if device == "cpu" else "/GPU:" + (device.partition(":")[2] or "0")
 
         # A traced function beats model.predict by a fifth on a processor and allocates less.
         @tf.function(
@@ -32,7 +31,7 @@ class UNetPredictor(RegionPredictor):
             reduce_retracing=True,
         )
         def infer(film: tf.Tensor) -> tf.Tensor:
-            with tf.device(tf_device):
+            with tf.device(tensorflow_device(device)):
                 return keras.ops.softmax(model(film, training=False), axis=-1)
 
         self._infer = infer
@@ -74,6 +73,11 @@ def choose_device(setting: str | None) -> str:
     import tensorflow as tf
 
     return device_name(setting, len(tf.config.list_physical_devices("GPU")), "TensorFlow")
+
+
+def tensorflow_device(device: str) -> str:
+    """TensorFlow's name of ``"cpu"`` or ``"cuda:N"``."""
+    return "/CPU:0" if device == "cpu" else "/GPU:" + (device.partition(":")[2] or "0")
 
 
 def load_predictor(card_path: Path, *, device: str | None = None) -> UNetPredictor:

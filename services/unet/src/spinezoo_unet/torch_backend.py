@@ -118,14 +118,10 @@ class TorchBackend:
         scope: AbstractContextManager[Any] = keras.device(device)
         return scope
 
-    def stepping_on(self, device: str) -> AbstractContextManager[Any]:
-        """Where steps and validation run."""
-        return self.on(device)
-
     def loss(self, logits: Any, labels: Any, weights: Any) -> Any:
         """Loss of (N, h, w, classes) logits, (N, h, w) integer labels, (N, h, w) weights."""
         classes = logits.shape[-1]
-        each = torch.nn.functional.cross_entropy(
+        each = functional.cross_entropy(
             logits.reshape(-1, classes), labels.reshape(-1).long(), reduction="none"
         )
         cross_entropy = (weights.reshape(-1) * each).sum() / weights.sum()

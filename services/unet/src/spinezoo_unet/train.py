@@ -119,12 +119,23 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
+def encode(
+    films: Sequence[PreparedFilm],
+) -> tuple[NDArray[np.float16], NDArray[np.uint8], NDArray[np.float16]]:
+    """Inputs (N, h, w, 2), label maps (N, h, w) and weights of their pixels (N, h, w).
+
+    Small on their way to the training process and to the device, which casts them.
+    """
+    inputs = [network_input(film).transpose(1, 2, 0).astype(np.float16) for film in films]
+    taught = [label_map_with_gaps(film) for film in films]
+    labels = np.stack([labels for labels, _ in taught])
+    weights = np.stack([weights.astype(np.float16) for _, weights in taught])
+    return np.stack(inputs), labels, weights
+
+
 @dataclass(frozen=True)
 class BatchMaker:
-    """Inputs, label maps and weights of the pixels of the batch at a place of a run.
-
-    (N, h, w, 2) ``float16``, (N, h, w) ``uint8`` and (N, h, w) ``float16``: small on their way to
-    this process and to the device, which casts them.
+    """The batch at a place of a run, as :func:`encode` gives it.
 
     Pure in epoch and step; sent to worker processes.
     """
@@ -146,11 +157,7 @@ class BatchMaker:
             step=step,
             settings=self.augmentation,
         )
-        inputs = [network_input(film).transpose(1, 2, 0).astype(np.float16) for film in films]
-        taught = [label_map_with_gaps(film) for film in films]
-        labels = np.stack([labels for labels, _ in taught])
-        weights = np.stack([weights.astype(np.float16) for _, weights in taught])
-        return np.stack(inputs), labels, weights
+        return encode(films)
 
 
 class Trainer:
@@ -409,7 +416,7 @@ def _train_on(
         mininterval=1.0 if sys.stderr.isatty() else 20.0,
     )
     run_log = RunLog(arguments.run_dir)
-    with closing(stream), closing(bar), closing(run_log), backend.stepping_on(device):
+    with closing(stream), closing(bar), closing(run_log):
         while not finished() and not stop():
             films, labels, weights = next(stream)
             losses.append(trainer.step(films, labels, weights, progress))

@@ -581,12 +581,6 @@ def first_objects(counts: Sequence[int], device: torch.device) -> Tensor:
     return without_waiting(torch.from_numpy(np.cumsum([0, *counts[:-1]]))[:, None], device)
 
 
-def match_priors(priors: Tensor, truth: Truth) -> tuple[Tensor, Tensor]:
-    """:func:`match_batch` of one film: (P,) index of the object, and (P,) class target."""
-    matched, target = match_batch(priors, [truth])
-    return matched[0], target[0]
-
-
 def match_batch(priors: Tensor, truths: Sequence[Truth]) -> tuple[Tensor, Tensor]:
     """Which object of its film each prior answers for.
 

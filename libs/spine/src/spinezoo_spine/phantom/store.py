@@ -47,18 +47,6 @@ PATIENTS_AT_ONCE = 8
 Outlines = list[list[tuple[int, NDArray[np.float64]]]]
 
 
-def store_record(seed: int, patients: int, looks: int, height: int, width: int) -> dict[str, Any]:
-    """What a store says of itself; plain JSON values."""
-    return {
-        "generator": str(GENERATOR),
-        "seed": seed,
-        "patients": patients,
-        "looks": looks,
-        "height": height,
-        "width": width,
-    }
-
-
 def make_store(
     folder: Path,
     *,
@@ -101,7 +89,14 @@ def make_store(
             f"{count} films of {height} x {width} need {needed:.1f} GiB, more than the limit of "
             f"{most_gib:g}; make fewer or raise --most-gib"
         )
-    record = store_record(seed, patients, looks, height, width)
+    record = {
+        "generator": str(GENERATOR),
+        "seed": seed,
+        "patients": patients,
+        "looks": looks,
+        "height": height,
+        "width": width,
+    }
     if folder.exists():
         if read_record(folder) == record:
             return
