@@ -136,8 +136,9 @@ def keras_variants(card: Any, films: list[Any], batch: int, threads: int) -> dic
     """One training step each, by the variant's name; KERAS_BACKEND says on what."""
     import keras
     from spinezoo_unet.backends import TensorFlowBackend, training_backend
+    from spinezoo_unet.batches import encode
     from spinezoo_unet.predictor import build_network
-    from spinezoo_unet.train import Progress, Trainer, encode
+    from spinezoo_unet.train import Progress, Trainer
 
     usual = training_backend()
     usual.set_up("cpu", threads)
@@ -150,7 +151,7 @@ def keras_variants(card: Any, films: list[Any], batch: int, threads: int) -> dic
         keras.config.set_dtype_policy("float32")
 
         def step() -> dict[str, float]:
-            seconds, _ = timed(lambda: trainer.step(*data, Progress(step=100)))
+            seconds, _ = timed(lambda: trainer.step(data, Progress(step=100)))
             return {"step": seconds}
 
         return step

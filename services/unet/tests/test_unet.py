@@ -29,6 +29,7 @@ from spinezoo_contract.types import Film, PredictOptions, SegmentKind
 from spinezoo_spine.testing import PredictorTests
 from spinezoo_unet import train
 from spinezoo_unet.backends import TensorFlowBackend
+from spinezoo_unet.batches import Batch, encode, inputs_of, weights_of
 from spinezoo_unet.network import build_unet
 from spinezoo_unet.predictor import build_network, choose_device, load_predictor
 from spinezoo_unet.weights import check_probe, load_weights, probe_values, save_weights
@@ -194,10 +195,8 @@ def terminated_after(step: int, monkeypatch: pytest.MonkeyPatch) -> Iterator[Non
     """A real SIGTERM to this process when that step, counted from 0, is done."""
     original = train.Trainer.step
 
-    def step_then_terminate(
-        self: train.Trainer, films: Any, labels: Any, weights: Any, progress: train.Progress
-    ) -> float:
-        loss = original(self, films, labels, weights, progress)
+    def step_then_terminate(self: train.Trainer, batch: Batch, progress: train.Progress) -> float:
+        loss = original(self, batch, progress)
         if progress.step == step:
             os.kill(os.getpid(), signal.SIGTERM)
         return loss
@@ -288,26 +287,33 @@ def test_served_answer_is_the_training_time_answer(service: Path, film_set: Path
     assert np.median(difference) < 0.01
 
 
-def test_batches_are_small_and_lose_nothing_that_training_sees(
-    service: Path, film_set: Path
-) -> None:
-    from spinezoo_spine.dataset import label_map_with_gaps, network_input, prepare_film_set
-    from spinezoo_spine.film_source import FolderFilms
+def test_batches_are_bytes_and_lose_nothing_that_training_sees() -> None:
+    from spinezoo_contract.types import Structure
+    from spinezoo_spine.dataset import PreparedFilm, label_map_with_gaps, network_input
 
-    films = prepare_film_set(film_set, 64, 48, cache_dir=service / "cache")
-    make = train.BatchMaker(FolderFilms(films), 0, 4, None)
-    inputs, labels, weights = make(0, 0)
-    assert (inputs.shape, inputs.dtype) == ((4, 64, 48, 2), np.float16)
-    assert (labels.shape, labels.dtype) == ((4, 64, 48), np.uint8)
-    assert (weights.shape, weights.dtype) == ((4, 64, 48), np.float16)
-    exact = {
-        label_map_with_gaps(film)[0].tobytes(): (network_input(film), label_map_with_gaps(film)[1])
-        for film in films
-    }
-    for given, taught, weight in zip(inputs, labels, weights, strict=True):
-        film, expected = exact[taught.tobytes()]
-        np.testing.assert_allclose(given.transpose(2, 0, 1), film, atol=2e-3)
-        np.testing.assert_allclose(weight, expected, atol=2e-3)
+    rng = np.random.default_rng(0)
+    body = np.array([[20.0, 10.0], [44.0, 10.0], [44.0, 30.0], [20.0, 30.0]])
+    films = [
+        PreparedFilm(
+            "film",
+            rng.integers(0, 256, (96, 64), dtype=np.uint8),
+            tuple(
+                (Structure.LUMBAR_VERTEBRA, body + [0.0, number * (20.0 + gap)])
+                for number in range(3)
+            ),
+        )
+        for gap in (0.0, 1.0, 3.0)
+    ]
+    batch = encode(films)
+    for part in batch:
+        assert (part.shape, part.dtype) == ((3, 96, 64), np.uint8)
+    assert weights_of(batch.gaps).max() > 4.0  # of at most 6
+    for index, film in enumerate(films):
+        labels, weights = label_map_with_gaps(film)
+        np.testing.assert_array_equal(batch.labels[index], labels)
+        np.testing.assert_allclose(weights_of(batch.gaps)[index], weights, atol=0.0101)
+        shown = inputs_of(batch.grey)[index].transpose(2, 0, 1)
+        np.testing.assert_allclose(shown, network_input(film), atol=1e-6)
 
 
 def test_training_on_another_framework_says_what_to_set(
@@ -352,7 +358,8 @@ def test_loss_is_the_same_number_on_every_framework(framework: str) -> None:
 TORCH_FORWARD = """
 import keras, numpy as np, sys, torch
 from spinezoo_unet.network import build_unet
-from spinezoo_unet.torch_backend import train_forward
+from spinezoo_unet.batches import inputs_of
+from spinezoo_unet.torch_backend import inputs_there, train_forward
 
 def built(binary_head, policy="float32"):
     keras.utils.set_random_seed(1)
@@ -380,6 +387,12 @@ for binary_head in (False, True):
     )
     for a, b in zip(given, wanted, strict=True):
         assert (a - b).norm() < 0.05 * b.norm() + 1e-5, (a - b).norm() / b.norm()
+rng = np.random.default_rng(1)
+grey = rng.integers(0, 256, (3, 96, 80), dtype=np.uint8)
+grey[1, 30:] = 90 + rng.integers(0, 2, (66, 80))  # nearly flat, like the air around a patient
+grey[2] = np.linspace(0, 255, 80).astype(np.uint8)
+difference = np.abs(inputs_there(torch.from_numpy(grey)).numpy() - inputs_of(grey))
+assert difference.shape == (3, 96, 80, 2) and difference.max() < 0.002, difference.max()
 half = train_forward(built(False, "mixed_bfloat16"), films)
 exact = train_forward(built(False), films)
 assert half.dtype == torch.float32 and 0 < (half - exact).abs().mean() < 0.1 * exact.abs().mean()
@@ -399,8 +412,8 @@ from spinezoo_unet import train
 
 original, last = train.Trainer.step, int(sys.argv[1])
 
-def step(self, films, labels, weights, progress):
-    loss = original(self, films, labels, weights, progress)
+def step(self, batch, progress):
+    loss = original(self, batch, progress)
     if progress.step == last:
         os.kill(os.getpid(), signal.SIGTERM)
     return loss

@@ -17,12 +17,14 @@ from spinezoo_contract.errors import ConfigurationError
 if TYPE_CHECKING:
     import keras
 
+    from spinezoo_unet.batches import Batch
+
 CROSS_ENTROPY_SHARE = 2.0
 DICE_SMOOTHING = 50.0
 """Pixels: a batch without cages must not pull on the cage plane."""
 
-Step = Callable[[NDArray[np.float16], NDArray[np.uint8], NDArray[np.float16], float], float]
-"""(films, labels, weights of the pixels, decay of the averages) -> loss; changes the variables."""
+Step = Callable[["Batch", float], float]
+"""(batch, decay of the averages) -> loss; changes the variables."""
 
 
 class Backend(Protocol):
@@ -157,10 +159,12 @@ class TensorFlowBackend:
         import keras
         import tensorflow as tf
 
+        from spinezoo_unet.batches import inputs_of, weights_of
+
         def train_step(films: Any, labels: Any, weights: Any, decay: Any) -> Any:
             with tf.GradientTape() as tape:
-                logits = model(tf.cast(films, tf.float32), training=True)
-                loss = self.loss(logits, tf.cast(labels, tf.int32), tf.cast(weights, tf.float32))
+                logits = model(films, training=True)
+                loss = self.loss(logits, tf.cast(labels, tf.int32), weights)
             gradients = tape.gradient(loss, model.trainable_variables)
             optimizer.apply_gradients(zip(gradients, model.trainable_variables, strict=True))
             for mean, variable in zip(averages, averaged, strict=True):
@@ -172,14 +176,10 @@ class TensorFlowBackend:
             train_step, reduce_retracing=True, jit_compile=self._jit_compile or None
         )
 
-        def step(
-            films: NDArray[np.float16],
-            labels: NDArray[np.uint8],
-            weights: NDArray[np.float16],
-            decay: float,
-        ) -> float:
-            batch = (tf.constant(films), tf.constant(labels), tf.constant(weights))
-            return float(traced(*batch, tf.constant(decay, dtype=tf.float32)))
+        def step(batch: Batch, decay: float) -> float:
+            films, weights = inputs_of(batch.grey), weights_of(batch.gaps)
+            sent = (tf.constant(films), tf.constant(batch.labels), tf.constant(weights))
+            return float(traced(*sent, tf.constant(decay, dtype=tf.float32)))
 
         return step
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import keras
@@ -14,12 +15,15 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from spinezoo_spine.machine import device_name
+from spinezoo_spine.prepare import LOCAL_FLOOR, LOCAL_WINDOW_PX
 from torch.nn import functional
 
 from spinezoo_unet.backends import CROSS_ENTROPY_SHARE, DICE_SMOOTHING
+from spinezoo_unet.batches import GAP_STEPS, inputs_of
 
 if TYPE_CHECKING:
     from spinezoo_unet.backends import Step
+    from spinezoo_unet.batches import Batch
 
 
 def train_forward(model: keras.Model, films: torch.Tensor) -> torch.Tensor:
@@ -87,6 +91,38 @@ def train_forward(model: keras.Model, films: torch.Tensor) -> torch.Tensor:
     return convolved(x.float(), "logits").permute(0, 2, 3, 1)
 
 
+def inputs_there(grey: torch.Tensor) -> torch.Tensor:
+    """:func:`spinezoo_unet.batches.inputs_of` where the grey levels are.
+
+    Equal to it but for rounding, which reaches 0.002 where a film is nearly flat.
+
+    Args:
+        grey: (N, h, w) ``uint8``.
+
+    Returns:
+        (N, h, w, 2) ``float32``.
+    """
+    unit = grey.float() / 255.0
+    deviation, average = torch.std_mean(unit, dim=(1, 2), correction=0, keepdim=True)
+    rows, columns = (_window_means(side, grey.device) for side in unit.shape[1:])
+    mean = rows @ unit @ columns.T
+    variance = rows @ (unit * unit) @ columns.T - mean * mean
+    overall = (unit - average) / (deviation + 1e-3)
+    local = (unit - mean) / (variance.clamp_min(0.0).sqrt() + LOCAL_FLOOR)
+    return torch.stack([overall, local], dim=-1).clamp(-3.0, 3.0)
+
+
+@cache
+def _window_means(side: int, device: torch.device) -> torch.Tensor:
+    """(side, side): times a column, the means of its windows, mirrored at the ends."""
+    reach = LOCAL_WINDOW_PX // 2
+    places = np.pad(np.arange(side), reach, mode="reflect")
+    means = np.zeros((side, side), dtype=np.float32)
+    for offset in range(LOCAL_WINDOW_PX):
+        np.add.at(means, (np.arange(side), places[offset : offset + side]), 1.0 / LOCAL_WINDOW_PX)
+    return torch.from_numpy(means).to(device)
+
+
 class TorchBackend:
     """Eager steps on PyTorch."""
 
@@ -143,14 +179,9 @@ class TorchBackend:
     ) -> Step:
         """The step that trains the model and moves the averages towards its variables."""
 
-        def step(
-            films: NDArray[np.float16],
-            labels: NDArray[np.uint8],
-            weights: NDArray[np.float16],
-            decay: float,
-        ) -> float:
-            logits = train_forward(model, self._sent(films).float())
-            loss = self.loss(logits, self._sent(labels), self._sent(weights).float())
+        def step(batch: Batch, decay: float) -> float:
+            labels, weights = self._sent(batch.labels), 1.0 + self._sent(batch.gaps) / GAP_STEPS
+            loss = self.loss(train_forward(model, self._inputs(batch.grey)), labels, weights)
             variables = model.trainable_variables
             gradients = torch.autograd.grad(loss, [variable.value for variable in variables])
             with torch.no_grad():
@@ -185,6 +216,12 @@ class TorchBackend:
             torch.cuda.set_rng_state(torch.from_numpy(state["cuda"]), self._device)
         if self._device.type == "cpu" and "cpu" in state:
             torch.set_rng_state(torch.from_numpy(state["cpu"]))
+
+    def _inputs(self, grey: NDArray[np.uint8]) -> torch.Tensor:
+        """Inputs (N, h, w, 2) of (N, h, w) grey levels."""
+        if self._device.type == "cpu":
+            return torch.from_numpy(inputs_of(grey))
+        return inputs_there(self._sent(grey))
 
     def _sent(self, values: NDArray[Any]) -> torch.Tensor:
         """The array on the device; to a GPU without waiting for it."""

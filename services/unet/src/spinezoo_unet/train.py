@@ -32,7 +32,6 @@ from spinezoo_spine.dataset import (
     AugmentSettings,
     PreparedFilm,
     label_map_of,
-    label_map_with_gaps,
     network_input,
 )
 from spinezoo_spine.film_source import (
@@ -45,6 +44,8 @@ from spinezoo_spine.film_source import (
 from spinezoo_spine.run_log import STRIP_FILMS, RunLog, command_of, prediction_strip
 from spinezoo_spine.start_from import add_start_argument, find_start, start_record
 from spinezoo_spine.stopping import stop_on_signal
+
+from spinezoo_unet.batches import Batch, encode
 
 if TYPE_CHECKING:
     import keras
@@ -119,23 +120,9 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-def encode(
-    films: Sequence[PreparedFilm],
-) -> tuple[NDArray[np.float16], NDArray[np.uint8], NDArray[np.float16]]:
-    """Inputs (N, h, w, 2), label maps (N, h, w) and weights of their pixels (N, h, w).
-
-    Small on their way to the training process and to the device, which casts them.
-    """
-    inputs = [network_input(film).transpose(1, 2, 0).astype(np.float16) for film in films]
-    taught = [label_map_with_gaps(film) for film in films]
-    labels = np.stack([labels for labels, _ in taught])
-    weights = np.stack([weights.astype(np.float16) for _, weights in taught])
-    return np.stack(inputs), labels, weights
-
-
 @dataclass(frozen=True)
 class BatchMaker:
-    """The batch at a place of a run, as :func:`encode` gives it.
+    """The batch at a place of a run, as :func:`~spinezoo_unet.batches.encode` gives it.
 
     Pure in epoch and step; sent to worker processes.
     """
@@ -145,9 +132,7 @@ class BatchMaker:
     batch_size: int
     augmentation: AugmentSettings | None
 
-    def __call__(
-        self, epoch: int, step: int
-    ) -> tuple[NDArray[np.float16], NDArray[np.uint8], NDArray[np.float16]]:
+    def __call__(self, epoch: int, step: int) -> Batch:
         """The batch of step ``step`` of epoch ``epoch``, both from 0."""
         films = augmented_batch(
             self.source,
@@ -196,13 +181,7 @@ class Trainer:
     def _averaged(self) -> list[keras.Variable]:
         return [variable for variable in self.model.weights if "seed" not in variable.path]
 
-    def step(
-        self,
-        films: NDArray[np.float16],
-        labels: NDArray[np.uint8],
-        weights: NDArray[np.float16],
-        progress: Progress,
-    ) -> float:
+    def step(self, batch: Batch, progress: Progress) -> float:
         """One step; returns its loss."""
         if self.minutes is not None:
             done = progress.minutes / self.minutes
@@ -213,7 +192,7 @@ class Trainer:
         share = FINAL_RATE_SHARE + (1.0 - FINAL_RATE_SHARE) * cosine
         self.optimizer.learning_rate.assign(self.learning_rate * warm * share)
         decay = min(EMA_DECAY, (1.0 + progress.step) / (10.0 + progress.step))
-        return self._step(films, labels, weights, decay)
+        return self._step(batch, decay)
 
     def averaged_model(self, target: keras.Model) -> keras.Model:
         """The averaged weights, put into a second model of the same kind."""
@@ -418,13 +397,13 @@ def _train_on(
     run_log = RunLog(arguments.run_dir)
     with closing(stream), closing(bar), closing(run_log):
         while not finished() and not stop():
-            films, labels, weights = next(stream)
-            losses.append(trainer.step(films, labels, weights, progress))
+            batch = next(stream)
+            losses.append(trainer.step(batch, progress))
             progress.step += 1
             progress.step_in_epoch += 1
-            progress.films_seen += len(films)
+            progress.films_seen += len(batch.grey)
             progress.minutes = minutes_before + (time.monotonic() - begun) / 60
-            bar.update(len(films))
+            bar.update(len(batch.grey))
             bar.set_postfix_str(
                 f"epoch {progress.epoch + 1} loss {np.mean(losses[-50:]):.3f}", refresh=False
             )

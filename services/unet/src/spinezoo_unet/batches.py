@@ -1,0 +1,55 @@
+"""Training batches as bytes, and what the network gets of them.
+
+Three bytes a pixel travel from the processes that prepare films to the one that trains, and from
+there to an accelerator; two channels in half precision and weights would be seven.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from spinezoo_spine.dataset import PreparedFilm, label_map_with_gaps
+from spinezoo_spine.prepare import two_channels
+
+GAP_STEPS = 50
+"""Steps of a unit of weight; a byte holds what ``GAP_WEIGHT`` can add to it."""
+
+
+class Batch(NamedTuple):
+    """Films for one step; every array is (N, h, w) ``uint8``.
+
+    Attributes:
+        grey: Grey levels on the canvas.
+        labels: Numbers of the structures, 0 for background.
+        gaps: What a pixel weighs above 1, in steps of 1 / :data:`GAP_STEPS`.
+    """
+
+    grey: NDArray[np.uint8]
+    labels: NDArray[np.uint8]
+    gaps: NDArray[np.uint8]
+
+
+def encode(films: Sequence[PreparedFilm]) -> Batch:
+    """The batch of prepared films of one size."""
+    taught = [label_map_with_gaps(film) for film in films]
+    return Batch(
+        np.stack([film.grey for film in films]),
+        np.stack([labels for labels, _ in taught]),
+        np.stack(
+            [np.rint((weights - 1.0) * GAP_STEPS).astype(np.uint8) for _, weights in taught]
+        ),
+    )
+
+
+def inputs_of(grey: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """(N, h, w, 2) network inputs of (N, h, w) grey levels, by the function that serves."""
+    unit = grey.astype(np.float32) / np.float32(255.0)
+    return np.stack([two_channels(film).transpose(1, 2, 0) for film in unit])
+
+
+def weights_of(gaps: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """(N, h, w) weights of the pixels, 1 to 1 + ``GAP_WEIGHT``."""
+    return np.float32(1.0) + gaps.astype(np.float32) / np.float32(GAP_STEPS)
