@@ -5,6 +5,7 @@ from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
+import columns
 import numpy as np
 import pytest
 from columns import LEVELS, column, has_five_lumbar, instance, quad, region
@@ -102,6 +103,39 @@ def test_s1_drawn_as_lumbar_above_s2_is_not_numbered():
     s1 = replace(made.of("S1"), structure=Structure.LUMBAR_VERTEBRA)
     names, _ = judged(made.without("S1").plus(s1))
     assert all(name.level is None for _, name in names)
+
+
+def test_more_above_s1_than_a_column_has_makes_the_sacrum_doubtful(monkeypatch):
+    # S1 looks like a lumbar vertebra and S2 is as large as S1: only the number gives it away.
+    monkeypatch.setitem(columns.SIZE, "S2", 1.0)
+    made = column(LEVELS, size=24)
+    s1 = replace(made.of("S1"), structure=Structure.LUMBAR_VERTEBRA)
+    names, labelling = judged(made.without("S1").plus(s1))
+    assert [name.level for _, name in names] == [None] * 9
+    assert labelling.cannot_say is Reason.SACRUM_UNSURE
+    # With the classes in doubt the number decides.
+    unsure = [replace(s1, score=0.6), replace(s1, structure=Structure.SACRAL_VERTEBRA, score=0.5)]
+    assert_right(made.without("S1").plus(*unsure), unnamed=1)
+
+
+def test_a_small_s1_alone_is_named_with_doubt_unless_the_number_speaks_against_it(monkeypatch):
+    monkeypatch.setitem(columns.SIZE, "S1", 0.8)
+    labelling = assert_right(column(LEVELS[1:-1], size=24))
+    assert {name.confidence < 0.75 for name in labelling.names} == {True}
+    names, labelling = judged(column(LEVELS[1:], size=24))
+    assert [name.level for _, name in names] == [None] * 8
+    assert labelling.cannot_say is Reason.SACRUM_UNSURE
+
+
+def test_one_narrow_step_is_a_collapsed_disc_and_two_in_a_row_are_not(monkeypatch):
+    flat = {"body": (0.6, 1.5), "size": 28}  # flat bodies leave room at every step
+    monkeypatch.setitem(columns.POSE, "L3", (0, 0.84))
+    assert_right(column(**flat))
+    monkeypatch.setitem(columns.POSE, "L2", (-8, 0.84))
+    names, _ = judged(column(**flat))
+    said = {true: name.level for true, name in names}
+    assert (said["L4"], said["L3"]) == ("L4", "L3")
+    assert {said[level] for level in ("L2", "L1", "T12")} == {None}
 
 
 def test_s1_drawn_in_both_classes_counts_by_score():

@@ -56,6 +56,10 @@ _DOWNWARDS = ("S1", "S2")
 
 _FIVE = 5
 
+MOST_ABOVE_S1 = 7
+"""T12 and six lumbar vertebrae: nothing above T12 is outlined. More than that above the sacral part
+speaks as strongly against it, for each one more, as an outline of the wrong class."""
+
 
 class Reason(StrEnum):
     """Why a vertebral outline has no name. The values are for people."""
@@ -446,14 +450,23 @@ def _sacral_part(chain: Sequence[_Node]) -> tuple[int, float]:
     """How many of the chain's lowest places are sacral, and by how much that is the best reading.
 
     Sacral outlines below, lumbar ones above: the cut is put where the outlines of the other class
-    weigh least, by score. So one outline of the wrong class does not move it.
+    weigh least, by score. So one outline of the wrong class does not move it. Outlines beyond
+    :data:`MOST_ABOVE_S1` count against a cut too: on a film of low contrast S1 can look like a
+    lumbar vertebra to every network, and then all names are one off. They can make the cut doubtful
+    (a negative margin), but no outline becomes S1 that nobody calls sacral.
     """
-    most = min(3, len(chain) - 1)
-    costs = [
+    cuts = range(min(3, len(chain) - 1) + 1)
+    by_class = [
         sum(node.lumbar for node in chain[:cut]) + sum(node.sacral for node in chain[cut:])
-        for cut in range(most + 1)
+        for cut in cuts
     ]
-    best = min(range(most + 1), key=lambda cut: (costs[cut], cut))
+    costs = [
+        cost + max(0, sum(node.count for node in chain[cut:]) - MOST_ABOVE_S1)
+        for cut, cost in enumerate(by_class)
+    ]
+    best = min(cuts, key=lambda cut: (costs[cut], cut))
+    if not best or chain[best - 1].sacral == 0.0:
+        best = min(cuts, key=lambda cut: (by_class[cut], cut))
     if best and chain[best - 1].sacral == 0.0:
         return 0, 0.0
     others = [cost for cut, cost in enumerate(costs) if cut != best]
@@ -470,7 +483,11 @@ def _sacrum_confidence(chain: Sequence[_Node], split: int, margin: float, usual:
     if split == 1 and first.count == 1:
         # S2 is a fifth smaller than L5, S1 is not: a small outline alone may be S2, with S1 missed
         # or outlined as lumbar. Of one that the film's border cuts off, nothing is known either.
-        confidence *= _ramp(ratio, 0.84, 0.94, 0.35)
+        # With S1 missed the step is long; with S1 outlined as lumbar there is mostly one more
+        # above than T12 and five.
+        above = sum(node.count for node in chain[split:])
+        doubtful = steps > 1.5 or above > _FIVE + 1
+        confidence *= _ramp(ratio, 0.84, 0.94, 0.35 if doubtful else 0.6)
         if steps > 1.5:
             confidence *= _ramp(ratio, 0.88, 0.96, 0.4)
     return confidence
@@ -505,10 +522,15 @@ def _positions(chain: Sequence[_Node], split: int, sacrum: float) -> tuple[list[
     # S1 may be one with S2: then its upper vertebra is S1.
     positions[first] = -above
     above = 0
+    before = math.inf
     for place in range(split, len(chain)):
         low, high = chain[place - 1], chain[place]
-        steps, clear = count_steps(_steps_between(low, high, step), _steps_between(low, high))
-        confidence *= clear * _apart(low, high)
+        exact = _steps_between(low, high, step)
+        steps, clear = count_steps(exact, _steps_between(low, high))
+        # Bodies lie near each other where one disc has collapsed; two such steps in a row are
+        # rather a body cut in two, or a filled disc between two bodies, taken for one.
+        confidence *= clear * _apart(low, high) * _ramp(before + exact, 1.4, 1.6, 0.6)
+        before = exact
         positions[place] = above + steps
         above = positions[place] + high.count - 1
         confidences[place] = confidence
