@@ -298,7 +298,7 @@ def test_batches_are_bytes_and_lose_nothing_that_training_sees() -> None:
             "film",
             rng.integers(0, 256, (96, 64), dtype=np.uint8),
             tuple(
-                (Structure.LUMBAR_VERTEBRA, body + [0.0, number * (20.0 + gap)])
+                (Structure.LUMBAR_VERTEBRA, body + np.array([0.0, number * (20.0 + gap)]))
                 for number in range(3)
             ),
         )

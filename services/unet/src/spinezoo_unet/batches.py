@@ -38,9 +38,7 @@ def encode(films: Sequence[PreparedFilm]) -> Batch:
     return Batch(
         np.stack([film.grey for film in films]),
         np.stack([labels for labels, _ in taught]),
-        np.stack(
-            [np.rint((weights - 1.0) * GAP_STEPS).astype(np.uint8) for _, weights in taught]
-        ),
+        np.stack([np.rint((weights - 1.0) * GAP_STEPS).astype(np.uint8) for _, weights in taught]),
     )
 
 
