@@ -294,3 +294,22 @@ def test_a_part_gets_back_what_hardware_covers_of_it():
     hole = max(without, key=lambda mask: (mask & bones[place]).sum())
     assert (hole & bones[place]).sum() < 0.97 * bones[place].sum()
     assert [s.structure for s in whole if s.structure is Structure.SCREW] == [Structure.SCREW]
+
+
+@pytest.mark.parametrize("structure", [Structure.SCREW, Structure.ROD], ids=["screw", "rod"])
+def test_a_vertebra_that_hardware_divides_is_one(structure):
+    # Across S1, so that a label map has a sliver above it and one piece of S1's rest with S2.
+    made = column(size=32)
+    lumbar, sacral = regions_of(made, closing=0.3)
+    s1 = decode_mask(made.of("S1").mask)
+    rows, places = np.nonzero(s1)
+    ends = np.array([[places.min() - 20, rows.mean() + 4], [places.max() + 20, rows.mean() - 14]])
+    metal = np.zeros(s1.shape, np.uint8)
+    cv2.polylines(metal, [np.rint(ends).astype(np.int32)], False, 1, thickness=7)
+    divided = region(decode_mask(sacral.mask) & (metal == 0), Structure.SACRAL_VERTEBRA)
+    assert len(to_instances([divided])) == 2
+    parts = separate([lumbar, divided, region(metal, structure)])
+    found = match_objects(made.segments, [s for s in parts if s.structure in VERTEBRAE])
+    assert (len(found.matched_ious), found.predicted_count) == (8, 8)
+    best = max(((decode_mask(s.mask) & s1).sum() / (decode_mask(s.mask) | s1).sum()) for s in parts)
+    assert best > 0.85

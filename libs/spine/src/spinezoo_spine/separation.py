@@ -4,15 +4,16 @@ A semantic network answers one region a class; where vertebrae touch, connected 
 several vertebrae in one. Here a component that is too long for one body is cut across the column
 where it is narrowest, and its parts again, until each is as long as a body:
 
-1. the region is sampled on a grid of some 300 rows, whatever the film's size, without its specks;
+1. the region is sampled on a grid of some 300 rows, whatever the film's size, without its specks
+   and with the screws and rods that divide it: a label map shows them instead of the bone behind;
 2. the breadth of the column, median over its rows, gives the size of a body of this film;
 3. for each component longer than a body, the mass in every straight cut across its longer axis is
    counted at several tilts (one histogram a tilt), and the cut is taken that is shortest against
    the broadest places on both of its sides; where there is no neck, as between vertebrae fused by
    a filled disc, the spacing of bodies decides;
 4. the cuts are made in the run lengths, so that no film-sized array exists at any time;
-5. a label map shows hardware instead of the bone behind it, so a part gets back what hardware
-   covers within its convex hull: a body is convex but for its waist.
+5. a part gets back what hardware covers within its convex hull: a body is convex but for its
+   waist.
 
 What cannot be seen in a region stays lost: two outlines that overlap are cut along a line between
 them, and the cut of a filled disc is a guess that the length of the part supports.
@@ -46,6 +47,12 @@ That of true outlines is 1.21 (median of L1 to L5 of 80 phantom films; 1.27 on t
 answers hardware takes rows away. Chosen, with what follows, on answers to those phantom films; see
 ``docs/labelling.md``.
 """
+
+BRIDGE = 0.45
+"""Widest stretch of a screw or rod that is taken for bone between bone, in body sizes."""
+
+_CROSSING = (Structure.SCREW, Structure.ROD)
+"""Not cages: they lie between two vertebrae, not within one."""
 
 STEP = 1.2
 """Distance of neighbouring centres, in body sizes; see ``levels.USUAL_STEP``."""
@@ -92,6 +99,7 @@ def separate(segments: Iterable[Segment]) -> tuple[Segment, ...]:
     # Instances are whole as they are: without a region nobody asks for the hardware.
     covered = any(s.kind is SegmentKind.REGION and s.structure in VERTEBRAE for s in segments)
     hardware = _strokes_of([s for s in segments if covered and s.structure not in VERTEBRAE])
+    crossing = _strokes_of([s for s in segments if covered and s.structure in _CROSSING])
     size_px: float | None = None
     parts: dict[int, tuple[Segment, ...]] = {}
     # The lumbar region first: it tells the size of a body for the sacral one.
@@ -99,7 +107,7 @@ def separate(segments: Iterable[Segment]) -> tuple[Segment, ...]:
         if segment.kind is SegmentKind.INSTANCE:
             parts[id(segment)] = (segment,)
         elif segment.structure in VERTEBRAE:
-            found, own_px = separate_region(segment, size_px, hardware)
+            found, own_px = separate_region(segment, size_px, hardware, crossing)
             parts[id(segment)] = found
             size_px = own_px if size_px is None else size_px
         else:
@@ -108,7 +116,10 @@ def separate(segments: Iterable[Segment]) -> tuple[Segment, ...]:
 
 
 def separate_region(
-    region: Segment, size_px: float | None = None, hardware: ColumnRuns | None = None
+    region: Segment,
+    size_px: float | None = None,
+    hardware: ColumnRuns | None = None,
+    crossing: ColumnRuns | None = None,
 ) -> tuple[tuple[Segment, ...], float | None]:
     """The vertebrae of one region, and the size of a body that they were told by.
 
@@ -116,6 +127,7 @@ def separate_region(
         region: A whole-class region of vertebrae.
         size_px: Side of the square of a body's area, in pixels; None: from the region itself.
         hardware: Strokes of the hardware that covers vertebrae, in any order; they may overlap.
+        crossing: Those of screws and rods alone, which divide a vertebra's region in two.
 
     Returns:
         Instances from top to bottom, and the body size in pixels (None: the region is empty).
@@ -132,13 +144,18 @@ def separate_region(
     rows, columns = int(runs.bottom.max()) - top, int(runs.column.max()) + 1 - left
     cell = max(1, -(-max(rows, columns) // GRID_ROWS))
     grid = _sample(region, top, left, rows, columns, cell)
-    count, of_cells, statistics, _ = cv2.connectedComponentsWithStats(grid, connectivity=8)
+    count, labels, statistics = _components(grid)
     if count <= 1:
         # Thinner than a cell everywhere: specks only.
         return split_region(region), size_px
-    labels = np.asarray(of_cells, dtype=np.int32)
     if size_px is None:
-        size_px = _body_size(labels, np.asarray(statistics, dtype=np.int32), count) * cell
+        size_px = _body_size(labels, statistics, count) * cell
+    if crossing is not None:
+        metal = _painted(crossing, top, left, rows, columns)[cell // 2 :: cell, cell // 2 :: cell]
+        grid = _bridged(grid, metal, round(BRIDGE * size_px / cell))
+        count, labels, statistics = _components(grid)
+        if given_px is None:
+            size_px = _body_size(labels, statistics, count) * cell
     owner = _owners(labels, runs, top, left, cell)
     least = max(min_component_pixels(mask.height, mask.width), LEAST_PART * size_px**2)
     area_px = np.zeros(count, dtype=np.int64)
@@ -151,7 +168,7 @@ def separate_region(
     if not kept.all():
         # Without its specks: they must not set the grid, and with it every cut, elsewhere.
         rest = ColumnRuns(runs.column[kept], runs.top[kept], runs.bottom[kept])
-        return separate_region(_segment_of(rest, region), given_px, hardware)
+        return separate_region(_segment_of(rest, region), given_px, hardware, crossing)
     found: list[Segment] = []
     for label in range(1, count):
         own = owner == label
@@ -230,6 +247,30 @@ def _sample(
     places = (at_column[:, None] * mask.height + at_row[None, :]).ravel()
     inside = np.searchsorted(borders, places, side="right") & 1
     return np.ascontiguousarray(inside.astype(np.uint8).reshape(len(at_column), len(at_row)).T)
+
+
+def _components(grid: NDArray[np.uint8]) -> tuple[int, NDArray[np.int32], NDArray[np.int32]]:
+    """Number of components, background included, their labels and OpenCV's statistics of them."""
+    count, labels, statistics, _ = cv2.connectedComponentsWithStats(grid, connectivity=8)
+    return count, np.asarray(labels, dtype=np.int32), np.asarray(statistics, dtype=np.int32)
+
+
+def _bridged(grid: NDArray[np.uint8], metal: NDArray[np.uint8], reach: int) -> NDArray[np.uint8]:
+    """The region with the metal that lies between parts of it, up to ``reach`` cells wide.
+
+    A screw through S1 leaves a sliver above it that would be a vertebra of its own, and joins the
+    rest to S2 as one.
+    """
+    side = max(3, reach | 1)
+    disk = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (side, side))
+    # Room for the disk: at the grid's border closing would else fill what lies there.
+    padded = cv2.copyMakeBorder(grid, side, side, side, side, cv2.BORDER_CONSTANT)
+    closed = np.asarray(cv2.morphologyEx(padded, cv2.MORPH_CLOSE, disk), dtype=np.uint8)
+    closed = closed[side:-side, side:-side]
+    bridged = grid.copy()
+    rows, columns = metal.shape
+    bridged[:rows, :columns] |= closed[:rows, :columns] & metal
+    return bridged
 
 
 def _body_size(labels: NDArray[np.int32], statistics: NDArray[np.int32], count: int) -> float:
