@@ -118,6 +118,18 @@ def test_more_above_s1_than_a_column_has_makes_the_sacrum_doubtful(monkeypatch):
     assert_right(made.without("S1").plus(*unsure), unnamed=1)
 
 
+def test_s1_and_s2_are_believed_under_however_many_outlines(monkeypatch):
+    # T11 and T10 outlined too, which no reading of the classes explains better.
+    assert_right(column((*LEVELS, "T10"), size=22))
+    # S3 outlined too: networks do, the truth does not.
+    monkeypatch.setitem(columns.POSE, "S3", (55, 0.0))
+    monkeypatch.setitem(columns.POSE, "S2", (48, 0.85))
+    monkeypatch.setitem(columns.SIZE, "S3", 0.65)
+    names, _ = judged(column(("S3", *LEVELS[:-1]), size=22))
+    assert [n.level for _, n in names] == [None, *LEVELS[:-1]]
+    assert names[0][1].reason is Reason.BEYOND
+
+
 def test_a_small_s1_alone_is_named_with_doubt_unless_the_number_speaks_against_it(monkeypatch):
     monkeypatch.setitem(columns.SIZE, "S1", 0.8)
     labelling = assert_right(column(LEVELS[1:-1], size=24))

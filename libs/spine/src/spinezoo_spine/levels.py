@@ -56,9 +56,11 @@ _DOWNWARDS = ("S1", "S2")
 
 _FIVE = 5
 
-MOST_ABOVE_S1 = 7
-"""T12 and six lumbar vertebrae: nothing above T12 is outlined. More than that above the sacral part
-speaks as strongly against it, for each one more, as an outline of the wrong class."""
+MOST_LUMBAR = 7
+MOST_SACRAL = 2
+"""T12 and six lumbar vertebrae, S1 and S2: nothing above and below is outlined. One more above a cut
+speaks as strongly against it as an outline of the wrong class. One more below half as much: networks
+outline S3 more often than T10."""
 
 
 class Reason(StrEnum):
@@ -450,8 +452,8 @@ def _sacral_part(chain: Sequence[_Node]) -> tuple[int, float]:
     """How many of the chain's lowest places are sacral, and by how much that is the best reading.
 
     Sacral outlines below, lumbar ones above: the cut is put where the outlines of the other class
-    weigh least, by score. So one outline of the wrong class does not move it. Outlines beyond
-    :data:`MOST_ABOVE_S1` count against a cut too: on a film of low contrast S1 can look like a
+    weigh least, by score. So one outline of the wrong class does not move it. More outlines than
+    a column has on either side count against a cut too: on a film of low contrast S1 can look like a
     lumbar vertebra to every network, and then all names are one off. They can make the cut doubtful
     (a negative margin), but no outline becomes S1 that nobody calls sacral.
     """
@@ -461,7 +463,9 @@ def _sacral_part(chain: Sequence[_Node]) -> tuple[int, float]:
         for cut in cuts
     ]
     costs = [
-        cost + max(0, sum(node.count for node in chain[cut:]) - MOST_ABOVE_S1)
+        cost
+        + 0.5 * max(0, sum(node.count for node in chain[:cut]) - MOST_SACRAL)
+        + max(0, sum(node.count for node in chain[cut:]) - MOST_LUMBAR)
         for cut, cost in enumerate(by_class)
     ]
     best = min(cuts, key=lambda cut: (costs[cut], cut))
