@@ -58,9 +58,9 @@ _FIVE = 5
 
 MOST_LUMBAR = 7
 MOST_SACRAL = 2
-"""T12 and six lumbar vertebrae, S1 and S2: nothing above and below is outlined. One more above a cut
-speaks as strongly against it as an outline of the wrong class. One more below half as much: networks
-outline S3 more often than T10."""
+"""T12 and six lumbar vertebrae, S1 and S2: nothing above and below is outlined. One more above a
+cut speaks as strongly against it as an outline of the wrong class. One more below half as much:
+networks outline S3 more often than T10."""
 
 
 class Reason(StrEnum):
@@ -453,9 +453,9 @@ def _sacral_part(chain: Sequence[_Node]) -> tuple[int, float]:
 
     Sacral outlines below, lumbar ones above: the cut is put where the outlines of the other class
     weigh least, by score. So one outline of the wrong class does not move it. More outlines than
-    a column has on either side count against a cut too: on a film of low contrast S1 can look like a
-    lumbar vertebra to every network, and then all names are one off. They can make the cut doubtful
-    (a negative margin), but no outline becomes S1 that nobody calls sacral.
+    a column has on either side count against a cut too: on a film of low contrast S1 can look like
+    a lumbar vertebra to every network, and then all names are one off. They can make the cut
+    doubtful (a negative margin), but no outline becomes S1 that nobody calls sacral.
     """
     cuts = range(min(3, len(chain) - 1) + 1)
     by_class = [
