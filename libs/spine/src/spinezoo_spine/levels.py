@@ -464,7 +464,7 @@ def _sacral_part(chain: Sequence[_Node]) -> tuple[int, float]:
     ]
     costs = [
         cost
-        + 0.5 * max(0, sum(node.count for node in chain[:cut]) - MOST_SACRAL)
+        + 0.5 * max(0, cut - MOST_SACRAL)
         + max(0, sum(node.count for node in chain[cut:]) - MOST_LUMBAR)
         for cut, cost in enumerate(by_class)
     ]
