@@ -221,6 +221,8 @@ def test_names_one_off_by_the_number_of_lumbar_vertebrae_are_told_from_others(le
     counts = count_column(truth, column, sacrum_in_view=True)
     assert counts.to_name == 7
     assert (counts.named_wrong, counts.named_off_by_count) == (off, off)
+    five = (0, 0) if off else (7, 7)
+    assert (counts.to_name_of_five, counts.named_right_of_five) == five
     # A vertebra named as another one of the same film is not excused.
     if off:
         wrong = replace(

@@ -10,6 +10,8 @@ from typing import Any
 from spinezoo_contract.types import Labelling, Segment, Structure
 from spinezoo_spine.metrics import matched_pairs
 
+_FIVE = 5
+
 
 @dataclass(frozen=True, slots=True)
 class ColumnCounts:
@@ -26,6 +28,8 @@ class ColumnCounts:
         named_wrong: Of those, named otherwise; the rest has no name.
         named_off_by_count: Of ``named_wrong``, those on films of four or six lumbar vertebrae that
             are right when the lowest one counts as L5 (docs/labelling.md).
+        to_name_of_five: Of ``to_name``, those on films whose lowest lumbar vertebra is L5.
+        named_right_of_five: Of ``named_right``, the same.
         films: Films measured.
         failed: Films without an answer; they count in nothing else.
     """
@@ -39,6 +43,8 @@ class ColumnCounts:
     named_right: int = 0
     named_wrong: int = 0
     named_off_by_count: int = 0
+    to_name_of_five: int = 0
+    named_right_of_five: int = 0
     films: int = 0
     failed: int = 0
 
@@ -68,6 +74,7 @@ class ColumnCounts:
             "named_right_share": _ratio(self.named_right, self.to_name),
             "named_wrong_share": _ratio(self.named_wrong, self.to_name),
             "named_off_by_count_share": _ratio(self.named_off_by_count, self.to_name),
+            "named_right_of_five_share": _ratio(self.named_right_of_five, self.to_name_of_five),
         }
 
 
@@ -95,9 +102,9 @@ def _number(level: str | None) -> int | None:
 def _off_by_count(true: str, said: str | None, lowest: int) -> bool:
     """Whether a name is right once the lowest lumbar vertebra, number ``lowest``, is called L5."""
     true_number, said_number = _number(true), _number(said)
-    if lowest == 5 or true_number is None or said_number is None:
+    if lowest == _FIVE or true_number is None or said_number is None:
         return False
-    return said_number == true_number + 5 - lowest
+    return said_number == true_number + _FIVE - lowest
 
 
 def count_column(
@@ -130,7 +137,7 @@ def count_column(
     ]
     matched = {place for _, place, _ in pairs}
     numbers = [_number(outline.level) for outline in outlines]
-    lowest = max((number for number in numbers if number is not None), default=5)
+    lowest = max((number for number in numbers if number is not None), default=_FIVE)
     top = min((outline.box.y for outline in outlines), default=0.0)
     judged = [
         place
@@ -142,6 +149,8 @@ def count_column(
             and segment.box.y + segment.box.height / 2.0 >= top
         )
     ]
+    named_right = sum(true == said for true, said in names)
+    five = lowest == _FIVE
     return ColumnCounts(
         true=len(asked),
         recognised=len(found),
@@ -149,11 +158,13 @@ def count_column(
         predicted=len(judged),
         right=len(matched),
         to_name=len(names),
-        named_right=sum(true == said for true, said in names),
+        named_right=named_right,
         named_wrong=sum(said is not None and true != said for true, said in names),
         named_off_by_count=sum(
             true is not None and _off_by_count(true, said, lowest) for true, said in names
         ),
+        to_name_of_five=len(names) if five else 0,
+        named_right_of_five=named_right if five else 0,
         films=1,
     )
 

@@ -340,9 +340,13 @@ def column_table(report: Mapping[str, Any]) -> Table:
     """Vertebrae after separation and their names by network, pooled, in percent."""
     models = report["models"]
     rows = []
-    for key, title in TITLES_OF_VALUES.items():
+    titles = {
+        **TITLES_OF_VALUES,
+        "named_right_of_five_share": "named right on films of five lumbar vertebrae",
+    }
+    for key, title in titles.items():
         values = [(model["column"] or {}).get(key) for model in models.values()]
-        rows.append([title.capitalize(), *map(_percent, values)])
+        rows.append([title[0].upper() + title[1:], *map(_percent, values)])
     asked = [(model["column"] or {}).get("to_name", 0) for model in models.values()]
     rows.append(["Vertebrae that names were asked for", *map(str, asked)])
     return ["", *(model["title"] for model in models.values())], rows
