@@ -151,7 +151,7 @@ def separate_region(
     if size_px is None:
         size_px = _body_size(labels, statistics, count) * cell
     if crossing is not None:
-        metal = _painted(crossing, top, left, rows, columns)[cell // 2 :: cell, cell // 2 :: cell]
+        metal = _painted(_strokes_on_grid(crossing, top, left, cell), 0, 0, *grid.shape)
         grid = _bridged(grid, metal, round(BRIDGE * size_px / cell))
         count, labels, statistics = _components(grid)
         if given_px is None:
@@ -249,6 +249,17 @@ def _sample(
     return np.ascontiguousarray(inside.astype(np.uint8).reshape(len(at_column), len(at_row)).T)
 
 
+def _strokes_on_grid(runs: ColumnRuns, top: int, left: int, cell: int) -> ColumnRuns:
+    """Strokes in cells of the grid, by the middle pixel of each cell."""
+    middle = cell // 2
+    seen = (runs.column - left) % cell == middle
+    return ColumnRuns(
+        (runs.column[seen] - left) // cell,
+        -(-(runs.top[seen] - top - middle) // cell),
+        -(-(runs.bottom[seen] - top - middle) // cell),
+    )
+
+
 def _components(grid: NDArray[np.uint8]) -> tuple[int, NDArray[np.int32], NDArray[np.int32]]:
     """Number of components, background included, their labels and OpenCV's statistics of them."""
     count, labels, statistics, _ = cv2.connectedComponentsWithStats(grid, connectivity=8)
@@ -267,9 +278,7 @@ def _bridged(grid: NDArray[np.uint8], metal: NDArray[np.uint8], reach: int) -> N
     padded = cv2.copyMakeBorder(grid, side, side, side, side, cv2.BORDER_CONSTANT)
     closed = np.asarray(cv2.morphologyEx(padded, cv2.MORPH_CLOSE, disk), dtype=np.uint8)
     closed = closed[side:-side, side:-side]
-    bridged = grid.copy()
-    rows, columns = metal.shape
-    bridged[:rows, :columns] |= closed[:rows, :columns] & metal
+    bridged: NDArray[np.uint8] = grid | (closed & metal)
     return bridged
 
 
