@@ -8,9 +8,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from spinezoo_contract.types import Labelling, Segment, Structure
+from spinezoo_spine.levels import USUAL_LUMBAR
 from spinezoo_spine.metrics import matched_pairs
-
-_FIVE = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,9 +101,9 @@ def _number(level: str | None) -> int | None:
 def _off_by_count(true: str, said: str | None, lowest: int) -> bool:
     """Whether a name is right once the lowest lumbar vertebra, number ``lowest``, is called L5."""
     true_number, said_number = _number(true), _number(said)
-    if lowest == _FIVE or true_number is None or said_number is None:
+    if lowest == USUAL_LUMBAR or true_number is None or said_number is None:
         return False
-    return said_number == true_number + _FIVE - lowest
+    return said_number == true_number + USUAL_LUMBAR - lowest
 
 
 def count_column(
@@ -137,7 +136,7 @@ def count_column(
     ]
     matched = {place for _, place, _ in pairs}
     numbers = [_number(outline.level) for outline in outlines]
-    lowest = max((number for number in numbers if number is not None), default=_FIVE)
+    lowest = max((number for number in numbers if number is not None), default=USUAL_LUMBAR)
     top = min((outline.box.y for outline in outlines), default=0.0)
     judged = [
         place
@@ -150,7 +149,7 @@ def count_column(
         )
     ]
     named_right = sum(true == said for true, said in names)
-    five = lowest == _FIVE
+    five = lowest == USUAL_LUMBAR
     return ColumnCounts(
         true=len(asked),
         recognised=len(found),

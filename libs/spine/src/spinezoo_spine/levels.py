@@ -54,7 +54,8 @@ _LONGEST_STEP = 4.6
 _UPWARDS = ("S1", "L5", "L4", "L3", "L2", "L1", "T12", "T11", "T10")
 _DOWNWARDS = ("S1", "S2")
 
-_FIVE = 5
+USUAL_LUMBAR = 5
+"""Lumbar vertebrae of most people."""
 
 MOST_LUMBAR = 7
 MOST_SACRAL = 2
@@ -428,7 +429,7 @@ def _number(
         chain, split, positions, confidences, height, width, top_is_t12
     )
     upwards: tuple[str, ...] = _UPWARDS
-    if count is not None and count != _FIVE:
+    if count is not None and count != USUAL_LUMBAR:
         lumbar = [f"L{number}" for number in range(count, 0, -1)]
         upwards = ("S1", *lumbar, "T12", "T11", "T10")
     for node, position, confidence in zip(chain, positions, confidences, strict=True):
@@ -490,7 +491,7 @@ def _sacrum_confidence(chain: Sequence[_Node], split: int, margin: float, usual:
         # With S1 missed the step is long; with S1 outlined as lumbar there is mostly one more
         # above than T12 and five.
         above = sum(node.count for node in chain[split:])
-        doubtful = steps > 1.5 or above > _FIVE + 1
+        doubtful = steps > 1.5 or above > USUAL_LUMBAR + 1
         confidence *= _ramp(ratio, 0.84, 0.94, 0.35 if doubtful else 0.6)
         if steps > 1.5:
             confidence *= _ramp(ratio, 0.88, 0.96, 0.4)
@@ -640,7 +641,7 @@ def _lumbar_count(
     if not single or above != len(chain) - split:
         return None, None, CountReason.GAP
     if above == 6:
-        return _FIVE, None, CountReason.FIVE
+        return USUAL_LUMBAR, None, CountReason.FIVE
     return None, above - 1, CountReason.SIX if above == 7 else CountReason.FOUR
 
 

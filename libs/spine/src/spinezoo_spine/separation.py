@@ -152,10 +152,11 @@ def separate_region(
         size_px = _body_size(labels, statistics, count) * cell
     if crossing is not None:
         metal = _painted(_strokes_on_grid(crossing, top, left, cell), 0, 0, *grid.shape)
-        grid = _bridged(grid, metal, round(BRIDGE * size_px / cell))
-        count, labels, statistics = _components(grid)
-        if given_px is None:
-            size_px = _body_size(labels, statistics, count) * cell
+        if metal.any():
+            grid = _bridged(grid, metal, round(BRIDGE * size_px / cell))
+            count, labels, statistics = _components(grid)
+            if given_px is None:
+                size_px = _body_size(labels, statistics, count) * cell
     owner = _owners(labels, runs, top, left, cell)
     least = max(min_component_pixels(mask.height, mask.width), LEAST_PART * size_px**2)
     area_px = np.zeros(count, dtype=np.int64)

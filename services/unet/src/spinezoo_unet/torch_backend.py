@@ -94,7 +94,8 @@ def train_forward(model: keras.Model, films: torch.Tensor) -> torch.Tensor:
 def inputs_there(grey: torch.Tensor) -> torch.Tensor:
     """:func:`spinezoo_unet.batches.inputs_of` where the grey levels are.
 
-    Equal to it but for rounding, which reaches 0.002 where a film is nearly flat.
+    Equal to it but for rounding, which reaches 0.002 where a film is nearly flat. The torch kit has
+    such a function too, but the Keras room does not depend on it.
 
     Args:
         grey: (N, h, w) ``uint8``.
