@@ -29,7 +29,7 @@ ENV LANG=C.UTF-8 \
     BENTOML_DO_NOT_TRACK=True \
     SPINEZOO_HOST=0.0.0.0
 HEALTHCHECK --interval=15s --timeout=10s --start-period=120s --retries=3 \
-  CMD ["python", "-m", "spinezoo_contract.health"]
+  CMD ["python", "-m", "spinezoo_serving.health"]
 
 # ---- build stages: nothing of them is in an image but what is copied or installed from them -----
 FROM base AS tools
@@ -85,7 +85,7 @@ RUN --mount=type=bind,from=tools,source=/build,target=/build \
     --mount=type=cache,id=spinezoo-packages,target=/cache \
     --mount=type=secret,id=ca_bundle --mount=type=secret,id=index_url \
     TORCH_INDEX="${TORCH_INDEX}" /build/framework.sh /lock/requirements.lock
-CMD ["python", "-m", "spinezoo_contract.bento", "."]
+CMD ["python", "-m", "spinezoo_serving.bento", "."]
 
 FROM base AS tensorflow-framework
 RUN --mount=type=bind,from=tools,source=/build,target=/build \
@@ -95,7 +95,7 @@ RUN --mount=type=bind,from=tools,source=/build,target=/build \
     /build/framework.sh /lock/requirements.lock
 # TensorFlow takes a whole GPU unless told not to; five networks may share one.
 ENV TF_FORCE_GPU_ALLOW_GROWTH=true TF_CPP_MIN_LOG_LEVEL=1
-CMD ["python", "-m", "spinezoo_contract.bento", "."]
+CMD ["python", "-m", "spinezoo_serving.bento", "."]
 
 FROM base AS light-framework
 RUN --mount=type=bind,from=tools,source=/build,target=/build \

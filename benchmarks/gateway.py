@@ -46,12 +46,9 @@ from spinezoo.v1 import (
     segmenter_pb2,
     segmenter_pb2_grpc,
 )
-from spinezoo_contract.cards import ModelCard, load_card
+from spinezoo_conformance.films import dicom_bytes
 from spinezoo_contract.codec import film_to_proto
 from spinezoo_contract.masks import encode_mask, mask_box
-from spinezoo_contract.server import NetworkRunner, run_forever, segmenter_server
-from spinezoo_contract.settings import ServerSettings
-from spinezoo_contract.synthetic import dicom_bytes
 from spinezoo_contract.types import (
     Film,
     Prediction,
@@ -62,6 +59,9 @@ from spinezoo_contract.types import (
     Structure,
     Timing,
 )
+from spinezoo_serving.cards import ModelCard, load_card
+from spinezoo_serving.server import NetworkRunner, run_forever, segmenter_server
+from spinezoo_serving.settings import ServerSettings
 
 HEIGHT, WIDTH = 2048, 1024
 MOST_ADDED_MS = 10.0
@@ -167,8 +167,8 @@ class SleepingNetwork:
 
 def serve_member(name: str, delay_ms: float) -> None:
     """Serves one sleeping network and says its port on the standard output."""
-    from spinezoo_contract.memory import keep_film_memory
-    from spinezoo_spine.films import read_film
+    from spinezoo_serving.memory import keep_film_memory
+    from spinezoo_spine.films.reader import read_film
 
     keep_film_memory()
     runner = NetworkRunner(ServerSettings.from_env(), SleepingNetwork(name, delay_ms))

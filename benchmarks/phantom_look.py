@@ -18,10 +18,10 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from spinezoo_spine.corners import find_corner_file, read_corners
-from spinezoo_spine.phantom import PhantomSettings, make_film
-from spinezoo_spine.phantom.write import display_bytes, film_seed
-from spinezoo_spine.prepare import unit_grey
+from spinezoo_phantom import PhantomSettings, make_film
+from spinezoo_phantom.write import display_bytes, film_seed
+from spinezoo_spine.annotations.corners import find_corner_file, read_corners
+from spinezoo_spine.inference.preprocess import unit_grey
 
 DEPTH_PX = 48
 LEVELS = ("L1", "L2", "L3", "L4", "L5")

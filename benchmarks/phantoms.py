@@ -13,8 +13,8 @@ import time
 from collections.abc import Callable
 
 import cv2
-from spinezoo_spine.phantom import make_film
-from spinezoo_spine.phantom.training import training_films
+from spinezoo_phantom import make_film
+from spinezoo_training.phantom_films import training_films
 
 
 def rate(make: Callable[[int], int], seconds: float) -> float:

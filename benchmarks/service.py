@@ -22,10 +22,10 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from spinezoo_conformance.testing import ServiceProcess
 from spinezoo_contract.client import SegmenterClient
-from spinezoo_contract.conformance_pytest import ServiceProcess
 from spinezoo_contract.types import Film, PredictOptions
-from spinezoo_spine.phantom import PhantomSettings, make_film
+from spinezoo_phantom import PhantomSettings, make_film
 
 ROOT = Path(__file__).resolve().parents[1]
 WANTED_RATIO = 0.9

@@ -40,8 +40,13 @@ def timed(work: Callable[[], Any]) -> tuple[float, Any]:
 def films_of(count: int, height: int, width: int) -> list[Any]:
     """Phantoms on a canvas; says how long one takes to make, and to augment."""
     import numpy as np
-    from spinezoo_spine.dataset import AugmentSettings, augment, label_map_with_gaps, network_input
-    from spinezoo_spine.phantom.training import training_films
+    from spinezoo_training.dataset import (
+        AugmentSettings,
+        augment,
+        label_map_with_gaps,
+        network_input,
+    )
+    from spinezoo_training.phantom_films import training_films
 
     films, making = [], []
     while len(films) < count:
@@ -175,7 +180,7 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--threads", type=int, default=1)
     arguments = parser.parse_args()
-    from spinezoo_contract.cards import load_card
+    from spinezoo_serving.cards import load_card
 
     card = load_card(ROOT / "services" / arguments.network / "card.yaml", arguments.preset)
     usual = {"mask_rcnn": 4, "yolact": 4}.get(arguments.network, 8)

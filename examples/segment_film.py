@@ -30,7 +30,7 @@ from spinezoo_contract.client import EnsembleClient, film_kind
 from spinezoo_contract.codec import ensemble_answer_to_json
 from spinezoo_contract.errors import SpineZooError
 from spinezoo_contract.masks import decode_mask
-from spinezoo_contract.security import ClientSecurity, client_settings, token_from_file
+from spinezoo_contract.tls import ClientSecurity, client_settings, token_from_file
 from spinezoo_contract.types import EnsembleAnswer, MemberCode, Segment, Structure
 
 COLOURS: dict[Structure, tuple[int, int, int]] = {

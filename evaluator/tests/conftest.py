@@ -11,9 +11,9 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from spinezoo_contract.server import GrpcServer
-from spinezoo_contract.settings import ServerSettings
 from spinezoo_evaluator.serve import make_server
+from spinezoo_serving.server import GrpcServer
+from spinezoo_serving.settings import ServerSettings
 
 
 class Loop:

@@ -17,9 +17,6 @@ from outlines import as_regions, shifted
 from spinezoo.v1 import ensemble_pb2_grpc
 from spinezoo_contract import codec
 from spinezoo_contract.errors import FilmError, QuorumError
-from spinezoo_contract.server import GrpcServer
-from spinezoo_contract.settings import ServerSettings
-from spinezoo_contract.tokens import TokenFile
 from spinezoo_contract.types import (
     EnsembleAnswer,
     GatewayTiming,
@@ -36,8 +33,11 @@ from spinezoo_contract.types import (
     Timing,
 )
 from spinezoo_evaluator.runner import load_film
-from spinezoo_spine.filmset import FilmSet
-from spinezoo_spine.fusion import fuse
+from spinezoo_serving.server import GrpcServer
+from spinezoo_serving.settings import ServerSettings
+from spinezoo_serving.tokens import TokenFile
+from spinezoo_spine.annotations.film_set import FilmSet
+from spinezoo_spine.fusion.votes import fuse
 
 MEMBERS = {
     "deeplabv3": ModelFamily.SEMANTIC,

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
 import subprocess
 import sys
 import time
 from contextlib import contextmanager
-from pathlib import Path
 
 import httpx
 import pytest
@@ -17,24 +15,21 @@ from conftest import serving
 from outlines import block
 from spinezoo_contract.client import EvaluationClient
 from spinezoo_contract.errors import AccessError, NotServingError
-from spinezoo_contract.security import client_settings
-from spinezoo_contract.settings import ServerSettings
-from spinezoo_contract.tokens import TokenFile, new_token, revoke_token
+from spinezoo_contract.tls import client_settings
 from spinezoo_contract.types import EvaluationPair
 from spinezoo_evaluator import benchmark
 from spinezoo_evaluator.serve import make_server
+from spinezoo_serving.settings import ServerSettings
+from spinezoo_serving.tokens import TokenFile, new_token, revoke_token
+from spinezoo_tools import certs as tool
 from stand_in import StandInGateway, make_gateway
 from test_benchmark import FILMS, write_films
 
-CERTS = Path(__file__).resolve().parents[2] / "tools" / "certs.py"
 PAIR = EvaluationPair("film", "unet", 64, 48, (block(4, 10, 11, 24),), (block(4, 10, 11, 24),))
 
 
 @pytest.fixture(scope="module")
 def certs(tmp_path_factory):
-    spec = importlib.util.spec_from_file_location("certs", CERTS)
-    tool = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(tool)
     folder = tmp_path_factory.mktemp("certs")
     tool.write_all(folder, ["gateway", "evaluator", "client"])
     return folder
@@ -101,7 +96,7 @@ def test_the_process_with_tls_and_tokens(certs, tmp_path):
         with EvaluationClient(target) as plain, pytest.raises(NotServingError):
             plain.evaluate([PAIR])
         probe = subprocess.run(
-            [sys.executable, "-m", "spinezoo_contract.health"],
+            [sys.executable, "-m", "spinezoo_serving.health"],
             env={**os.environ, **settings, "SPINEZOO_GRPC_PORT": str(ports["grpc"])},
             capture_output=True,
             text=True,

@@ -14,16 +14,16 @@ from conftest import serving
 from PIL import Image
 from spinezoo.v1 import evaluation_pb2_grpc
 from spinezoo_contract.errors import NotServingError
-from spinezoo_contract.server import GrpcServer
-from spinezoo_contract.settings import ServerSettings
 from spinezoo_contract.types import VERTEBRAE, MemberCode
 from spinezoo_evaluator import benchmark
 from spinezoo_evaluator.records import RunFolder
 from spinezoo_evaluator.report import STUDY_TABLE, choose_films, failures, film_score, spread
 from spinezoo_evaluator.runner import FUSED, NAMED, load_film
 from spinezoo_evaluator.service import EVALUATION_SERVICE, EvaluationServicer
-from spinezoo_spine.filmset import FilmSet
-from spinezoo_spine.metrics import METRICS, Tally, measure_film
+from spinezoo_serving.server import GrpcServer
+from spinezoo_serving.settings import ServerSettings
+from spinezoo_spine.annotations.film_set import FilmSet
+from spinezoo_spine.metrics.metrics import METRICS, Tally, measure_film
 from stand_in import MEMBERS, StandInGateway, make_gateway
 
 FILMS = 5

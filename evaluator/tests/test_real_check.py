@@ -33,11 +33,11 @@ from spinezoo_contract.types import (
 from spinezoo_evaluator import real_check
 from spinezoo_evaluator.columns import ColumnCounts, count_column
 from spinezoo_evaluator.real_check import measure_column, say_column, variant
-from spinezoo_spine.annotations import Region
-from spinezoo_spine.corners import CornerFilm, find_corner_file, read_corners
-from spinezoo_spine.fusion import fuse
-from spinezoo_spine.naming import named_column
-from spinezoo_spine.raster import segments_from_regions
+from spinezoo_spine.annotations.corners import CornerFilm, find_corner_file, read_corners
+from spinezoo_spine.annotations.raster import segments_from_regions
+from spinezoo_spine.annotations.regions import Region
+from spinezoo_spine.column.naming import named_column
+from spinezoo_spine.fusion.votes import fuse
 from stand_in import make_gateway
 
 HEIGHT, WIDTH = 420, 240

@@ -17,10 +17,7 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
-from spinezoo_contract.cards import ModelCard, load_card
 from spinezoo_contract.masks import encode_mask, mask_box
-from spinezoo_contract.server import NetworkRunner, run_forever, segmenter_server
-from spinezoo_contract.settings import ServerSettings
 from spinezoo_contract.types import (
     Film,
     Prediction,
@@ -31,6 +28,9 @@ from spinezoo_contract.types import (
     Structure,
     Timing,
 )
+from spinezoo_serving.cards import ModelCard, load_card
+from spinezoo_serving.server import NetworkRunner, run_forever, segmenter_server
+from spinezoo_serving.settings import ServerSettings
 
 CARD = """
 name: {name}
@@ -96,7 +96,7 @@ class Threshold:
 
 
 def main() -> None:
-    from spinezoo_spine.films import read_film
+    from spinezoo_spine.films.reader import read_film
 
     parser = argparse.ArgumentParser()
     parser.add_argument("--name", default="pspnet")

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import signal
 import subprocess
 import sys
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
 from conftest import Bench, until
 from spinezoo_contract.types import Film, MemberCode, MemberStatus, RosterMember
 from spinezoo_gateway import watch
+from spinezoo_tools import swap
 from test_fleet import Fleet, Load, fleet, member  # noqa: F401
 
 SWAP = Path(__file__).resolve().parents[2] / "tools" / "swap.py"
@@ -31,16 +30,7 @@ members:
 """
 
 
-@pytest.fixture(scope="module")
-def swap() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("swap", SWAP)
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["swap"] = module
-    spec.loader.exec_module(module)
-    return module
-
-
-def test_the_roster_is_edited_in_one_place(swap: ModuleType, tmp_path: Path) -> None:
+def test_the_roster_is_edited_in_one_place(tmp_path: Path) -> None:
     assert swap.target_of(ROSTER, "pspnet") == "127.0.0.1:1"
     assert swap.target_of(ROSTER, "unet") == "dns:///unet:50054"
     assert swap.target_of(ROSTER, "unet_two") == "c:2"
@@ -264,7 +254,9 @@ def test_a_service_that_does_not_come_up_again_is_made_from_the_old_image(
     assert "PSPNET" not in containers.images.read_text()
 
 
-def test_two_swaps_do_not_meet(containers: Containers, swap: ModuleType) -> None:
+def test_two_swaps_do_not_meet(
+    containers: Containers,
+) -> None:
     with swap.RosterFile(containers.roster).held():
         done = containers.swap()
     assert done.returncode == 2, done.stderr

@@ -1,12 +1,12 @@
-"""UNet behind gRPC and HTTP; start: ``python -m spinezoo_contract.bento services/unet``."""
+"""UNet behind gRPC and HTTP; start: ``python -m spinezoo_serving.bento services/unet``."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from spinezoo_contract.bento import serve_network
-from spinezoo_contract.predictor import Predictor
 from spinezoo_contract.types import Film
+from spinezoo_serving.bento import serve_network
+from spinezoo_serving.predictor import Predictor
 
 
 def load(card_path: Path, *, device: str | None = None) -> Predictor:
@@ -18,7 +18,7 @@ def load(card_path: Path, *, device: str | None = None) -> Predictor:
 
 def read(data: bytes, *, kind: str | None = None) -> Film:
     """A film from a DICOM, PNG, JPEG or TIFF file."""
-    from spinezoo_spine.films import read_served_film
+    from spinezoo_spine.films.reader import read_served_film
 
     return read_served_film(data, kind=kind)
 

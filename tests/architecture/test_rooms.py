@@ -55,7 +55,7 @@ def test_every_service_has_the_same_files(service: Path) -> None:
 
 @pytest.mark.parametrize("service", SERVICES, ids=lambda path: path.name)
 def test_every_card_is_valid_and_its_weights_are_the_ones_it_names(service: Path) -> None:
-    from spinezoo_contract.cards import load_card, verify_weights
+    from spinezoo_serving.cards import load_card, verify_weights
 
     card = load_card(service / "card.yaml")
     assert card.name == service.name

@@ -6,10 +6,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from spinezoo_spine.phantom import PhantomSettings, make_film, write_dicom
+from spinezoo_phantom import PhantomSettings, make_film, write_dicom
+from spinezoo_tools.composition import Composition, need_images
 
 from containers.newcomers import Newcomers, built
-from containers.support import Composition, need_images
 
 
 @pytest.fixture(scope="session")

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from containers.support import ROOT, docker, tool
+from spinezoo_tools.composition import ROOT, docker, tool
 
 MEMBER = "pspnet"
 REPOSITORY = "spinezootest/pspnet"

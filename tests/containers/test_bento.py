@@ -14,10 +14,10 @@ from pathlib import Path
 import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
-from spinezoo_contract.cards import load_card
 from spinezoo_contract.client import SegmenterClient
-
-from containers.support import ROOT, tool
+from spinezoo_serving.cards import load_card
+from spinezoo_tools.composition import ROOT, tool
+from spinezoo_tools.environments import python_of
 
 NETWORK = "pspnet"
 READY_LIMIT_S = 180.0
@@ -26,7 +26,7 @@ READY_LIMIT_S = 180.0
 @pytest.fixture(scope="module")
 def dist(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with the bento of one network."""
-    bentoml = ROOT / "services" / NETWORK / ".venv" / "bin" / "bentoml"
+    bentoml = python_of(ROOT, ROOT / "services" / NETWORK).parent / "bentoml"
     if not bentoml.exists() or not (ROOT / ".tools/bin/uv").exists():
         pytest.skip(f"room services/{NETWORK} is not set up; run `make setup`")
     folder = tmp_path_factory.mktemp("dist")
@@ -73,7 +73,7 @@ def served(dist: Path) -> Iterator[str]:
         "SPINEZOO_GRPC_PORT": str(grpc_port),
         "SPINEZOO_THREADS": "1",
     }
-    bentoml = ROOT / "services" / NETWORK / ".venv" / "bin" / "bentoml"
+    bentoml = python_of(ROOT, ROOT / "services" / NETWORK).parent / "bentoml"
     command = [str(bentoml), "serve", f"{NETWORK}:{version}", "--port", str(http_port)]
     log = (dist / "serve.log").open("wb")
     process = subprocess.Popen(

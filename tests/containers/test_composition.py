@@ -8,8 +8,7 @@ from pathlib import Path
 
 import pytest
 from spinezoo_contract.types import MemberCode
-
-from containers.support import FRONT, NETWORKS, PROJECT, ROOT, Composition, docker, inspect
+from spinezoo_tools.composition import FRONT, NETWORKS, PROJECT, ROOT, Composition, docker, inspect
 
 SERVICES = (*NETWORKS, *FRONT)
 

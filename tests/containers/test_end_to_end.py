@@ -20,8 +20,7 @@ from end_to_end.test_bad_input import (
     test_bad_films_are_refused_and_good_ones_still_answered,
     test_good_films_among_bad_ones_all_get_their_answer,
 )
-
-from containers.support import GRPC_PORTS, NETWORKS, Composition, docker
+from spinezoo_tools.composition import GRPC_PORTS, NETWORKS, Composition, docker
 
 __all__ = [
     "ask",
@@ -44,7 +43,7 @@ def zoo(composition: Composition) -> Composition:
 @pytest.mark.parametrize("name", NETWORKS)
 def test_a_member_conforms_inside_the_network(composition: Composition, name: str) -> None:
     """As the gateway asks a newcomer, but every rule, and by the name of the service."""
-    command = ("python", "-m", "spinezoo_contract.conformance", f"{name}:{GRPC_PORTS[name]}")
+    command = ("python", "-m", "spinezoo_conformance", f"{name}:{GRPC_PORTS[name]}")
     gateway = composition.containers("gateway")[0]
     done = docker("exec", gateway, *command, "--json", check=False)
     assert done.returncode in (0, 1), done.stderr

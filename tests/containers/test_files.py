@@ -11,8 +11,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-
-from containers.support import FRONT, NETWORKS, ROOT, composition_file, tool
+from spinezoo_tools.composition import FRONT, NETWORKS, ROOT, composition_file, tool
 
 SERVICES = composition_file("compose.yaml")["services"]
 ENV = tool().settings()

@@ -7,8 +7,7 @@ import json
 import subprocess
 
 import pytest
-
-from containers.support import NETWORKS, ROOT, docker, inspect, need_images, tool
+from spinezoo_tools.composition import NETWORKS, ROOT, docker, inspect, need_images, tool
 
 PARTS = {part.name: part for part in tool().parts()}
 OWN_LAYERS_LIMIT_BYTES = 32 * 2**20
@@ -47,7 +46,7 @@ def test_its_labels_say_version_and_card(name: str) -> None:
 @pytest.mark.parametrize("name", PARTS)
 def test_its_health_check_asks_grpc(name: str) -> None:
     check = inspect(PARTS[name].image)["Config"]["Healthcheck"]["Test"]
-    assert check == ["CMD", "python", "-m", "spinezoo_contract.health"]
+    assert check == ["CMD", "python", "-m", "spinezoo_serving.health"]
 
 
 @pytest.mark.parametrize("name", PARTS)
@@ -66,7 +65,7 @@ def test_it_holds_no_compiler_installer_or_tests(name: str) -> None:
 def test_the_weights_are_inside_and_are_those_of_the_card(name: str) -> None:
     code = (
         "from pathlib import Path\n"
-        "from spinezoo_contract.cards import load_card, verify_weights\n"
+        "from spinezoo_serving.cards import load_card, verify_weights\n"
         "print(verify_weights(load_card(Path('card.yaml'))))"
     )
     assert in_image(name, "python", "-c", code).startswith("weights/")

@@ -16,8 +16,7 @@ from pathlib import Path
 
 import httpx
 import pytest
-
-from containers.support import FRONT, NETWORKS, Composition, docker, inspect, tool, wait_for
+from spinezoo_tools.composition import FRONT, NETWORKS, Composition, docker, inspect, tool, wait_for
 
 IMAGE = "spinezootest/prometheus:stand-in"
 PACKAGES = ("prometheus", "busybox")

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 from spinezoo_contract.types import MemberStatus
+from spinezoo_tools.composition import ROOT, Composition, Load, docker, inspect, wait_for
 
 from containers.newcomers import MEMBER, OLD, Newcomers
-from containers.support import ROOT, Composition, Load, docker, inspect, wait_for
 
 SWAP_LIMIT_S = 400.0
 

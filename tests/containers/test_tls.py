@@ -11,9 +11,7 @@ import pytest
 from spinezoo_contract.client import EnsembleClient
 from spinezoo_contract.errors import AccessError, SpineZooError
 from spinezoo_contract.types import EnsembleOptions, MemberCode
-
-from containers.newcomers import MEMBER, OLD, Newcomers
-from containers.support import (
+from spinezoo_tools.composition import (
     NETWORKS,
     ROOT,
     Composition,
@@ -22,6 +20,9 @@ from containers.support import (
     need_images,
     tool,
 )
+from spinezoo_tools.environments import python_of
+
+from containers.newcomers import MEMBER, OLD, Newcomers
 from containers.test_swap import swap
 
 
@@ -39,9 +40,7 @@ def test_every_container_has_a_certificate_of_its_own_and_members_ask_for_one() 
 @pytest.fixture(scope="module")
 def certificates(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder of `make certs`, with what containers see below ``compose``."""
-    if not (ROOT / "tools" / "certs.py").is_file():
-        pytest.skip("there is no tools/certs.py yet")
-    python = ROOT / "libs" / "contract" / ".venv" / "bin" / "python"
+    python = python_of(ROOT, ROOT / "tools")
     if not python.exists():
         pytest.skip("room libs/contract is not set up; run `make setup`")
     folder = tmp_path_factory.mktemp("tls") / "certs"
@@ -65,7 +64,7 @@ def closed(certificates: Path, tmp_path_factory: pytest.TempPathFactory) -> Iter
     """Gateway and one network under TLS; the gateway asks for a token too."""
     need_images()
     tokens = certificates / "compose" / "gateway" / "tokens.txt"
-    command = [sys.executable, "-m", "spinezoo_contract.tokens", "new", "tests"]
+    command = [sys.executable, "-m", "spinezoo_serving.tokens", "new", "tests"]
     made = subprocess.run(
         [*command, "--file", str(tokens)], check=True, capture_output=True, text=True, timeout=60.0
     )

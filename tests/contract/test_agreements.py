@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 from spinezoo.v1 import segment_pb2
-from spinezoo_contract.cards import load_card
-from spinezoo_contract.settings import ServerSettings
 from spinezoo_contract.types import Structure
-from spinezoo_spine.prepare import PREPROCESSING_ID
+from spinezoo_serving.cards import load_card
+from spinezoo_serving.settings import ServerSettings
+from spinezoo_spine.inference.preprocess import PREPROCESSING_ID
 
 ROOT = Path(__file__).resolve().parents[2]
 CARDS = sorted(ROOT.glob("services/*/card.yaml"))

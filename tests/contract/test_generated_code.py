@@ -2,36 +2,23 @@
 
 from __future__ import annotations
 
-import importlib.util
 import sys
 from pathlib import Path
-from types import ModuleType
 
-import pytest
+from spinezoo_tools import proto
 
 ROOT = Path(__file__).resolve().parents[2]
 BIN = Path(sys.executable).parent
 """Where this environment has buf and, in its Python, protoc."""
 
 
-@pytest.fixture(scope="module")
-def proto() -> ModuleType:
-    """``tools/proto.py``, what ``make proto`` runs."""
-    spec = importlib.util.spec_from_file_location("spinezoo_proto", ROOT / "tools" / "proto.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-def test_generating_again_changes_nothing(proto: ModuleType, tmp_path: Path) -> None:
+def test_generating_again_changes_nothing(tmp_path: Path) -> None:
     fresh = proto.generate(BIN, tmp_path)
     assert len(list(fresh.glob("*_pb2.py"))) == len(list(ROOT.glob("protos/spinezoo/v1/*.proto")))
     assert proto.differences(fresh, proto.GENERATED) == [], "run `make proto` and commit"
 
 
-def test_lint_and_format_are_clean(proto: ModuleType) -> None:
+def test_lint_and_format_are_clean() -> None:
     proto.lint(BIN)
 
 

@@ -29,10 +29,11 @@ import tifffile
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from PIL import Image
 from pydicom.uid import ExplicitVRLittleEndian
-from spinezoo_contract import synthetic
+from spinezoo_conformance import films as synthetic
 from spinezoo_contract.client import EnsembleClient, EvaluationClient, SegmenterClient
 from spinezoo_contract.types import Film, Prediction, Timing
-from spinezoo_spine.phantom import PhantomSettings, make_film, write_dicom
+from spinezoo_phantom import PhantomSettings, make_film, write_dicom
+from spinezoo_tools.environments import python_of
 
 _T = TypeVar("_T")
 
@@ -94,7 +95,7 @@ def free_ports(count: int) -> list[int]:
 
 def room_python(room: str) -> str:
     """The interpreter of a room's environment."""
-    return str(ROOT / room / ".venv" / "bin" / "python")
+    return str(python_of(ROOT, ROOT / room))
 
 
 def clean_environment(**more: str) -> dict[str, str]:

@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 from PIL import Image
 from spinezoo_contract import codec
-from spinezoo_contract.cards import load_card
 from spinezoo_contract.errors import FilmError
 from spinezoo_contract.masks import decode_mask, encode_mask, mask_area, mask_box
 from spinezoo_contract.types import (
@@ -26,7 +25,8 @@ from spinezoo_contract.types import (
     SegmentKind,
     Structure,
 )
-from spinezoo_spine.films import read_film_file
+from spinezoo_serving.cards import load_card
+from spinezoo_spine.films.reader import read_film_file
 
 from end_to_end.support import (
     NETWORKS,

@@ -24,7 +24,7 @@ from spinezoo_contract.types import (
     SegmentKind,
     Structure,
 )
-from spinezoo_spine.filmset import FilmSet
+from spinezoo_spine.annotations.film_set import FilmSet
 
 from end_to_end.support import (
     NETWORKS,

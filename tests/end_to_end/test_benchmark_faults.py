@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from spinezoo_spine.phantom import write_film_set
+from spinezoo_phantom import write_film_set
 
 from end_to_end.support import (
     NETWORKS,

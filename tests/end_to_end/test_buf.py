@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
-from spinezoo_contract import synthetic
+from spinezoo_conformance import films as synthetic
 
 from end_to_end.support import NETWORKS, Zoo
 

@@ -16,7 +16,7 @@ def test_it_conforms(zoo: Zoo, name: str) -> None:
         [
             room_python("libs/contract"),
             "-m",
-            "spinezoo_contract.conformance",
+            "spinezoo_conformance",
             zoo.grpc(name),
             "--json",
         ],

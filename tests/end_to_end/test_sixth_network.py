@@ -15,10 +15,10 @@ from pathlib import Path
 import httpx
 import numpy as np
 import pytest
-from spinezoo_contract import conformance
-from spinezoo_contract.cards import load_card
+from spinezoo_conformance import suite as conformance
 from spinezoo_contract.types import EnsembleOptions, Film, MemberCode, Structure
-from spinezoo_spine.phantom import PhantomSettings, write_film_set
+from spinezoo_phantom import PhantomSettings, write_film_set
+from spinezoo_serving.cards import load_card
 
 from end_to_end.support import (
     NETWORKS,

@@ -31,7 +31,7 @@ class Guarded:
         self.certificates = folder / "certs"
         self.make_certificates()
         tokens = folder / "tokens.txt"
-        made = self._run("-m", "spinezoo_contract.tokens", "new", "tests", "--file", str(tokens))
+        made = self._run("-m", "spinezoo_serving.tokens", "new", "tests", "--file", str(tokens))
         self.token = made.stdout.strip()
         self.film = phantom_file(folder / "film.dcm", seed=3)
         self.zoo = Zoo.prepare(

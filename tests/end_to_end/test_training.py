@@ -11,8 +11,8 @@ from pathlib import Path
 import psutil
 import pytest
 import yaml
-from spinezoo_contract.cards import load_card, verify_weights
-from spinezoo_spine.phantom import PhantomSettings, write_film_set
+from spinezoo_phantom import PhantomSettings, write_film_set
+from spinezoo_serving.cards import load_card, verify_weights
 
 from end_to_end.support import ROOT, clean_environment, phantom_file, room_python, started, wait_for
 
@@ -97,7 +97,7 @@ def test_a_stopped_training_goes_on_and_ends_with_a_working_card(
     program = (
         "import sys; from pathlib import Path\n"
         "from spinezoo_pspnet.predictor import load_predictor\n"
-        "from spinezoo_spine.films import read_film_file\n"
+        "from spinezoo_spine.films.reader import read_film_file\n"
         "from spinezoo_contract.types import PredictOptions\n"
         "predictor = load_predictor(Path(sys.argv[1]), device='cpu')\n"
         "answer = predictor.predict(read_film_file(Path(sys.argv[2])), PredictOptions())\n"

@@ -72,11 +72,11 @@ async def main(folder: Path) -> dict[str, object]:
     sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "observe"))
     import member as one_line_network
     from spinezoo_contract.errors import SpineZooError
-    from spinezoo_contract.metrics import ServerMetrics
-    from spinezoo_contract.server import GrpcServer, NetworkRunner, segmenter_server
-    from spinezoo_contract.settings import ServerSettings
     from spinezoo_gateway.settings import GatewaySettings
     from spinezoo_gateway.zoo import Zoo
+    from spinezoo_serving.metrics import ServerMetrics
+    from spinezoo_serving.server import GrpcServer, NetworkRunner, segmenter_server
+    from spinezoo_serving.settings import ServerSettings
 
     ready: list[str] = []
     Dns().addresses[FULL_NAME] = ready

@@ -9,9 +9,10 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from spinezoo_tools.environments import python_of
 
 HERE = Path(__file__).resolve().parent
-PYTHON = HERE.parents[1] / "gateway/.venv/bin/python"
+PYTHON = python_of(HERE.parents[1], HERE.parents[1] / "gateway")
 
 
 def unshare() -> list[str]:

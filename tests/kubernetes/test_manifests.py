@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import copy
 import functools
-import importlib.util
 import shutil
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
@@ -16,7 +14,9 @@ from typing import Any
 import kubernetes_validate
 import pytest
 import yaml
-from spinezoo_contract.settings import ServerSettings
+from spinezoo_serving.settings import ServerSettings
+from spinezoo_tools import manifests
+from spinezoo_tools.environments import python_of
 
 ROOT = Path(__file__).resolve().parents[2]
 BASE = ROOT / "deploy/kubernetes/base"
@@ -31,13 +31,7 @@ Manifest = dict[str, Any]
 
 
 def load_tool() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("manifests", ROOT / "tools/manifests.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["manifests"] = module
-    spec.loader.exec_module(module)
-    return module
+    return manifests
 
 
 @pytest.fixture(scope="module")
@@ -382,7 +376,7 @@ def test_members_are_headless_and_hide_pods_that_are_not_ready() -> None:
 
 
 def test_the_gateway_reads_the_roster_and_finds_every_service() -> None:
-    python = ROOT / "gateway/.venv/bin/python"
+    python = python_of(ROOT, ROOT / "gateway")
     if not python.exists():
         pytest.skip("the gateway is not set up: run `make setup`")
     code = (
@@ -455,7 +449,7 @@ def test_tls_is_on_in_cpu_and_gpu_and_the_probes_follow(
 
 def test_the_servers_accept_what_the_tls_component_sets() -> None:
     module = pytest.importorskip(
-        "spinezoo_contract.security", reason="this contract has no TLS settings"
+        "spinezoo_contract.tls", reason="this contract has no TLS settings"
     )
     for part in PARTS:
         (patch,) = read(ROOT / f"deploy/kubernetes/components/tls/{part}.yaml")

@@ -6,28 +6,18 @@
 from __future__ import annotations
 
 import asyncio
-import importlib.util
-import sys
-from pathlib import Path
 
-from spinezoo_contract.http_face import HttpFace, make_app
-from spinezoo_contract.logs import configure_logging
-from spinezoo_contract.metrics import ServerMetrics
-from spinezoo_contract.predictor import Predictor
-from spinezoo_contract.server import NetworkRunner, run_forever, segmenter_server
-from spinezoo_contract.settings import ServerSettings
-
-THRESHOLD = Path(__file__).resolve().parents[2] / "libs/contract/tests/bento/threshold/threshold.py"
+from spinezoo_serving.endpoints import HttpFace, make_app
+from spinezoo_serving.logs import configure_logging
+from spinezoo_serving.metrics import ServerMetrics
+from spinezoo_serving.predictor import Predictor
+from spinezoo_serving.server import NetworkRunner, run_forever, segmenter_server
+from spinezoo_serving.settings import ServerSettings
+from spinezoo_testing.threshold import ThresholdPredictor
 
 
 def load() -> Predictor:
-    spec = importlib.util.spec_from_file_location("threshold", THRESHOLD)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["threshold"] = module
-    spec.loader.exec_module(module)
-    return module.ThresholdPredictor()
+    return ThresholdPredictor()
 
 
 async def serve() -> None:

@@ -24,10 +24,11 @@ import httpx
 import pytest
 import yaml
 from kubernetes.test_balancing import unshare
-from spinezoo_contract import synthetic
+from spinezoo_conformance import films as synthetic
 from spinezoo_contract.client import EnsembleClient, EvaluationClient
 from spinezoo_contract.errors import BadInputError, QuorumError
 from spinezoo_contract.types import EnsembleOptions, Film
+from spinezoo_tools.environments import python_of
 
 from observe.test_files import OBSERVE, ROOT, dashboard, expressions
 
@@ -227,7 +228,7 @@ def watched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Watched]:
     """A member, an absent member, gateway and evaluator; scraped every second."""
     prometheus = program("prometheus")
     for room in ("gateway", "evaluator"):
-        if not (ROOT / room / ".venv/bin/python").exists():
+        if not python_of(ROOT, ROOT / room).exists():
             pytest.skip(f"{room} is not set up: run `make setup`")
     folder = tmp_path_factory.mktemp("watched")
     with contextlib.ExitStack() as stack:
@@ -249,7 +250,7 @@ def watched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Watched]:
         gateway, evaluator = (
             start(
                 name,
-                [str(ROOT / name / ".venv/bin/python"), "-m", f"spinezoo_{name}.serve"],
+                [str(python_of(ROOT, ROOT / name)), "-m", f"spinezoo_{name}.serve"],
                 **zero,
                 SPINEZOO_ROSTER=str(folder / "roster.yaml"),
                 SPINEZOO_DRAIN_SECONDS="2",

@@ -44,9 +44,9 @@ from spinezoo_contract.errors import (
     OptionError,
     SpineZooError,
 )
-from spinezoo_contract.security import ClientSecurity, client_settings
+from spinezoo_contract.tls import ClientSecurity, client_settings
 from spinezoo_contract.types import EnsembleOptions, FusionOptions, FusionRule, Roster
-from spinezoo_spine.filmset import FilmSet
+from spinezoo_spine.annotations.film_set import FilmSet
 from tqdm import tqdm
 
 from spinezoo_evaluator.records import FilmRecord, RunFolder

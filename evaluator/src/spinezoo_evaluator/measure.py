@@ -12,7 +12,7 @@ from spinezoo_contract.types import (
     Segment,
 )
 from spinezoo_spine.instances import regions_from_label_map
-from spinezoo_spine.metrics import FilmMeasurement, Tally, measure_film
+from spinezoo_spine.metrics.metrics import FilmMeasurement, Tally, measure_film
 
 
 def segments_of(annotation: Annotation) -> tuple[Segment, ...]:
@@ -45,7 +45,7 @@ def measure_pair(pair: EvaluationPair) -> FilmMeasurement:
 
 
 def model_metrics(model_name: str, tally: Tally) -> ModelMetrics:
-    """A tally as the contract's answer, metrics in the order of ``spinezoo_spine.metrics``."""
+    """A tally as the contract's answer, metrics in the order of ``spinezoo_spine.metrics.metrics``."""
     return ModelMetrics(
         model_name,
         tally.film_count,

@@ -18,9 +18,9 @@ from PIL import Image, ImageDraw, ImageFont
 from pycocotools import mask as coco_mask
 from spinezoo_contract.masks import decode_mask
 from spinezoo_contract.types import VERTEBRAE, Film, Segment, Structure
+from spinezoo_spine.inference.preprocess import unit_grey
 from spinezoo_spine.instances import to_instances
-from spinezoo_spine.metrics import MATCH_IOU
-from spinezoo_spine.prepare import unit_grey
+from spinezoo_spine.metrics.metrics import MATCH_IOU
 
 Colour = tuple[int, int, int]
 

@@ -4,11 +4,11 @@
 
     python -m spinezoo_evaluator.real_check --data FOLDER --report reports/real-check
 
-The folder holds films and one corner file (``spinezoo_spine.corners``). Every film goes to the
+The folder holds films and one corner file (``spinezoo_spine.annotations.corners``). Every film goes to the
 gateway as it is, mirrored, and scaled by 0.7 and 1.3; every network and the fused ensemble are
 measured on L1 to L5: recognition at IoU 0.5 against the four-corner outlines, precision, mean IoU
-of what was recognised, and names. Regions are taken apart first (``spinezoo_spine.separation``),
-vertebrae named by ``spinezoo_spine.levels``. What each figure means: ``docs/labelling.md``.
+of what was recognised, and names. Regions are taken apart first (``spinezoo_spine.column.separation``),
+vertebrae named by ``spinezoo_spine.column.levels``. What each figure means: ``docs/labelling.md``.
 
 The gateway has to be running. Ends with 0 when every network answered every film, with 1
 where one did not, with 2 where it cannot start.
@@ -42,8 +42,8 @@ from spinezoo_contract.types import (
     Segment,
     UnnamedReason,
 )
-from spinezoo_spine.corners import CornerFilm, find_corner_file, read_corners
-from spinezoo_spine.films import read_film_file
+from spinezoo_spine.annotations.corners import CornerFilm, find_corner_file, read_corners
+from spinezoo_spine.films.reader import read_film_file
 from tqdm import tqdm
 
 from spinezoo_evaluator.columns import TITLES_OF_VALUES, ColumnCounts, count_column

@@ -44,16 +44,16 @@ from spinezoo_contract.types import (
     SegmentKind,
     Structure,
 )
-from spinezoo_spine.filmset import FilmSet
+from spinezoo_spine.annotations.film_set import FilmSet
+from spinezoo_spine.annotations.raster import segments_from_regions
+from spinezoo_spine.column.naming import named_column
 from spinezoo_spine.instances import unite
-from spinezoo_spine.metrics import (
+from spinezoo_spine.metrics.metrics import (
     METRICS,
     STUDY_METRICS,
     FilmMeasurement,
     measure_film,
 )
-from spinezoo_spine.naming import named_column
-from spinezoo_spine.raster import segments_from_regions
 
 from spinezoo_evaluator.columns import ColumnCounts, count_column
 from spinezoo_evaluator.records import Failure, FilmRecord, MemberRecord, RunFolder

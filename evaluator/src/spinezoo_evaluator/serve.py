@@ -14,12 +14,12 @@ import sys
 
 from spinezoo.v1 import evaluation_pb2_grpc
 from spinezoo_contract.errors import ConfigurationError
-from spinezoo_contract.http_face import HttpFace, make_app
-from spinezoo_contract.logs import configure_logging
-from spinezoo_contract.metrics import ServerMetrics
-from spinezoo_contract.server import GrpcServer, run_forever
-from spinezoo_contract.settings import ServerSettings
-from spinezoo_contract.tokens import TokenFile
+from spinezoo_serving.endpoints import HttpFace, make_app
+from spinezoo_serving.logs import configure_logging
+from spinezoo_serving.metrics import ServerMetrics
+from spinezoo_serving.server import GrpcServer, run_forever
+from spinezoo_serving.settings import ServerSettings
+from spinezoo_serving.tokens import TokenFile
 
 from spinezoo_evaluator.service import EVALUATION_SERVICE, EvaluationServicer
 

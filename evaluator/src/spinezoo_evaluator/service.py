@@ -11,9 +11,9 @@ from typing import Any
 from spinezoo.v1 import evaluation_pb2, evaluation_pb2_grpc
 from spinezoo_contract import codec
 from spinezoo_contract.errors import AnnotationError, BadInputError, TooLargeError
-from spinezoo_contract.settings import ServerSettings
-from spinezoo_spine.fusion import fuse
-from spinezoo_spine.metrics import FilmMeasurement, Tally
+from spinezoo_serving.settings import ServerSettings
+from spinezoo_spine.fusion.votes import fuse
+from spinezoo_spine.metrics.metrics import FilmMeasurement, Tally
 
 from spinezoo_evaluator.measure import measure_pair, model_metrics
 

@@ -15,8 +15,8 @@ from google.protobuf.message import DecodeError
 from spinezoo.v1 import ensemble_pb2, segmenter_pb2
 from spinezoo_contract import codec
 from spinezoo_contract.errors import InvalidOutputError, NotServingError, SpineZooError
-from spinezoo_contract.security import ClientSecurity
 from spinezoo_contract.status import from_rpc_error, to_status
+from spinezoo_contract.tls import ClientSecurity
 from spinezoo_contract.types import (
     MemberCode,
     MemberStatus,
@@ -25,7 +25,8 @@ from spinezoo_contract.types import (
     Segment,
     SegmentKind,
 )
-from spinezoo_spine import consensus, fusion
+from spinezoo_spine.column import consensus
+from spinezoo_spine.fusion import votes as fusion
 
 from spinezoo_gateway.addresses import addresses_target, named_host
 from spinezoo_gateway.roster import Member

@@ -57,7 +57,7 @@ async def _check_one(
     target: str, limit_s: float, environment: Mapping[str, str], server_name: str | None
 ) -> None:
     command = [
-        sys.executable, "-m", "spinezoo_contract.conformance", target, "--quick", "--json",
+        sys.executable, "-m", "spinezoo_conformance", target, "--quick", "--json",
         "--timeout", f"{CALL_TIMEOUT_S:g}", "--wait", f"{limit_s:.1f}", "--limit", f"{limit_s:.1f}",
     ]  # fmt: skip
     if server_name is not None:

@@ -12,14 +12,14 @@ from collections.abc import Mapping
 import prometheus_client
 from spinezoo.v1 import ensemble_pb2_grpc
 from spinezoo_contract.errors import ConfigurationError
-from spinezoo_contract.http_face import HttpFace, make_app
-from spinezoo_contract.logs import configure_logging
-from spinezoo_contract.memory import keep_film_memory
-from spinezoo_contract.metrics import STAGE_BUCKETS_S, ServerMetrics
-from spinezoo_contract.server import GrpcServer, run_forever
-from spinezoo_contract.settings import ServerSettings
-from spinezoo_contract.tokens import TokenFile
-from spinezoo_spine.films import FilmLimits, read_film
+from spinezoo_serving.endpoints import HttpFace, make_app
+from spinezoo_serving.logs import configure_logging
+from spinezoo_serving.memory import keep_film_memory
+from spinezoo_serving.metrics import STAGE_BUCKETS_S, ServerMetrics
+from spinezoo_serving.server import GrpcServer, run_forever
+from spinezoo_serving.settings import ServerSettings
+from spinezoo_serving.tokens import TokenFile
+from spinezoo_spine.films.reader import FilmLimits, read_film
 
 from spinezoo_gateway.members import MemberResult
 from spinezoo_gateway.service import EnsembleServicer

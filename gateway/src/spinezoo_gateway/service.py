@@ -21,7 +21,6 @@ from spinezoo_contract.errors import (
     QuorumError,
     SpineZooError,
 )
-from spinezoo_contract.logs import REQUEST_ID
 from spinezoo_contract.status import REQUEST_ID_KEY
 from spinezoo_contract.types import (
     EnsembleOptions,
@@ -32,7 +31,9 @@ from spinezoo_contract.types import (
     MemberCode,
     MemberStatus,
 )
-from spinezoo_spine import consensus, fusion, naming
+from spinezoo_serving.logs import REQUEST_ID
+from spinezoo_spine.column import consensus, naming
+from spinezoo_spine.fusion import votes as fusion
 
 from spinezoo_gateway.members import MemberClient, MemberResult, Vote
 from spinezoo_gateway.settings import MAX_DEADLINE_MS, GatewaySettings
@@ -385,7 +386,7 @@ def fuse_and_name(votes: Mapping[str, Vote], options: FusionOptions) -> FusedAns
     """The fused answer with its vertebrae as objects, named.
 
     Raises:
-        OptionError: As :func:`spinezoo_spine.fusion.count`.
+        OptionError: As :func:`spinezoo_spine.fusion.votes.count`.
     """
     fused = fusion.count({name: vote.ballot for name, vote in votes.items()}, options)
     said = {name: vote.vertebrae for name, vote in votes.items()}

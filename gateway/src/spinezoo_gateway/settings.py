@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from spinezoo_contract.settings import integer_setting, number_setting
+from spinezoo_serving.settings import integer_setting, number_setting
 
 MAX_DEADLINE_MS = 3_600_000
 """Longest member deadline that a setting or a request may ask for: one hour."""

@@ -23,9 +23,9 @@ from collections.abc import Mapping, Sequence
 
 from spinezoo_contract.client import EnsembleClient
 from spinezoo_contract.errors import AccessError, ConfigurationError, SpineZooError
-from spinezoo_contract.health import own_server
-from spinezoo_contract.security import client_settings
+from spinezoo_contract.tls import client_settings
 from spinezoo_contract.types import Roster, RosterMember
+from spinezoo_serving.health import own_server
 
 POLL_S = 0.5
 CALL_TIMEOUT_S = 15.0

@@ -18,8 +18,9 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from spinezoo_contract.errors import ConfigurationError, OptionError
-from spinezoo_contract.security import RETRY_SECONDS, ClientSecurity
+from spinezoo_contract.tls import ClientSecurity
 from spinezoo_contract.types import MemberCode, MemberStatus, ModelInfo
+from spinezoo_serving.security import RETRY_SECONDS
 
 from spinezoo_gateway.addresses import HostResolver, Resolve, addresses_target, named_host
 from spinezoo_gateway.members import MemberClient

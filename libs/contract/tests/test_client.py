@@ -26,7 +26,8 @@ from spinezoo.v1 import (
     segmenter_pb2,
     segmenter_pb2_grpc,
 )
-from spinezoo_contract import codec, synthetic
+from spinezoo_conformance import films as synthetic
+from spinezoo_contract import codec
 from spinezoo_contract.client import (
     DEFAULT_MAX_MESSAGE_BYTES,
     AsyncEnsembleClient,
@@ -50,7 +51,6 @@ from spinezoo_contract.errors import (
     TooLargeError,
 )
 from spinezoo_contract.masks import encode_mask, mask_box
-from spinezoo_contract.settings import ServerSettings
 from spinezoo_contract.status import REQUEST_ID_KEY, error_metadata, to_status
 from spinezoo_contract.types import (
     Box,
@@ -81,6 +81,7 @@ from spinezoo_contract.types import (
     SegmentKind,
     Structure,
 )
+from spinezoo_serving.settings import ServerSettings
 
 ROOM = Path(__file__).resolve().parents[1]
 PIXELS = synthetic.spine_like_pixels(48, 32)
@@ -520,7 +521,8 @@ sys.meta_path.insert(0, Refuse())
 
 USE_ALONE = """
 import numpy as np
-from spinezoo_contract import client, codec, errors, masks, status, synthetic, types
+from spinezoo_contract import client, codec, errors, masks, status, types
+from spinezoo_conformance import films as synthetic
 image = client.image_message(np.zeros((32, 32), dtype=np.uint8))
 assert image.raw.height == 32
 with client.EnsembleClient("127.0.0.1:1") as zoo:

@@ -16,7 +16,8 @@ import grpc
 import numpy as np
 import pytest
 from spinezoo.v1 import ensemble_pb2_grpc
-from spinezoo_contract import codec, synthetic
+from spinezoo_conformance import films as synthetic
+from spinezoo_contract import codec
 from spinezoo_contract.masks import decode_mask, encode_mask, mask_box
 from spinezoo_contract.types import (
     EnsembleAnswer,

@@ -31,7 +31,7 @@ def test_sources_are_those_that_were_generated_from() -> None:
 
 
 @pytest.mark.skipif(
-    not (ROOT / "tests" / ".venv" / "bin" / "buf").is_file(),
+    not (ROOT / ".venvs" / "tests" / "bin" / "buf").is_file(),
     reason="buf and protoc are not installed; `make setup` installs them",
 )
 def test_regeneration_leaves_the_tree_clean() -> None:

@@ -15,8 +15,8 @@ import pytest
 from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
 from pydicom.uid import ComputedRadiographyImageStorage, ExplicitVRLittleEndian, generate_uid
 from spinezoo_contract.types import Structure
-from spinezoo_spine.annotations import FilmAnnotation, Region
-from spinezoo_spine.via import write_via
+from spinezoo_spine.annotations.regions import FilmAnnotation, Region
+from spinezoo_spine.annotations.via import write_via
 
 SHARED_DATA = Path(__file__).resolve().parents[4] / "shared" / "data"
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from spinezoo_contract.errors import AnnotationError
 from spinezoo_contract.types import Structure
-from spinezoo_spine.annotations import (
+from spinezoo_spine.annotations.regions import (
     FilmAnnotation,
     Region,
     level_of,

@@ -11,9 +11,9 @@ from hypothesis.extra import numpy as hnp
 from scipy import ndimage
 from spinezoo_contract.errors import AnnotationError
 from spinezoo_contract.types import Structure
-from spinezoo_spine.annotations import FilmAnnotation, Region
-from spinezoo_spine.coco import outline_of_mask, read_coco, write_coco
-from spinezoo_spine.raster import rasterise
+from spinezoo_spine.annotations.coco import outline_of_mask, read_coco, write_coco
+from spinezoo_spine.annotations.raster import rasterise
+from spinezoo_spine.annotations.regions import FilmAnnotation, Region
 
 BODY = Region(
     Structure.LUMBAR_VERTEBRA, [[10.3, 5.2], [30.7, 6.0], [29.0, 20.4], [9.1, 18.8]], "L4"

@@ -12,7 +12,7 @@ from spinezoo_contract.types import (
     SegmentKind,
     Structure,
 )
-from spinezoo_spine.consensus import fuse_vertebrae, vertebrae_of
+from spinezoo_spine.column.consensus import fuse_vertebrae, vertebrae_of
 
 LUMBAR, SACRAL = Structure.LUMBAR_VERTEBRA, Structure.SACRAL_VERTEBRA
 HEIGHT, WIDTH = 300, 120

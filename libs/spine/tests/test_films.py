@@ -23,7 +23,7 @@ from pydicom.uid import (
     RLELossless,
 )
 from spinezoo_contract.errors import FilmError, SpineZooError, TooLargeError
-from spinezoo_spine.films import (
+from spinezoo_spine.films.reader import (
     FilmLimits,
     kind_of,
     read_film,

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 from spinezoo_contract.errors import AnnotationError, FilmError
 from spinezoo_contract.types import Structure
-from spinezoo_spine.annotations import FilmAnnotation, Region
-from spinezoo_spine.coco import write_coco
-from spinezoo_spine.filmset import FilmSet, describe_film_set
-from spinezoo_spine.via import read_via, write_via
+from spinezoo_spine.annotations.coco import write_coco
+from spinezoo_spine.annotations.film_set import FilmSet, describe_film_set
+from spinezoo_spine.annotations.regions import FilmAnnotation, Region
+from spinezoo_spine.annotations.via import read_via, write_via
 
 
 def test_films_and_outlines(film_folder: Path) -> None:

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from spinezoo_contract.masks import decode_mask, encode_mask, mask_box
 from spinezoo_contract.types import SegmentKind, Structure
-from spinezoo_spine.finish import instances_from_masks
-from spinezoo_spine.prepare import Letterbox
+from spinezoo_spine.inference.postprocess import instances_from_masks
+from spinezoo_spine.inference.preprocess import Letterbox
 
 
 def soft_mask(rng: np.random.Generator, height: int, width: int) -> np.ndarray:

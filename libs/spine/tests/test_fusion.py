@@ -17,7 +17,7 @@ from spinezoo_contract.types import (
     SegmentKind,
     Structure,
 )
-from spinezoo_spine.fusion import ballot, count, fuse
+from spinezoo_spine.fusion.votes import ballot, count, fuse
 
 LUMBAR, SACRAL, CAGE = (
     Structure.LUMBAR_VERTEBRA,

@@ -13,8 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from spinezoo_contract.masks import decode_mask
 from spinezoo_contract.types import VERTEBRAE, SegmentKind, Structure
-from spinezoo_spine.filmset import FilmSet
-from spinezoo_spine.levels import (
+from spinezoo_spine.annotations.film_set import FilmSet
+from spinezoo_spine.annotations.raster import segments_from_regions
+from spinezoo_spine.column.levels import (
     LEAST_CONFIDENCE,
     MOST_OUTLINES,
     CountReason,
@@ -23,7 +24,6 @@ from spinezoo_spine.levels import (
     name_levels,
     with_levels,
 )
-from spinezoo_spine.raster import segments_from_regions
 
 PHANTOMS = Path(__file__).resolve().parents[3] / "data" / "phantom-test"
 

@@ -8,8 +8,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 from spinezoo_contract.types import Structure
-from spinezoo_spine.annotations import FilmAnnotation, RawAnnotation, RawRegion, Region
-from spinezoo_spine.lint import Finding, find_crossing, lint_annotations, lint_folder, main
+from spinezoo_spine.annotations.lint import (
+    Finding,
+    find_crossing,
+    lint_annotations,
+    lint_folder,
+    main,
+)
+from spinezoo_spine.annotations.regions import FilmAnnotation, RawAnnotation, RawRegion, Region
 
 SIZE = {"a.png": (100, 80)}
 SQUARE = np.array([[10.0, 10], [40, 10], [40, 40], [10, 40]])
@@ -115,7 +121,7 @@ def test_a_folder(film_folder: Path) -> None:
 
 
 def test_the_command(film_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    command = [sys.executable, "-m", "spinezoo_spine.lint"]
+    command = [sys.executable, "-m", "spinezoo_spine.annotations.lint"]
     done = subprocess.run([*command, str(film_folder)], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (0, "nothing is wrong\n")
     (film_folder / "film_2.png").unlink()

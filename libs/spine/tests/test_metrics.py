@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from spinezoo_contract.errors import AnnotationError, BadInputError, MaskError
 from spinezoo_contract.masks import encode_mask, mask_box
 from spinezoo_contract.types import Segment, SegmentKind, Structure
-from spinezoo_spine.metrics import (
+from spinezoo_spine.metrics.metrics import (
     METRICS,
     STUDY_METRICS,
     Direction,

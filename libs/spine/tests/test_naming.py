@@ -5,8 +5,8 @@ from columns import column, region
 from spinezoo_contract import codec
 from spinezoo_contract.masks import decode_mask
 from spinezoo_contract.types import Structure, UnnamedReason
-from spinezoo_spine.levels import Reason
-from spinezoo_spine.naming import named_column
+from spinezoo_spine.column.levels import Reason
+from spinezoo_spine.column.naming import named_column
 
 
 def regions(made):

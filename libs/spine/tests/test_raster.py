@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from spinezoo_contract.masks import decode_mask
 from spinezoo_contract.types import SegmentKind, Structure
-from spinezoo_spine.annotations import Region
-from spinezoo_spine.raster import label_map, patches, rasterise, segments_from_regions
+from spinezoo_spine.annotations.raster import label_map, patches, rasterise, segments_from_regions
+from spinezoo_spine.annotations.regions import Region
 
 
 def box(left: float, top: float, right: float, bottom: float) -> np.ndarray:

@@ -14,13 +14,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from spinezoo_contract.masks import decode_mask, encode_mask, mask_area, mask_box
 from spinezoo_contract.types import VERTEBRAE, SegmentKind, Structure
-from spinezoo_spine.bodies import column_runs, shape_of, shape_of_box
-from spinezoo_spine.filmset import FilmSet
+from spinezoo_spine.annotations.film_set import FilmSet
+from spinezoo_spine.annotations.raster import segments_from_regions
+from spinezoo_spine.column.bodies import column_runs, shape_of, shape_of_box
+from spinezoo_spine.column.levels import Reason, name_levels
+from spinezoo_spine.column.separation import separate, separate_region
 from spinezoo_spine.instances import to_instances
-from spinezoo_spine.levels import Reason, name_levels
-from spinezoo_spine.metrics import match_objects, matched_pairs
-from spinezoo_spine.raster import segments_from_regions
-from spinezoo_spine.separation import separate, separate_region
+from spinezoo_spine.metrics.metrics import match_objects, matched_pairs
 
 column = partial(columns.column, body=(0.95, 1.05))
 

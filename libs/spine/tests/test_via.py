@@ -10,8 +10,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from spinezoo_contract.errors import AnnotationError
 from spinezoo_contract.types import Structure
-from spinezoo_spine.annotations import FilmAnnotation, Region, polygon_area
-from spinezoo_spine.via import read_via, read_via_raw, write_via
+from spinezoo_spine.annotations.regions import FilmAnnotation, Region, polygon_area
+from spinezoo_spine.annotations.via import read_via, read_via_raw, write_via
 
 FORMS = [(version, suffix) for version in (1, 2, 3) for suffix in (".json", ".csv")]
 TRIANGLE = {"name": "polygon", "all_points_x": [1, 9, 1], "all_points_y": [1, 1, 7]}

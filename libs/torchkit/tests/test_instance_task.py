@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 import torch
 from spinezoo_contract.types import Structure
-from spinezoo_spine.dataset import PreparedFilm
-from spinezoo_spine.testing import prepared_block_film
+from spinezoo_testing.predictors import prepared_block_film
 from spinezoo_torchkit.instance_task import InstanceTask
 from spinezoo_torchkit.training import FoundObjects, vertebra_matches
+from spinezoo_training.dataset import PreparedFilm
 from torch import nn
 
 

@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from spinezoo_contract.cards import load_card
 from spinezoo_contract.errors import CardError, InvalidOutputError
 from spinezoo_contract.masks import decode_mask
 from spinezoo_contract.types import Film, PredictOptions, SegmentKind, Structure
+from spinezoo_serving.cards import load_card
 from spinezoo_torchkit.command import write_weights
 from spinezoo_torchkit.instance import InstancePredictor, Objects, one_a_vertebra
 from spinezoo_torchkit.loading import load_network

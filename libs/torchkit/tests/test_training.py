@@ -11,13 +11,13 @@ import numpy as np
 import pytest
 import torch
 from spinezoo_contract.errors import ConfigurationError
-from spinezoo_spine.dataset import PreparedFilm, PreparedSet, label_map_of, network_input
-from spinezoo_spine.film_source import FolderFilms, PhantomFilms
-from spinezoo_spine.stopping import stop_on_signal
-from spinezoo_spine.testing import prepared_block_film
+from spinezoo_testing.predictors import prepared_block_film
 from spinezoo_torchkit import training
 from spinezoo_torchkit.testing import history
 from spinezoo_torchkit.training import FitResult, Task, TrainSettings, fit, validate
+from spinezoo_training.dataset import PreparedFilm, PreparedSet, label_map_of, network_input
+from spinezoo_training.film_sources import FolderFilms, PhantomFilms
+from spinezoo_training.stopping import stop_on_signal
 from torch import nn
 
 CPU = torch.device("cpu")

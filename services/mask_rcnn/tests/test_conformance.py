@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from spinezoo_contract.conformance_pytest import ConformanceTests
+from spinezoo_conformance.testing import ConformanceTests
 
 
 class TestConformance(ConformanceTests):

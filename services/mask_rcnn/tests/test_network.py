@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from spinezoo_contract.cards import load_card
 from spinezoo_mask_rcnn.network import Detections, MaskRcnn, detect
+from spinezoo_serving.cards import load_card
 from spinezoo_torchkit.loading import build_network
 from torch import Tensor
 from torchvision.models.detection import maskrcnn_resnet50_fpn

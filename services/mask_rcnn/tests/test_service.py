@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import torch
-from spinezoo_contract.cards import load_card
 from spinezoo_mask_rcnn.network import MaskRcnn
 from spinezoo_mask_rcnn.predictor import load_predictor
 from spinezoo_mask_rcnn.train import MaskRcnnTask, main
-from spinezoo_spine.testing import prepared_block_film
+from spinezoo_serving.cards import load_card
+from spinezoo_testing.predictors import prepared_block_film
 from spinezoo_torchkit.testing import InstanceNetworkTests
 
 ROOM = Path(__file__).parents[1]

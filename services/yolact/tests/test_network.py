@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from spinezoo_contract.cards import load_card
+from spinezoo_serving.cards import load_card
 from spinezoo_torchkit.loading import build_network
 from spinezoo_yolact.network import (
     NEUTRAL,

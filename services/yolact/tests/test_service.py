@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from spinezoo_contract.cards import load_card
-from spinezoo_spine.testing import prepared_block_film
+from spinezoo_serving.cards import load_card
+from spinezoo_testing.predictors import prepared_block_film
 from spinezoo_torchkit.testing import InstanceNetworkTests
 from spinezoo_yolact.network import Yolact
 from spinezoo_yolact.predictor import load_predictor

@@ -1,13 +1,13 @@
-"""The sixth network behind gRPC and HTTP; start: ``python -m spinezoo_contract.bento FOLDER``."""
+"""The sixth network behind gRPC and HTTP; start: ``python -m spinezoo_serving.bento FOLDER``."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from spinezoo_contract.bento import serve_network
-from spinezoo_contract.predictor import Predictor
-from spinezoo_contract.settings import ServerSettings
 from spinezoo_contract.types import Film
+from spinezoo_serving.bento import serve_network
+from spinezoo_serving.predictor import Predictor
+from spinezoo_serving.settings import ServerSettings
 
 
 def load(card_path: Path, *, device: str | None = None) -> Predictor:
@@ -19,7 +19,7 @@ def load(card_path: Path, *, device: str | None = None) -> Predictor:
 
 def read(data: bytes, *, kind: str | None = None) -> Film:
     """A film from a DICOM, PNG, JPEG or TIFF file."""
-    from spinezoo_spine.films import FilmLimits, read_film
+    from spinezoo_spine.films.reader import FilmLimits, read_film
 
     limits = FilmLimits(max_pixels=ServerSettings.from_env().max_pixels)
     return read_film(data, kind=kind, limits=limits)

@@ -47,7 +47,8 @@ from spinezoo_contract.errors import (
     InvalidOutputError,
     NotServingError,
 )
-from spinezoo_contract.security import (
+from spinezoo_contract.status import REQUEST_ID_KEY, from_rpc_error
+from spinezoo_contract.tls import (
     ClientSecurity,
     TlsMode,
     check_token,
@@ -55,7 +56,6 @@ from spinezoo_contract.security import (
     name_options,
     target_host,
 )
-from spinezoo_contract.status import REQUEST_ID_KEY, from_rpc_error
 from spinezoo_contract.types import (
     EnsembleAnswer,
     EnsembleOptions,

@@ -41,8 +41,8 @@ from spinezoo_contract.errors import (
     TooLargeError,
 )
 from spinezoo_contract.masks import runs_box, validate_mask
-from spinezoo_contract.settings import IMAGE_TAG
 from spinezoo_contract.types import (
+    IMAGE_TAG,
     Annotation,
     Box,
     EnsembleAnswer,

@@ -6,12 +6,16 @@ is (0, 0), so the centre of the first pixel is (0.5, 0.5).
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import IntEnum
 
 import numpy as np
 from numpy.typing import NDArray
+
+IMAGE_TAG = re.compile(r"[!-~]{0,255}")
+"""A container image's tag: up to 255 printable ASCII characters, no space; empty: no container."""
 
 
 class Structure(IntEnum):

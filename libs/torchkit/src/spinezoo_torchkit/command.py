@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from spinezoo_contract.cards import CardProbe, CardWeights, ModelCard, load_card, update_card
 from spinezoo_contract.errors import SpineZooError
-from spinezoo_spine.film_source import TrainingData, add_data_arguments, open_data
-from spinezoo_spine.run_log import command_of
-from spinezoo_spine.start_from import Start, add_start_argument, find_start, start_record
-from spinezoo_spine.stopping import stop_on_signal
+from spinezoo_serving.cards import CardProbe, CardWeights, ModelCard, load_card, update_card
+from spinezoo_training.film_sources import TrainingData, add_data_arguments, open_data
+from spinezoo_training.initial_weights import Start, add_start_argument, find_start, start_record
+from spinezoo_training.run_log import command_of
+from spinezoo_training.stopping import stop_on_signal
 from torch import nn
 
 from spinezoo_torchkit.checkpoints import begin_with, load_weights, make_probe, save_weights

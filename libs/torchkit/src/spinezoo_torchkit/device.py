@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import torch
 from spinezoo_contract.errors import ConfigurationError
-from spinezoo_spine.machine import device_name, thread_count
+from spinezoo_spine.inference.device import device_name, thread_count
 
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 """Precisions that a network can be trained or served in, and their torch type."""
 
 
 def choose_device(setting: str | None = None) -> torch.device:
-    """The device that a setting names; see :func:`spinezoo_spine.machine.device_name`.
+    """The device that a setting names; see :func:`spinezoo_spine.inference.device.device_name`.
 
     Raises:
         ConfigurationError: The setting is unknown, or asks for CUDA where there is none.

@@ -5,14 +5,14 @@ from __future__ import annotations
 import numpy as np
 import torch
 import torch.nn.functional as F
-from spinezoo_spine import prepare
-from spinezoo_spine.prepare import LOCAL_FLOOR, LOCAL_WINDOW_PX
+from spinezoo_spine.inference import preprocess as prepare
+from spinezoo_spine.inference.preprocess import LOCAL_FLOOR, LOCAL_WINDOW_PX
 
 
 def two_channels(grey: torch.Tensor) -> torch.Tensor:
     """(n, 2, h, w) float32 inputs of (n, h, w) ``uint8`` grey levels.
 
-    On a CPU :func:`spinezoo_spine.prepare.two_channels` of each film, which serving and validation
+    On a CPU :func:`spinezoo_spine.inference.preprocess.two_channels` of each film, which serving and validation
     take; on an accelerator :func:`two_channels_there`.
     """
     if grey.device.type != "cpu":

@@ -8,13 +8,13 @@ from typing import NamedTuple, Protocol
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from spinezoo_contract.cards import ModelCard
 from spinezoo_contract.errors import InvalidOutputError
 from spinezoo_contract.types import VERTEBRAE, Structure
-from spinezoo_spine import finish
-from spinezoo_spine.options import ResolvedOptions
-from spinezoo_spine.prepare import Letterbox
-from spinezoo_spine.serving import FilmPredictor, Outlines
+from spinezoo_serving.cards import ModelCard
+from spinezoo_spine.inference import postprocess as finish
+from spinezoo_spine.inference.options import ResolvedOptions
+from spinezoo_spine.inference.predictors import FilmPredictor, Outlines
+from spinezoo_spine.inference.preprocess import Letterbox
 from torch import nn
 
 from spinezoo_torchkit.device import autocast

@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from spinezoo_contract.cards import ModelCard
 from spinezoo_contract.types import PredictOptions
-from spinezoo_spine.dataset import PreparedFilm
-from spinezoo_spine.options import resolve_options
-from spinezoo_spine.raster import PAINT_ORDER
+from spinezoo_serving.cards import ModelCard
+from spinezoo_spine.annotations.raster import PAINT_ORDER
+from spinezoo_spine.inference.options import resolve_options
+from spinezoo_training.dataset import PreparedFilm
 from torch import nn
 
 from spinezoo_torchkit.instance import Detect, Objects, objects_of, one_a_vertebra

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
-from spinezoo_contract.cards import ModelCard, load_card, weights_path
 from spinezoo_contract.errors import CardError, WeightsError
+from spinezoo_serving.cards import ModelCard, load_card, weights_path
 from torch import nn
 
 from spinezoo_torchkit.checkpoints import check_probe, load_weights

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from spinezoo_contract.cards import ModelCard
-from spinezoo_spine.serving import RegionPredictor
+from spinezoo_serving.cards import ModelCard
+from spinezoo_spine.inference.predictors import RegionPredictor
 from torch import nn
 
 from spinezoo_torchkit.device import autocast

@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 import torch
-from spinezoo_contract.cards import ModelCard
-from spinezoo_spine.dataset import PreparedFilm, label_map_with_gaps
+from spinezoo_serving.cards import ModelCard
+from spinezoo_training.dataset import PreparedFilm, label_map_with_gaps
 from torch import nn
 
 from spinezoo_torchkit.inputs import two_channels

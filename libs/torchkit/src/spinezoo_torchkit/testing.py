@@ -27,11 +27,11 @@ import numpy as np
 import pytest
 import safetensors.torch
 import torch
-from spinezoo_contract.cards import load_card
 from spinezoo_contract.errors import WeightsError
-from spinezoo_contract.predictor import Predictor
 from spinezoo_contract.types import Film, PredictOptions
-from spinezoo_spine.testing import (
+from spinezoo_serving.cards import load_card
+from spinezoo_serving.predictor import Predictor
+from spinezoo_testing.predictors import (
     MAX_LITE_BYTES,
     PredictorTests,
     block_film,

@@ -33,8 +33,8 @@ from numpy.typing import NDArray
 from spinezoo_contract.errors import ConfigurationError
 from spinezoo_contract.masks import encode_mask, mask_box
 from spinezoo_contract.types import VERTEBRAE, Segment, SegmentKind, Structure
-from spinezoo_spine import metrics
-from spinezoo_spine.dataset import (
+from spinezoo_spine.metrics import metrics
+from spinezoo_training.dataset import (
     AugmentSettings,
     PreparedFilm,
     PreparedSet,
@@ -42,8 +42,8 @@ from spinezoo_spine.dataset import (
     label_map_of,
     network_input,
 )
-from spinezoo_spine.film_source import FilmSource, FolderFilms, augmented_batch
-from spinezoo_spine.run_log import STRIP_FILMS, RunLog, prediction_strip
+from spinezoo_training.film_sources import FilmSource, FolderFilms, augmented_batch
+from spinezoo_training.run_log import STRIP_FILMS, RunLog, prediction_strip
 from torch import nn
 from torch.utils.data import DataLoader, Dataset, Sampler
 from tqdm import tqdm

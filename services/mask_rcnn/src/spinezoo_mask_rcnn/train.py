@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from spinezoo_contract.cards import ModelCard
-from spinezoo_spine.dataset import PreparedFilm, instances_of
+from spinezoo_serving.cards import ModelCard
 from spinezoo_torchkit.command import train_main
 from spinezoo_torchkit.inputs import two_channels
 from spinezoo_torchkit.instance_task import InstanceTask
 from spinezoo_torchkit.training import TrainSettings
+from spinezoo_training.dataset import PreparedFilm, instances_of
 from torch import Tensor, nn
 
 from spinezoo_mask_rcnn.network import MaskRcnn, detect

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
-from spinezoo_contract.cards import ModelCard, load_card, verify_weights
 from spinezoo_contract.errors import CardError
-from spinezoo_spine.machine import device_name, thread_count
-from spinezoo_spine.serving import RegionPredictor
+from spinezoo_serving.cards import ModelCard, load_card, verify_weights
+from spinezoo_spine.inference.device import device_name, thread_count
+from spinezoo_spine.inference.predictors import RegionPredictor
 
 if TYPE_CHECKING:
     import keras

@@ -14,8 +14,8 @@ import keras
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from spinezoo_spine.machine import device_name
-from spinezoo_spine.prepare import LOCAL_FLOOR, LOCAL_WINDOW_PX
+from spinezoo_spine.inference.device import device_name
+from spinezoo_spine.inference.preprocess import LOCAL_FLOOR, LOCAL_WINDOW_PX
 from torch.nn import functional
 
 from spinezoo_unet.backends import CROSS_ENTROPY_SHARE, DICE_SMOOTHING

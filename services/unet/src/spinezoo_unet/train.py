@@ -28,22 +28,22 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 from spinezoo_contract.errors import ConfigurationError, SpineZooError
-from spinezoo_spine.dataset import (
+from spinezoo_training.dataset import (
     AugmentSettings,
     PreparedFilm,
     label_map_of,
     network_input,
 )
-from spinezoo_spine.film_source import (
+from spinezoo_training.film_sources import (
     FilmSource,
     add_data_arguments,
     augmented_batch,
     batches_ahead,
     open_data,
 )
-from spinezoo_spine.run_log import STRIP_FILMS, RunLog, command_of, prediction_strip
-from spinezoo_spine.start_from import add_start_argument, find_start, start_record
-from spinezoo_spine.stopping import stop_on_signal
+from spinezoo_training.initial_weights import add_start_argument, find_start, start_record
+from spinezoo_training.run_log import STRIP_FILMS, RunLog, command_of, prediction_strip
+from spinezoo_training.stopping import stop_on_signal
 
 from spinezoo_unet.batches import Batch, encode
 
@@ -300,10 +300,10 @@ def _train_on(
     stop: Callable[[], bool],
 ) -> int:
     import keras
-    from spinezoo_contract.cards import describe_weights, load_card, update_card
-    from spinezoo_spine.film_source import FolderFilms
-    from spinezoo_spine.filmset import describe_film_set
-    from spinezoo_spine.metrics import merged_mean_iou
+    from spinezoo_serving.cards import describe_weights, load_card, update_card
+    from spinezoo_spine.annotations.film_set import describe_film_set
+    from spinezoo_spine.metrics.metrics import merged_mean_iou
+    from spinezoo_training.film_sources import FolderFilms
     from tqdm import tqdm
 
     from spinezoo_unet.predictor import build_network

@@ -99,7 +99,7 @@ class Detections(NamedTuple):
 def published_input(grey: NDArray[np.uint8]) -> Tensor:
     """(1, 3, 550, 550) input of a network with published weights from a (height, width) film.
 
-    Networks trained here take prepared films (:mod:`spinezoo_spine.prepare`) instead.
+    Networks trained here take prepared films (:mod:`spinezoo_spine.inference.preprocess`) instead.
     """
     x = torch.from_numpy(grey.astype(np.float32))[None, None].expand(1, 3, -1, -1)
     size = (PUBLISHED_SIZE_PX, PUBLISHED_SIZE_PX)

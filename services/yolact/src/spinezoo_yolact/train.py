@@ -11,12 +11,12 @@ import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from spinezoo_contract.cards import ModelCard
-from spinezoo_spine.dataset import PreparedFilm, instances_of
+from spinezoo_serving.cards import ModelCard
 from spinezoo_torchkit.command import train_main
 from spinezoo_torchkit.inputs import two_channels
 from spinezoo_torchkit.instance_task import InstanceTask
 from spinezoo_torchkit.training import TrainSettings
+from spinezoo_training.dataset import PreparedFilm, instances_of
 from torch import Tensor, nn
 
 from spinezoo_yolact.network import Truth, Yolact, detect

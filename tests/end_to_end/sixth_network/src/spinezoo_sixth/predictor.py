@@ -7,7 +7,6 @@ from time import perf_counter
 
 import numpy as np
 from safetensors.numpy import load_file
-from spinezoo_contract.cards import ModelCard, load_card, verify_weights
 from spinezoo_contract.errors import WeightsError
 from spinezoo_contract.masks import encode_mask, mask_box
 from spinezoo_contract.types import (
@@ -20,9 +19,10 @@ from spinezoo_contract.types import (
     SegmentKind,
     Timing,
 )
-from spinezoo_spine.finish import probability_maps
-from spinezoo_spine.options import resolve_options
-from spinezoo_spine.prepare import letterbox, unit_grey
+from spinezoo_serving.cards import ModelCard, load_card, verify_weights
+from spinezoo_spine.inference.options import resolve_options
+from spinezoo_spine.inference.postprocess import probability_maps
+from spinezoo_spine.inference.preprocess import letterbox, unit_grey
 
 from spinezoo_sixth.network import Thresholds
 
@@ -34,7 +34,7 @@ def probe(network: Thresholds, seed: int) -> list[float]:
 
 
 class ThresholdPredictor:
-    """See ``spinezoo_contract.predictor.Predictor``."""
+    """See ``spinezoo_serving.predictor.Predictor``."""
 
     def __init__(self, card: ModelCard, network: Thresholds) -> None:
         self.card = card

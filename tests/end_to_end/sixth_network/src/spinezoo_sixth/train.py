@@ -9,9 +9,9 @@ from pathlib import Path
 
 import numpy as np
 from safetensors.numpy import save_file
-from spinezoo_contract.cards import describe_weights, load_card, update_card
 from spinezoo_contract.types import Structure
-from spinezoo_spine.dataset import label_map_of, prepare_film_set
+from spinezoo_serving.cards import describe_weights, load_card, update_card
+from spinezoo_training.dataset import label_map_of, prepare_film_set
 
 from spinezoo_sixth.network import Thresholds
 from spinezoo_sixth.predictor import probe

@@ -1,0 +1,358 @@
+"""One patient, one film, and what is true about it: the order of the work."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import cv2
+import numpy as np
+
+from spinezoo_phantom.anatomy import Spine, build_spine
+from spinezoo_phantom.bones import BoneLayers, draw_skeleton
+from spinezoo_phantom.detector import Layers, look
+from spinezoo_phantom.implants import Hardware, build_hardware, draw_hardware
+from spinezoo_phantom.projection import Camera, Window, coverage_of, smooth_noise
+from spinezoo_phantom.records import (
+    ANNOTATED_SACRAL,
+    PhantomFilm,
+    PhantomRegion,
+    mirrored_outline,
+)
+from spinezoo_phantom.settings import DEFAULT_SETTINGS, PhantomSettings
+from spinezoo_phantom.solids import project
+from spinezoo_phantom.trunk import TrunkLayers, draw_trunk
+from spinezoo_phantom.truth import outline_of
+
+_BODY_LEVEL = 0.36
+"""Share of the greatest path length at which a reader draws a body's border.
+
+0.5 is the middle of the blurred border of a rotated body; readers lean outwards, because they
+follow the outer edge of the cortical line.
+"""
+
+_FINE_ROWS = 560
+"""Films with fewer rows have thin structures computed on a finer grid and averaged."""
+
+
+@dataclass(slots=True)
+class Scene:
+    """A patient before the detector: everything that does not depend on the exposure.
+
+    Attributes:
+        spine: The skeleton.
+        hardware: The implants.
+        trunk: Soft tissue.
+        camera: The film's geometry.
+        layers: Path lengths on the film's grid.
+        regions: Outlines on the film, facing right.
+    """
+
+    spine: Spine
+    hardware: Hardware
+    trunk: TrunkLayers
+    camera: Camera
+    layers: Layers
+    regions: list[PhantomRegion]
+
+
+def set_up_camera(spine: Spine, settings: PhantomSettings, rng: np.random.Generator) -> Camera:
+    """Chooses distances, field of view and where the spine lies on the film.
+
+    Lateral lumbar films are taken at 1.0 to 1.15 m, whole-spine films at 1.8 m and more; the
+    mid-plane lies 17 to 33 cm from the detector.
+    """
+    source_mm = rng.uniform(1000, 1250) if rng.random() < 0.5 else rng.uniform(1400, 2100)
+    to_detector_mm = rng.uniform(170, 330)
+    typical_mm = 1.2 * settings.field_height_mm  # of the real films, by their bodies' size
+    field_mm = typical_mm * (1 + rng.uniform(-settings.field_spread, settings.field_spread))
+    view = rng.random()
+    if view < settings.tight_share:
+        field_mm = typical_mm * rng.uniform(0.52, 0.80)
+    elif view > 1 - settings.wide_share:
+        field_mm = typical_mm * rng.uniform(1.2, 1.7)
+    spacing_mm = round(field_mm / settings.height_px, 5)
+    height, width = settings.height_px, settings.width_px
+    magnification = source_mm / (source_mm - to_detector_mm)
+    px_per_mm = magnification / spacing_mm
+    levels = spine.by_level()
+    lowest = spine.vertebrae[0].level
+    # The film is centred between T12 and S2, give or take; sometimes the sacrum meets the border.
+    middle_mm = (levels["T12"].point(0, 12)[1] + levels["S2"].point(0, -10)[1]) / 2
+    drift = rng.normal(0, 0.055)
+    if rng.random() < 0.12:
+        drift += float(rng.choice([-1, 1])) * rng.uniform(0.08, 0.22)
+    lumbar_x = np.mean([levels[name].centre_mm[0] for name in ("L1", "L3", lowest)])
+    place_mm = np.array([lumbar_x, middle_mm])
+    place_px = np.array([rng.uniform(0.32, 0.60) * width, (0.5 + drift) * height])
+    # The perpendicular ray points at the film's middle; on whole-spine films far from it.
+    ray_px = np.array([0.5 * width, 0.5 * height])
+    ray_px = ray_px + rng.normal(0, 0.06 if rng.random() < 0.8 else 0.3, 2) * height
+    ray_mm = place_mm + (ray_px - place_px) / px_per_mm
+    return Camera(source_mm, to_detector_mm, spacing_mm, ray_mm, ray_px, height, width)
+
+
+def resampled(camera: Camera, factor: float) -> Camera:
+    """The same film on a grid with `factor` times as many rows and columns, rounded."""
+    if factor == 1:
+        return camera
+    height, width = round(camera.height_px * factor), round(camera.width_px * factor)
+    return Camera(
+        camera.source_to_detector_mm,
+        camera.spine_to_detector_mm,
+        camera.spacing_mm / factor,
+        camera.ray_mm,
+        camera.ray_px * factor,
+        height,
+        width,
+    )
+
+
+def _trace_regions(
+    spine: Spine, bones: BoneLayers, hardware: Hardware, camera: Camera, fine: int
+) -> list[PhantomRegion]:
+    """Outlines vertebrae from the head down, then hardware, laid out `fine` times finer."""
+    height, width = camera.height_px, camera.width_px
+    regions = []
+    lumbar = [body.level for body in spine.vertebrae if body.level.startswith("L")][::-1]
+    for level in ("T12", *lumbar, *ANNOTATED_SACRAL):
+        if level not in bones.coverage:
+            continue
+        coverage, window = bones.coverage[level]
+        outline = outline_of(coverage, window, _BODY_LEVEL * float(coverage.max()), height, width)
+        if outline is not None:
+            structure = "sacral_vertebra" if level in ANNOTATED_SACRAL else "lumbar_vertebra"
+            regions.append(PhantomRegion(structure, level, outline))
+    for implant in hardware.implants:
+        polygons = [polygon / fine for polygon in implant.truth_polygons()]
+        window = Window.around(np.vstack(polygons))
+        if window.cut(height, width).is_empty:
+            continue
+        coverage = coverage_of(polygons, window)
+        outline = outline_of(coverage, window, 0.5, height, width)
+        if outline is not None:
+            regions.append(PhantomRegion(implant.structure, implant.level, outline))
+    return regions
+
+
+def streams_of(*entropy: int) -> list[np.random.Generator]:
+    """Eight independent random streams: each part of a film has its own."""
+    children = np.random.SeedSequence(entropy if len(entropy) > 1 else entropy[0]).spawn(8)
+    return [np.random.Generator(np.random.PCG64(child)) for child in children]
+
+
+def build_scene(settings: PhantomSettings, streams: list[np.random.Generator]) -> Scene:
+    """Builds and projects a patient.
+
+    Args:
+        settings: Knobs.
+        streams: Of `streams_of`; the first six are used.
+
+    Returns:
+        The scene, facing right.
+    """
+    choices, anatomy, optics, skeleton, metalwork, torso = streams[:6]
+    fine = max(1, round(_FINE_ROWS / settings.height_px))
+    wanted = bool(choices.random() < settings.implant_share)
+    spine = build_spine(anatomy, transitional_share=settings.transitional_share)
+    camera = set_up_camera(spine, settings, optics)
+    near = resampled(camera, fine)  # what is thin needs more rays; bodies and tissue do not
+    hardware = build_hardware(spine, near, wanted=wanted, rng=metalwork)
+    # Pelvis and ribs are broad and soft: where the film is fine, half its rays do.
+    far = near if camera.height_px < 1.5 * _FINE_ROWS else resampled(camera, 0.5)
+    bones = draw_skeleton(spine, camera, near, far, hardware.removed, skeleton)
+    trunk = draw_trunk(spine, camera, settings.clutter, torso)
+    shape = (camera.height_px, camera.width_px)
+    near_shape = (near.height_px, near.width_px)
+    metal, cement = draw_hardware(hardware, near_shape, 2 if fine > 1 else 4)
+
+    def fitted(layer: np.ndarray) -> np.ndarray:
+        if layer.shape == shape:
+            return layer
+        kind = cv2.INTER_AREA if layer.shape[0] > shape[0] else cv2.INTER_LINEAR
+        return cv2.resize(layer, (shape[1], shape[0]), interpolation=kind)
+
+    half = (max(8, shape[0] // 2), max(8, shape[1] // 2))
+    texture = smooth_noise(choices, half, max(1.5, 0.5 * camera.px_per_mm), 2)
+    if spine.osteoporosis:  # cross struts go first, uprights stay: vertical streaks
+        streaks = smooth_noise(choices, (max(8, half[0] // 6), half[1]), 1.5, 1)
+        streaks = cv2.resize(streaks, (half[1], half[0]), interpolation=cv2.INTER_LINEAR)
+        texture = texture + np.float32(0.5 * spine.osteoporosis) * streaks
+    layers = Layers(
+        body_core=bones.body_core,
+        body_shell=bones.body_shell,
+        arch_core=fitted(bones.arch_core),
+        arch_shell=fitted(bones.arch_shell),
+        far_core=fitted(bones.far_core),
+        far_shell=fitted(bones.far_shell),
+        metal=fitted(metal),
+        cement=fitted(cement),
+        soft=trunk.soft,
+        dense=trunk.dense,
+        texture=cv2.resize(texture, (shape[1], shape[0]), interpolation=cv2.INTER_LINEAR),
+        thickness_cm=trunk.thickness_cm,
+        mm_per_px=1 / camera.px_per_mm,
+        spacing_mm=camera.spacing_mm,
+    )
+    regions = _trace_regions(spine, bones, hardware, camera, fine)
+    return Scene(spine, hardware, trunk, camera, layers, regions)
+
+
+def mirrored_regions(regions: list[PhantomRegion], width_px: int) -> list[PhantomRegion]:
+    """The outlines of the film turned left to right."""
+    return [
+        PhantomRegion(region.structure, region.level, mirrored_outline(region.polygon_xy, width_px))
+        for region in regions
+    ]
+
+
+def _truth_of(scene: Scene, place: Any) -> dict[str, object]:
+    """All that is true about the patient, JSON-ready; `place` puts (N, 3) points on the film."""
+    spine, camera = scene.spine, scene.camera
+
+    def degrees(angle_rad: float) -> float:
+        return round(float(np.degrees(angle_rad)), 2)
+
+    vertebrae = {
+        body.level: {
+            "corners_px": place(body.corners_mm()),
+            "upper_endplate_px": place(body.endplate_mm(upper=True)),
+            "lower_endplate_px": place(body.endplate_mm(upper=False)),
+            "upper_endplate_deg": round(spine.plate_angle_deg(body.level, upper=True), 2),
+            "lower_endplate_deg": round(spine.plate_angle_deg(body.level, upper=False), 2),
+            "height_mm": round(body.height_mm, 2),
+            "depth_mm": round(body.depth_mm, 2),
+            "axial_rotation_deg": degrees(body.axial_rad),
+            "coronal_tilt_deg": degrees(body.coronal_rad),
+            "fracture": body.fracture,
+            "fracture_grade": body.fracture_grade,
+        }
+        for body in [*spine.vertebrae[::-1], *spine.sacrum[:2]]
+    }
+    discs = {
+        disc.name: {
+            "height_mm": round(disc.height_mm, 2),
+            "narrowing_grade": disc.narrowing,
+            "osteophytes_grade": disc.osteophytes,
+            "sclerosis_grade": disc.sclerosis,
+            "slip_mm": round(disc.slip_mm, 2),
+            "slip_grade": disc.slip_grade,
+            "vacuum": disc.vacuum,
+        }
+        for disc in spine.discs
+    }
+    return {
+        "lumbar_count": spine.lumbar_count,
+        "vertebrae": vertebrae,
+        "s1_endplate_px": place(spine.sacrum[0].corners_mm()[:2]),
+        "discs": discs,
+        "angles_deg": {
+            "sacral_slope": degrees(spine.sacral_slope_rad),
+            "lordosis_l1_s1": round(spine.lordosis_deg(), 2),
+            "kyphosis_t10_l2": round(spine.kyphosis_deg(), 2),
+            "cobb_coronal": round(spine.cobb_deg, 2),
+            "cobb_levels": list(spine.cobb_levels),
+        },
+        "osteoporosis_grade": spine.osteoporosis,
+        "implants": [
+            {"structure": implant.structure, "level": implant.level, "design": implant.design}
+            for implant in scene.hardware.implants
+        ],
+        "cement_levels": scene.hardware.cemented,
+        "laminectomy_levels": sorted(scene.hardware.removed),
+        "geometry": {
+            "source_to_detector_mm": round(camera.source_to_detector_mm, 2),
+            "mid_plane_to_detector_mm": round(camera.spine_to_detector_mm, 2),
+            "magnification": round(float(camera.magnification()), 5),
+            "spacing_mm": round(camera.spacing_mm, 5),
+        },
+    }
+
+
+def make_film(seed: int, settings: PhantomSettings = DEFAULT_SETTINGS) -> PhantomFilm:
+    """Makes one film.
+
+    The same seed and settings give the same bytes on the same machine and library versions. Each
+    part of the film has its own random stream, so the patient does not change when, for example,
+    the noise does.
+
+    Args:
+        seed: Non-negative integer.
+        settings: Knobs.
+
+    Returns:
+        The film with its truth.
+    """
+    streams = streams_of(seed)
+    scene = build_scene(settings, streams)
+    choices, display = streams[6], streams[7]
+    faces_left = bool(choices.random() < settings.mirror_share)
+    monochrome1 = bool(choices.random() < 0.15)
+    seen = look(scene.layers, settings, display, mirrored=faces_left)
+    top = 2**settings.bits_stored - 1
+    vary = settings.display_variation
+    # The stored range is a little wider than the window, as on real equipment.
+    floor, ceiling = choices.uniform(0, 0.08) * vary, 1 - choices.uniform(0, 0.08) * vary
+    stored = np.clip(seen.grey, -0.2, 1.2) * np.float32(ceiling - floor) + np.float32(floor)
+    pixels = np.rint(np.clip(stored, 0, 1) * top).astype(np.uint16)
+
+    width = settings.width_px
+
+    def place(points_mm: np.ndarray) -> list[list[float]]:
+        points = project(scene.camera, points_mm)
+        if faces_left:
+            points[:, 0] = width - points[:, 0]
+        return [[round(float(x), 2), round(float(y), 2)] for x, y in points]
+
+    regions = mirrored_regions(scene.regions, width) if faces_left else scene.regions
+    spine, hardware = scene.spine, scene.hardware
+    bone_regions = [region for region in regions if region.structure.endswith("vertebra")]
+    truth = _truth_of(scene, place)
+    spacing_mm = round(scene.camera.spacing_mm, 5)
+    tags: dict[str, object] = {
+        "facing": "left" if faces_left else "right",
+        "hardware": "+".join(hardware.kinds) or "none",
+        "has_hardware": len(bone_regions) < len(regions),
+        "cement": bool(hardware.cement),
+        "lumbar_count": spine.lumbar_count,
+        "discs": {
+            disc.name: {
+                "grade": disc.grade,
+                "height_mm": round(disc.height_mm, 2),
+                "slip_mm": round(disc.slip_mm, 2),
+            }
+            for disc in spine.discs[: spine.lumbar_count + 1]
+        },
+        "diseased_discs": [disc.name for disc in spine.discs if disc.narrowing >= 2],
+        "fractures": spine.fractured,
+        "osteoporosis_grade": spine.osteoporosis,
+        "visible_levels": [region.level for region in bone_regions],
+        "sacral_slope_deg": round(float(np.degrees(spine.sacral_slope_rad)), 2),
+        "lordosis_deg": round(spine.lordosis_deg(), 2),
+        "rotation_deg": round(float(np.degrees(spine.vertebrae[0].axial_rad)), 2),
+        "tilt_deg": round(float(np.degrees(spine.vertebrae[0].coronal_rad)), 2),
+        "cobb_deg": round(spine.cobb_deg, 2),
+        "fatness": round(scene.trunk.fatness, 3),
+        "trunk": sorted(set(scene.trunk.kinds)),
+        "low_contrast": seen.low_contrast,
+        "processing": seen.maker,
+        "marks": list(seen.marks),
+        "monochrome1": monochrome1,
+        "window_centre": round((floor + ceiling) / 2 * top, 1),
+        "window_width": round((ceiling - floor) * top, 1),
+        "corners_px": {
+            body.level: place(body.corners_mm())
+            for body in [*spine.vertebrae[: spine.lumbar_count + 1][::-1], *spine.sacrum[:2]]
+        },
+    }
+    return PhantomFilm(
+        seed=seed,
+        settings=settings,
+        pixels=np.ascontiguousarray(pixels),
+        row_spacing_mm=spacing_mm,
+        column_spacing_mm=spacing_mm,
+        magnification=round(float(scene.camera.magnification()), 5),
+        regions=tuple(regions),
+        tags=tags,
+        truth=truth,
+    )

@@ -1,0 +1,59 @@
+"""The HTTP face of gateway and evaluator."""
+
+from __future__ import annotations
+
+import socket
+
+import httpx
+import pytest
+from spinezoo_contract.errors import ConfigurationError
+from spinezoo_serving.endpoints import HttpFace, make_app
+from spinezoo_serving.metrics import ServerMetrics
+from spinezoo_serving.server import Phase, ServingState
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse
+from starlette.routing import Route
+
+
+async def hello(_: Request) -> PlainTextResponse:
+    return PlainTextResponse("hello")
+
+
+async def test_readiness_follows_the_state() -> None:
+    state, metrics = ServingState(), ServerMetrics()
+    metrics.failure("FilmError")
+    face = HttpFace("127.0.0.1", 0, make_app(state, metrics, [Route("/hello", hello)]))
+    await face.start()
+    try:
+        async with httpx.AsyncClient(
+            base_url=f"http://127.0.0.1:{face.port}", trust_env=False
+        ) as client:
+
+            async def codes() -> tuple[int, int]:
+                return (
+                    (await client.get("/livez")).status_code,
+                    (await client.get("/readyz")).status_code,
+                )
+
+            assert await codes() == (200, 503)
+            state.move(Phase.SERVING)
+            assert await codes() == (200, 200)
+            state.move(Phase.DRAINING)
+            assert await codes() == (200, 503)
+            state.move(Phase.SERVING)  # there is no way back
+            assert await codes() == (200, 503)
+            state.move(Phase.FAILED)
+            assert await codes() == (503, 503)
+            text = (await client.get("/metrics")).text
+            assert 'spinezoo_failures_total{reason="FilmError"} 1.0' in text
+            assert (await client.get("/hello")).text == "hello"
+    finally:
+        await face.stop()
+
+
+async def test_a_taken_port_is_an_error() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        app = make_app(ServingState(), ServerMetrics())
+        face = HttpFace("127.0.0.1", taken.getsockname()[1], app)
+        with pytest.raises(ConfigurationError, match="SPINEZOO_HTTP_PORT"):
+            await face.start()

@@ -1,0 +1,740 @@
+"""The gRPC shell and the queue, over the wire: real servers, real clients, real threads."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import io
+import json
+import logging
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+import grpc
+import grpc.aio
+import numpy as np
+import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
+from spinezoo.v1 import (
+    evaluation_pb2,
+    evaluation_pb2_grpc,
+    fusion_pb2,
+    segmenter_pb2,
+    segmenter_pb2_grpc,
+)
+from spinezoo_contract import codec
+from spinezoo_contract.errors import (
+    ConfigurationError,
+    DeadlineError,
+    FilmError,
+    InvalidOutputError,
+    MaskError,
+    NotServingError,
+    OptionError,
+    QueueFullError,
+    SpineZooError,
+    TooLargeError,
+)
+from spinezoo_contract.masks import decode_mask, encode_mask, mask_box
+from spinezoo_contract.status import REQUEST_ID_KEY, UNEXPECTED_MESSAGE, from_rpc_error
+from spinezoo_contract.types import Film, Prediction, PredictOptions, Segment, Structure
+from spinezoo_serving.logs import configure_logging
+from spinezoo_serving.metrics import ServerMetrics
+from spinezoo_serving.server import (
+    SEGMENTER_SERVICE,
+    GrpcServer,
+    NetworkRunner,
+    Phase,
+    PredictQueue,
+    channel_options,
+    request_id_from,
+    segmenter_server,
+)
+from spinezoo_serving.settings import ServerSettings
+from spinezoo_testing.threshold import ThresholdPredictor, film_file, read_film
+
+SERVING = health_pb2.HealthCheckResponse.SERVING
+NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
+SETTINGS = ServerSettings(drain_seconds=10.0, queue_limit=2)
+
+
+def film(first: int = 7, height: int = 32, width: int = 48) -> Film:
+    pixels = np.random.default_rng(0).integers(0, 200, (height, width)).astype(np.uint8)
+    pixels[0, 0] = first
+    return Film(pixels)
+
+
+@dataclass
+class Running:
+    server: GrpcServer
+    runner: NetworkRunner
+    network: ThresholdPredictor
+    channel: grpc.aio.Channel
+
+    def predict(self, what: Film | Any, options: PredictOptions = PredictOptions(), **call: Any):
+        request = what
+        if isinstance(what, Film):
+            request = codec.predict_request_to_proto(what, options)
+        stub = segmenter_pb2_grpc.SegmenterServiceStub(self.channel)
+        return stub.Predict(request, **call)
+
+    async def error(self, call: Any) -> SpineZooError:
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await call
+        return from_rpc_error(caught.value)
+
+    async def until(self, condition: Any) -> None:
+        async with asyncio.timeout(10):
+            while not condition():
+                await asyncio.sleep(0.005)
+
+
+@contextlib.asynccontextmanager
+async def serving(settings: ServerSettings = SETTINGS, **channel: Any) -> AsyncIterator[Running]:
+    network = ThresholdPredictor()
+    runner = NetworkRunner(settings, network, metrics=ServerMetrics())
+    server = segmenter_server(runner, read_film=read_film)
+    await server.start()
+    options = channel_options(channel.get("limit", settings.max_message_bytes))
+    async with grpc.aio.insecure_channel(f"127.0.0.1:{server.port}", options=options) as link:
+        try:
+            yield Running(server, runner, network, link)
+        finally:
+            network.gate.set()
+            await server.stop()
+            runner.close()
+
+
+@pytest.fixture
+def lines() -> Iterator[Any]:
+    stream = io.StringIO()
+    root = logging.getLogger()
+    before = root.handlers[:]
+    configure_logging("test", stream=stream)
+    yield lambda: [json.loads(line) for line in stream.getvalue().splitlines()]
+    root.handlers[:] = before
+
+
+# --- answers -------------------------------------------------------------------------------------
+
+
+async def test_an_answer_over_the_wire() -> None:
+    async with serving() as zoo:
+        sent = film()
+        got = codec.prediction_from_proto(await zoo.predict(sent), sent.height, sent.width)
+        assert np.array_equal(decode_mask(got.segments[0].mask), sent.pixels > sent.pixels.mean())
+        timing = got.provenance.timing
+        assert timing.decode_ms > 0
+        assert timing.queue_ms > 0
+        assert timing.infer_ms > 0
+        stub = segmenter_pb2_grpc.SegmenterServiceStub(zoo.channel)
+        info = codec.model_info_from_proto(
+            (await stub.GetModel(segmenter_pb2.GetModelRequest())).model
+        )
+        assert (info.name, info.queue_limit, info.image) == ("threshold", 2, "")
+
+
+async def test_the_image_is_in_every_answer_though_the_network_knows_nothing_of_it() -> None:
+    tag = "zoo/threshold:1.2"
+    async with serving(replace(SETTINGS, image=tag)) as zoo:
+        got = codec.prediction_from_proto(await zoo.predict(film()))
+        stub = segmenter_pb2_grpc.SegmenterServiceStub(zoo.channel)
+        response = await stub.GetModel(segmenter_pb2.GetModelRequest())
+        assert got.provenance.image == response.model.image == tag
+
+
+async def test_a_film_file_is_decoded_by_the_injected_reader() -> None:
+    async with serving() as zoo:
+        request = segmenter_pb2.PredictRequest(
+            image=codec.film_file_to_proto(film_file(film()), "encoded")
+        )
+        assert (await zoo.predict(request)).height == 32
+
+
+async def test_24_mebibytes_both_ways() -> None:
+    async with serving() as zoo:
+        large = Film(np.zeros((4096, 6144), np.uint8))
+        large.pixels[100:900, 200:700] = 200
+        got = await zoo.predict(large, PredictOptions(include_probability_maps=True))
+        assert len(got.probability_maps[0].data) == 24 << 20
+        assert codec.prediction_from_proto(got).probability_maps[0].values[500, 500] == 255
+
+
+async def test_the_network_runs_on_one_thread_and_the_loop_stays_free() -> None:
+    async with serving() as zoo:
+        zoo.network.delay_s = 0.05
+        answers = asyncio.gather(*(zoo.predict(film(i)) for i in range(3)))
+        ticks = 0
+        while not answers.done():
+            await asyncio.sleep(0.005)
+            ticks += 1
+        await answers
+        assert ticks > 5
+        assert len(zoo.network.threads) == 1
+
+
+# --- refusals ------------------------------------------------------------------------------------
+
+
+async def test_bad_input_is_named_and_the_service_goes_on() -> None:
+    async with serving() as zoo:
+        raw = codec.film_to_proto(film())
+        raw.raw.data = b"short"
+        too_large = codec.film_to_proto(film())
+        too_large.raw.height = too_large.raw.width = 20_000
+        request = segmenter_pb2.PredictRequest
+        cases = [
+            (request(), FilmError, "no film"),
+            (request(image=raw), FilmError, "5 bytes"),
+            (request(image=too_large), TooLargeError, "SPINEZOO_MAX_PIXELS"),
+            (request(image=codec.film_file_to_proto(b"junk", "dicom")), FilmError, "not a film"),
+            (
+                request(
+                    image=codec.film_to_proto(film()),
+                    options=segmenter_pb2.PredictOptions(score_threshold=7),
+                ),
+                OptionError,
+                "score_threshold is 7",
+            ),
+        ]
+        for message, cls, says in cases:
+            error = await zoo.error(zoo.predict(message))
+            assert type(error) is cls
+            assert says in str(error)
+            assert (await zoo.predict(film())).height == 32
+        assert len(zoo.network.seen) == len(cases)
+
+
+async def test_bytes_that_are_no_message() -> None:
+    async with serving() as zoo:
+        call = zoo.channel.unary_unary(f"/{SEGMENTER_SERVICE}/Predict")
+        error = await zoo.error(call(b"\xff\xff\xff"))
+        assert "not a message of this method" in str(error)
+        assert (await zoo.predict(film())).height == 32
+
+
+async def test_a_message_over_the_limit() -> None:
+    async with serving(replace(SETTINGS, max_message_bytes=1 << 20), limit=64 << 20) as zoo:
+        big = Film(np.zeros((2000, 2000), np.uint8))
+        assert type(await zoo.error(zoo.predict(big))) is TooLargeError
+        assert (await zoo.predict(film())).height == 32
+
+
+async def test_an_answer_over_the_limit_says_so() -> None:
+    async with serving(replace(SETTINGS, max_message_bytes=1 << 20), limit=64 << 20) as zoo:
+        zoo.network.spoil = lambda p: replace(p, probability_maps=p.probability_maps * 2)
+        large = Film(np.eye(1000, dtype=np.uint8))
+        options = PredictOptions(include_probability_maps=True)
+        error = await zoo.error(zoo.predict(large, options))
+        assert type(error) is TooLargeError
+        assert "no probability maps" in str(error)
+
+
+async def test_an_unexpected_error_leaks_nothing(lines: Any) -> None:
+    async with serving() as zoo:
+
+        def fail(prediction: Prediction) -> Prediction:
+            raise RuntimeError("Example^Anna at /secret/path")
+
+        zoo.network.spoil = fail
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await zoo.predict(film())
+        assert caught.value.code() is grpc.StatusCode.INTERNAL
+        assert caught.value.details() == UNEXPECTED_MESSAGE
+        zoo.network.spoil = None
+        assert (await zoo.predict(film())).height == 32
+    (line,) = [line for line in lines() if line["level"] == "error"]
+    assert "Example" not in json.dumps(lines())
+    assert line["error"] == "RuntimeError"
+    assert any("threshold.py" in place for place in line["places"])
+
+
+def _segment(**changes: Any) -> Any:
+    return lambda p: replace(p, segments=(replace(p.segments[0], **changes),))
+
+
+def _two(prediction: Prediction) -> Prediction:
+    first: Segment = prediction.segments[0]
+    return replace(prediction, segments=(first, replace(first, score=1.0)))
+
+
+NOTHING = encode_mask(np.zeros((32, 48), bool))
+SMALL = encode_mask(np.ones((16, 48), bool))
+
+
+@pytest.mark.parametrize(
+    ("spoil", "says"),
+    [
+        (lambda p: replace(p, height=31), "size 31 x 48"),
+        (_segment(score=1.5), "score 1.5"),
+        (_segment(score=float("nan")), "score nan"),
+        (_segment(structure=Structure.CAGE), "card lacks"),
+        (_segment(mask=SMALL, box=mask_box(SMALL)), "16 x 48, the film 32 x 48"),
+        (_segment(mask=NOTHING), "is empty"),
+        (_two, "higher score"),
+        (lambda p: replace(p, segments=p.segments * 101), "at most 100"),
+        (lambda p: replace(p, provenance=replace(p.provenance, model_name="x")), "its card"),
+    ],
+)
+async def test_a_wrong_answer_does_not_leave_the_container(spoil: Any, says: str) -> None:
+    async with serving() as zoo:
+        zoo.network.spoil = spoil
+        error = await zoo.error(zoo.predict(film()))
+        assert type(error) is InvalidOutputError
+        assert says in str(error)
+
+
+async def test_maps_that_were_not_asked_for() -> None:
+    async with serving() as zoo:
+        asked = codec.prediction_from_proto(
+            await zoo.predict(film(), PredictOptions(include_probability_maps=True))
+        )
+        zoo.network.spoil = lambda p: replace(p, probability_maps=asked.probability_maps)
+        assert "not asked for" in str(await zoo.error(zoo.predict(film())))
+
+
+# --- queue, deadline, cancellation ---------------------------------------------------------------
+
+
+async def test_a_full_queue_answers_at_once() -> None:
+    async with serving() as zoo:
+        zoo.network.gate.clear()
+        running = asyncio.ensure_future(_answer(zoo.predict(film(1))))
+        await zoo.until(zoo.network.running.is_set)
+        waiting = [asyncio.ensure_future(_answer(zoo.predict(film(i)))) for i in (2, 3)]
+        await zoo.until(lambda: zoo.runner.queue.length == 2)
+        assert "spinezoo_queue_length 2.0" in zoo.runner.metrics.render().decode()
+        error = await zoo.error(zoo.predict(film(4)))
+        assert type(error) is QueueFullError
+        assert "SPINEZOO_QUEUE_LIMIT" in str(error)
+        zoo.network.gate.set()
+        await asyncio.gather(running, *waiting)
+        assert sorted(zoo.network.seen) == [1, 2, 3]
+        assert zoo.runner.queue.length == 0
+        assert (await zoo.predict(film(5))).height == 32
+
+
+async def _answer(call: Any) -> Any:
+    return await call
+
+
+async def test_cancelled_in_the_queue_never_reaches_the_network() -> None:
+    async with serving() as zoo:
+        zoo.network.gate.clear()
+        running = asyncio.ensure_future(_answer(zoo.predict(film(1))))
+        await zoo.until(zoo.network.running.is_set)
+        waiting = zoo.predict(film(2))
+        await zoo.until(lambda: zoo.runner.queue.length == 1)
+        waiting.cancel()
+        await zoo.until(lambda: zoo.runner.queue.length == 0)
+        zoo.network.gate.set()
+        await running
+        await zoo.predict(film(3))
+        assert zoo.network.seen == [1, 3]
+
+
+async def test_a_deadline_in_the_queue_never_reaches_the_network() -> None:
+    async with serving() as zoo:
+        zoo.network.gate.clear()
+        running = asyncio.ensure_future(_answer(zoo.predict(film(1))))
+        await zoo.until(zoo.network.running.is_set)
+        error = await zoo.error(zoo.predict(film(2), timeout=0.2))
+        assert type(error) is DeadlineError
+        zoo.network.gate.set()
+        await running
+        await zoo.predict(film(3))
+        assert zoo.network.seen == [1, 3]
+
+
+async def test_a_deadline_while_running_leaves_a_clean_worker() -> None:
+    async with serving() as zoo:
+        zoo.network.gate.clear()
+        error = await zoo.error(zoo.predict(film(1), timeout=0.2))
+        assert type(error) is DeadlineError
+        assert zoo.network.running.is_set()
+        zoo.network.gate.set()
+        assert (await zoo.predict(film(2))).height == 32
+        assert zoo.network.seen == [1, 2]
+
+
+async def test_a_busy_network_keeps_its_place_when_the_caller_gives_up() -> None:
+    queue = PredictQueue(1)
+    async with serving(replace(SETTINGS, queue_limit=1)) as zoo:
+        zoo.network.gate.clear()
+        await zoo.error(zoo.predict(film(1), timeout=0.2))
+        waiting = asyncio.ensure_future(_answer(zoo.predict(film(2))))
+        await zoo.until(lambda: zoo.runner.queue.length == 1)
+        assert type(await zoo.error(zoo.predict(film(3)))) is QueueFullError
+        zoo.network.gate.set()
+        await waiting
+    queue.close()
+
+
+async def test_the_queue_alone_honours_a_past_deadline() -> None:
+    queue = PredictQueue(1)
+    ran: list[int] = []
+    with queue.admit() as place, pytest.raises(DeadlineError):
+        await place.run(lambda: ran.append(1), deadline=time.monotonic() - 1)
+    assert ran == []
+    assert queue.length == 0
+    queue.close()
+
+
+# --- health, reflection, request id, log, metrics ------------------------------------------------
+
+
+async def test_health_check_and_watch_follow_the_life_of_the_server() -> None:
+    network = ThresholdPredictor()
+    runner = NetworkRunner(SETTINGS, network)
+    server = segmenter_server(runner)
+    await server.start(ready=False)
+    seen: list[int] = []
+    async with grpc.aio.insecure_channel(f"127.0.0.1:{server.port}") as channel:
+        health = health_pb2_grpc.HealthStub(channel)
+
+        async def watch() -> None:
+            with contextlib.suppress(grpc.aio.AioRpcError):
+                async for answer in health.Watch(
+                    health_pb2.HealthCheckRequest(service=SEGMENTER_SERVICE)
+                ):
+                    seen.append(answer.status)
+
+        watching = asyncio.create_task(watch())
+        for name in ("", SEGMENTER_SERVICE):
+            answer = await health.Check(health_pb2.HealthCheckRequest(service=name))
+            assert answer.status == NOT_SERVING
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await health.Check(health_pb2.HealthCheckRequest(service="other"))
+        assert caught.value.code() is grpc.StatusCode.NOT_FOUND
+        async for answer in health.Watch(health_pb2.HealthCheckRequest(service="other")):
+            assert answer.status == health_pb2.HealthCheckResponse.SERVICE_UNKNOWN
+            break
+        while not seen:
+            await asyncio.sleep(0.01)
+        server.state.move(Phase.SERVING)
+        for name in ("", SEGMENTER_SERVICE):
+            answer = await health.Check(health_pb2.HealthCheckRequest(service=name))
+            assert answer.status == SERVING
+        while len(seen) < 2:
+            await asyncio.sleep(0.01)
+        started = time.perf_counter()
+        assert await server.stop()
+        # An open watch does not hold up the stop.
+        assert time.perf_counter() - started < 5
+        await asyncio.wait_for(watching, 5)
+    assert seen == [NOT_SERVING, SERVING, NOT_SERVING]
+    runner.close()
+
+
+async def test_a_network_that_is_not_loaded_says_so() -> None:
+    runner = NetworkRunner(SETTINGS)
+    server = segmenter_server(runner)
+    await server.start(ready=False)
+    async with grpc.aio.insecure_channel(f"127.0.0.1:{server.port}") as channel:
+        zoo = Running(server, runner, ThresholdPredictor(), channel)
+        assert type(await zoo.error(zoo.predict(film()))) is NotServingError
+        await runner.load(ThresholdPredictor)
+        assert (await zoo.predict(film())).height == 32
+    await server.stop()
+    runner.close()
+
+
+async def test_reflection_lists_the_services() -> None:
+    async with serving() as zoo:
+        stub = reflection_pb2_grpc.ServerReflectionStub(zoo.channel)
+        request = reflection_pb2.ServerReflectionRequest(list_services="")
+        async for answer in stub.ServerReflectionInfo(iter([request])):
+            names = {each.name for each in answer.list_services_response.service}
+            assert {SEGMENTER_SERVICE, "grpc.health.v1.Health"} <= names
+            break
+
+
+async def test_the_request_id_comes_back_and_stands_in_the_log(lines: Any) -> None:
+    async with serving() as zoo:
+        for sent in ("abc-1.2_3", "bad id!", None):
+            metadata = () if sent is None else ((REQUEST_ID_KEY, sent),)
+            call = zoo.predict(film(), metadata=metadata)
+            await call
+            back = dict(await call.trailing_metadata())[REQUEST_ID_KEY]
+            assert (back == sent) == (sent == "abc-1.2_3")
+            assert re.fullmatch(r"[A-Za-z0-9._-]{1,64}", back)
+            assert [line for line in lines() if line.get("request_id") == back]
+        failing = zoo.predict(segmenter_pb2.PredictRequest(), metadata=((REQUEST_ID_KEY, "bad"),))
+        await zoo.error(failing)
+        assert dict(await failing.trailing_metadata())[REQUEST_ID_KEY] == "bad"
+    calls = [line for line in lines() if line["message"] == "call"]
+    assert [line["code"] for line in calls] == ["OK"] * 3 + ["INVALID_ARGUMENT"]
+    assert calls[3]["error"] == "FilmError"
+    for line in calls:
+        assert line["method"] == f"/{SEGMENTER_SERVICE}/Predict"
+        assert line["ms"] >= 0
+        assert len(json.dumps(line)) < 500  # no room for pixels
+    assert calls[0]["bytes_in"] > 32 * 48
+    assert calls[0]["bytes_out"] > 0
+
+
+def test_a_long_or_binary_request_id_is_replaced() -> None:
+    for wrong in ("x" * 65, "", "a b", b"bytes", None, "a\n"):
+        assert request_id_from(wrong) != wrong
+
+
+async def test_metrics_count() -> None:
+    async with serving() as zoo:
+        await zoo.predict(film())
+        await zoo.error(zoo.predict(segmenter_pb2.PredictRequest()))
+        metrics = zoo.runner.metrics
+    # A failed call is counted after its caller has the answer: read when the server has drained.
+    text = metrics.render().decode()
+    assert 'spinezoo_requests_total{code="OK",method="Predict"} 1.0' in text
+    assert 'spinezoo_requests_total{code="INVALID_ARGUMENT",method="Predict"} 1.0' in text
+    assert 'spinezoo_failures_total{reason="FilmError"} 1.0' in text
+    for stage in ("decode", "queue", "prepare", "infer", "finish"):
+        assert f'spinezoo_stage_seconds_count{{stage="{stage}"}} 1.0' in text
+
+
+async def test_a_taken_port_is_an_error() -> None:
+    async with serving() as zoo:
+        runner = NetworkRunner(replace(SETTINGS, grpc_port=zoo.server.port), ThresholdPredictor())
+        with pytest.raises(ConfigurationError, match="SPINEZOO_GRPC_PORT"):
+            await segmenter_server(runner).start()
+        runner.close()
+
+
+# --- streams: what gateway and evaluator use -----------------------------------------------------
+
+
+class Evaluator(evaluation_pb2_grpc.EvaluationServiceServicer):
+    async def Evaluate(self, request_iterator: Any, context: Any) -> Any:  # noqa: N802
+        count = 0
+        async for message in request_iterator:
+            codec.evaluation_pair_from_proto(message)
+            count += 1
+        metrics = evaluation_pb2.ModelMetrics(model_name="m", film_count=count)
+        return evaluation_pb2.EvaluateResponse(models=[metrics])
+
+    async def Fuse(self, request: Any, context: Any) -> Any:  # noqa: N802
+        raise MaskError("member 'a': sizes differ; resize")
+
+
+async def test_a_client_stream() -> None:
+    server = GrpcServer(SETTINGS)
+    server.add(
+        evaluation_pb2_grpc.add_EvaluationServiceServicer_to_server,
+        Evaluator(),
+        "spinezoo.v1.EvaluationService",
+    )
+    await server.start()
+    good = evaluation_pb2.EvaluateRequest(
+        film_id="f", model_name="m", height=16, width=16,
+        truth=evaluation_pb2.Annotation(segments={}),
+        prediction=evaluation_pb2.Annotation(segments={}),
+    )  # fmt: skip
+    async with grpc.aio.insecure_channel(f"127.0.0.1:{server.port}") as channel:
+        stub = evaluation_pb2_grpc.EvaluationServiceStub(channel)
+        answer = await stub.Evaluate(iter([good] * 50))
+        assert answer.models[0].film_count == 50
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await stub.Evaluate(iter([good, evaluation_pb2.EvaluateRequest()]))
+        assert "film_id" in str(from_rpc_error(caught.value))
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await stub.Fuse(evaluation_pb2.FuseRequest(options=fusion_pb2.FusionOptions()))
+        assert type(from_rpc_error(caught.value)) is MaskError
+    await server.stop()
+
+
+async def test_a_server_stream_and_its_failure_half_way() -> None:
+    served = []
+
+    class Streamer:
+        async def Count(self, request: bytes, context: Any) -> AsyncIterator[bytes]:  # noqa: N802
+            try:
+                for number in range(3):
+                    yield bytes([number])
+                if request == b"fail":
+                    raise FilmError("half way; try again")
+            finally:
+                served.append(request)
+
+    def register(servicer: Streamer, server: Any) -> None:
+        handler = grpc.unary_stream_rpc_method_handler(servicer.Count)
+        server.add_generic_rpc_handlers(
+            (grpc.method_handlers_generic_handler("test.Streamer", {"Count": handler}),)
+        )
+
+    server = GrpcServer(SETTINGS)
+    server.add(register, Streamer(), "test.Streamer")
+    await server.start()
+    async with grpc.aio.insecure_channel(f"127.0.0.1:{server.port}") as channel:
+        count = channel.unary_stream("/test.Streamer/Count")
+        assert [each async for each in count(b"go")] == [b"\0", b"\1", b"\2"]
+        call = count(b"fail")
+        for number in range(3):
+            assert await call.read() == bytes([number])
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await call.read()
+        assert type(from_rpc_error(caught.value)) is FilmError
+        async for _ in count(b"leave"):
+            break
+        while len(served) < 3:
+            await asyncio.sleep(0.01)
+    await server.stop()
+
+
+# --- draining ------------------------------------------------------------------------------------
+
+
+async def test_stop_answers_what_is_in_flight_and_refuses_the_rest() -> None:
+    async with serving() as zoo:
+        zoo.network.gate.clear()
+        calls = [asyncio.ensure_future(_answer(zoo.predict(film(i)))) for i in (1, 2)]
+        await zoo.until(lambda: zoo.runner.queue.length == 1)
+        stopping = asyncio.create_task(zoo.server.stop())
+        await asyncio.sleep(0.4)
+        assert type(await zoo.error(zoo.predict(film(3)))) is NotServingError
+        zoo.network.gate.set()
+        assert await stopping
+        assert [answer.height for answer in await asyncio.gather(*calls)] == [32, 32]
+
+
+async def test_stop_does_not_wait_for_ever() -> None:
+    async with serving(replace(SETTINGS, drain_seconds=0.3)) as zoo:
+        zoo.network.gate.clear()
+        call = asyncio.ensure_future(_answer(zoo.predict(film(1))))
+        await zoo.until(zoo.network.running.is_set)
+        started = time.perf_counter()
+        assert not await zoo.server.stop()
+        assert time.perf_counter() - started < 5
+        error = await zoo.error(call)
+        assert isinstance(error, SpineZooError)
+
+
+SERVE = """
+import asyncio, sys, threading
+from spinezoo_serving.endpoints import HttpFace, make_app
+from spinezoo_serving.logs import configure_logging
+from spinezoo_serving.metrics import ServerMetrics
+from spinezoo_serving.server import NetworkRunner, run_forever, segmenter_server
+from spinezoo_serving.settings import ServerSettings
+from spinezoo_testing.threshold import ThresholdPredictor
+configure_logging("test")
+async def main():
+    metrics, settings = ServerMetrics(), ServerSettings.from_env()
+    runner = NetworkRunner(settings, ThresholdPredictor(delay_s=0.05), metrics=metrics)
+    server = segmenter_server(runner)
+    face = HttpFace("127.0.0.1", settings.http_port, make_app(server.state, metrics))
+    await run_forever(server, faces=[face])
+    runner.close()
+asyncio.run(main())
+"""
+
+
+@pytest.fixture
+def process(tmp_path: Any) -> Iterator[tuple[subprocess.Popen[bytes], int, int]]:
+    ports = []
+    for _ in range(2):
+        with socket.create_server(("127.0.0.1", 0)) as taken:
+            ports.append(taken.getsockname()[1])
+    environment = {
+        **os.environ,
+        "SPINEZOO_GRPC_PORT": str(ports[0]),
+        "SPINEZOO_HTTP_PORT": str(ports[1]),
+        "SPINEZOO_QUEUE_LIMIT": "100",
+        "PYTHONPATH": os.path.dirname(sys.modules["threshold"].__file__ or ""),
+    }
+    with (tmp_path / "log").open("wb") as log:
+        child = subprocess.Popen([sys.executable, "-c", SERVE], env=environment, stderr=log)
+        try:
+            yield child, *ports
+        finally:
+            if child.poll() is None:
+                child.kill()
+            child.wait(10)
+
+
+async def _ready(address: str) -> None:
+    async with grpc.aio.insecure_channel(address) as channel:
+        stub = health_pb2_grpc.HealthStub(channel)
+        async with asyncio.timeout(30):
+            while True:
+                with contextlib.suppress(grpc.aio.AioRpcError):
+                    answer = await stub.Check(health_pb2.HealthCheckRequest(), wait_for_ready=True)
+                    if answer.status == SERVING:
+                        return
+                await asyncio.sleep(0.05)
+
+
+async def test_sigterm_under_load_loses_no_request(
+    process: tuple[subprocess.Popen[bytes], int, int], tmp_path: Any
+) -> None:
+    child, port, http_port = process
+    address = f"127.0.0.1:{port}"
+    await _ready(address)
+    answered = 0
+    failures: list[str] = []
+    seen_503 = False
+    stop = asyncio.Event()
+
+    async def ask(link: grpc.aio.Channel) -> None:
+        nonlocal answered
+        stub = segmenter_pb2_grpc.SegmenterServiceStub(link)
+        while not stop.is_set():
+            try:
+                got = await stub.Predict(codec.predict_request_to_proto(film()), timeout=20)
+                assert got.height == 32
+                answered += 1
+            except grpc.aio.AioRpcError as error:
+                failures.append(error.code().name)
+                return
+
+    async def probe() -> None:
+        nonlocal seen_503
+        while not seen_503:
+            try:
+                reader, writer = await asyncio.open_connection("127.0.0.1", http_port)
+            except ConnectionRefusedError:
+                return
+            writer.write(b"GET /readyz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+            seen_503 = b" 503 " in await reader.readline()
+            writer.close()
+            await asyncio.sleep(0.01)
+
+    async with grpc.aio.insecure_channel(address) as link:
+        askers = [asyncio.create_task(ask(link)) for _ in range(8)]
+        while answered < 8:
+            await asyncio.sleep(0.01)
+        child.send_signal(signal.SIGTERM)
+        await probe()
+        await asyncio.wait_for(asyncio.gather(*askers), 30)
+    # Refused by name is fine: the caller turns elsewhere. Anything else would be a loss.
+    assert failures == ["UNAVAILABLE"] * 8
+    assert seen_503
+    assert await asyncio.to_thread(child.wait, 15) == 0
+    lines = [json.loads(line) for line in (tmp_path / "log").read_text().splitlines()]
+    calls = [line for line in lines if line["message"] == "call"]
+    # What the server took on, it answered.
+    assert sum(line["code"] == "OK" for line in calls) == answered
+    assert {line["code"] for line in calls} <= {"OK", "UNAVAILABLE"}
+
+
+def test_a_taken_port_ends_the_process_by_name(
+    process: tuple[subprocess.Popen[bytes], int, int],
+) -> None:
+    child, _, _ = process
+    child.kill()
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        environment = {**os.environ, "SPINEZOO_GRPC_PORT": str(taken.getsockname()[1])}
+        environment["PYTHONPATH"] = os.path.dirname(sys.modules["threshold"].__file__ or "")
+        done = subprocess.run(
+            [sys.executable, "-c", SERVE], env=environment, capture_output=True, timeout=60
+        )
+    assert done.returncode == 1
+    assert b"SPINEZOO_GRPC_PORT" in done.stderr

@@ -1,0 +1,110 @@
+"""Settings from the environment, and the form of log lines."""
+
+from __future__ import annotations
+
+import io
+import json
+import logging
+from collections.abc import Iterator
+
+import pytest
+from spinezoo_contract.errors import ConfigurationError
+from spinezoo_serving.logs import REQUEST_ID, configure_logging
+from spinezoo_serving.settings import ServerSettings
+
+
+def test_an_empty_environment_gives_the_defaults() -> None:
+    assert ServerSettings.from_env({}) == ServerSettings()
+    assert ServerSettings.from_env({"SPINEZOO_PRESET": " ", "SPINEZOO_DEVICE": ""}) == (
+        ServerSettings()
+    )
+
+
+def test_every_variable_is_read() -> None:
+    settings = ServerSettings.from_env(
+        {
+            "SPINEZOO_HOST": "0.0.0.0",
+            "SPINEZOO_GRPC_PORT": "50051",
+            "SPINEZOO_HTTP_PORT": "8051",
+            "SPINEZOO_MAX_MESSAGE_BYTES": "2000000",
+            "SPINEZOO_QUEUE_LIMIT": "3",
+            "SPINEZOO_DRAIN_SECONDS": "1.5",
+            "SPINEZOO_DEVICE": "CUDA:1",
+            "SPINEZOO_THREADS": "2",
+            "SPINEZOO_PRESET": "paper",
+            "SPINEZOO_MAX_PIXELS": "1000",
+            "SPINEZOO_IMAGE": "spinezoo/pspnet:0.1.0",
+        }
+    )
+    assert settings == ServerSettings(
+        "0.0.0.0",
+        50051,
+        8051,
+        2_000_000,
+        3,
+        1.5,
+        "cuda:1",
+        2,
+        "paper",
+        1000,
+        "spinezoo/pspnet:0.1.0",
+    )
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [
+        ("SPINEZOO_GRPC_PORT", "http"),
+        ("SPINEZOO_GRPC_PORT", "65536"),
+        ("SPINEZOO_HTTP_PORT", "-1"),
+        ("SPINEZOO_MAX_MESSAGE_BYTES", "1000"),
+        ("SPINEZOO_QUEUE_LIMIT", "0"),
+        ("SPINEZOO_DRAIN_SECONDS", "nan"),
+        ("SPINEZOO_DRAIN_SECONDS", "soon"),
+        ("SPINEZOO_DEVICE", "tpu"),
+        ("SPINEZOO_DEVICE", "cuda:x"),
+        ("SPINEZOO_THREADS", "1.5"),
+        ("SPINEZOO_MAX_PIXELS", "500000000"),
+        ("SPINEZOO_IMAGE", "two words"),
+        ("SPINEZOO_IMAGE", "zoo/\u00fcnet:1"),
+        ("SPINEZOO_IMAGE", "x" * 256),
+    ],
+)
+def test_a_wrong_value_names_its_variable(variable: str, value: str) -> None:
+    with pytest.raises(ConfigurationError, match=variable) as caught:
+        ServerSettings.from_env({variable: value})
+    assert value in str(caught.value)
+
+
+@pytest.fixture
+def log_stream() -> Iterator[io.StringIO]:
+    root, own = logging.getLogger(), logging.getLogger("spinezoo")
+    before = root.handlers[:], root.level, own.level
+    stream = io.StringIO()
+    configure_logging("test", stream=stream)
+    yield stream
+    root.handlers[:], level, own_level = before
+    root.setLevel(level)
+    own.setLevel(own_level)
+
+
+def test_a_line_is_json_with_the_request_id(log_stream: io.StringIO) -> None:
+    token = REQUEST_ID.set("abc")
+    logging.getLogger("spinezoo.x").info("call", extra={"fields": {"ms": 1.5}})
+    REQUEST_ID.reset(token)
+    logging.getLogger("someone.else").info("chatter")
+    (line,) = map(json.loads, log_stream.getvalue().splitlines())
+    assert (line["message"], line["request_id"], line["ms"]) == ("call", "abc", 1.5)
+    assert (line["process"], line["level"], line["time"][-6:]) == ("test", "info", "+00:00")
+
+
+def test_the_text_of_an_unexpected_error_is_not_logged(log_stream: io.StringIO) -> None:
+    try:
+        int("Example^Anna")
+    except ValueError:
+        logging.getLogger("bentoml").exception("failed")
+    text = log_stream.getvalue()
+    assert "Example" not in text
+    line = json.loads(text)
+    assert line["error"] == "ValueError"
+    assert any("test_settings.py" in place for place in line["places"])

@@ -1,0 +1,149 @@
+"""Corner truth: vertebrae as four corners with their levels, as COCO files of such sets hold it.
+
+Categories are levels (``T12``, ``L1``, ...), outlines are polygons with straight sides, and an
+image may carry the two ends of the upper endplate of S1 as ``s1_endplate``. There is no class of
+the study in it, so it is read here and not by :mod:`spinezoo_spine.annotations.coco`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from spinezoo_contract.errors import AnnotationError
+from spinezoo_contract.types import Segment, Structure
+
+from spinezoo_spine.annotations.coco import is_coco
+from spinezoo_spine.annotations.raster import segments_from_regions
+from spinezoo_spine.annotations.regions import Region, as_polygon, level_of
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class CornerFilm:
+    """The corner truth of one film.
+
+    Attributes:
+        name: The film's file.
+        height: Rows in pixels.
+        width: Columns in pixels.
+        quads: (4, 2) corners x, y by level.
+        s1_endplate: (2, 2) ends of the upper endplate of S1, None where it is not in view.
+    """
+
+    name: str
+    height: int
+    width: int
+    quads: Mapping[str, NDArray[np.float64]]
+    s1_endplate: NDArray[np.float64] | None
+
+    def segments(self) -> tuple[Segment, ...]:
+        """The outlines as instances with levels, score 1."""
+        regions = [
+            Region(Structure.LUMBAR_VERTEBRA, quad, level) for level, quad in self.quads.items()
+        ]
+        return segments_from_regions(regions, self.height, self.width)
+
+    def mirrored(self) -> CornerFilm:
+        """The truth of the film that looks the other way."""
+        flip, shift = np.array([-1.0, 1.0]), np.array([float(self.width), 0.0])
+        return self._moved(flip, shift, self.height, self.width)
+
+    def scaled(self, height: int, width: int) -> CornerFilm:
+        """The truth of the film resized to (height, width) pixels."""
+        factor = np.array([width / self.width, height / self.height])
+        return self._moved(factor, np.zeros(2), height, width)
+
+    def _moved(
+        self, factor: NDArray[np.float64], shift: NDArray[np.float64], height: int, width: int
+    ) -> CornerFilm:
+        endplate = self.s1_endplate
+        return CornerFilm(
+            self.name,
+            height,
+            width,
+            {level: quad * factor + shift for level, quad in self.quads.items()},
+            None if endplate is None else endplate * factor + shift,
+        )
+
+
+def read_corners(path: str | os.PathLike[str]) -> tuple[CornerFilm, ...]:
+    """The films of a corner file, in its order.
+
+    Raises:
+        AnnotationError: It is no COCO file whose categories are levels, or an entry is wrong; the
+            message names it.
+    """
+    path = Path(path)
+    try:
+        value = json.loads(path.read_text(encoding="utf-8-sig"))
+    except OSError as error:
+        raise AnnotationError(f"{path.name}: cannot be read ({error.strerror})") from error
+    except (ValueError, RecursionError) as error:
+        raise AnnotationError(f"{path.name}: is not valid JSON; export it again") from error
+    if not is_coco(value):
+        raise AnnotationError(f"{path.name}: is no COCO file; give images and annotations")
+    try:
+        levels = {entry["id"]: level_of(entry["name"]) for entry in value["categories"]}
+        films = {entry["id"]: entry for entry in value["images"]}
+        quads: dict[object, dict[str, NDArray[np.float64]]] = {key: {} for key in films}
+        for number, entry in enumerate(value["annotations"]):
+            level = levels.get(entry["category_id"])
+            if level is None:
+                raise AnnotationError(
+                    f"annotation {number}: its category is no level; name categories T12, L1, ..."
+                )
+            if entry["image_id"] not in films:
+                raise AnnotationError(f"annotation {number}: its image is not listed")
+            own = quads[entry["image_id"]]
+            if level in own:
+                raise AnnotationError(f"annotation {number}: {level} is there twice; keep one")
+            (outline,) = entry["segmentation"]
+            own[level] = as_polygon(np.asarray(outline, dtype=np.float64).reshape(-1, 2))
+        return tuple(
+            CornerFilm(
+                str(entry["file_name"]),
+                int(entry["height"]),
+                int(entry["width"]),
+                quads[key],
+                _endplate(entry.get("s1_endplate")),
+            )
+            for key, entry in films.items()
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise AnnotationError(
+            f"{path.name}: a field is missing or of the wrong kind ({type(error).__name__})"
+        ) from error
+    except AnnotationError as error:
+        raise AnnotationError(f"{path.name}: {error}") from error
+
+
+def _endplate(value: object) -> NDArray[np.float64] | None:
+    if value is None:
+        return None
+    ends = np.asarray(value, dtype=np.float64)
+    if ends.shape != (2, 2) or not np.isfinite(ends).all():
+        raise AnnotationError("s1_endplate is not two points; give [[x, y], [x, y]]")
+    return ends
+
+
+def find_corner_file(folder: Path) -> Path:
+    """The corner file of a folder: ``corners_coco.json``, else the only JSON file there.
+
+    Raises:
+        AnnotationError: There is none, or several.
+    """
+    preferred = folder / "corners_coco.json"
+    if preferred.is_file():
+        return preferred
+    found = sorted(folder.glob("*.json"))
+    if len(found) != 1:
+        raise AnnotationError(
+            f"folder {folder.name!r} holds {len(found)} JSON files; "
+            "put the corner truth there as corners_coco.json"
+        )
+    return found[0]

@@ -1,0 +1,449 @@
+"""Touching vertebrae of a whole-class region, taken apart along the column.
+
+A semantic network answers one region a class; where vertebrae touch, connected components are
+several vertebrae in one. Here a component that is too long for one body is cut across the column
+where it is narrowest, and its parts again, until each is as long as a body:
+
+1. the region is sampled on a grid of some 300 rows, whatever the film's size, without its specks
+   and with the screws and rods that divide it: a label map shows them instead of the bone behind;
+2. the breadth of the column, median over its rows, gives the size of a body of this film;
+3. for each component longer than a body, the mass in every straight cut across its longer axis is
+   counted at several tilts (one histogram a tilt), and the cut is taken that is shortest against
+   the broadest places on both of its sides; where there is no neck, as between vertebrae fused by
+   a filled disc, the spacing of bodies decides;
+4. the cuts are made in the run lengths, so that no film-sized array exists at any time;
+5. a part gets back what hardware covers within its convex hull: a body is convex but for its
+   waist.
+
+What cannot be seen in a region stays lost: two outlines that overlap are cut along a line between
+them, and the cut of a filled disc is a guess that the length of the part supports.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from spinezoo_contract.masks import mask_from_runs, mask_runs
+from spinezoo_contract.types import VERTEBRAE, Box, Segment, SegmentKind, Structure
+
+from spinezoo_spine.column.bodies import ColumnRuns, column_runs
+from spinezoo_spine.instances import min_component_pixels, split_region
+
+GRID_ROWS = 300
+"""Rows that a region is sampled on at most: a body is then some 30 cells high."""
+
+LEAST_PART = 0.3
+"""Least area of a part, in squares of the body's size: less is a speck at a border."""
+
+BREADTH = 1.1
+"""Horizontal breadth of a column over the side of the square of a body's area.
+
+That of true outlines is 1.21 (median of L1 to L5 of 80 phantom films; 1.27 on the real ones); in
+answers hardware takes rows away. Chosen, with what follows, on answers to those phantom films; see
+``docs/labelling.md``.
+"""
+
+BRIDGE = 0.45
+"""Widest stretch of a screw or rod that is taken for bone between bone, in body sizes."""
+
+_CROSSING = (Structure.SCREW, Structure.ROD)
+"""Not cages: they lie between two vertebrae, not within one."""
+
+STEP = 1.2
+"""Distance of neighbouring centres, in body sizes; see ``levels.USUAL_STEP``."""
+
+BODY_HEIGHT = 0.95
+"""Height of a body, in body sizes."""
+
+_TILTS_DEG = (-24.0, -16.0, -8.0, 0.0, 8.0, 16.0, 24.0)
+"""Tilts of a cut against the perpendicular of the part's axis."""
+
+_SPACING_WEIGHT = 0.8
+"""What a cut half a vertebra off the usual spacing costs, in breadths: necks decide, if any."""
+
+_TILT_WEIGHT = 0.1
+"""What the steepest tilt costs, in breadths: of equal cuts the straight one."""
+
+_MOST_PARTS = 24
+"""Cuts end here, whatever the region looks like."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Cut:
+    """A straight line; what lies on the side of the normal is above."""
+
+    point_xy: tuple[float, float]
+    normal_xy: tuple[float, float]
+
+
+def separate(segments: Iterable[Segment]) -> tuple[Segment, ...]:
+    """Objects of every segment: vertebral regions taken apart, other regions by component.
+
+    Instances stay as they are. Parts have the structure and the score of their region; parts of
+    vertebral regions hold what hardware among ``segments`` covers of them.
+
+    Raises:
+        MaskError: The run lengths of a mask are broken.
+    """
+    segments = tuple(segments)
+    lumbar = [
+        s
+        for s in segments
+        if s.structure is Structure.LUMBAR_VERTEBRA and s.kind is SegmentKind.REGION
+    ]
+    # Instances are whole as they are: without a region nobody asks for the hardware.
+    covered = any(s.kind is SegmentKind.REGION and s.structure in VERTEBRAE for s in segments)
+    hardware = _strokes_of([s for s in segments if covered and s.structure not in VERTEBRAE])
+    crossing = _strokes_of([s for s in segments if covered and s.structure in _CROSSING])
+    size_px: float | None = None
+    parts: dict[int, tuple[Segment, ...]] = {}
+    # The lumbar region first: it tells the size of a body for the sacral one.
+    for segment in (*lumbar, *(s for s in segments if not any(s is other for other in lumbar))):
+        if segment.kind is SegmentKind.INSTANCE:
+            parts[id(segment)] = (segment,)
+        elif segment.structure in VERTEBRAE:
+            found, own_px = separate_region(segment, size_px, hardware, crossing)
+            parts[id(segment)] = found
+            size_px = own_px if size_px is None else size_px
+        else:
+            parts[id(segment)] = split_region(segment)
+    return tuple(part for segment in segments for part in parts[id(segment)])
+
+
+def separate_region(
+    region: Segment,
+    size_px: float | None = None,
+    hardware: ColumnRuns | None = None,
+    crossing: ColumnRuns | None = None,
+) -> tuple[tuple[Segment, ...], float | None]:
+    """The vertebrae of one region, and the size of a body that they were told by.
+
+    Args:
+        region: A whole-class region of vertebrae.
+        size_px: Side of the square of a body's area, in pixels; None: from the region itself.
+        hardware: Strokes of the hardware that covers vertebrae, in any order; they may overlap.
+        crossing: Those of screws and rods alone, which divide a vertebra's region in two.
+
+    Returns:
+        Instances from top to bottom, and the body size in pixels (None: the region is empty).
+
+    Raises:
+        MaskError: The run lengths are broken.
+    """
+    given_px = size_px
+    mask = region.mask
+    runs = column_runs(mask)
+    if len(runs.column) == 0:
+        return (), size_px
+    top, left = int(runs.top.min()), int(runs.column.min())
+    rows, columns = int(runs.bottom.max()) - top, int(runs.column.max()) + 1 - left
+    cell = max(1, -(-max(rows, columns) // GRID_ROWS))
+    grid = _sample(region, top, left, rows, columns, cell)
+    count, labels, statistics = _components(grid)
+    if count <= 1:
+        # Thinner than a cell everywhere: specks only.
+        return split_region(region), size_px
+    if size_px is None:
+        size_px = _body_size(labels, statistics, count) * cell
+    if crossing is not None:
+        metal = _painted(_strokes_on_grid(crossing, top, left, cell), 0, 0, *grid.shape)
+        if metal.any():
+            grid = _bridged(grid, metal, round(BRIDGE * size_px / cell))
+            count, labels, statistics = _components(grid)
+            if given_px is None:
+                size_px = _body_size(labels, statistics, count) * cell
+    owner = _owners(labels, runs, top, left, cell)
+    least = max(min_component_pixels(mask.height, mask.width), LEAST_PART * size_px**2)
+    area_px = np.zeros(count, dtype=np.int64)
+    np.add.at(area_px, owner, runs.bottom - runs.top)
+    large = area_px >= least
+    large[0] = False  # strokes of no cell
+    kept = large[owner]
+    if not kept.any():
+        return (), size_px
+    if not kept.all():
+        # Without its specks: they must not set the grid, and with it every cut, elsewhere.
+        rest = ColumnRuns(runs.column[kept], runs.top[kept], runs.bottom[kept])
+        return separate_region(_segment_of(rest, region), given_px, hardware, crossing)
+    found: list[Segment] = []
+    for label in range(1, count):
+        own = owner == label
+        part = ColumnRuns(runs.column[own], runs.top[own], runs.bottom[own])
+        x, y, w, h = (int(value) for value in statistics[label, :4])
+        cell_rows, cell_columns = np.nonzero(labels[y : y + h, x : x + w] == label)
+        cells = np.stack(
+            [left + (x + cell_columns + 0.5) * cell, top + (y + cell_rows + 0.5) * cell], axis=1
+        )
+        for piece in _take_apart(cells, part, size_px, float(cell), _MOST_PARTS):
+            if int((piece.bottom - piece.top).sum()) >= least:
+                found.append(_segment_of(_whole(piece, hardware), region))
+    found.sort(key=lambda segment: segment.box.y + segment.box.height / 2.0)
+    return tuple(found), size_px
+
+
+# --- Hardware ---
+
+
+def _strokes_of(segments: Sequence[Segment]) -> ColumnRuns | None:
+    """The strokes of several masks together, or None."""
+    if not segments:
+        return None
+    runs = [column_runs(segment.mask) for segment in segments]
+    return ColumnRuns(
+        np.concatenate([part.column for part in runs]),
+        np.concatenate([part.top for part in runs]),
+        np.concatenate([part.bottom for part in runs]),
+    )
+
+
+def _whole(part: ColumnRuns, hardware: ColumnRuns | None) -> ColumnRuns:
+    """A part with what hardware covers within its convex hull."""
+    if hardware is None:
+        return part
+    top, left = int(part.top.min()), int(part.column.min())
+    rows, columns = int(part.bottom.max()) - top, int(part.column.max()) + 1 - left
+    bone = _painted(part, top, left, rows, columns)
+    metal = _painted(hardware, top, left, rows, columns)
+    if not metal.any():
+        return part
+    hull = np.zeros_like(bone)
+    cv2.fillConvexPoly(hull, cv2.convexHull(np.asarray(cv2.findNonZero(bone))), 1)
+    bone |= hull & metal
+    # Strokes by column: padded rows make every stroke begin and end.
+    padded = np.zeros((columns, rows + 2), dtype=np.int8)
+    padded[:, 1:-1] = bone.T
+    steps = np.diff(padded, axis=1)
+    column, first = np.nonzero(steps == 1)
+    _, last = np.nonzero(steps == -1)
+    return ColumnRuns(column + left, first + top, last + top)
+
+
+def _painted(runs: ColumnRuns, top: int, left: int, rows: int, columns: int) -> NDArray[np.uint8]:
+    """(rows, columns) 0 or 1: strokes within a box of the film."""
+    seen = (runs.column >= left) & (runs.column < left + columns)
+    seen &= (runs.bottom > top) & (runs.top < top + rows)
+    steps = np.zeros((rows + 1, columns), dtype=np.int32)
+    column = runs.column[seen] - left
+    np.add.at(steps, (np.maximum(runs.top[seen] - top, 0), column), 1)
+    np.add.at(steps, (np.minimum(runs.bottom[seen] - top, rows), column), -1)
+    return (np.cumsum(steps[:-1], axis=0) > 0).astype(np.uint8)
+
+
+# --- The grid ---
+
+
+def _sample(
+    region: Segment, top: int, left: int, rows: int, columns: int, cell: int
+) -> NDArray[np.uint8]:
+    """Whether the middle pixel of each cell of the region's box is in the mask."""
+    mask = region.mask
+    borders = np.cumsum(mask_runs(mask))
+    at_row = np.minimum(top + np.arange(-(-rows // cell)) * cell + cell // 2, mask.height - 1)
+    at_column = np.minimum(left + np.arange(-(-columns // cell)) * cell + cell // 2, mask.width - 1)
+    places = (at_column[:, None] * mask.height + at_row[None, :]).ravel()
+    inside = np.searchsorted(borders, places, side="right") & 1
+    return np.ascontiguousarray(inside.astype(np.uint8).reshape(len(at_column), len(at_row)).T)
+
+
+def _strokes_on_grid(runs: ColumnRuns, top: int, left: int, cell: int) -> ColumnRuns:
+    """Strokes in cells of the grid, by the middle pixel of each cell."""
+    middle = cell // 2
+    seen = (runs.column - left) % cell == middle
+    return ColumnRuns(
+        (runs.column[seen] - left) // cell,
+        -(-(runs.top[seen] - top - middle) // cell),
+        -(-(runs.bottom[seen] - top - middle) // cell),
+    )
+
+
+def _components(grid: NDArray[np.uint8]) -> tuple[int, NDArray[np.int32], NDArray[np.int32]]:
+    """Number of components, background included, their labels and OpenCV's statistics of them."""
+    count, labels, statistics, _ = cv2.connectedComponentsWithStats(grid, connectivity=8)
+    return count, np.asarray(labels, dtype=np.int32), np.asarray(statistics, dtype=np.int32)
+
+
+def _bridged(grid: NDArray[np.uint8], metal: NDArray[np.uint8], reach: int) -> NDArray[np.uint8]:
+    """The region with the metal that lies between parts of it, up to ``reach`` cells wide.
+
+    A screw through S1 leaves a sliver above it that would be a vertebra of its own, and joins the
+    rest to S2 as one.
+    """
+    side = max(3, reach | 1)
+    disk = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (side, side))
+    # Room for the disk: at the grid's border closing would else fill what lies there.
+    padded = cv2.copyMakeBorder(grid, side, side, side, side, cv2.BORDER_CONSTANT)
+    closed = np.asarray(cv2.morphologyEx(padded, cv2.MORPH_CLOSE, disk), dtype=np.uint8)
+    closed = closed[side:-side, side:-side]
+    bridged: NDArray[np.uint8] = grid | (closed & metal)
+    return bridged
+
+
+def _body_size(labels: NDArray[np.int32], statistics: NDArray[np.int32], count: int) -> float:
+    """Side of the square of a body's area, in cells, from the breadth of the column.
+
+    A row's breadth is that of its longest component, so that two bodies beside each other in one
+    row, as under a steep sacrum, do not add up. Specks have short rows and few of them.
+    """
+    breadths: list[NDArray[np.int64]] = []
+    for label in range(1, count):
+        x, y, w, h = (int(value) for value in statistics[label, :4])
+        inside = labels[y : y + h, x : x + w] == label
+        # From the first to the last cell: screws leave holes in rows.
+        own = w - np.argmax(inside, axis=1) - np.argmax(inside[:, ::-1], axis=1)
+        breadths.append(own[inside.any(axis=1)])
+    every = np.sort(np.concatenate(breadths))
+    # Half of the region's area lies in rows at least this broad.
+    mass = np.cumsum(every)
+    breadth = float(every[int(np.searchsorted(mass, mass[-1] / 2.0))])
+    return max(1.0, breadth / BREADTH)
+
+
+def _owners(
+    labels: NDArray[np.int32], runs: ColumnRuns, top: int, left: int, cell: int
+) -> NDArray[np.int64]:
+    """The component of each stroke, by the cell at its middle or the next one; 0: none."""
+    row = np.minimum(((runs.top + runs.bottom) // 2 - top) // cell, labels.shape[0] - 1)
+    column = np.minimum((runs.column - left) // cell, labels.shape[1] - 1)
+    owner = labels[row, column].astype(np.int64)
+    for d_row, d_column in ((0, 1), (0, -1), (1, 0), (-1, 0), (1, 1), (-1, 1), (1, -1), (-1, -1)):
+        lost = owner == 0
+        if not lost.any():
+            break
+        near_row = np.clip(row[lost] + d_row, 0, labels.shape[0] - 1)
+        near_column = np.clip(column[lost] + d_column, 0, labels.shape[1] - 1)
+        owner[lost] = labels[near_row, near_column]
+    return owner
+
+
+# --- Cuts ---
+
+
+def _take_apart(
+    cells: NDArray[np.float64], runs: ColumnRuns, size_px: float, cell_px: float, most: int
+) -> list[ColumnRuns]:
+    """Cuts a part until every piece is as long as one body."""
+    cut = _best_cut(cells, size_px, cell_px) if most > 1 else None
+    if cut is None:
+        return [runs]
+    side = (cells - np.array(cut.point_xy)) @ np.array(cut.normal_xy)
+    above, below = cells[side >= 0.0], cells[side < 0.0]
+    if not len(above) or not len(below):
+        return [runs]
+    runs_above, runs_below = _cut_runs(runs, cut)
+    share = len(above) / len(cells)
+    most_above = max(1, min(most - 1, round(most * share)))
+    return [
+        *_take_apart(above, runs_above, size_px, cell_px, most_above),
+        *_take_apart(below, runs_below, size_px, cell_px, most - most_above),
+    ]
+
+
+def bodies_in(length_px: float, breadth_px: float, area_px: float, size_px: float) -> int:
+    """How many bodies a part of this length, breadth and area holds, by the size of one."""
+    by_length = round((length_px / size_px - BODY_HEIGHT) / STEP + 1.0)
+    # A long, thin part is no column; a short, thick one is a single body with osteophytes.
+    by_area = round(area_px / size_px**2 + 0.05)
+    if length_px < 1.2 * breadth_px:
+        return 1
+    return max(1, min(by_length, by_area))
+
+
+def _best_cut(cells: NDArray[np.float64], size_px: float, cell_px: float) -> _Cut | None:
+    """The narrowest cut across a part's axis, or None where the part is one body."""
+    area_px = len(cells) * cell_px * cell_px
+    if area_px < 1.4 * size_px**2:
+        return None
+    centre = cells.mean(axis=0)
+    centred = cells - centre
+    spread, axes = np.linalg.eigh(centred.T @ centred / len(cells))
+    axis = axes[:, 1] if axes[1, 1] <= 0.0 else -axes[:, 1]  # points up
+    if abs(axis[1]) < 0.3:
+        return None  # lies across the film: no column
+    across = np.array([-axis[1], axis[0]])
+    length_px = math.sqrt(12.0 * max(float(spread[1]), 0.0)) + cell_px
+    breadth_px = math.sqrt(12.0 * max(float(spread[0]), 0.0)) + cell_px
+    bodies = bodies_in(length_px, breadth_px, area_px, size_px)
+    if bodies < 2:
+        return None
+    along, side = centred @ axis, centred @ across
+    # The outermost parts of a rugged outline are no length: 1 % of the mass at either end.
+    low, high = np.quantile(along, (0.01, 0.99))
+    margin = 0.5 * BODY_HEIGHT * size_px
+    if high - low <= 2.0 * margin + cell_px:
+        return None
+    bins = max(8, int((high - low) / cell_px))
+    places = (np.arange(bins) + 0.5) / bins * (high - low) + low
+    inner = (places > low + margin) & (places < high - margin)
+    if not inner.any():
+        return None
+    # Bodies and the discs between them share the length evenly; cuts lie in the discs' middles.
+    disc = (STEP - BODY_HEIGHT) * size_px
+    step = (high - low + disc) / bodies
+    steps = (places - low - step + disc / 2.0) / step
+    off = np.minimum(2.0 * np.abs(steps - np.clip(np.rint(steps), 0, bodies - 2)), 1.0)
+    best: tuple[float, float, float] | None = None
+    for tilt_deg in _TILTS_DEG:
+        slope = math.tan(math.radians(tilt_deg))
+        place = ((along + slope * side - low) * (bins / (high - low))).astype(np.int64)
+        inside = (place >= 0) & (place < bins)
+        mass = np.bincount(place[inside], minlength=bins).astype(np.float64)
+        # Cells in a strip of one bin, as a length, in breadths of the part.
+        chord = mass * cell_px * cell_px * bins / (high - low) / max(breadth_px, cell_px)
+        chord = np.convolve(chord, (0.25, 0.5, 0.25), mode="same")
+        # A neck has more on both sides. Towards an end that is not square the chord falls as well:
+        # cut there, a body would lose a corner.
+        neck = np.minimum(np.maximum.accumulate(chord), np.maximum.accumulate(chord[::-1])[::-1])
+        cost = chord - neck + _SPACING_WEIGHT * off
+        cost += _TILT_WEIGHT * abs(tilt_deg) / _TILTS_DEG[-1]
+        cost[~inner] = np.inf
+        lowest = int(np.argmin(cost))
+        if best is None or cost[lowest] < best[0]:
+            best = (float(cost[lowest]), float(places[lowest]), slope)
+    assert best is not None
+    _, place_px, slope = best
+    point = centre + axis * place_px
+    normal = axis + slope * across
+    normal = normal / math.hypot(float(normal[0]), float(normal[1]))
+    return _Cut((float(point[0]), float(point[1])), (float(normal[0]), float(normal[1])))
+
+
+def _cut_runs(runs: ColumnRuns, cut: _Cut) -> tuple[ColumnRuns, ColumnRuns]:
+    """Strokes above and below a line; a stroke that it crosses becomes two."""
+    (x, y), (nx, ny) = cut.point_xy, cut.normal_xy
+    if abs(ny) < 1e-6:
+        above = (runs.column + 0.5 - x) * nx >= 0.0
+        return _chosen(runs, above), _chosen(runs, ~above)
+    # The row at which a column's pixel centres change sides.
+    border = np.ceil(y - (runs.column + 0.5 - x) * nx / ny - 0.5)
+    border = np.clip(border, runs.top, runs.bottom).astype(np.int64)
+    upper = ColumnRuns(runs.column, runs.top, border)
+    lower = ColumnRuns(runs.column, border, runs.bottom)
+    if ny > 0.0:  # the normal points down the film
+        upper, lower = lower, upper
+    return _chosen(upper, upper.bottom > upper.top), _chosen(lower, lower.bottom > lower.top)
+
+
+def _chosen(runs: ColumnRuns, which: NDArray[np.bool_]) -> ColumnRuns:
+    return ColumnRuns(runs.column[which], runs.top[which], runs.bottom[which])
+
+
+def _segment_of(runs: ColumnRuns, region: Segment) -> Segment:
+    """Strokes, sorted as they are, as an instance of the region's structure and score."""
+    height, width = region.mask.height, region.mask.width
+    borders = np.empty(2 * len(runs.column), dtype=np.int64)
+    borders[0::2] = runs.column * height + runs.top
+    borders[1::2] = runs.column * height + runs.bottom
+    mask = mask_from_runs(np.diff(borders, prepend=0, append=height * width), height, width)
+    left, top = int(runs.column.min()), int(runs.top.min())
+    box = Box(
+        float(left),
+        float(top),
+        float(int(runs.column.max()) + 1 - left),
+        float(int(runs.bottom.max()) - top),
+    )
+    return Segment(region.structure, SegmentKind.INSTANCE, mask, region.score, box)

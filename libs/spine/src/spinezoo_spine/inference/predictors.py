@@ -1,0 +1,193 @@
+"""From a film to an answer: what the predictors of all networks share, in any framework.
+
+A predictor says how its network infers; checks, preparation, the way to the film's size, times and
+provenance are the same for all and stand here. A semantic network inherits
+:class:`RegionPredictor`, another one :class:`FilmPredictor`.
+"""
+
+from __future__ import annotations
+
+import time
+from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING, Generic, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+from spinezoo_contract.codec import MAX_SIDE_PX, check_film
+from spinezoo_contract.errors import CardError, InvalidOutputError
+from spinezoo_contract.types import (
+    Film,
+    Prediction,
+    PredictOptions,
+    ProbabilityMap,
+    Provenance,
+    Segment,
+    Timing,
+)
+
+from spinezoo_spine.inference import postprocess as finish
+from spinezoo_spine.inference import preprocess as prepare
+from spinezoo_spine.inference.options import ResolvedOptions, resolve_options
+
+if TYPE_CHECKING:
+    from spinezoo_serving.cards import ModelCard
+
+Output = TypeVar("Output")
+"""What a network answers, in the form that its predictor makes outlines from."""
+
+Outlines = tuple[tuple[Segment, ...], tuple[ProbabilityMap, ...]]
+"""The segments and the probability maps of an answer, both at the film's size or in its terms."""
+
+INPUT_CHANNELS = 2
+"""Planes of the network input that :mod:`spinezoo_spine.inference.preprocess` makes."""
+
+
+class FilmPredictor(ABC, Generic[Output]):
+    """A loaded network; see ``spinezoo_serving.predictor.Predictor``.
+
+    Attributes:
+        card: The model card with its preset chosen.
+        device: Name of the device, ``cpu`` or such as ``cuda:0``.
+        precision: Name of the type that the network computes in, such as ``float32``.
+    """
+
+    def __init__(self, card: ModelCard, device: str, precision: str = "float32") -> None:
+        """Keeps what the answers name.
+
+        Raises:
+            CardError: The card asks for another preprocessing.
+        """
+        check_preprocessing(card)
+        self.card = card
+        self.device = device
+        self.precision = precision
+
+    @abstractmethod
+    def infer(self, inputs: NDArray[np.float32], settings: ResolvedOptions) -> Output:
+        """What the network answers, checked, and off the device.
+
+        Args:
+            inputs: (2, height, width) of the card's input.
+            settings: Of the request.
+
+        Raises:
+            InvalidOutputError: The network answered nonsense.
+        """
+
+    @abstractmethod
+    def outlines(
+        self, output: Output, fit: prepare.Letterbox, settings: ResolvedOptions
+    ) -> Outlines:
+        """The outlines at the film's size.
+
+        Args:
+            output: What :meth:`infer` answered.
+            fit: Where the film lies on the network's canvas.
+            settings: Of the request.
+        """
+
+    def predict(self, film: Film, options: PredictOptions) -> Prediction:
+        """Outlines of one film at the film's own size; called from one thread at a time.
+
+        Raises:
+            FilmError: The film cannot be used.
+            OptionError: A setting is out of its range.
+            InvalidOutputError: The network answered nonsense.
+        """
+        settings = resolve_options(options, self.card)
+        # How many pixels a server takes is its own setting, and it has looked already.
+        check_film(film, max_pixels=MAX_SIDE_PX * MAX_SIDE_PX)
+        watch = Stopwatch()
+        grey, fit = prepare.letterbox(film.pixels, self.card.input.height, self.card.input.width)
+        inputs = prepare.two_channels(grey)
+        prepare_ms = watch.lap_ms()
+        output = self.infer(inputs, settings)
+        infer_ms = watch.lap_ms()
+        segments, maps = self.outlines(output, fit, settings)
+        timing = Timing(prepare_ms=prepare_ms, infer_ms=infer_ms, finish_ms=watch.lap_ms())
+        return Prediction(
+            height=film.height,
+            width=film.width,
+            segments=segments,
+            provenance=provenance(self.card, self.device, timing),
+            probability_maps=maps,
+        )
+
+
+class RegionPredictor(FilmPredictor[NDArray[np.float32]]):
+    """A semantic network: class probabilities a pixel, one region a structure.
+
+    ``suppression_iou`` is checked and otherwise without meaning: regions are not suppressed.
+    """
+
+    @abstractmethod
+    def probabilities(self, inputs: NDArray[np.float32]) -> NDArray[np.float32]:
+        """(2, h, w) network input to (1 + structures, h, w) probabilities.
+
+        The grid may be coarser, as long as it covers the same canvas.
+        """
+
+    def infer(self, inputs: NDArray[np.float32], settings: ResolvedOptions) -> NDArray[np.float32]:
+        """The probabilities, all of them finite; see :meth:`FilmPredictor.infer`."""
+        probabilities = self.probabilities(inputs)
+        if not np.isfinite(probabilities).all():
+            raise InvalidOutputError(
+                f"{self.card.name} answered probabilities that are not finite; check the weights"
+            )
+        return probabilities
+
+    def outlines(
+        self, output: NDArray[np.float32], fit: prepare.Letterbox, settings: ResolvedOptions
+    ) -> Outlines:
+        """One region a structure; see :meth:`FilmPredictor.outlines`."""
+        structures = self.card.structures
+        segments = finish.regions_from_probabilities(
+            output,
+            structures,
+            fit,
+            score_threshold=settings.score_threshold,
+            max_segments=settings.max_segments,
+        )
+        if not settings.include_probability_maps:
+            return segments, ()
+        return segments, finish.probability_maps(output, structures, fit)
+
+
+def check_preprocessing(card: ModelCard) -> None:
+    """Refuses a card that was made for another way from film to input.
+
+    Raises:
+        CardError: Another preprocessing or number of channels than this package does.
+    """
+    if card.preprocessing_id != prepare.PREPROCESSING_ID or card.input.channels != INPUT_CHANNELS:
+        raise CardError(
+            f"card {card.path}: preprocessing {card.preprocessing_id!r} with {card.input.channels} "
+            f"channels was trained, {prepare.PREPROCESSING_ID!r} with {INPUT_CHANNELS} is what "
+            "this version does; install the version that trained the weights, or train again"
+        )
+
+
+def provenance(card: ModelCard, device: str, timing: Timing) -> Provenance:
+    """Who answered."""
+    return Provenance(
+        model_name=card.name,
+        model_version=card.version,
+        preset=card.preset,
+        weights_sha256=card.weights_sha256,
+        preprocessing_id=card.preprocessing_id,
+        device=device,
+        timing=timing,
+    )
+
+
+class Stopwatch:
+    """Milliseconds between calls."""
+
+    def __init__(self) -> None:
+        self._last = time.perf_counter()
+
+    def lap_ms(self) -> float:
+        """Milliseconds since the last call, or since the start."""
+        now = time.perf_counter()
+        lap, self._last = (now - self._last) * 1000.0, now
+        return lap

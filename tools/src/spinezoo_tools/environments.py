@@ -1,0 +1,315 @@
+"""Environments, locks and tests. Standard library only: it runs before any environment is there.
+
+A *room* is a folder with a ``pyproject.toml``: ``libs/*``, ``services/*``, ``gateway``,
+``evaluator``, ``tools`` and ``tests``. Rooms are found, not listed. Each names the *environment* it
+runs in (``[tool.spinezoo] environment``); an environment is made from two locks:
+
+- ``locks/<name>.lock``: what the services of the environment need to serve; images install it.
+- ``locks/<name>-dev.lock``: what training and tests need beside it, at versions that agree.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+import time
+import tomllib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[3]
+LOCKS = ROOT / "locks"
+UV = ROOT / ".tools" / "bin" / "uv"
+UV_VERSION = "0.13.9"
+PYTHON_VERSION = "3.11"
+
+
+@dataclass(frozen=True)
+class Room:
+    """One folder with code and tests of its own."""
+
+    path: Path
+
+    @property
+    def name(self) -> str:
+        """Its path below the repository, such as ``libs/spine``."""
+        return self.path.relative_to(ROOT).as_posix()
+
+    @property
+    def project(self) -> dict[str, Any]:
+        """Its ``pyproject.toml``."""
+        return tomllib.loads((self.path / "pyproject.toml").read_text(encoding="utf-8"))
+
+    @property
+    def environment(self) -> Environment:
+        """The environment that it names.
+
+        Raises:
+            SystemExit: It names none.
+        """
+        name = self.project.get("tool", {}).get("spinezoo", {}).get("environment")
+        if not name:
+            raise SystemExit(
+                f"{self.path}/pyproject.toml names no environment; "
+                'add [tool.spinezoo] environment = "torch" or another name'
+            )
+        return Environment(name)
+
+    @property
+    def is_package(self) -> bool:
+        """Whether it is a distribution (``tests`` is only a folder of tests)."""
+        return "build-system" in self.project
+
+    @property
+    def serves(self) -> bool:
+        """Whether an image is made of it."""
+        return self.path.parent.name == "services" or self.name in ("gateway", "evaluator")
+
+    def local_sources(self) -> dict[str, Path]:
+        """Our own distributions that it uses, and theirs, by name."""
+        found: dict[str, Path] = {}
+        waiting = [self.path]
+        while waiting:
+            folder = waiting.pop()
+            text = (folder / "pyproject.toml").read_text(encoding="utf-8")
+            sources = tomllib.loads(text).get("tool", {}).get("uv", {}).get("sources", {})
+            for name, source in sources.items():
+                target = (folder / source["path"]).resolve()
+                if name not in found:
+                    found[name] = target
+                    waiting.append(target)
+        return found
+
+
+@dataclass(frozen=True, order=True)
+class Environment:
+    """One set of installed packages, shared by the rooms that name it."""
+
+    name: str
+
+    @property
+    def folder(self) -> Path:
+        """Where it is installed."""
+        return ROOT / ".venvs" / self.name
+
+    @property
+    def python(self) -> Path:
+        """Its interpreter."""
+        return self.folder / "bin" / "python"
+
+    @property
+    def lock(self) -> Path:
+        """What serving needs."""
+        return LOCKS / f"{self.name}.lock"
+
+    @property
+    def dev_lock(self) -> Path:
+        """What training and tests need beside that."""
+        return LOCKS / f"{self.name}-dev.lock"
+
+    @property
+    def locks(self) -> list[Path]:
+        """Those of its locks that there are: an environment without services has one."""
+        return [path for path in (self.lock, self.dev_lock) if path.is_file()]
+
+    @property
+    def rooms(self) -> list[Room]:
+        """The rooms that name it."""
+        return [room for room in rooms() if room.environment == self]
+
+    def local_packages(self) -> dict[str, Path]:
+        """Our own distributions that are installed in it, by name."""
+        found: dict[str, Path] = {}
+        for room in self.rooms:
+            found |= room.local_sources()
+            if room.is_package:
+                found[room.project["project"]["name"]] = room.path
+        return dict(sorted(found.items()))
+
+    def fingerprint(self) -> str:
+        """Digest of everything that it is made from."""
+        digest = hashlib.sha256(PYTHON_VERSION.encode())
+        for folder in self.local_packages().values():
+            digest.update((folder / "pyproject.toml").read_bytes())
+        for path in self.locks:
+            digest.update(path.read_bytes())
+        return digest.hexdigest()
+
+
+def rooms(only: Sequence[str] | None = None) -> list[Room]:
+    """All rooms, or those that are named; libraries first.
+
+    Raises:
+        SystemExit: A name is unknown.
+    """
+    folders = [*sorted((ROOT / "libs").iterdir()), *sorted((ROOT / "services").iterdir())]
+    folders += [ROOT / name for name in ("gateway", "evaluator", "tools", "tests")]
+    found = [Room(folder) for folder in folders if (folder / "pyproject.toml").is_file()]
+    if not only:
+        return found
+    known = {room.name: room for room in found} | {room.path.name: room for room in found}
+    unknown = [name for name in only if name not in known]
+    if unknown:
+        raise SystemExit(
+            f"no room {', '.join(unknown)}; rooms are {', '.join(room.name for room in found)}"
+        )
+    return [known[name] for name in only]
+
+
+def environments(only: Sequence[str] | None = None) -> list[Environment]:
+    """All environments, or those of the rooms that are named."""
+    return sorted({room.environment for room in rooms(only)})
+
+
+def python_of(root: Path, folder: Path) -> Path:
+    """The interpreter of the room in a folder of a checkout; it may not be set up yet.
+
+    Raises:
+        SystemExit: The room names no environment.
+    """
+    return root / ".venvs" / Room(folder).environment.name / "bin" / "python"
+
+
+def say(text: str) -> None:
+    """One line of progress."""
+    print(text, file=sys.stderr, flush=True)
+
+
+def run(command: Sequence[str | Path], cwd: Path = ROOT) -> None:
+    """Runs a command; a failure ends the program with its exit status."""
+    done = subprocess.run([str(part) for part in command], cwd=cwd)
+    if done.returncode:
+        raise SystemExit(f"failed ({done.returncode}): {' '.join(map(str, command))}")
+
+
+def bootstrap_uv() -> None:
+    """Puts uv into ``.tools``: the only thing that pip itself installs."""
+    if UV.exists():
+        return
+    say("tools: installing uv")
+    run([sys.executable, "-m", "venv", ROOT / ".tools"])
+    run([ROOT / ".tools/bin/python", "-m", "pip", "install", "--quiet", f"uv=={UV_VERSION}"])
+
+
+def setup(only: Sequence[str] | None) -> None:
+    """Makes environments as their locks say; does nothing where that is so already."""
+    bootstrap_uv()
+    wanted = environments(only)
+    for number, environment in enumerate(wanted, start=1):
+        stamp = environment.folder / ".made-from"
+        mark = environment.fingerprint()
+        title = f"[{number}/{len(wanted)}] {environment.name}"
+        if stamp.is_file() and stamp.read_text() == mark:
+            continue
+        started = time.monotonic()
+        say(f"{title}: setting up")
+        python = environment.python
+        if not python.exists():
+            run([UV, "venv", "--quiet", "--python", sys.executable, environment.folder])
+        run([UV, "pip", "sync", "--python", python, *environment.locks])
+        local = [part for path in environment.local_packages().values() for part in ("-e", path)]
+        run([UV, "pip", "install", "--quiet", "--python", python, "--no-deps", *local])
+        stamp.write_text(mark)
+        say(f"{title}: ready in {time.monotonic() - started:.0f} s")
+
+
+def packages_of(lock: Path) -> list[str]:
+    """Names of the packages in a lock."""
+    lines = lock.read_text(encoding="utf-8").splitlines()
+    return [line.partition("==")[0].strip() for line in lines if line[:1].isalnum()]
+
+
+def lock(only: Sequence[str] | None, *, upgrade: bool) -> None:
+    """Writes the locks with hashes and without index addresses."""
+    bootstrap_uv()
+    LOCKS.mkdir(exist_ok=True)
+    for environment in environments(only):
+        say(f"{environment.name}: locking")
+        members = environment.rooms
+        ours = [
+            part for name in environment.local_packages() for part in ("--no-emit-package", name)
+        ]
+        common: list[str | Path] = [
+            UV, "pip", "compile", "--quiet", "--generate-hashes", "--no-emit-index-url",
+            "--no-emit-find-links", "--no-annotate", "--python-version", PYTHON_VERSION,
+            "--custom-compile-command", "make lock", *ours,
+        ]  # fmt: skip
+        if upgrade:
+            common.append("--upgrade")
+        serving = [room.path / "pyproject.toml" for room in members if room.serves]
+        beside: list[str | Path] = []
+        if serving:
+            run([*common, *serving, "-o", environment.lock])
+            beside = ["-c", environment.lock]
+            for name in packages_of(environment.lock):
+                beside += ["--no-emit-package", name]
+        everything = [room.path / "pyproject.toml" for room in members]
+        has_dev = any(
+            "dev" in room.project["project"].get("optional-dependencies", {}) for room in members
+        )
+        extra = ["--extra", "dev"] if has_dev else []
+        run([*common, *beside, *extra, *everything, "-o", environment.dev_lock])
+
+
+def test(only: Sequence[str] | None, arguments: Sequence[str]) -> int:
+    """Runs every room's tests in its environment; goes on after a failure."""
+    results: list[tuple[str, int, float]] = []
+    for room in rooms(only):
+        if not (room.path / "tests").is_dir() and room.path.name != "tests":
+            continue
+        say(f"\n== {room.name}")
+        started = time.monotonic()
+        variables = os.environ | {"BENTOML_DO_NOT_TRACK": "True", "PYTHONUNBUFFERED": "1"}
+        done = subprocess.run(
+            [str(room.environment.python), "-m", "pytest", "-q", *arguments],
+            cwd=room.path, env=variables,
+        )  # fmt: skip
+        results.append((room.name, done.returncode, time.monotonic() - started))
+    say("\n== all rooms")
+    for name, status, seconds in results:
+        verdict = "passed" if status == 0 else "no tests" if status == 5 else f"FAILED ({status})"
+        say(f"{name:24s} {verdict:12s} {seconds:6.0f} s")
+    return int(any(status not in (0, 5) for _, status, _ in results))
+
+
+def clean() -> None:
+    """Removes every environment and the tools; data and reports stay."""
+    for folder in (".venvs", ".tools"):
+        shutil.rmtree(ROOT / folder, ignore_errors=True)
+
+
+def main() -> int:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True)
+    for name in ("list", "setup", "lock", "test", "python", "clean"):
+        command = commands.add_parser(name)
+        command.add_argument("--room", action="append", help="only this room; may be repeated")
+        if name == "lock":
+            command.add_argument("--upgrade", action="store_true")
+    arguments, rest = parser.parse_known_args()
+    if rest and arguments.command != "test":
+        parser.error(f"unknown arguments {rest}")
+    if arguments.command == "list":
+        print("\n".join(f"{room.name} ({room.environment.name})" for room in rooms(arguments.room)))
+    elif arguments.command == "setup":
+        setup(arguments.room)
+    elif arguments.command == "lock":
+        lock(arguments.room, upgrade=arguments.upgrade)
+    elif arguments.command == "python":
+        print(*(room.environment.python for room in rooms(arguments.room)), sep="\n")
+    elif arguments.command == "clean":
+        clean()
+    else:
+        return test(arguments.room, [argument for argument in rest if argument != "--"])
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

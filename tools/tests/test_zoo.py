@@ -1,0 +1,323 @@
+"""tools/zoo.py on a checkout of fake services: real processes, real ports, real signals."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ZOO = Path(__file__).resolve().parents[2] / "tools" / "zoo.py"
+FAKE = Path(__file__).resolve().parent / "fake_server.py"
+PARTS = ("aa", "bb", "gateway", "evaluator")
+PYTHON = getattr(sys, "_base_executable", sys.executable)
+
+
+def free_ports(count: int) -> list[int]:
+    with contextlib.ExitStack() as stack:
+        sockets = [
+            stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(count)
+        ]
+        return [each.getsockname()[1] for each in sockets]
+
+
+def processes_of(root: Path) -> list[int]:
+    """Every living process that works in this test's folder (a worker inherits it)."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        with contextlib.suppress(OSError):
+            if entry.name.isdigit() and root in Path(os.readlink(entry / "cwd")).parents:
+                found.append(int(entry.name))
+    return found
+
+
+@pytest.fixture
+def checkout(tmp_path: Path) -> Iterator[Path]:
+    """A checkout with two networks, a gateway and an evaluator, and free ports in .env."""
+    script = f'#!/bin/sh\nexec {PYTHON} {FAKE} "$@"\n'
+    ports = free_ports(2 * len(PARTS))
+    lines = ["# ports", "", "SPINEZOO_DRAIN_SECONDS=0"]
+    for index, name in enumerate(PARTS):
+        network = name not in ("gateway", "evaluator")
+        folder = tmp_path / "services" / name if network else tmp_path / name
+        programs = folder / ".venv" / "bin"
+        programs.mkdir(parents=True)
+        program = programs / "python"
+        program.write_text(script)
+        program.chmod(0o755)
+        if network:
+            (folder / "card.yaml").write_text("name: fake\n")
+        lines.append(f"SPINEZOO_{name.upper()}_GRPC_PORT={ports[2 * index]}")
+        lines.append(f"SPINEZOO_{name.upper()}_HTTP_PORT={ports[2 * index + 1]}")
+    (tmp_path / "services" / "not_a_network").mkdir()
+    (tmp_path / ".env").write_text("\n".join(lines) + "\n")
+    yield tmp_path
+    subprocess.run([sys.executable, ZOO, "--root", tmp_path, "down"], timeout=60, check=False)
+    left = processes_of(tmp_path)
+    for pid in left:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+    assert not left, f"left behind: {left}"
+
+
+def zoo(checkout: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, str(ZOO), "--root", str(checkout), *arguments],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        env={**os.environ, **environment},
+    )
+
+
+def seen(checkout: Path, folder: str) -> dict:
+    return json.loads((checkout / folder / "seen.json").read_text())
+
+
+def state(checkout: Path) -> dict[str, int]:
+    processes = json.loads((checkout / "run" / "zoo.json").read_text())["processes"]
+    return {each["name"]: each["pid"] for each in processes}
+
+
+def test_up_status_down(checkout: Path) -> None:
+    up = zoo(checkout, "up")
+    assert up.returncode == 0, up.stderr
+    assert "(4/4)" in up.stderr
+    assert "Ask the gateway" in up.stdout
+    assert sorted(state(checkout)) == sorted(PARTS)
+    assert len(processes_of(checkout)) == 8  # each has a worker of its own
+    status = zoo(checkout, "status")
+    assert status.returncode == 0
+    assert status.stdout.count(" ready ") == 4
+
+    again = zoo(checkout, "up")
+    assert again.returncode == 1
+    assert "running already" in again.stderr
+    assert len(processes_of(checkout)) == 8
+
+    down = zoo(checkout, "down")
+    assert down.returncode == 0
+    assert processes_of(checkout) == []
+    assert zoo(checkout, "status").returncode == 1
+    assert "nothing is running" in zoo(checkout, "down").stderr
+
+
+def test_members_get_the_containers_command_and_settings(checkout: Path) -> None:
+    assert zoo(checkout, "run", "--", "true", SPINEZOO_QUEUE_LIMIT="7").returncode == 0
+    member = seen(checkout, "services/aa")
+    environment = member["environment"]
+    assert member["arguments"] == ["-m", "spinezoo_serving.bento"]
+    assert environment["BENTOML_DO_NOT_TRACK"] == "True"
+    assert environment["SPINEZOO_QUEUE_LIMIT"] == "7"
+    assert int(environment["SPINEZOO_THREADS"]) >= 1
+    gateway = seen(checkout, "gateway")
+    assert gateway["arguments"] == ["-m", "spinezoo_gateway.serve"]
+    assert "SPINEZOO_MEMBER_AA" not in gateway["environment"]  # as shipped: the roster file knows
+
+
+def test_each_process_gets_its_own_certificate(checkout: Path) -> None:
+    folder = checkout / "certs"
+    folder.mkdir()
+    for name in ("ca", *PARTS, "client"):
+        for kind in ("crt", "key"):
+            (folder / f"{name}.{kind}").write_text("x")
+    shown = "echo $SPINEZOO_CLIENT_TLS_CERT $SPINEZOO_CLIENT_TLS_CA"
+    done = zoo(checkout, "run", "--", "sh", "-c", shown, SPINEZOO_TLS="mutual")
+    assert done.stdout.split() == [str(folder / "client.crt"), str(folder / "ca.crt")]
+    for part, place in (("aa", "services/aa"), ("gateway", "gateway")):
+        environment = seen(checkout, place)["environment"]
+        assert environment["SPINEZOO_TLS"] == "mutual"
+        assert environment["SPINEZOO_TLS_CERT"] == str(folder / f"{part}.crt")
+        assert environment["SPINEZOO_TLS_KEY"] == str(folder / f"{part}.key")
+        assert environment["SPINEZOO_TLS_CA"] == str(folder / "ca.crt")
+    up = zoo(checkout, "up", SPINEZOO_TLS="server", SPINEZOO_TOKENS="tokens.txt")
+    assert "buf curl --protocol grpc --cacert certs/ca.crt -H" in up.stdout
+    assert zoo(checkout, "down").returncode == 0
+
+    (folder / "bb.key").unlink()
+    missing = zoo(checkout, "run", "--", "true", SPINEZOO_TLS="server")
+    assert missing.returncode == 1
+    assert "bb.key is absent; run `make certs`" in missing.stderr
+    # Who names the files has it that way: one certificate for all.
+    named = {"SPINEZOO_TLS_CERT": "/x.crt", "SPINEZOO_TLS_KEY": "/x.key"}
+    assert zoo(checkout, "run", "--", "true", SPINEZOO_TLS="server", **named).returncode == 0
+    environment = seen(checkout, "services/bb")["environment"]
+    assert environment["SPINEZOO_TLS_CERT"] == "/x.crt"
+    assert "SPINEZOO_TLS_CA" not in environment
+    assert zoo(checkout, "run", "--", "true").returncode == 0
+    assert "SPINEZOO_TLS_CERT" not in seen(checkout, "services/bb")["environment"]
+
+
+@pytest.mark.parametrize(("command", "code"), [("exit 0", 0), ("exit 7", 7), ("kill -9 $$", 137)])
+def test_run_returns_the_commands_code_and_leaves_nothing(
+    checkout: Path, command: str, code: int
+) -> None:
+    done = zoo(checkout, "run", "--", "sh", "-c", f"echo $SPINEZOO_GATEWAY_TARGET; {command}")
+    assert done.returncode == code
+    assert done.stdout.startswith("127.0.0.1:")  # our own lines do not mix with the command's
+    assert processes_of(checkout) == []
+
+
+def test_run_with_an_absent_command(checkout: Path) -> None:
+    done = zoo(checkout, "run", "--", "/absent/program")
+    assert done.returncode == 1
+    assert "cannot run /absent/program" in done.stderr
+    assert processes_of(checkout) == []
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_stops_command_and_zoo(checkout: Path, number: signal.Signals) -> None:
+    program = "import os,time; open('command.pid','w').write(str(os.getpid())); time.sleep(600)"
+    with subprocess.Popen(
+        [sys.executable, ZOO, "--root", checkout, "run", "--", sys.executable, "-c", program],
+        cwd=checkout,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        mark = checkout / "command.pid"
+        end = time.monotonic() + 30
+        while not (mark.exists() and mark.read_text()) and time.monotonic() < end:
+            time.sleep(0.05)
+        command = int(mark.read_text())
+        process.send_signal(number)
+        _, errors = process.communicate(timeout=30)
+    assert process.returncode == 128 + number
+    assert f"stopped by {number.name}" in errors
+    with pytest.raises(ProcessLookupError):
+        os.kill(command, 0)
+    assert processes_of(checkout) == []
+
+
+def test_a_signal_while_starting_leaves_nothing(checkout: Path) -> None:
+    (checkout / "services/aa/behaviour").write_text("never")
+    with subprocess.Popen(
+        [sys.executable, ZOO, "--root", checkout, "up"], stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stderr is not None
+        for line in process.stderr:
+            if "(3/4)" in line:
+                break
+        process.send_signal(signal.SIGINT)
+        process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert processes_of(checkout) == []
+
+
+def test_a_crash_at_start_is_named_with_its_log(checkout: Path) -> None:
+    (checkout / "services/bb/behaviour").write_text("crash")
+    up = zoo(checkout, "up")
+    assert up.returncode == 1
+    assert "bb ended with exit code 3 before it was ready" in up.stderr
+    assert "weights are missing; run make train" in up.stderr
+    assert processes_of(checkout) == []
+
+
+def test_a_part_that_never_gets_ready_is_named(checkout: Path) -> None:
+    (checkout / "services/aa/behaviour").write_text("never")
+    up = zoo(checkout, "--timeout", "1.5", "up")
+    assert up.returncode == 1
+    assert "not ready after 2 s: aa\n" in up.stderr
+    assert "last lines of" in up.stderr
+    assert processes_of(checkout) == []
+
+
+def test_a_taken_port_is_named_before_anything_starts(checkout: Path) -> None:
+    port = next(
+        int(line.partition("=")[2])
+        for line in (checkout / ".env").read_text().splitlines()
+        if line.startswith("SPINEZOO_BB_GRPC_PORT")
+    )
+    with socket.create_server(("127.0.0.1", port)):
+        up = zoo(checkout, "up")
+    assert up.returncode == 1
+    assert f"bb's gRPC port {port}" in up.stderr
+    assert not (checkout / "services/aa/seen.json").exists()
+
+
+def test_killed_part_is_reported_and_the_command_goes_on(checkout: Path) -> None:
+    kill = (
+        "import json,os,time; p={e['name']:e['pid'] for e in json.load(open('run/zoo.json'))"
+        "['processes']}; os.kill(p['aa'],9); time.sleep(.3)"
+    )
+    done = subprocess.run(
+        [sys.executable, ZOO, "--root", checkout, "run", "--", sys.executable, "-c", kill],
+        cwd=checkout,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == 0
+    assert "aa was ended by SIGKILL while the command ran" in done.stderr
+    assert processes_of(checkout) == []  # its worker, orphaned, is found by its marker
+
+
+@pytest.mark.parametrize("behaviour", ["stubborn", "orphan"])
+def test_what_does_not_stop_is_killed(checkout: Path, behaviour: str) -> None:
+    (checkout / "services/aa/behaviour").write_text(behaviour)
+    source = ZOO.read_text().replace("KILL_GRACE_S = 10.0", "KILL_GRACE_S = 0.5")
+    quick = checkout / "zoo.py"
+    quick.write_text(source)
+    done = subprocess.run(
+        [sys.executable, quick, "--root", checkout, "run", "--", "true"],
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == 0
+    assert ("aa did not stop" in done.stderr) == (behaviour == "stubborn")
+    assert processes_of(checkout) == []
+
+
+def test_only_starts_a_subset_and_tells_the_gateway(checkout: Path) -> None:
+    port = str(free_ports(1)[0])
+    done = zoo(checkout, "run", "--only", "aa,gateway", "--", "true", SPINEZOO_AA_GRPC_PORT=port)
+    assert done.returncode == 0, done.stderr
+    environment = seen(checkout, "gateway")["environment"]
+    assert environment["SPINEZOO_MEMBER_AA"] == f"127.0.0.1:{port}"  # not where .env says
+    assert environment["SPINEZOO_MEMBER_BB"] == ""  # not started: taken out
+    assert not (checkout / "services/bb/seen.json").exists()
+    unknown = zoo(checkout, "up", "--only", "cc")
+    assert unknown.returncode == 1
+    assert "unknown: cc; known are aa, bb, evaluator, gateway" in unknown.stderr
+
+
+def test_a_room_that_is_not_set_up(checkout: Path) -> None:
+    (checkout / "gateway/.venv/bin/python").unlink()
+    up = zoo(checkout, "up")
+    assert up.returncode == 1
+    assert "gateway is not set up" in up.stderr
+    assert "make setup" in up.stderr
+
+
+@pytest.mark.parametrize(
+    ("line", "says"),
+    [("nonsense", "write KEY=VALUE"), ("SPINEZOO_AA_GRPC_PORT=x", "must be a number")],
+)
+def test_a_wrong_env_file_is_named(checkout: Path, line: str, says: str) -> None:
+    with (checkout / ".env").open("a") as handle:
+        handle.write(line + "\n")
+    up = zoo(checkout, "up")
+    assert up.returncode == 1
+    assert says in up.stderr
+
+
+def test_the_shipped_env_file_names_every_port_once() -> None:
+    sys.path.insert(0, str(ZOO.parent))
+    try:
+        import zoo as module
+    finally:
+        sys.path.pop(0)
+    root = ZOO.parent.parent
+    values = module.read_env_file(root / ".env")
+    ports = [value for key, value in values.items() if key.endswith("_PORT")]
+    assert len(ports) == len(set(ports)) == 14
+    for name in module.Zoo(root, environment={}).networks:
+        assert f"SPINEZOO_{name.upper()}_GRPC_PORT" in values
