@@ -56,7 +56,7 @@ def test_blocks_are_written_and_the_text_around_them_stays(house: Path) -> None:
     assert "| mean IoU | 50.00 |\n" in page
     assert page.endswith("(pooled) | 80.00 |\n<!-- end -->\nbetween\n")
     labelling = (house / "docs/labelling.md").read_text()
-    assert "| named wrong, off by the number of lumbar vertebrae | – |" in labelling
+    assert "| of which off by the number of lumbar vertebrae | – |" in labelling
     assert "| unet | 80.0 | 100.0 | 87.5 | 75.0 | 25.0 |" in labelling
     assert "old" not in page + labelling
 

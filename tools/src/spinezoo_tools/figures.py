@@ -79,7 +79,8 @@ _COLUMN = (
     ("precision", "precision"),
     ("mean IoU of the recognised", "mean_iou"),
     ("named right", "named_right_share"),
-    ("named wrong, off by the number of lumbar vertebrae", "named_off_by_count_share"),
+    ("named wrong", "named_wrong_share"),
+    ("of which off by the number of lumbar vertebrae", "named_off_by_count_share"),
     ("named right on films of five lumbar vertebrae", "named_right_of_five_share"),
 )
 
