@@ -37,7 +37,11 @@ def house(tmp_path: Path) -> Path:
         page.write_text(f"{before}<!-- figures: {block.name} -->\nold\n<!-- end -->\nbetween\n")
         path = tmp_path / "reports" / block.record
         path.parent.mkdir(parents=True, exist_ok=True)
-        real = {"data": {"name": "films", "film_count": 1}, "summary": {"plain": {"unet": COLUMN}}}
+        real = {
+            "data": {"name": "films", "film_count": 1},
+            "models": {"new": {}, "unet": {}},
+            "summary": {"plain": {"new": COLUMN, "unet": COLUMN}},
+        }
         path.write_text(json.dumps(real if block.name == "real-films" else record()))
     return tmp_path
 
@@ -57,7 +61,8 @@ def test_blocks_are_written_and_the_text_around_them_stays(house: Path) -> None:
     assert page.endswith("(pooled) | 80.00 |\n<!-- end -->\nbetween\n")
     labelling = (house / "docs/labelling.md").read_text()
     assert "| of which off by the number of lumbar vertebrae | – |" in labelling
-    assert "| unet | 80.0 | 100.0 | 87.5 | 75.0 | 25.0 |" in labelling
+    assert "| U-Net | 80.0 | 100.0 | 87.5 | 75.0 | 25.0 |" in labelling
+    assert labelling.index("| U-Net | 80.0") < labelling.index("| new | 80.0")
     assert "old" not in page + labelling
 
 

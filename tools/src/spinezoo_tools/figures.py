@@ -110,9 +110,19 @@ def names(record: Record) -> str:
     return f"{measured(record, what, 'make benchmark')}\n\n{table(['', *columns], rows)}"
 
 
+def _place(titles: Mapping[str, str]) -> Callable[[str], tuple[int, str]]:
+    """A sort key: the order of the titles, then by name."""
+    order = {name: place for place, name in enumerate(titles)}
+    return lambda name: (order.get(name, len(order)), name)
+
+
 def real_films(record: Record) -> str:
-    """Recognition and names on films with corner truth, sent as they are."""
-    columns = record["summary"]["plain"]
+    """Recognition and names on films with corner truth, sent as they are.
+
+    Titles and order of the networks are those of the benchmark's record, where there is one.
+    """
+    found, titles = record["summary"]["plain"], record.get("titles", {})
+    columns = {titles.get(name, name): found[name] for name in sorted(found, key=_place(titles))}
     keys = ("recognition", "precision", "mean_iou", "named_right_share", "named_wrong_share")
     rows = [[name, *(percent(column[key], 1) for key in keys)] for name, column in columns.items()]
     true = next(iter(columns.values()))["true"]
@@ -171,13 +181,17 @@ def write(reports: Path, root: Path = ROOT) -> list[str]:
         OSError: A page or record cannot be read or written.
     """
     told = []
+    titles: dict[str, str] = {}
     for block in BLOCKS:
         record_path, page_path = reports / block.record, root / block.page
         if not record_path.is_file():
             told.append(f"{block.page}: {block.name} stays, there is no {block.record}")
             continue
         try:
-            text = block.text(json.loads(record_path.read_text(encoding="utf-8")))
+            record = json.loads(record_path.read_text(encoding="utf-8"))
+            text = block.text({**record, "titles": titles})
+            for name, one in record["models"].items():
+                titles.setdefault(name, one.get("title", name))
             page = page_path.read_text(encoding="utf-8")
             page_path.write_text(replaced(page, block.name, text), encoding="utf-8")
         except (KeyError, StopIteration, json.JSONDecodeError) as error:
