@@ -395,7 +395,7 @@ def _step_cost(low: _Node, high: _Node) -> float | None:
 
 
 def _lean_cost(angle_deg: float) -> float:
-    """Cost of a first step that leans more than the sacrum usually does."""
+    """A first step leans as the sacrum does, rarely more."""
     return 0.02 * max(0.0, abs(angle_deg) - 50.0)
 
 
@@ -456,7 +456,7 @@ def _sacral_part(chain: Sequence[_Node]) -> tuple[int, float]:
     weigh least, by score. So one outline of the wrong class does not move it. More outlines than
     a column has on either side count against a cut too: on a film of low contrast S1 can look like
     a lumbar vertebra to every network, and then all names are one off. They can make the cut
-    doubtful (a negative margin), but an outline that no network calls sacral never becomes S1.
+    doubtful (a negative margin), but no outline becomes S1 that nobody calls sacral.
     """
     cuts = range(min(3, len(chain) - 1) + 1)
     by_class = [
@@ -550,11 +550,11 @@ def _positions(chain: Sequence[_Node], split: int, sacrum: float) -> tuple[list[
 
 
 def _apart(low: _Node, high: _Node) -> float:
-    """Confidence that two neighbours are two vertebrae and not pieces of others.
+    """How sure it is that two neighbours are two vertebrae and not pieces of others.
 
     Between bodies lies a disc. Outlines without any room between them come from a region whose
     discs are filled; there the cuts, and so their number, are a guess. One such pair may be a disc
-    that has collapsed, several in a row make a column that cannot be counted.
+    that has collapsed, several in a row are a column that nobody can count.
     """
     if low.count > 1 or high.count > 1:
         return 1.0
