@@ -22,8 +22,8 @@ from typing import Any
 
 import yaml
 
-sys.path.insert(0, str(Path(__file__).resolve().parent))
-from spinezoo_tools.processes import FRONT, START_TIMEOUT_S, Zoo, ZooError, read_env_file
+from spinezoo_tools.checkout import FRONT, read_env_file
+from spinezoo_tools.zoo import START_TIMEOUT_S, Zoo, ZooError
 
 Manifest = dict[str, Any]
 
@@ -152,7 +152,7 @@ class Plan:
         zoo = Zoo(root, environment={})
         if not zoo.networks:
             raise ZooError(f"no network found: no card.yaml under {root / 'services'}/*/")
-        ports = zoo._ports()
+        ports = zoo.ports()
         self.parts = [
             Part(name, _version(root, name), *ports[name]) for name in [*zoo.networks, *FRONT]
         ]
