@@ -11,10 +11,11 @@ from pathlib import Path
 
 import pytest
 import yaml
-from spinezoo_tools.composition import FRONT, NETWORKS, ROOT, composition_file, tool
+from spinezoo_tools import containers, engine, images
+from spinezoo_tools.composition import FRONT, NETWORKS, ROOT, composition_file
 
 SERVICES = composition_file("compose.yaml")["services"]
-ENV = tool().settings()
+ENV = images.settings()
 
 
 def without_entry(root: Path, composition: dict) -> list[str]:
@@ -42,7 +43,7 @@ def test_every_network_has_a_gpu_share() -> None:
         assert device["device_ids"] == [f"${{SPINEZOO_{name.upper()}_GPU:-0}}"]
 
 
-@pytest.mark.parametrize("part", tool().parts(), ids=lambda part: part.name)
+@pytest.mark.parametrize("part", images.parts(), ids=lambda part: part.name)
 def test_compose_builds_what_the_tool_builds(part) -> None:
     service = SERVICES[part.name]
     assert service["build"]["target"] == part.target
@@ -129,7 +130,7 @@ def test_services_of_one_target_have_one_lock(target: str, argument: str) -> Non
     match = re.search(rf"^ARG {argument}=(\S+)$", dockerfile, re.MULTILINE)
     assert match is not None
     shared = requirements(ROOT / match[1])
-    folders = [part.folder for part in tool().parts() if part.target == target]
+    folders = [part.folder for part in images.parts() if part.target == target]
     assert folders
     for folder in folders:
         assert requirements(ROOT / folder / "requirements.lock") == shared, (
@@ -165,26 +166,26 @@ def test_no_setting_looks_like_a_member_to_the_gateway() -> None:
 
 
 def test_the_version_of_env_is_the_packages() -> None:
-    for part in tool().parts():
+    for part in images.parts():
         project = tomllib.loads((ROOT / part.folder / "pyproject.toml").read_text())["project"]
         assert project["version"] == ENV["SPINEZOO_VERSION"]
 
 
 def test_without_an_engine_the_tool_says_what_to_do(tmp_path: Path, monkeypatch) -> None:
     monkeypatch.setenv("DOCKER_HOST", f"unix://{tmp_path}/nothing.sock")
-    with pytest.raises(tool().NoEngineError, match="--install"):
-        tool().need_engine()
-    assert tool().main(["engine"]) == tool().NO_ENGINE == 3
+    with pytest.raises(engine.NoEngineError, match="--install"):
+        engine.need_engine()
+    assert containers.main(["engine"]) == containers.NO_ENGINE == 3
 
 
 def test_an_engine_of_somebody_else_is_not_stopped(tmp_path: Path, monkeypatch) -> None:
     pid = tmp_path / "dockerd.pid"
-    monkeypatch.setattr(tool(), "ENGINE_PID", pid)
-    tool().stop_engine()
+    monkeypatch.setattr(engine, "ENGINE_PID", pid)
+    engine.stop_engine()
     # Numbers are given away again: what has this one now is no engine.
     with subprocess.Popen(["sleep", "60"]) as stranger:
         pid.write_text(str(stranger.pid))
-        tool().stop_engine()
+        engine.stop_engine()
         assert stranger.poll() is None
         stranger.kill()
     assert not pid.exists()
@@ -200,9 +201,9 @@ def test_debians_packages_are_asked_for_again_while_they_are_locked(
     )
     (tmp_path / "apt-get").chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
-    monkeypatch.setattr(tool(), "APT_PAUSE_S", 0.1)
-    tool()._apt(["update"], time.monotonic() + 30.0)
+    monkeypatch.setattr(engine, "APT_PAUSE_S", 0.1)
+    engine._apt(["update"], time.monotonic() + 30.0)
     assert (tmp_path / "calls").read_text().count("update") == 3
     (tmp_path / "calls").unlink()
-    with pytest.raises(tool().NoEngineError, match="packages cannot be had"):
-        tool()._apt(["update"], time.monotonic() + 0.15)
+    with pytest.raises(engine.NoEngineError, match="packages cannot be had"):
+        engine._apt(["update"], time.monotonic() + 0.15)

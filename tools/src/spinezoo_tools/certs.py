@@ -1,8 +1,10 @@
 """Certificates for development: an authority of this checkout, and one for every process.
 
-    python -m spinezoo_tools.certs                      make what is missing or about to expire
-    python -m spinezoo_tools.certs --force              make every certificate anew (same authority)
-    python -m spinezoo_tools.certs --new-authority      make everything anew; every process must restart
+::
+
+    make certs                          make what is missing or about to expire
+    make certs ARGS=--force             make every certificate anew (same authority)
+    make certs ARGS=--new-authority     make everything anew; every process must restart
 
 Writes to ``certs/`` (never committed): ``ca.crt`` and ``ca.key``, and ``<name>.crt`` and
 ``<name>.key`` for every folder under ``services/``, for ``gateway``, ``evaluator`` and ``client``.

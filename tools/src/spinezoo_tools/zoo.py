@@ -236,7 +236,9 @@ class Zoo:
             try:
                 fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError:
-                raise ZooError("another start or stop is at work here; wait until it has ended") from None
+                raise ZooError(
+                    "another start or stop is at work here; wait until it has ended"
+                ) from None
             yield
 
     def load(self) -> tuple[str, list[Running]]:
