@@ -13,6 +13,8 @@ import pytest
 import yaml
 from spinezoo_tools import containers, engine, images
 from spinezoo_tools.composition import FRONT, NETWORKS, ROOT, composition_file
+from spinezoo_tools.environments import UV_VERSION
+from spinezoo_tools.generate.plan import SETTINGS
 
 SERVICES = composition_file("compose.yaml")["services"]
 ENV = images.settings()
@@ -107,10 +109,9 @@ def test_the_gateways_settings_can_be_set_in_containers() -> None:
     assert len(known) >= 6
     environment = SERVICES["gateway"]["environment"]
     assert known <= set(environment)
-    manifests = (ROOT / "tools/manifests.py").read_text()
     for name in known - {"SPINEZOO_ROSTER"}:  # a place in the container
         assert environment[name] == f"${{{name}:-}}"
-        assert f'"{name}",' in manifests
+        assert name in SETTINGS
 
 
 def requirements(lock: Path) -> str:
@@ -148,11 +149,8 @@ def test_the_dockerfile_needs_no_foreign_front_end_and_no_fixed_base() -> None:
 
 
 def test_the_builds_own_tools_are_locked_and_uv_is_the_one_of_the_rooms() -> None:
-    rooms = (ROOT / "tools/rooms.py").read_text()
-    match = re.search(r'^UV_VERSION = "([^"]+)"', rooms, re.MULTILINE)
-    assert match is not None
     lock = (ROOT / "deploy/images/tools.lock").read_text()
-    assert f"\nuv=={match[1]} \\\n" in lock
+    assert f"\nuv=={UV_VERSION} \\\n" in lock
     assert "\nhatchling==" in lock
     assert "://" not in lock
     for line in lock.splitlines():

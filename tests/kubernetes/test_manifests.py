@@ -113,8 +113,13 @@ def test_the_common_base_becomes_the_five_objects_of_every_service(name: str) ->
         "Deployment", "HorizontalPodAutoscaler", "NetworkPolicy", "PodDisruptionBudget", "Service",
     ]  # fmt: skip
     rendered = {key(each): each for each in base()}
+    (settings_name,) = {each[1] for each in rendered if each[1].startswith("spinezoo-settings-")}
     for each, manifest in wanted.items():
         manifest["metadata"]["namespace"] = "spinezoo"
+        if manifest["kind"] == "Deployment":
+            # kustomize puts a digest of the settings into their name.
+            container = server(manifest["spec"]["template"])
+            container["envFrom"][0]["configMapRef"]["name"] = settings_name
         assert rendered[each] == manifest
 
 
@@ -451,7 +456,7 @@ def test_tls_is_on_in_cpu_and_gpu_and_the_probes_follow(
 
 def test_the_servers_accept_what_the_tls_component_sets() -> None:
     module = pytest.importorskip(
-        "spinezoo_contract.tls", reason="this contract has no TLS settings"
+        "spinezoo_serving.security", reason="this contract has no TLS settings"
     )
     for part in PARTS:
         file = "member" if part in NETWORKS else part
