@@ -29,7 +29,7 @@ PRESET ?= lite
 ARGS ?=
 TARGET ?= 127.0.0.1:50050
 
-.PHONY: compare help setup benchmark test-set train-set phantoms-sheet test up down status conform train proto manifests lock lint format speed clean swap certs real-check figures
+.PHONY: compare help setup benchmark test-set train-set phantoms-sheet test up down status conform train proto generate lock lint format speed clean swap certs real-check figures
 .PHONY: faults images containers-up containers-down containers-certs test-containers bento-build torch-lock
 
 help: ## This list
@@ -102,8 +102,8 @@ train: setup ## Train: NETWORK=pspnet DATA=folder or DATA=phantoms:SEED [PRESET=
 proto: setup ## Lint the protos and generate the Python code again
 	@$(TOOL).proto $(ARGS)
 
-manifests: setup ## Write deploy/kubernetes and Prometheus' targets from services/ and .env
-	@$(TESTS) -m spinezoo_tools.manifests $(ARGS)
+generate: setup ## Write every file that lists networks (compose, rosters, manifests, ...) from services/
+	@$(TESTS) -m spinezoo_tools.generate $(ARGS)
 
 lock: ## Write every lock again (ARGS=--upgrade for newer versions)
 	@$(TOOL).environments lock $(if $(ROOM),--room $(ROOM)) $(ARGS)

@@ -1,4 +1,4 @@
-"""tools/swap.py against a real gateway process and real members; docker only as it is called."""
+"""A swap against a real gateway process and real members; docker only as it is called."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import pytest
 from conftest import Bench, until
 from spinezoo_contract.types import Film, MemberCode, MemberStatus, RosterMember
 from spinezoo_gateway import watch
-from spinezoo_tools import swap
+from spinezoo_tools import roster_file
 from test_fleet import Fleet, Load, fleet, member  # noqa: F401
 
 SWAP = (sys.executable, "-m", "spinezoo_tools.swap")
@@ -31,20 +31,20 @@ members:
 
 
 def test_the_roster_is_edited_in_one_place(tmp_path: Path) -> None:
-    assert swap.target_of(ROSTER, "pspnet") == "127.0.0.1:1"
-    assert swap.target_of(ROSTER, "unet") == "dns:///unet:50054"
-    assert swap.target_of(ROSTER, "unet_two") == "c:2"
-    roster = swap.RosterFile(tmp_path / "roster.yaml")
+    assert roster_file.target_of(ROSTER, "pspnet") == "127.0.0.1:1"
+    assert roster_file.target_of(ROSTER, "unet") == "dns:///unet:50054"
+    assert roster_file.target_of(ROSTER, "unet_two") == "c:2"
+    roster = roster_file.RosterFile(tmp_path / "roster.yaml")
     roster.path.write_text(ROSTER)
     roster.path.chmod(0o640)
     roster.point("pspnet", "dns:///new:9")
     assert roster.path.read_text() == ROSTER.replace("127.0.0.1:1", "dns:///new:9")
     assert roster.path.stat().st_mode & 0o777 == 0o640
     assert list(tmp_path.iterdir()) == [roster.path]
-    with pytest.raises(swap.SwapError, match="no member 'yolact'"):
+    with pytest.raises(roster_file.SwapError, match="no member 'yolact'"):
         roster.point("yolact", "x:1")
-    with pytest.raises(swap.SwapError, match="2 members 'unet'"):
-        swap.target_of(ROSTER.replace("unet_two", "unet"), "unet")
+    with pytest.raises(roster_file.SwapError, match="2 members 'unet'"):
+        roster_file.target_of(ROSTER.replace("unet_two", "unet"), "unet")
 
 
 def test_what_the_gateway_says_is_understood() -> None:
@@ -257,7 +257,7 @@ def test_a_service_that_does_not_come_up_again_is_made_from_the_old_image(
 def test_two_swaps_do_not_meet(
     containers: Containers,
 ) -> None:
-    with swap.RosterFile(containers.roster).held():
+    with roster_file.RosterFile(containers.roster).held():
         done = containers.swap()
     assert done.returncode == 2, done.stderr
     assert "another swap is under way" in done.stderr

@@ -16,7 +16,8 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from spinezoo_contract.client import SegmenterClient
 from spinezoo_serving.cards import load_card
-from spinezoo_tools.composition import ROOT, tool
+from spinezoo_tools.bento import bento
+from spinezoo_tools.composition import ROOT
 from spinezoo_tools.environments import Room, python_of
 
 NETWORK = "pspnet"
@@ -30,7 +31,7 @@ def dist(tmp_path_factory: pytest.TempPathFactory) -> Path:
     if not bentoml.exists() or not (ROOT / ".tools/bin/uv").exists():
         pytest.skip(f"room services/{NETWORK} is not set up; run `make setup`")
     folder = tmp_path_factory.mktemp("dist")
-    tool().bento([NETWORK], folder)
+    bento([NETWORK], folder)
     return folder
 
 

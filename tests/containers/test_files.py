@@ -11,11 +11,13 @@ from pathlib import Path
 
 import pytest
 import yaml
-from spinezoo_tools.composition import FRONT, NETWORKS, ROOT, composition_file, tool
+from spinezoo_tools import containers, engine, images
+from spinezoo_tools.composition import FRONT, NETWORKS, ROOT, composition_file
 from spinezoo_tools.environments import UV_VERSION, Room
+from spinezoo_tools.generate.plan import SETTINGS
 
 SERVICES = composition_file("compose.yaml")["services"]
-ENV = tool().settings()
+ENV = images.settings()
 
 
 def without_entry(root: Path, composition: dict) -> list[str]:
@@ -43,7 +45,7 @@ def test_every_network_has_a_gpu_share() -> None:
         assert device["device_ids"] == [f"${{SPINEZOO_{name.upper()}_GPU:-0}}"]
 
 
-@pytest.mark.parametrize("part", tool().parts(), ids=lambda part: part.name)
+@pytest.mark.parametrize("part", images.parts(), ids=lambda part: part.name)
 def test_compose_builds_what_the_tool_builds(part) -> None:
     service = SERVICES[part.name]
     assert service["build"]["target"] == part.target
@@ -107,10 +109,9 @@ def test_the_gateways_settings_can_be_set_in_containers() -> None:
     assert len(known) >= 6
     environment = SERVICES["gateway"]["environment"]
     assert known <= set(environment)
-    manifests = (ROOT / "tools/src/spinezoo_tools/manifests.py").read_text()
     for name in known - {"SPINEZOO_ROSTER"}:  # a place in the container
         assert environment[name] == f"${{{name}:-}}"
-        assert f'"{name}",' in manifests
+        assert name in SETTINGS
 
 
 @pytest.mark.parametrize(
@@ -125,7 +126,7 @@ def test_an_image_holds_the_packages_that_its_service_was_tested_with(
     assert match is not None
     locks = {
         Room(ROOT / part.folder).environment.lock
-        for part in tool().parts()
+        for part in images.parts()
         if part.target == target
     }
     assert locks == {ROOT / match[1]}
@@ -148,34 +149,33 @@ def test_the_builds_own_tools_are_locked_and_uv_is_the_one_of_the_rooms() -> Non
         assert line.startswith("#") or line.endswith("\\") or "--hash=sha256:" in line
 
 
-def test_no_two_variables_collide_with_the_gateways_members() -> None:
-    # The gateway reads SPINEZOO_MEMBER_<NAME> as a member of that name.
+def test_no_setting_looks_like_a_member_to_the_gateway() -> None:
+    # The gateway reads SPINEZOO_ROSTER_<NAME> as a member of that name.
     text = (ROOT / ".env").read_text() + (ROOT / "compose.yaml").read_text()
-    found = set(re.findall(r"SPINEZOO_MEMBER_\w+", text))
-    assert found == {"SPINEZOO_MEMBER_DEADLINE_MS"}
+    assert not re.findall(r"SPINEZOO_ROSTER_\w+", text)
 
 
 def test_the_version_of_env_is_the_packages() -> None:
-    for part in tool().parts():
+    for part in images.parts():
         project = tomllib.loads((ROOT / part.folder / "pyproject.toml").read_text())["project"]
         assert project["version"] == ENV["SPINEZOO_VERSION"]
 
 
 def test_without_an_engine_the_tool_says_what_to_do(tmp_path: Path, monkeypatch) -> None:
     monkeypatch.setenv("DOCKER_HOST", f"unix://{tmp_path}/nothing.sock")
-    with pytest.raises(tool().NoEngineError, match="--install"):
-        tool().need_engine()
-    assert tool().main(["engine"]) == tool().NO_ENGINE == 3
+    with pytest.raises(engine.NoEngineError, match="--install"):
+        engine.need_engine()
+    assert containers.main(["engine"]) == containers.NO_ENGINE == 3
 
 
 def test_an_engine_of_somebody_else_is_not_stopped(tmp_path: Path, monkeypatch) -> None:
     pid = tmp_path / "dockerd.pid"
-    monkeypatch.setattr(tool(), "ENGINE_PID", pid)
-    tool().stop_engine()
+    monkeypatch.setattr(engine, "ENGINE_PID", pid)
+    engine.stop_engine()
     # Numbers are given away again: what has this one now is no engine.
     with subprocess.Popen(["sleep", "60"]) as stranger:
         pid.write_text(str(stranger.pid))
-        tool().stop_engine()
+        engine.stop_engine()
         assert stranger.poll() is None
         stranger.kill()
     assert not pid.exists()
@@ -191,9 +191,9 @@ def test_debians_packages_are_asked_for_again_while_they_are_locked(
     )
     (tmp_path / "apt-get").chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
-    monkeypatch.setattr(tool(), "APT_PAUSE_S", 0.1)
-    tool()._apt(["update"], time.monotonic() + 30.0)
+    monkeypatch.setattr(engine, "APT_PAUSE_S", 0.1)
+    engine._apt(["update"], time.monotonic() + 30.0)
     assert (tmp_path / "calls").read_text().count("update") == 3
     (tmp_path / "calls").unlink()
-    with pytest.raises(tool().NoEngineError, match="packages cannot be had"):
-        tool()._apt(["update"], time.monotonic() + 0.15)
+    with pytest.raises(engine.NoEngineError, match="packages cannot be had"):
+        engine._apt(["update"], time.monotonic() + 0.15)

@@ -73,11 +73,11 @@ def test_only_what_is_missing_or_ending_is_made(tool: ModuleType, tmp_path: Path
     assert {"zoo.hospital", "10.0.0.7"} <= set(identity(tmp_path, "a").names)
     (tmp_path / "c.key").write_bytes((tmp_path / "b.key").read_bytes())
     assert tool.write_all(tmp_path, [*names, "c"]) == ["c"]
-    authority = tool._load(tmp_path, "ca")
+    authority = tool.load(tmp_path, "ca")
     begins = datetime.now(UTC) - timedelta(days=340)
     wanted = tool.alternative_names("a", "spinezoo")
     pair = tool.make_certificate("a", wanted, *authority, begins=begins, days=365)
-    tool._save(tmp_path, "a", *pair)
+    tool.save(tmp_path, "a", *pair)
     assert tool.write_all(tmp_path, [*names, "c"]) == ["a"]
 
 
@@ -93,7 +93,7 @@ def test_force_keeps_the_authority_and_a_new_authority_renews_all(
     assert tool.write_all(tmp_path, ["a"], new_authority=True) == ["ca", "a"]
     assert contents(tmp_path)["ca.crt"] != first["ca.crt"]
     # Certificates of an authority that was replaced by hand are foreign.
-    tool._save(tmp_path, "ca", *tool.make_authority())
+    tool.save(tmp_path, "ca", *tool.make_authority())
     assert tool.write_all(tmp_path, ["a"]) == ["a"]
 
 
