@@ -23,7 +23,9 @@ from spinezoo_evaluator.service import EVALUATION_SERVICE, EvaluationServicer
 from spinezoo_serving.server import GrpcServer
 from spinezoo_serving.settings import ServerSettings
 from spinezoo_spine.annotations.film_set import FilmSet
-from spinezoo_spine.metrics.metrics import METRICS, Tally, measure_film
+from spinezoo_spine.metrics.film import measure_film
+from spinezoo_spine.metrics.registry import METRICS
+from spinezoo_spine.metrics.tally import Tally
 from stand_in import MEMBERS, StandInGateway, make_gateway
 
 FILMS = 5

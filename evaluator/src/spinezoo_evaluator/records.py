@@ -21,7 +21,7 @@ from typing import Any
 from spinezoo_contract import codec
 from spinezoo_contract.errors import ConfigurationError, SpineZooError
 from spinezoo_contract.types import Box, RunLengthMask, Segment, SegmentKind, Structure
-from spinezoo_spine.metrics.metrics import FilmMeasurement
+from spinezoo_spine.metrics.film import FilmMeasurement
 
 from spinezoo_evaluator.columns import ColumnCounts
 

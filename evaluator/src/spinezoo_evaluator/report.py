@@ -21,13 +21,9 @@ from spinezoo_contract.types import VERTEBRAE, Segment, Structure
 from spinezoo_spine.annotations.film_set import FilmSet
 from spinezoo_spine.annotations.raster import segments_from_regions
 from spinezoo_spine.column.naming import named_column
-from spinezoo_spine.metrics.metrics import (
-    METRICS,
-    STUDY_METRICS,
-    FilmMeasurement,
-    MetricValue,
-    Tally,
-)
+from spinezoo_spine.metrics.film import FilmMeasurement
+from spinezoo_spine.metrics.registry import METRICS, STUDY_METRICS
+from spinezoo_spine.metrics.tally import MetricValue, Tally
 
 from spinezoo_evaluator.columns import TITLES_OF_VALUES, add_up
 from spinezoo_evaluator.pictures import Row, Tile, sheet

@@ -48,12 +48,8 @@ from spinezoo_spine.annotations.film_set import FilmSet
 from spinezoo_spine.annotations.raster import segments_from_regions
 from spinezoo_spine.column.naming import named_column
 from spinezoo_spine.instances import unite
-from spinezoo_spine.metrics.metrics import (
-    METRICS,
-    STUDY_METRICS,
-    FilmMeasurement,
-    measure_film,
-)
+from spinezoo_spine.metrics.film import FilmMeasurement, measure_film
+from spinezoo_spine.metrics.registry import METRICS, STUDY_METRICS
 
 from spinezoo_evaluator.columns import ColumnCounts, count_column
 from spinezoo_evaluator.records import Failure, FilmRecord, MemberRecord, RunFolder
