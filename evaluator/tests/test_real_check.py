@@ -30,15 +30,15 @@ from spinezoo_contract.types import (
     Structure,
     UnnamedReason,
 )
-from spinezoo_evaluator import real_check
-from spinezoo_evaluator.columns import ColumnCounts, count_column
-from spinezoo_evaluator.real_check import measure_column, say_column, variant
+from spinezoo_evaluator.benchmark import real_check
+from spinezoo_evaluator.benchmark.real_check import measure_column, say_column, variant
+from spinezoo_evaluator.results.columns import ColumnCounts, count_column
 from spinezoo_spine.annotations.corners import CornerFilm, find_corner_file, read_corners
 from spinezoo_spine.annotations.raster import segments_from_regions
 from spinezoo_spine.annotations.regions import Region
 from spinezoo_spine.column.naming import named_column
 from spinezoo_spine.fusion.votes import fuse
-from stand_in import make_gateway
+from stand_in import make_gateway, model_info
 
 HEIGHT, WIDTH = 420, 240
 LEVELS = ("S1", "L5", "L4", "L3", "L2", "L1", "T12")
@@ -135,9 +135,11 @@ class Answering(ensemble_pb2_grpc.EnsembleServiceServicer):
         return codec.ensemble_answer_to_proto(answer)
 
     async def ListModels(self, request, context):  # noqa: N802
-        status = MemberStatus("unet", MemberCode.OK, 1.0)
-        member = RosterMember("unet", "127.0.0.1:1", status)
-        return codec.roster_to_proto(Roster((member,), 1, 1000))
+        members = tuple(
+            RosterMember(name, "127.0.0.1:1", MemberStatus(name, MemberCode.OK, 1.0), model)
+            for name, model in ((n, model_info(n)) for n in ("mask_rcnn", "unet", "yolact"))
+        )
+        return codec.roster_to_proto(Roster(members, 1, 1000))
 
 
 @pytest.fixture

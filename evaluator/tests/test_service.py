@@ -31,8 +31,8 @@ from spinezoo_contract.types import (
     FusionRule,
     Structure,
 )
-from spinezoo_evaluator import service
-from spinezoo_evaluator.measure import measure_pair, model_metrics
+from spinezoo_evaluator.service import servicer as service
+from spinezoo_evaluator.service.measure import measure_pair, model_metrics
 from spinezoo_spine.fusion.votes import fuse
 from spinezoo_spine.instances import regions_from_label_map
 from spinezoo_spine.metrics.film import measure_film

@@ -45,7 +45,7 @@ def measure_pair(pair: EvaluationPair) -> FilmMeasurement:
 
 
 def model_metrics(model_name: str, tally: Tally) -> ModelMetrics:
-    """A tally as the contract's answer, metrics in the order of ``spinezoo_spine.metrics.registry``."""
+    """A tally as the contract's answer, metrics in the order of their registry."""
     return ModelMetrics(
         model_name,
         tally.film_count,
