@@ -295,8 +295,34 @@ def test_a_film_that_is_not_there_or_of_another_size_ends_the_check(tmp_path, ca
     folder = write_set(tmp_path / "films")
     (folder / "b.png").unlink()
     arguments = ["--data", str(folder), "--report", str(tmp_path / "out")]
-    assert real_check.main(arguments) == 2
-    assert "b.png" in capsys.readouterr().err
+    for more in ([], ["--check"]):
+        assert real_check.main([*arguments, *more]) == 2
+        assert "b.png" in capsys.readouterr().err
+    Image.fromarray(np.zeros((HEIGHT, WIDTH - 1), np.uint8)).save(folder / "b.png")
+    for more in ([], ["--check"]):
+        assert real_check.main([*arguments, *more]) == 2
+        said = capsys.readouterr().err
+        assert f"b.png is {HEIGHT} x {WIDTH - 1} pixels" in said
+        assert "correct the corner file" in said
+    assert real_check.main([*arguments, "--check", "--limit", "1"]) == 0
+    assert real_check.main(["--data", str(tmp_path / "none"), "--report", "x", "--check"]) == 2
+    assert "is not a folder" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_some_films_and_networks_only(tmp_path, capsys):
+    folder = write_set(tmp_path / "films")
+    gateway = Answering()
+    with serving(lambda: make_gateway(gateway)) as target:
+        words = ["--data", str(folder), "--report", str(tmp_path / "out"), "--gateway", target]
+        words += ["--variants", "plain", "--no-pictures"]
+        assert real_check.main([*words, "--networks", "yolcat"]) == 2
+        assert "mask_rcnn" in capsys.readouterr().err
+        assert real_check.main([*words, "--limit", "1", "--networks", "unet", "mask_rcnn"]) == 0
+    report = json.loads((tmp_path / "out" / "report.json").read_text())
+    assert [film["film"] for film in report["films"]] == ["a.png"]
+    assert list(report["models"]) == ["mask_rcnn", "unet"]
+    assert gateway.sizes == [(HEIGHT, WIDTH)]
 
 
 def test_segments_of_corner_truth_are_instances_with_levels():

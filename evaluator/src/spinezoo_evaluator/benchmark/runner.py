@@ -168,6 +168,7 @@ class Runner:
         self._timeout_s = timeout_s
         self._retry_left_s = RETRY_BUDGET_S
         self._checked = checked
+        self._checking = asyncio.Lock()
 
     async def run(
         self,
@@ -275,14 +276,14 @@ class Runner:
 
     async def _check(self, film: Film, answer: EnsembleAnswer, measured: Measured) -> str:
         """Has the evaluator measure one film of the run: the first that it answers."""
-        if self._checked:
-            return ""
-        self._checked = True  # another film under way does not ask meanwhile
-        said = await ask_evaluator(
-            self._evaluation, film, answer, measured, timeout_s=self._timeout_s
-        )
-        self._checked = not said.startswith("no answer")
-        return said
+        async with self._checking:  # another film under way waits for the answer
+            if self._checked:
+                return ""
+            said = await ask_evaluator(
+                self._evaluation, film, answer, measured, timeout_s=self._timeout_s
+            )
+            self._checked = not said.startswith("no answer")
+            return said
 
 
 def _failed(
