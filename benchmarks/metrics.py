@@ -1,8 +1,8 @@
 """Speed of the study's four metrics against a straightforward loop over the classes.
 
 Both ways measure the same pairs of label maps in the same run, so their ratio does not depend on
-the machine. The loop below is written from the definitions in ``spinezoo_spine.metrics.study``: for each
-metric and each class it makes the two class masks and counts.
+the machine. The loop below is written from the definitions in ``spinezoo_spine.metrics.study``:
+for each metric and each class it makes the two class masks and counts.
 
 Run from the repository root in the environment of ``libs/spine`` or ``evaluator``::
 
