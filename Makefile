@@ -20,7 +20,14 @@ TRAIN_FILMS ?= 1000
 TRAIN_SEED ?= 730
 SHEET_SEED ?= 77
 DATA ?=
-RUN ?= $(if $(DATA),$(notdir $(abspath $(DATA))),phantom-test)
+FROM ?=
+TO ?=
+FORMAT ?= via2
+
+# A value as one word of the shell, whatever is in it; and the last part of a path.
+quote = '$(subst ','\'',$(1))'
+name_of = $(shell $(PYTHON) -c 'import pathlib, sys; print(pathlib.Path(sys.argv[1]).resolve().name)' $(call quote,$(1)))
+RUN ?= $(if $(DATA),$(call name_of,$(DATA)),phantom-test)
 
 NETWORK ?=
 IMAGE ?=
@@ -29,7 +36,13 @@ PRESET ?= lite
 ARGS ?=
 TARGET ?= 127.0.0.1:50050
 
-.PHONY: compare help setup benchmark test-set train-set phantoms-sheet test up down status conform train proto generate lock lint format speed clean swap certs real-check figures
+# Both commands look at their input first (--check), before the zoo is started for them.
+BENCHMARK = $(CORE) -m spinezoo_evaluator.benchmark \
+  --data $(call quote,$(if $(DATA),$(DATA),$(TEST_SET))) --report $(call quote,reports/$(RUN))
+REAL_CHECK = $(CORE) -m spinezoo_evaluator.benchmark.real_check \
+  --data $(call quote,$(DATA)) --report $(call quote,reports/real-check-$(call name_of,$(DATA)))
+
+.PHONY: compare help setup benchmark test-set train-set phantoms-sheet test up down status conform train proto generate lock lint format speed clean swap certs real-check figures convert
 .PHONY: faults images containers-up containers-down containers-certs test-containers bento-build torch-lock
 
 help: ## This list
@@ -39,19 +52,18 @@ setup: ## Make every environment (downloads from the package registry, shows pro
 	@$(TOOL).environments setup
 
 benchmark: setup ## Measure the zoo and write the report: on phantoms, or DATA=folder of films with outlines
-ifeq ($(DATA),)
-	@$(MAKE) --no-print-directory test-set
-	@$(TOOL).processes run -- $(CORE) -m spinezoo_evaluator.benchmark \
-	  --data $(TEST_SET) --report reports/$(RUN) $(ARGS)
-else
-	@$(TOOL).processes run -- $(CORE) -m spinezoo_evaluator.benchmark \
-	  --data $(DATA) --report reports/$(RUN) $(ARGS)
-endif
+	@$(if $(DATA),,$(MAKE) --no-print-directory test-set)
+	@$(BENCHMARK) --check $(ARGS)
+	@$(TOOL).processes run -- $(BENCHMARK) $(ARGS)
 
 real-check: setup ## Measure recognition and names on films with corner truth: DATA=folder
-	@test -n "$(DATA)" || { echo "say on which films: DATA=folder with a corner file (docs/labelling.md)"; exit 2; }
-	@$(TOOL).processes run -- $(CORE) -m spinezoo_evaluator.real_check \
-	  --data $(DATA) --report reports/real-check-$(notdir $(abspath $(DATA))) $(ARGS)
+	@test -n $(call quote,$(DATA)) || { echo "say on which films: DATA=folder with a corner file (docs/labelling.md)"; exit 2; }
+	@$(REAL_CHECK) --check $(ARGS)
+	@$(TOOL).processes run -- $(REAL_CHECK) $(ARGS)
+
+convert: setup ## Write outlines in another form: FROM=file TO=file [FORMAT=via1|via2|via3|coco]
+	@test -n $(call quote,$(FROM)) -a -n $(call quote,$(TO)) || { echo "say from what to what: make convert FROM=via.json TO=coco.json FORMAT=coco"; exit 2; }
+	@$(CORE) -m spinezoo_spine.annotations.convert --from $(call quote,$(FROM)) --to $(call quote,$(TO)) --format $(FORMAT) $(ARGS)
 
 compare: ## Print every figure in which two reports differ, times aside: A=folder B=folder
 	@$(TOOL).compare "$(A)" "$(B)"

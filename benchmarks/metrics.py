@@ -1,8 +1,8 @@
 """Speed of the study's four metrics against a straightforward loop over the classes.
 
 Both ways measure the same pairs of label maps in the same run, so their ratio does not depend on
-the machine. The loop below is written from the definitions in ``spinezoo_spine.metrics.metrics``: for each
-metric and each class it makes the two class masks and counts.
+the machine. The loop below is written from the definitions in ``spinezoo_spine.metrics.study``:
+for each metric and each class it makes the two class masks and counts.
 
 Run from the repository root in the environment of ``libs/spine`` or ``evaluator``::
 
@@ -24,7 +24,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from spinezoo_spine.metrics.metrics import confusion_matrix, study_metrics
+from spinezoo_spine.metrics.study import confusion_matrix, study_metrics
 
 LEAST_RATIO = 30.0
 MOST_DIFFERENCE = 1e-12

@@ -32,7 +32,7 @@ from spinezoo_contract.types import (
     Structure,
     Timing,
 )
-from spinezoo_evaluator.runner import load_film
+from spinezoo_evaluator.benchmark.measuring import load_film
 from spinezoo_serving.server import GrpcServer
 from spinezoo_serving.settings import ServerSettings
 from spinezoo_serving.tokens import TokenFile
@@ -46,6 +46,13 @@ MEMBERS = {
     "unet": ModelFamily.SEMANTIC,
     "yolact": ModelFamily.INSTANCE,
 }
+ARCHITECTURES = {
+    "deeplabv3": "DeepLabV3 (Chen 2017)",
+    "mask_rcnn": "Mask R-CNN (He 2017) with a feature pyramid",
+    "pspnet": "PSPNet (Zhao 2017), dilated",
+    "unet": "U-Net (Ronneberger 2015)",
+    "yolact": "YOLACT (Bolya 2019): prototypes",
+}
 QUORUM = 3
 
 Plan = Callable[[str, str], MemberCode]
@@ -54,6 +61,27 @@ Plan = Callable[[str, str], MemberCode]
 
 def all_well(film: str, member: str) -> MemberCode:
     return MemberCode.OK
+
+
+def model_info(name: str, weights: str = "a" * 64) -> ModelInfo:
+    """What a member says of itself."""
+    return ModelInfo(
+        name=name,
+        version="0.1.0",
+        architecture=ARCHITECTURES[name],
+        family=MEMBERS[name],
+        preset="lite",
+        structures=tuple(Structure),
+        input_height=320,
+        input_width=256,
+        weights_sha256=weights,
+        card_sha256="c" * 64,
+        license="Apache-2.0",
+        default_score_threshold=0.5,
+        default_suppression_iou=None,
+        max_message_bytes=67_108_864,
+        queue_limit=16,
+    )
 
 
 class StandInGateway(ensemble_pb2_grpc.EnsembleServiceServicer):
@@ -133,24 +161,8 @@ class StandInGateway(ensemble_pb2_grpc.EnsembleServiceServicer):
 
     async def ListModels(self, request, context):  # noqa: N802
         members = []
-        for name, family in MEMBERS.items():
-            model = ModelInfo(
-                name=name,
-                version="0.1.0",
-                architecture=name,
-                family=family,
-                preset="lite",
-                structures=tuple(Structure),
-                input_height=320,
-                input_width=256,
-                weights_sha256=self.weights,
-                card_sha256="c" * 64,
-                license="Apache-2.0",
-                default_score_threshold=0.5,
-                default_suppression_iou=None,
-                max_message_bytes=67_108_864,
-                queue_limit=16,
-            )
+        for name in MEMBERS:
+            model = model_info(name, self.weights)
             status = MemberStatus(name, MemberCode.OK, 1.0)
             members.append(RosterMember(name, "127.0.0.1:1", status, model))
         return codec.roster_to_proto(Roster(tuple(members), QUORUM, 60_000))

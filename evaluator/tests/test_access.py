@@ -17,13 +17,15 @@ from spinezoo_contract.client import EvaluationClient
 from spinezoo_contract.errors import AccessError, NotServingError
 from spinezoo_contract.tls import client_settings
 from spinezoo_contract.types import EvaluationPair
-from spinezoo_evaluator import benchmark
+from spinezoo_evaluator.benchmark import command as benchmark
+from spinezoo_evaluator.benchmark import real_check
 from spinezoo_evaluator.serve import make_server
 from spinezoo_serving.settings import ServerSettings
 from spinezoo_serving.tokens import TokenFile, new_token, revoke_token
 from spinezoo_tools import certs as tool
 from stand_in import StandInGateway, make_gateway
 from test_benchmark import FILMS, write_films
+from test_real_check import Answering, write_set
 
 PAIR = EvaluationPair("film", "unet", 64, 48, (block(4, 10, 11, 24),), (block(4, 10, 11, 24),))
 
@@ -171,5 +173,32 @@ def test_the_benchmark_against_a_protected_zoo(certs, tmp_path, monkeypatch, cap
         assert benchmark.main(words) == 0
     report = json.loads((tmp_path / "run" / "report.json").read_text())
     assert report["films"]["measured"] == FILMS
-    assert report["evaluator"]["agrees"] == FILMS
+    assert report["evaluator"]["agrees"] == 1
     assert token not in (tmp_path / "run" / "report.json").read_text()
+
+
+def test_the_check_on_real_films_against_a_protected_zoo(certs, tmp_path, monkeypatch, capsys):
+    tokens = tmp_path / "tokens.txt"
+    token = new_token(tokens, "researcher")
+    settings = ServerSettings.from_env(tls(certs, "gateway") | {"SPINEZOO_TOKENS": str(tokens)})
+    data = write_set(tmp_path / "films", names=("a.png",))
+
+    def gateway():
+        known = TokenFile.for_server(settings.security, "127.0.0.1")
+        return make_gateway(Answering(), settings=settings, tokens=known)
+
+    monkeypatch.chdir(tmp_path)
+    with serving(gateway) as target:
+        words = ["--data", str(data), "--report", "run", "--gateway", target, "--no-pictures"]
+        words += ["--wait-s", "1", "--variants", "plain"]
+        assert real_check.main(words) == 2
+        assert "does not answer" in capsys.readouterr().err
+        for name, value in tls(certs, "client", "SPINEZOO_CLIENT_TLS").items():
+            monkeypatch.setenv(name, value)
+        assert real_check.main(words) == 2
+        assert "SPINEZOO_TOKEN_FILE" in capsys.readouterr().err
+        monkeypatch.setenv("SPINEZOO_TOKEN", token)
+        assert real_check.main(words) == 0
+    report = (tmp_path / "run" / "report.json").read_text()
+    assert json.loads(report)["summary"]["plain"]["unet"]["films"] == 1
+    assert token not in report

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 from outlines import as_regions, block, segment, shifted
 from spinezoo_contract.types import Film, SegmentKind, Structure
-from spinezoo_evaluator.pictures import (
+from spinezoo_evaluator.report.drawing import (
     IMPLANT_COLOURS,
     UNMATCHED_COLOUR,
     VERTEBRA_COLOURS,

@@ -30,15 +30,15 @@ from spinezoo_contract.types import (
     Structure,
     UnnamedReason,
 )
-from spinezoo_evaluator import real_check
-from spinezoo_evaluator.columns import ColumnCounts, count_column
-from spinezoo_evaluator.real_check import measure_column, say_column, variant
+from spinezoo_evaluator.benchmark import real_check
+from spinezoo_evaluator.benchmark.real_check import measure_column, say_column, variant
+from spinezoo_evaluator.results.columns import ColumnCounts, count_column
 from spinezoo_spine.annotations.corners import CornerFilm, find_corner_file, read_corners
 from spinezoo_spine.annotations.raster import segments_from_regions
 from spinezoo_spine.annotations.regions import Region
 from spinezoo_spine.column.naming import named_column
 from spinezoo_spine.fusion.votes import fuse
-from stand_in import make_gateway
+from stand_in import make_gateway, model_info
 
 HEIGHT, WIDTH = 420, 240
 LEVELS = ("S1", "L5", "L4", "L3", "L2", "L1", "T12")
@@ -135,9 +135,11 @@ class Answering(ensemble_pb2_grpc.EnsembleServiceServicer):
         return codec.ensemble_answer_to_proto(answer)
 
     async def ListModels(self, request, context):  # noqa: N802
-        status = MemberStatus("unet", MemberCode.OK, 1.0)
-        member = RosterMember("unet", "127.0.0.1:1", status)
-        return codec.roster_to_proto(Roster((member,), 1, 1000))
+        members = tuple(
+            RosterMember(name, "127.0.0.1:1", MemberStatus(name, MemberCode.OK, 1.0), model)
+            for name, model in ((n, model_info(n)) for n in ("mask_rcnn", "unet", "yolact"))
+        )
+        return codec.roster_to_proto(Roster(members, 1, 1000))
 
 
 @pytest.fixture
@@ -293,8 +295,34 @@ def test_a_film_that_is_not_there_or_of_another_size_ends_the_check(tmp_path, ca
     folder = write_set(tmp_path / "films")
     (folder / "b.png").unlink()
     arguments = ["--data", str(folder), "--report", str(tmp_path / "out")]
-    assert real_check.main(arguments) == 2
-    assert "b.png" in capsys.readouterr().err
+    for more in ([], ["--check"]):
+        assert real_check.main([*arguments, *more]) == 2
+        assert "b.png" in capsys.readouterr().err
+    Image.fromarray(np.zeros((HEIGHT, WIDTH - 1), np.uint8)).save(folder / "b.png")
+    for more in ([], ["--check"]):
+        assert real_check.main([*arguments, *more]) == 2
+        said = capsys.readouterr().err
+        assert f"b.png is {HEIGHT} x {WIDTH - 1} pixels" in said
+        assert "correct the corner file" in said
+    assert real_check.main([*arguments, "--check", "--limit", "1"]) == 0
+    assert real_check.main(["--data", str(tmp_path / "none"), "--report", "x", "--check"]) == 2
+    assert "is not a folder" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_some_films_and_networks_only(tmp_path, capsys):
+    folder = write_set(tmp_path / "films")
+    gateway = Answering()
+    with serving(lambda: make_gateway(gateway)) as target:
+        words = ["--data", str(folder), "--report", str(tmp_path / "out"), "--gateway", target]
+        words += ["--variants", "plain", "--no-pictures"]
+        assert real_check.main([*words, "--networks", "yolcat"]) == 2
+        assert "mask_rcnn" in capsys.readouterr().err
+        assert real_check.main([*words, "--limit", "1", "--networks", "unet", "mask_rcnn"]) == 0
+    report = json.loads((tmp_path / "out" / "report.json").read_text())
+    assert [film["film"] for film in report["films"]] == ["a.png"]
+    assert list(report["models"]) == ["mask_rcnn", "unet"]
+    assert gateway.sizes == [(HEIGHT, WIDTH)]
 
 
 def test_segments_of_corner_truth_are_instances_with_levels():

@@ -31,11 +31,13 @@ from spinezoo_contract.types import (
     FusionRule,
     Structure,
 )
-from spinezoo_evaluator import service
-from spinezoo_evaluator.measure import measure_pair, model_metrics
+from spinezoo_evaluator.service import servicer as service
+from spinezoo_evaluator.service.measure import measure_pair, model_metrics
 from spinezoo_spine.fusion.votes import fuse
 from spinezoo_spine.instances import regions_from_label_map
-from spinezoo_spine.metrics.metrics import METRICS, Tally, measure_film
+from spinezoo_spine.metrics.film import measure_film
+from spinezoo_spine.metrics.registry import METRICS
+from spinezoo_spine.metrics.tally import Tally
 
 HEIGHT, WIDTH = 64, 48
 TRUTH = (

@@ -81,7 +81,7 @@ def test_gateway_and_benchmark_name_failed_members_under_one_key() -> None:
     keys = set()
     for source in (
         "gateway/src/spinezoo_gateway/service.py",
-        "evaluator/src/spinezoo_evaluator/runner.py",
+        "evaluator/src/spinezoo_evaluator/benchmark/runner.py",
     ):
         match = re.search(r'^MEMBERS_KEY = "([a-z-]+)"$', (ROOT / source).read_text(), re.MULTILINE)
         assert match is not None, source

@@ -21,7 +21,7 @@ from spinezoo_serving.server import GrpcServer, run_forever
 from spinezoo_serving.settings import ServerSettings
 from spinezoo_serving.tokens import TokenFile
 
-from spinezoo_evaluator.service import EVALUATION_SERVICE, EvaluationServicer
+from spinezoo_evaluator.service.servicer import EVALUATION_SERVICE, EvaluationServicer
 
 DEFAULT_PORTS = {"SPINEZOO_GRPC_PORT": "50060", "SPINEZOO_HTTP_PORT": "8060"}
 """Ports where the environment names none."""

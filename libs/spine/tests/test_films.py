@@ -533,3 +533,18 @@ def test_the_real_lateral_films(shared_data: Path) -> None:
         film = read_film_file(path)
         assert film.pixels.dtype == np.uint8
         assert film.height > film.width > 900
+
+
+def test_a_server_reads_its_settings_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    from spinezoo_spine.films import reader
+
+    monkeypatch.setenv("SPINEZOO_MAX_PIXELS", str(RAMP.size - 1))
+    reader._served_limits.cache_clear()
+    data = image_bytes(RAMP, "png")
+    try:
+        for _ in range(2):
+            with pytest.raises(TooLargeError):
+                reader.read_served_film(data)
+            monkeypatch.setenv("SPINEZOO_MAX_PIXELS", "not read again")
+    finally:
+        reader._served_limits.cache_clear()

@@ -10,19 +10,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from spinezoo_contract.errors import AnnotationError, BadInputError, MaskError
 from spinezoo_contract.masks import encode_mask, mask_box
-from spinezoo_contract.types import Segment, SegmentKind, Structure
-from spinezoo_spine.metrics.metrics import (
-    METRICS,
-    STUDY_METRICS,
-    Direction,
-    FilmMeasurement,
-    Tally,
-    WhenEmpty,
-    confusion_matrix,
-    match_objects,
-    measure_film,
-    study_metrics,
-)
+from spinezoo_contract.types import MetricDirection, Segment, SegmentKind, Structure
+from spinezoo_spine.metrics.film import FilmMeasurement, measure_film
+from spinezoo_spine.metrics.matching import match_objects
+from spinezoo_spine.metrics.registry import METRICS, STUDY_METRICS, MetricSpec, WhenEmpty
+from spinezoo_spine.metrics.study import confusion_matrix, study_metrics
+from spinezoo_spine.metrics.tally import Tally
 
 LUMBAR, SACRAL, SCREW = Structure.LUMBAR_VERTEBRA, Structure.SACRAL_VERTEBRA, Structure.SCREW
 
@@ -373,7 +366,7 @@ def test_every_metric_has_a_spec_in_one_order():
     for name, spec in METRICS.items():
         assert spec.name == name
         assert (spec.minimum, spec.maximum, spec.unit) == (0.0, 1.0, "share")
-        assert spec.direction is Direction.HIGHER_IS_BETTER
+        assert spec.direction is MetricDirection.HIGHER_IS_BETTER
         assert spec.title
         assert spec.definition.endswith(".")
 
@@ -471,3 +464,24 @@ def test_what_is_no_tally_is_refused(data):
         Tally.from_json(data)
     with pytest.raises(BadInputError, match="measure"):
         FilmMeasurement.from_json(data)
+
+
+def test_a_further_metric_is_one_record(monkeypatch):
+    record = MetricSpec(
+        "vertebra_miss_rate",
+        "Vertebra miss rate",
+        "Share of true vertebrae that no predicted one matches.",
+        WhenEmpty.UNDEFINED,
+        WhenEmpty.ONE,
+        WhenEmpty.UNDEFINED,
+        lambda counts: 1.0 - counts.vertebrae.matched / counts.vertebrae.true,
+        direction=MetricDirection.LOWER_IS_BETTER,
+    )
+    monkeypatch.setitem(METRICS, record.name, record)
+    truth = [block(0, 0, 10, 10), block(20, 0, 10, 10)]
+    film = measure_film(truth, truth[:1], 40, 30)
+    assert film.values()[record.name] == 0.5
+    tally = Tally.of([film, measure_film(truth, truth, 40, 30)])
+    value = Tally.from_json(json.loads(json.dumps(tally.to_json()))).metrics()[record.name]
+    assert (value.film_mean, value.pooled, value.film_count) == (0.25, 0.25, 2)
+    assert value.spec.direction is MetricDirection.LOWER_IS_BETTER

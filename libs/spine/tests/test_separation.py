@@ -20,7 +20,7 @@ from spinezoo_spine.column.bodies import column_runs, shape_of, shape_of_box
 from spinezoo_spine.column.levels import Reason, name_levels
 from spinezoo_spine.column.separation import separate, separate_region
 from spinezoo_spine.instances import to_instances
-from spinezoo_spine.metrics.metrics import match_objects, matched_pairs
+from spinezoo_spine.metrics.matching import match_objects, matched_pairs
 
 column = partial(columns.column, body=(0.95, 1.05))
 

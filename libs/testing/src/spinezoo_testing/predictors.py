@@ -31,7 +31,7 @@ from spinezoo_serving.predictor import Predictor
 from spinezoo_spine.annotations.raster import rasterise
 from spinezoo_spine.annotations.regions import FilmAnnotation, Region
 from spinezoo_spine.annotations.via import write_via
-from spinezoo_spine.metrics.metrics import merged_mean_iou
+from spinezoo_spine.metrics.study import merged_mean_iou
 from spinezoo_training.dataset import PreparedFilm
 
 MAX_LITE_BYTES = 16 * 2**20

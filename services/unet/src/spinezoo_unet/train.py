@@ -302,7 +302,7 @@ def _train_on(
     import keras
     from spinezoo_serving.cards import describe_weights, load_card, update_card
     from spinezoo_spine.annotations.film_set import describe_film_set
-    from spinezoo_spine.metrics.metrics import merged_mean_iou
+    from spinezoo_spine.metrics.study import merged_mean_iou
     from spinezoo_training.film_sources import FolderFilms
     from tqdm import tqdm
 

@@ -1,4 +1,4 @@
-"""Finds wrong outlines and names film and region: ``python -m spinezoo_spine.annotations.lint FOLDER``.
+"""Finds wrong outlines: ``python -m spinezoo_spine.annotations.lint FOLDER``.
 
 Rules
     ``no-film``         the annotation file names a film that is not there

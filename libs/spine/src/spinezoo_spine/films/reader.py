@@ -26,6 +26,7 @@ import os
 import struct
 import zlib
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Literal
 
@@ -557,8 +558,13 @@ def read_served_film(data: bytes, *, kind: FilmKind | None = None) -> Film:
         FilmError: The bytes are no film.
         TooLargeError: It is over a limit.
     """
-    limits = FilmLimits(max_pixels=ServerSettings.from_env().max_pixels)
-    return read_film(data, kind=kind, limits=limits)
+    return read_film(data, kind=kind, limits=_served_limits())
+
+
+@cache
+def _served_limits() -> FilmLimits:
+    """The limits of this process's settings; read once, as a server reads them at its start."""
+    return FilmLimits(max_pixels=ServerSettings.from_env().max_pixels)
 
 
 def read_film_size(

@@ -7,12 +7,12 @@ from spinezoo_contract.types import (
     Annotation,
     EvaluationPair,
     Metric,
-    MetricDirection,
     ModelMetrics,
     Segment,
 )
 from spinezoo_spine.instances import regions_from_label_map
-from spinezoo_spine.metrics.metrics import FilmMeasurement, Tally, measure_film
+from spinezoo_spine.metrics.film import FilmMeasurement, measure_film
+from spinezoo_spine.metrics.tally import Tally
 
 
 def segments_of(annotation: Annotation) -> tuple[Segment, ...]:
@@ -45,7 +45,7 @@ def measure_pair(pair: EvaluationPair) -> FilmMeasurement:
 
 
 def model_metrics(model_name: str, tally: Tally) -> ModelMetrics:
-    """A tally as the contract's answer, metrics in the order of ``spinezoo_spine.metrics.metrics``."""
+    """A tally as the contract's answer, metrics in the order of their registry."""
     return ModelMetrics(
         model_name,
         tally.film_count,
@@ -55,7 +55,7 @@ def model_metrics(model_name: str, tally: Tally) -> ModelMetrics:
                 value.film_mean,
                 value.pooled,
                 value.film_count,
-                MetricDirection(value.spec.direction),
+                value.spec.direction,
                 value.spec.minimum,
                 value.spec.maximum,
             )

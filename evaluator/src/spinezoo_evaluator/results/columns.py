@@ -9,7 +9,7 @@ from typing import Any
 
 from spinezoo_contract.types import Labelling, Segment, Structure
 from spinezoo_spine.column.levels import USUAL_LUMBAR
-from spinezoo_spine.metrics.metrics import matched_pairs
+from spinezoo_spine.metrics.matching import matched_pairs
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,12 +21,18 @@ from typing import Any
 from spinezoo_contract import codec
 from spinezoo_contract.errors import ConfigurationError, SpineZooError
 from spinezoo_contract.types import Box, RunLengthMask, Segment, SegmentKind, Structure
-from spinezoo_spine.metrics.metrics import FilmMeasurement
+from spinezoo_spine.metrics.film import FilmMeasurement
 
-from spinezoo_evaluator.columns import ColumnCounts
+from spinezoo_evaluator.results.columns import ColumnCounts
 
 FILMS_FILE = "films.jsonl"
 ANSWERS_FOLDER = "answers"
+
+FUSED = "fused ensemble"
+"""Name of the fused ensemble in reports and towards the evaluator; no member may have it."""
+
+NAMED = "fused ensemble, named"
+"""Under which the fused and named vertebrae are kept beside the answers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +94,9 @@ class MemberRecord:
             data["latency_ms"],
             data["stages_ms"],
             # A record of a time before images had tags is one from outside a container.
-            {"image": "", **data["provenance"]} if data["provenance"] else {},
+            {**data["provenance"], "image": data["provenance"].get("image", "")}
+            if data["provenance"]
+            else {},
             None if data.get("column") is None else ColumnCounts.from_json(data["column"]),
         )
 

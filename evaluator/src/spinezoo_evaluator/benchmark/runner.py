@@ -1,25 +1,22 @@
 """Sends a set of films through the gateway and measures what comes back.
 
-Every member and the fused ensemble are measured here, on run lengths, and by the evaluator service
-over the wire; the two have to agree to the last bit. A member that fails on a film is counted as
-failed on it and named; a film that fails as a whole is named, and the run goes on.
+Every member and the fused ensemble are measured here, on run lengths. The evaluator service
+measures one film of each run over the wire, and the two have to agree to the last bit. A member
+that fails on a film is counted as failed on it and named; a film that fails as a whole is named,
+and the run goes on.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import hashlib
 import itertools
 import json
 import logging
-import math
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
 from typing import Any
 
-from pycocotools import mask as coco_mask
 from spinezoo_contract.client import AsyncEnsembleClient, AsyncEvaluationClient
 from spinezoo_contract.errors import (
     FilmError,
@@ -29,40 +26,34 @@ from spinezoo_contract.errors import (
     QuorumError,
     SpineZooError,
 )
-from spinezoo_contract.masks import mask_box
 from spinezoo_contract.status import error_name
 from spinezoo_contract.types import (
-    VERTEBRAE,
     EnsembleAnswer,
     EnsembleOptions,
     EvaluationPair,
-    Labelling,
     MemberAnswer,
     MemberCode,
-    RunLengthMask,
-    Segment,
-    SegmentKind,
-    Structure,
 )
 from spinezoo_spine.annotations.film_set import FilmSet
-from spinezoo_spine.annotations.raster import segments_from_regions
-from spinezoo_spine.column.naming import named_column
-from spinezoo_spine.instances import unite
-from spinezoo_spine.metrics.metrics import (
-    METRICS,
-    STUDY_METRICS,
-    FilmMeasurement,
-    measure_film,
+from spinezoo_spine.metrics.film import FilmMeasurement
+from spinezoo_spine.metrics.registry import METRICS, STUDY_METRICS
+
+from spinezoo_evaluator.benchmark.measuring import (
+    Film,
+    Measured,
+    load_film,
+    measure,
+    merged_segment,
 )
-
-from spinezoo_evaluator.columns import ColumnCounts, count_column
-from spinezoo_evaluator.records import Failure, FilmRecord, MemberRecord, RunFolder
-
-FUSED = "fused ensemble"
-"""Name of the fused ensemble in reports and towards the evaluator; no member may have it."""
-
-NAMED = "fused ensemble, named"
-"""Under which the fused and named vertebrae are kept beside the answers."""
+from spinezoo_evaluator.results.columns import ColumnCounts
+from spinezoo_evaluator.results.records import (
+    FUSED,
+    NAMED,
+    Failure,
+    FilmRecord,
+    MemberRecord,
+    RunFolder,
+)
 
 _FUSED_MERGED = "fused ensemble, merged mask"
 """Name under which the evaluator measures the fused merged mask."""
@@ -74,128 +65,6 @@ RETRY_BUDGET_S = 60.0
 """Waiting for a gateway that is away or has no room, in s, over a whole run."""
 
 log = logging.getLogger("spinezoo.benchmark")
-
-
-@dataclass(frozen=True, slots=True)
-class Film:
-    """A film with its truth, ready to be sent.
-
-    Attributes:
-        name: Its name.
-        data: The bytes of its file, sent as they are.
-        sha256: Of ``data``.
-        height: Rows in pixels.
-        width: Columns in pixels.
-        truth: Its outlines, without levels.
-        levels: The level of each of them, as far as it is one vertebra's.
-    """
-
-    name: str
-    data: bytes
-    sha256: str
-    height: int
-    width: int
-    truth: tuple[Segment, ...]
-    levels: tuple[str | None, ...] = ()
-
-    def vertebrae(self) -> tuple[Segment, ...]:
-        """The true vertebrae with their levels."""
-        return tuple(
-            replace(segment, level=level)
-            for segment, level in zip(self.truth, self.levels, strict=True)
-            if segment.structure in VERTEBRAE
-        )
-
-
-def load_film(films: FilmSet, name: str) -> Film:
-    """Reads one film and draws its truth.
-
-    Raises:
-        FilmError: The film cannot be read.
-        TooLargeError: It is over a limit.
-        AnnotationError: It has no outlines.
-    """
-    height, width = films.film_size(name)
-    data = films.path(name).read_bytes()
-    drawn = segments_from_regions(films.annotation(name).regions, height, width)
-    # A truth may name two levels ("L4/L5" of a cage), which the contract has no place for, and the
-    # evaluator's metrics need none; names are counted here.
-    truth = tuple(replace(segment, level=None) for segment in drawn)
-    levels = tuple(segment.level for segment in drawn)
-    return Film(name, data, hashlib.sha256(data).hexdigest(), height, width, truth, levels)
-
-
-def disagreement(outlines: Sequence[Sequence[Segment]], height: int, width: int) -> float | None:
-    """1 minus the mean IoU of every two members' merged masks; None for fewer than two.
-
-    Two empty masks agree.
-    """
-    if len(outlines) < 2:
-        return None
-    merged = [
-        {
-            "size": [height, width],
-            "counts": unite([segment.mask for segment in segments], height, width).counts,
-        }
-        for segments in outlines
-    ]
-    areas = [int(area) for area in coco_mask.area(merged)]
-    ious = []
-    for a, b in itertools.combinations(range(len(merged)), 2):
-        both = int(coco_mask.area(coco_mask.merge([merged[a], merged[b]], intersect=True)))
-        either = areas[a] + areas[b] - both
-        ious.append(both / either if either else 1.0)
-    return 1.0 - math.fsum(ious) / len(ious)
-
-
-def merged_segment(merged_mask: RunLengthMask | None) -> tuple[Segment, ...]:
-    """The fused merged mask as segments, for measuring on the merged mask only."""
-    if merged_mask is None:
-        return ()
-    # The structure plays no part where everything is united.
-    kind = SegmentKind.REGION
-    return (Segment(Structure.ROD, kind, merged_mask, 1.0, mask_box(merged_mask)),)
-
-
-def measure_fused(answer: EnsembleAnswer, truth: Sequence[Segment]) -> FilmMeasurement:
-    """Measures the fused ensemble: structures by its regions, the merged mask by its own.
-
-    The gateway fuses the merged mask from the members' united masks; it is the ensemble's word on
-    "anything is here", and the study's four metrics are about nothing else.
-    """
-    height, width = answer.height, answer.width
-    by_structure = measure_film(truth, answer.fused.segments, height, width)
-    merged = measure_film(truth, merged_segment(answer.fused.merged_mask), height, width)
-    return FilmMeasurement(
-        merged.merged, by_structure.pixels, by_structure.vertebrae, by_structure.objects
-    )
-
-
-def measure_columns(columns: Mapping[str, Labelling | None], film: Film) -> dict[str, ColumnCounts]:
-    """Vertebrae after separation, and their names, of every column that there is.
-
-    A truth without levels is measured too: no name is asked for then.
-    """
-    outlines = film.vertebrae()
-    sacrum = any(outline.level == "S1" for outline in outlines)
-    return {
-        name: count_column(outlines, column, sacrum_in_view=sacrum)
-        for name, column in columns.items()
-        if column is not None
-    }
-
-
-def columns_of(answer: EnsembleAnswer) -> dict[str, Labelling | None]:
-    """The named column of every member and of the fused ensemble; None where one failed."""
-    columns: dict[str, Labelling | None] = {
-        member.status.member_name: None
-        if member.prediction is None
-        else named_column(member.prediction.segments, answer.height, answer.width)
-        for member in answer.members
-    }
-    fused = answer.fused
-    columns[FUSED] = fused.labelling or named_column(fused.segments, answer.height, answer.width)
-    return columns
 
 
 def _member_record(
@@ -221,33 +90,50 @@ def _member_record(
     )
 
 
-@dataclass(frozen=True, slots=True)
-class _Measured:
-    members: dict[str, FilmMeasurement]
-    fused: FilmMeasurement
-    disagreement: float | None
-    columns: dict[str, ColumnCounts]
-    named: tuple[Segment, ...]
+async def ask_evaluator(
+    evaluation: AsyncEvaluationClient,
+    film: Film,
+    answer: EnsembleAnswer,
+    measured: Measured,
+    *,
+    timeout_s: float,
+) -> str:
+    """Has the evaluator service measure the same film; "agrees" or what is amiss.
 
-
-def _measure(answer: EnsembleAnswer, film: Film) -> _Measured:
-    answered = {
+    Its figures have to be ours to the last bit.
+    """
+    expected: dict[str, dict[str, float | None]] = {
+        name: measurement.values() for name, measurement in measured.members.items()
+    }
+    fused = measured.fused.values()
+    expected[FUSED] = {name: fused[name] for name in METRICS if name not in STUDY_METRICS}
+    expected[_FUSED_MERGED] = {name: fused[name] for name in STUDY_METRICS}
+    predictions = {
         member.status.member_name: member.prediction.segments
         for member in answer.members
         if member.prediction is not None
     }
-    columns = columns_of(answer)
-    fused = columns[FUSED]
-    return _Measured(
-        {
-            name: measure_film(film.truth, segments, film.height, film.width)
-            for name, segments in answered.items()
-        },
-        measure_fused(answer, film.truth),
-        disagreement(list(answered.values()), film.height, film.width),
-        measure_columns(columns, film),
-        () if fused is None else tuple(vertebra.segment for vertebra in fused.vertebrae),
-    )
+    predictions[FUSED] = answer.fused.segments
+    predictions[_FUSED_MERGED] = merged_segment(answer.fused.merged_mask)
+    pairs = [
+        EvaluationPair(film.name, model, film.height, film.width, film.truth, segments)
+        for model, segments in predictions.items()
+    ]
+    try:
+        models = await evaluation.evaluate(pairs, timeout_s=timeout_s)
+    except SpineZooError as error:
+        log.warning("the evaluator did not measure %s: %s", film.name, error)
+        return f"no answer: {error_name(error)}"
+    got = {
+        model.model_name: {metric.name: metric.film_mean for metric in model.metrics}
+        for model in models
+    }
+    for model, values in expected.items():
+        for metric, value in values.items():
+            if got.get(model, {}).get(metric) != value:
+                log.error("the evaluator disagrees on %s, %s, %s", film.name, model, metric)
+                return f"differs: {model}, {metric}"
+    return "agrees"
 
 
 class Runner:
@@ -260,6 +146,7 @@ class Runner:
         evaluation: Client of the evaluator.
         options: What is asked of the gateway for every film.
         timeout_s: Time a film has, in s.
+        checked: Whether the evaluator service has measured a film of this run already.
     """
 
     def __init__(
@@ -271,6 +158,7 @@ class Runner:
         *,
         options: EnsembleOptions = EnsembleOptions(),
         timeout_s: float = 180.0,
+        checked: bool = False,
     ) -> None:
         self._films = films
         self._folder = folder
@@ -279,6 +167,8 @@ class Runner:
         self._options = options
         self._timeout_s = timeout_s
         self._retry_left_s = RETRY_BUDGET_S
+        self._checked = checked
+        self._checking = asyncio.Lock()
 
     async def run(
         self,
@@ -333,7 +223,7 @@ class Runner:
                 )
         except SpineZooError as error:
             return _failed(name, film, error, member_names)
-        measured = await asyncio.to_thread(_measure, answer, film)
+        measured = await asyncio.to_thread(measure, answer, film)
         outlines = {
             member.status.member_name: member.prediction.segments
             for member in answer.members
@@ -363,7 +253,7 @@ class Runner:
             disagreement=measured.disagreement,
             gateway_ms={key.removesuffix("_ms"): getattr(timing, key) for key in timing.__slots__},
             elapsed_ms=elapsed_ms,
-            evaluator=await self._ask_evaluator(film, answer, measured),
+            evaluator=await self._check(film, answer, measured),
         )
 
     async def _ask(self, film: Film) -> EnsembleAnswer:
@@ -384,40 +274,16 @@ class Runner:
                 await asyncio.sleep(pause_s)
         raise AssertionError("the loop only ends by return or raise")
 
-    async def _ask_evaluator(self, film: Film, answer: EnsembleAnswer, measured: _Measured) -> str:
-        """Has the evaluator measure the same film; "agrees" or what is amiss."""
-        expected: dict[str, dict[str, float | None]] = {
-            name: measurement.values() for name, measurement in measured.members.items()
-        }
-        fused = measured.fused.values()
-        expected[FUSED] = {name: fused[name] for name in METRICS if name not in STUDY_METRICS}
-        expected[_FUSED_MERGED] = {name: fused[name] for name in STUDY_METRICS}
-        predictions = {
-            member.status.member_name: member.prediction.segments
-            for member in answer.members
-            if member.prediction is not None
-        }
-        predictions[FUSED] = answer.fused.segments
-        predictions[_FUSED_MERGED] = merged_segment(answer.fused.merged_mask)
-        pairs = [
-            EvaluationPair(film.name, model, film.height, film.width, film.truth, segments)
-            for model, segments in predictions.items()
-        ]
-        try:
-            models = await self._evaluation.evaluate(pairs, timeout_s=self._timeout_s)
-        except SpineZooError as error:
-            log.warning("the evaluator did not measure %s: %s", film.name, error)
-            return f"no answer: {error_name(error)}"
-        got = {
-            model.model_name: {metric.name: metric.film_mean for metric in model.metrics}
-            for model in models
-        }
-        for model, values in expected.items():
-            for metric, value in values.items():
-                if got.get(model, {}).get(metric) != value:
-                    log.error("the evaluator disagrees on %s, %s, %s", film.name, model, metric)
-                    return f"differs: {model}, {metric}"
-        return "agrees"
+    async def _check(self, film: Film, answer: EnsembleAnswer, measured: Measured) -> str:
+        """Has the evaluator measure one film of the run: the first that it answers."""
+        async with self._checking:  # another film under way waits for the answer
+            if self._checked:
+                return ""
+            said = await ask_evaluator(
+                self._evaluation, film, answer, measured, timeout_s=self._timeout_s
+            )
+            self._checked = not said.startswith("no answer")
+            return said
 
 
 def _failed(

@@ -20,7 +20,7 @@ from spinezoo_contract.masks import decode_mask
 from spinezoo_contract.types import VERTEBRAE, Film, Segment, Structure
 from spinezoo_spine.inference.preprocess import unit_grey
 from spinezoo_spine.instances import to_instances
-from spinezoo_spine.metrics.metrics import MATCH_IOU
+from spinezoo_spine.metrics.matching import MATCH_IOU
 
 Colour = tuple[int, int, int]
 

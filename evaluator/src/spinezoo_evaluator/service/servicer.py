@@ -13,9 +13,10 @@ from spinezoo_contract import codec
 from spinezoo_contract.errors import AnnotationError, BadInputError, TooLargeError
 from spinezoo_serving.settings import ServerSettings
 from spinezoo_spine.fusion.votes import fuse
-from spinezoo_spine.metrics.metrics import FilmMeasurement, Tally
+from spinezoo_spine.metrics.film import FilmMeasurement
+from spinezoo_spine.metrics.tally import Tally
 
-from spinezoo_evaluator.measure import measure_pair, model_metrics
+from spinezoo_evaluator.service.measure import measure_pair, model_metrics
 
 EVALUATION_SERVICE = "spinezoo.v1.EvaluationService"
 """Full name of the service."""

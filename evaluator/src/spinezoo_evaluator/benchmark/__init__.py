@@ -1,0 +1,1 @@
+"""The commands that send films through the zoo and measure the answers."""

@@ -1,0 +1,321 @@
+"""``python -m spinezoo_evaluator.benchmark``: a set of films through the zoo, and the report.
+
+::
+
+    python -m spinezoo_evaluator.benchmark --data FOLDER --report reports/RUN
+
+The folder holds films (DICOM, PNG, JPEG, TIFF) and one annotation file (VIA or COCO). Gateway and
+evaluator have to be running. A run that was stopped is continued by the same command; films that
+are done are not measured again. A finished run is measured anew, unless ``--resume`` asks for what
+is missing. Ends with 0 when at least one film was measured and the evaluator service agrees with
+every figure, with 1 otherwise, with 2 where it cannot start, and with 130 when stopped. ``--check``
+looks at films, outlines and options only, before anything is started: 0, or 2 and why.
+"""
+
+# ruff: noqa: T201 - a command: its table and its messages go to the terminal.
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import logging
+import os
+import signal
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from spinezoo_contract.client import AsyncEnsembleClient, AsyncEvaluationClient
+from spinezoo_contract.errors import BadInputError, ConfigurationError, SpineZooError
+from spinezoo_contract.tls import client_settings
+from spinezoo_contract.types import EnsembleOptions, FusionOptions, FusionRule
+from spinezoo_spine.annotations.film_set import FilmSet
+from tqdm import tqdm
+
+from spinezoo_evaluator.benchmark.describe import (
+    describe_data,
+    describe_machine,
+    describe_models,
+    shown_command,
+    shown_path,
+    versions,
+    why_another,
+)
+from spinezoo_evaluator.benchmark.options import add_common_options, positive
+from spinezoo_evaluator.benchmark.runner import Runner
+from spinezoo_evaluator.benchmark.zoo import asked_networks, wait_for_evaluator, wait_for_gateway
+from spinezoo_evaluator.report.names import titles_of
+from spinezoo_evaluator.report.pictures import write_answer_picture
+from spinezoo_evaluator.report.tables import table_1
+from spinezoo_evaluator.report.write import write_report
+from spinezoo_evaluator.results.records import FilmRecord, RunFolder
+
+log = logging.getLogger("spinezoo.benchmark")
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """The command line."""
+    parser = argparse.ArgumentParser(
+        prog="python -m spinezoo_evaluator.benchmark",
+        description="Measures the zoo on a folder of films with outlines and writes a report.",
+    )
+    add_common_options(parser, data="folder of films and outlines")
+    parser.add_argument(
+        "--annotations", type=Path, help="VIA or COCO file (default: the one in the folder)"
+    )
+    parser.add_argument(
+        "--evaluator",
+        default=os.environ.get("SPINEZOO_EVALUATOR_TARGET", "127.0.0.1:50060"),
+        help="gRPC address of the evaluator (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--concurrency", type=positive, default=2, help="films under way at the same time"
+    )
+    parser.add_argument(
+        "--fusion",
+        choices=[rule.name.lower() for rule in FusionRule],
+        default=FusionRule.MAJORITY.name.lower(),
+    )
+    parser.add_argument("--quorum", type=positive, help="default: the gateway's")
+    again = parser.add_mutually_exclusive_group()
+    again.add_argument(
+        "--resume",
+        action="store_true",
+        help="go on with the run in the report's folder, finished or not; measures what is missing",
+    )
+    again.add_argument("--fresh", action="store_true", help="forget what the folder holds")
+    parser.add_argument(
+        "--retry-failed", action="store_true", help="with --resume: films with a failure as well"
+    )
+    parser.add_argument(
+        "--picture", type=Path, help="also write one picture of an answer to this PNG file"
+    )
+    return parser
+
+
+def prepare_folder(
+    folder: RunFolder, run: dict[str, Any], arguments: argparse.Namespace
+) -> dict[str, FilmRecord]:
+    """Decides whether the run in the folder is continued, and readies the folder.
+
+    Returns:
+        Films that are done, by name.
+
+    Raises:
+        ConfigurationError: ``--resume`` asks to continue another run.
+    """
+    old = folder.read_run() if not arguments.fresh else None
+    if old is not None:
+        reason = why_another(old, run)
+        finished = folder.report_path.is_file()
+        if arguments.resume and reason:
+            raise ConfigurationError(
+                f"the run in {shown_path(folder.path)} cannot be continued: {reason}; give "
+                "--fresh, or another --report"
+            )
+        if arguments.resume or (not finished and reason is None):
+            run["started"] = old.get("started", run["started"])
+            run["resumed"] = [*old.get("resumed", []), _now()]
+            # What a member said first counts: a member that is away now has said it then.
+            known = {name: model for name, model in old.get("models", {}).items() if model}
+            run["models"] = {**run["models"], **known}
+            folder.report_path.unlink(missing_ok=True)
+            folder.write_json(folder.run_path, run)
+            return folder.read_films()
+        if not finished:
+            log.warning("the unfinished run in the folder is dropped: %s", reason)
+    folder.path.mkdir(parents=True, exist_ok=True)
+    folder.clear()
+    folder.write_json(folder.run_path, run)
+    return {}
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def open_films(arguments: argparse.Namespace) -> tuple[FilmSet, list[str]]:
+    """The films and outlines of a run, and the names of those to measure.
+
+    Raises:
+        SpineZooError: There are none, or something about them is wrong.
+    """
+    films = FilmSet.open(arguments.data, arguments.annotations)
+    names = list(films.names)[: arguments.limit]
+    if not names:
+        raise BadInputError("no film has outlines; annotate at least one")
+    return films, names
+
+
+def check(arguments: argparse.Namespace) -> int:
+    """Refuses, without any service, what a run would refuse.
+
+    Raises:
+        SpineZooError: The run could not start.
+    """
+    open_films(arguments)
+    folder = RunFolder(arguments.report)
+    if not arguments.fresh:
+        folder.read_run()
+    if arguments.resume:
+        folder.read_films()
+    return 0
+
+
+async def run_benchmark(arguments: argparse.Namespace, argv: Sequence[str]) -> int:
+    """Runs and reports; see the module's text for the exit codes.
+
+    Raises:
+        SpineZooError: The run cannot start.
+    """
+    films, names = open_films(arguments)
+    folder = RunFolder(arguments.report)
+    access = client_settings(os.environ)
+    async with (
+        AsyncEnsembleClient(arguments.gateway, **access) as ensemble,
+        AsyncEvaluationClient(arguments.evaluator, **access) as evaluation,
+    ):
+        end = time.monotonic() + arguments.wait_s
+        roster = await wait_for_gateway(ensemble, arguments.wait_s)
+        await wait_for_evaluator(
+            arguments.evaluator, max(0.0, end - time.monotonic()), access["security"]
+        )
+        networks = asked_networks(roster, arguments.networks)
+        run: dict[str, Any] = {
+            "command": shown_command(argv),
+            "started": _now(),
+            "data": describe_data(films),
+            "options": {
+                "limit": arguments.limit,
+                "concurrency": arguments.concurrency,
+                "fusion": arguments.fusion,
+                "members": networks,
+                "quorum": arguments.quorum or roster.default_quorum,
+                "member_deadline_ms": (
+                    arguments.member_deadline_ms or roster.default_member_deadline_ms
+                ),
+            },
+            "models": {k: v for k, v in describe_models(roster).items() if k in networks},
+            "versions": versions(),
+            "machine": describe_machine(),
+        }
+        done = prepare_folder(folder, run, arguments)
+        if arguments.retry_failed:
+            done = {name: record for name, record in done.items() if record.complete}
+        waiting = [name for name in names if name not in done]
+        records = {name: done[name] for name in names if name in done}
+        runner = Runner(
+            films,
+            folder,
+            ensemble,
+            evaluation,
+            options=EnsembleOptions(
+                member_names=tuple(arguments.networks),
+                fusion=FusionOptions(FusionRule[arguments.fusion.upper()]),
+                quorum=arguments.quorum,
+                member_deadline_ms=arguments.member_deadline_ms,
+            ),
+            timeout_s=arguments.timeout_s,
+            checked=any(r.evaluator.startswith(("agrees", "differs")) for r in records.values()),
+        )
+        failed = sum(not record.complete for record in records.values())
+        with tqdm(
+            total=len(names), initial=len(records), unit="film", desc="benchmark", disable=None
+        ) as bar:
+
+            def count(record: FilmRecord) -> None:
+                nonlocal failed
+                records[record.name] = record
+                failed += not record.complete
+                bar.update()
+                if failed:
+                    bar.set_postfix_str(f"{failed} with a failure")
+
+            try:
+                await runner.run(waiting, networks, concurrency=arguments.concurrency, done=count)
+            except asyncio.CancelledError:
+                bar.close()
+                print(
+                    f"\nstopped: {len(records)} of {len(names)} films are done; "
+                    "the same command goes on from there",
+                    file=sys.stderr,
+                )
+                raise
+    run["finished"] = _now()
+    return report_run(run, [records[name] for name in names], films, folder, arguments)
+
+
+def report_run(
+    run: Mapping[str, Any],
+    records: Sequence[FilmRecord],
+    films: FilmSet,
+    folder: RunFolder,
+    arguments: argparse.Namespace,
+) -> int:
+    """Writes the report, prints the table and where the report is; returns the exit code."""
+    report = write_report(run, records, films, folder, draw=not arguments.no_pictures)
+    if arguments.picture is not None:
+        film = write_answer_picture(
+            records, films, folder, titles_of(run["models"]), arguments.picture
+        )
+        shown = shown_path(arguments.picture)
+        print(f"picture of film {film}: {shown}" if film else f"{shown} not written: no answers")
+    asked, measured = report["films"]["asked"], report["films"]["measured"]
+    print("\nMerged binary mask, mean over films, in percent; below each row the study's figure")
+    print(table_1(report))
+    print()
+    if report["failures"]:
+        print(
+            f"{len(report['failures'])} failures, all named in the report; films without an "
+            f"answer: {asked - measured} of {asked}"
+        )
+    check = report["evaluator"]
+    if check["differs"]:
+        print(f"THE EVALUATOR SERVICE DIFFERS on: {', '.join(check['differs'])}")
+    if check["no_answer"]:
+        print(f"the evaluator service gave no answer on {len(check['no_answer'])} films")
+    if measured == 0:
+        print("no film was measured; see the failures in the report")
+    print(f"report: {shown_path(folder.path / 'report.md')}")
+    return 1 if measured == 0 or check["differs"] else 0
+
+
+class _BarHandler(logging.Handler):
+    """Writes log lines above the progress bar."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        with contextlib.suppress(Exception):
+            tqdm.write(self.format(record), file=sys.stderr)
+
+
+async def _until_stopped(arguments: argparse.Namespace, argv: Sequence[str]) -> int:
+    task = asyncio.create_task(run_benchmark(arguments, argv))
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, task.cancel)
+    try:
+        return await task
+    except asyncio.CancelledError:
+        return 130
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the command line; returns the exit code."""
+    argv = sys.argv[1:] if argv is None else argv
+    parser = make_parser()
+    arguments = parser.parse_args(argv)
+    if arguments.retry_failed and not arguments.resume:
+        parser.error("--retry-failed needs --resume")
+    handler = _BarHandler(logging.WARNING)
+    handler.setFormatter(logging.Formatter("%(levelname)s: %(message)s"))
+    logging.getLogger("spinezoo").addHandler(handler)
+    try:
+        if arguments.check:
+            return check(arguments)
+        return asyncio.run(_until_stopped(arguments, argv))
+    except SpineZooError as error:
+        print(f"the benchmark cannot run: {error}", file=sys.stderr)
+        return 2

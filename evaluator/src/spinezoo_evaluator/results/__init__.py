@@ -1,0 +1,1 @@
+"""What is kept of a run, film by film, and how it is counted."""

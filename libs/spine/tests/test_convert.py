@@ -1,0 +1,81 @@
+"""``python -m spinezoo_spine.annotations.convert``: every form into every other and back."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from spinezoo_spine.annotations import convert
+from spinezoo_spine.annotations.film_set import FilmSet, read_annotations_raw
+from spinezoo_spine.annotations.regions import FilmAnnotation, judge
+
+FORMS = [("via1", ".json"), ("via1", ".csv"), ("via2", ".json"), ("via2", ".csv"),
+         ("via3", ".json"), ("via3", ".csv"), ("coco", ".json")]  # fmt: skip
+
+
+def read(path: Path) -> dict[str, FilmAnnotation]:
+    return {a.film_name: a for a in map(judge, read_annotations_raw(path))}
+
+
+def run(source: Path, target: Path, *more: str) -> int:
+    return convert.main(["--from", str(source), "--to", str(target), *more])
+
+
+@pytest.mark.parametrize(("form", "suffix"), FORMS)
+def test_there_and_back_gives_the_same_numbers(film_folder: Path, form: str, suffix: str) -> None:
+    source = film_folder / "via.json"
+    there, back = film_folder / f"there{suffix}", film_folder / "back.json"
+    assert run(source, there, "--format", form) == 0
+    assert run(there, back) == 0
+    expected, found = read(source), read(back)
+    assert list(found) == list(expected)
+    for name, annotation in expected.items():
+        for before, after in zip(annotation.regions, found[name].regions, strict=True):
+            assert (after.structure, after.level) == (before.structure, before.level)
+            assert np.array_equal(after.polygon_xy, before.polygon_xy)
+    assert len(FilmSet.open(film_folder, there).names) == len(expected)
+
+
+def test_what_exists_is_not_overwritten(film_folder: Path, capsys) -> None:
+    source, target = film_folder / "via.json", film_folder / "mine.json"
+    target.write_text("dear")
+    assert run(source, target) == 2
+    assert "mine.json exists" in capsys.readouterr().err
+    assert target.read_text() == "dear"
+    before = source.read_bytes()
+    assert run(source, source, "--format", "coco") == 2
+    assert source.read_bytes() == before
+
+
+def test_coco_takes_the_films_sizes_from_a_folder(film_folder: Path, tmp_path, capsys) -> None:
+    apart = tmp_path / "apart"
+    apart.mkdir()
+    source = apart / "via.json"
+    (film_folder / "via.json").rename(source)
+    assert run(source, apart / "coco.json", "--format", "coco") == 2
+    assert "say with --films" in capsys.readouterr().err
+    assert not (apart / "coco.json").exists()
+    words = ("--format", "coco", "--films", str(film_folder))
+    assert run(source, apart / "coco.json", *words) == 0
+    assert read(apart / "coco.json").keys() == read(source).keys()
+
+
+def test_what_cannot_be_written_or_read_is_said(film_folder: Path, tmp_path, capsys) -> None:
+    source = film_folder / "via.json"
+    broken = tmp_path / "broken.json"
+    broken.write_text("{")
+    strange = tmp_path / "strange.json"
+    strange.write_text(source.read_text().replace("lumbar_vertebra", "kneecap"))
+    for read_from, target, says in [
+        (source, tmp_path / "absent" / "x.json", "no folder 'absent'"),
+        (source, tmp_path / "x.txt", "end the name in"),
+        (tmp_path / "absent.json", tmp_path / "x.json", "absent.json: cannot be read"),
+        (broken, tmp_path / "x.json", "broken.json: is not valid JSON"),
+        (strange, tmp_path / "x.json", "kneecap"),
+    ]:
+        assert run(read_from, target) == 2
+        assert says in capsys.readouterr().err
+        assert not target.exists()
+    assert run(source, tmp_path / "x.csv", "--format", "coco") == 2
+    assert "in .json" in capsys.readouterr().err

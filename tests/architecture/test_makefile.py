@@ -1,0 +1,92 @@
+"""What the Makefile hands on: paths with spaces, and a look at the input before services start."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+
+FAKE = """\
+import json, os, sys
+with open(os.environ["FAKE_LOG"], "a") as log:
+    log.write(json.dumps(sys.argv[1:]) + "\\n")
+"""
+
+
+@pytest.fixture
+def make(tmp_path: Path):
+    """Runs make with its tools replaced by one that only writes down how it was called."""
+    fake, log = tmp_path / "fake.py", tmp_path / "log"
+    fake.write_text(FAKE)
+
+    def run(*words: str, real_core: bool = False):
+        log.write_text("")
+        tools = [f"TOOL={sys.executable} {fake} tool"]
+        if not real_core:
+            tools.append(f"CORE={sys.executable} {fake} core")
+        done = subprocess.run(
+            ["make", *words, *tools],
+            cwd=ROOT,
+            env={**os.environ, "FAKE_LOG": str(log), "MAKEFLAGS": "", "MAKELEVEL": ""},
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        return done, [json.loads(line) for line in log.read_text().splitlines()]
+
+    return run
+
+
+@pytest.mark.parametrize("name", ["a folder", "it's mine", 'say "ah"'])
+@pytest.mark.parametrize(
+    ("target", "module", "report"),
+    [
+        ("benchmark", "spinezoo_evaluator.benchmark", "reports/{}"),
+        ("real-check", "spinezoo_evaluator.benchmark.real_check", "reports/real-check-{}"),
+    ],
+)
+def test_a_folder_with_a_space_arrives_whole(make, target, module, report, name, tmp_path) -> None:
+    data = str(tmp_path / name)
+    done, calls = make(target, f"DATA={data}", "ARGS=--limit 3")
+    assert done.returncode == 0, done.stderr
+    words = ["-m", module, "--data", data, "--report", report.format(name)]
+    assert calls[0] == ["tool.environments", "setup"]
+    assert calls[1] == ["core", *words, "--check", "--limit", "3"]
+    assert calls[2][:3] == ["tool.processes", "run", "--"]
+    assert calls[2][-len(words) - 2 :] == [*words, "--limit", "3"]
+    assert len(calls) == 3
+
+
+def test_the_phantom_set_is_measured_where_no_data_is_named(make) -> None:
+    done, calls = make("benchmark", "RUN=two words")
+    assert done.returncode == 0, done.stderr
+    assert calls[-1][-4:] == ["--data", "data/phantom-test", "--report", "reports/two words"]
+
+
+@pytest.mark.parametrize("target", ["benchmark", "real-check"])
+def test_input_that_is_refused_is_told_before_anything_starts(make, target, tmp_path) -> None:
+    empty = tmp_path / "an empty folder"
+    empty.mkdir()
+    for data, says in [(tmp_path / "not there", "is not a folder"), (empty, "an empty folder")]:
+        done, calls = make(target, f"DATA={data}", real_core=True)
+        assert done.returncode == 2
+        assert says in done.stderr
+        assert "Traceback" not in done.stderr
+        assert not [call for call in calls if call[0] == "tool.processes"]
+
+
+def test_outlines_are_converted_by_path(make) -> None:
+    done, calls = make("convert", "FROM=a b/via.json", "TO=c d.json", "FORMAT=coco")
+    assert done.returncode == 0, done.stderr
+    words = ["--from", "a b/via.json", "--to", "c d.json", "--format", "coco"]
+    assert calls[-1] == ["core", "-m", "spinezoo_spine.annotations.convert", *words]
+    done, calls = make("convert", "FROM=via.json")
+    assert done.returncode == 2
+    assert "TO=" in done.stdout
