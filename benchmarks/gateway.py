@@ -60,7 +60,8 @@ from spinezoo_contract.types import (
     Timing,
 )
 from spinezoo_serving.cards import ModelCard, load_card
-from spinezoo_serving.server import NetworkRunner, run_forever, segmenter_server
+from spinezoo_serving.segmenter import NetworkRunner, segmenter_server
+from spinezoo_serving.server import run_forever
 from spinezoo_serving.settings import ServerSettings
 
 HEIGHT, WIDTH = 2048, 1024

@@ -47,7 +47,7 @@ from spinezoo_contract.types import (
     Timing,
 )
 from spinezoo_serving.cards import load_card
-from spinezoo_serving.server import NetworkRunner, segmenter_server
+from spinezoo_serving.segmenter import NetworkRunner, segmenter_server
 from spinezoo_serving.settings import ServerSettings
 
 LIMIT_BYTES = 28 << 20
