@@ -318,13 +318,12 @@ def update_card(
     """
     path = Path(path)
     card = _card_from(path, preset)
-    entries = {
-        "weights": weights or card.weights,
+    described = weights or card.weights
+    entries: dict[str, Any] = {
+        "weights": None if described is None else dataclasses.asdict(described),
         "training": card.training if training is None else training,
         "metrics": card.metrics if metrics is None else metrics,
     }
-    if entries["weights"] is not None:
-        entries["weights"] = dataclasses.asdict(entries["weights"])
     document = {section: plain(entry, f"{section}.{preset}") for section, entry in entries.items()}
     place = record_path(path, preset)
     record = validated(TrainingRecord, "record", place, document)
