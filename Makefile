@@ -29,7 +29,7 @@ PRESET ?= lite
 ARGS ?=
 TARGET ?= 127.0.0.1:50050
 
-.PHONY: compare help setup benchmark test-set train-set phantoms-sheet test up down status conform train proto manifests lock lint format speed clean swap certs real-check
+.PHONY: compare help setup benchmark test-set train-set phantoms-sheet test up down status conform train proto manifests lock lint format speed clean swap certs real-check figures
 .PHONY: faults images containers-up containers-down containers-certs test-containers bento-build torch-lock
 
 help: ## This list
@@ -148,6 +148,9 @@ torch-lock: ## Lock torch from another index, for small CPU images: INDEX=addres
 
 speed: setup ## Measure speed as ratios within one run (see docs/performance.md)
 	@$(CORE) benchmarks/run.py $(ARGS)
+
+figures: ## Write the figures of README and docs from the reports of `make benchmark` and `make real-check`
+	@$(TOOL).figures $(ARGS)
 
 clean: ## Remove all environments; data and reports stay
 	@$(TOOL).environments clean

@@ -449,7 +449,7 @@ def test_tls_is_on_in_cpu_and_gpu_and_the_probes_follow(
 
 def test_the_servers_accept_what_the_tls_component_sets() -> None:
     module = pytest.importorskip(
-        "spinezoo_contract.tls", reason="this contract has no TLS settings"
+        "spinezoo_serving.security", reason="the servers have no TLS settings"
     )
     for part in PARTS:
         (patch,) = read(ROOT / f"deploy/kubernetes/components/tls/{part}.yaml")

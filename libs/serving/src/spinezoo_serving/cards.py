@@ -209,7 +209,7 @@ def record_path(path: Path | str, preset: str) -> Path:
 
 
 def weights_path(card: ModelCard) -> Path:
-    """Where the weights file of the chosen preset lies; whether it is there is not looked at.
+    """Where the weights file of the chosen preset lies; the file is not checked.
 
     Raises:
         WeightsError: The preset has no weights yet.
