@@ -59,8 +59,9 @@ from spinezoo_contract.types import (
     Structure,
     Timing,
 )
-from spinezoo_serving.cards import ModelCard, load_card
-from spinezoo_serving.server import NetworkRunner, run_forever, segmenter_server
+from spinezoo_serving.cards import CardProbe, CardWeights, ModelCard, update_card
+from spinezoo_serving.segmenter import NetworkRunner, segmenter_server
+from spinezoo_serving.server import run_forever
 from spinezoo_serving.settings import ServerSettings
 
 HEIGHT, WIDTH = 2048, 1024
@@ -94,12 +95,6 @@ presets:
   lite:
     input: {{height: 320, width: 256, channels: 2}}
     network: {{}}
-    weights:
-      file: weights/lite.safetensors
-      sha256: {sha256}
-      bytes: 1
-      dtype: float16
-      probe: {{seed: 0, values: [0.0], tolerance: 0.01}}
 """
 
 
@@ -107,8 +102,10 @@ def sleeping_card(name: str) -> ModelCard:
     """The card of a network without weights."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "card.yaml")
-        path.write_text(CARD.format(name=name, sha256="ab" * 32))
-        return load_card(path)
+        path.write_text(CARD.format(name=name))
+        probe = CardProbe(0, (0.0,), 0.01)
+        weights = CardWeights("weights/lite.safetensors", "ab" * 32, 1, "float16", probe)
+        return update_card(path, "lite", weights=weights)
 
 
 def outlines(seed: int) -> tuple[Segment, ...]:

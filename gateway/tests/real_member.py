@@ -28,8 +28,9 @@ from spinezoo_contract.types import (
     Structure,
     Timing,
 )
-from spinezoo_serving.cards import ModelCard, load_card
-from spinezoo_serving.server import NetworkRunner, run_forever, segmenter_server
+from spinezoo_serving.cards import CardProbe, CardWeights, ModelCard, update_card
+from spinezoo_serving.segmenter import NetworkRunner, segmenter_server
+from spinezoo_serving.server import run_forever
 from spinezoo_serving.settings import ServerSettings
 
 CARD = """
@@ -47,12 +48,6 @@ presets:
   lite:
     input: {{height: 64, width: 64, channels: 1}}
     network: {{}}
-    weights:
-      file: weights/lite.safetensors
-      sha256: "{sha256}"
-      bytes: 1
-      dtype: float16
-      probe: {{seed: 0, values: [0.0], tolerance: 0.01}}
 """
 
 
@@ -108,10 +103,12 @@ def main() -> None:
     os.environ["SPINEZOO_GRPC_PORT"] = options.port
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "card.yaml")
-        path.write_text(
-            CARD.format(name=options.name, version=options.version, sha256=digest(options.version))
+        path.write_text(CARD.format(name=options.name, version=options.version))
+        probe = CardProbe(0, (0.0,), 0.01)
+        weights = CardWeights(
+            "weights/lite.safetensors", digest(options.version), 1, "float16", probe
         )
-        card = load_card(path)
+        card = update_card(path, "lite", weights=weights)
     network = Threshold(card, options.delay_ms / 1000.0, options.fault)
     runner = NetworkRunner(ServerSettings.from_env(), network)
     server = segmenter_server(runner, read_film=read_film)

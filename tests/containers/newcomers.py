@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import json
 import os
-import re
 import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -95,20 +95,25 @@ def built(folder: Path) -> Iterator[Newcomers]:
     weights = next((source / "weights").glob("*.safetensors"))
     places = {
         "card.yaml": "card.yaml",
+        "lite.json": "weights/lite.json",
         weights.name: f"weights/{weights.name}",
         "service.py": "service.py",
     }
     content = renamed_weights(weights.read_bytes())
     digest = hashlib.sha256(content).hexdigest()
-    assert hashlib.sha256(weights.read_bytes()).hexdigest() in card
-    card = card.replace(hashlib.sha256(weights.read_bytes()).hexdigest(), digest)
-    card = re.sub(rf"\b{weights.stat().st_size}\b", str(len(content)), card)
-    card = card.replace("version: 0.1.0", "version: 0.2.0", 1)
+    record = json.loads(weights.with_suffix(".json").read_text())
+    assert hashlib.sha256(weights.read_bytes()).hexdigest() == record["weights"]["sha256"]
+    record["weights"].update(sha256=digest, bytes=len(content))
+    files = {
+        "card.yaml": card.replace("version: 0.1.0", "version: 0.2.0", 1).encode(),
+        "lite.json": json.dumps(record).encode(),
+        weights.name: content,
+    }
     service = (source / "service.py").read_text()
     service = service[: service.index("Service = ")] + NONSENSE.lstrip()
     try:
         yield Newcomers(
-            make("next", {"card.yaml": card.encode(), weights.name: content}),
+            make("next", files),
             digest,
             make("bad", {"service.py": service.encode()}),
             make("dead", {}, 'CMD ["python", "-c", "raise SystemExit(\'weights are missing\')"]'),

@@ -10,9 +10,8 @@ from pathlib import Path
 
 import psutil
 import pytest
-import yaml
 from spinezoo_phantom import PhantomSettings, write_film_set
-from spinezoo_serving.cards import load_card, verify_weights
+from spinezoo_serving.cards import load_card, record_path, verify_weights
 
 from end_to_end.support import ROOT, clean_environment, phantom_file, room_python, started, wait_for
 
@@ -63,7 +62,6 @@ def test_a_stopped_training_goes_on_and_ends_with_a_working_card(
     card_path = tmp_path / "pspnet" / "card.yaml"
     card_path.parent.mkdir()
     shutil.copyfile(source, card_path)
-    old = yaml.safe_load(before)
     run = tmp_path / "run"
     command = train_command(films, card_path, run)
     environment = clean_environment()
@@ -83,16 +81,17 @@ def test_a_stopped_training_goes_on_and_ends_with_a_working_card(
     assert 1 <= done < EPOCHS, log.read_text()
     assert "the same command goes on" in log.read_text()
     assert card_path.read_bytes() == before, "a stopped training must leave the card alone"
+    assert not record_path(card_path, "lite").exists()
 
     again = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300.0)
     assert again.returncode == 0, again.stdout + again.stderr
     assert [line["epoch"] for line in epochs_of(run)] == list(range(1, EPOCHS + 1))
 
-    new = yaml.safe_load(card_path.read_text())
-    assert new["training"]["lite"]["epochs"] == EPOCHS
-    weights = new["presets"]["lite"]["weights"]
-    assert weights["sha256"] != (old["presets"]["lite"]["weights"] or {}).get("sha256")
-    assert verify_weights(load_card(card_path)).is_file()
+    new = load_card(card_path, "lite")
+    assert new.training["epochs"] == EPOCHS
+    assert new.weights_sha256 != load_card(source, "lite").weights_sha256
+    assert verify_weights(new).is_file()
+    assert card_path.read_bytes() == before, "training writes the record, not the card"
     film = phantom_file(tmp_path / "film.dcm", seed=4)
     program = (
         "import sys; from pathlib import Path\n"
@@ -111,5 +110,5 @@ def test_a_stopped_training_goes_on_and_ends_with_a_working_card(
         timeout=120.0,
     )
     assert asked.returncode == 0, asked.stderr
-    assert asked.stdout.split() == ["512", "384", weights["sha256"]]
+    assert asked.stdout.split() == ["512", "384", new.weights_sha256]
     assert source.read_bytes() == before

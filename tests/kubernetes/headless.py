@@ -75,7 +75,8 @@ async def main(folder: Path) -> dict[str, object]:
     from spinezoo_gateway.settings import GatewaySettings
     from spinezoo_gateway.zoo import Zoo
     from spinezoo_serving.metrics import ServerMetrics
-    from spinezoo_serving.server import GrpcServer, NetworkRunner, segmenter_server
+    from spinezoo_serving.segmenter import NetworkRunner, segmenter_server
+    from spinezoo_serving.server import GrpcServer
     from spinezoo_serving.settings import ServerSettings
 
     ready: list[str] = []

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import asyncio
 
-from spinezoo_serving.endpoints import HttpFace, make_app
+from spinezoo_serving.endpoints import HttpEndpoint, make_app
 from spinezoo_serving.logs import configure_logging
 from spinezoo_serving.metrics import ServerMetrics
 from spinezoo_serving.predictor import Predictor
-from spinezoo_serving.server import NetworkRunner, run_forever, segmenter_server
+from spinezoo_serving.segmenter import NetworkRunner, segmenter_server
+from spinezoo_serving.server import run_forever
 from spinezoo_serving.settings import ServerSettings
 from spinezoo_testing.threshold import ThresholdPredictor
 
@@ -26,8 +27,8 @@ async def serve() -> None:
     runner = NetworkRunner(settings, metrics=metrics)
     await runner.load(load)
     server = segmenter_server(runner)
-    face = HttpFace(settings.host, settings.http_port, make_app(server.state, metrics))
-    await run_forever(server, faces=[face])
+    endpoint = HttpEndpoint(settings.host, settings.http_port, make_app(server.state, metrics))
+    await run_forever(server, endpoints=[endpoint])
 
 
 if __name__ == "__main__":

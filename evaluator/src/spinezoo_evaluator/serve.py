@@ -14,7 +14,7 @@ import sys
 
 from spinezoo.v1 import evaluation_pb2_grpc
 from spinezoo_contract.errors import ConfigurationError
-from spinezoo_serving.endpoints import HttpFace, make_app
+from spinezoo_serving.endpoints import HttpEndpoint, make_app
 from spinezoo_serving.logs import configure_logging
 from spinezoo_serving.metrics import ServerMetrics
 from spinezoo_serving.server import GrpcServer, run_forever
@@ -53,8 +53,8 @@ async def serve(settings: ServerSettings) -> None:
     """
     metrics = ServerMetrics()
     server = make_server(settings, metrics)
-    face = HttpFace(settings.host, settings.http_port, make_app(server.state, metrics))
-    await run_forever(server, faces=[face])
+    endpoint = HttpEndpoint(settings.host, settings.http_port, make_app(server.state, metrics))
+    await run_forever(server, endpoints=[endpoint])
 
 
 def main() -> int:

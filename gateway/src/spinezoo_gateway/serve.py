@@ -12,7 +12,7 @@ from collections.abc import Mapping
 import prometheus_client
 from spinezoo.v1 import ensemble_pb2_grpc
 from spinezoo_contract.errors import ConfigurationError
-from spinezoo_serving.endpoints import HttpFace, make_app
+from spinezoo_serving.endpoints import HttpEndpoint, make_app
 from spinezoo_serving.logs import configure_logging
 from spinezoo_serving.memory import keep_film_memory
 from spinezoo_serving.metrics import STAGE_BUCKETS_S, ServerMetrics
@@ -89,7 +89,7 @@ class Gateway:
         self.server.add(
             ensemble_pb2_grpc.add_EnsembleServiceServicer_to_server, servicer, SERVICE_NAME
         )
-        self.http = HttpFace(
+        self.http = HttpEndpoint(
             server_settings.host,
             server_settings.http_port,
             make_app(self.server.state, self.metrics),
@@ -98,7 +98,7 @@ class Gateway:
     async def run(self) -> None:
         """Serves until SIGTERM or SIGINT, then drains."""
         await run_forever(
-            self.server, faces=[self.http], on_start=self.zoo.start, on_stop=self.zoo.stop
+            self.server, endpoints=[self.http], on_start=self.zoo.start, on_stop=self.zoo.stop
         )
 
 

@@ -46,8 +46,8 @@ from spinezoo_contract.types import (
     Structure,
     Timing,
 )
-from spinezoo_serving.cards import load_card
-from spinezoo_serving.server import NetworkRunner, segmenter_server
+from spinezoo_serving.cards import CardProbe, CardWeights, update_card
+from spinezoo_serving.segmenter import NetworkRunner, segmenter_server
 from spinezoo_serving.settings import ServerSettings
 
 LIMIT_BYTES = 28 << 20
@@ -157,20 +157,16 @@ presets:
   lite:
     input: {height: 64, width: 64, channels: 1}
     network: {}
-    weights:
-      file: weights/lite.safetensors
-      sha256: "SHA"
-      bytes: 4
-      dtype: float16
-      probe: {seed: 0, values: [1.0], tolerance: 0.1}
 """
 
 
 @pytest.fixture(scope="module")
 def network(tmp_path_factory: pytest.TempPathFactory) -> Thresholder:
     path = tmp_path_factory.mktemp("card") / "card.yaml"
-    path.write_text(CARD.replace("SHA", hashlib.sha256(b"0000").hexdigest()), encoding="utf-8")
-    return Thresholder(load_card(path, "lite"))
+    path.write_text(CARD, encoding="utf-8")
+    digest, probe = hashlib.sha256(b"0000").hexdigest(), CardProbe(0, (1.0,), 0.1)
+    weights = CardWeights("weights/lite.safetensors", digest, 4, "float16", probe)
+    return Thresholder(update_card(path, "lite", weights=weights))
 
 
 # --- a stranger's container, plain grpc, with faults to order ------------------------------------

@@ -1,8 +1,9 @@
-"""Model cards: strict reading, weights checks, rewriting in place."""
+"""Model cards: strict reading, weights checks, the record that training writes."""
 
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 from pathlib import Path
 from types import SimpleNamespace
@@ -14,9 +15,9 @@ from spinezoo_contract.types import ModelFamily, Structure
 from spinezoo_serving import cards
 from spinezoo_serving.cards import (
     CardWeights,
-    ModelCard,
     describe_weights,
     load_card,
+    record_path,
     update_card,
     verify_weights,
     weights_path,
@@ -25,7 +26,7 @@ from spinezoo_serving.cards import (
 WEIGHTS = b"not a network, but bytes with a digest"
 SHA256 = hashlib.sha256(WEIGHTS).hexdigest()
 
-CARD = f"""\
+CARD = """\
 # The card of a network in a test.
 name: pspnet                  # the folder's name
 version: 0.1.0
@@ -36,27 +37,31 @@ license: Apache-2.0
 preset: lite
 preprocessing_id: letterbox-2ch-v1
 structures: [lumbar_vertebra, sacral_vertebra, cage, screw, rod]
-defaults: {{score_threshold: 0.0, suppression_iou: null, max_segments: 100}}
+defaults: {score_threshold: 0.0, suppression_iou: null, max_segments: 100}
 presets:
   lite:
-    input: {{height: 320, width: 256, channels: 2}}
-    network: {{backbone: resnet18, bins: [1, 2, 3, 6]}}  # of the constructor
-    # What follows is written by training.
-    weights:
-      file: weights/lite.safetensors
-      sha256: "{SHA256}"
-      bytes: {len(WEIGHTS)}
-      dtype: float16
-      probe: {{seed: 0, values: [0.5, 1, -2.25], tolerance: 0.01}}
+    input: {height: 320, width: 256, channels: 2}
+    network: {backbone: resnet18, bins: [1, 2, 3, 6]}  # of the constructor
+    notes: Trained in no time.
 
   # The size of the original.
   paper:
-    input: {{height: 473, width: 473, channels: 2}}
-    network: {{}}
-    weights: null             # trained by whoever has the machine
-training:
-  lite: {{epochs: 3}}
-metrics: {{}}
+    input: {height: 473, width: 473, channels: 2}
+    network: {}
+"""
+
+RECORD = f"""\
+{{
+  "weights": {{
+    "file": "weights/lite.safetensors",
+    "sha256": "{SHA256}",
+    "bytes": {len(WEIGHTS)},
+    "dtype": "float16",
+    "probe": {{"seed": 0, "values": [0.5, 1, -2.25], "tolerance": 0.01}}
+  }},
+  "training": {{"epochs": 3}},
+  "metrics": {{}}
+}}
 """
 
 
@@ -71,6 +76,7 @@ def card_path(tmp_path: Path) -> Path:
     path.write_text(CARD, encoding="utf-8")
     (tmp_path / "weights").mkdir()
     (tmp_path / "weights" / "lite.safetensors").write_bytes(WEIGHTS)
+    (tmp_path / "weights" / "lite.json").write_text(RECORD, encoding="utf-8")
     return path
 
 
@@ -91,6 +97,8 @@ def test_reads_every_key(card_path: Path) -> None:
     assert card.weights_sha256 == SHA256
     assert card.training == {"epochs": 3}
     assert card.metrics == {}
+    assert card.notes == "Trained in no time."
+    assert load_card(card_path, "paper").notes == ""
     assert card.card_sha256 == hashlib.sha256(card_path.read_bytes()).hexdigest()
     assert verify_weights(card) == weights_path(card)
 
@@ -145,22 +153,21 @@ def test_preset_without_weights_says_how_to_train(card_path: Path) -> None:
         ("height: 320", "height: true", r"key 'presets.lite.input.height' is bool"),
         ("height: 473", "height: 0", r"key 'presets.paper.input.height' is 0"),
         ("height: 320", "hieght: 320", r"key 'presets.lite.input.hieght' is unknown"),
-        ("    weights: null", "    x: null", r"key 'presets.paper.x' is unknown"),
-        ("    weights: null", "#", r"key 'presets.paper.weights' is missing"),
-        (SHA256, SHA256.upper(), r"key 'presets.lite.weights.sha256' .*64 lower-case hexa"),
-        (f'"{SHA256}"', "1" * 64, r"key 'presets.lite.weights.sha256' is int .*in quotes"),
-        ("weights/lite.safetensors", "weights/lite.pth", r"weights.file' .*cannot carry code"),
-        ("weights/lite.safetensors", "../lite.safetensors", r"below the card's folder"),
-        ("weights/lite.safetensors", "/lite.safetensors", r"below the card's folder"),
-        ("probe: {seed: 0,", "probe: {", r"key 'presets.lite.weights.probe.seed' is missing"),
-        ("tolerance: 0.01", "tolerance: 1e-3", r"tolerance' is str '1e-3'.*write 0.001"),
-        ("tolerance: 0.01", "tolerance: .nan", r"tolerance' is nan"),
+        ("    notes:", "    note:", r"'presets.lite.note' is unknown; .*input, network, notes"),
+        ("    network: {}", "    weights: null", r"key 'presets.paper.weights' is unknown"),
+        ("    network: {}\n", "", r"key 'presets.paper.network' is missing"),
+        ("network: {}", "network: 3", r"key 'presets.paper.network' is int 3; write a mapping"),
+        ("{backbone:", "{Backbone:", r"'presets.lite.network.Backbone' has a wrong name"),
+        ("  paper:", "  Paper:", r"key 'presets.Paper' has a wrong name; names match"),
+        ("input: {height: 473, width: 473, channels: 2}", "input: 4",
+         r"'presets.paper.input' is int 4; write a mapping with height, width, channels"),
+        ("notes: Trained in no time.", "notes: 3", r"'presets.lite.notes' is int 3; write text"),
         ("score_threshold: 0.0", "score_threshold: 1.5", r"write a number from 0 to 1"),
+        ("score_threshold: 0.0", "score_threshold: 1e-3", r"is str '1e-3'.*write 0.001"),
+        ("score_threshold: 0.0", "score_threshold: .nan", r"score_threshold' is nan"),
         ("suppression_iou: null", "suppression_iou: no", r"suppression_iou' is bool"),
         ("max_segments: 100", "max_segments: 0", r"max_segments' is 0"),
         ("preset: lite", "preset: large", r"key 'preset' names 'large'; use one of lite, paper"),
-        ("training:\n  lite:", "training:\n  epochs:", r"'training.epochs' is not a preset"),
-        ("lite: {epochs: 3}", "lite: 3", r"key 'training.lite' is not a mapping"),
         ("reference: \"https", "reference: \"ftp", r"key 'reference' .*http"),
         ("license: Apache-2.0", "license: ''", r"key 'license' is empty"),
         ("family: semantic", "family: semantic\nfamily: instance", r"'family' stands twice"),
@@ -174,6 +181,44 @@ def test_wrong_cards_name_key_and_mend(card_path: Path, old: str, new: str, mess
     assert old in CARD
     card_path.write_text(CARD.replace(old, new, 1), encoding="utf-8")
     with pytest.raises(CardError, match=message):
+        load_card(card_path)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        (SHA256, SHA256.upper(), r"key 'weights.sha256' is '.*64 lower-case hexa"),
+        (f'"{SHA256}"', "1" * 64, r"key 'weights.sha256' is int .*in quotes"),
+        ("weights/lite.safetensors", "weights/lite.pth", r"weights.file' .*cannot carry code"),
+        ("weights/lite.safetensors", "../lite.safetensors", r"below the card's folder"),
+        ("weights/lite.safetensors", "/lite.safetensors", r"below the card's folder"),
+        ('"seed": 0,', "", r"key 'weights.probe.seed' is missing; add it"),
+        ('"seed": 0,', '"seed": 0, "sead": 0,', r"'weights.probe.sead' is unknown; .*seed, values"),
+        ("[0.5, 1, -2.25]", "[]", r"key 'weights.probe.values' is empty"),
+        ("[0.5, 1, -2.25]", '[0.5, "1"]', r"key 'weights.probe.values\[1\]' is str '1'; write a"),
+        ("0.01", "-0.01", r"tolerance' is -0.01; write a number from 0"),
+        ("0.01", "NaN", r"NaN is not finite"),
+        ("0.01", "1e999", r"tolerance' is inf"),
+        ('"epochs": 3', '"epochs": 3, "epochs": 4', r"key 'epochs' stands twice"),
+        ('{"epochs": 3}', "3", r"key 'training' is int 3; write a mapping"),
+        ('"metrics"', '"metrix"', r"key 'metrix' is unknown; .*weights, training, metrics"),
+        ("{\n", "[\n", r"not the JSON of a record"),
+    ],
+)  # fmt: skip
+def test_wrong_records_name_file_key_and_mend(
+    card_path: Path, old: str, new: str, message: str
+) -> None:
+    assert old in RECORD
+    record_path(card_path, "lite").write_text(RECORD.replace(old, new, 1), encoding="utf-8")
+    for preset in ("lite", "paper"):  # All records are checked, not only the chosen one.
+        with pytest.raises(CardError, match=message) as caught:
+            load_card(card_path, preset)
+        assert str(record_path(card_path, "lite")) in str(caught.value)
+
+
+def test_a_record_of_no_preset_is_refused(card_path: Path) -> None:
+    record_path(card_path, "large").write_text("{}", encoding="utf-8")
+    with pytest.raises(CardError, match=r"large\.json is of no preset .*\(lite, paper\)"):
         load_card(card_path)
 
 
@@ -220,7 +265,9 @@ def _new_weights(card_path: Path, content: bytes = b"new") -> CardWeights:
 
 
 @pytest.mark.parametrize("preset", ["lite", "paper"])
-def test_update_changes_its_entries_and_nothing_else(card_path: Path, preset: str) -> None:
+def test_update_writes_the_record_of_its_preset_and_nothing_else(
+    card_path: Path, preset: str
+) -> None:
     entry = _new_weights(card_path)
     written = update_card(
         card_path,
@@ -235,62 +282,39 @@ def test_update_changes_its_entries_and_nothing_else(card_path: Path, preset: st
     assert card.training == {"epochs": 12, "losses": [0.5], "data": {"films": 730}}
     assert card.metrics == {"mean_iou": 0.875}
     assert verify_weights(card).read_bytes() == b"new"
-    before, after = load_card_text(CARD, card_path), load_card(card_path, other(preset))
-    assert after.weights == before[other(preset)].weights
-    assert after.training == before[other(preset)].training
-    text = card_path.read_text(encoding="utf-8")
-    for comment in ("# The card of a network", "# the folder's name", "# of the constructor",
-                    "# What follows is written", "# The size of the original.",
-                    "# trained by whoever"):  # fmt: skip
-        assert text.count(comment) == 1
-    assert list(_top_keys(text)) == list(_top_keys(CARD))
-    assert not [name for name in os.listdir(card_path.parent) if name.startswith(".card")]
+    assert card_path.read_text(encoding="utf-8") == CARD
+    if preset == "paper":
+        assert record_path(card_path, "lite").read_text(encoding="utf-8") == RECORD
+    else:
+        assert not record_path(card_path, "paper").exists()
+    text = record_path(card_path, preset).read_text(encoding="utf-8")
+    assert list(json.loads(text)) == ["weights", "training", "metrics"]
+    folder = record_path(card_path, preset).parent
+    assert not [name for name in os.listdir(folder) if name.startswith(".")]
 
 
-def other(preset: str) -> str:
-    return "paper" if preset == "lite" else "lite"
-
-
-def load_card_text(text: str, beside: Path) -> dict[str, ModelCard]:
-    path = beside.with_name("before.yaml")
-    path.write_text(text, encoding="utf-8")
-    return {preset: load_card(path, preset) for preset in ("lite", "paper")}
-
-
-def _top_keys(text: str) -> list[str]:
-    return [line.split(":")[0] for line in text.splitlines() if line[:1].isalpha()]
+def test_update_leaves_the_entries_that_are_not_given(card_path: Path) -> None:
+    before = load_card(card_path)
+    card = update_card(card_path, "lite", metrics={"iou": 0.5})
+    assert (card.weights, card.training) == (before.weights, before.training)
+    assert card == load_card(card_path)
 
 
 def test_update_twice_gives_the_same_bytes(card_path: Path) -> None:
     entry = _new_weights(card_path)
     arguments = {"weights": entry, "training": {"epochs": 1}, "metrics": {"a": {"b": 0.5}}}
     update_card(card_path, "lite", **arguments)
-    first = card_path.read_bytes()
+    first = record_path(card_path, "lite").read_bytes()
     update_card(card_path, "lite", **arguments)
-    assert card_path.read_bytes() == first
+    assert record_path(card_path, "lite").read_bytes() == first
 
 
-@pytest.mark.parametrize(
-    "ending",
-    ["", "training:\n", "training: {}\nmetrics:\n  paper: {iou: 1}\n", "metrics: null # later"],
-)
-def test_update_adds_sections_that_are_absent_or_empty(card_path: Path, ending: str) -> None:
-    start = CARD[: CARD.index("training:")]
-    card_path.write_text(start + ending, encoding="utf-8")
-    update_card(card_path, "lite", training={"epochs": 2}, metrics={"iou": 0.5})
-    card = load_card(card_path)
-    assert card.training == {"epochs": 2}
-    assert card.metrics == {"iou": 0.5}
-    assert load_card(card_path, "paper").metrics == ({"iou": 1} if "paper" in ending else {})
-    assert card_path.read_text(encoding="utf-8").startswith(start.rstrip())
-
-
-def test_update_works_on_a_card_in_flow_style(card_path: Path) -> None:
-    block = CARD[CARD.index("  paper:") : CARD.index("training:")]
-    flow = "  paper: {input: {height: 473, width: 473, channels: 2}, network: {}, weights: null}\n"
-    card_path.write_text(CARD.replace(block, flow), encoding="utf-8")
-    entry = _new_weights(card_path)
-    assert update_card(card_path, "paper", weights=entry).weights == entry
+def test_update_makes_the_folder_of_the_weights(tmp_path: Path) -> None:
+    path = tmp_path / "card.yaml"
+    path.write_text(CARD, encoding="utf-8")
+    card = update_card(path, "lite", training={"epochs": 2})
+    assert (card.weights, card.training, card.metrics) == (None, {"epochs": 2}, {})
+    assert card == load_card(path)
 
 
 @pytest.mark.parametrize(
@@ -302,17 +326,17 @@ def test_update_refuses_what_is_no_plain_value(
 ) -> None:
     with pytest.raises(CardError, match=r"^training\.lite\."):
         update_card(card_path, "lite", training=training)
-    assert card_path.read_text(encoding="utf-8") == CARD
+    assert record_path(card_path, "lite").read_text(encoding="utf-8") == RECORD
 
 
-def test_update_leaves_the_file_when_the_new_card_would_be_wrong(card_path: Path) -> None:
+def test_update_leaves_the_file_when_the_new_record_would_be_wrong(card_path: Path) -> None:
     entry = _new_weights(card_path)
     wrong = CardWeights(entry.file, "abc", entry.bytes, entry.dtype, entry.probe)
     with pytest.raises(CardError, match="sha256"):
         update_card(card_path, "lite", weights=wrong)
     with pytest.raises(CardError, match="no preset 'huge'"):
         update_card(card_path, "huge", metrics={})
-    assert card_path.read_text(encoding="utf-8") == CARD
+    assert record_path(card_path, "lite").read_text(encoding="utf-8") == RECORD
 
 
 def test_describe_refuses_files_elsewhere(card_path: Path, tmp_path_factory: object) -> None:

@@ -1,4 +1,4 @@
-"""The HTTP face of gateway and evaluator."""
+"""The HTTP endpoints of gateway and evaluator."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ import socket
 import httpx
 import pytest
 from spinezoo_contract.errors import ConfigurationError
-from spinezoo_serving.endpoints import HttpFace, make_app
+from spinezoo_serving.endpoints import HttpEndpoint, make_app
 from spinezoo_serving.metrics import ServerMetrics
-from spinezoo_serving.server import Phase, ServingState
+from spinezoo_serving.state import Phase, ServingState
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse
 from starlette.routing import Route
@@ -22,11 +22,11 @@ async def hello(_: Request) -> PlainTextResponse:
 async def test_readiness_follows_the_state() -> None:
     state, metrics = ServingState(), ServerMetrics()
     metrics.failure("FilmError")
-    face = HttpFace("127.0.0.1", 0, make_app(state, metrics, [Route("/hello", hello)]))
-    await face.start()
+    endpoint = HttpEndpoint("127.0.0.1", 0, make_app(state, metrics, [Route("/hello", hello)]))
+    await endpoint.start()
     try:
         async with httpx.AsyncClient(
-            base_url=f"http://127.0.0.1:{face.port}", trust_env=False
+            base_url=f"http://127.0.0.1:{endpoint.port}", trust_env=False
         ) as client:
 
             async def codes() -> tuple[int, int]:
@@ -48,12 +48,12 @@ async def test_readiness_follows_the_state() -> None:
             assert 'spinezoo_failures_total{reason="FilmError"} 1.0' in text
             assert (await client.get("/hello")).text == "hello"
     finally:
-        await face.stop()
+        await endpoint.stop()
 
 
 async def test_a_taken_port_is_an_error() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         app = make_app(ServingState(), ServerMetrics())
-        face = HttpFace("127.0.0.1", taken.getsockname()[1], app)
+        endpoint = HttpEndpoint("127.0.0.1", taken.getsockname()[1], app)
         with pytest.raises(ConfigurationError, match="SPINEZOO_HTTP_PORT"):
-            await face.start()
+            await endpoint.start()

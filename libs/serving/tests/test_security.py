@@ -39,7 +39,8 @@ from spinezoo_serving import health
 from spinezoo_serving import security as server_security
 from spinezoo_serving.logs import configure_logging
 from spinezoo_serving.security import ServerSecurity
-from spinezoo_serving.server import GrpcServer, NetworkRunner, segmenter_server
+from spinezoo_serving.segmenter import NetworkRunner, segmenter_server
+from spinezoo_serving.server import GrpcServer
 from spinezoo_serving.settings import ServerSettings
 from spinezoo_testing.threshold import ThresholdPredictor
 

@@ -47,19 +47,14 @@ from spinezoo_contract.errors import (
 from spinezoo_contract.masks import decode_mask, encode_mask, mask_box
 from spinezoo_contract.status import REQUEST_ID_KEY, UNEXPECTED_MESSAGE, from_rpc_error
 from spinezoo_contract.types import Film, Prediction, PredictOptions, Segment, Structure
+from spinezoo_serving.calls import request_id_from
 from spinezoo_serving.logs import configure_logging
 from spinezoo_serving.metrics import ServerMetrics
-from spinezoo_serving.server import (
-    SEGMENTER_SERVICE,
-    GrpcServer,
-    NetworkRunner,
-    Phase,
-    PredictQueue,
-    channel_options,
-    request_id_from,
-    segmenter_server,
-)
+from spinezoo_serving.predict_queue import PredictQueue
+from spinezoo_serving.segmenter import SEGMENTER_SERVICE, NetworkRunner, segmenter_server
+from spinezoo_serving.server import GrpcServer, channel_options
 from spinezoo_serving.settings import ServerSettings
+from spinezoo_serving.state import Phase
 from spinezoo_testing.threshold import ThresholdPredictor, film_file, read_film
 
 SERVING = health_pb2.HealthCheckResponse.SERVING
@@ -619,10 +614,11 @@ async def test_stop_does_not_wait_for_ever() -> None:
 
 SERVE = """
 import asyncio, sys, threading
-from spinezoo_serving.endpoints import HttpFace, make_app
+from spinezoo_serving.endpoints import HttpEndpoint, make_app
 from spinezoo_serving.logs import configure_logging
 from spinezoo_serving.metrics import ServerMetrics
-from spinezoo_serving.server import NetworkRunner, run_forever, segmenter_server
+from spinezoo_serving.segmenter import NetworkRunner, segmenter_server
+from spinezoo_serving.server import run_forever
 from spinezoo_serving.settings import ServerSettings
 from spinezoo_testing.threshold import ThresholdPredictor
 configure_logging("test")
@@ -630,8 +626,8 @@ async def main():
     metrics, settings = ServerMetrics(), ServerSettings.from_env()
     runner = NetworkRunner(settings, ThresholdPredictor(delay_s=0.05), metrics=metrics)
     server = segmenter_server(runner)
-    face = HttpFace("127.0.0.1", settings.http_port, make_app(server.state, metrics))
-    await run_forever(server, faces=[face])
+    endpoint = HttpEndpoint("127.0.0.1", settings.http_port, make_app(server.state, metrics))
+    await run_forever(server, endpoints=[endpoint])
     runner.close()
 asyncio.run(main())
 """

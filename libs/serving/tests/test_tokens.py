@@ -33,13 +33,8 @@ from spinezoo_serving import tokens
 from spinezoo_serving.logs import configure_logging
 from spinezoo_serving.metrics import ServerMetrics
 from spinezoo_serving.security import ServerSecurity
-from spinezoo_serving.server import (
-    SEGMENTER_SERVICE,
-    GrpcServer,
-    NetworkRunner,
-    SegmenterServicer,
-    channel_options,
-)
+from spinezoo_serving.segmenter import SEGMENTER_SERVICE, NetworkRunner, SegmenterServicer
+from spinezoo_serving.server import GrpcServer, channel_options
 from spinezoo_serving.settings import ServerSettings
 from spinezoo_serving.tokens import TokenFile, digest_of, new_token, parse_tokens, revoke_token
 from spinezoo_testing.threshold import ThresholdPredictor

@@ -32,7 +32,6 @@ presets:
   lite:
     input: {height: 64, width: 48, channels: 2}
     network: {gain: 4.0, precision: PRECISION}
-    weights: null
 """
 
 CPU = torch.device("cpu")

@@ -32,7 +32,6 @@ CARD = {
         "lite": {
             "input": {"height": 64, "width": 48, "channels": 2},
             "network": {},
-            "weights": None,
         }
     },
 }

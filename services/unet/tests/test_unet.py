@@ -170,9 +170,6 @@ presets:
   lite:
     input: {height: 64, width: 48, channels: 2}
     network: {filters: 4, normalise: true}
-    weights: null
-training: {}
-metrics: {}
 """
     )
     return tmp_path

@@ -1,4 +1,4 @@
-"""A network as a BentoML service with a gRPC face beside the HTTP one (extra ``bento``).
+"""A network as a BentoML service with a gRPC endpoint beside the HTTP one (extra ``bento``).
 
 A network's ``service.py`` calls :func:`serve_network`. The process is started with::
 
@@ -8,7 +8,7 @@ which serves that BentoML service in one process: ``bentoml serve`` would keep a
 it that starts a killed worker again under a new number, so that nobody could stop a network for
 good, and that needs some 100 MiB more. ``bentoml serve service:Service`` works as well.
 
-Both faces answer from one :class:`~spinezoo_serving.server.ServingState` and one queue. Before
+Both endpoints answer from one :class:`~spinezoo_serving.state.ServingState` and one queue. Before
 the network is loaded and while the process drains, health says NOT_SERVING and ``/readyz`` 503.
 """
 
@@ -53,7 +53,9 @@ if TYPE_CHECKING:
     from starlette.responses import Response
 
     from spinezoo_serving.predictor import Predictor
-    from spinezoo_serving.server import Asked, GrpcServer, NetworkRunner, ServingState
+    from spinezoo_serving.segmenter import Asked, NetworkRunner
+    from spinezoo_serving.server import GrpcServer
+    from spinezoo_serving.state import ServingState
 
 # BentoML reads this when it is first asked whether to report usage, which may be at its import.
 # An import with a side effect, on purpose: there must be no way of starting that calls home.
@@ -78,7 +80,7 @@ _MEMBER = "__spinezoo_member__"
 
 
 class Member:
-    """One network in its process: state, queue and both faces.
+    """One network in its process: state, queue and both endpoints.
 
     Args:
         name: Name of the network.
@@ -118,11 +120,12 @@ class Member:
         return self.failure is None
 
     async def start(self) -> None:
-        """Opens the gRPC face and begins to load the network; does not wait for it."""
+        """Opens the gRPC endpoint and begins to load the network; does not wait for it."""
         # Late, because `bentoml serve` imports service.py in a supervisor that serves nothing,
         # and because prometheus_client must not be imported before BentoML has set its directory.
         from spinezoo_serving.metrics import ServerMetrics
-        from spinezoo_serving.server import NetworkRunner, ServingState, segmenter_server
+        from spinezoo_serving.segmenter import NetworkRunner, segmenter_server
+        from spinezoo_serving.state import ServingState
 
         _log_as_json(self.name)
         self._state = ServingState()
@@ -144,7 +147,7 @@ class Member:
         self._loading = asyncio.create_task(self._load(self._runner, self._settings))
 
     async def _load(self, runner: NetworkRunner, settings: ServerSettings) -> None:
-        from spinezoo_serving.server import Phase
+        from spinezoo_serving.state import Phase
 
         started = time.perf_counter()
         load = functools.partial(self._load_predictor, self._card_path, device=settings.device)
@@ -168,7 +171,7 @@ class Member:
         self._state.move(Phase.SERVING)
 
     def _fail(self, error: Exception) -> None:
-        from spinezoo_serving.server import Phase
+        from spinezoo_serving.state import Phase
 
         fields = error_fields(error)
         if isinstance(error, SpineZooError):
@@ -180,7 +183,7 @@ class Member:
             self._state.move(Phase.FAILED)
 
     async def stop(self) -> bool:
-        """Drains both faces and lets the network go; may be called twice.
+        """Drains both endpoints and lets the network go; may be called twice.
 
         Returns:
             Whether everything in flight was answered in time.
@@ -201,13 +204,13 @@ class Member:
             self._runner.close()
         return finished
 
-    # --- the HTTP face ---
+    # --- the HTTP endpoint ---
 
     async def predict(self, request: Request) -> Response:
         """``POST /predict``: the film as form field ``film`` or as the whole body."""
         from starlette.responses import Response
 
-        from spinezoo_serving.server import request_id_from
+        from spinezoo_serving.calls import request_id_from
 
         started = time.perf_counter()
         request_id = request_id_from(request.headers.get(status.REQUEST_ID_KEY))
@@ -255,7 +258,7 @@ class Member:
         )
 
     async def _answer(self, request: Request) -> bytes:
-        from spinezoo_serving.server import Asked
+        from spinezoo_serving.segmenter import Asked
 
         if self._runner is None or self._settings is None or not self.ready:
             raise NotServingError("the network is loading or draining; try again in some seconds")
@@ -474,10 +477,10 @@ def _load_service(folder: Path) -> Any:
 
 async def _serve(service: Any, settings: ServerSettings) -> int:
     """Serves until a signal or a failure; returns the exit code."""
-    from spinezoo_serving.endpoints import HttpFace
+    from spinezoo_serving.endpoints import HttpEndpoint
 
     member: Member = getattr(service.inner, _MEMBER)
-    face = HttpFace(settings.host, settings.http_port, service.to_asgi(is_main=True))
+    endpoint = HttpEndpoint(settings.host, settings.http_port, service.to_asgi(is_main=True))
     asked = asyncio.Event()
     hurried = asyncio.Event()
 
@@ -488,23 +491,23 @@ async def _serve(service: Any, settings: ServerSettings) -> int:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, handle)
     try:
-        await face.start()
+        await endpoint.start()
     except BaseException:
-        # The start may have got as far as the gRPC face.
+        # The start may have got as far as the gRPC endpoint.
         await member.stop()
         raise
     waits: list[asyncio.Task[Any]] = [
         asyncio.create_task(event.wait()) for event in (asked, member.failed)
     ]
     await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
-    # The HTTP face stays up while the process drains, so that /readyz can say so.
+    # The HTTP endpoint stays up while the process drains, so that /readyz can say so.
     stop = asyncio.create_task(member.stop())
     waits += [stop, asyncio.create_task(hurried.wait())]
     await asyncio.wait(waits[2:], return_when=asyncio.FIRST_COMPLETED)
     for task in waits:
         task.cancel()
     await asyncio.gather(*waits, return_exceptions=True)
-    await face.stop()
+    await endpoint.stop()
     return 0 if member.alive else 1
 
 

@@ -1,6 +1,6 @@
-"""The HTTP face of gateway and evaluator: ``/livez``, ``/readyz``, ``/metrics`` (extra ``server``).
+"""HTTP endpoints of gateway and evaluator: ``/livez``, ``/readyz``, ``/metrics``.
 
-Members have BentoML's HTTP face instead; both answer from the same :class:`ServingState`.
+Members have BentoML's HTTP endpoints instead; both answer from the same :class:`ServingState`.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.routing import BaseRoute, Route
 
 from spinezoo_serving.metrics import CONTENT_TYPE, ServerMetrics
-from spinezoo_serving.server import ServingState
+from spinezoo_serving.state import ServingState
 
 log = logging.getLogger("spinezoo.http")
 
@@ -79,7 +79,7 @@ class _QuietServer(uvicorn.Server):
         yield
 
 
-class HttpFace:
+class HttpEndpoint:
     """An HTTP server in the running event loop.
 
     Args:

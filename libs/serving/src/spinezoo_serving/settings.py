@@ -71,8 +71,8 @@ class ServerSettings:
 
     Attributes:
         host: Address to bind.
-        grpc_port: Port of the gRPC face; 0 takes a free one.
-        http_port: Port of the HTTP face; 0 takes a free one.
+        grpc_port: Port of the gRPC endpoint; 0 takes a free one.
+        http_port: Port of the HTTP endpoint; 0 takes a free one.
         max_message_bytes: gRPC message limit, both ways.
         queue_limit: Requests that may wait.
         drain_seconds: Time for requests in flight after SIGTERM, in s.

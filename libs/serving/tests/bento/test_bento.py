@@ -1,4 +1,4 @@
-"""A network behind BentoML: the real process, both faces over the wire."""
+"""A network behind BentoML: the real process, both endpoints over the wire."""
 
 from __future__ import annotations
 
@@ -155,7 +155,7 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Process]:
 # --- TLS ----------------------------------------------------------------------------------------
 
 
-def test_the_http_face_is_no_way_round_tls(tmp_path: Path, certificates: Any) -> None:
+def test_the_http_endpoint_is_no_way_round_tls(tmp_path: Path, certificates: Any) -> None:
     settings = certificates.server("mutual") | {"SPINEZOO_TOKENS": str(tmp_path / "unused")}
     with network(tmp_path, **settings) as process:
         process.until_ready()
@@ -191,10 +191,10 @@ def test_a_certificate_that_is_over_ends_the_start(tmp_path: Path, certificates:
         assert "SPINEZOO_TLS_CERT" in process.log.read_text()
 
 
-# --- both faces ----------------------------------------------------------------------------------
+# --- both endpoints -------------------------------------------------------------------------------
 
 
-def test_both_faces_give_the_same_answer(running: Process) -> None:
+def test_both_endpoints_give_the_same_answer(running: Process) -> None:
     sent = film()
     by_grpc = codec.prediction_to_json(
         codec.prediction_from_proto(running.stub().Predict(codec.predict_request_to_proto(sent)))
@@ -259,7 +259,7 @@ def test_options_reach_the_network_from_form_and_query(running: Process) -> None
     assert answer.status_code == 200
 
 
-def test_metrics_cover_both_faces(running: Process) -> None:
+def test_metrics_cover_both_endpoints(running: Process) -> None:
     running.stub().Predict(codec.predict_request_to_proto(film()))
     running.http.post("/predict", content=b"junk")
     text = running.http.get("/metrics").text
@@ -385,7 +385,7 @@ def only_here(process: Process, python_processes: int) -> None:
 
 
 def test_nothing_calls_home(running: Process) -> None:
-    """No tracking variable is set; the process has served both faces; only loopback was used."""
+    """No tracking variable is set; the process has served both endpoints; only loopback used."""
     assert running.http.post("/predict", content=film_file(film())).status_code == 200
     assert running.stub().Predict(codec.predict_request_to_proto(film())).height == 32
     only_here(running, 1)

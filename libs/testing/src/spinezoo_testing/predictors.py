@@ -13,6 +13,7 @@ Torch networks inherit more, see ``spinezoo_torchkit.testing``.
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -26,7 +27,7 @@ from spinezoo_contract.errors import CardError, FilmError, OptionError, WeightsE
 from spinezoo_contract.masks import decode_mask
 from spinezoo_contract.types import Film, ModelFamily, PredictOptions, SegmentKind, Structure
 from spinezoo_phantom import make_film
-from spinezoo_serving.cards import load_card
+from spinezoo_serving.cards import load_card, record_path
 from spinezoo_serving.predictor import Predictor
 from spinezoo_spine.annotations.raster import rasterise
 from spinezoo_spine.annotations.regions import FilmAnnotation, Region
@@ -95,9 +96,6 @@ def tiny_card(room: Path, folder: Path, height: int = 96, width: int = 80) -> Pa
     document = yaml.safe_load((room / "card.yaml").read_text(encoding="utf-8"))
     lite = document["presets"]["lite"]
     lite["input"].update(height=height, width=width)
-    lite["weights"] = None
-    document.pop("training", None)
-    document.pop("metrics", None)
     folder.mkdir(parents=True, exist_ok=True)
     card = folder / "card.yaml"
     card.write_text(yaml.safe_dump(document, sort_keys=False), encoding="utf-8")
@@ -217,9 +215,10 @@ class PredictorTests:
 
     def test_loading_compares_with_the_cards_probe(self, trained: Path, tmp_path: Path) -> None:
         card, _ = self._copy(trained, tmp_path)
-        document = yaml.safe_load(card.read_text(encoding="utf-8"))
-        document["presets"]["lite"]["weights"]["probe"]["values"][7] += 1.0
-        card.write_text(yaml.safe_dump(document), encoding="utf-8")
+        record = record_path(card, "lite")
+        document = json.loads(record.read_text(encoding="utf-8"))
+        document["weights"]["probe"]["values"][7] += 1.0
+        record.write_text(json.dumps(document), encoding="utf-8")
         with pytest.raises(WeightsError, match="probe"):
             type(self).load_predictor(card, device="cpu")
 
@@ -253,9 +252,13 @@ class PredictorTests:
     @staticmethod
     def _copy(card: Path, folder: Path) -> tuple[Path, Path]:
         """Card and weights file of a network, copied to where they may be spoilt."""
-        weights = load_card(card).weights
+        loaded = load_card(card)
+        weights = loaded.weights
         assert weights is not None
         (folder / weights.file).parent.mkdir()
+        shutil.copy(
+            record_path(card, loaded.preset), record_path(folder / "card.yaml", loaded.preset)
+        )
         return (
             Path(shutil.copy(card, folder / "card.yaml")),
             Path(shutil.copy(card.parent / weights.file, folder / weights.file)),

@@ -1,4 +1,4 @@
-"""The threshold network behind both faces, in the form of a real network's service.py."""
+"""The threshold network behind both endpoints, in the form of a real network's service.py."""
 
 from __future__ import annotations
 

@@ -1,0 +1,302 @@
+"""What happens around every gRPC call: request id, token, parsing, errors, a log line, counts.
+
+:class:`ShellInterceptor` wraps each method of a server in a :class:`_Call` and counts the calls
+in flight, which :class:`~spinezoo_serving.server.GrpcServer` waits for when it drains.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import re
+import time
+import uuid
+from collections.abc import AsyncIterator, Awaitable, Callable
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import grpc
+import grpc.aio
+from google.protobuf.message import DecodeError
+from spinezoo_contract import status
+from spinezoo_contract.errors import (
+    AccessError,
+    BadInputError,
+    DeadlineError,
+    NotServingError,
+    SpineZooError,
+    TooLargeError,
+)
+
+from spinezoo_serving.logs import REQUEST_ID, error_fields
+
+if TYPE_CHECKING:
+    from spinezoo_serving.metrics import ServerMetrics
+    from spinezoo_serving.tokens import TokenFile
+
+_T = TypeVar("_T")
+
+log = logging.getLogger("spinezoo.server")
+
+_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
+
+_HEALTH_CHECK = "/grpc.health.v1.Health/Check"
+"""What probes call, who have no token; it says one word."""
+
+
+def request_id_from(value: str | bytes | None) -> str:
+    """A caller's request id, or a new one.
+
+    A caller's counts if it is 1 to 64 letters, digits, ``.``, ``_`` or ``-``.
+    """
+    if isinstance(value, str) and _REQUEST_ID.fullmatch(value):
+        return value
+    return uuid.uuid4().hex
+
+
+class InFlight:
+    """Counts calls that are being served."""
+
+    def __init__(self) -> None:
+        self._count = 0
+        self._idle = asyncio.Event()
+        self._idle.set()
+        self._last_call = 0.0
+
+    def __enter__(self) -> None:
+        self._last_call = time.monotonic()
+        self._count += 1
+        self._idle.clear()
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._count -= 1
+        if self._count == 0:
+            self._idle.set()
+
+    async def wait_idle(self, timeout_s: float) -> bool:
+        """Waits until nothing is served; False when the time is over first."""
+        try:
+            await asyncio.wait_for(self._idle.wait(), timeout_s)
+        except TimeoutError:
+            return False
+        return True
+
+    async def wait_quiet(self, quiet_s: float, most_s: float) -> None:
+        """Waits until no call has come for ``quiet_s``, at most ``most_s``."""
+        end = time.monotonic() + most_s
+        while (left := self._last_call + quiet_s - time.monotonic()) > 0 and (
+            time.monotonic() < end
+        ):
+            await asyncio.sleep(left)
+
+
+class _Call:
+    """One call: parses, serves, serialises, maps errors, logs a line, counts.
+
+    Args:
+        shell: What all calls share.
+        method: Full name of the method.
+        handler: What serves it.
+        request_id: Name of the call.
+        caller: Name of who calls; empty where nobody is asked.
+        denied: Why it is not served.
+    """
+
+    def __init__(
+        self,
+        shell: ShellInterceptor,
+        method: str,
+        handler: Any,
+        request_id: str,
+        caller: str = "",
+        denied: AccessError | None = None,
+    ) -> None:
+        self._shell = shell
+        self._method = method
+        self._handler = handler
+        self._request_id = request_id
+        self._caller = caller
+        self._denied = denied
+        self._bytes_in = 0
+        self._bytes_out = 0
+
+    def _parse(self, data: bytes) -> Any:
+        self._bytes_in += len(data)
+        if self._handler.request_deserializer is None:
+            return data
+        try:
+            return self._handler.request_deserializer(data)
+        except DecodeError:
+            raise BadInputError(
+                "the request is not a message of this method; generate the client from spinezoo/v1"
+            ) from None
+
+    async def _parse_stream(self, stream: AsyncIterator[bytes]) -> AsyncIterator[Any]:
+        async for data in stream:
+            yield self._parse(data)
+
+    def _serialise(self, message: Any) -> bytes:
+        serialise = self._handler.response_serializer
+        data: bytes = message if serialise is None else serialise(message)
+        if len(data) > self._shell.max_message_bytes:
+            raise TooLargeError(
+                f"the answer has {len(data)} bytes, the limit is {self._shell.max_message_bytes} "
+                "(SPINEZOO_MAX_MESSAGE_BYTES); raise it on every hop or ask for less, "
+                "such as no probability maps"
+            )
+        self._bytes_out += len(data)
+        return data
+
+    async def unary(self, request: Any, context: Any) -> bytes | None:
+        """Serves a method that answers one message."""
+        return await self._guarded(request, context, self._answer_one)
+
+    async def streaming(self, request: Any, context: Any) -> None:
+        """Serves a method that answers a stream."""
+        await self._guarded(request, context, self._answer_stream)
+
+    def _request(self, request: Any) -> Any:
+        if self._handler.request_streaming:
+            return self._parse_stream(request)
+        return self._parse(request)
+
+    async def _answer_one(self, request: Any, context: Any) -> bytes:
+        behaviour = (
+            self._handler.stream_unary
+            if self._handler.request_streaming
+            else self._handler.unary_unary
+        )
+        return self._serialise(await behaviour(self._request(request), context))
+
+    async def _answer_stream(self, request: Any, context: Any) -> None:
+        behaviour = (
+            self._handler.stream_stream
+            if self._handler.request_streaming
+            else self._handler.unary_stream
+        )
+        answers = behaviour(self._request(request), context)
+        try:
+            async for message in answers:
+                await context.write(self._serialise(message))
+        finally:
+            await answers.aclose()
+
+    async def _guarded(
+        self, request: Any, context: Any, answer: Callable[[Any, Any], Awaitable[_T]]
+    ) -> _T | None:
+        started = time.perf_counter()
+        token = REQUEST_ID.set(self._request_id)
+        trailer = ((status.REQUEST_ID_KEY, self._request_id),)
+        code, failure = grpc.StatusCode.OK.name, None
+        fields: dict[str, Any] = {}
+        level = logging.INFO
+        try:
+            with self._shell.in_flight:
+                if self._denied is not None:
+                    raise self._denied
+                if self._shell.refusing:
+                    raise NotServingError("the server is draining; ask another or try again")
+                remaining = context.time_remaining()
+                if remaining is not None and remaining <= 0.0:
+                    raise DeadlineError("no time was left when the request arrived")
+                context.set_trailing_metadata(trailer)
+                return await answer(request, context)
+        except asyncio.CancelledError:
+            remaining = context.time_remaining()
+            expired = remaining is not None and remaining <= 0.0
+            code = "DEADLINE_EXCEEDED" if expired else "CANCELLED"
+            failure = code
+            raise
+        except grpc.aio.AbortError:
+            code = failure = "ABORTED_BY_METHOD"
+            raise
+        except Exception as error:
+            grpc_code, message = status.to_status(error)
+            code, failure = grpc_code.name, status.error_name(error)
+            if not isinstance(error, SpineZooError):
+                level, fields = logging.ERROR, error_fields(error)
+                failure = "unexpected"
+            else:
+                fields = {"error": failure}
+            await context.abort(grpc_code, message, (*trailer, *status.error_metadata(error)))
+            raise AssertionError("abort returned") from error
+        finally:
+            milliseconds = (time.perf_counter() - started) * 1000.0
+            fields = {
+                "method": self._method,
+                "code": code,
+                "ms": round(milliseconds, 2),
+                "bytes_in": self._bytes_in,
+                "bytes_out": self._bytes_out,
+                **({"caller": self._caller} if self._caller else {}),
+                **fields,
+            }
+            log.log(level, "call", extra={"fields": fields})
+            REQUEST_ID.reset(token)
+            if self._shell.metrics is not None:
+                self._shell.metrics.request(self._method.rpartition("/")[2], code)
+                self._shell.metrics.stage("total", milliseconds)
+                if failure is not None:
+                    self._shell.metrics.failure(failure)
+
+
+class ShellInterceptor(grpc.aio.ServerInterceptor):
+    """Puts a :class:`_Call` around every method that is not gRPC's own.
+
+    Where callers need a token, every method but health's Check is refused without one, and so
+    is reflection.
+    """
+
+    def __init__(
+        self,
+        max_message_bytes: int,
+        metrics: ServerMetrics | None,
+        tokens: TokenFile | None = None,
+    ) -> None:
+        self.max_message_bytes = max_message_bytes
+        self.metrics = metrics
+        self.tokens = tokens
+        self.in_flight = InFlight()
+        self.refusing = False
+
+    async def intercept_service(self, continuation: Any, details: Any) -> Any:
+        """The handler of one call."""
+        handler = await continuation(details)
+        if handler is None:
+            return handler
+        sent = None
+        metadata = tuple(details.invocation_metadata or ())
+        for key, value in metadata:
+            if key == status.REQUEST_ID_KEY:
+                sent = value
+        request_id = request_id_from(sent)
+        caller = ""
+        if self.tokens is not None and details.method != _HEALTH_CHECK:
+            try:
+                caller = self.tokens.caller(metadata)
+            except AccessError as error:
+                call = _Call(self, details.method, handler, request_id, error.caller, error)
+                # Any kind of call is a stream on the wire; as one it is refused before its
+                # request, which may be a large film, has been read.
+                return grpc.stream_stream_rpc_method_handler(call.streaming)
+        if details.method.startswith("/grpc."):
+            return handler
+        call = _Call(self, details.method, handler, request_id, caller)
+        if handler.response_streaming:
+            make = (
+                grpc.stream_stream_rpc_method_handler
+                if handler.request_streaming
+                else grpc.unary_stream_rpc_method_handler
+            )
+            return make(call.streaming)
+        make = (
+            grpc.stream_unary_rpc_method_handler
+            if handler.request_streaming
+            else grpc.unary_unary_rpc_method_handler
+        )
+        return make(call.unary)

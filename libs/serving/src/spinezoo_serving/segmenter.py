@@ -1,0 +1,262 @@
+"""One network behind a queue: what a member answers over gRPC and over HTTP.
+
+:class:`NetworkRunner` reads a film, waits for the network, runs it and checks its answer;
+:class:`SegmenterServicer` is ``SegmenterService`` over it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+
+import numpy as np
+from spinezoo.v1 import segmenter_pb2, segmenter_pb2_grpc
+from spinezoo_contract import codec
+from spinezoo_contract.errors import InvalidOutputError, NotServingError, SpineZooError
+from spinezoo_contract.masks import validate_mask
+from spinezoo_contract.types import Film, ModelInfo, Prediction, PredictOptions, Structure
+
+from spinezoo_serving.predict_queue import PredictQueue
+from spinezoo_serving.server import GrpcServer
+from spinezoo_serving.settings import ServerSettings
+from spinezoo_serving.state import ServingState
+
+if TYPE_CHECKING:
+    from spinezoo_serving.metrics import ServerMetrics
+    from spinezoo_serving.predictor import Predictor
+
+_T = TypeVar("_T")
+
+SEGMENTER_SERVICE = "spinezoo.v1.SegmenterService"
+"""Full name of the service of a network container."""
+
+
+def check_prediction(
+    prediction: Prediction,
+    film: Film,
+    options: PredictOptions,
+    structures: Sequence[Structure],
+    *,
+    max_segments: int = codec.MAX_SEGMENTS_LIMIT,
+) -> None:
+    """Checks a network's answer before it leaves the container.
+
+    Args:
+        prediction: The answer.
+        film: The film that was asked about.
+        options: The request's settings.
+        structures: What the network may answer.
+        max_segments: Most segments when the request gives no number.
+
+    Raises:
+        InvalidOutputError: The answer breaks the contract; the message says how.
+    """
+
+    def refuse(what: str) -> InvalidOutputError:
+        return InvalidOutputError(f"the network's answer breaks the contract: {what}")
+
+    if (prediction.height, prediction.width) != (film.height, film.width):
+        raise refuse(
+            f"it is of size {prediction.height} x {prediction.width}, "
+            f"the film {film.height} x {film.width}"
+        )
+    most = options.max_segments or max_segments
+    if len(prediction.segments) > most:
+        raise refuse(f"{len(prediction.segments)} segments, at most {most} were asked for")
+    last_score = 1.0
+    for place, segment in enumerate(prediction.segments):
+        if segment.structure not in structures:
+            raise refuse(f"segment {place} is a {segment.structure!r}, which the card lacks")
+        if not 0.0 <= segment.score <= 1.0:
+            raise refuse(f"segment {place} has the score {segment.score}")
+        if segment.score > last_score:
+            raise refuse(f"segment {place} has a higher score than the one before it")
+        last_score = segment.score
+        try:
+            runs = validate_mask(segment.mask, film.height, film.width)
+        except SpineZooError as error:
+            raise refuse(f"segment {place}: {error}") from error
+        if not runs[1::2].any():
+            raise refuse(f"segment {place} is empty")
+    if prediction.probability_maps and not options.include_probability_maps:
+        raise refuse("probability maps were not asked for")
+    for grid in prediction.probability_maps:
+        if grid.values.ndim != 2 or grid.values.dtype != np.uint8 or grid.values.size == 0:
+            raise refuse(f"a probability map is {grid.values.dtype} {grid.values.shape}")
+        if grid.structure not in structures:
+            raise refuse(f"a probability map is of {grid.structure!r}, which the card lacks")
+
+
+class Asked(NamedTuple):
+    """What a caller asks of a network."""
+
+    film: Film
+    options: PredictOptions
+
+
+class NetworkRunner:
+    """One network with its queue: what the gRPC and the HTTP endpoint both ask.
+
+    Args:
+        predictor: The loaded network, or None until :meth:`load` is done.
+        settings: Limits.
+        metrics: Where to count; None counts nothing.
+    """
+
+    def __init__(
+        self,
+        settings: ServerSettings,
+        predictor: Predictor | None = None,
+        *,
+        metrics: ServerMetrics | None = None,
+    ) -> None:
+        self.settings = settings
+        self.predictor = predictor
+        self.metrics = metrics
+        self.queue = PredictQueue(settings.queue_limit, metrics)
+        self._readers = ThreadPoolExecutor(2, thread_name_prefix="films")
+
+    async def load(self, load: Callable[[], Predictor]) -> None:
+        """Loads the network on the thread that will run it."""
+        self.predictor = await self.queue.call(load)
+
+    def info(self) -> ModelInfo:
+        """What the container says of itself.
+
+        Raises:
+            NotServingError: The network is not loaded yet.
+        """
+        return self._loaded().card.info(self.settings)
+
+    def _loaded(self) -> Predictor:
+        if self.predictor is None:
+            raise NotServingError("the network is still loading; try again in some seconds")
+        return self.predictor
+
+    async def in_reader(self, work: Callable[[], _T]) -> _T:
+        """Runs work on a film outside of the event loop."""
+        return await asyncio.get_running_loop().run_in_executor(self._readers, work)
+
+    async def predict(
+        self,
+        read: Callable[[], Asked],
+        finish: Callable[[Prediction], _T],
+        *,
+        timeout_s: float | None = None,
+    ) -> _T:
+        """Reads a film, waits for the network, runs it, checks its answer.
+
+        Args:
+            read: Reads film and settings; run off the event loop.
+            finish: Makes the caller's form of the answer; run off the event loop.
+            timeout_s: Time the caller has, in s, or None.
+
+        Returns:
+            What ``finish`` made of the answer, whose timing is complete.
+
+        Raises:
+            SpineZooError: Anything of the tree, as it fits.
+        """
+        deadline = None if timeout_s is None else time.monotonic() + timeout_s
+        predictor = self._loaded()
+        with self.queue.admit() as place:
+            started = time.perf_counter()
+            asked = await self.in_reader(read)
+            decode_ms = (time.perf_counter() - started) * 1000.0
+            prediction, queue_ms = await place.run(
+                functools.partial(predictor.predict, asked.film, asked.options), deadline=deadline
+            )
+        return await self.in_reader(
+            functools.partial(
+                self._complete, predictor, asked, prediction, decode_ms, queue_ms, finish
+            )
+        )
+
+    def _complete(
+        self,
+        predictor: Predictor,
+        asked: Asked,
+        prediction: Prediction,
+        decode_ms: float,
+        queue_ms: float,
+        finish: Callable[[Prediction], _T],
+    ) -> _T:
+        card = predictor.card
+        check_prediction(
+            prediction,
+            asked.film,
+            asked.options,
+            card.structures,
+            max_segments=card.defaults.max_segments,
+        )
+        provenance = prediction.provenance
+        if provenance.model_name != card.name:
+            raise InvalidOutputError(
+                f"the network calls itself {provenance.model_name!r}, its card {card.name!r}"
+            )
+        timing = replace(provenance.timing, decode_ms=decode_ms, queue_ms=queue_ms)
+        if self.metrics is not None:
+            for name in timing.__slots__:
+                self.metrics.stage(name.removesuffix("_ms"), getattr(timing, name))
+        complete = replace(provenance, timing=timing, image=self.settings.image)
+        return finish(replace(prediction, provenance=complete))
+
+    def close(self) -> None:
+        """Lets running work finish and drops what waits."""
+        self.queue.close()
+        self._readers.shutdown(wait=False, cancel_futures=True)
+
+
+class SegmenterServicer(segmenter_pb2_grpc.SegmenterServiceServicer):
+    """``SegmenterService`` over one network.
+
+    Args:
+        runner: The network with its queue.
+        read_film: Decoder of DICOM and encoded films; None takes raw pixels only.
+    """
+
+    def __init__(self, runner: NetworkRunner, read_film: codec.ReadFilm | None = None) -> None:
+        self._runner = runner
+        self._read_film = read_film
+
+    async def Predict(  # noqa: N802
+        self, request: Any, context: Any
+    ) -> segmenter_pb2.PredictResponse:
+        """Outlines of one film."""
+        max_pixels = self._runner.settings.max_pixels
+
+        def read() -> Asked:
+            # The settings first: they cost nothing to check.
+            options = codec.options_from_proto(request.options)
+            return Asked(codec.film_from_proto(request.image, self._read_film, max_pixels), options)
+
+        return await self._runner.predict(
+            read, codec.prediction_to_proto, timeout_s=context.time_remaining()
+        )
+
+    async def GetModel(  # noqa: N802
+        self, request: Any, context: Any
+    ) -> segmenter_pb2.GetModelResponse:
+        """The model card in brief."""
+        return segmenter_pb2.GetModelResponse(model=codec.model_info_to_proto(self._runner.info()))
+
+
+def segmenter_server(
+    runner: NetworkRunner,
+    *,
+    read_film: codec.ReadFilm | None = None,
+    state: ServingState | None = None,
+) -> GrpcServer:
+    """A server of one network, not yet started."""
+    server = GrpcServer(runner.settings, state=state, metrics=runner.metrics)
+    server.add(
+        segmenter_pb2_grpc.add_SegmenterServiceServicer_to_server,
+        SegmenterServicer(runner, read_film),
+        SEGMENTER_SERVICE,
+    )
+    return server
