@@ -10,7 +10,6 @@ import time
 
 import numpy as np
 import pytest
-from conftest import serving
 from PIL import Image
 from spinezoo.v1 import evaluation_pb2_grpc
 from spinezoo_contract.errors import NotServingError
@@ -24,6 +23,7 @@ from spinezoo_serving.server import GrpcServer
 from spinezoo_serving.settings import ServerSettings
 from spinezoo_spine.annotations.film_set import FilmSet
 from spinezoo_spine.metrics.metrics import METRICS, Tally, measure_film
+from spinezoo_testing.servers import serving
 from stand_in import MEMBERS, StandInGateway, make_gateway
 
 FILMS = 5
