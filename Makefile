@@ -29,7 +29,7 @@ PRESET ?= lite
 ARGS ?=
 TARGET ?= 127.0.0.1:50050
 
-.PHONY: help setup benchmark test-set train-set phantoms-sheet test up down status conform train proto manifests lock lint format speed clean swap certs real-check
+.PHONY: compare help setup benchmark test-set train-set phantoms-sheet test up down status conform train proto manifests lock lint format speed clean swap certs real-check
 .PHONY: faults images containers-up containers-down containers-certs test-containers bento-build torch-lock
 
 help: ## This list
@@ -52,6 +52,9 @@ real-check: setup ## Measure recognition and names on films with corner truth: D
 	@test -n "$(DATA)" || { echo "say on which films: DATA=folder with a corner file (docs/labelling.md)"; exit 2; }
 	@$(TOOL).processes run -- $(CORE) -m spinezoo_evaluator.real_check \
 	  --data $(DATA) --report reports/real-check-$(notdir $(abspath $(DATA))) $(ARGS)
+
+compare: ## Print every figure in which two reports differ, times aside: A=folder B=folder
+	@$(TOOL).compare "$(A)" "$(B)"
 
 test-set: setup ## Make the phantom test set (100 films, DICOM) if it is not there
 	@$(CORE) -m spinezoo_phantom --out $(TEST_SET) \

@@ -17,7 +17,7 @@ from spinezoo_testing.servers import until
 from spinezoo_tools import swap
 from test_fleet import Fleet, Load, fleet, member  # noqa: F401
 
-SWAP = Path(__file__).resolve().parents[2] / "tools" / "swap.py"
+SWAP = (sys.executable, "-m", "spinezoo_tools.swap")
 
 ROSTER = """\
 # who is in the zoo
@@ -68,7 +68,7 @@ def test_what_the_gateway_says_is_understood() -> None:
 def start_swap(bench: Bench, *arguments: str) -> subprocess.Popen[str]:
     return subprocess.Popen(
         [
-            sys.executable, str(SWAP), *arguments, "--roster", str(bench.roster),
+            *SWAP, *arguments, "--roster", str(bench.roster),
             "--gateway", f"127.0.0.1:{bench.gateway.server.port}",
         ],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
@@ -176,7 +176,7 @@ class Containers:
         said = {key.replace("__", " "): value for key, value in behaviour.items()}
         (self.folder / "behaviour").write_text(json.dumps(said))
         return subprocess.run(
-            [sys.executable, SWAP, "pspnet", "--image", "new:2", "--root", self.folder],
+            [*SWAP, "pspnet", "--image", "new:2", "--root", self.folder],
             capture_output=True, text=True, timeout=120,
             env={"PATH": f"{self.folder / 'bin'}:/usr/bin:/bin", **(environment or {})},
         )  # fmt: skip
@@ -279,7 +279,7 @@ def test_the_gateway_is_asked_with_the_token_of_a_file(containers: Containers) -
 def test_without_docker_it_says_so(containers: Containers) -> None:
     (containers.folder / "bin" / "docker").unlink()
     done = subprocess.run(
-        [sys.executable, SWAP, "pspnet", "--image", "new:2", "--root", containers.folder],
+        [*SWAP, "pspnet", "--image", "new:2", "--root", containers.folder],
         capture_output=True, text=True, timeout=60, env={"PATH": str(containers.folder / "bin")},
     )  # fmt: skip
     assert done.returncode == 2

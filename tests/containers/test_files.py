@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 import yaml
 from spinezoo_tools.composition import FRONT, NETWORKS, ROOT, composition_file, tool
+from spinezoo_tools.environments import UV_VERSION, Room
 
 SERVICES = composition_file("compose.yaml")["services"]
 ENV = tool().settings()
@@ -106,36 +107,28 @@ def test_the_gateways_settings_can_be_set_in_containers() -> None:
     assert len(known) >= 6
     environment = SERVICES["gateway"]["environment"]
     assert known <= set(environment)
-    manifests = (ROOT / "tools/manifests.py").read_text()
+    manifests = (ROOT / "tools/src/spinezoo_tools/manifests.py").read_text()
     for name in known - {"SPINEZOO_ROSTER"}:  # a place in the container
         assert environment[name] == f"${{{name}:-}}"
         assert f'"{name}",' in manifests
-
-
-def requirements(lock: Path) -> str:
-    """A lock without its comments."""
-    return "\n".join(
-        line for line in lock.read_text().splitlines() if not line.lstrip().startswith("#")
-    )
 
 
 @pytest.mark.parametrize(
     ("target", "argument"),
     [("torch", "TORCH_LOCK"), ("tensorflow", "TENSORFLOW_LOCK"), ("light", "LIGHT_LOCK")],
 )
-def test_services_of_one_target_have_one_lock(target: str, argument: str) -> None:
-    """Otherwise an image would hold other packages than its service was tested with."""
+def test_an_image_holds_the_packages_that_its_service_was_tested_with(
+    target: str, argument: str
+) -> None:
     dockerfile = (ROOT / "Dockerfile").read_text()
     match = re.search(rf"^ARG {argument}=(\S+)$", dockerfile, re.MULTILINE)
     assert match is not None
-    shared = requirements(ROOT / match[1])
-    folders = [part.folder for part in tool().parts() if part.target == target]
-    assert folders
-    for folder in folders:
-        assert requirements(ROOT / folder / "requirements.lock") == shared, (
-            f"{folder}/requirements.lock differs from {match[1]}, which the image is made from; "
-            f"lock them together (make lock ARGS=...) or give {folder} a target of its own"
-        )
+    locks = {
+        Room(ROOT / part.folder).environment.lock
+        for part in tool().parts()
+        if part.target == target
+    }
+    assert locks == {ROOT / match[1]}
 
 
 def test_the_dockerfile_needs_no_foreign_front_end_and_no_fixed_base() -> None:
@@ -147,11 +140,8 @@ def test_the_dockerfile_needs_no_foreign_front_end_and_no_fixed_base() -> None:
 
 
 def test_the_builds_own_tools_are_locked_and_uv_is_the_one_of_the_rooms() -> None:
-    rooms = (ROOT / "tools/rooms.py").read_text()
-    match = re.search(r'^UV_VERSION = "([^"]+)"', rooms, re.MULTILINE)
-    assert match is not None
     lock = (ROOT / "deploy/images/tools.lock").read_text()
-    assert f"\nuv=={match[1]} \\\n" in lock
+    assert f"\nuv=={UV_VERSION} \\\n" in lock
     assert "\nhatchling==" in lock
     assert "://" not in lock
     for line in lock.splitlines():

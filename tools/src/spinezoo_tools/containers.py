@@ -37,9 +37,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from spinezoo_tools.environments import python_of
+from spinezoo_tools.environments import ROOT, Room, python_of
 
-ROOT = Path(__file__).resolve().parents[3]
 DIST = ROOT / "dist"
 SWAPPED_IMAGES = ROOT / "deploy" / "compose" / "images.env"
 """``SPINEZOO_<NAME>_IMAGE=...`` of members that were swapped; wins over ``.env``."""
@@ -482,10 +481,13 @@ def build(only: Sequence[str]) -> None:
 def torch_lock(index: str) -> None:
     """Writes ``deploy/images/torch.lock``: the torch services' lock with torch of another index."""
     folder = ROOT / "services" / next(p.name for p in parts() if p.target == "torch")
-    ours = [flag for name in ("contract", "spine", "torchkit")
-            for flag in ("--no-emit-package", f"spinezoo-{name}")]  # fmt: skip
+    ours = [
+        part
+        for name in Room(folder).environment.local_packages()
+        for part in ("--no-emit-package", name)
+    ]
     kept = ("torch", "torchvision", "triton", "nvidia-", "cuda-")
-    pins = [line.split(" ")[0] for line in (folder / "requirements.lock").read_text().splitlines()
+    pins = [line.split(" ")[0] for line in Room(folder).environment.lock.read_text().splitlines()
             if re.match(r"[a-z]", line)]  # fmt: skip
     # Same version of torch; a local label such as +cpu is allowed by ==.
     pins = [pin for pin in pins if not pin.startswith(kept[2:])]
@@ -654,17 +656,14 @@ def bento(only: Sequence[str], dist: Path = DIST) -> None:
         wheels = folder / "wheels"
         wheels.mkdir(parents=True)
         source = ROOT / part.folder
-        text = (source / "pyproject.toml").read_text(encoding="utf-8")
-        rooms = [
-            room for room in sorted((ROOT / "libs").iterdir()) if f"spinezoo-{room.name}" in text
-        ]
-        for room in [*rooms, source]:
-            wheel(uv, room, wheels)
+        rooms = ask([sys.executable, ROOT / "deploy/images/distributions.py", part.folder]) or ""
+        for room in rooms.split():
+            wheel(uv, ROOT / room, wheels)
         (wheels / ".gitignore").unlink(missing_ok=True)
         for name in ("service.py", "card.yaml"):
             shutil.copy2(source / name, folder / name)
         shutil.copytree(source / "weights", folder / "weights")
-        lock = (source / "requirements.lock").read_text(encoding="utf-8")
+        lock = Room(source).environment.lock.read_text(encoding="utf-8")
         ours = "".join(f"./wheels/{path.name}\n" for path in sorted(wheels.glob("*.whl")))
         (folder / "requirements.txt").write_text(lock + ours, encoding="utf-8")
         (folder / "bentofile.yaml").write_text(_bentofile(part), encoding="utf-8")
