@@ -11,7 +11,6 @@ from contextlib import contextmanager
 
 import httpx
 import pytest
-from conftest import serving
 from outlines import block
 from spinezoo_contract.client import EvaluationClient
 from spinezoo_contract.errors import AccessError, NotServingError
@@ -22,6 +21,7 @@ from spinezoo_evaluator.benchmark import real_check
 from spinezoo_evaluator.serve import make_server
 from spinezoo_serving.settings import ServerSettings
 from spinezoo_serving.tokens import TokenFile, new_token, revoke_token
+from spinezoo_testing.servers import serving
 from spinezoo_tools import certs as tool
 from stand_in import StandInGateway, make_gateway
 from test_benchmark import FILMS, write_films

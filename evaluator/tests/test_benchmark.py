@@ -12,7 +12,6 @@ from typing import ClassVar
 
 import numpy as np
 import pytest
-from conftest import serving
 from PIL import Image
 from spinezoo.v1 import evaluation_pb2_grpc
 from spinezoo_contract.client import AsyncEnsembleClient, AsyncEvaluationClient
@@ -32,6 +31,7 @@ from spinezoo_spine.annotations.film_set import FilmSet
 from spinezoo_spine.metrics.film import measure_film
 from spinezoo_spine.metrics.registry import METRICS
 from spinezoo_spine.metrics.tally import Tally
+from spinezoo_testing.servers import serving
 from stand_in import MEMBERS, StandInGateway, make_gateway
 
 FILMS = 5

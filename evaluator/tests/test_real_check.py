@@ -7,7 +7,6 @@ from dataclasses import replace
 import cv2
 import numpy as np
 import pytest
-from conftest import serving
 from outlines import as_regions
 from PIL import Image
 from spinezoo.v1 import ensemble_pb2_grpc
@@ -38,6 +37,7 @@ from spinezoo_spine.annotations.raster import segments_from_regions
 from spinezoo_spine.annotations.regions import Region
 from spinezoo_spine.column.naming import named_column
 from spinezoo_spine.fusion.votes import fuse
+from spinezoo_testing.servers import serving
 from stand_in import make_gateway, model_info
 
 HEIGHT, WIDTH = 420, 240

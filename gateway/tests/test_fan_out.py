@@ -11,11 +11,12 @@ from typing import Any
 import grpc
 import numpy as np
 import pytest
-from conftest import NAMES, Bench, until
+from bench import NAMES, Bench
 from fake_member import FakeMember
 from spinezoo.v1 import ensemble_pb2, fusion_pb2, segment_pb2, segmenter_pb2
 from spinezoo_contract.codec import film_to_proto
 from spinezoo_contract.types import Film
+from spinezoo_testing.servers import until
 
 OK = ensemble_pb2.MEMBER_CODE_OK
 DEADLINE_EXCEEDED = ensemble_pb2.MEMBER_CODE_DEADLINE_EXCEEDED

@@ -13,11 +13,12 @@ from typing import Any
 
 import grpc
 import pytest
-from conftest import Bench, until
+from bench import Bench
 from real_member import digest
 from spinezoo.v1 import ensemble_pb2
 from spinezoo_contract.types import Film, MemberCode
 from spinezoo_gateway.addresses import HostResolver, addresses_target, named_host
+from spinezoo_testing.servers import until
 
 MEMBER = Path(__file__).with_name("real_member.py")
 OK = ensemble_pb2.MEMBER_CODE_OK

@@ -12,13 +12,14 @@ from typing import Any
 
 import grpc
 import pytest
-from conftest import CHANNEL, Bench, Loop, until
+from bench import CHANNEL, Bench
 from fake_member import FakeMember
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from spinezoo.v1 import ensemble_pb2, ensemble_pb2_grpc
 from spinezoo_contract.codec import film_to_proto
 from spinezoo_contract.types import Film
+from spinezoo_testing.servers import Loop, until
 
 
 def names(bench: Bench) -> list[str]:

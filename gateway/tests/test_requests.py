@@ -13,7 +13,7 @@ import grpc
 import numpy as np
 import pydicom
 import pytest
-from conftest import Bench, until
+from bench import Bench
 from PIL import Image as PillowImage
 from pydicom.dataset import FileDataset, FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian, generate_uid
@@ -21,6 +21,7 @@ from spinezoo.v1 import ensemble_pb2, fusion_pb2, image_pb2, segmenter_pb2
 from spinezoo_contract.codec import film_to_proto
 from spinezoo_contract.types import Film
 from spinezoo_gateway.serve import SERVICE_NAME
+from spinezoo_testing.servers import until
 
 DATA = Path(__file__).resolve().parents[3] / "shared" / "data"
 INVALID = grpc.StatusCode.INVALID_ARGUMENT

@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import Bench, until
+from bench import Bench
 from spinezoo_contract.types import Film, MemberCode, MemberStatus, RosterMember
 from spinezoo_gateway import watch
+from spinezoo_testing.servers import until
 from spinezoo_tools import roster_file
 from test_fleet import Fleet, Load, fleet, member  # noqa: F401
 

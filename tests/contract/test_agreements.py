@@ -30,11 +30,6 @@ def test_shipped_settings_are_the_defaults_of_the_code() -> None:
     for name in ("max_message_bytes", "max_pixels", "queue_limit", "drain_seconds", "threads"):
         assert float(values[f"SPINEZOO_{name.upper()}"]) == getattr(default, name), name
     assert values["SPINEZOO_DEVICE"] == default.device
-    gateway = (ROOT / "gateway/src/spinezoo_gateway/settings.py").read_text()
-    for name in ("quorum", "member_deadline_ms"):
-        match = re.search(rf"^    {name}: int = ([\d_]+)$", gateway, re.MULTILINE)
-        assert match is not None, name
-        assert values[f"SPINEZOO_{name.upper()}"] == match[1].replace("_", ""), name
 
 
 def test_every_setting_that_is_read_is_documented() -> None:
@@ -75,15 +70,3 @@ def test_cards_name_the_preparation_there_is(path: Path) -> None:
     card = load_card(path)
     assert card.preprocessing_id == PREPROCESSING_ID
     assert set(card.structures) == set(Structure)
-
-
-def test_gateway_and_benchmark_name_failed_members_under_one_key() -> None:
-    keys = set()
-    for source in (
-        "gateway/src/spinezoo_gateway/service.py",
-        "evaluator/src/spinezoo_evaluator/benchmark/runner.py",
-    ):
-        match = re.search(r'^MEMBERS_KEY = "([a-z-]+)"$', (ROOT / source).read_text(), re.MULTILINE)
-        assert match is not None, source
-        keys.add(match[1])
-    assert len(keys) == 1

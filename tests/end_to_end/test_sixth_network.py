@@ -15,7 +15,8 @@ from pathlib import Path
 import httpx
 import numpy as np
 import pytest
-from spinezoo_conformance import suite as conformance
+from spinezoo_conformance.check import check
+from spinezoo_conformance.verdict import Outcome
 from spinezoo_contract.types import EnsembleOptions, Film, MemberCode, Structure
 from spinezoo_phantom import PhantomSettings, write_film_set
 from spinezoo_serving.cards import load_card
@@ -117,10 +118,10 @@ def test_the_readme_lists_what_the_network_consists_of() -> None:
 
 
 def test_it_conforms(address: tuple[str, str]) -> None:
-    results = conformance.check(address[0])
+    results = check(address[0])
     broken = [f"{result.rule_id}: {result.message}" for result in results if result.failed]
     assert not broken
-    passed = [result for result in results if result.outcome is conformance.Outcome.PASS]
+    passed = [result for result in results if result.outcome is Outcome.PASS]
     assert len(passed) >= 21
 
 

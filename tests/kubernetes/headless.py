@@ -14,7 +14,6 @@ import os
 import socket
 import struct
 import subprocess
-import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -69,8 +68,7 @@ def own_network(resolv_conf: str) -> None:
 
 async def main(folder: Path) -> dict[str, object]:
     """Two pods; a third is added; then one of the first two is taken away as an update does it."""
-    sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "observe"))
-    import member as one_line_network
+    from observe import member as one_line_network
     from spinezoo_contract.errors import SpineZooError
     from spinezoo_gateway.settings import GatewaySettings
     from spinezoo_gateway.zoo import Zoo

@@ -39,8 +39,8 @@ def test_the_gateway_uses_every_pod_that_comes_and_leaves_one_that_goes(tmp_path
     (tmp_path / "resolv.conf").write_text(RESOLV_CONF)
     environment = {key: value for key, value in os.environ.items() if "SPINEZOO" not in key}
     done = subprocess.run(
-        [*unshare(), PYTHON, HERE / "headless.py", tmp_path / "resolv.conf"],
-        capture_output=True, text=True, timeout=400, env=environment,
+        [*unshare(), PYTHON, "-m", "kubernetes.headless", tmp_path / "resolv.conf"],
+        cwd=HERE.parent, capture_output=True, text=True, timeout=400, env=environment,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-4000:]
     found = json.loads(done.stdout.splitlines()[-1])

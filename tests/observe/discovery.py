@@ -1,8 +1,8 @@
 """Prometheus with the shipped configuration among replicas that only DNS knows.
 
-Run by ``test_prometheus.py`` in namespaces of its own: ``discovery.py RESOLV_CONF PROMETHEUS
-FOLDER NAME=ADDRESS,ADDRESS:PORT...``. The replicas are real HTTP servers. Prints one JSON list: the
-label ``part`` and the address of every target that answered.
+Run by ``test_prometheus.py`` in namespaces of its own: ``python -m observe.discovery RESOLV_CONF
+PROMETHEUS FOLDER NAME=ADDRESS,ADDRESS:PORT...``. The replicas are real HTTP servers. Prints one
+JSON list: the label ``part`` and the address of every target that answered.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ import sys
 import threading
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import Path
 
 import httpx
+from kubernetes.headless import Dns, own_network
 
 LIMIT_S = 120.0
 
@@ -36,9 +36,6 @@ class Metrics(BaseHTTPRequestHandler):
 
 def main(resolv_conf: str, prometheus: str, folder: str, services: list[str]) -> list[list[str]]:
     """Starts everything and waits until every replica was scraped."""
-    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-    from kubernetes.headless import Dns, own_network
-
     own_network(resolv_conf)
     dns = Dns()
     wanted = 0

@@ -126,9 +126,9 @@ def test_every_replica_behind_a_name_is_found_and_named_by_its_service(tmp_path:
     shutil.copy(OBSERVE / "prometheus.yml", tmp_path)
     shutil.copy(OBSERVE / "alerts.yml", tmp_path)
     done = subprocess.run(
-        [*unshare(), sys.executable, HERE / "discovery.py", tmp_path / "resolv.conf", prometheus,
-         tmp_path, *services],
-        capture_output=True, text=True, timeout=LIMIT_S,
+        [*unshare(), sys.executable, "-m", "observe.discovery", tmp_path / "resolv.conf",
+         prometheus, tmp_path, *services],
+        cwd=HERE.parent, capture_output=True, text=True, timeout=LIMIT_S,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-4000:]
     assert json.loads(done.stdout.splitlines()[-1]) == sorted(wanted)

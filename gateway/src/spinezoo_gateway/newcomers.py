@@ -58,7 +58,8 @@ async def _check_one(
 ) -> None:
     command = [
         sys.executable, "-m", "spinezoo_conformance", target, "--quick", "--json",
-        "--timeout", f"{CALL_TIMEOUT_S:g}", "--wait", f"{limit_s:.1f}", "--limit", f"{limit_s:.1f}",
+        "--timeout-s", f"{CALL_TIMEOUT_S:g}",
+        "--wait-s", f"{limit_s:.1f}", "--limit-s", f"{limit_s:.1f}",
     ]  # fmt: skip
     if server_name is not None:
         command += ["--server-name", server_name]

@@ -21,7 +21,7 @@ from spinezoo_contract.errors import (
     QuorumError,
     SpineZooError,
 )
-from spinezoo_contract.status import REQUEST_ID_KEY
+from spinezoo_contract.status import MEMBERS_KEY, REQUEST_ID_KEY
 from spinezoo_contract.types import (
     EnsembleOptions,
     Film,
@@ -38,9 +38,6 @@ from spinezoo_spine.fusion import votes as fusion
 from spinezoo_gateway.members import MemberClient, MemberResult, Vote
 from spinezoo_gateway.settings import MAX_DEADLINE_MS, GatewaySettings
 from spinezoo_gateway.zoo import Zoo
-
-MEMBERS_KEY = "x-spinezoo-members"
-"""Key in the trailing metadata of a call that failed for its quorum: JSON, one entry a member."""
 
 _DETAIL_CHARACTERS = 1500
 """Characters of member messages in a failure: gRPC limits a call's metadata to 8 KiB."""

@@ -10,7 +10,7 @@ import textwrap
 from pathlib import Path
 
 import pytest
-from spinezoo_conformance.suite import RULES
+from spinezoo_conformance.rules import RULES
 from spinezoo_conformance.testing import ConformanceTests, ServiceProcess
 from spinezoo_contract.errors import NotServingError
 

@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import io
-import sys
 from collections.abc import Callable
 from pathlib import Path
-
-sys.path.insert(0, str(Path(__file__).parent))
 
 import numpy as np
 import pytest
@@ -28,6 +25,12 @@ def shared_data() -> Path:
     if not SHARED_DATA.is_dir():
         pytest.skip("no shared development data beside the repository")
     return SHARED_DATA
+
+
+@pytest.fixture
+def secret() -> str:
+    """The patient's name in every file of ``make_dicom``."""
+    return SECRET
 
 
 @pytest.fixture

@@ -5,24 +5,27 @@ from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
-import columns
 import numpy as np
 import pytest
-from columns import LEVELS, column, has_five_lumbar, instance, quad, region
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from spinezoo_contract.masks import decode_mask
-from spinezoo_contract.types import VERTEBRAE, SegmentKind, Structure
+from spinezoo_contract.types import VERTEBRAE, SegmentKind, Structure, UnnamedReason
 from spinezoo_spine.annotations.film_set import FilmSet
 from spinezoo_spine.annotations.raster import segments_from_regions
-from spinezoo_spine.column.levels import (
-    LEAST_CONFIDENCE,
-    MOST_OUTLINES,
-    CountReason,
-    Reason,
-    count_steps,
-    name_levels,
-    with_levels,
+from spinezoo_spine.column.confidence import count_steps
+from spinezoo_spine.column.levels import name_levels, with_levels
+from spinezoo_spine.column.places import MOST_OUTLINES
+from spinezoo_spine.column.reading import LEAST_CONFIDENCE, CountReason
+from spinezoo_testing import columns
+from spinezoo_testing.columns import (
+    LEVELS,
+    cannot_say,
+    column,
+    has_five_lumbar,
+    instance,
+    quad,
+    region,
 )
 
 PHANTOMS = Path(__file__).resolve().parents[3] / "data" / "phantom-test"
@@ -86,16 +89,16 @@ def test_what_no_film_can_tell_is_withheld():
 def test_without_a_sacrum_nothing_is_named():
     names, labelling = judged(column().without("S1", "S2"))
     assert [name.level for _, name in names] == [None] * 6
-    assert {name.reason for _, name in names} == {Reason.NO_SACRUM}
+    assert {name.reason for _, name in names} == {UnnamedReason.NO_SACRUM}
     assert not labelling.sacrum_in_view
-    assert labelling.cannot_say is Reason.NO_SACRUM
+    assert cannot_say(labelling) is UnnamedReason.NO_SACRUM
     assert (labelling.lumbar_count, labelling.count_reason) == (None, CountReason.NO_NAMES)
 
 
 def test_s2_alone_is_not_taken_for_s1():
     names, labelling = judged(column().without("S1"))
     assert [name.level for _, name in names] == [None] * 7
-    assert labelling.cannot_say is Reason.SACRUM_UNSURE
+    assert cannot_say(labelling) is UnnamedReason.SACRUM_UNSURE
 
 
 def test_s1_drawn_as_lumbar_above_s2_is_not_numbered():
@@ -112,7 +115,7 @@ def test_more_above_s1_than_a_column_has_makes_the_sacrum_doubtful(monkeypatch):
     s1 = replace(made.of("S1"), structure=Structure.LUMBAR_VERTEBRA)
     names, labelling = judged(made.without("S1").plus(s1))
     assert [name.level for _, name in names] == [None] * 9
-    assert labelling.cannot_say is Reason.SACRUM_UNSURE
+    assert cannot_say(labelling) is UnnamedReason.SACRUM_UNSURE
     # With the classes in doubt the number decides.
     unsure = [replace(s1, score=0.6), replace(s1, structure=Structure.SACRAL_VERTEBRA, score=0.5)]
     assert_right(made.without("S1").plus(*unsure), unnamed=1)
@@ -127,7 +130,7 @@ def test_s1_and_s2_are_believed_under_however_many_outlines(monkeypatch):
     monkeypatch.setitem(columns.SIZE, "S3", 0.65)
     names, _ = judged(column(("S3", *LEVELS[:-1]), size=22))
     assert [n.level for _, n in names] == [None, *LEVELS[:-1]]
-    assert names[0][1].reason is Reason.BEYOND
+    assert names[0][1].reason is UnnamedReason.BEYOND
 
 
 def test_a_small_s1_alone_is_named_with_doubt_unless_the_number_speaks_against_it(monkeypatch):
@@ -136,7 +139,7 @@ def test_a_small_s1_alone_is_named_with_doubt_unless_the_number_speaks_against_i
     assert {name.confidence < 0.75 for name in labelling.names} == {True}
     names, labelling = judged(column(LEVELS[1:], size=24))
     assert [name.level for _, name in names] == [None] * 8
-    assert labelling.cannot_say is Reason.SACRUM_UNSURE
+    assert cannot_say(labelling) is UnnamedReason.SACRUM_UNSURE
 
 
 def test_one_narrow_step_is_a_collapsed_disc_and_two_in_a_row_are_not(monkeypatch):
@@ -154,7 +157,7 @@ def test_s1_drawn_in_both_classes_counts_by_score():
     made = column()
     double = replace(made.of("S1"), structure=Structure.LUMBAR_VERTEBRA, score=0.3)
     labelling = assert_right(made.plus(double), unnamed=1)
-    (duplicate,) = [name for name in labelling.names if name.reason is Reason.DUPLICATE]
+    (duplicate,) = [name for name in labelling.names if name.reason is UnnamedReason.DUPLICATE]
     assert made.plus(double).segments[duplicate.same_as].level == "S1"
     contested = [replace(s, score=0.9) for s in (double, *made.segments)]
     names = name_levels(contested, made.height, made.width).names
@@ -176,7 +179,7 @@ def test_of_duplicates_the_better_score_is_named(level, dx, dy, score):
     names, _ = judged(made.plus(copy))
     for true, name in names:
         if true == "copy":
-            assert name.reason is Reason.DUPLICATE
+            assert name.reason is UnnamedReason.DUPLICATE
             assert made.plus(copy).segments[name.same_as].level == level
         else:
             assert name.level == true
@@ -202,7 +205,7 @@ def test_a_speck_and_a_giant_are_no_vertebrae():
     made = column()
     speck = quad(np.array([60.0, 60.0]), 5, 0, made.height, made.width)
     names, _ = judged(made.plus(instance(speck, level="speck")))
-    assert dict(names)["speck"].reason is Reason.FRAGMENT
+    assert dict(names)["speck"].reason is UnnamedReason.FRAGMENT
     assert all(name.level == true for true, name in names if true != "speck")
 
 
@@ -212,7 +215,7 @@ def test_two_vertebrae_in_one_outline_have_no_name_and_shift_none():
     names, labelling = judged(made.without("L3", "L2").plus(instance(both, level="L3+L2")))
     for true, name in names:
         if true == "L3+L2":
-            assert (name.level, name.reason, name.position) == (None, Reason.SEVERAL, 3)
+            assert (name.level, name.reason, name.position) == (None, UnnamedReason.SEVERAL, 3)
         else:
             assert name.level == true
     assert labelling.missing == ()
@@ -224,7 +227,7 @@ def test_an_outline_over_two_others_is_not_their_rival():
     names, _ = judged(made.plus(instance(both, score=0.99, level="L3+L2")))
     for true, name in names:
         assert name.level == (None if true == "L3+L2" else true)
-    assert dict(names)["L3+L2"].reason is Reason.SEVERAL
+    assert dict(names)["L3+L2"].reason is UnnamedReason.SEVERAL
 
 
 def test_half_an_outline_is_still_named():
@@ -309,7 +312,11 @@ def test_the_order_of_the_outlines_does_not_matter():
 
 def test_nothing_one_thing_and_far_too_much_are_answers_too():
     empty = name_levels((), 100, 100)
-    assert (empty.names, empty.sacrum_in_view, empty.cannot_say) == ((), False, Reason.NO_SACRUM)
+    assert (empty.names, empty.sacrum_in_view, cannot_say(empty)) == (
+        (),
+        False,
+        UnnamedReason.NO_SACRUM,
+    )
     made = column()
     alone = name_levels([made.of("S1")], made.height, made.width)
     assert [name.level for name in alone.names] == [None]

@@ -5,22 +5,22 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-import columns
 import cv2
 import numpy as np
 import pytest
-from columns import LEVELS, Column, has_five_lumbar, instance, region
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from spinezoo_contract.masks import decode_mask, encode_mask, mask_area, mask_box
-from spinezoo_contract.types import VERTEBRAE, SegmentKind, Structure
+from spinezoo_contract.types import VERTEBRAE, SegmentKind, Structure, UnnamedReason
 from spinezoo_spine.annotations.film_set import FilmSet
 from spinezoo_spine.annotations.raster import segments_from_regions
 from spinezoo_spine.column.bodies import column_runs, shape_of, shape_of_box
-from spinezoo_spine.column.levels import Reason, name_levels
+from spinezoo_spine.column.levels import name_levels
 from spinezoo_spine.column.separation import separate, separate_region
 from spinezoo_spine.instances import to_instances
 from spinezoo_spine.metrics.matching import match_objects, matched_pairs
+from spinezoo_testing import columns
+from spinezoo_testing.columns import LEVELS, Column, has_five_lumbar, instance, region
 
 column = partial(columns.column, body=(0.95, 1.05))
 
@@ -128,7 +128,7 @@ def test_a_column_whose_discs_are_filled_is_named_near_the_sacrum_only():
     levels = [name.level for name in names]
     assert levels[-3:] == ["L5", "S1", "S2"]
     assert levels[0] is None
-    assert names[0].reason is Reason.SPACING
+    assert names[0].reason is UnnamedReason.SPACING
     assert names[0].confidence < names[5].confidence
 
 

@@ -11,29 +11,18 @@ import torch
 import torch.nn.functional as F
 from spinezoo_serving.cards import load_card
 from spinezoo_torchkit.loading import build_network
-from spinezoo_yolact.network import (
-    NEUTRAL,
-    BasicBlock,
-    Truth,
-    Yolact,
-    YolactOutput,
-    assemble_masks,
-    box_window,
+from spinezoo_yolact.boxes import box_window, decode_boxes, encode_boxes, pairwise_iou, to_corners
+from spinezoo_yolact.detection import assemble_masks, detections_of, fast_nms
+from spinezoo_yolact.losses import (
     class_loss,
-    decode_boxes,
-    detections_of,
-    encode_boxes,
-    fast_nms,
-    level_priors,
-    match_batch,
     on_grid,
-    pairwise_iou,
     positive_mask_losses,
-    published_input,
     semantic_truth,
-    to_corners,
     yolact_losses,
 )
+from spinezoo_yolact.matching import NEUTRAL, match_batch
+from spinezoo_yolact.network import BasicBlock, Yolact, level_priors, published_input
+from spinezoo_yolact.outputs import Truth, YolactOutput
 from torch import Tensor
 
 ROOM = Path(__file__).parents[1]

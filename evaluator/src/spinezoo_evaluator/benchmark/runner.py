@@ -26,7 +26,7 @@ from spinezoo_contract.errors import (
     QuorumError,
     SpineZooError,
 )
-from spinezoo_contract.status import error_name
+from spinezoo_contract.status import MEMBERS_KEY, error_name
 from spinezoo_contract.types import (
     EnsembleAnswer,
     EnsembleOptions,
@@ -57,9 +57,6 @@ from spinezoo_evaluator.results.records import (
 
 _FUSED_MERGED = "fused ensemble, merged mask"
 """Name under which the evaluator measures the fused merged mask."""
-
-MEMBERS_KEY = "x-spinezoo-members"
-"""Key in a failed call's trailing metadata under which the gateway names its members."""
 
 RETRY_BUDGET_S = 60.0
 """Waiting for a gateway that is away or has no room, in s, over a whole run."""

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from spinezoo_contract.types import Labelling, Segment, Structure
-from spinezoo_spine.column.levels import USUAL_LUMBAR
+from spinezoo_spine.column.anatomy import USUAL_LUMBAR
 from spinezoo_spine.metrics.matching import matched_pairs
 
 

@@ -2,6 +2,6 @@
 
 import sys
 
-from spinezoo_conformance.suite import main
+from spinezoo_conformance.command import main
 
 sys.exit(main())

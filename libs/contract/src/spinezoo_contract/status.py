@@ -20,6 +20,9 @@ ERROR_KEY = "x-spinezoo-error"
 REQUEST_ID_KEY = "x-request-id"
 """Key in a call's metadata and in the trailing metadata of its answer."""
 
+MEMBERS_KEY = "x-spinezoo-members"
+"""Key in the trailing metadata of a call that failed for its quorum: JSON, one entry a member."""
+
 UNEXPECTED_MESSAGE = (
     "the server failed in an unexpected way; its log holds the place under the request id"
 )

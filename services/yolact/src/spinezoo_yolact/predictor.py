@@ -7,7 +7,8 @@ from pathlib import Path
 from spinezoo_torchkit.instance import InstancePredictor
 from spinezoo_torchkit.loading import load_network
 
-from spinezoo_yolact.network import Yolact, detect
+from spinezoo_yolact.detection import detect
+from spinezoo_yolact.network import Yolact
 
 
 def load_predictor(card_path: Path, *, device: str | None = None) -> InstancePredictor:

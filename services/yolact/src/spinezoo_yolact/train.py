@@ -19,7 +19,9 @@ from spinezoo_torchkit.training import TrainSettings
 from spinezoo_training.dataset import PreparedFilm, instances_of
 from torch import Tensor, nn
 
-from spinezoo_yolact.network import Truth, Yolact, detect
+from spinezoo_yolact.detection import detect
+from spinezoo_yolact.network import Yolact
+from spinezoo_yolact.outputs import Truth
 
 CARD = Path(__file__).resolve().parents[2] / "card.yaml"
 """The card of the checkout that this file lies in; ``--card`` names another."""

@@ -1,4 +1,6 @@
-"""Finds wrong outlines: ``python -m spinezoo_spine.annotations.lint FOLDER``.
+"""Finds wrong outlines and names film and region.
+
+The command: ``python -m spinezoo_spine.annotations.lint FOLDER``.
 
 Rules
     ``no-film``         the annotation file names a film that is not there

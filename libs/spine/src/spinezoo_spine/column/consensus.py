@@ -1,9 +1,9 @@
 """The vertebrae that several members see, as objects: outlines of some, regions of others.
 
-The regions of :mod:`spinezoo_spine.fusion.votes` are right pixel by pixel, but touching vertebrae are
-one region in them, and taking a region apart is a guess. Networks that answer instances have told
-the vertebrae apart already. So here their outlines say *which* vertebrae there are, and all
-members vote on each of them:
+The regions of :mod:`spinezoo_spine.fusion.votes` are right pixel by pixel, but touching
+vertebrae are one region in them, and taking a region apart is a guess. Networks that answer
+instances have told the vertebrae apart already. So here their outlines say *which* vertebrae there
+are, and all members vote on each of them:
 
 1. outlines of different members that overlap (IoU 0.4) are of one vertebra; each member brings at
    most one to it. An outline over two others that are apart counts for nothing;

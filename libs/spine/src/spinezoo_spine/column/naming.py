@@ -9,7 +9,6 @@ from spinezoo_contract.types import (
     Labelling,
     NamedVertebra,
     Segment,
-    UnnamedReason,
 )
 
 from spinezoo_spine.column.levels import name_levels, with_levels
@@ -52,12 +51,7 @@ def named_vertebrae(
     named = with_levels(apart, said)
     return Labelling(
         vertebrae=tuple(
-            NamedVertebra(
-                named[name.index],
-                name.confidence,
-                None if name.reason is None else UnnamedReason[name.reason.name],
-            )
-            for name in said.names
+            NamedVertebra(named[name.index], name.confidence, name.reason) for name in said.names
         ),
         sacrum_in_view=said.sacrum_in_view,
         missing_levels=said.missing,

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 from spinezoo_contract.masks import encode_mask, mask_box
-from spinezoo_contract.types import Segment, SegmentKind, Structure
+from spinezoo_contract.types import Segment, SegmentKind, Structure, UnnamedReason
+from spinezoo_spine.column.reading import ColumnReading
 
 LEVELS = ("S2", "S1", "L5", "L4", "L3", "L2", "L1", "T12", "T11")
 # (direction of the body's axis against upright in degrees, distance to the one below in body sizes)
-POSE = {
+POSE: dict[str, tuple[float, float]] = {
     "S2": (48, 0.0),
     "S1": (42, 1.05),
     "L5": (25, 1.12),
@@ -34,28 +36,51 @@ class Column:
     height: int
     width: int
 
-    def without(self, *levels):
+    def without(self, *levels: str) -> Column:
+        """The column without the outlines of some levels."""
         kept = tuple(s for s in self.segments if s.level not in levels)
         return replace(self, segments=kept)
 
-    def plus(self, *segments):
+    def plus(self, *segments: Segment) -> Column:
+        """The column with further segments at its end."""
         return replace(self, segments=(*self.segments, *segments))
 
-    def of(self, level):
+    def of(self, level: str) -> Segment:
+        """The one outline of a level."""
         (found,) = [s for s in self.segments if s.level == level]
         return found
 
 
-def instance(pixels, structure=Structure.LUMBAR_VERTEBRA, score=0.9, level=None):
+def instance(
+    pixels: NDArray[np.generic],
+    structure: Structure = Structure.LUMBAR_VERTEBRA,
+    score: float = 0.9,
+    level: str | None = None,
+) -> Segment:
+    """An instance of (height, width) pixels; what is not 0 belongs to it."""
     mask = encode_mask(np.asarray(pixels).astype(bool))
     return Segment(structure, SegmentKind.INSTANCE, mask, score, mask_box(mask), level)
 
 
-def region(pixels, structure=Structure.LUMBAR_VERTEBRA, score=0.9):
+def region(
+    pixels: NDArray[np.generic],
+    structure: Structure = Structure.LUMBAR_VERTEBRA,
+    score: float = 0.9,
+) -> Segment:
+    """A whole-class region of (height, width) pixels."""
     return replace(instance(pixels, structure, score), kind=SegmentKind.REGION)
 
 
-def quad(centre, size, turn_deg, height, width, *, tall=0.84, broad=1.16):
+def quad(
+    centre: NDArray[np.float64],
+    size: float,
+    turn_deg: float,
+    height: int,
+    width: int,
+    *,
+    tall: float = 0.84,
+    broad: float = 1.16,
+) -> NDArray[np.bool_]:
     """Pixels of a body: a turned rectangle, ``broad`` across and ``tall`` along the column."""
     angle = np.radians(turn_deg)
     up = np.array([np.sin(angle), -np.cos(angle)])
@@ -67,9 +92,13 @@ def quad(centre, size, turn_deg, height, width, *, tall=0.84, broad=1.16):
     return pixels.astype(bool)
 
 
-def centres(levels, size, tilt_deg=0.0, scale_step=1.0):
+def centres(
+    levels: Sequence[str], size: float, tilt_deg: float = 0.0, scale_step: float = 1.0
+) -> dict[str, tuple[NDArray[np.float64], float]]:
     """Centres of a column's bodies and their turns, S2 at the origin, y down."""
-    place, found, before = np.zeros(2), {}, None
+    place = np.zeros(2)
+    found: dict[str, tuple[NDArray[np.float64], float]] = {}
+    before: float | None = None
     for level in levels:
         turn, step = POSE.get(level, (0, 1.2))
         turn += tilt_deg
@@ -83,18 +112,18 @@ def centres(levels, size, tilt_deg=0.0, scale_step=1.0):
 
 
 def column(
-    levels=LEVELS[:-1],
+    levels: Sequence[str] = LEVELS[:-1],
     *,
-    size=30.0,
-    height=400,
-    width=300,
-    tilt_deg=0.0,
-    mirrored=False,
-    scores=None,
-    scale_step=1.0,
-    bottom=20.0,
-    body=(0.84, 1.16),
-):
+    size: float = 30.0,
+    height: int = 400,
+    width: int = 300,
+    tilt_deg: float = 0.0,
+    mirrored: bool = False,
+    scores: Mapping[str, float] | None = None,
+    scale_step: float = 1.0,
+    bottom: float = 20.0,
+    body: tuple[float, float] = (0.84, 1.16),
+) -> Column:
     """A column whose lowest body lies ``bottom`` pixels above the film's lower border.
 
     ``body`` is the height and breadth of the bodies; (0.95, 1.05) are those of real films.
@@ -120,3 +149,13 @@ def has_five_lumbar(levels: Iterable[str | None]) -> bool:
     """Whether a phantom film's outlines are those of a patient with five lumbar vertebrae."""
     shown = set(levels)
     return "L6" not in shown and ("L5" in shown or "S1" not in shown)
+
+
+def cannot_say(reading: ColumnReading) -> UnnamedReason | None:
+    """Why the film as a whole has no name, or None where any outline has one."""
+    if any(name.level is not None for name in reading.names):
+        return None
+    reasons = [name.reason for name in reading.names if name.position is not None]
+    if reasons and reasons[0] is not None and reading.sacrum_in_view:
+        return reasons[0]
+    return UnnamedReason.SACRUM_UNSURE if reading.sacrum_in_view else UnnamedReason.NO_SACRUM

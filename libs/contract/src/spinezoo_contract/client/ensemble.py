@@ -1,0 +1,180 @@
+"""Clients of the gateway."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator
+
+from spinezoo.v1 import (
+    ensemble_pb2,
+    ensemble_pb2_grpc,
+    image_pb2,
+)
+
+from spinezoo_contract import codec
+from spinezoo_contract.client.channel import AsyncClient, BlockingClient, Call
+from spinezoo_contract.client.films import FilmSource, image_message, raw_size
+from spinezoo_contract.errors import (
+    InvalidOutputError,
+)
+from spinezoo_contract.types import (
+    EnsembleAnswer,
+    EnsembleOptions,
+    EnsembleSummary,
+    MemberAnswer,
+    Roster,
+)
+
+
+def _segment_request(
+    film: FilmSource, options: EnsembleOptions, kind: codec.FilmKind | None
+) -> ensemble_pb2.SegmentRequest:
+    codec.check_options(options.options)
+    return codec.ensemble_request_to_proto(image_message(film, kind), options)
+
+
+def _stream_event(
+    event: ensemble_pb2.SegmentStreamResponse, image: image_pb2.Image
+) -> MemberAnswer | EnsembleSummary:
+    which = event.WhichOneof("event")
+    if which == "member":
+        return codec.member_answer_from_proto(event.member, *raw_size(image))
+    if which == "summary":
+        return codec.ensemble_summary_from_proto(event.summary)
+    raise InvalidOutputError("a message of the stream is neither a member nor the summary")
+
+
+def _require_summary(last: MemberAnswer | EnsembleSummary | None) -> None:
+    if not isinstance(last, EnsembleSummary):
+        raise InvalidOutputError("the stream ended without a summary; ask again")
+
+
+class EnsembleClient(BlockingClient):
+    """Blocking client of the gateway."""
+
+    def segment(
+        self,
+        film: FilmSource,
+        options: EnsembleOptions = EnsembleOptions(),
+        *,
+        kind: codec.FilmKind | None = None,
+        timeout_s: float | None = None,
+        request_id: str | None = None,
+    ) -> EnsembleAnswer:
+        """One film to every member at once.
+
+        Args:
+            film: The film; a file is sent as it is.
+            options: Members, fusion, deadline, quorum and the members' settings.
+            kind: Form of a file; None finds out.
+            timeout_s: Time this call has, in s; None takes the client's.
+            request_id: Name of the call in the servers' logs; None makes one up.
+
+        Raises:
+            QuorumError: Too few members answered; the message names those that failed.
+            SpineZooError: The call failed in another way; the class says how.
+        """
+        request = _segment_request(film, options, kind)
+        call = self._call(timeout_s, request_id)
+        with call.named_errors():
+            stub = ensemble_pb2_grpc.EnsembleServiceStub(self._channel)
+            return codec.ensemble_answer_from_proto(stub.Segment(request, **call.arguments))
+
+    def stream(
+        self,
+        film: FilmSource,
+        options: EnsembleOptions = EnsembleOptions(),
+        *,
+        kind: codec.FilmKind | None = None,
+        timeout_s: float | None = None,
+        request_id: str | None = None,
+    ) -> Iterator[MemberAnswer | EnsembleSummary]:
+        """Each member as it finishes, the summary last; leaving the loop early cancels the call.
+
+        Arguments and errors are those of :meth:`segment`.
+        """
+        request = ensemble_pb2.SegmentStreamRequest(request=_segment_request(film, options, kind))
+        return self._stream(request, self._call(timeout_s, request_id))
+
+    def _stream(
+        self, request: ensemble_pb2.SegmentStreamRequest, call: Call
+    ) -> Iterator[MemberAnswer | EnsembleSummary]:
+        last: MemberAnswer | EnsembleSummary | None = None
+        stub = ensemble_pb2_grpc.EnsembleServiceStub(self._channel)
+        with call.named_errors():
+            events = stub.SegmentStream(request, **call.arguments)
+            try:
+                for event in events:
+                    last = _stream_event(event, request.request.image)
+                    yield last
+                _require_summary(last)
+            finally:
+                events.cancel()
+
+    def list_models(
+        self, *, timeout_s: float | None = None, request_id: str | None = None
+    ) -> Roster:
+        """Who is in the zoo, and whether it is serving.
+
+        Raises:
+            SpineZooError: The call failed.
+        """
+        call = self._call(timeout_s, request_id)
+        with call.named_errors():
+            stub = ensemble_pb2_grpc.EnsembleServiceStub(self._channel)
+            response = stub.ListModels(ensemble_pb2.ListModelsRequest(), **call.arguments)
+            return codec.roster_from_proto(response)
+
+
+class AsyncEnsembleClient(AsyncClient):
+    """The asyncio twin of :class:`EnsembleClient`."""
+
+    async def segment(
+        self,
+        film: FilmSource,
+        options: EnsembleOptions = EnsembleOptions(),
+        *,
+        kind: codec.FilmKind | None = None,
+        timeout_s: float | None = None,
+        request_id: str | None = None,
+    ) -> EnsembleAnswer:
+        """One film to every member at once; see :meth:`EnsembleClient.segment`."""
+        request = _segment_request(film, options, kind)
+        call = self._call(timeout_s, request_id)
+        with call.named_errors():
+            stub = ensemble_pb2_grpc.EnsembleServiceStub(self._channel)
+            return codec.ensemble_answer_from_proto(await stub.Segment(request, **call.arguments))
+
+    async def stream(
+        self,
+        film: FilmSource,
+        options: EnsembleOptions = EnsembleOptions(),
+        *,
+        kind: codec.FilmKind | None = None,
+        timeout_s: float | None = None,
+        request_id: str | None = None,
+    ) -> AsyncIterator[MemberAnswer | EnsembleSummary]:
+        """Each member as it finishes, the summary last; see :meth:`EnsembleClient.stream`."""
+        inner = _segment_request(film, options, kind)
+        request = ensemble_pb2.SegmentStreamRequest(request=inner)
+        call = self._call(timeout_s, request_id)
+        last: MemberAnswer | EnsembleSummary | None = None
+        stub = ensemble_pb2_grpc.EnsembleServiceStub(self._channel)
+        with call.named_errors():
+            events = stub.SegmentStream(request, **call.arguments)
+            try:
+                async for event in events:
+                    last = _stream_event(event, inner.image)
+                    yield last
+                _require_summary(last)
+            finally:
+                events.cancel()
+
+    async def list_models(
+        self, *, timeout_s: float | None = None, request_id: str | None = None
+    ) -> Roster:
+        """Who is in the zoo; see :meth:`EnsembleClient.list_models`."""
+        call = self._call(timeout_s, request_id)
+        with call.named_errors():
+            stub = ensemble_pb2_grpc.EnsembleServiceStub(self._channel)
+            response = await stub.ListModels(ensemble_pb2.ListModelsRequest(), **call.arguments)
+            return codec.roster_from_proto(response)
