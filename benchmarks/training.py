@@ -40,13 +40,9 @@ def timed(work: Callable[[], Any]) -> tuple[float, Any]:
 def films_of(count: int, height: int, width: int) -> list[Any]:
     """Phantoms on a canvas; says how long one takes to make, and to augment."""
     import numpy as np
-    from spinezoo_training.dataset import (
-        AugmentSettings,
-        augment,
-        label_map_with_gaps,
-        network_input,
-    )
+    from spinezoo_training.augmentation import AugmentSettings, augment
     from spinezoo_training.phantom_films import training_films
+    from spinezoo_training.targets import label_map_with_gaps, network_input
 
     films, making = [], []
     while len(films) < count:

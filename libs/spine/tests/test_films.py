@@ -22,13 +22,15 @@ from pydicom.uid import (
     JPEGBaseline8Bit,
     RLELossless,
 )
-from spinezoo_contract.errors import FilmError, SpineZooError, TooLargeError
+from spinezoo_contract.errors import ConfigurationError, FilmError, SpineZooError, TooLargeError
 from spinezoo_spine.films.reader import (
     FilmLimits,
     kind_of,
     read_film,
     read_film_file,
     read_film_size,
+    read_served_film,
+    served_limits,
 )
 
 from .conftest import SECRET
@@ -533,3 +535,20 @@ def test_the_real_lateral_films(shared_data: Path) -> None:
         film = read_film_file(path)
         assert film.pixels.dtype == np.uint8
         assert film.height > film.width > 900
+
+
+def test_a_server_reads_its_settings_once_not_for_each_film(
+    monkeypatch: pytest.MonkeyPatch, make_dicom: Callable[..., bytes]
+) -> None:
+    data = make_dicom(RAMP)
+    try:
+        served_limits.cache_clear()
+        monkeypatch.setenv("SPINEZOO_MAX_PIXELS", str(RAMP.size))
+        assert read_served_film(data).pixels.size == RAMP.size
+        monkeypatch.setenv("SPINEZOO_MAX_PIXELS", "not a number")
+        assert read_served_film(data).pixels.size == RAMP.size
+        served_limits.cache_clear()
+        with pytest.raises(ConfigurationError, match="SPINEZOO_MAX_PIXELS"):
+            read_served_film(data)
+    finally:
+        served_limits.cache_clear()

@@ -12,7 +12,7 @@ from spinezoo_contract.types import Structure
 from spinezoo_testing.predictors import prepared_block_film
 from spinezoo_torchkit.instance_task import InstanceTask
 from spinezoo_torchkit.training import FoundObjects, vertebra_matches
-from spinezoo_training.dataset import PreparedFilm
+from spinezoo_training.prepared_set import PreparedFilm
 from torch import nn
 
 

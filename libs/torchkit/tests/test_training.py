@@ -15,9 +15,11 @@ from spinezoo_testing.predictors import prepared_block_film
 from spinezoo_torchkit import training
 from spinezoo_torchkit.testing import history
 from spinezoo_torchkit.training import FitResult, Task, TrainSettings, fit, validate
-from spinezoo_training.dataset import PreparedFilm, PreparedSet, label_map_of, network_input
-from spinezoo_training.film_sources import FolderFilms, PhantomFilms
+from spinezoo_training.film_sources import FolderFilms
+from spinezoo_training.phantom_sources import PhantomFilms
+from spinezoo_training.prepared_set import PreparedFilm, PreparedSet
 from spinezoo_training.stopping import stop_on_signal
+from spinezoo_training.targets import label_map_of, network_input
 from torch import nn
 
 CPU = torch.device("cpu")

@@ -13,19 +13,13 @@ import numpy as np
 import pytest
 from spinezoo_contract.errors import ConfigurationError
 from spinezoo_testing.predictors import prepared_block_film
-from spinezoo_training.dataset import AugmentSettings, PreparedFilm, prepare_film_set
-from spinezoo_training.film_sources import (
-    HELD_OUT_START,
-    LANES,
-    FilmSource,
-    FolderFilms,
-    PhantomFilms,
-    add_data_arguments,
-    augmented_batch,
-    batches_ahead,
-    open_data,
-)
+from spinezoo_training.augmentation import AugmentSettings
+from spinezoo_training.batches_ahead import batches_ahead
+from spinezoo_training.data_options import add_data_arguments, open_data
+from spinezoo_training.film_sources import FilmSource, FolderFilms, augmented_batch
 from spinezoo_training.phantom_films import training_films
+from spinezoo_training.phantom_sources import HELD_OUT_START, LANES, PhantomFilms
+from spinezoo_training.prepared_set import PreparedFilm, prepare_film_set
 
 
 class Generator:

@@ -277,7 +277,8 @@ def test_weights_of_another_network_are_no_start(
 def test_served_answer_is_the_training_time_answer(service: Path, film_set: Path) -> None:
     from spinezoo_spine.films.reader import read_film_file
     from spinezoo_spine.inference.preprocess import letterbox, two_channels
-    from spinezoo_training.dataset import network_input, prepare_film_set
+    from spinezoo_training.prepared_set import prepare_film_set
+    from spinezoo_training.targets import network_input
 
     data = prepare_film_set(film_set, 64, 48, cache_dir=service / "cache")
     film = read_film_file(film_set / "film_00.png")
@@ -289,7 +290,8 @@ def test_served_answer_is_the_training_time_answer(service: Path, film_set: Path
 
 def test_batches_are_bytes_and_lose_nothing_that_training_sees() -> None:
     from spinezoo_contract.types import Structure
-    from spinezoo_training.dataset import PreparedFilm, label_map_with_gaps, network_input
+    from spinezoo_training.prepared_set import PreparedFilm
+    from spinezoo_training.targets import label_map_with_gaps, network_input
 
     rng = np.random.default_rng(0)
     body = np.array([[20.0, 10.0], [44.0, 10.0], [44.0, 30.0], [20.0, 30.0]])

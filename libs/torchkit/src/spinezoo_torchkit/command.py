@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from spinezoo_contract.errors import SpineZooError
 from spinezoo_serving.cards import CardProbe, CardWeights, ModelCard, load_card, update_card
-from spinezoo_training.film_sources import TrainingData, add_data_arguments, open_data
+from spinezoo_training.data_options import TrainingData, add_data_arguments, open_data
 from spinezoo_training.initial_weights import Start, add_start_argument, find_start, start_record
 from spinezoo_training.run_log import command_of
 from spinezoo_training.stopping import stop_on_signal

@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 import torch
 from spinezoo_serving.cards import ModelCard
-from spinezoo_training.dataset import PreparedFilm, label_map_with_gaps
+from spinezoo_training.prepared_set import PreparedFilm
+from spinezoo_training.targets import label_map_with_gaps
 from torch import nn
 
 from spinezoo_torchkit.inputs import two_channels

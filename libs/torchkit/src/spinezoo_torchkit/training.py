@@ -34,16 +34,11 @@ from spinezoo_contract.errors import ConfigurationError
 from spinezoo_contract.masks import encode_mask, mask_box
 from spinezoo_contract.types import VERTEBRAE, Segment, SegmentKind, Structure
 from spinezoo_spine.metrics import metrics
-from spinezoo_training.dataset import (
-    AugmentSettings,
-    PreparedFilm,
-    PreparedSet,
-    instances_of,
-    label_map_of,
-    network_input,
-)
+from spinezoo_training.augmentation import AugmentSettings
 from spinezoo_training.film_sources import FilmSource, FolderFilms, augmented_batch
+from spinezoo_training.prepared_set import PreparedFilm, PreparedSet
 from spinezoo_training.run_log import STRIP_FILMS, RunLog, prediction_strip
+from spinezoo_training.targets import instances_of, label_map_of, network_input
 from torch import nn
 from torch.utils.data import DataLoader, Dataset, Sampler
 from tqdm import tqdm

@@ -12,7 +12,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 from spinezoo_spine.inference.preprocess import two_channels
-from spinezoo_training.dataset import PreparedFilm, label_map_with_gaps
+from spinezoo_training.prepared_set import PreparedFilm
+from spinezoo_training.targets import label_map_with_gaps
 
 GAP_STEPS = 50
 """Steps of a unit of weight; a byte holds what ``GAP_WEIGHT`` can add to it."""

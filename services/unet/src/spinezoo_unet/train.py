@@ -28,22 +28,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 from spinezoo_contract.errors import ConfigurationError, SpineZooError
-from spinezoo_training.dataset import (
-    AugmentSettings,
-    PreparedFilm,
-    label_map_of,
-    network_input,
-)
-from spinezoo_training.film_sources import (
-    FilmSource,
-    add_data_arguments,
-    augmented_batch,
-    batches_ahead,
-    open_data,
-)
+from spinezoo_training.augmentation import AugmentSettings
+from spinezoo_training.batches_ahead import batches_ahead
+from spinezoo_training.data_options import add_data_arguments, open_data
+from spinezoo_training.film_sources import FilmSource, augmented_batch
 from spinezoo_training.initial_weights import add_start_argument, find_start, start_record
+from spinezoo_training.prepared_set import PreparedFilm
 from spinezoo_training.run_log import STRIP_FILMS, RunLog, command_of, prediction_strip
 from spinezoo_training.stopping import stop_on_signal
+from spinezoo_training.targets import label_map_of, network_input
 
 from spinezoo_unet.batches import Batch, encode
 

@@ -16,7 +16,8 @@ from spinezoo_torchkit.command import train_main
 from spinezoo_torchkit.inputs import two_channels
 from spinezoo_torchkit.instance_task import InstanceTask
 from spinezoo_torchkit.training import TrainSettings
-from spinezoo_training.dataset import PreparedFilm, instances_of
+from spinezoo_training.prepared_set import PreparedFilm
+from spinezoo_training.targets import instances_of
 from torch import Tensor, nn
 
 from spinezoo_yolact.network import Truth, Yolact, detect

@@ -19,6 +19,7 @@ only; patient attributes are not even read.
 
 from __future__ import annotations
 
+import functools
 import io
 import itertools
 import math
@@ -557,8 +558,13 @@ def read_served_film(data: bytes, *, kind: FilmKind | None = None) -> Film:
         FilmError: The bytes are no film.
         TooLargeError: It is over a limit.
     """
-    limits = FilmLimits(max_pixels=ServerSettings.from_env().max_pixels)
-    return read_film(data, kind=kind, limits=limits)
+    return read_film(data, kind=kind, limits=served_limits())
+
+
+@functools.cache
+def served_limits() -> FilmLimits:
+    """The limits that the environment sets; it is read once a process, not once a film."""
+    return FilmLimits(max_pixels=ServerSettings.from_env().max_pixels)
 
 
 def read_film_size(
