@@ -211,7 +211,9 @@ def opened(*options: str) -> object:
 
 def test_data_names_a_folder_or_phantoms(film_folder: Path) -> None:
     data = opened("--data", str(film_folder))
-    assert (data.name, data.record) == (film_folder.name, {})
+    assert data.name == film_folder.name
+    assert data.record["film_set"]["folder"] == film_folder.name
+    assert len(data.record["film_set"]["annotations_sha256"]) == 64
     assert (data.source.epoch_films, len(data.validation)) == (5, 1)
     data = opened("--data", "phantoms:7", "--epoch-films", "20", "--validation-films", "2")
     assert (data.name, data.source.epoch_films, len(data.validation)) == ("phantoms:7", 20, 2)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from spinezoo_contract.errors import ConfigurationError
+from spinezoo_spine.annotations.film_set import describe_film_set
 
 from spinezoo_training.film_sources import FilmSource, FolderFilms
 from spinezoo_training.phantom_sources import (
@@ -109,7 +110,7 @@ def open_data(
         validation=films.subset(validation),
         name=name,
         validation_name=f"validation share of {name}",
-        record={},
+        record={"film_set": describe_film_set(folder)},
     )
 
 
