@@ -40,13 +40,9 @@ def timed(work: Callable[[], Any]) -> tuple[float, Any]:
 def films_of(count: int, height: int, width: int) -> list[Any]:
     """Phantoms on a canvas; says how long one takes to make, and to augment."""
     import numpy as np
-    from spinezoo_training.dataset import (
-        AugmentSettings,
-        augment,
-        label_map_with_gaps,
-        network_input,
-    )
+    from spinezoo_training.augmentation import AugmentSettings, augment
     from spinezoo_training.phantom_films import training_films
+    from spinezoo_training.targets import label_map_with_gaps, network_input
 
     films, making = [], []
     while len(films) < count:
@@ -138,25 +134,27 @@ def torch_variants(name: str, card: Any, films: list[Any], batch: int) -> dict[s
 
 
 def keras_variants(card: Any, films: list[Any], batch: int, threads: int) -> dict[str, Callable]:
-    """One training step each, by the variant's name; KERAS_BACKEND says on what."""
+    """One training step each, by the variant's name."""
     import keras
-    from spinezoo_unet.backends import TensorFlowBackend, training_backend
-    from spinezoo_unet.batches import encode
+    from spinezoo_unet.engine import KerasEngine, KerasFramework
     from spinezoo_unet.predictor import build_network
-    from spinezoo_unet.train import Progress, Trainer
+    from spinezoo_unet.task import UNetTask
+    from spinezoo_unet.train import DEFAULTS
 
-    usual = training_backend()
-    usual.set_up("cpu", threads)
-    data = encode(films[:batch])
+    KerasFramework().set_up("cpu", threads)
+    task = UNetTask(card)
+    data = task.collate([task.encode(film) for film in films[:batch]])
 
     def variant(policy: str, compiled: bool) -> Callable:
         keras.config.set_dtype_policy(policy)
-        backend = TensorFlowBackend(jit_compile=True) if compiled else usual
-        trainer = Trainer(build_network(card), backend, 1000, None)
+        network = build_network(card)
         keras.config.set_dtype_policy("float32")
+        engine = KerasEngine(task, network, network, DEFAULTS, jit_compile=compiled)
 
         def step() -> dict[str, float]:
-            seconds, _ = timed(lambda: trainer.step(data, Progress(step=100)))
+            seconds, _ = timed(
+                lambda: engine.step(data, number=100, learning_rate=1e-3, average_decay=0.9)
+            )
             return {"step": seconds}
 
         return step
@@ -165,7 +163,7 @@ def keras_variants(card: Any, films: list[Any], batch: int, threads: int) -> dic
         "mixed_bfloat16": variant("mixed_bfloat16", False),
         "float32": variant("float32", False),
     }
-    if os.environ.get("SPINEZOO_BENCHMARK_COMPILE") == "1" and usual.name == "tensorflow":
+    if os.environ.get("SPINEZOO_BENCHMARK_COMPILE") == "1":
         variants["mixed_bfloat16, XLA"] = variant("mixed_bfloat16", True)
         variants["float32, XLA"] = variant("float32", True)
     return variants

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 from spinezoo_testing.predictors import write_block_films
-from spinezoo_training.dataset import PreparedSet, prepare_film_set
+from spinezoo_training.prepared_set import PreparedSet, prepare_film_set
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from spinezoo_testing.predictors import prepared_block_film
 from spinezoo_torchkit.inputs import two_channels, two_channels_there
-from spinezoo_training.dataset import network_input
+from spinezoo_training.targets import network_input
 
 
 def test_inputs_are_those_of_serving() -> None:

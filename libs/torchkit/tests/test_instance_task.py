@@ -11,8 +11,9 @@ import torch
 from spinezoo_contract.types import Structure
 from spinezoo_testing.predictors import prepared_block_film
 from spinezoo_torchkit.instance_task import InstanceTask
-from spinezoo_torchkit.training import FoundObjects, vertebra_matches
-from spinezoo_training.dataset import PreparedFilm
+from spinezoo_training.engine import FoundObjects
+from spinezoo_training.prepared_set import PreparedFilm
+from spinezoo_training.validation import vertebra_matches
 from torch import nn
 
 

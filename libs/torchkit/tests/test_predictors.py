@@ -11,10 +11,11 @@ from spinezoo_contract.errors import CardError, InvalidOutputError
 from spinezoo_contract.masks import decode_mask
 from spinezoo_contract.types import Film, PredictOptions, SegmentKind, Structure
 from spinezoo_serving.cards import load_card
-from spinezoo_torchkit.command import write_weights
+from spinezoo_torchkit.engine import write_weights
 from spinezoo_torchkit.instance import InstancePredictor, Objects, one_a_vertebra
 from spinezoo_torchkit.loading import load_network
 from spinezoo_torchkit.semantic import SemanticPredictor
+from spinezoo_training.records import write_records
 from torch import nn
 
 CARD = """
@@ -60,7 +61,9 @@ def make_card(tmp_path: Path):
         path.write_text(CARD.replace("FAMILY", family).replace("PRECISION", precision))
         card = load_card(path)
         network = Bright(in_channels=2, num_classes=3, gain=4.0)
-        write_weights(card, network, Bright, training={"epochs": 1}, metrics={})
+        weights = tmp_path / "weights" / "lite.safetensors"
+        _, written = write_weights(card, network, Bright, weights)
+        write_records(card, weights, written, training={"epochs": 1}, metrics={})
         return path
 
     return make

@@ -12,12 +12,17 @@ import pytest
 import torch
 from spinezoo_contract.errors import ConfigurationError
 from spinezoo_testing.predictors import prepared_block_film
-from spinezoo_torchkit import training
+from spinezoo_torchkit.engine import TorchEngine
 from spinezoo_torchkit.testing import history
-from spinezoo_torchkit.training import FitResult, Task, TrainSettings, fit, validate
-from spinezoo_training.dataset import PreparedFilm, PreparedSet, label_map_of, network_input
-from spinezoo_training.film_sources import FolderFilms, PhantomFilms
+from spinezoo_training import loop
+from spinezoo_training.engine import Task
+from spinezoo_training.loop import FitResult, fit
+from spinezoo_training.phantom_sources import PhantomFilms
+from spinezoo_training.prepared_set import PreparedFilm, PreparedSet
+from spinezoo_training.settings import TrainSettings
 from spinezoo_training.stopping import stop_on_signal
+from spinezoo_training.targets import label_map_of, network_input
+from spinezoo_training.validation import validate
 from torch import nn
 
 CPU = torch.device("cpu")
@@ -64,19 +69,19 @@ def settings(**changes: Any) -> TrainSettings:
     return TrainSettings(**{**values, **changes})
 
 
+def engine(task: Task | None = None, **changes: Any) -> TorchEngine:
+    return TorchEngine(task or Blocks(), network(), settings(**changes), CPU)
+
+
 def run(
     films: PreparedSet,
     folder: Path,
-    net: nn.Module | None = None,
     stop: Callable[[], bool] = lambda: False,
     **changes: Any,
 ) -> tuple[FitResult, nn.Module]:
-    net = network() if net is None else net
-    validation = films.subset(films.names[:2])
-    result = fit(
-        Blocks(), net, films, validation, settings(**changes), folder, CPU, stop=stop, quiet=True
-    )
-    return result, net
+    trained = engine(**changes)
+    result = fit(trained, films, films.subset(films.names[:2]), folder, stop=stop, quiet=True)
+    return result, trained.average
 
 
 class After:
@@ -91,7 +96,7 @@ class After:
 
 
 def test_training_learns(films: PreparedSet, tmp_path: Path) -> None:
-    before = validate(Blocks(), network().eval(), films, CPU)
+    before = validate(engine(), films)
     result, _ = run(films, tmp_path, epochs=12, augmentation=None, average_decay=0.9)
     assert result.finished
     assert result.epochs == 12
@@ -129,19 +134,9 @@ def test_films_made_on_the_spot_are_the_same_after_a_stop(
 ) -> None:
     def go(folder: str, stop: Callable[[], bool], **changes: Any) -> tuple[FitResult, nn.Module]:
         source = PhantomFilms(1, 96, 80, epoch_films=14, looks=2, make=blocks)
-        net = network()
-        result = fit(
-            Blocks(),
-            net,
-            source,
-            source.held_out(2),
-            settings(epochs=2, **changes),
-            tmp_path / folder,
-            CPU,
-            stop=stop,
-            quiet=True,
-        )
-        return result, net
+        trained = engine(epochs=2, **changes)
+        result = fit(trained, source, source.held_out(2), tmp_path / folder, stop=stop, quiet=True)
+        return result, trained.average
 
     whole, expected = go("whole", lambda: False)
     first, _ = go("parts", After(steps), workers=workers)
@@ -153,13 +148,10 @@ def test_films_made_on_the_spot_are_the_same_after_a_stop(
         assert torch.equal(found.state_dict()[name], tensor), name
     with pytest.raises(ConfigurationError, match="phantoms"):
         fit(
-            Blocks(),
-            network(),
+            engine(epochs=2),
             PhantomFilms(2, 96, 80, epoch_films=14, looks=2, make=blocks),
             [],
-            settings(epochs=2),
             tmp_path / "whole",
-            CPU,
             quiet=True,
         )
 
@@ -192,7 +184,7 @@ def test_minutes_end_the_run_over_all_starts(
         now[0] += 1.0  # every look at the clock takes a second
         return now[0]
 
-    monkeypatch.setattr(training.time, "monotonic", clock)
+    monkeypatch.setattr(loop.time, "monotonic", clock)
     stopped, _ = run(films, tmp_path, epochs=None, minutes=2.0, stop=After(4))
     assert 0.0 < stopped.minutes < 2.0
     ended, _ = run(films, tmp_path, epochs=None, minutes=2.0)
@@ -201,13 +193,9 @@ def test_minutes_end_the_run_over_all_starts(
     assert 2.0 <= ended.minutes < 2.5
 
 
-def test_learning_rate_rises_and_falls(films: PreparedSet, tmp_path: Path) -> None:
-    state = training._Run(
-        Blocks(), network(), FolderFilms(films), settings(epochs=1000), tmp_path, CPU, {}
-    )
-    rates = []
-    for state.step in range(0, 3000, 10):
-        rates.append(state.learning_rate())
+def test_learning_rate_rises_and_falls() -> None:
+    chosen = settings(epochs=1000)
+    rates = [chosen.rate_at(step / 3000, step) for step in range(0, 3000, 10)]
     peak = rates.index(max(rates))
     assert rates[0] < 0.1 * max(rates)
     assert 0.02 < peak / len(rates) < 0.05
@@ -218,7 +206,7 @@ def test_learning_rate_rises_and_falls(films: PreparedSet, tmp_path: Path) -> No
 
 def test_divergence_is_an_error(films: PreparedSet, tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match="diverged"):
-        fit(Diverging(), network(), films, films, settings(), tmp_path, CPU, quiet=True)
+        fit(engine(Diverging()), films, films, tmp_path, quiet=True)
 
 
 @pytest.mark.parametrize("stop_after", [None, 4])
@@ -241,7 +229,7 @@ def test_early_stop_ends_a_run_that_no_longer_gets_better(
 
 def test_patience_needs_films_to_validate_on(films: PreparedSet, tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match="patience"):
-        fit(Blocks(), network(), films, [], settings(patience=1), tmp_path, CPU, quiet=True)
+        fit(engine(patience=1), films, [], tmp_path, quiet=True)
 
 
 def test_a_run_leaves_tensorboard_logs_with_pictures(films: PreparedSet, tmp_path: Path) -> None:
@@ -261,9 +249,7 @@ def test_one_film_is_too_few(films: PreparedSet, tmp_path: Path) -> None:
 
 
 def test_without_validation_films(films: PreparedSet, tmp_path: Path) -> None:
-    result = fit(
-        Blocks(), network(), films, films.subset([]), settings(epochs=1), tmp_path, CPU, quiet=True
-    )
+    result = fit(engine(epochs=1), films, films.subset([]), tmp_path, quiet=True)
     assert result.validation == {}
 
 
@@ -305,5 +291,5 @@ def test_validation_counts_each_film_alike(films: PreparedSet) -> None:
             maps = [truths[keys[i.contiguous().numpy().tobytes()]] for i in inputs]
             return torch.from_numpy(np.stack(maps))
 
-    figures = validate(Perfect(), network(), films, CPU, batch_size=4)
+    figures = validate(engine(Perfect()), films, batch_size=4)
     assert figures == {"merged_mean_iou": 1.0, "iou_1": 1.0, "iou_2": 1.0, "iou_4": 1.0}

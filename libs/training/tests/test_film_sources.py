@@ -13,19 +13,13 @@ import numpy as np
 import pytest
 from spinezoo_contract.errors import ConfigurationError
 from spinezoo_testing.predictors import prepared_block_film
-from spinezoo_training.dataset import AugmentSettings, PreparedFilm, prepare_film_set
-from spinezoo_training.film_sources import (
-    HELD_OUT_START,
-    LANES,
-    FilmSource,
-    FolderFilms,
-    PhantomFilms,
-    add_data_arguments,
-    augmented_batch,
-    batches_ahead,
-    open_data,
-)
+from spinezoo_training.augmentation import AugmentSettings
+from spinezoo_training.batches_ahead import batches_ahead
+from spinezoo_training.data_options import add_data_arguments, open_data
+from spinezoo_training.film_sources import FilmSource, FolderFilms, augmented_batch
 from spinezoo_training.phantom_films import training_films
+from spinezoo_training.phantom_sources import HELD_OUT_START, LANES, PhantomFilms
+from spinezoo_training.prepared_set import PreparedFilm, prepare_film_set
 
 
 class Generator:
@@ -217,7 +211,9 @@ def opened(*options: str) -> object:
 
 def test_data_names_a_folder_or_phantoms(film_folder: Path) -> None:
     data = opened("--data", str(film_folder))
-    assert (data.name, data.record) == (film_folder.name, {})
+    assert data.name == film_folder.name
+    assert data.record["film_set"]["folder"] == film_folder.name
+    assert len(data.record["film_set"]["annotations_sha256"]) == 64
     assert (data.source.epoch_films, len(data.validation)) == (5, 1)
     data = opened("--data", "phantoms:7", "--epoch-films", "20", "--validation-films", "2")
     assert (data.name, data.source.epoch_films, len(data.validation)) == ("phantoms:7", 20, 2)

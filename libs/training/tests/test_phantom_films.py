@@ -7,14 +7,10 @@ import pytest
 from spinezoo_contract.errors import OptionError
 from spinezoo_contract.types import Structure
 from spinezoo_phantom.truth import is_simple
-from spinezoo_training.dataset import (
-    PreparedFilm,
-    augment,
-    instances_of,
-    label_map_of,
-    network_input,
-)
+from spinezoo_training.augmentation import augment
 from spinezoo_training.phantom_films import training_films
+from spinezoo_training.prepared_set import PreparedFilm
+from spinezoo_training.targets import instances_of, label_map_of, network_input
 
 
 @pytest.fixture(scope="module")

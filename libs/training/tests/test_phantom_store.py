@@ -10,8 +10,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 from spinezoo_contract.errors import ConfigurationError
-from spinezoo_training.film_sources import StoredPhantoms, add_data_arguments, open_data
+from spinezoo_training.data_options import add_data_arguments, open_data
 from spinezoo_training.phantom_films import training_films
+from spinezoo_training.phantom_sources import StoredPhantoms
 from spinezoo_training.phantom_store import RECORD_FILE, main, make_store, open_store
 
 SIZE = {"height": 112, "width": 96}

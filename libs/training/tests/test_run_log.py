@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 from spinezoo_contract.types import Structure
 from spinezoo_testing.predictors import prepared_block_film
-from spinezoo_training.dataset import label_map_of
 from spinezoo_training.run_log import COLOURS_RGB, LOG_FOLDER, RunLog, prediction_strip
+from spinezoo_training.targets import label_map_of
 
 
 def test_scalars_and_pictures_come_back(tmp_path: Path) -> None:

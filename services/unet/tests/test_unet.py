@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -28,10 +26,11 @@ from spinezoo_contract.types import Film, PredictOptions, SegmentKind
 from spinezoo_serving.cards import load_card
 from spinezoo_testing.predictors import PredictorTests
 from spinezoo_unet import train
-from spinezoo_unet.backends import TensorFlowBackend
-from spinezoo_unet.batches import Batch, encode, inputs_of, weights_of
+from spinezoo_unet.batches import Batch, collate, encode, inputs_of, weights_of
+from spinezoo_unet.engine import KerasEngine
 from spinezoo_unet.network import build_unet
-from spinezoo_unet.predictor import build_network, choose_device, load_predictor
+from spinezoo_unet.predictor import choose_device, load_predictor
+from spinezoo_unet.task import segmentation_loss
 from spinezoo_unet.weights import check_probe, load_weights, probe_values, save_weights
 
 SERVICE = Path(__file__).parents[1]
@@ -190,29 +189,34 @@ def run_training(service: Path, film_set: Path, *more: str) -> int:
 @contextmanager
 def terminated_after(step: int, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """A real SIGTERM to this process when that step, counted from 0, is done."""
-    original = train.Trainer.step
+    original = KerasEngine.step
 
-    def step_then_terminate(self: train.Trainer, batch: Batch, progress: train.Progress) -> float:
-        loss = original(self, batch, progress)
-        if progress.step == step:
+    def step_then_terminate(
+        self: KerasEngine, batch: Batch, *, number: int, **more: float
+    ) -> dict[str, float]:
+        terms = original(self, batch, number=number, **more)
+        if number == step:
             os.kill(os.getpid(), signal.SIGTERM)
-        return loss
+        return terms
 
     with monkeypatch.context() as patched:
-        patched.setattr(train.Trainer, "step", step_then_terminate)
+        patched.setattr(KerasEngine, "step", step_then_terminate)
         yield
 
 
 def test_trains_stops_goes_on_and_answers(
-    service: Path, film_set: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    service: Path,
+    film_set: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     # First half: a real SIGTERM in the middle of the third epoch.
     with terminated_after(4, monkeypatch):
         assert run_training(service, film_set, "--epochs", "25") == 130
     assert not (service / "weights").exists()
-    with caplog.at_level("INFO"):
-        assert run_training(service, film_set, "--epochs", "25") == 0
-    assert "going on after epoch 2" in caplog.text
+    capsys.readouterr()
+    assert run_training(service, film_set, "--epochs", "25") == 0
+    assert "going on after 2 epochs and 20 films" in capsys.readouterr().err
     card = load_card(service / "card.yaml")
     assert card.training["epochs"] == 25
     assert card.training["films_seen"] == 25 * 8
@@ -224,7 +228,7 @@ def test_trains_stops_goes_on_and_answers(
     assert (answer.height, answer.width) == (384, 288)
     assert all(segment.kind is SegmentKind.REGION for segment in answer.segments)
     # Background alone would score about 0.42.
-    assert card.metrics["validation_mean_iou"] > 0.5
+    assert card.metrics["values"]["merged_mean_iou"] > 0.5
 
 
 def test_stopped_in_an_epoch_it_ends_with_the_same_weights(
@@ -274,7 +278,8 @@ def test_weights_of_another_network_are_no_start(
 def test_served_answer_is_the_training_time_answer(service: Path, film_set: Path) -> None:
     from spinezoo_spine.films.reader import read_film_file
     from spinezoo_spine.inference.preprocess import letterbox, two_channels
-    from spinezoo_training.dataset import network_input, prepare_film_set
+    from spinezoo_training.prepared_set import prepare_film_set
+    from spinezoo_training.targets import network_input
 
     data = prepare_film_set(film_set, 64, 48, cache_dir=service / "cache")
     film = read_film_file(film_set / "film_00.png")
@@ -286,7 +291,8 @@ def test_served_answer_is_the_training_time_answer(service: Path, film_set: Path
 
 def test_batches_are_bytes_and_lose_nothing_that_training_sees() -> None:
     from spinezoo_contract.types import Structure
-    from spinezoo_training.dataset import PreparedFilm, label_map_with_gaps, network_input
+    from spinezoo_training.prepared_set import PreparedFilm
+    from spinezoo_training.targets import label_map_with_gaps, network_input
 
     rng = np.random.default_rng(0)
     body = np.array([[20.0, 10.0], [44.0, 10.0], [44.0, 30.0], [20.0, 30.0]])
@@ -301,7 +307,7 @@ def test_batches_are_bytes_and_lose_nothing_that_training_sees() -> None:
         )
         for gap in (0.0, 1.0, 3.0)
     ]
-    batch = encode(films)
+    batch = collate([encode(film) for film in films])
     for part in batch:
         assert (part.shape, part.dtype) == ((3, 96, 64), np.uint8)
     assert weights_of(batch.gaps).max() > 4.0  # of at most 6
@@ -318,7 +324,7 @@ def test_training_on_another_framework_says_what_to_set(
 ) -> None:
     monkeypatch.setattr(keras.backend, "backend", lambda: "jax")
     assert train_on(service, "run", "--data", "phantoms:3") == 1
-    assert "set KERAS_BACKEND to tensorflow or to torch" in capsys.readouterr().err
+    assert "set KERAS_BACKEND to tensorflow" in capsys.readouterr().err
 
 
 def loss_by_hand(logits: Any, labels: Any, weights: Any) -> float:
@@ -333,127 +339,28 @@ def loss_by_hand(logits: Any, labels: Any, weights: Any) -> float:
     return float(2.0 * (weights * each).sum() / weights.sum() + dice)
 
 
-@pytest.mark.parametrize("framework", ["tensorflow", "torch"])
-def test_loss_is_the_same_number_on_every_framework(framework: str) -> None:
-    pytest.importorskip(framework)
+def test_loss_is_the_number_computed_by_hand() -> None:
     rng = np.random.default_rng(0)
     logits = rng.normal(0.0, 3.0, (2, 32, 24, 6)).astype(np.float32)
     labels = rng.choice([0, 1, 2, 4, 5], (2, 32, 24)).astype(np.int32)  # one structure is absent
     weights = rng.uniform(1.0, 6.0, (2, 32, 24)).astype(np.float32)
-    if framework == "torch":
-        import torch
-        from spinezoo_unet.torch_backend import TorchBackend
-
-        loss = TorchBackend().loss(*map(torch.from_numpy, (logits, labels, weights)))
-    else:
-        loss = TensorFlowBackend().loss(
-            *map(keras.ops.convert_to_tensor, (logits, labels, weights))
-        )
+    loss = segmentation_loss(*map(keras.ops.convert_to_tensor, (logits, labels, weights)))
     assert float(loss) == pytest.approx(loss_by_hand(logits, labels, weights), abs=1e-4)
 
 
-TORCH_FORWARD = """
-import keras, numpy as np, sys, torch
-from spinezoo_unet.network import build_unet
-from spinezoo_unet.batches import inputs_of
-from spinezoo_unet.torch_backend import inputs_there, train_forward
-
-def built(binary_head, policy="float32"):
-    keras.utils.set_random_seed(1)
-    keras.config.set_dtype_policy(policy)
-    model = build_unet(64, 48, 2, filters=4, normalise=True, levels=4, most_filters=16,
-                       binary_head=binary_head)
-    keras.config.set_dtype_policy("float32")
-    for layer in model.layers:
-        if layer.name.startswith("drop"):
-            layer.rate = 0.0
-    return model
-
-films = torch.from_numpy(np.random.default_rng(0).normal(size=(6, 64, 48, 2)).astype("float32"))
-for binary_head in (False, True):
-    ours, theirs = built(binary_head), built(binary_head)
-    expected, found = theirs(films, training=True), train_forward(ours, films)
-    assert found.shape == expected.shape and found.dtype == torch.float32
-    assert torch.allclose(found, expected, atol=2e-4), (found - expected).abs().max()
-    for mine, other in zip(ours.weights, theirs.weights, strict=True):
-        # n - 1 for n: of 6 films with 8 x 6 places on the deepest level.
-        assert torch.allclose(mine.value, other.value, rtol=2e-3, atol=1e-4), mine.path
-    wanted, given = (
-        torch.autograd.grad(logits.square().mean(), [v.value for v in model.trainable_weights])
-        for logits, model in ((expected, theirs), (found, ours))
-    )
-    for a, b in zip(given, wanted, strict=True):
-        assert (a - b).norm() < 0.05 * b.norm() + 1e-5, (a - b).norm() / b.norm()
-rng = np.random.default_rng(1)
-grey = rng.integers(0, 256, (3, 96, 80), dtype=np.uint8)
-grey[1, 30:] = 90 + rng.integers(0, 2, (66, 80))  # nearly flat, like the air around a patient
-grey[2] = np.linspace(0, 255, 80).astype(np.uint8)
-difference = np.abs(inputs_there(torch.from_numpy(grey)).numpy() - inputs_of(grey))
-assert difference.shape == (3, 96, 80, 2) and difference.max() < 0.002, difference.max()
-half = train_forward(built(False, "mixed_bfloat16"), films)
-exact = train_forward(built(False), films)
-assert half.dtype == torch.float32 and 0 < (half - exact).abs().mean() < 0.1 * exact.abs().mean()
-"""
-
-
-def test_forward_pass_on_torch_is_that_of_keras() -> None:
-    environment = os.environ | {"KERAS_BACKEND": "torch", "OMP_NUM_THREADS": "1"}
-    subprocess.run([sys.executable, "-c", TORCH_FORWARD], env=environment, check=True)
-
-
-# Its own process: Keras keeps the backend that it was first imported with.
-TORCH_TRAINING = """
-import os, signal, sys
-sys.modules["tensorflow"] = None  # as on a machine without it: importing it fails
-from spinezoo_unet import train
-
-original, last = train.Trainer.step, int(sys.argv[1])
-
-def step(self, batch, progress):
-    loss = original(self, batch, progress)
-    if progress.step == last:
-        os.kill(os.getpid(), signal.SIGTERM)
-    return loss
-
-train.Trainer.step = step
-sys.exit(train.main(sys.argv[2:]))
-"""
-
-
-def train_with_torch(service: Path, film_set: Path, run: str, last_step: int = -1) -> int:
-    command = [
-        sys.executable, "-c", TORCH_TRAINING, str(last_step), "--data", str(film_set),
-        "--cache-dir", str(service / "cache"), "--card", str(service / "card.yaml"),
-        "--run-dir", str(service / run), "--batch-size", "4", "--epochs", "2",
-        "--device", "cpu", "--threads", "1",
-    ]  # fmt: skip
-    environment = os.environ | {"KERAS_BACKEND": "torch"}
-    return subprocess.run(command, env=environment, check=False).returncode
-
-
-def test_torch_trains_stops_and_goes_on_to_weights_that_are_served(
-    service: Path, film_set: Path
+def test_a_state_that_cannot_be_read_says_so(
+    service: Path, film_set: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    card = service / "card.yaml"
-    more = "normalise: true, levels: 4, most_filters: 16"
-    card.write_text(card.read_text().replace("normalise: true", more))
-    assert train_with_torch(service, film_set, "whole") == 0
-    expected = load_card(card)
-    assert train_with_torch(service, film_set, "parts", last_step=2) == 130
-    assert train_with_torch(service, film_set, "parts") == 0
-    found = load_card(card)
-    # Dropout's stream goes on where it stood, too.
-    assert found.weights_sha256 == expected.weights_sha256
-    assert found.training["films_seen"] == 16
-    assert "torch" in found.training["libraries"]
-    assert found.training["command"].startswith("KERAS_BACKEND=torch python -m spinezoo_unet")
-    model = build_network(found)
-    load_weights(model, service / "weights/lite.h5")
-    assert found.weights is not None
-    probe = found.weights.probe
-    check_probe(model, probe.seed, probe.values, probe.tolerance)
-    with h5py.File(service / "parts/state.h5", "r+") as file:  # as if TensorFlow had written it
-        identity = json.loads(file.attrs["identity"])
-        assert identity.pop("backend") == "torch"
-        file.attrs["identity"] = json.dumps(identity)
-    assert train_with_torch(service, film_set, "parts") == 1
+    (service / "run").mkdir()
+    with h5py.File(service / "run" / "state.h5", "w") as file:
+        file.attrs["progress"] = "{}"
+    assert run_training(service, film_set, "--epochs", "1") == 1
+    assert "is not a training state" in capsys.readouterr().err
+
+
+def test_another_run_in_the_folder_is_refused(
+    service: Path, film_set: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run_training(service, film_set, "--epochs", "1") == 0
+    assert run_training(service, film_set, "--epochs", "2", "--seed", "1") == 1
+    assert "is of a run with another" in capsys.readouterr().err

@@ -33,7 +33,7 @@ from spinezoo_spine.annotations.raster import rasterise
 from spinezoo_spine.annotations.regions import FilmAnnotation, Region
 from spinezoo_spine.annotations.via import write_via
 from spinezoo_spine.metrics.study import merged_mean_iou
-from spinezoo_training.dataset import PreparedFilm
+from spinezoo_training.prepared_set import PreparedFilm
 
 MAX_LITE_BYTES = 16 * 2**20
 """Most bytes of a weights file that is shipped."""

@@ -6,6 +6,7 @@
 - :mod:`~spinezoo_torchkit.loading`: from a model card to a network that was checked.
 - :mod:`~spinezoo_torchkit.semantic`, :mod:`~spinezoo_torchkit.instance`: predictors of the two
   families.
-- :mod:`~spinezoo_torchkit.losses`, :mod:`~spinezoo_torchkit.training`: training.
+- :mod:`~spinezoo_torchkit.losses`, :mod:`~spinezoo_torchkit.engine`: training; the loop itself is
+  :mod:`spinezoo_training.loop`.
 - :mod:`~spinezoo_torchkit.testing`: the tests that every torch network inherits.
 """

@@ -12,11 +12,11 @@ from spinezoo_contract.types import PredictOptions
 from spinezoo_serving.cards import ModelCard
 from spinezoo_spine.annotations.raster import PAINT_ORDER
 from spinezoo_spine.inference.options import resolve_options
-from spinezoo_training.dataset import PreparedFilm
+from spinezoo_training.engine import Answers, FoundObjects, Task
+from spinezoo_training.prepared_set import PreparedFilm
 from torch import nn
 
 from spinezoo_torchkit.instance import Detect, Objects, objects_of, one_a_vertebra
-from spinezoo_torchkit.training import Answers, FoundObjects, Task
 
 
 class InstanceTask(Task):

@@ -38,9 +38,10 @@ from spinezoo_testing.predictors import (
     tiny_card,
     write_block_films,
 )
+from spinezoo_training.loop import HISTORY_FILE
 from torch import nn
 
-from spinezoo_torchkit import checkpoints, training
+from spinezoo_torchkit import checkpoints
 from spinezoo_torchkit.loading import build_network
 
 
@@ -65,14 +66,14 @@ def dilate_one_convolution(network: nn.Module) -> str:
 
 def history(run_dir: Path) -> list[dict[str, Any]]:
     """The lines of a run's history."""
-    lines = (run_dir / training.HISTORY_FILE).read_text(encoding="utf-8").splitlines()
+    lines = (run_dir / HISTORY_FILE).read_text(encoding="utf-8").splitlines()
     return [json.loads(line) for line in lines]
 
 
 def _terminate_after_an_epoch(run_dir: Path) -> None:
     """Sends this process SIGTERM as soon as a run's first epoch is over."""
     deadline = time.monotonic() + 120.0
-    while not (run_dir / training.HISTORY_FILE).exists() and time.monotonic() < deadline:
+    while not (run_dir / HISTORY_FILE).exists() and time.monotonic() < deadline:
         time.sleep(0.002)
     os.kill(os.getpid(), signal.SIGTERM)
 

@@ -22,7 +22,7 @@ from spinezoo_phantom.make import build_scene, mirrored_regions, streams_of
 from spinezoo_phantom.settings import PhantomSettings
 from spinezoo_spine.inference.preprocess import Letterbox, unit_grey
 
-from spinezoo_training.dataset import PreparedFilm
+from spinezoo_training.prepared_set import PreparedFilm
 
 SMALLEST_SIDE_PX = 96
 """Least rows and columns of a canvas."""

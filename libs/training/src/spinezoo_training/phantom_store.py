@@ -8,7 +8,7 @@
 
 On a fast accelerator making films is what training waits for, and five networks that train side by
 side would each make the same ones. The films are those of `training_films`; the folder is one of
-prepared films (`spinezoo_training.dataset.PreparedSet`) with a record of how it was made.
+prepared films (`spinezoo_training.prepared_set.PreparedSet`) with a record of how it was made.
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ from spinezoo_contract.errors import ConfigurationError, SpineZooError
 from spinezoo_phantom.settings import GENERATOR
 from tqdm import tqdm
 
-from spinezoo_training.dataset import PreparedFilm, PreparedSet, write_prepared_index
 from spinezoo_training.phantom_films import training_films
+from spinezoo_training.prepared_set import PreparedFilm, PreparedSet, write_prepared_index
 
 RECORD_FILE = "store.json"
 

@@ -24,7 +24,8 @@ import numpy as np
 from numpy.typing import NDArray
 from spinezoo_contract.types import Structure
 
-from spinezoo_training.dataset import PreparedFilm, label_map_of
+from spinezoo_training.prepared_set import PreparedFilm
+from spinezoo_training.targets import label_map_of
 
 LOG_FOLDER = "tensorboard"
 """Folder inside the run's folder."""

@@ -9,11 +9,13 @@ from typing import Any
 
 import torch
 from spinezoo_serving.cards import ModelCard
-from spinezoo_torchkit.command import train_main
+from spinezoo_torchkit.engine import TorchFramework
 from spinezoo_torchkit.inputs import two_channels
 from spinezoo_torchkit.instance_task import InstanceTask
-from spinezoo_torchkit.training import TrainSettings
-from spinezoo_training.dataset import PreparedFilm, instances_of
+from spinezoo_training.command import train_main
+from spinezoo_training.prepared_set import PreparedFilm
+from spinezoo_training.settings import TrainSettings
+from spinezoo_training.targets import instances_of
 from torch import Tensor, nn
 
 from spinezoo_mask_rcnn.network import MaskRcnn, detect
@@ -65,7 +67,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv,
         name="mask_rcnn",
         card_path=CARD,
-        make=MaskRcnn,
+        framework=TorchFramework(MaskRcnn),
         make_task=MaskRcnnTask,
         defaults=TrainSettings(epochs=30, batch_size=4),
     )

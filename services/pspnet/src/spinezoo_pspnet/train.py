@@ -6,9 +6,10 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from spinezoo_torchkit.command import train_main
+from spinezoo_torchkit.engine import TorchFramework
 from spinezoo_torchkit.semantic_task import SemanticTask
-from spinezoo_torchkit.training import TrainSettings
+from spinezoo_training.command import train_main
+from spinezoo_training.settings import TrainSettings
 
 from spinezoo_pspnet.network import PSPNet
 
@@ -22,7 +23,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv,
         name="pspnet",
         card_path=CARD,
-        make=PSPNet,
+        framework=TorchFramework(PSPNet),
         make_task=SemanticTask,
         defaults=TrainSettings(epochs=30),
     )

@@ -12,14 +12,15 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 from spinezoo_spine.inference.preprocess import two_channels
-from spinezoo_training.dataset import PreparedFilm, label_map_with_gaps
+from spinezoo_training.prepared_set import PreparedFilm
+from spinezoo_training.targets import label_map_with_gaps
 
 GAP_STEPS = 50
 """Steps of a unit of weight; a byte holds what ``GAP_WEIGHT`` can add to it."""
 
 
 class Batch(NamedTuple):
-    """Films for one step; every array is (N, h, w) ``uint8``.
+    """Films for one step; every array is (N, h, w) ``uint8``, or (h, w) of one film.
 
     Attributes:
         grey: Grey levels on the canvas.
@@ -32,14 +33,16 @@ class Batch(NamedTuple):
     gaps: NDArray[np.uint8]
 
 
-def encode(films: Sequence[PreparedFilm]) -> Batch:
-    """The batch of prepared films of one size."""
-    taught = [label_map_with_gaps(film) for film in films]
-    return Batch(
-        np.stack([film.grey for film in films]),
-        np.stack([labels for labels, _ in taught]),
-        np.stack([np.rint((weights - 1.0) * GAP_STEPS).astype(np.uint8) for _, weights in taught]),
-    )
+def encode(film: PreparedFilm) -> Batch:
+    """One film; every array is (h, w)."""
+    labels, weights = label_map_with_gaps(film)
+    return Batch(film.grey, labels, np.rint((weights - 1.0) * GAP_STEPS).astype(np.uint8))
+
+
+def collate(films: Sequence[Batch]) -> Batch:
+    """Films of one size as a batch."""
+    grey, labels, gaps = zip(*films, strict=True)
+    return Batch(np.stack(grey), np.stack(labels), np.stack(gaps))
 
 
 def inputs_of(grey: NDArray[np.uint8]) -> NDArray[np.float32]:

@@ -12,11 +12,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from spinezoo_serving.cards import ModelCard
-from spinezoo_torchkit.command import train_main
+from spinezoo_torchkit.engine import TorchFramework
 from spinezoo_torchkit.inputs import two_channels
 from spinezoo_torchkit.instance_task import InstanceTask
-from spinezoo_torchkit.training import TrainSettings
-from spinezoo_training.dataset import PreparedFilm, instances_of
+from spinezoo_training.command import train_main
+from spinezoo_training.prepared_set import PreparedFilm
+from spinezoo_training.settings import TrainSettings
+from spinezoo_training.targets import instances_of
 from torch import Tensor, nn
 
 from spinezoo_yolact.detection import detect
@@ -79,7 +81,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv,
         name="yolact",
         card_path=CARD,
-        make=Yolact,
+        framework=TorchFramework(Yolact),
         make_task=YolactTask,
         defaults=TrainSettings(epochs=30, batch_size=4),
     )

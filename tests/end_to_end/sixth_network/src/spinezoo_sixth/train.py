@@ -11,7 +11,8 @@ import numpy as np
 from safetensors.numpy import save_file
 from spinezoo_contract.types import Structure
 from spinezoo_serving.cards import describe_weights, load_card, update_card
-from spinezoo_training.dataset import label_map_of, prepare_film_set
+from spinezoo_training.prepared_set import prepare_film_set
+from spinezoo_training.targets import label_map_of
 
 from spinezoo_sixth.network import Thresholds
 from spinezoo_sixth.predictor import probe

@@ -15,16 +15,14 @@ from spinezoo_spine.annotations.film_set import FilmSet
 from spinezoo_spine.annotations.raster import rasterise
 from spinezoo_spine.films.reader import read_film_file
 from spinezoo_spine.inference.preprocess import letterbox, two_channels
-from spinezoo_training.dataset import (
+from spinezoo_training.augmentation import AugmentSettings, augment
+from spinezoo_training.prepared_set import PreparedFilm, prepare_film_set
+from spinezoo_training.targets import (
     GAP_WEIGHT,
-    AugmentSettings,
-    PreparedFilm,
-    augment,
     instances_of,
     label_map_of,
     label_map_with_gaps,
     network_input,
-    prepare_film_set,
 )
 
 LATER_LOOKS_OFF = {

@@ -1,0 +1,276 @@
+"""Films on a network's canvas, ready for training: decoded once, then kept in a cache folder.
+
+::
+
+    films = prepare_film_set("data/train", 320, 256)          # decodes each film once, then cached
+    train_names, validation_names = split_names(films.names, seed=1)
+    train = films.subset(train_names)
+    film = augment(train[0], rng)                              # another look, same truth
+    x, y = network_input(film), label_map_of(film)             # (2, h, w), (h, w)
+    masks, boxes, structures = instances_of(film)
+
+Outlines stay polygons until the very end, so turning and scaling a film loses nothing of them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+import zipfile
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from spinezoo_contract.errors import ConfigurationError, FilmError, OptionError
+from spinezoo_contract.types import Structure
+from spinezoo_spine.annotations.film_set import FilmSet
+from spinezoo_spine.inference.preprocess import PREPROCESSING_ID, letterbox
+from tqdm import tqdm
+
+CACHE_FOLDER = ".prepared"
+"""Folder inside the films' folder that holds prepared films."""
+
+CACHE_FORMAT = "1"
+"""Part of every cache key; raised when the stored form or its meaning changes."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class PreparedFilm:
+    """A film on the canvas.
+
+    Attributes:
+        name: The film's name.
+        grey: (height, width) ``uint8``, unit grey times 255; bars around the film are 0.
+        regions: Structure and (N, 2) outline on the canvas, x right, y down, in pixel edges.
+    """
+
+    name: str
+    grey: NDArray[np.uint8]
+    regions: tuple[tuple[Structure, NDArray[np.float64]], ...]
+
+
+class PreparedSet:
+    """Films of one folder on one canvas; grey levels stay on disk and are mapped into memory.
+
+    Sets are cheap to send to worker processes: only the cache folder's path and the selection
+    travel.
+    """
+
+    def __init__(self, folder: Path, selection: tuple[int, ...] | None = None) -> None:
+        """Opens a cache folder that :func:`prepare_film_set` has made.
+
+        Args:
+            folder: The cache folder.
+            selection: Which of its films, by position; None takes all.
+
+        Raises:
+            ConfigurationError: The cache is damaged.
+        """
+        self.folder = folder
+        try:
+            self._index = json.loads((folder / "index.json").read_text(encoding="utf-8"))
+            self._grey = np.load(folder / "grey.npy", mmap_mode="r", allow_pickle=False)
+            with np.load(folder / "outlines.npz", allow_pickle=False) as outlines:
+                self._points: NDArray[np.float64] = outlines["points_xy"]
+                self._point_ends: NDArray[np.int64] = outlines["point_ends"]
+                self._structures: NDArray[np.uint8] = outlines["structures"]
+                self._region_ends: NDArray[np.int64] = outlines["region_ends"]
+        except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile) as error:
+            raise ConfigurationError(
+                f"prepared films in {folder} are damaged; remove that folder and start again"
+            ) from error
+        every = tuple(range(len(self._index["names"])))
+        self._selection = every if selection is None else selection
+
+    def __reduce__(self) -> tuple[type[PreparedSet], tuple[Path, tuple[int, ...]]]:
+        return PreparedSet, (self.folder, self._selection)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of the films, in the order of their positions."""
+        return tuple(self._index["names"][position] for position in self._selection)
+
+    @property
+    def height(self) -> int:
+        """Rows of the canvas."""
+        return int(self._grey.shape[1])
+
+    @property
+    def width(self) -> int:
+        """Columns of the canvas."""
+        return int(self._grey.shape[2])
+
+    def __len__(self) -> int:
+        return len(self._selection)
+
+    def __getitem__(self, index: int) -> PreparedFilm:
+        position = self._selection[index]
+        first_region = int(self._region_ends[position - 1]) if position else 0
+        regions = []
+        for region in range(first_region, int(self._region_ends[position])):
+            first_point = int(self._point_ends[region - 1]) if region else 0
+            points = self._points[first_point : int(self._point_ends[region])]
+            regions.append((Structure(int(self._structures[region])), points))
+        return PreparedFilm(
+            self._index["names"][position], np.array(self._grey[position]), tuple(regions)
+        )
+
+    def __iter__(self) -> Iterator[PreparedFilm]:
+        return (self[index] for index in range(len(self)))
+
+    def subset(self, names: Iterable[str]) -> PreparedSet:
+        """The films of these names, in that order, over the same cache.
+
+        Raises:
+            FilmError: A film is not in this set.
+        """
+        places = dict(zip(self.names, self._selection, strict=True))
+        try:
+            return PreparedSet(self.folder, tuple(places[name] for name in names))
+        except KeyError as error:
+            raise FilmError(f"film {error.args[0]!r} is not in this set") from None
+
+
+def _fingerprint(films: FilmSet, names: tuple[str, ...], height: int, width: int) -> str:
+    """Key of a cache: everything its content depends on."""
+    digest = hashlib.sha256()
+    head = {
+        "format": CACHE_FORMAT,
+        "preprocessing": PREPROCESSING_ID,
+        "height": height,
+        "width": width,
+    }
+    digest.update(json.dumps(head, sort_keys=True).encode())
+    for name in names:
+        stat = films.path(name).stat()
+        digest.update(json.dumps([name, stat.st_size, stat.st_mtime_ns]).encode())
+        for region in films.annotation(name).regions:
+            digest.update(bytes([int(region.structure)]) + region.polygon_xy.tobytes())
+    return digest.hexdigest()[:24]
+
+
+def _prepare_one(
+    films: FilmSet, name: str, height: int, width: int
+) -> tuple[NDArray[np.uint8], list[tuple[Structure, NDArray[np.float64]]]]:
+    film = films.film(name)
+    grey, fit = letterbox(film.pixels, height, width)
+    regions = [
+        (region.structure, fit.to_canvas(region.polygon_xy))
+        for region in films.annotation(name).regions
+    ]
+    return np.rint(grey * 255.0).astype(np.uint8), regions
+
+
+def prepare_film_set(
+    folder: str | os.PathLike[str],
+    height: int,
+    width: int,
+    *,
+    cache_dir: str | os.PathLike[str] | None = None,
+    names: Iterable[str] | None = None,
+    progress: bool = True,
+    workers: int = 1,
+    annotations: str | os.PathLike[str] | None = None,
+) -> PreparedSet:
+    """Every film of a folder on a canvas, decoded once and kept.
+
+    The cache is keyed by names, sizes and times of the film files, the outlines themselves and
+    the canvas, so a changed film or outline is prepared anew. It appears whole or not at all:
+    two processes may prepare the same films at once, and one that is stopped leaves nothing that
+    would be read.
+
+    Args:
+        folder: Films with their VIA or COCO file; see :class:`FilmSet`.
+        height: Rows of the canvas.
+        width: Columns of the canvas.
+        cache_dir: Where prepared films are kept; None keeps them in the films' folder.
+        names: Only these films; None takes all that have an entry.
+        progress: Show a progress bar.
+        workers: Threads that decode.
+        annotations: The annotation file; None looks for it in the folder.
+
+    Raises:
+        FilmError: A film is missing or wrong; the message names it.
+        AnnotationError: The outlines are missing or wrong.
+        OptionError: The canvas or the number of workers is not positive.
+    """
+    if height < 1 or width < 1 or workers < 1:
+        raise OptionError(
+            f"height {height}, width {width}, workers {workers}: choose 1 or more of each"
+        )
+    films = FilmSet.open(folder, annotations)
+    chosen = films.names if names is None else tuple(names)
+    if not chosen:
+        raise FilmError(f"folder {films.folder.name!r} holds no film with outlines")
+    for name in chosen:
+        films.path(name)
+    base = Path(cache_dir) if cache_dir is not None else films.folder / CACHE_FOLDER
+    target = base / f"{height}x{width}-{_fingerprint(films, chosen, height, width)}"
+    if target.is_dir():
+        return PreparedSet(target)
+    base.mkdir(parents=True, exist_ok=True)
+    partial = Path(tempfile.mkdtemp(prefix=".partial-", dir=base))
+    try:
+        _write_cache(partial, films, chosen, height, width, progress=progress, workers=workers)
+        try:
+            partial.rename(target)
+        except OSError:
+            if not target.is_dir():  # else another process was first with the same content
+                raise
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+    return PreparedSet(target)
+
+
+def _write_cache(
+    folder: Path,
+    films: FilmSet,
+    names: tuple[str, ...],
+    height: int,
+    width: int,
+    *,
+    progress: bool,
+    workers: int,
+) -> None:
+    grey = np.lib.format.open_memmap(
+        folder / "grey.npy", mode="w+", dtype=np.uint8, shape=(len(names), height, width)
+    )
+    outlines: list[list[tuple[int, NDArray[np.float64]]]] = []
+    with ThreadPoolExecutor(workers) as pool:
+        done = pool.map(lambda name: _prepare_one(films, name, height, width), names)
+        bar = tqdm(done, total=len(names), desc="preparing films", disable=not progress)
+        for position, (canvas, regions) in enumerate(bar):
+            grey[position] = canvas
+            outlines.append([(int(structure), polygon) for structure, polygon in regions])
+    grey.flush()
+    write_prepared_index(folder, names, outlines)
+
+
+def write_prepared_index(
+    folder: Path,
+    names: Sequence[str],
+    outlines: Sequence[Sequence[tuple[int, NDArray[np.float64]]]],
+) -> None:
+    """Writes what :class:`PreparedSet` reads beside ``grey.npy``.
+
+    Args:
+        folder: The cache folder.
+        names: Of the films, in the order of ``grey.npy``.
+        outlines: Of each film, number of the structure and (N, 2) outline on the canvas.
+    """
+    regions = [region for film in outlines for region in film]
+    np.savez(
+        folder / "outlines.npz",
+        points_xy=np.concatenate([p for _, p in regions]) if regions else np.zeros((0, 2)),
+        point_ends=np.cumsum([len(polygon) for _, polygon in regions], dtype=np.int64),
+        structures=np.array([structure for structure, _ in regions], dtype=np.uint8),
+        region_ends=np.cumsum([len(film) for film in outlines], dtype=np.int64),
+    )
+    index = {"names": list(names), "preprocessing_id": PREPROCESSING_ID}
+    (folder / "index.json").write_text(json.dumps(index) + "\n", encoding="utf-8")
