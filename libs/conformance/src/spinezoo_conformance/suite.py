@@ -37,10 +37,10 @@ from numpy.typing import NDArray
 from spinezoo.v1 import image_pb2, model_pb2, segment_pb2, segmenter_pb2, segmenter_pb2_grpc
 from spinezoo_contract.codec import film_to_proto
 from spinezoo_contract.errors import ConfigurationError, MaskError, NotServingError
-from spinezoo_contract.masks import decode_mask, mask_box, validate_mask
+from spinezoo_contract.masks import decode_mask
 from spinezoo_contract.status import REQUEST_ID_KEY
 from spinezoo_contract.tls import ClientSecurity
-from spinezoo_contract.types import Film, RunLengthMask
+from spinezoo_contract.types import Film, RunLengthMask, check_mask_size
 
 from spinezoo_conformance import films as synthetic
 
@@ -383,12 +383,13 @@ def _check_masks(response: segmenter_pb2.PredictResponse, height: int, width: in
         where = f"segments[{index}] ({_names(segment.structure)})"
         mask = RunLengthMask(segment.mask.height, segment.mask.width, segment.mask.counts)
         try:
-            runs = validate_mask(mask, height, width)
+            check_mask_size(mask, height, width)
+            area = mask.area
         except MaskError as error:
             raise RuleBrokenError(f"{where}: {error}") from error
-        _expect(bool(runs[1::2].any()), f"{where}: mask is empty; leave the segment out")
+        _expect(area > 0, f"{where}: mask is empty; leave the segment out")
         _expect(segment.HasField("box"), f"{where}: box is missing")
-        box, tight = segment.box, mask_box(mask)
+        box, tight = segment.box, mask.box
         for side in ("x", "y", "width", "height"):
             told, real = getattr(box, side), getattr(tight, side)
             _expect(
@@ -411,10 +412,10 @@ def _union(response: segmenter_pb2.PredictResponse) -> NDArray[np.bool_]:
     for segment in response.segments:
         mask = RunLengthMask(segment.mask.height, segment.mask.width, segment.mask.counts)
         try:
-            validate_mask(mask, response.height, response.width)
+            check_mask_size(mask, response.height, response.width)
+            united |= decode_mask(mask)
         except MaskError as error:
             raise _BlockedError(f"a mask is invalid ({error}), see C06") from error
-        united |= decode_mask(mask)
     return united
 
 

@@ -62,6 +62,7 @@ from spinezoo_contract.types import (
     EnsembleSummary,
     EvaluationPair,
     Film,
+    FilmKind,
     FusedAnswer,
     FusionOptions,
     MemberAnswer,
@@ -84,7 +85,7 @@ FilmSource: TypeAlias = Film | NDArray[np.generic] | bytes | str | os.PathLike[s
 
 
 def image_message(
-    film: FilmSource | image_pb2.Image, kind: codec.FilmKind | None = None
+    film: FilmSource | image_pb2.Image, kind: FilmKind | None = None
 ) -> image_pb2.Image:
     """A film as it goes on the wire; files are sent as they are and decoded by the server.
 
@@ -114,7 +115,7 @@ def image_message(
     return codec.film_file_to_proto(bytes(film), kind or film_kind(film))
 
 
-def film_kind(data: bytes) -> codec.FilmKind:
+def film_kind(data: bytes) -> FilmKind:
     """Whether the bytes of a film file are DICOM (with or without preamble) or another form."""
     if data[128:132] == b"DICM":
         return "dicom"
@@ -308,12 +309,9 @@ class _AsyncClient(_Client):
 
 
 def _predict_request(
-    film: FilmSource, options: PredictOptions, kind: codec.FilmKind | None
+    film: FilmSource, options: PredictOptions, kind: FilmKind | None
 ) -> segmenter_pb2.PredictRequest:
-    codec.check_options(options)
-    return segmenter_pb2.PredictRequest(
-        image=image_message(film, kind), options=codec.options_to_proto(options)
-    )
+    return codec.predict_request_to_proto(image_message(film, kind), options)
 
 
 def _raw_size(image: image_pb2.Image) -> tuple[int | None, int | None]:
@@ -331,7 +329,7 @@ class SegmenterClient(_BlockingClient):
         film: FilmSource,
         options: PredictOptions = PredictOptions(),
         *,
-        kind: codec.FilmKind | None = None,
+        kind: FilmKind | None = None,
         timeout_s: float | None = None,
         request_id: str | None = None,
     ) -> Prediction:
@@ -352,7 +350,7 @@ class SegmenterClient(_BlockingClient):
         with call.named_errors():
             stub = segmenter_pb2_grpc.SegmenterServiceStub(self._channel)
             response = stub.Predict(request, **call.arguments)
-            return codec.prediction_from_proto(response, *_raw_size(request.image))
+            return codec.from_proto(Prediction, response, *_raw_size(request.image))
 
     def get_model(
         self, *, timeout_s: float | None = None, request_id: str | None = None
@@ -366,7 +364,7 @@ class SegmenterClient(_BlockingClient):
         with call.named_errors():
             stub = segmenter_pb2_grpc.SegmenterServiceStub(self._channel)
             response = stub.GetModel(segmenter_pb2.GetModelRequest(), **call.arguments)
-            return codec.model_info_from_proto(response.model)
+            return codec.from_proto(ModelInfo, response.model)
 
 
 class AsyncSegmenterClient(_AsyncClient):
@@ -377,7 +375,7 @@ class AsyncSegmenterClient(_AsyncClient):
         film: FilmSource,
         options: PredictOptions = PredictOptions(),
         *,
-        kind: codec.FilmKind | None = None,
+        kind: FilmKind | None = None,
         timeout_s: float | None = None,
         request_id: str | None = None,
     ) -> Prediction:
@@ -387,7 +385,7 @@ class AsyncSegmenterClient(_AsyncClient):
         with call.named_errors():
             stub = segmenter_pb2_grpc.SegmenterServiceStub(self._channel)
             response = await stub.Predict(request, **call.arguments)
-            return codec.prediction_from_proto(response, *_raw_size(request.image))
+            return codec.from_proto(Prediction, response, *_raw_size(request.image))
 
     async def get_model(
         self, *, timeout_s: float | None = None, request_id: str | None = None
@@ -397,16 +395,15 @@ class AsyncSegmenterClient(_AsyncClient):
         with call.named_errors():
             stub = segmenter_pb2_grpc.SegmenterServiceStub(self._channel)
             response = await stub.GetModel(segmenter_pb2.GetModelRequest(), **call.arguments)
-            return codec.model_info_from_proto(response.model)
+            return codec.from_proto(ModelInfo, response.model)
 
 
 # --- the ensemble --------------------------------------------------------------------------------
 
 
 def _segment_request(
-    film: FilmSource, options: EnsembleOptions, kind: codec.FilmKind | None
+    film: FilmSource, options: EnsembleOptions, kind: FilmKind | None
 ) -> ensemble_pb2.SegmentRequest:
-    codec.check_options(options.options)
     return codec.ensemble_request_to_proto(image_message(film, kind), options)
 
 
@@ -415,9 +412,9 @@ def _stream_event(
 ) -> MemberAnswer | EnsembleSummary:
     which = event.WhichOneof("event")
     if which == "member":
-        return codec.member_answer_from_proto(event.member, *_raw_size(image))
+        return codec.from_proto(MemberAnswer, event.member, *_raw_size(image))
     if which == "summary":
-        return codec.ensemble_summary_from_proto(event.summary)
+        return codec.from_proto(EnsembleSummary, event.summary)
     raise InvalidOutputError("a message of the stream is neither a member nor the summary")
 
 
@@ -434,7 +431,7 @@ class EnsembleClient(_BlockingClient):
         film: FilmSource,
         options: EnsembleOptions = EnsembleOptions(),
         *,
-        kind: codec.FilmKind | None = None,
+        kind: FilmKind | None = None,
         timeout_s: float | None = None,
         request_id: str | None = None,
     ) -> EnsembleAnswer:
@@ -455,14 +452,14 @@ class EnsembleClient(_BlockingClient):
         call = self._call(timeout_s, request_id)
         with call.named_errors():
             stub = ensemble_pb2_grpc.EnsembleServiceStub(self._channel)
-            return codec.ensemble_answer_from_proto(stub.Segment(request, **call.arguments))
+            return codec.from_proto(EnsembleAnswer, stub.Segment(request, **call.arguments))
 
     def stream(
         self,
         film: FilmSource,
         options: EnsembleOptions = EnsembleOptions(),
         *,
-        kind: codec.FilmKind | None = None,
+        kind: FilmKind | None = None,
         timeout_s: float | None = None,
         request_id: str | None = None,
     ) -> Iterator[MemberAnswer | EnsembleSummary]:
@@ -500,7 +497,7 @@ class EnsembleClient(_BlockingClient):
         with call.named_errors():
             stub = ensemble_pb2_grpc.EnsembleServiceStub(self._channel)
             response = stub.ListModels(ensemble_pb2.ListModelsRequest(), **call.arguments)
-            return codec.roster_from_proto(response)
+            return codec.from_proto(Roster, response)
 
 
 class AsyncEnsembleClient(_AsyncClient):
@@ -511,7 +508,7 @@ class AsyncEnsembleClient(_AsyncClient):
         film: FilmSource,
         options: EnsembleOptions = EnsembleOptions(),
         *,
-        kind: codec.FilmKind | None = None,
+        kind: FilmKind | None = None,
         timeout_s: float | None = None,
         request_id: str | None = None,
     ) -> EnsembleAnswer:
@@ -520,14 +517,14 @@ class AsyncEnsembleClient(_AsyncClient):
         call = self._call(timeout_s, request_id)
         with call.named_errors():
             stub = ensemble_pb2_grpc.EnsembleServiceStub(self._channel)
-            return codec.ensemble_answer_from_proto(await stub.Segment(request, **call.arguments))
+            return codec.from_proto(EnsembleAnswer, await stub.Segment(request, **call.arguments))
 
     async def stream(
         self,
         film: FilmSource,
         options: EnsembleOptions = EnsembleOptions(),
         *,
-        kind: codec.FilmKind | None = None,
+        kind: FilmKind | None = None,
         timeout_s: float | None = None,
         request_id: str | None = None,
     ) -> AsyncIterator[MemberAnswer | EnsembleSummary]:
@@ -555,7 +552,7 @@ class AsyncEnsembleClient(_AsyncClient):
         with call.named_errors():
             stub = ensemble_pb2_grpc.EnsembleServiceStub(self._channel)
             response = await stub.ListModels(ensemble_pb2.ListModelsRequest(), **call.arguments)
-            return codec.roster_from_proto(response)
+            return codec.from_proto(Roster, response)
 
 
 # --- the evaluator -------------------------------------------------------------------------------
@@ -573,7 +570,7 @@ class _Pairs:
     def blocking(self, pairs: Iterable[EvaluationPair]) -> Iterator[evaluation_pb2.EvaluateRequest]:
         try:
             for pair in pairs:
-                yield codec.evaluation_pair_to_proto(pair)
+                yield codec.to_proto(pair)
         except Exception as error:
             self.error = error
             raise
@@ -584,17 +581,17 @@ class _Pairs:
         try:
             if isinstance(pairs, AsyncIterable):
                 async for pair in pairs:
-                    yield codec.evaluation_pair_to_proto(pair)
+                    yield codec.to_proto(pair)
             else:
                 for pair in pairs:
-                    yield codec.evaluation_pair_to_proto(pair)
+                    yield codec.to_proto(pair)
         except Exception as error:
             self.error = error
             raise
 
 
 def _metrics(response: evaluation_pb2.EvaluateResponse) -> tuple[ModelMetrics, ...]:
-    return tuple(codec.model_metrics_from_proto(model) for model in response.models)
+    return tuple(codec.from_proto(ModelMetrics, model) for model in response.models)
 
 
 class EvaluationClient(_BlockingClient):
@@ -628,7 +625,7 @@ class EvaluationClient(_BlockingClient):
         with call.named_errors():
             stub = evaluation_pb2_grpc.EvaluationServiceStub(self._channel)
             response = stub.Fuse(request, **call.arguments)
-            return codec.fused_answer_from_proto(response.fused, height, width)
+            return codec.from_proto(FusedAnswer, response.fused, height, width)
 
     def evaluate(
         self,
@@ -680,7 +677,7 @@ class AsyncEvaluationClient(_AsyncClient):
         with call.named_errors():
             stub = evaluation_pb2_grpc.EvaluationServiceStub(self._channel)
             response = await stub.Fuse(request, **call.arguments)
-            return codec.fused_answer_from_proto(response.fused, height, width)
+            return codec.from_proto(FusedAnswer, response.fused, height, width)
 
     async def evaluate(
         self,

@@ -27,7 +27,6 @@ import struct
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import pydicom
@@ -39,14 +38,9 @@ from pydicom.multival import MultiValue
 from pydicom.pixels import apply_modality_lut, apply_voi
 from pydicom.uid import DeflatedExplicitVRLittleEndian, RLELossless
 from spinezoo_contract.errors import FilmError, SpineZooError, TooLargeError
-from spinezoo_contract.types import Film
+from spinezoo_contract.limits import MIN_SIDE_PX
+from spinezoo_contract.types import Film, FilmKind
 from spinezoo_serving.settings import ServerSettings
-
-FilmKind = Literal["dicom", "encoded"]
-"""How bytes are to be read: as a DICOM file, or as PNG, JPEG or TIFF."""
-
-MIN_SIDE_PX = 16
-"""Least height and width of a film; nothing smaller shows a vertebra."""
 
 FILM_SUFFIXES = (".dcm", ".dicom", ".png", ".jpg", ".jpeg", ".tif", ".tiff")
 """Endings of film files. DICOM files without an ending are found by their content."""
