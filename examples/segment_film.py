@@ -27,7 +27,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from spinezoo_contract.client import EnsembleClient, film_kind
-from spinezoo_contract.codec import ensemble_answer_to_json
+from spinezoo_contract.codec import to_json
 from spinezoo_contract.errors import SpineZooError
 from spinezoo_contract.masks import decode_mask
 from spinezoo_contract.tls import ClientSecurity, client_settings, token_from_file
@@ -79,7 +79,7 @@ def main(argv: list[str] | None = None) -> int:
 
     options.out.mkdir(parents=True, exist_ok=True)
     json_path = options.out / f"{options.film.stem}.segments.json"
-    json_path.write_text(json.dumps(ensemble_answer_to_json(answer), indent=2), encoding="utf-8")
+    json_path.write_text(json.dumps(to_json(answer), indent=2), encoding="utf-8")
     print(f"wrote {json_path}")
     grey = read_grey(options.film, answer.height, answer.width)
     if grey is not None:

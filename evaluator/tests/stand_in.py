@@ -19,6 +19,7 @@ from spinezoo_contract import codec
 from spinezoo_contract.errors import FilmError, QuorumError
 from spinezoo_contract.types import (
     EnsembleAnswer,
+    FusionOptions,
     GatewayTiming,
     MemberAnswer,
     MemberCode,
@@ -153,11 +154,11 @@ class StandInGateway(ensemble_pb2_grpc.EnsembleServiceServicer):
             answered,
             film.height,
             film.width,
-            codec.fusion_options_from_proto(request.fusion),
+            codec.from_proto(FusionOptions, request.fusion),
         )
         timing = GatewayTiming(1.5, 120.0, 2.5, 125.0)
         answer = EnsembleAnswer(film.height, film.width, tuple(answers), fused, timing)
-        return codec.ensemble_answer_to_proto(answer)
+        return codec.to_proto(answer)
 
     async def ListModels(self, request, context):  # noqa: N802
         members = []
@@ -165,7 +166,7 @@ class StandInGateway(ensemble_pb2_grpc.EnsembleServiceServicer):
             model = model_info(name, self.weights)
             status = MemberStatus(name, MemberCode.OK, 1.0)
             members.append(RosterMember(name, "127.0.0.1:1", status, model))
-        return codec.roster_to_proto(Roster(tuple(members), QUORUM, 60_000))
+        return codec.to_proto(Roster(tuple(members), QUORUM, 60_000))
 
 
 def make_gateway(

@@ -132,14 +132,14 @@ class Answering(ensemble_pb2_grpc.EnsembleServiceServicer):
         fused = fuse(members, film.height, film.width)
         timing = GatewayTiming(1.0, 2.0, 3.0, 6.0)
         answer = EnsembleAnswer(film.height, film.width, tuple(answers), fused, timing)
-        return codec.ensemble_answer_to_proto(answer)
+        return codec.to_proto(answer)
 
     async def ListModels(self, request, context):  # noqa: N802
         members = tuple(
             RosterMember(name, "127.0.0.1:1", MemberStatus(name, MemberCode.OK, 1.0), model)
             for name, model in ((n, model_info(n)) for n in ("mask_rcnn", "unet", "yolact"))
         )
-        return codec.roster_to_proto(Roster(members, 1, 1000))
+        return codec.to_proto(Roster(members, 1, 1000))
 
 
 @pytest.fixture

@@ -179,7 +179,7 @@ def strange_structure():
 def test_bad_input_is_refused_by_the_film_s_name_and_the_service_goes_on(
     stub, client, prediction, message
 ):
-    good = codec.evaluation_pair_to_proto(pair("film_1"))
+    good = codec.to_proto(pair("film_1"))
     with pytest.raises(grpc.RpcError) as caught:
         stub.Evaluate(iter([good, raw(prediction)]), timeout=20)
     assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT

@@ -107,7 +107,7 @@ def test_the_roster_names_five_models(zoo: Zoo) -> None:
 @pytest.mark.parametrize("name", NETWORKS)
 def test_http_gives_the_same_prediction_as_grpc(zoo: Zoo, film_path: Path, name: str) -> None:
     with zoo.member(name) as client:
-        wanted = codec.prediction_to_json(without_times(client.predict(film_path)))
+        wanted = codec.to_json(without_times(client.predict(film_path)))
     data = film_path.read_bytes()
     as_body = httpx.post(f"{zoo.http(name)}/predict", content=data, timeout=60.0)
     as_form = httpx.post(f"{zoo.http(name)}/predict", files={"film": data}, timeout=60.0)

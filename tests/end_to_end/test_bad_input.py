@@ -205,7 +205,7 @@ def test_no_patient_value_in_answers_and_logs(zoo: Zoo, film_path: Path) -> None
             url = f"{zoo.http(name)}/predict"
             answers.append(httpx.post(url, content=data, timeout=60.0).text)
     with zoo.gateway() as gateway:
-        answers.append(json.dumps(codec.ensemble_answer_to_json(gateway.segment(film))))
+        answers.append(json.dumps(codec.to_json(gateway.segment(film))))
         for data in bad:
             with pytest.raises(SpineZooError) as raised:
                 gateway.segment(data, kind="dicom")
@@ -232,14 +232,12 @@ def good_pair() -> evaluation_pb2.EvaluateRequest:
     pixels = np.zeros((64, 48), bool)
     pixels[10:30, 10:30] = True
     outlines = (segment_of(pixels),)
-    return codec.evaluation_pair_to_proto(
-        EvaluationPair("film", "model", 64, 48, outlines, outlines)
-    )
+    return codec.to_proto(EvaluationPair("film", "model", 64, 48, outlines, outlines))
 
 
 def spoilt_pairs() -> dict[str, Callable[[evaluation_pb2.EvaluateRequest], None]]:
     """Name of a fault, and what makes it."""
-    small = codec.segment_to_proto(segment_of(np.ones((32, 48), bool)))
+    small = codec.to_proto(segment_of(np.ones((32, 48), bool)))
     labels = np.zeros((64, 48), np.uint8)
     labels[10:30, 10:30] = 255
 

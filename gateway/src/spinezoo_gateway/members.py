@@ -23,7 +23,6 @@ from spinezoo_contract.types import (
     ModelInfo,
     Prediction,
     Segment,
-    SegmentKind,
 )
 from spinezoo_spine.column import consensus
 from spinezoo_spine.fusion import votes as fusion
@@ -407,7 +406,7 @@ class MemberClient:
             raise from_rpc_error(error) from None
         except grpc.aio.UsageError:
             raise NotServingError("left the roster meanwhile") from None
-        model = codec.model_info_from_proto(answer.model)
+        model = codec.from_proto(ModelInfo, answer.model)
         line.learn(model.weights_sha256, model)
         if line is self._line:
             self.model = model
@@ -481,15 +480,13 @@ class MemberClient:
             status = MemberStatus(self.member.name, MemberCode.OK, _ms_since(began))
             self.usual_ms += USUAL_SHARE * (status.latency_ms - self.usual_ms)
             answered = ensemble_pb2.MemberAnswer(
-                status=codec.member_status_to_proto(status),
+                status=codec.to_proto(status),
                 segments=response.segments,
                 probability_maps=response.probability_maps,
                 provenance=response.provenance,
             )
             return MemberResult(answered, vote)
-        return MemberResult(
-            ensemble_pb2.MemberAnswer(status=codec.member_status_to_proto(status)), None
-        )
+        return MemberResult(ensemble_pb2.MemberAnswer(status=codec.to_proto(status)), None)
 
     async def _call(
         self, request: bytes, end: float, metadata: tuple[tuple[str, str], ...]
@@ -579,10 +576,7 @@ def check_answer(
         raise InvalidOutputError(
             f"the answer of {len(answer)} bytes is no PredictResponse; is this a member?"
         ) from None
-    prediction = codec.prediction_from_proto(response, height, width)
-    regions = [s.structure for s in prediction.segments if s.kind == SegmentKind.REGION]
-    if len(regions) != len(set(regions)):
-        raise InvalidOutputError("the answer holds two regions of one structure; unite them")
+    prediction = codec.from_proto(Prediction, response, height, width)
     return response, prediction, vote_of(prediction.segments, height, width)
 
 

@@ -158,9 +158,9 @@ class EnsembleServicer(ensemble_pb2_grpc.EnsembleServiceServicer):
                 height=height,
                 width=width,
                 members=[result.message for result in results],
-                fused=codec.fused_answer_to_proto(fused),
+                fused=codec.to_proto(fused),
             )
-            response.timing.CopyFrom(codec.gateway_timing_to_proto(clock.timing()))
+            response.timing.CopyFrom(codec.to_proto(clock.timing()))
             return response
 
     async def SegmentStream(  # noqa: N802
@@ -188,8 +188,8 @@ class EnsembleServicer(ensemble_pb2_grpc.EnsembleServiceServicer):
                 height=height,
                 width=width,
                 statuses=[result.message.status for result in results],
-                fused=codec.fused_answer_to_proto(fused),
-                timing=codec.gateway_timing_to_proto(clock.timing()),
+                fused=codec.to_proto(fused),
+                timing=codec.to_proto(clock.timing()),
             )
             yield ensemble_pb2.SegmentStreamResponse(summary=summary)
 
@@ -204,8 +204,8 @@ class EnsembleServicer(ensemble_pb2_grpc.EnsembleServiceServicer):
                 ensemble_pb2.RosterMember(
                     member_name=state.name,
                     target=state.target,
-                    status=codec.member_status_to_proto(state.status),
-                    model=None if state.model is None else codec.model_info_to_proto(state.model),
+                    status=codec.to_proto(state.status),
+                    model=None if state.model is None else codec.to_proto(state.model),
                 )
                 for state in await self._zoo.statuses()
             ],
@@ -240,7 +240,7 @@ class EnsembleServicer(ensemble_pb2_grpc.EnsembleServiceServicer):
             OptionError: A setting is out of its range or a member unknown.
             NotServingError: The roster is empty.
         """
-        options = codec.ensemble_options_from_proto(request)
+        options = codec.from_proto(EnsembleOptions, request)
         clients = self._zoo.select(options.member_names)
         if not clients:
             raise NotServingError("the roster is empty; add a member to it")
@@ -369,7 +369,7 @@ class EnsembleServicer(ensemble_pb2_grpc.EnsembleServiceServicer):
         votes = {result.name: result.vote for result in results if result.vote is not None}
         if len(votes) < question.quorum:
             raise quorum_failure(
-                [codec.member_status_from_proto(result.message.status) for result in results],
+                [codec.from_proto(MemberStatus, result.message.status) for result in results],
                 question.quorum,
             )
         weights = {name: question.fusion.weights[name] for name in votes}

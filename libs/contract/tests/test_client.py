@@ -148,43 +148,39 @@ class Zoo(
         self._asked(request, context)
         raw = request.image.raw
         height, width = self.size or (raw.height or 48, raw.width or 32)
-        answer = codec.prediction_to_proto(a_prediction(height, width))
+        answer = codec.to_proto(a_prediction(height, width))
         if self.map_bytes:
             grid = np.zeros((1024, self.map_bytes // 1024), dtype=np.uint8)
             answer.probability_maps.append(
-                codec.probability_map_to_proto(
-                    ProbabilityMap(Structure.CAGE, grid, Box(0, 0, width, height))
-                )
+                codec.to_proto(ProbabilityMap(Structure.CAGE, grid, Box(0, 0, width, height)))
             )
         return answer
 
     def GetModel(self, request: Any, context: Any) -> Any:
         self._asked(request, context)
-        return segmenter_pb2.GetModelResponse(model=codec.model_info_to_proto(INFO))
+        return segmenter_pb2.GetModelResponse(model=codec.to_proto(INFO))
 
     def Segment(self, request: Any, context: Any) -> Any:
         self._asked(request, context)
-        return codec.ensemble_answer_to_proto(ANSWER)
+        return codec.to_proto(ANSWER)
 
     def SegmentStream(self, request: Any, context: Any) -> Any:
         context.add_callback(self.stream_ended.set)
         self._asked(request, context)
         for member in (OK, LATE):
-            yield ensemble_pb2.SegmentStreamResponse(member=codec.member_answer_to_proto(member))
+            yield ensemble_pb2.SegmentStreamResponse(member=codec.to_proto(member))
         if self.size is not None:
             self.stream_ended.wait(10)
         if self.send_summary:
-            yield ensemble_pb2.SegmentStreamResponse(
-                summary=codec.ensemble_summary_to_proto(SUMMARY)
-            )
+            yield ensemble_pb2.SegmentStreamResponse(summary=codec.to_proto(SUMMARY))
 
     def ListModels(self, request: Any, context: Any) -> Any:
         self._asked(request, context)
-        return codec.roster_to_proto(ROSTER)
+        return codec.to_proto(ROSTER)
 
     def Fuse(self, request: Any, context: Any) -> Any:
         self._asked(request, context)
-        return evaluation_pb2.FuseResponse(fused=codec.fused_answer_to_proto(FUSED))
+        return evaluation_pb2.FuseResponse(fused=codec.to_proto(FUSED))
 
     def Evaluate(self, request_iterator: Any, context: Any) -> Any:
         for request in request_iterator:
@@ -193,7 +189,7 @@ class Zoo(
             if self.error is not None and len(self.films) == 2:
                 context.set_trailing_metadata(error_metadata(self.error))
                 context.abort(*to_status(self.error))
-        return evaluation_pb2.EvaluateResponse(models=[codec.model_metrics_to_proto(METRICS)])
+        return evaluation_pb2.EvaluateResponse(models=[codec.to_proto(METRICS)])
 
 
 @pytest.fixture
@@ -234,7 +230,7 @@ def test_predict_and_get_model(zoo: Zoo, target: str) -> None:
         client.wait_until_connected(10)
         assert client.predict(FILM, options, request_id="abc") == a_prediction()
         assert zoo.request_id == "abc"
-        assert codec.options_from_proto(zoo.request.options) == options
+        assert codec.from_proto(PredictOptions, zoo.request.options) == options
         assert zoo.request.image.raw.row_spacing_mm == 0.2
         assert client.get_model() == INFO
         assert len(zoo.request_id) == 32
@@ -376,7 +372,7 @@ OPTIONS = EnsembleOptions(
 def test_segment_and_list_models(zoo: Zoo, target: str) -> None:
     with EnsembleClient(target) as client:
         assert client.segment(synthetic.dicom_bytes(PIXELS), OPTIONS) == ANSWER
-        assert codec.ensemble_options_from_proto(zoo.request) == OPTIONS
+        assert codec.from_proto(EnsembleOptions, zoo.request) == OPTIONS
         assert zoo.request.image.WhichOneof("form") == "dicom"
         assert client.list_models() == ROSTER
 
@@ -384,14 +380,14 @@ def test_segment_and_list_models(zoo: Zoo, target: str) -> None:
 async def test_segment_and_list_models_async(zoo: Zoo, target: str) -> None:
     async with AsyncEnsembleClient(target) as client:
         assert await client.segment(FILM, OPTIONS) == ANSWER
-        assert codec.ensemble_options_from_proto(zoo.request) == OPTIONS
+        assert codec.from_proto(EnsembleOptions, zoo.request) == OPTIONS
         assert await client.list_models() == ROSTER
 
 
 def test_stream(zoo: Zoo, target: str) -> None:
     with EnsembleClient(target) as client:
         assert list(client.stream(FILM, OPTIONS)) == [OK, LATE, SUMMARY]
-    assert codec.ensemble_options_from_proto(zoo.request.request) == OPTIONS
+    assert codec.from_proto(EnsembleOptions, zoo.request.request) == OPTIONS
 
 
 async def test_stream_async(zoo: Zoo, target: str) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -131,11 +132,11 @@ ANSWER = EnsembleAnswer(
 
 def test_labelling_there_and_back() -> None:
     for labelling in (LABELLING, Labelling((), False), replace(LABELLING, lumbar_count=5)):
-        message = wire(codec.labelling_to_proto(labelling))
-        assert codec.labelling_from_proto(message, HEIGHT, WIDTH) == labelling
+        message = wire(codec.to_proto(labelling))
+        assert codec.from_proto(Labelling, message, HEIGHT, WIDTH) == labelling
     bare = replace(FUSED, labelling=None)
-    message = wire(codec.fused_answer_to_proto(bare))
-    assert codec.fused_answer_from_proto(message, HEIGHT, WIDTH).labelling is None
+    message = wire(codec.to_proto(bare))
+    assert codec.from_proto(FusedAnswer, message, HEIGHT, WIDTH).labelling is None
 
 
 @pytest.mark.parametrize(
@@ -150,10 +151,10 @@ def test_labelling_there_and_back() -> None:
     ],
 )
 def test_a_labelling_that_contradicts_itself_is_refused(change: Any, what: str) -> None:
-    message = codec.labelling_to_proto(LABELLING)
+    message = codec.to_proto(LABELLING)
     change(message)
     with pytest.raises(InvalidOutputError, match=what):
-        codec.labelling_from_proto(message, HEIGHT, WIDTH)
+        codec.from_proto(Labelling, message, HEIGHT, WIDTH)
 
 
 # --- there and back ------------------------------------------------------------------------------
@@ -200,31 +201,35 @@ def test_file_goes_to_the_reader_with_its_kind() -> None:
 @pytest.mark.parametrize(
     ("value", "there", "back"),
     [
-        (PredictOptions(), codec.options_to_proto, codec.options_from_proto),
-        (PredictOptions(0.0, 0.5, 1, True), codec.options_to_proto, codec.options_from_proto),
-        (PROVENANCE, codec.provenance_to_proto, codec.provenance_from_proto),
-        (PREDICTION, codec.prediction_to_proto, codec.prediction_from_proto),
-        (INFO, codec.model_info_to_proto, codec.model_info_from_proto),
+        (PredictOptions(), codec.to_proto, partial(codec.from_proto, PredictOptions)),
+        (
+            PredictOptions(0.0, 0.5, 1, True),
+            codec.to_proto,
+            partial(codec.from_proto, PredictOptions),
+        ),
+        (PROVENANCE, codec.to_proto, partial(codec.from_proto, Provenance)),
+        (PREDICTION, codec.to_proto, partial(codec.from_proto, Prediction)),
+        (INFO, codec.to_proto, partial(codec.from_proto, ModelInfo)),
         (
             FusionOptions(FusionRule.WEIGHTED_VOTE, {"a": 0.5}),
-            codec.fusion_options_to_proto,
-            codec.fusion_options_from_proto,
+            codec.to_proto,
+            partial(codec.from_proto, FusionOptions),
         ),
-        (DOWN, codec.member_status_to_proto, codec.member_status_from_proto),
-        (ANSWER, codec.ensemble_answer_to_proto, codec.ensemble_answer_from_proto),
+        (DOWN, codec.to_proto, partial(codec.from_proto, MemberStatus)),
+        (ANSWER, codec.to_proto, partial(codec.from_proto, EnsembleAnswer)),
         (
             EnsembleSummary(HEIGHT, WIDTH, (OK, DOWN), FUSED, GATEWAY),
-            codec.ensemble_summary_to_proto,
-            codec.ensemble_summary_from_proto,
+            codec.to_proto,
+            partial(codec.from_proto, EnsembleSummary),
         ),
         (
             Roster((RosterMember("a", "h:1", OK, INFO), RosterMember("b", "h:2", DOWN)), 3, 60000),
-            codec.roster_to_proto,
-            codec.roster_from_proto,
+            codec.to_proto,
+            partial(codec.from_proto, Roster),
         ),
         (
             EvaluationPair("f", "m", HEIGHT, WIDTH, (segment(),), ()),
-            codec.evaluation_pair_to_proto,
+            codec.to_proto,
             codec.evaluation_pair_from_proto,
         ),
         (
@@ -236,13 +241,13 @@ def test_file_goes_to_the_reader_with_its_kind() -> None:
                     Metric("gap", None, 2.0, 0, MetricDirection.LOWER_IS_BETTER, 0.0, 9.0),
                 ),
             ),
-            codec.model_metrics_to_proto,
-            codec.model_metrics_from_proto,
+            codec.to_proto,
+            partial(codec.from_proto, ModelMetrics),
         ),
         (
             MemberAnswer(OK, PREDICTION),
-            codec.member_answer_to_proto,
-            codec.member_answer_from_proto,
+            codec.to_proto,
+            partial(codec.from_proto, MemberAnswer),
         ),
     ],
     ids=lambda value: type(value).__name__,
@@ -258,7 +263,7 @@ def test_ensemble_request() -> None:
         EnsembleOptions(PredictOptions(0.5), ("a", "b"), FusionOptions(), 100, 2),
     ):
         request = wire(codec.ensemble_request_to_proto(film, options))
-        assert codec.ensemble_options_from_proto(request) == options
+        assert codec.from_proto(EnsembleOptions, request) == options
         assert codec.film_from_proto(request.image).height == 16
 
 
@@ -271,27 +276,25 @@ def test_fuse_request() -> None:
 
 def test_label_and_probability_maps() -> None:
     labels = (np.arange(HEIGHT * WIDTH) % 6).astype(np.uint8).reshape(HEIGHT, WIDTH)
-    back = codec.label_map_from_proto(wire(codec.label_map_to_proto(labels)), HEIGHT, WIDTH)
-    assert np.array_equal(back, labels)
     pair = EvaluationPair("f", "m", HEIGHT, WIDTH, labels, ())
-    got = codec.evaluation_pair_from_proto(wire(codec.evaluation_pair_to_proto(pair)))
+    got = codec.evaluation_pair_from_proto(wire(codec.to_proto(pair)))
     assert np.array_equal(got.truth, labels)
     grid = ProbabilityMap(Structure.CAGE, labels, Box(-1.5, 0, 40, 20))
-    again = codec.probability_map_from_proto(wire(codec.probability_map_to_proto(grid)))
+    again = codec.from_proto(ProbabilityMap, wire(codec.to_proto(grid)))
     assert np.array_equal(again.values, labels)
     assert (again.structure, again.film_box) == (grid.structure, grid.film_box)
 
 
 def test_an_absent_box_is_computed() -> None:
-    message = codec.segment_to_proto(segment())
+    message = codec.to_proto(segment())
     message.ClearField("box")
-    assert codec.segment_from_proto(message, HEIGHT, WIDTH) == segment()
+    assert codec.from_proto(Segment, message, HEIGHT, WIDTH) == segment()
 
 
 def test_json_forms_are_plain() -> None:
     import json
 
-    answer = json.loads(json.dumps(codec.ensemble_answer_to_json(ANSWER)))
+    answer = json.loads(json.dumps(codec.to_json(ANSWER)))
     assert answer["members"][0]["segments"][0]["mask"]["size"] == [HEIGHT, WIDTH]
     assert answer["members"][1] == {
         "name": "b",
@@ -300,7 +303,7 @@ def test_json_forms_are_plain() -> None:
         "message": "not reached; start it",
     }
     assert answer["fused"]["rule"] == "union"
-    provenance = codec.prediction_to_json(PREDICTION)["provenance"]
+    provenance = codec.to_json(PREDICTION)["provenance"]
     assert provenance["timing"]["infer_ms"] == 4
     assert provenance["image"] == "spinezoo/pspnet:0.1.0"
 
@@ -379,11 +382,11 @@ def test_what_a_reader_returns_is_checked(pixels: np.ndarray, error: type[Except
 )
 def test_wrong_options(fields: dict, says: str) -> None:
     with pytest.raises(OptionError, match=says):
-        codec.options_from_proto(segmenter_pb2.PredictOptions(**fields))
+        codec.from_proto(PredictOptions, segmenter_pb2.PredictOptions(**fields))
 
 
 def changed(**changes: Any) -> segment_pb2.Segment:
-    message = codec.segment_to_proto(segment())
+    message = codec.to_proto(segment())
     for name, value in changes.items():
         if isinstance(value, int | float | str):
             setattr(message, name, value)
@@ -392,8 +395,8 @@ def changed(**changes: Any) -> segment_pb2.Segment:
     return message
 
 
-EMPTY = codec.mask_to_proto(encode_mask(np.zeros((HEIGHT, WIDTH), bool)))
-TURNED = codec.mask_to_proto(encode_mask(np.ones((WIDTH, HEIGHT), bool)))
+EMPTY = codec.to_proto(encode_mask(np.zeros((HEIGHT, WIDTH), bool)))
+TURNED = codec.to_proto(encode_mask(np.ones((WIDTH, HEIGHT), bool)))
 HOSTILE = segment_pb2.RunLengthMask(height=HEIGHT, width=WIDTH, counts=b"\xff\x00oooo")
 
 
@@ -418,7 +421,7 @@ HOSTILE = segment_pb2.RunLengthMask(height=HEIGHT, width=WIDTH, counts=b"\xff\x0
 )
 def test_wrong_segments(message: segment_pb2.Segment, says: str) -> None:
     with pytest.raises(MaskError, match=says) as caught:
-        codec.segments_from_proto([codec.segment_to_proto(segment()), message], HEIGHT, WIDTH)
+        codec.segments_from_proto([codec.to_proto(segment()), message], HEIGHT, WIDTH)
     assert str(caught.value).startswith("segment 1: ")
     assert "Example" not in str(caught.value)
 
@@ -438,8 +441,10 @@ def label_map(**changes: Any) -> segment_pb2.LabelMap:
     ],
 )
 def test_wrong_label_maps(message: segment_pb2.LabelMap, says: str) -> None:
+    wrong = pair()
+    wrong.truth.label_map.CopyFrom(message)
     with pytest.raises(MaskError, match=says):
-        codec.label_map_from_proto(message, HEIGHT, WIDTH)
+        codec.evaluation_pair_from_proto(wrong)
 
 
 def probability_map(**changes: Any) -> segment_pb2.ProbabilityMap:
@@ -459,11 +464,11 @@ def probability_map(**changes: Any) -> segment_pb2.ProbabilityMap:
 )
 def test_wrong_probability_maps(message: segment_pb2.ProbabilityMap) -> None:
     with pytest.raises(MaskError):
-        codec.probability_map_from_proto(message)
+        codec.from_proto(ProbabilityMap, message)
 
 
 def response(**changes: Any) -> segmenter_pb2.PredictResponse:
-    message = codec.prediction_to_proto(PREDICTION)
+    message = codec.to_proto(PREDICTION)
     for name, value in changes.items():
         setattr(message, name, value)
     return message
@@ -501,21 +506,21 @@ def image_tag(tag: str) -> segmenter_pb2.PredictResponse:
 )
 def test_wrong_answers_are_the_networks_fault(message: segmenter_pb2.PredictResponse) -> None:
     with pytest.raises(InvalidOutputError):
-        codec.prediction_from_proto(message, HEIGHT, WIDTH)
+        codec.from_proto(Prediction, message, HEIGHT, WIDTH)
 
 
 def test_a_wrong_mask_in_an_answer_names_the_segment() -> None:
     message = response()
     message.segments[1].mask.CopyFrom(HOSTILE)
     with pytest.raises(InvalidOutputError, match="segment 1"):
-        codec.prediction_from_proto(message, HEIGHT, WIDTH)
+        codec.from_proto(Prediction, message, HEIGHT, WIDTH)
 
 
 def test_a_failed_member_has_no_outlines() -> None:
-    message = codec.member_answer_to_proto(MemberAnswer(OK, PREDICTION))
+    message = codec.to_proto(MemberAnswer(OK, PREDICTION))
     message.status.code = ensemble_pb2.MEMBER_CODE_INTERNAL
     with pytest.raises(InvalidOutputError, match="yet carries outlines"):
-        codec.member_answer_from_proto(message)
+        codec.from_proto(MemberAnswer, message)
 
 
 @pytest.mark.parametrize(
@@ -567,7 +572,7 @@ def test_wrong_fuse_requests(message: Any, error: type[Exception]) -> None:
 )
 def test_wrong_fusion_options(message: fusion_pb2.FusionOptions) -> None:
     with pytest.raises(OptionError):
-        codec.fusion_options_from_proto(message)
+        codec.from_proto(FusionOptions, message)
 
 
 @pytest.mark.parametrize(
@@ -580,12 +585,12 @@ def test_wrong_fusion_options(message: fusion_pb2.FusionOptions) -> None:
 )
 def test_wrong_ensemble_options(message: ensemble_pb2.SegmentRequest) -> None:
     with pytest.raises(OptionError):
-        codec.ensemble_options_from_proto(message)
+        codec.from_proto(EnsembleOptions, message)
 
 
 def pair(**changes: Any) -> evaluation_pb2.EvaluateRequest:
     value = EvaluationPair("film 7", "pspnet", HEIGHT, WIDTH, (segment(),), ())
-    message = codec.evaluation_pair_to_proto(value)
+    message = codec.to_proto(value)
     for name, change in changes.items():
         if change is None:
             message.ClearField(name)
@@ -622,4 +627,4 @@ def test_wrong_pairs_name_the_film(message: Any, error: type[Exception], says: s
 )
 def test_wrong_model_info(message: model_pb2.ModelInfo) -> None:
     with pytest.raises(InvalidOutputError):
-        codec.model_info_from_proto(message)
+        codec.from_proto(ModelInfo, message)

@@ -62,7 +62,7 @@ def _answer() -> EnsembleAnswer:
 
 class Gateway(ensemble_pb2_grpc.EnsembleServiceServicer):
     def Segment(self, request: Any, context: Any) -> Any:
-        return codec.ensemble_answer_to_proto(_answer())
+        return codec.to_proto(_answer())
 
 
 @pytest.fixture(scope="module")
@@ -106,7 +106,7 @@ def test_asks_with_tls_and_token(certificates: Any, tmp_path: Path) -> None:
     class Asked(ensemble_pb2_grpc.EnsembleServiceServicer):
         def Segment(self, request: Any, context: Any) -> Any:
             asked.append(dict(context.invocation_metadata()).get("authorization"))
-            return codec.ensemble_answer_to_proto(_answer())
+            return codec.to_proto(_answer())
 
     asked: list[str | None] = []
     pems = [certificates.path(name).read_bytes() for name in ("server.key", "server.crt", "ca.crt")]

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import copy
+import pickle
 import time
 
 import numpy as np
@@ -18,10 +20,8 @@ from spinezoo_contract.masks import (
     mask_area,
     mask_box,
     mask_from_runs,
-    mask_runs,
-    validate_mask,
 )
-from spinezoo_contract.types import Box, RunLengthMask
+from spinezoo_contract.types import Box, RunLengthMask, check_mask_size, decode_together
 
 SIZES = st.tuples(st.integers(1, 40), st.integers(1, 40))
 MASKS = SIZES.flatmap(lambda size: hnp.arrays(np.bool_, size))
@@ -29,6 +29,34 @@ MASKS = SIZES.flatmap(lambda size: hnp.arrays(np.bool_, size))
 
 def coco(mask: RunLengthMask) -> dict:
     return {"size": [mask.height, mask.width], "counts": mask.counts}
+
+
+def fresh(mask: RunLengthMask) -> RunLengthMask:
+    """The same mask, not decoded yet."""
+    return RunLengthMask(mask.height, mask.width, mask.counts)
+
+
+@given(st.lists(MASKS, min_size=1, max_size=8))
+def test_masks_decoded_together_are_those_decoded_alone(films: list[np.ndarray]) -> None:
+    masks = [fresh(encode_mask(pixels)) for pixels in films]
+    decode_together(masks)
+    for mask in masks:
+        assert np.array_equal(mask.runs, fresh(mask).runs)
+        assert not mask.runs.flags.writeable
+
+
+@given(MASKS)
+def test_what_a_mask_keeps_is_no_part_of_it(pixels: np.ndarray) -> None:
+    kept = encode_mask(pixels)
+    assert kept.area == np.count_nonzero(pixels)
+    assert kept.runs is kept.runs
+    assert kept.box is kept.box
+    back = pickle.loads(pickle.dumps(kept))
+    for other in (fresh(kept), back, copy.copy(kept)):
+        assert other == kept
+        assert hash(other) == hash(kept)
+        assert repr(other) == repr(kept)
+    assert len(pickle.dumps(kept)) == len(pickle.dumps(fresh(kept)))
 
 
 @given(MASKS)
@@ -39,7 +67,7 @@ def test_agrees_with_pycocotools(pixels: np.ndarray) -> None:
     assert mask_area(mask) == pixels.sum() == coco_mask.area(coco(mask))
     box = mask_box(mask)
     assert [box.x, box.y, box.width, box.height] == list(coco_mask.toBbox(coco(mask)))
-    runs = validate_mask(mask, *pixels.shape)
+    runs = mask.runs
     assert runs.sum() == pixels.size
     assert mask_from_runs(runs, *pixels.shape) == mask
 
@@ -62,7 +90,7 @@ def test_hostile_bytes_are_refused_or_read_as_pycocotools_reads_them(
 ) -> None:
     mask = RunLengthMask(*size, counts)
     try:
-        runs = validate_mask(mask, *size)
+        runs = mask.runs
     except MaskError:
         return
     assert runs.min() >= 0
@@ -97,15 +125,20 @@ def test_one_changed_byte_never_crashes(pixels: np.ndarray, data: st.DataObject)
 )
 def test_each_fault_has_its_own_message(counts: bytes, says: str) -> None:
     with pytest.raises(MaskError, match=says):
-        mask_runs(RunLengthMask(10, 10, counts))
+        _ = RunLengthMask(10, 10, counts).runs
+    good = encode_mask(np.eye(10, dtype=bool))
+    with pytest.raises(MaskError, match=says):
+        decode_together([fresh(good), RunLengthMask(10, 10, counts), fresh(good)])
 
 
 def test_sizes_must_agree() -> None:
     mask = encode_mask(np.ones((4, 5), bool))
     with pytest.raises(MaskError, match=r"4 x 5, the film 5 x 4"):
-        validate_mask(mask, 5, 4)
+        check_mask_size(mask, 5, 4)
     with pytest.raises(MaskError, match="not positive"):
-        mask_runs(RunLengthMask(0, 5, b"0"))
+        _ = RunLengthMask(0, 5, b"0").runs
+    with pytest.raises(MaskError, match="add up to 0"):
+        _ = RunLengthMask(2**32 - 1, 2**32 - 1, b"0").runs
 
 
 @pytest.mark.parametrize(
@@ -138,7 +171,7 @@ def test_empty_and_full() -> None:
 def test_a_noisy_mask_takes_the_other_decoder() -> None:
     pixels = np.random.default_rng(0).random((200, 200)) < 0.5
     mask = encode_mask(pixels)
-    assert mask_runs(mask).size > 4000
+    assert mask.runs.size > 4000
     assert np.array_equal(decode_mask(mask), pixels)
 
 
@@ -154,5 +187,5 @@ def test_fifty_masks_of_a_large_film_are_checked_in_a_moment() -> None:
 def _milliseconds(masks: list[RunLengthMask]) -> float:
     started = time.perf_counter()
     for mask in masks:
-        validate_mask(mask, 2048, 1024)
+        _ = fresh(mask).runs
     return (time.perf_counter() - started) * 1000

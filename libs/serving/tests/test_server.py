@@ -46,7 +46,7 @@ from spinezoo_contract.errors import (
 )
 from spinezoo_contract.masks import decode_mask, encode_mask, mask_box
 from spinezoo_contract.status import REQUEST_ID_KEY, UNEXPECTED_MESSAGE, from_rpc_error
-from spinezoo_contract.types import Film, Prediction, PredictOptions, Segment, Structure
+from spinezoo_contract.types import Film, ModelInfo, Prediction, PredictOptions, Segment, Structure
 from spinezoo_serving.calls import request_id_from
 from spinezoo_serving.logs import configure_logging
 from spinezoo_serving.metrics import ServerMetrics
@@ -125,15 +125,15 @@ def lines() -> Iterator[Any]:
 async def test_an_answer_over_the_wire() -> None:
     async with serving() as zoo:
         sent = film()
-        got = codec.prediction_from_proto(await zoo.predict(sent), sent.height, sent.width)
+        got = codec.from_proto(Prediction, await zoo.predict(sent), sent.height, sent.width)
         assert np.array_equal(decode_mask(got.segments[0].mask), sent.pixels > sent.pixels.mean())
         timing = got.provenance.timing
         assert timing.decode_ms > 0
         assert timing.queue_ms > 0
         assert timing.infer_ms > 0
         stub = segmenter_pb2_grpc.SegmenterServiceStub(zoo.channel)
-        info = codec.model_info_from_proto(
-            (await stub.GetModel(segmenter_pb2.GetModelRequest())).model
+        info = codec.from_proto(
+            ModelInfo, (await stub.GetModel(segmenter_pb2.GetModelRequest())).model
         )
         assert (info.name, info.queue_limit, info.image) == ("threshold", 2, "")
 
@@ -141,7 +141,7 @@ async def test_an_answer_over_the_wire() -> None:
 async def test_the_image_is_in_every_answer_though_the_network_knows_nothing_of_it() -> None:
     tag = "zoo/threshold:1.2"
     async with serving(replace(SETTINGS, image=tag)) as zoo:
-        got = codec.prediction_from_proto(await zoo.predict(film()))
+        got = codec.from_proto(Prediction, await zoo.predict(film()))
         stub = segmenter_pb2_grpc.SegmenterServiceStub(zoo.channel)
         response = await stub.GetModel(segmenter_pb2.GetModelRequest())
         assert got.provenance.image == response.model.image == tag
@@ -161,7 +161,7 @@ async def test_24_mebibytes_both_ways() -> None:
         large.pixels[100:900, 200:700] = 200
         got = await zoo.predict(large, PredictOptions(include_probability_maps=True))
         assert len(got.probability_maps[0].data) == 24 << 20
-        assert codec.prediction_from_proto(got).probability_maps[0].values[500, 500] == 255
+        assert codec.from_proto(Prediction, got).probability_maps[0].values[500, 500] == 255
 
 
 async def test_the_network_runs_on_one_thread_and_the_loop_stays_free() -> None:
@@ -290,8 +290,8 @@ async def test_a_wrong_answer_does_not_leave_the_container(spoil: Any, says: str
 
 async def test_maps_that_were_not_asked_for() -> None:
     async with serving() as zoo:
-        asked = codec.prediction_from_proto(
-            await zoo.predict(film(), PredictOptions(include_probability_maps=True))
+        asked = codec.from_proto(
+            Prediction, await zoo.predict(film(), PredictOptions(include_probability_maps=True))
         )
         zoo.network.spoil = lambda p: replace(p, probability_maps=asked.probability_maps)
         assert "not asked for" in str(await zoo.error(zoo.predict(film())))

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 from spinezoo_contract import codec
 from spinezoo_contract.masks import decode_mask
-from spinezoo_contract.types import Structure, UnnamedReason
+from spinezoo_contract.types import Labelling, Structure, UnnamedReason
 from spinezoo_spine.column.naming import named_column
 from spinezoo_testing.columns import column, region
 
@@ -26,9 +26,9 @@ def test_regions_become_named_vertebrae_that_the_wire_takes():
         *("S1", "S2"),
     ]
     assert said.sacrum_in_view
-    assert all(v.reason is None and v.confidence >= 0.5 for v in said.vertebrae)
-    message = codec.labelling_to_proto(said)
-    assert codec.labelling_from_proto(message, made.height, made.width) == said
+    assert all(v.unnamed_reason is None and v.confidence >= 0.5 for v in said.vertebrae)
+    message = codec.to_proto(said)
+    assert codec.from_proto(Labelling, message, made.height, made.width) == said
 
 
 def test_implants_are_left_out_and_reasons_are_those_of_the_contract():
@@ -36,5 +36,5 @@ def test_implants_are_left_out_and_reasons_are_those_of_the_contract():
     screw = region(decode_mask(made.of("L4").mask), Structure.SCREW)
     said = named_column([*made.segments, screw], made.height, made.width)
     assert len(said.vertebrae) == 6
-    assert {v.reason for v in said.vertebrae} == {UnnamedReason.NO_SACRUM}
+    assert {v.unnamed_reason for v in said.vertebrae} == {UnnamedReason.NO_SACRUM}
     assert named_column([], 10, 10).vertebrae == ()

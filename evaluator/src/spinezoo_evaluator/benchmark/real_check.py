@@ -95,7 +95,7 @@ def variant(film: Film, truth: CornerFilm, name: str) -> tuple[Film, CornerFilm]
 def say_column(column: Labelling) -> str:
     """What a column says, for a table: its levels from below, gaps, and the lumbar count."""
     levels = [v.segment.level for v in column.vertebrae if v.segment.level is not None]
-    withheld = [v.reason for v in column.vertebrae if v.reason is not None]
+    withheld = [v.unnamed_reason for v in column.vertebrae if v.unnamed_reason is not None]
     parts = [" ".join(sorted(levels, key=_level_rank)) or "no names"]
     if column.missing_levels:
         parts.append("missed " + " ".join(column.missing_levels))

@@ -254,7 +254,7 @@ class RunFolder:
         path = self._answer_path(film)
         path.parent.mkdir(parents=True, exist_ok=True)
         plain = {
-            name: [codec.segment_to_json(segment) for segment in segments]
+            name: [codec.to_json(segment) for segment in segments]
             for name, segments in outlines.items()
         }
         partial = path.with_name(f".{path.name}.partial")

@@ -81,7 +81,7 @@ class EvaluationServicer(evaluation_pb2_grpc.EvaluationServiceServicer):
 
         def work() -> evaluation_pb2.FuseResponse:
             asked = codec.fuse_request_from_proto(request, self._max_pixels)
-            return evaluation_pb2.FuseResponse(fused=codec.fused_answer_to_proto(fuse(*asked)))
+            return evaluation_pb2.FuseResponse(fused=codec.to_proto(fuse(*asked)))
 
         return await asyncio.to_thread(work)
 
@@ -106,10 +106,7 @@ class EvaluationServicer(evaluation_pb2_grpc.EvaluationServiceServicer):
         if not tallies:
             raise BadInputError("the stream is empty; send at least one film")
         return evaluation_pb2.EvaluateResponse(
-            models=[
-                codec.model_metrics_to_proto(model_metrics(name, tallies[name]))
-                for name in sorted(tallies)
-            ]
+            models=[codec.to_proto(model_metrics(name, tallies[name])) for name in sorted(tallies)]
         )
 
     def _measure(self, request: evaluation_pb2.EvaluateRequest) -> FilmMeasurement:

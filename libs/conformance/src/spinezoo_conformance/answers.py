@@ -10,8 +10,8 @@ from grpc import StatusCode
 from numpy.typing import NDArray
 from spinezoo.v1 import image_pb2, segment_pb2, segmenter_pb2
 from spinezoo_contract.errors import MaskError
-from spinezoo_contract.masks import decode_mask, mask_box, validate_mask
-from spinezoo_contract.types import RunLengthMask
+from spinezoo_contract.masks import decode_mask
+from spinezoo_contract.types import RunLengthMask, check_mask_size
 
 from spinezoo_conformance.session import Session, told
 from spinezoo_conformance.verdict import RuleBlockedError, RuleBrokenError, expect
@@ -52,12 +52,13 @@ def check_masks(response: segmenter_pb2.PredictResponse, height: int, width: int
         where = f"segments[{index}] ({structure_name(segment.structure)})"
         mask = RunLengthMask(segment.mask.height, segment.mask.width, segment.mask.counts)
         try:
-            runs = validate_mask(mask, height, width)
+            check_mask_size(mask, height, width)
+            area = mask.area
         except MaskError as error:
             raise RuleBrokenError(f"{where}: {error}") from error
-        expect(bool(runs[1::2].any()), f"{where}: mask is empty; leave the segment out")
+        expect(area > 0, f"{where}: mask is empty; leave the segment out")
         expect(segment.HasField("box"), f"{where}: box is missing")
-        box, tight = segment.box, mask_box(mask)
+        box, tight = segment.box, mask.box
         for side in ("x", "y", "width", "height"):
             told, real = getattr(box, side), getattr(tight, side)
             expect(
@@ -81,10 +82,10 @@ def _union(response: segmenter_pb2.PredictResponse) -> NDArray[np.bool_]:
     for segment in response.segments:
         mask = RunLengthMask(segment.mask.height, segment.mask.width, segment.mask.counts)
         try:
-            validate_mask(mask, response.height, response.width)
+            check_mask_size(mask, response.height, response.width)
+            united |= decode_mask(mask)
         except MaskError as error:
             raise RuleBlockedError(f"a mask is invalid ({error}), see C06") from error
-        united |= decode_mask(mask)
     return united
 
 

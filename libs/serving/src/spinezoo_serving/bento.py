@@ -41,6 +41,7 @@ from spinezoo_contract.errors import (
     SpineZooError,
     TooLargeError,
 )
+from spinezoo_contract.limits import check_film_size
 from spinezoo_contract.tls import TlsMode
 from spinezoo_contract.types import Prediction, PredictOptions
 
@@ -271,10 +272,12 @@ class Member:
         max_pixels = self._settings.max_pixels
 
         def read() -> Asked:
-            return Asked(codec.check_film(self._read_film(data, kind=None), max_pixels), options)
+            film = self._read_film(data, kind=None)
+            check_film_size(film.height, film.width, max_pixels)
+            return Asked(film, options)
 
         def finish(prediction: Prediction) -> bytes:
-            return json.dumps(codec.prediction_to_json(prediction)).encode()
+            return json.dumps(codec.to_json(prediction)).encode()
 
         work = asyncio.create_task(self._runner.predict(read, finish, timeout_s=timeout_s))
         gone = asyncio.create_task(_disconnected(request))
@@ -379,12 +382,10 @@ async def _read_request(
     timeout_ms = numbers.get("timeout_ms")
     if timeout_ms is not None and not 0.0 < timeout_ms < 1e9:
         raise OptionError("timeout_ms is not greater than 0; send milliseconds or leave it out")
-    options = codec.check_options(
-        PredictOptions(
-            numbers.get("score_threshold"),
-            numbers.get("suppression_iou"),
-            None if most is None else int(most),
-        )
+    options = PredictOptions(
+        numbers.get("score_threshold"),
+        numbers.get("suppression_iou"),
+        None if most is None else int(most),
     )
     return data, options, None if timeout_ms is None else timeout_ms / 1000.0
 

@@ -14,11 +14,10 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
-import numpy as np
 from spinezoo.v1 import segmenter_pb2, segmenter_pb2_grpc
 from spinezoo_contract import codec
-from spinezoo_contract.errors import InvalidOutputError, NotServingError, SpineZooError
-from spinezoo_contract.masks import validate_mask
+from spinezoo_contract.errors import InvalidOutputError, MaskError, NotServingError
+from spinezoo_contract.limits import MAX_SEGMENTS_LIMIT
 from spinezoo_contract.types import Film, ModelInfo, Prediction, PredictOptions, Structure
 
 from spinezoo_serving.predict_queue import PredictQueue
@@ -42,9 +41,9 @@ def check_prediction(
     options: PredictOptions,
     structures: Sequence[Structure],
     *,
-    max_segments: int = codec.MAX_SEGMENTS_LIMIT,
+    max_segments: int = MAX_SEGMENTS_LIMIT,
 ) -> None:
-    """Checks a network's answer before it leaves the container.
+    """Checks a valid answer against what was asked, before it leaves the container.
 
     Args:
         prediction: The answer.
@@ -72,22 +71,12 @@ def check_prediction(
     for place, segment in enumerate(prediction.segments):
         if segment.structure not in structures:
             raise refuse(f"segment {place} is a {segment.structure!r}, which the card lacks")
-        if not 0.0 <= segment.score <= 1.0:
-            raise refuse(f"segment {place} has the score {segment.score}")
         if segment.score > last_score:
             raise refuse(f"segment {place} has a higher score than the one before it")
         last_score = segment.score
-        try:
-            runs = validate_mask(segment.mask, film.height, film.width)
-        except SpineZooError as error:
-            raise refuse(f"segment {place}: {error}") from error
-        if not runs[1::2].any():
-            raise refuse(f"segment {place} is empty")
     if prediction.probability_maps and not options.include_probability_maps:
         raise refuse("probability maps were not asked for")
     for grid in prediction.probability_maps:
-        if grid.values.ndim != 2 or grid.values.dtype != np.uint8 or grid.values.size == 0:
-            raise refuse(f"a probability map is {grid.values.dtype} {grid.values.shape}")
         if grid.structure not in structures:
             raise refuse(f"a probability map is of {grid.structure!r}, which the card lacks")
 
@@ -97,6 +86,18 @@ class Asked(NamedTuple):
 
     film: Film
     options: PredictOptions
+
+
+def ask_network(predictor: Predictor, asked: Asked) -> Prediction:
+    """What a network answers; a wrong outline in it is the network's fault, not the caller's.
+
+    Raises:
+        InvalidOutputError: The answer breaks the contract; the message says how.
+    """
+    try:
+        return predictor.predict(asked.film, asked.options)
+    except MaskError as error:
+        raise InvalidOutputError(f"the network's answer breaks the contract: {error}") from error
 
 
 class NetworkRunner:
@@ -169,7 +170,7 @@ class NetworkRunner:
             asked = await self.in_reader(read)
             decode_ms = (time.perf_counter() - started) * 1000.0
             prediction, queue_ms = await place.run(
-                functools.partial(predictor.predict, asked.film, asked.options), deadline=deadline
+                functools.partial(ask_network, predictor, asked), deadline=deadline
             )
         return await self.in_reader(
             functools.partial(
@@ -232,18 +233,16 @@ class SegmenterServicer(segmenter_pb2_grpc.SegmenterServiceServicer):
 
         def read() -> Asked:
             # The settings first: they cost nothing to check.
-            options = codec.options_from_proto(request.options)
+            options = codec.from_proto(PredictOptions, request.options)
             return Asked(codec.film_from_proto(request.image, self._read_film, max_pixels), options)
 
-        return await self._runner.predict(
-            read, codec.prediction_to_proto, timeout_s=context.time_remaining()
-        )
+        return await self._runner.predict(read, codec.to_proto, timeout_s=context.time_remaining())
 
     async def GetModel(  # noqa: N802
         self, request: Any, context: Any
     ) -> segmenter_pb2.GetModelResponse:
         """The model card in brief."""
-        return segmenter_pb2.GetModelResponse(model=codec.model_info_to_proto(self._runner.info()))
+        return segmenter_pb2.GetModelResponse(model=codec.to_proto(self._runner.info()))
 
 
 def segmenter_server(

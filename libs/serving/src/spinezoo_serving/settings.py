@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from spinezoo_contract.errors import ConfigurationError
-from spinezoo_contract.types import IMAGE_TAG
+from spinezoo_contract.limits import IMAGE_TAG
 
 from spinezoo_serving.security import ServerSecurity
 

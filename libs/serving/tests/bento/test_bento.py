@@ -24,7 +24,7 @@ from spinezoo.v1 import segmenter_pb2_grpc
 from spinezoo_contract import codec
 from spinezoo_contract.client import SegmenterClient
 from spinezoo_contract.masks import decode_mask
-from spinezoo_contract.types import Film, RunLengthMask
+from spinezoo_contract.types import Film, Prediction, RunLengthMask
 from spinezoo_serving.server import channel_options
 from spinezoo_testing.threshold import film_file
 
@@ -196,8 +196,8 @@ def test_a_certificate_that_is_over_ends_the_start(tmp_path: Path, certificates:
 
 def test_both_endpoints_give_the_same_answer(running: Process) -> None:
     sent = film()
-    by_grpc = codec.prediction_to_json(
-        codec.prediction_from_proto(running.stub().Predict(codec.predict_request_to_proto(sent)))
+    by_grpc = codec.to_json(
+        codec.from_proto(Prediction, running.stub().Predict(codec.predict_request_to_proto(sent)))
     )
     form = running.http.post("/predict", files={"film": ("film.dcm", film_file(sent))})
     body = running.http.post("/predict", content=film_file(sent))

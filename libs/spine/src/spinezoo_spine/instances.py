@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pycocotools import mask as coco_mask
 from spinezoo_contract.errors import AnnotationError, MaskError
-from spinezoo_contract.masks import decode_mask, encode_mask, mask_box, mask_from_runs
+from spinezoo_contract.masks import decode_mask, encode_mask, mask_from_runs
 from spinezoo_contract.types import RunLengthMask, Segment, SegmentKind, Structure
 
 CONNECTIVITY = 8
@@ -53,7 +53,7 @@ def split_region(segment: Segment, *, min_pixels: int | None = None) -> tuple[Se
     """
     mask = segment.mask
     least = min_component_pixels(mask.height, mask.width) if min_pixels is None else min_pixels
-    box = mask_box(mask)
+    box = mask.box
     left, top = int(box.x), int(box.y)
     rows, columns = int(box.height), int(box.width)
     if rows == 0 or columns == 0:
@@ -75,7 +75,7 @@ def split_region(segment: Segment, *, min_pixels: int | None = None) -> tuple[Se
                 SegmentKind.INSTANCE,
                 component,
                 segment.score,
-                mask_box(component),
+                component.box,
             )
         )
     return tuple(found)
@@ -151,7 +151,7 @@ def regions_from_label_map(label_map: NDArray[np.integer]) -> tuple[Segment, ...
         if value == 0:
             continue
         mask = encode_mask(label_map == value)
-        regions.append(Segment(Structure(value), SegmentKind.REGION, mask, 1.0, mask_box(mask)))
+        regions.append(Segment(Structure(value), SegmentKind.REGION, mask, 1.0, mask.box))
     return tuple(regions)
 
 

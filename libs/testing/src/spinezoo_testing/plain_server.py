@@ -27,6 +27,7 @@ from spinezoo.v1 import (
 )
 from spinezoo_contract import codec
 from spinezoo_contract.errors import FilmError, SpineZooError
+from spinezoo_contract.limits import check_film_size
 from spinezoo_contract.masks import encode_mask, mask_box
 from spinezoo_contract.status import REQUEST_ID_KEY, to_status
 from spinezoo_contract.types import (
@@ -64,7 +65,7 @@ def _read_png(data: bytes) -> np.ndarray:
     width, height, depth, colour = struct.unpack(">IIBB", data[16:26])
     if colour != 0:
         raise ValueError("colour")
-    codec.check_film_size(height, width)
+    check_film_size(height, width)
     length = struct.unpack(">I", data[33:37])[0]
     rows = np.frombuffer(zlib.decompress(data[41 : 41 + length]), np.uint8)
     pixels = np.ascontiguousarray(rows.reshape(height, 1 + width * depth // 8)[:, 1:])
@@ -89,7 +90,7 @@ def _read_dicom(data: bytes) -> np.ndarray:
     }
     if number["samples"] != 1 or (0x28, 8) in elements:
         raise ValueError("one grey frame")
-    codec.check_film_size(number["rows"], number["columns"])
+    check_film_size(number["rows"], number["columns"])
     stored = elements[0x7FE0, 0x10]
     pixels = np.frombuffer(stored, "u1" if number["bits"] == 8 else "<u2")
     pixels = pixels[: number["rows"] * number["columns"]]
@@ -182,7 +183,7 @@ class PlainServicer(segmenter_pb2_grpc.SegmenterServiceServicer):
 
     def model(self) -> model_pb2.ModelInfo:
         settings = ServerSettings(max_message_bytes=LIMIT_BYTES, queue_limit=4)
-        return codec.model_info_to_proto(self.network.card.info(settings))
+        return codec.to_proto(self.network.card.info(settings))
 
     def echo(self, context: Any) -> None:
         sent = dict(context.invocation_metadata()).get(REQUEST_ID_KEY, "none")
@@ -195,11 +196,11 @@ class PlainServicer(segmenter_pb2_grpc.SegmenterServiceServicer):
         self.echo(context)
         try:
             film = codec.film_from_proto(request.image, read_film)
-            options = codec.options_from_proto(request.options)
+            options = codec.from_proto(PredictOptions, request.options)
         except SpineZooError as error:
             return self.on_error(error, context)
         prediction = self.network.predict(film, options)
-        return self.fault(codec.prediction_to_proto(prediction), context)
+        return self.fault(codec.to_proto(prediction), context)
 
     def GetModel(self, request: Any, context: Any) -> Any:
         return segmenter_pb2.GetModelResponse(model=self.model())

@@ -8,8 +8,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-from spinezoo_contract import codec
 from spinezoo_contract.errors import FilmError
+from spinezoo_contract.limits import check_film_size
 from spinezoo_contract.masks import encode_mask, mask_box
 from spinezoo_contract.types import (
     Box,
@@ -90,7 +90,7 @@ def read_film(data: bytes, *, kind: str | None = None) -> Film:
     if data[:4] != MAGIC or len(data) < 12:
         raise FilmError("not a film of this test; send FILM, height, width and pixels")
     height, width = np.frombuffer(data[4:12], "<u4").tolist()
-    codec.check_film_size(height, width)
+    check_film_size(height, width)
     if len(data) != 12 + height * width:
         raise FilmError("the film is cut off; send all of it")
     return Film(np.frombuffer(data[12:], np.uint8).reshape(height, width))

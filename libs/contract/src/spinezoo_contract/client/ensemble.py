@@ -20,15 +20,15 @@ from spinezoo_contract.types import (
     EnsembleAnswer,
     EnsembleOptions,
     EnsembleSummary,
+    FilmKind,
     MemberAnswer,
     Roster,
 )
 
 
 def _segment_request(
-    film: FilmSource, options: EnsembleOptions, kind: codec.FilmKind | None
+    film: FilmSource, options: EnsembleOptions, kind: FilmKind | None
 ) -> ensemble_pb2.SegmentRequest:
-    codec.check_options(options.options)
     return codec.ensemble_request_to_proto(image_message(film, kind), options)
 
 
@@ -37,9 +37,9 @@ def _stream_event(
 ) -> MemberAnswer | EnsembleSummary:
     which = event.WhichOneof("event")
     if which == "member":
-        return codec.member_answer_from_proto(event.member, *raw_size(image))
+        return codec.from_proto(MemberAnswer, event.member, *raw_size(image))
     if which == "summary":
-        return codec.ensemble_summary_from_proto(event.summary)
+        return codec.from_proto(EnsembleSummary, event.summary)
     raise InvalidOutputError("a message of the stream is neither a member nor the summary")
 
 
@@ -56,7 +56,7 @@ class EnsembleClient(BlockingClient):
         film: FilmSource,
         options: EnsembleOptions = EnsembleOptions(),
         *,
-        kind: codec.FilmKind | None = None,
+        kind: FilmKind | None = None,
         timeout_s: float | None = None,
         request_id: str | None = None,
     ) -> EnsembleAnswer:
@@ -77,14 +77,14 @@ class EnsembleClient(BlockingClient):
         call = self._call(timeout_s, request_id)
         with call.named_errors():
             stub = ensemble_pb2_grpc.EnsembleServiceStub(self._channel)
-            return codec.ensemble_answer_from_proto(stub.Segment(request, **call.arguments))
+            return codec.from_proto(EnsembleAnswer, stub.Segment(request, **call.arguments))
 
     def stream(
         self,
         film: FilmSource,
         options: EnsembleOptions = EnsembleOptions(),
         *,
-        kind: codec.FilmKind | None = None,
+        kind: FilmKind | None = None,
         timeout_s: float | None = None,
         request_id: str | None = None,
     ) -> Iterator[MemberAnswer | EnsembleSummary]:
@@ -122,7 +122,7 @@ class EnsembleClient(BlockingClient):
         with call.named_errors():
             stub = ensemble_pb2_grpc.EnsembleServiceStub(self._channel)
             response = stub.ListModels(ensemble_pb2.ListModelsRequest(), **call.arguments)
-            return codec.roster_from_proto(response)
+            return codec.from_proto(Roster, response)
 
 
 class AsyncEnsembleClient(AsyncClient):
@@ -133,7 +133,7 @@ class AsyncEnsembleClient(AsyncClient):
         film: FilmSource,
         options: EnsembleOptions = EnsembleOptions(),
         *,
-        kind: codec.FilmKind | None = None,
+        kind: FilmKind | None = None,
         timeout_s: float | None = None,
         request_id: str | None = None,
     ) -> EnsembleAnswer:
@@ -142,14 +142,14 @@ class AsyncEnsembleClient(AsyncClient):
         call = self._call(timeout_s, request_id)
         with call.named_errors():
             stub = ensemble_pb2_grpc.EnsembleServiceStub(self._channel)
-            return codec.ensemble_answer_from_proto(await stub.Segment(request, **call.arguments))
+            return codec.from_proto(EnsembleAnswer, await stub.Segment(request, **call.arguments))
 
     async def stream(
         self,
         film: FilmSource,
         options: EnsembleOptions = EnsembleOptions(),
         *,
-        kind: codec.FilmKind | None = None,
+        kind: FilmKind | None = None,
         timeout_s: float | None = None,
         request_id: str | None = None,
     ) -> AsyncIterator[MemberAnswer | EnsembleSummary]:
@@ -177,4 +177,4 @@ class AsyncEnsembleClient(AsyncClient):
         with call.named_errors():
             stub = ensemble_pb2_grpc.EnsembleServiceStub(self._channel)
             response = await stub.ListModels(ensemble_pb2.ListModelsRequest(), **call.arguments)
-            return codec.roster_from_proto(response)
+            return codec.from_proto(Roster, response)

@@ -34,7 +34,7 @@ class _Pairs:
     def blocking(self, pairs: Iterable[EvaluationPair]) -> Iterator[evaluation_pb2.EvaluateRequest]:
         try:
             for pair in pairs:
-                yield codec.evaluation_pair_to_proto(pair)
+                yield codec.to_proto(pair)
         except Exception as error:
             self.error = error
             raise
@@ -45,17 +45,17 @@ class _Pairs:
         try:
             if isinstance(pairs, AsyncIterable):
                 async for pair in pairs:
-                    yield codec.evaluation_pair_to_proto(pair)
+                    yield codec.to_proto(pair)
             else:
                 for pair in pairs:
-                    yield codec.evaluation_pair_to_proto(pair)
+                    yield codec.to_proto(pair)
         except Exception as error:
             self.error = error
             raise
 
 
 def _metrics(response: evaluation_pb2.EvaluateResponse) -> tuple[ModelMetrics, ...]:
-    return tuple(codec.model_metrics_from_proto(model) for model in response.models)
+    return tuple(codec.from_proto(ModelMetrics, model) for model in response.models)
 
 
 class EvaluationClient(BlockingClient):
@@ -89,7 +89,7 @@ class EvaluationClient(BlockingClient):
         with call.named_errors():
             stub = evaluation_pb2_grpc.EvaluationServiceStub(self._channel)
             response = stub.Fuse(request, **call.arguments)
-            return codec.fused_answer_from_proto(response.fused, height, width)
+            return codec.from_proto(FusedAnswer, response.fused, height, width)
 
     def evaluate(
         self,
@@ -141,7 +141,7 @@ class AsyncEvaluationClient(AsyncClient):
         with call.named_errors():
             stub = evaluation_pb2_grpc.EvaluationServiceStub(self._channel)
             response = await stub.Fuse(request, **call.arguments)
-            return codec.fused_answer_from_proto(response.fused, height, width)
+            return codec.from_proto(FusedAnswer, response.fused, height, width)
 
     async def evaluate(
         self,

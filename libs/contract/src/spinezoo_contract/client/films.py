@@ -18,6 +18,7 @@ from spinezoo_contract.errors import (
 )
 from spinezoo_contract.types import (
     Film,
+    FilmKind,
 )
 
 FilmSource: TypeAlias = Film | NDArray[np.generic] | bytes | str | os.PathLike[str]
@@ -25,7 +26,7 @@ FilmSource: TypeAlias = Film | NDArray[np.generic] | bytes | str | os.PathLike[s
 
 
 def image_message(
-    film: FilmSource | image_pb2.Image, kind: codec.FilmKind | None = None
+    film: FilmSource | image_pb2.Image, kind: FilmKind | None = None
 ) -> image_pb2.Image:
     """A film as it goes on the wire; files are sent as they are and decoded by the server.
 
@@ -55,7 +56,7 @@ def image_message(
     return codec.film_file_to_proto(bytes(film), kind or film_kind(film))
 
 
-def film_kind(data: bytes) -> codec.FilmKind:
+def film_kind(data: bytes) -> FilmKind:
     """Whether the bytes of a film file are DICOM (with or without preamble) or another form."""
     if data[128:132] == b"DICM":
         return "dicom"

@@ -11,6 +11,7 @@ from spinezoo_contract import codec
 from spinezoo_contract.client.channel import AsyncClient, BlockingClient
 from spinezoo_contract.client.films import FilmSource, image_message, raw_size
 from spinezoo_contract.types import (
+    FilmKind,
     ModelInfo,
     Prediction,
     PredictOptions,
@@ -18,12 +19,9 @@ from spinezoo_contract.types import (
 
 
 def _predict_request(
-    film: FilmSource, options: PredictOptions, kind: codec.FilmKind | None
+    film: FilmSource, options: PredictOptions, kind: FilmKind | None
 ) -> segmenter_pb2.PredictRequest:
-    codec.check_options(options)
-    return segmenter_pb2.PredictRequest(
-        image=image_message(film, kind), options=codec.options_to_proto(options)
-    )
+    return codec.predict_request_to_proto(image_message(film, kind), options)
 
 
 class SegmenterClient(BlockingClient):
@@ -34,7 +32,7 @@ class SegmenterClient(BlockingClient):
         film: FilmSource,
         options: PredictOptions = PredictOptions(),
         *,
-        kind: codec.FilmKind | None = None,
+        kind: FilmKind | None = None,
         timeout_s: float | None = None,
         request_id: str | None = None,
     ) -> Prediction:
@@ -55,7 +53,7 @@ class SegmenterClient(BlockingClient):
         with call.named_errors():
             stub = segmenter_pb2_grpc.SegmenterServiceStub(self._channel)
             response = stub.Predict(request, **call.arguments)
-            return codec.prediction_from_proto(response, *raw_size(request.image))
+            return codec.from_proto(Prediction, response, *raw_size(request.image))
 
     def get_model(
         self, *, timeout_s: float | None = None, request_id: str | None = None
@@ -69,7 +67,7 @@ class SegmenterClient(BlockingClient):
         with call.named_errors():
             stub = segmenter_pb2_grpc.SegmenterServiceStub(self._channel)
             response = stub.GetModel(segmenter_pb2.GetModelRequest(), **call.arguments)
-            return codec.model_info_from_proto(response.model)
+            return codec.from_proto(ModelInfo, response.model)
 
 
 class AsyncSegmenterClient(AsyncClient):
@@ -80,7 +78,7 @@ class AsyncSegmenterClient(AsyncClient):
         film: FilmSource,
         options: PredictOptions = PredictOptions(),
         *,
-        kind: codec.FilmKind | None = None,
+        kind: FilmKind | None = None,
         timeout_s: float | None = None,
         request_id: str | None = None,
     ) -> Prediction:
@@ -90,7 +88,7 @@ class AsyncSegmenterClient(AsyncClient):
         with call.named_errors():
             stub = segmenter_pb2_grpc.SegmenterServiceStub(self._channel)
             response = await stub.Predict(request, **call.arguments)
-            return codec.prediction_from_proto(response, *raw_size(request.image))
+            return codec.from_proto(Prediction, response, *raw_size(request.image))
 
     async def get_model(
         self, *, timeout_s: float | None = None, request_id: str | None = None
@@ -100,4 +98,4 @@ class AsyncSegmenterClient(AsyncClient):
         with call.named_errors():
             stub = segmenter_pb2_grpc.SegmenterServiceStub(self._channel)
             response = await stub.GetModel(segmenter_pb2.GetModelRequest(), **call.arguments)
-            return codec.model_info_from_proto(response.model)
+            return codec.from_proto(ModelInfo, response.model)

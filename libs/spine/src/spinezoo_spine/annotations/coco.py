@@ -19,7 +19,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 from pycocotools import mask as coco_mask
-from spinezoo_contract.errors import AnnotationError
+from spinezoo_contract.errors import AnnotationError, MaskError
 from spinezoo_contract.masks import decode_mask, encode_mask, mask_box
 from spinezoo_contract.types import RunLengthMask, Structure
 
@@ -133,39 +133,10 @@ def _mask_of(segmentation: object, height: int, width: int) -> NDArray[np.bool_]
         values = (np.arange(len(runs)) % 2).astype(bool)
         return np.repeat(values, runs).reshape(width, height).T
     data = counts.encode() if isinstance(counts, str) else counts
-    text_runs = _runs_of_text(data)
-    if text_runs is None or int(text_runs.sum()) != height * width:
-        raise AnnotationError("run lengths do not cover the film; export them again")
-    return decode_mask(RunLengthMask(height, width, data))
-
-
-def _runs_of_text(data: bytes) -> NDArray[np.int64] | None:
-    """Run lengths of COCO's compressed text, or None where it is no such text.
-
-    Checked here, because the decoder trusts its input.
-    """
-    runs: list[int] = []
-    position = 0
-    while position < len(data):
-        value, shift, more = 0, 0, True
-        while more:
-            if position >= len(data) or shift > 30:
-                return None
-            digit = data[position] - 48
-            if not 0 <= digit < 64:
-                return None
-            value |= (digit & 0x1F) << shift
-            more = bool(digit & 0x20)
-            position += 1
-            shift += 5
-            if not more and digit & 0x10:
-                value |= -1 << shift
-        if len(runs) > 2:
-            value += runs[-2]
-        if value < 0:
-            return None
-        runs.append(value)
-    return np.array(runs, dtype=np.int64)
+    try:
+        return decode_mask(RunLengthMask(height, width, data))
+    except MaskError:
+        raise AnnotationError("run lengths do not cover the film; export them again") from None
 
 
 def _polygon_of(flat: object) -> NDArray[np.float64]:

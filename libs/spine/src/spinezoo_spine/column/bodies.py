@@ -11,7 +11,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from spinezoo_contract.masks import mask_runs
 from spinezoo_contract.types import Box, RunLengthMask
 
 
@@ -36,7 +35,7 @@ def column_runs(mask: RunLengthMask) -> ColumnRuns:
     Raises:
         MaskError: The counts break the contract.
     """
-    borders = np.cumsum(mask_runs(mask))
+    borders = np.cumsum(mask.runs)
     starts, ends = borders[:-1:2], borders[1::2]
     filled = ends > starts
     starts, ends = starts[filled], ends[filled]

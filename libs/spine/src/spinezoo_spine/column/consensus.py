@@ -31,7 +31,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pycocotools import mask as coco_mask
 from spinezoo_contract.errors import OptionError
-from spinezoo_contract.masks import mask_area, mask_from_runs, runs_box
+from spinezoo_contract.masks import mask_from_runs
 from spinezoo_contract.types import (
     VERTEBRAE,
     FusionOptions,
@@ -166,7 +166,7 @@ def _candidates(said: Sequence[Vertebrae], height: int, width: int) -> list[_Can
     borders = [each for one in said for each in one.borders]
     owner = np.repeat(np.arange(len(said)), [len(one.outlines) for one in said])
     iou, share = overlaps(outlines, outlines)
-    areas = np.array([mask_area(segment.mask) for segment in outlines], dtype=np.float64)
+    areas = np.array([segment.mask.area for segment in outlines], dtype=np.float64)
     free = [not spans_two(place, iou, share, areas) for place in range(len(outlines))]
     same = (iou >= SAME_IOU) & (owner[:, None] != owner[None, :])
     friends = [len(set(owner[same[place]].tolist())) for place in range(len(outlines))]
@@ -260,8 +260,8 @@ def _vote(
     for plane, (_, structure, score) in enumerate(chosen):
         if plane in swept:
             runs, _ = swept[plane]
-            mask, box = mask_from_runs(runs, height, width), runs_box(runs, height)
-            segments.append(Segment(structure, SegmentKind.INSTANCE, mask, score, box))
+            mask = mask_from_runs(runs, height, width)
+            segments.append(Segment(structure, SegmentKind.INSTANCE, mask, score, mask.box))
     return segments
 
 
@@ -331,8 +331,8 @@ def _left_over(kept: Sequence[Segment], regions: Sequence[Segment]) -> list[Segm
             ),
             dtype=np.float64,
         )[:, 0]
-        areas = np.array([mask_area(segment.mask) for segment in regions], dtype=np.float64)
-        body = float(np.median([mask_area(segment.mask) for segment in kept]))
+        areas = np.array([segment.mask.area for segment in regions], dtype=np.float64)
+        body = float(np.median([segment.mask.area for segment in kept]))
         if float((areas * (1.0 - held)).sum()) < 0.5 * body:
             return []
     parts = separate(regions)

@@ -28,7 +28,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from spinezoo_contract.masks import mask_from_runs, mask_runs
+from spinezoo_contract.masks import mask_from_runs
 from spinezoo_contract.types import VERTEBRAE, Box, Segment, SegmentKind, Structure
 
 from spinezoo_spine.column.bodies import ColumnRuns, column_runs
@@ -242,7 +242,7 @@ def _sample(
 ) -> NDArray[np.uint8]:
     """Whether the middle pixel of each cell of the region's box is in the mask."""
     mask = region.mask
-    borders = np.cumsum(mask_runs(mask))
+    borders = np.cumsum(mask.runs)
     at_row = np.minimum(top + np.arange(-(-rows // cell)) * cell + cell // 2, mask.height - 1)
     at_column = np.minimum(left + np.arange(-(-columns // cell)) * cell + cell // 2, mask.width - 1)
     places = (at_column[:, None] * mask.height + at_row[None, :]).ravel()

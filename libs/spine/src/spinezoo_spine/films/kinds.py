@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import struct
-from typing import Literal
 
-FilmKind = Literal["dicom", "encoded"]
-"""How bytes are to be read: as a DICOM file, or as PNG, JPEG or TIFF."""
+from spinezoo_contract.types import FilmKind
 
 FILM_SUFFIXES = (".dcm", ".dicom", ".png", ".jpg", ".jpeg", ".tif", ".tiff")
 """Endings of film files. DICOM files without an ending are found by their content."""

@@ -5,9 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from spinezoo_contract.errors import FilmError, TooLargeError
-
-MIN_SIDE_PX = 16
-"""Least height and width of a film; nothing smaller shows a vertebra."""
+from spinezoo_contract.limits import MIN_SIDE_PX
 
 TO_ONE_GREY = "convert it to one grey channel of 8 or 16 bits"
 

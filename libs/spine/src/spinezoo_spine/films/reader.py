@@ -24,12 +24,12 @@ from functools import cache
 from pathlib import Path
 
 from spinezoo_contract.errors import FilmError, SpineZooError
-from spinezoo_contract.types import Film
+from spinezoo_contract.types import Film, FilmKind
 from spinezoo_serving.settings import ServerSettings
 
 from spinezoo_spine.films.dicom import parse_dicom, read_dicom
 from spinezoo_spine.films.encoded import open_encoded, read_encoded
-from spinezoo_spine.films.kinds import FILM_SUFFIXES, FilmKind, kind_of
+from spinezoo_spine.films.kinds import FILM_SUFFIXES, kind_of
 from spinezoo_spine.films.limits import DEFAULT_LIMITS, FilmLimits, check_bytes
 
 __all__ = [

@@ -34,7 +34,7 @@ from fractions import Fraction
 import numpy as np
 from numpy.typing import NDArray
 from spinezoo_contract.errors import MaskError, OptionError
-from spinezoo_contract.masks import mask_from_runs, runs_box
+from spinezoo_contract.masks import mask_from_runs
 from spinezoo_contract.types import (
     FusedAnswer,
     FusionOptions,
@@ -43,12 +43,10 @@ from spinezoo_contract.types import (
     Segment,
     SegmentKind,
     Structure,
+    decode_together,
 )
 
 from spinezoo_spine.instances import unite
-
-_MOST_GROUPS = 12
-"""Groups of 5 bits that a run may have: more make no 64-bit number."""
 
 _MERGED = 0
 """Plane of the merged mask; the structures' planes are their numbers."""
@@ -126,7 +124,13 @@ def _borders(
     masks: Sequence[RunLengthMask], pixels: int, firsts: Sequence[int]
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Borders of all masks end to end, mask k's places from ``firsts[k]`` on; and their numbers."""
-    runs, counts = _runs_of(masks, pixels)
+    decode_together(masks)
+    if any(mask.height * mask.width != pixels for mask in masks):
+        raise MaskError(
+            f"the runs of a mask do not add up to the film's {pixels} pixels; encode it again"
+        )
+    runs = np.concatenate([mask.runs for mask in masks])
+    counts = np.array([len(mask.runs) for mask in masks])
     lasts = np.cumsum(counts) - 1
     # Every mask's runs add up to the film, so one running sum gives mask k's borders + k films.
     offsets = [first - k * pixels for k, first in enumerate(firsts)]
@@ -172,8 +176,7 @@ def count(ballots: Mapping[str, Ballot], options: FusionOptions | None = None) -
         if structure in planes:
             runs, score = planes[structure]
             mask = mask_from_runs(runs, height, width)
-            box = runs_box(runs, height)
-            segments.append(Segment(structure, SegmentKind.REGION, mask, score, box))
+            segments.append(Segment(structure, SegmentKind.REGION, mask, score, mask.box))
     merged = planes.get(_MERGED)
     return FusedAnswer(
         segments=tuple(segments),
@@ -202,9 +205,8 @@ def fuse(
         :class:`~spinezoo_contract.types.Structure`, and the fused merged mask (None: empty).
 
     Raises:
-        OptionError: No member, a weight that is not positive and finite, or a weight for a member
-            that is not among the inputs. Callers that hold weights for members that have failed
-            leave those out.
+        OptionError: No member, or a weight for a member that is not among the inputs. Callers that
+            hold weights for members that have failed leave those out.
         MaskError: A mask is not of the film's size.
     """
     ballots = {name: ballot(segments, height, width, name) for name, segments in inputs.items()}
@@ -222,15 +224,11 @@ def votes_of(names: Sequence[str], options: FusionOptions) -> list[int]:
     Raises:
         OptionError: As :func:`fuse`.
     """
-    for name, weight in options.weights.items():
+    for name in options.weights:
         if name not in names:
             raise OptionError(
                 f"a weight is given for {name!r}, which is not among the members "
                 f"({', '.join(names)}); leave it out or mend the name"
-            )
-        if not (math.isfinite(weight) and weight > 0):
-            raise OptionError(
-                f"the weight of {name!r} is {weight}; weights are greater than 0 and finite"
             )
     if options.rule is not FusionRule.WEIGHTED_VOTE:
         return [1] * len(names)
@@ -254,54 +252,6 @@ def _united(segments: Sequence[Segment], height: int, width: int) -> dict[int, R
         return {}
     # Uniting the united is shorter than uniting all segments again.
     return {_MERGED: unite(list(united.values()), height, width), **united}
-
-
-def _runs_of(
-    masks: Sequence[RunLengthMask], pixels: int
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Run lengths of several masks of ``pixels`` pixels each, decoded in one go.
-
-    The same as ``mask_runs`` for each, at less than half the time: with some thirty short masks
-    the calls cost more than the numbers.
-
-    COCO's compressed counts are numbers in groups of 5 bits, least first, one group a byte
-    (48 + group), with 32 added where more groups of the number follow and 16 standing for the sign
-    in the last group; from the fourth run on, the number is the difference to the run two before.
-
-    Returns:
-        The runs of all masks end to end, and (len(masks),) how many of them each mask has.
-
-    Raises:
-        MaskError: A mask's counts are none, or do not add up to the film.
-    """
-    groups = np.frombuffer(b"".join(mask.counts for mask in masks), dtype=np.uint8) - np.uint8(48)
-    ends = np.flatnonzero(groups < 32)
-    lengths = np.diff(ends, prepend=-1)
-    starts = ends - lengths + 1
-    payload = groups & np.uint8(31)
-    runs = payload[starts].astype(np.int64)
-    longer, place = np.flatnonzero(lengths > 1), 1
-    while len(longer) and place <= _MOST_GROUPS:
-        runs[longer] |= payload[starts[longer] + place].astype(np.int64) << (5 * place)
-        place += 1
-        longer = longer[lengths[longer] > place]
-    negative = np.flatnonzero(payload[ends] & np.uint8(16))
-    runs[negative] -= np.int64(1) << (5 * np.minimum(lengths[negative], _MOST_GROUPS))
-    stops = np.searchsorted(ends, np.cumsum([len(mask.counts) for mask in masks]))
-    counts = np.diff(stops, prepend=0)
-    for start, stop in zip((stops - counts).tolist(), stops.tolist(), strict=True):
-        np.cumsum(runs[start + 1 : stop : 2], out=runs[start + 1 : stop : 2])
-        np.cumsum(runs[start + 2 : stop : 2], out=runs[start + 2 : stop : 2])
-    if (
-        len(longer)
-        or int(counts.min()) == 0
-        or int(runs.min()) < 0
-        or bool((np.add.reduceat(runs, stops - counts) != pixels).any())
-    ):
-        raise MaskError(
-            f"the runs of a mask do not add up to the film's {pixels} pixels; encode it again"
-        )
-    return runs, counts
 
 
 def sweep(

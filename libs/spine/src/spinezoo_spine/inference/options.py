@@ -1,11 +1,10 @@
-"""A request's settings with the card's defaults filled in and every range checked."""
+"""A request's settings with the card's defaults filled in."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from spinezoo_contract.codec import check_options
 from spinezoo_contract.types import PredictOptions
 
 if TYPE_CHECKING:
@@ -19,7 +18,7 @@ class ResolvedOptions:
     Attributes:
         score_threshold: 0 to 1.
         suppression_iou: 0 to 1; 1 where the network suppresses nothing.
-        max_segments: 1 to ``spinezoo_contract.codec.MAX_SEGMENTS_LIMIT``.
+        max_segments: 1 to ``spinezoo_contract.limits.MAX_SEGMENTS_LIMIT``.
         include_probability_maps: Whether the answer holds probability maps.
     """
 
@@ -32,12 +31,8 @@ class ResolvedOptions:
 def resolve_options(options: PredictOptions, card: ModelCard) -> ResolvedOptions:
     """The request's settings, or the card's default where the request has none.
 
-    The ranges are the contract's. The card's own defaults were checked when it was read.
-
-    Raises:
-        OptionError: A setting is out of its range.
+    The options have checked themselves, and the card's defaults when it was read.
     """
-    check_options(options)
     score, suppression, most = (
         options.score_threshold,
         options.suppression_iou,

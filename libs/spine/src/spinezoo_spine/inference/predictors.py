@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Generic, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
-from spinezoo_contract.codec import MAX_SIDE_PX, check_film
 from spinezoo_contract.errors import CardError, InvalidOutputError
 from spinezoo_contract.types import (
     Film,
@@ -90,13 +89,9 @@ class FilmPredictor(ABC, Generic[Output]):
         """Outlines of one film at the film's own size; called from one thread at a time.
 
         Raises:
-            FilmError: The film cannot be used.
-            OptionError: A setting is out of its range.
             InvalidOutputError: The network answered nonsense.
         """
         settings = resolve_options(options, self.card)
-        # How many pixels a server takes is its own setting, and it has looked already.
-        check_film(film, max_pixels=MAX_SIDE_PX * MAX_SIDE_PX)
         watch = Stopwatch()
         grey, fit = prepare.letterbox(film.pixels, self.card.input.height, self.card.input.width)
         inputs = prepare.two_channels(grey)

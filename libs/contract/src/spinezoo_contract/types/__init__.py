@@ -1,0 +1,101 @@
+"""The contract's values as frozen dataclasses: what everything but the wire works with.
+
+A value is valid once it is constructed: each type checks itself and raises a named error. What a
+caller sends (films, options, outlines) raises a :class:`~spinezoo_contract.errors.BadInputError`
+or :class:`~spinezoo_contract.errors.TooLargeError`, what only a server says
+:class:`~spinezoo_contract.errors.InvalidOutputError`. Limits that are settings of a process, such
+as its most pixels a film, are checked where films come in.
+
+Coordinates are in pixels of the film; x runs right, y runs down, and the film's top-left corner
+is (0, 0), so the centre of the first pixel is (0.5, 0.5).
+"""
+
+from spinezoo_contract.types.ensemble import (
+    EnsembleAnswer,
+    EnsembleOptions,
+    EnsembleSummary,
+    GatewayTiming,
+    MemberAnswer,
+    MemberCode,
+    MemberStatus,
+    Roster,
+    RosterMember,
+)
+from spinezoo_contract.types.evaluation import (
+    EvaluationPair,
+    Metric,
+    MetricDirection,
+    ModelMetrics,
+    check_pair_names,
+)
+from spinezoo_contract.types.films import PIXEL_TYPES, Film, FilmKind
+from spinezoo_contract.types.fusion import (
+    FusedAnswer,
+    FusionOptions,
+    FusionRule,
+    Labelling,
+    NamedVertebra,
+    UnnamedReason,
+)
+from spinezoo_contract.types.models import (
+    ModelFamily,
+    ModelInfo,
+    Prediction,
+    PredictOptions,
+    Provenance,
+    Timing,
+)
+from spinezoo_contract.types.outlines import (
+    VERTEBRAE,
+    Annotation,
+    Box,
+    ProbabilityMap,
+    RunLengthMask,
+    Segment,
+    SegmentKind,
+    Structure,
+    check_mask_size,
+    decode_together,
+)
+
+__all__ = [
+    "PIXEL_TYPES",
+    "VERTEBRAE",
+    "Annotation",
+    "Box",
+    "EnsembleAnswer",
+    "EnsembleOptions",
+    "EnsembleSummary",
+    "EvaluationPair",
+    "Film",
+    "FilmKind",
+    "FusedAnswer",
+    "FusionOptions",
+    "FusionRule",
+    "GatewayTiming",
+    "Labelling",
+    "MemberAnswer",
+    "MemberCode",
+    "MemberStatus",
+    "Metric",
+    "MetricDirection",
+    "ModelFamily",
+    "ModelInfo",
+    "ModelMetrics",
+    "NamedVertebra",
+    "PredictOptions",
+    "Prediction",
+    "ProbabilityMap",
+    "Provenance",
+    "Roster",
+    "RosterMember",
+    "RunLengthMask",
+    "Segment",
+    "SegmentKind",
+    "Structure",
+    "Timing",
+    "UnnamedReason",
+    "check_mask_size",
+    "check_pair_names",
+    "decode_together",
+]

@@ -1,0 +1,75 @@
+"""The film."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from spinezoo_contract.errors import FilmError
+from spinezoo_contract.limits import check_film_size
+
+FilmKind = Literal["dicom", "encoded"]
+"""The two forms of a film file that a reader has to decode."""
+
+
+PIXEL_TYPES = ("uint8", "uint16", "float32")
+"""Types of a film's pixels."""
+
+
+@dataclass(frozen=True, slots=True)
+class Film:
+    """One radiograph, decoded.
+
+    Attributes:
+        pixels: (height, width), ``uint8``, ``uint16`` or ``float32`` (finite), bright is dense.
+        row_spacing_mm: Distance of two row centres at the detector plane, or None where unknown.
+        column_spacing_mm: The same between columns.
+    """
+
+    pixels: NDArray[np.generic]
+    row_spacing_mm: float | None = None
+    column_spacing_mm: float | None = None
+
+    def __post_init__(self) -> None:
+        """Looks at every pixel of a ``float32`` film, once.
+
+        Raises:
+            FilmError: Shape, pixel type, value or spacing is wrong.
+            TooLargeError: More than 20000 rows or columns.
+        """
+        pixels = self.pixels
+        if pixels.ndim != 2:
+            raise FilmError(
+                f"film has the shape {pixels.shape}; send one grey plane, height x width"
+            )
+        check_film_size(self.height, self.width, None)
+        if pixels.dtype.name not in PIXEL_TYPES:
+            raise FilmError(
+                f"film has pixels of type {pixels.dtype}; convert to uint8, uint16 or float32"
+            )
+        if pixels.dtype.kind == "f":
+            wrong = pixels.size - int(np.count_nonzero(np.isfinite(pixels)))
+            if wrong:
+                raise FilmError(
+                    f"film has {wrong} pixels that are NaN or infinite; replace them before sending"
+                )
+        for what, spacing in (
+            ("row_spacing_mm", self.row_spacing_mm),
+            ("column_spacing_mm", self.column_spacing_mm),
+        ):
+            if spacing is not None and not (math.isfinite(spacing) and spacing > 0.0):
+                raise FilmError(f"{what} is {spacing}; send mm greater than 0, or leave it out")
+
+    @property
+    def height(self) -> int:
+        """Rows, in pixels."""
+        return int(self.pixels.shape[0])
+
+    @property
+    def width(self) -> int:
+        """Columns, in pixels."""
+        return int(self.pixels.shape[1])

@@ -1,0 +1,139 @@
+"""Several networks' outlines as one, and the named column."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import IntEnum
+
+from spinezoo_contract.errors import InvalidOutputError, MaskError, OptionError
+from spinezoo_contract.limits import LEVEL
+from spinezoo_contract.types.checks import check_share
+from spinezoo_contract.types.outlines import RunLengthMask, Segment, check_mask_size, check_sizes
+
+
+class FusionRule(IntEnum):
+    """When a pixel is in the fused mask; see ``fusion.proto`` for ties."""
+
+    UNION = 1
+    INTERSECTION = 2
+    MAJORITY = 3
+    WEIGHTED_VOTE = 4
+
+
+@dataclass(frozen=True, slots=True)
+class FusionOptions:
+    """How to fuse; a member without a weight weighs 1."""
+
+    rule: FusionRule = FusionRule.MAJORITY
+    weights: Mapping[str, float] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Checks the weights.
+
+        Raises:
+            OptionError: A weight is not finite and greater than 0.
+        """
+        for name, weight in self.weights.items():
+            if not (math.isfinite(weight) and weight > 0.0):
+                raise OptionError(f"weight of {name!r} is {weight}; send a number greater than 0")
+
+
+class UnnamedReason(IntEnum):
+    """Why a vertebra has no name; see ``labelling.proto``."""
+
+    NO_SACRUM = 1
+    SACRUM_UNSURE = 2
+    SPACING = 3
+    DUPLICATE = 4
+    OFF_COLUMN = 5
+    FRAGMENT = 6
+    SEVERAL = 7
+    BEYOND = 8
+
+
+@dataclass(frozen=True, slots=True)
+class NamedVertebra:
+    """One vertebra of the column.
+
+    Attributes:
+        segment: Its outline, an instance; ``level`` is set where it is named.
+        confidence: That the name is right, 0 to 1; below 0.5 it is withheld.
+        unnamed_reason: Why it has no name, None where it has one.
+    """
+
+    segment: Segment
+    confidence: float
+    unnamed_reason: UnnamedReason | None
+
+    def __post_init__(self) -> None:
+        """Checks that there is either a name or a reason.
+
+        Raises:
+            InvalidOutputError: Both, neither, or no confidence.
+        """
+        if (self.segment.level is None) == (self.unnamed_reason is None):
+            raise InvalidOutputError("send a level, or the reason why there is none")
+        check_share(self.confidence, "confidence", InvalidOutputError)
+
+
+@dataclass(frozen=True, slots=True)
+class Labelling:
+    """The column of one film; see ``labelling.proto``. None stands for "cannot say"."""
+
+    vertebrae: tuple[NamedVertebra, ...]
+    sacrum_in_view: bool
+    missing_levels: tuple[str, ...] = ()
+    lumbar_count: int | None = None
+    suspected_lumbar_count: int | None = None
+    count_reason: str = ""
+
+    def __post_init__(self) -> None:
+        """Checks the levels.
+
+        Raises:
+            InvalidOutputError: A missing level is no level.
+        """
+        if any(LEVEL.fullmatch(level) is None for level in self.missing_levels):
+            raise InvalidOutputError("a missing level is not of the form L4, S1 or T12; correct it")
+
+
+@dataclass(frozen=True, slots=True)
+class FusedAnswer:
+    """Several members' masks as one.
+
+    Attributes:
+        segments: One region a structure.
+        merged_mask: All structures united; None where it is empty.
+        rule: How it was fused.
+        member_names: Whose masks took part.
+        labelling: The members' vertebrae, fused and named; None in an answer of ``Fuse``.
+    """
+
+    segments: tuple[Segment, ...]
+    merged_mask: RunLengthMask | None
+    rule: FusionRule
+    member_names: tuple[str, ...]
+    labelling: Labelling | None = None
+
+    def __post_init__(self) -> None:
+        """Checks the merged mask.
+
+        Raises:
+            MaskError: It is empty or breaks the contract.
+        """
+        if self.merged_mask is not None and self.merged_mask.area == 0:
+            raise MaskError("mask is empty; leave a segment without pixels out")
+
+    def check_size(self, height: int, width: int) -> None:
+        """Checks that every mask has the size of the film.
+
+        Raises:
+            MaskError: One has another size.
+        """
+        check_sizes(self.segments, height, width)
+        if self.merged_mask is not None:
+            check_mask_size(self.merged_mask, height, width)
+        if self.labelling is not None:
+            check_sizes((each.segment for each in self.labelling.vertebrae), height, width)
