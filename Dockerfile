@@ -13,9 +13,9 @@
 
 # Replace it by your mirror's, and pin it: BASE_IMAGE=python:3.11-slim-bookworm@sha256:...
 ARG BASE_IMAGE=python:3.11-slim-bookworm
-ARG TORCH_LOCK=services/pspnet/requirements.lock
-ARG TENSORFLOW_LOCK=services/unet/requirements.lock
-ARG LIGHT_LOCK=gateway/requirements.lock
+ARG TORCH_LOCK=locks/torch.lock
+ARG TENSORFLOW_LOCK=locks/tensorflow.lock
+ARG LIGHT_LOCK=locks/core.lock
 
 # ---- what all images run on ---------------------------------------------------------------------
 FROM ${BASE_IMAGE} AS base
@@ -33,7 +33,7 @@ HEALTHCHECK --interval=15s --timeout=10s --start-period=120s --retries=3 \
 
 # ---- build stages: nothing of them is in an image but what is copied or installed from them -----
 FROM base AS tools
-COPY deploy/images/fetch.sh deploy/images/framework.sh deploy/images/tools.lock /build/
+COPY deploy/images/fetch.sh deploy/images/framework.sh deploy/images/distributions.py deploy/images/tools.lock /build/
 RUN --mount=type=cache,id=spinezoo-packages,target=/cache,sharing=locked \
     --mount=type=secret,id=ca_bundle --mount=type=secret,id=index_url \
     python3 -m venv /build/venv \
@@ -50,8 +50,7 @@ COPY ${SERVICE} /source/${SERVICE}
 WORKDIR /source
 RUN test -n "${SERVICE}" || { echo "say which service: --build-arg SERVICE=services/pspnet" >&2; exit 1; } \
  && mkdir -p /wheels "/out/app/${SERVICE}" \
- && for room in libs/contract libs/spine libs/torchkit "${SERVICE}"; do \
-      if [ "$room" = libs/torchkit ] && ! grep -q spinezoo-torchkit "${SERVICE}/pyproject.toml"; then continue; fi; \
+ && for room in $(python3 /build/distributions.py "${SERVICE}"); do \
       /build/venv/bin/uv build --quiet --offline --no-config --wheel --no-build-isolation \
         --python /build/venv/bin/python --out-dir /wheels "$room" || exit 1; \
     done \

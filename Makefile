@@ -29,7 +29,7 @@ PRESET ?= lite
 ARGS ?=
 TARGET ?= 127.0.0.1:50050
 
-.PHONY: help setup benchmark test-set train-set phantoms-sheet test up down status conform train proto manifests lock lint format speed clean swap certs real-check
+.PHONY: compare help setup benchmark test-set train-set phantoms-sheet test up down status conform train proto generate lock lint format speed clean swap certs real-check figures
 .PHONY: faults images containers-up containers-down containers-certs test-containers bento-build torch-lock
 
 help: ## This list
@@ -52,6 +52,9 @@ real-check: setup ## Measure recognition and names on films with corner truth: D
 	@test -n "$(DATA)" || { echo "say on which films: DATA=folder with a corner file (docs/labelling.md)"; exit 2; }
 	@$(TOOL).processes run -- $(CORE) -m spinezoo_evaluator.real_check \
 	  --data $(DATA) --report reports/real-check-$(notdir $(abspath $(DATA))) $(ARGS)
+
+compare: ## Print every figure in which two reports differ, times aside: A=folder B=folder
+	@$(TOOL).compare "$(A)" "$(B)"
 
 test-set: setup ## Make the phantom test set (100 films, DICOM) if it is not there
 	@$(CORE) -m spinezoo_phantom --out $(TEST_SET) \
@@ -99,8 +102,8 @@ train: setup ## Train: NETWORK=pspnet DATA=folder or DATA=phantoms:SEED [PRESET=
 proto: setup ## Lint the protos and generate the Python code again
 	@$(TOOL).proto $(ARGS)
 
-manifests: setup ## Write deploy/kubernetes and Prometheus' targets from services/ and .env
-	@$(TESTS) -m spinezoo_tools.manifests $(ARGS)
+generate: setup ## Write every file that lists networks (compose, rosters, manifests, ...) from services/
+	@$(TESTS) -m spinezoo_tools.generate $(ARGS)
 
 lock: ## Write every lock again (ARGS=--upgrade for newer versions)
 	@$(TOOL).environments lock $(if $(ROOM),--room $(ROOM)) $(ARGS)
@@ -145,6 +148,9 @@ torch-lock: ## Lock torch from another index, for small CPU images: INDEX=addres
 
 speed: setup ## Measure speed as ratios within one run (see docs/performance.md)
 	@$(CORE) benchmarks/run.py $(ARGS)
+
+figures: ## Write the figures of README and docs from the reports of `make benchmark` and `make real-check`
+	@$(TOOL).figures $(ARGS)
 
 clean: ## Remove all environments; data and reports stay
 	@$(TOOL).environments clean

@@ -161,7 +161,7 @@ def test_the_process_serves_drains_and_ends(bench: Bench, film: Film, process: A
     ("environment", "says"),
     [
         ({"SPINEZOO_ROSTER": "/absent/roster.yaml"}, "/absent/roster.yaml cannot be read"),
-        ({"SPINEZOO_MEMBER_UNET": "nowhere"}, "SPINEZOO_MEMBER_UNET"),
+        ({"SPINEZOO_ROSTER_UNET": "nowhere"}, "SPINEZOO_ROSTER_UNET"),
         ({"SPINEZOO_QUORUM": "many"}, "SPINEZOO_QUORUM"),
     ],
 )

@@ -77,17 +77,28 @@ def test_the_environment_adds_moves_and_removes(tmp_path: Path) -> None:
     members = roster(
         tmp_path,
         text,
-        SPINEZOO_MEMBER_A="c:2",
-        SPINEZOO_MEMBER_B="",
-        SPINEZOO_MEMBER_MASK_RCNN="d:3",
+        SPINEZOO_ROSTER_A="c:2",
+        SPINEZOO_ROSTER_B="",
+        SPINEZOO_ROSTER_MASK_RCNN="d:3",
         SPINEZOO_MEMBER_DEADLINE_MS="60000",
+        SPINEZOO_ROSTER="a file",
     )
     assert members == (Member("a", "c:2", 3.0), Member("mask_rcnn", "d:3"))
 
 
+def test_a_network_may_have_the_name_of_a_setting(tmp_path: Path) -> None:
+    members = roster(
+        tmp_path,
+        "members: [{name: a, target: 'a:1'}]",
+        SPINEZOO_ROSTER_DEADLINE_MS="b:2",
+        SPINEZOO_MEMBER_DEADLINE_MS="60000",
+    )
+    assert [member.name for member in members] == ["a", "deadline_ms"]
+
+
 def test_a_wrong_override_is_named(tmp_path: Path) -> None:
-    with pytest.raises(ConfigurationError, match="SPINEZOO_MEMBER_A: target 'nowhere'"):
-        roster(tmp_path, "members: [{name: a, target: 'a:1'}]", SPINEZOO_MEMBER_A="nowhere")
+    with pytest.raises(ConfigurationError, match="SPINEZOO_ROSTER_A: target 'nowhere'"):
+        roster(tmp_path, "members: [{name: a, target: 'a:1'}]", SPINEZOO_ROSTER_A="nowhere")
 
 
 def test_an_absent_file_says_which_variable(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""tools/swap.py against a real gateway process and real members; docker only as it is called."""
+"""A swap against a real gateway process and real members; docker only as it is called."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ import pytest
 from conftest import Bench, until
 from spinezoo_contract.types import Film, MemberCode, MemberStatus, RosterMember
 from spinezoo_gateway import watch
-from spinezoo_tools import swap
+from spinezoo_tools import roster_file
 from test_fleet import Fleet, Load, fleet, member  # noqa: F401
 
-SWAP = Path(__file__).resolve().parents[2] / "tools" / "swap.py"
+SWAP = (sys.executable, "-m", "spinezoo_tools.swap")
 
 ROSTER = """\
 # who is in the zoo
@@ -31,20 +31,20 @@ members:
 
 
 def test_the_roster_is_edited_in_one_place(tmp_path: Path) -> None:
-    assert swap.target_of(ROSTER, "pspnet") == "127.0.0.1:1"
-    assert swap.target_of(ROSTER, "unet") == "dns:///unet:50054"
-    assert swap.target_of(ROSTER, "unet_two") == "c:2"
-    roster = swap.RosterFile(tmp_path / "roster.yaml")
+    assert roster_file.target_of(ROSTER, "pspnet") == "127.0.0.1:1"
+    assert roster_file.target_of(ROSTER, "unet") == "dns:///unet:50054"
+    assert roster_file.target_of(ROSTER, "unet_two") == "c:2"
+    roster = roster_file.RosterFile(tmp_path / "roster.yaml")
     roster.path.write_text(ROSTER)
     roster.path.chmod(0o640)
     roster.point("pspnet", "dns:///new:9")
     assert roster.path.read_text() == ROSTER.replace("127.0.0.1:1", "dns:///new:9")
     assert roster.path.stat().st_mode & 0o777 == 0o640
     assert list(tmp_path.iterdir()) == [roster.path]
-    with pytest.raises(swap.SwapError, match="no member 'yolact'"):
+    with pytest.raises(roster_file.SwapError, match="no member 'yolact'"):
         roster.point("yolact", "x:1")
-    with pytest.raises(swap.SwapError, match="2 members 'unet'"):
-        swap.target_of(ROSTER.replace("unet_two", "unet"), "unet")
+    with pytest.raises(roster_file.SwapError, match="2 members 'unet'"):
+        roster_file.target_of(ROSTER.replace("unet_two", "unet"), "unet")
 
 
 def test_what_the_gateway_says_is_understood() -> None:
@@ -67,7 +67,7 @@ def test_what_the_gateway_says_is_understood() -> None:
 def start_swap(bench: Bench, *arguments: str) -> subprocess.Popen[str]:
     return subprocess.Popen(
         [
-            sys.executable, str(SWAP), *arguments, "--roster", str(bench.roster),
+            *SWAP, *arguments, "--roster", str(bench.roster),
             "--gateway", f"127.0.0.1:{bench.gateway.server.port}",
         ],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
@@ -175,7 +175,7 @@ class Containers:
         said = {key.replace("__", " "): value for key, value in behaviour.items()}
         (self.folder / "behaviour").write_text(json.dumps(said))
         return subprocess.run(
-            [sys.executable, SWAP, "pspnet", "--image", "new:2", "--root", self.folder],
+            [*SWAP, "pspnet", "--image", "new:2", "--root", self.folder],
             capture_output=True, text=True, timeout=120,
             env={"PATH": f"{self.folder / 'bin'}:/usr/bin:/bin", **(environment or {})},
         )  # fmt: skip
@@ -257,7 +257,7 @@ def test_a_service_that_does_not_come_up_again_is_made_from_the_old_image(
 def test_two_swaps_do_not_meet(
     containers: Containers,
 ) -> None:
-    with swap.RosterFile(containers.roster).held():
+    with roster_file.RosterFile(containers.roster).held():
         done = containers.swap()
     assert done.returncode == 2, done.stderr
     assert "another swap is under way" in done.stderr
@@ -278,7 +278,7 @@ def test_the_gateway_is_asked_with_the_token_of_a_file(containers: Containers) -
 def test_without_docker_it_says_so(containers: Containers) -> None:
     (containers.folder / "bin" / "docker").unlink()
     done = subprocess.run(
-        [sys.executable, SWAP, "pspnet", "--image", "new:2", "--root", containers.folder],
+        [*SWAP, "pspnet", "--image", "new:2", "--root", containers.folder],
         capture_output=True, text=True, timeout=60, env={"PATH": str(containers.folder / "bin")},
     )  # fmt: skip
     assert done.returncode == 2

@@ -6,18 +6,15 @@ import os
 import re
 import subprocess
 import sys
-import tomllib
 from pathlib import Path
 
 import pytest
 import yaml
+from spinezoo_tools.environments import Environment, environments, packages_of, rooms
 
 ROOT = Path(__file__).resolve().parents[2]
 SERVICES = sorted(path.parent for path in (ROOT / "services").glob("*/card.yaml"))
-SOURCES = sorted(
-    path for path in (*ROOT.glob("libs/*/src"), *ROOT.glob("services/*/src"),
-                      ROOT / "gateway/src", ROOT / "evaluator/src")
-)  # fmt: skip
+SOURCES = sorted(room.path / "src" for room in rooms() if room.is_package)
 TOOLS = Path(sys.executable).parent
 
 
@@ -45,7 +42,7 @@ def test_the_five_networks_are_there() -> None:
 @pytest.mark.parametrize("service", SERVICES, ids=lambda path: path.name)
 def test_every_service_has_the_same_files(service: Path) -> None:
     package = service / "src" / f"spinezoo_{service.name}"
-    files = ["card.yaml", "pyproject.toml", "requirements.lock", "requirements-dev.lock"]
+    files = ["card.yaml", "pyproject.toml"]
     files += ["service.py", "README.md", "tests"]
     modules = ["__init__.py", "network.py", "predictor.py", "train.py"]
     wanted = [service / name for name in files] + [package / name for name in modules]
@@ -69,19 +66,36 @@ def test_roster_names_exactly_the_services() -> None:
     assert sorted(member["name"] for member in roster["members"]) == [p.name for p in SERVICES]
 
 
-@pytest.mark.parametrize(
-    "room", sorted(p.parent for p in ROOT.glob("**/pyproject.toml") if ".venv" not in p.parts),
-    ids=lambda path: path.relative_to(ROOT).as_posix(),
-)  # fmt: skip
-def test_every_room_has_locks_with_hashes_and_without_addresses(room: Path) -> None:
-    locks = ["requirements-dev.lock"]
-    if "build-system" in tomllib.loads((room / "pyproject.toml").read_text()):
-        locks.append("requirements.lock")
-    for name in locks:
-        text = (room / name).read_text()
+@pytest.mark.parametrize("environment", environments(), ids=lambda each: each.name)
+def test_every_environment_has_locks_with_hashes_and_without_addresses(
+    environment: Environment,
+) -> None:
+    assert environment.dev_lock.is_file()
+    assert environment.lock.is_file() == any(room.serves for room in environment.rooms)
+    for path in environment.locks:
+        text = path.read_text()
         assert "--hash=sha256:" in text
         assert "://" not in text
         assert not re.search(r"^-", text, flags=re.MULTILINE)
+    if environment.lock.is_file():
+        assert not set(packages_of(environment.lock)) & set(packages_of(environment.dev_lock))
+
+
+def test_no_lock_is_left_over() -> None:
+    used = {path for environment in environments() for path in environment.locks}
+    assert set((ROOT / "locks").iterdir()) == used
+
+
+@pytest.mark.parametrize("front", ["gateway", "evaluator"])
+def test_gateway_and_evaluator_carry_no_framework_and_no_phantoms(front: str) -> None:
+    listed = subprocess.run(
+        [sys.executable, "deploy/images/distributions.py", front],
+        cwd=ROOT, capture_output=True, check=True, text=True,
+    ).stdout.split()  # fmt: skip
+    assert {"libs/contract", "libs/serving", "libs/spine", front} <= set(listed)
+    assert not {"libs/phantom", "libs/training", "libs/testing", "libs/torchkit"} & set(listed)
+    frameworks = {"torch", "torchvision", "tensorflow", "keras", "timm"}
+    assert not frameworks & set(packages_of(ROOT / "locks/core.lock"))
 
 
 def test_no_tracked_file_is_large_or_a_pickle() -> None:
@@ -117,4 +131,4 @@ def test_mypy_finds_nothing() -> None:
 
 def test_protos_are_clean_and_their_python_is_up_to_date() -> None:
     # A shallow clone has no parent commit to compare with; the comparison is with HEAD itself.
-    run(sys.executable, "tools/proto.py", "--check", "--breaking-ok")
+    run(sys.executable, "-m", "spinezoo_tools.proto", "--check", "--breaking-ok")

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 from spinezoo_phantom import PhantomSettings, make_film, write_dicom
-from spinezoo_tools.composition import Composition, need_images
+from spinezoo_tools.composition import Composition
 
+from containers.needed import need_images
 from containers.newcomers import Newcomers, built
 
 

@@ -11,11 +11,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from spinezoo_tools.composition import ROOT, docker, tool
+from spinezoo_tools import engine, images
+from spinezoo_tools.composition import ROOT, docker
 
 MEMBER = "pspnet"
 REPOSITORY = "spinezootest/pspnet"
-OLD = next(part for part in tool().parts() if part.name == MEMBER)
+OLD = next(part for part in images.parts() if part.name == MEMBER)
 
 NONSENSE = '''
 
@@ -82,7 +83,7 @@ def built(folder: Path) -> Iterator[Newcomers]:
         text = "\n".join([f"FROM {OLD.image}", *copies, f"ENV SPINEZOO_IMAGE={image}", *lines])
         (context / "Dockerfile").write_text(text + "\n")
         subprocess.run(
-            [tool().docker(), "build", "--quiet", "--tag", image, str(context)],
+            [engine.docker(), "build", "--quiet", "--tag", image, str(context)],
             env={**os.environ, "DOCKER_BUILDKIT": "1"}, check=True, capture_output=True,
             timeout=300.0,
         )  # fmt: skip

@@ -16,8 +16,9 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from spinezoo_contract.client import SegmenterClient
 from spinezoo_serving.cards import load_card
-from spinezoo_tools.composition import ROOT, tool
-from spinezoo_tools.environments import python_of
+from spinezoo_tools.bento import bento
+from spinezoo_tools.composition import ROOT
+from spinezoo_tools.environments import Room, python_of
 
 NETWORK = "pspnet"
 READY_LIMIT_S = 180.0
@@ -30,7 +31,7 @@ def dist(tmp_path_factory: pytest.TempPathFactory) -> Path:
     if not bentoml.exists() or not (ROOT / ".tools/bin/uv").exists():
         pytest.skip(f"room services/{NETWORK} is not set up; run `make setup`")
     folder = tmp_path_factory.mktemp("dist")
-    tool().bento([NETWORK], folder)
+    bento([NETWORK], folder)
     return folder
 
 
@@ -39,13 +40,13 @@ def test_a_bento_holds_our_packages_the_lock_and_the_weights(dist: Path) -> None
     bento = dist / "bentoml" / "bentos" / NETWORK / card.version
     source = bento / "src"
     wheels = sorted(path.name.split("-")[0] for path in (source / "wheels").iterdir())
-    rooms = ("contract", NETWORK, "spine", "torchkit")
+    rooms = sorted(("contract", NETWORK, "serving", "spine", "torchkit"))
     assert wheels == [f"spinezoo_{room}" for room in rooms]
     assert load_card(source / "card.yaml").weights_sha256 == card.weights_sha256
     assert list((source / "weights").iterdir())
     requirements = (bento / "env/python/requirements.txt").read_text()
     assert "://" not in requirements
-    lock = (ROOT / "services" / NETWORK / "requirements.lock").read_text()
+    lock = Room(ROOT / "services" / NETWORK).environment.lock.read_text()
     pins = re.findall(r"^[a-z0-9._-]+==\S+", lock, re.MULTILINE)
     assert len(pins) > 50
     assert set(pins) <= set(re.findall(r"^[a-z0-9._-]+==\S+", requirements, re.MULTILINE))

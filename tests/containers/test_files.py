@@ -11,10 +11,13 @@ from pathlib import Path
 
 import pytest
 import yaml
-from spinezoo_tools.composition import FRONT, NETWORKS, ROOT, composition_file, tool
+from spinezoo_tools import containers, engine, images
+from spinezoo_tools.composition import FRONT, NETWORKS, ROOT, composition_file
+from spinezoo_tools.environments import UV_VERSION, Room
+from spinezoo_tools.generate.plan import SETTINGS
 
 SERVICES = composition_file("compose.yaml")["services"]
-ENV = tool().settings()
+ENV = images.settings()
 
 
 def without_entry(root: Path, composition: dict) -> list[str]:
@@ -42,7 +45,7 @@ def test_every_network_has_a_gpu_share() -> None:
         assert device["device_ids"] == [f"${{SPINEZOO_{name.upper()}_GPU:-0}}"]
 
 
-@pytest.mark.parametrize("part", tool().parts(), ids=lambda part: part.name)
+@pytest.mark.parametrize("part", images.parts(), ids=lambda part: part.name)
 def test_compose_builds_what_the_tool_builds(part) -> None:
     service = SERVICES[part.name]
     assert service["build"]["target"] == part.target
@@ -106,36 +109,27 @@ def test_the_gateways_settings_can_be_set_in_containers() -> None:
     assert len(known) >= 6
     environment = SERVICES["gateway"]["environment"]
     assert known <= set(environment)
-    manifests = (ROOT / "tools/manifests.py").read_text()
     for name in known - {"SPINEZOO_ROSTER"}:  # a place in the container
         assert environment[name] == f"${{{name}:-}}"
-        assert f'"{name}",' in manifests
-
-
-def requirements(lock: Path) -> str:
-    """A lock without its comments."""
-    return "\n".join(
-        line for line in lock.read_text().splitlines() if not line.lstrip().startswith("#")
-    )
+        assert name in SETTINGS
 
 
 @pytest.mark.parametrize(
     ("target", "argument"),
     [("torch", "TORCH_LOCK"), ("tensorflow", "TENSORFLOW_LOCK"), ("light", "LIGHT_LOCK")],
 )
-def test_services_of_one_target_have_one_lock(target: str, argument: str) -> None:
-    """Otherwise an image would hold other packages than its service was tested with."""
+def test_an_image_holds_the_packages_that_its_service_was_tested_with(
+    target: str, argument: str
+) -> None:
     dockerfile = (ROOT / "Dockerfile").read_text()
     match = re.search(rf"^ARG {argument}=(\S+)$", dockerfile, re.MULTILINE)
     assert match is not None
-    shared = requirements(ROOT / match[1])
-    folders = [part.folder for part in tool().parts() if part.target == target]
-    assert folders
-    for folder in folders:
-        assert requirements(ROOT / folder / "requirements.lock") == shared, (
-            f"{folder}/requirements.lock differs from {match[1]}, which the image is made from; "
-            f"lock them together (make lock ARGS=...) or give {folder} a target of its own"
-        )
+    locks = {
+        Room(ROOT / part.folder).environment.lock
+        for part in images.parts()
+        if part.target == target
+    }
+    assert locks == {ROOT / match[1]}
 
 
 def test_the_dockerfile_needs_no_foreign_front_end_and_no_fixed_base() -> None:
@@ -147,45 +141,41 @@ def test_the_dockerfile_needs_no_foreign_front_end_and_no_fixed_base() -> None:
 
 
 def test_the_builds_own_tools_are_locked_and_uv_is_the_one_of_the_rooms() -> None:
-    rooms = (ROOT / "tools/rooms.py").read_text()
-    match = re.search(r'^UV_VERSION = "([^"]+)"', rooms, re.MULTILINE)
-    assert match is not None
     lock = (ROOT / "deploy/images/tools.lock").read_text()
-    assert f"\nuv=={match[1]} \\\n" in lock
+    assert f"\nuv=={UV_VERSION} \\\n" in lock
     assert "\nhatchling==" in lock
     assert "://" not in lock
     for line in lock.splitlines():
         assert line.startswith("#") or line.endswith("\\") or "--hash=sha256:" in line
 
 
-def test_no_two_variables_collide_with_the_gateways_members() -> None:
-    # The gateway reads SPINEZOO_MEMBER_<NAME> as a member of that name.
+def test_no_setting_looks_like_a_member_to_the_gateway() -> None:
+    # The gateway reads SPINEZOO_ROSTER_<NAME> as a member of that name.
     text = (ROOT / ".env").read_text() + (ROOT / "compose.yaml").read_text()
-    found = set(re.findall(r"SPINEZOO_MEMBER_\w+", text))
-    assert found == {"SPINEZOO_MEMBER_DEADLINE_MS"}
+    assert not re.findall(r"SPINEZOO_ROSTER_\w+", text)
 
 
 def test_the_version_of_env_is_the_packages() -> None:
-    for part in tool().parts():
+    for part in images.parts():
         project = tomllib.loads((ROOT / part.folder / "pyproject.toml").read_text())["project"]
         assert project["version"] == ENV["SPINEZOO_VERSION"]
 
 
 def test_without_an_engine_the_tool_says_what_to_do(tmp_path: Path, monkeypatch) -> None:
     monkeypatch.setenv("DOCKER_HOST", f"unix://{tmp_path}/nothing.sock")
-    with pytest.raises(tool().NoEngineError, match="--install"):
-        tool().need_engine()
-    assert tool().main(["engine"]) == tool().NO_ENGINE == 3
+    with pytest.raises(engine.NoEngineError, match="--install"):
+        engine.need_engine()
+    assert containers.main(["engine"]) == containers.NO_ENGINE == 3
 
 
 def test_an_engine_of_somebody_else_is_not_stopped(tmp_path: Path, monkeypatch) -> None:
     pid = tmp_path / "dockerd.pid"
-    monkeypatch.setattr(tool(), "ENGINE_PID", pid)
-    tool().stop_engine()
+    monkeypatch.setattr(engine, "ENGINE_PID", pid)
+    engine.stop_engine()
     # Numbers are given away again: what has this one now is no engine.
     with subprocess.Popen(["sleep", "60"]) as stranger:
         pid.write_text(str(stranger.pid))
-        tool().stop_engine()
+        engine.stop_engine()
         assert stranger.poll() is None
         stranger.kill()
     assert not pid.exists()
@@ -201,9 +191,9 @@ def test_debians_packages_are_asked_for_again_while_they_are_locked(
     )
     (tmp_path / "apt-get").chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
-    monkeypatch.setattr(tool(), "APT_PAUSE_S", 0.1)
-    tool()._apt(["update"], time.monotonic() + 30.0)
+    monkeypatch.setattr(engine, "APT_PAUSE_S", 0.1)
+    engine._apt(["update"], time.monotonic() + 30.0)
     assert (tmp_path / "calls").read_text().count("update") == 3
     (tmp_path / "calls").unlink()
-    with pytest.raises(tool().NoEngineError, match="packages cannot be had"):
-        tool()._apt(["update"], time.monotonic() + 0.15)
+    with pytest.raises(engine.NoEngineError, match="packages cannot be had"):
+        engine._apt(["update"], time.monotonic() + 0.15)

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import subprocess
 
 import pytest
-from spinezoo_tools.composition import NETWORKS, ROOT, docker, inspect, need_images, tool
+from spinezoo_tools import engine, images
+from spinezoo_tools.composition import NETWORKS, ROOT, docker, inspect
 
-PARTS = {part.name: part for part in tool().parts()}
+from containers.needed import need_images
+
+PARTS = {part.name: part for part in images.parts()}
 OWN_LAYERS_LIMIT_BYTES = 32 * 2**20
 
 
 @pytest.fixture(autouse=True)
-def images() -> None:
+def built() -> None:
     need_images()
 
 
@@ -101,7 +105,7 @@ def test_no_secret_is_in_its_history(name: str) -> None:
     ).stdout
     assert "://" not in history
     assert "BEGIN CERTIFICATE" not in history
-    with tool().build_secrets() as flags:
+    with images.build_secrets() as flags:
         for flag in flags[1::2]:
             assert flag.split("src=")[1] not in history
     environment = inspect(PARTS[name].image)["Config"]["Env"]
@@ -112,9 +116,9 @@ def test_the_build_context_holds_tracked_files_only(tmp_path) -> None:
     dockerfile = tmp_path / "Dockerfile"
     dockerfile.write_text("FROM scratch\nCOPY . /\n")
     out = tmp_path / "context"
-    command = [tool().docker(), "build", "-f", str(dockerfile), "--output", str(out), "."]
+    command = [engine.docker(), "build", "-f", str(dockerfile), "--output", str(out), "."]
     done = subprocess.run(
-        command, cwd=ROOT, env={**tool().os.environ, "DOCKER_BUILDKIT": "1"},
+        command, cwd=ROOT, env={**os.environ, "DOCKER_BUILDKIT": "1"},
         capture_output=True, text=True, timeout=120.0,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr

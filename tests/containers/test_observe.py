@@ -16,7 +16,8 @@ from pathlib import Path
 
 import httpx
 import pytest
-from spinezoo_tools.composition import FRONT, NETWORKS, Composition, docker, inspect, tool, wait_for
+from spinezoo_tools import engine, images
+from spinezoo_tools.composition import FRONT, NETWORKS, Composition, docker, inspect, wait_for
 
 IMAGE = "spinezootest/prometheus:stand-in"
 PACKAGES = ("prometheus", "busybox")
@@ -58,10 +59,10 @@ def stand_in(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     context.mkdir()
     shutil.copy(folder / "root/usr/bin/prometheus", context)
     shutil.copy(folder / "root/bin/busybox", context)
-    base = next(part.image for part in tool().parts() if part.name == "gateway")
+    base = next(part.image for part in images.parts() if part.name == "gateway")
     (context / "Dockerfile").write_text(DOCKERFILE.format(base=base))
     subprocess.run(
-        [tool().docker(), "build", "--quiet", "--tag", IMAGE, str(context)],
+        [engine.docker(), "build", "--quiet", "--tag", IMAGE, str(context)],
         env={**os.environ, "DOCKER_BUILDKIT": "1"}, check=True, capture_output=True, timeout=300.0,
     )  # fmt: skip
     yield IMAGE

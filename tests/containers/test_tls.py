@@ -11,17 +11,17 @@ import pytest
 from spinezoo_contract.client import EnsembleClient
 from spinezoo_contract.errors import AccessError, SpineZooError
 from spinezoo_contract.types import EnsembleOptions, MemberCode
+from spinezoo_tools import compose, engine
 from spinezoo_tools.composition import (
     NETWORKS,
     ROOT,
     Composition,
     Load,
     composition_file,
-    need_images,
-    tool,
 )
 from spinezoo_tools.environments import python_of
 
+from containers.needed import need_images
 from containers.newcomers import MEMBER, OLD, Newcomers
 from containers.test_swap import swap
 
@@ -44,9 +44,9 @@ def certificates(tmp_path_factory: pytest.TempPathFactory) -> Path:
     if not python.exists():
         pytest.skip("room libs/contract is not set up; run `make setup`")
     folder = tmp_path_factory.mktemp("tls") / "certs"
-    command = [str(python), str(ROOT / "tools" / "certs.py"), "--out", str(folder)]
+    command = [str(python), "-m", "spinezoo_tools.certs", "--out", str(folder)]
     subprocess.run(command, check=True, capture_output=True, timeout=120.0)
-    tool().certs(folder, folder / "compose")
+    compose.certs(folder, folder / "compose")
     return folder
 
 
@@ -55,8 +55,8 @@ def test_a_container_sees_its_own_key_only(certificates: Path) -> None:
     assert seen == ["ca.crt", "tls.crt", "tls.key"]
     # On the machine itself the way to the keys is closed to other users.
     assert certificates.stat().st_mode & 0o077 == 0
-    with pytest.raises(tool().ContainersError, match="make certs"):
-        tool().certs(certificates / "nothing", certificates / "compose")
+    with pytest.raises(engine.ContainersError, match="make certs"):
+        compose.certs(certificates / "nothing", certificates / "compose")
 
 
 @pytest.fixture(scope="module")

@@ -45,7 +45,7 @@ def test_every_setting_that_is_read_is_documented() -> None:
         *ROOT.glob("services/*/src/**/*.py"),
         *ROOT.glob("gateway/src/**/*.py"),
         *ROOT.glob("evaluator/src/**/*.py"),
-        *ROOT.glob("tools/*.py"),
+        *ROOT.glob("tools/src/**/*.py"),
     ]
     assert len(sources) > 50
     for path in sources:

@@ -225,7 +225,7 @@ class Zoo:
 
     def _run(self, *arguments: str, limit_s: float) -> None:
         done = subprocess.run(
-            self.command("--timeout", str(limit_s - 20.0), *arguments),
+            self.command("--timeout-s", str(limit_s - 20.0), *arguments),
             env=self.environment,
             capture_output=True,
             text=True,

@@ -90,7 +90,7 @@ def ended(films: Path, tmp_path_factory: pytest.TempPathFactory) -> Ended:
         ]
     )
     log = folder / "output.txt"
-    command = zoo.command("--timeout", str(START_LIMIT_S), "run", "--", "bash", "-c", both)
+    command = zoo.command("--timeout-s", str(START_LIMIT_S), "run", "--", "bash", "-c", both)
 
     def recorded(report: Path, count: int) -> bool:
         assert process.poll() is None, log.read_text()
@@ -167,7 +167,7 @@ def test_ctrl_c_stops_all_and_the_same_command_goes_on(
     report = tmp_path / "report"
     log = tmp_path / "output.txt"
     own = Zoo.prepare(tmp_path / "own", SPINEZOO_DRAIN_SECONDS="5")
-    command = own.command("--timeout", str(START_LIMIT_S), "run", "--", *benchmark(films, report))
+    command = own.command("--timeout-s", str(START_LIMIT_S), "run", "--", *benchmark(films, report))
 
     def recorded() -> bool:
         assert process.poll() is None, log.read_text()

@@ -8,15 +8,16 @@ import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import kubernetes_validate
 import pytest
 import yaml
 from spinezoo_serving.settings import ServerSettings
-from spinezoo_tools import manifests
 from spinezoo_tools.environments import python_of
+from spinezoo_tools.generate import kubernetes
+from spinezoo_tools.generate.files import differences, write
+from spinezoo_tools.generate.plan import Plan
 
 ROOT = Path(__file__).resolve().parents[2]
 BASE = ROOT / "deploy/kubernetes/base"
@@ -30,13 +31,12 @@ NAME = "app.kubernetes.io/name"
 Manifest = dict[str, Any]
 
 
-def load_tool() -> ModuleType:
-    return manifests
+PLAN = Plan(ROOT)
 
 
-@pytest.fixture(scope="module")
-def tool() -> ModuleType:
-    return load_tool()
+def objects(name: str) -> list[Manifest]:
+    """The five objects of a part, as kustomize has to render them from the base."""
+    return kubernetes.objects(PLAN, PLAN.part(name))
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -96,19 +96,39 @@ def variables(pod: Manifest) -> dict[str, str]:
 # ------------------------------------------------------------------------------ up to date
 
 
-def test_what_is_committed_is_what_the_list_of_services_makes(tool: ModuleType) -> None:
-    assert tool.differences(ROOT) == []
+@functools.cache
+def base() -> list[Manifest]:
+    """What kustomize makes of the base."""
+    return render(BASE)
+
+
+def key(manifest: Manifest) -> tuple[str, str]:
+    return manifest["kind"], manifest["metadata"]["name"]
 
 
 @pytest.mark.parametrize("name", PARTS)
-def test_every_service_has_its_five_objects(name: str) -> None:
-    path = BASE / f"{name}.yaml"
-    assert path.is_file(), f"{name} has no manifest: run `make manifests`"
-    kinds = [each["kind"] for each in read(path)]
-    assert sorted(kinds) == [
+def test_the_common_base_becomes_the_five_objects_of_every_service(name: str) -> None:
+    wanted = {key(each): each for each in objects(name)}
+    assert sorted(kind for kind, _ in wanted) == [
         "Deployment", "HorizontalPodAutoscaler", "NetworkPolicy", "PodDisruptionBudget", "Service",
     ]  # fmt: skip
-    assert f"{name}.yaml" in read(BASE / "kustomization.yaml")[0]["resources"]
+    rendered = {key(each): each for each in base()}
+    (settings_name,) = {each[1] for each in rendered if each[1].startswith("spinezoo-settings-")}
+    for each, manifest in wanted.items():
+        manifest["metadata"]["namespace"] = "spinezoo"
+        if manifest["kind"] == "Deployment":
+            # kustomize puts a digest of the settings into their name.
+            container = server(manifest["spec"]["template"])
+            container["envFrom"][0]["configMapRef"]["name"] = settings_name
+        assert rendered[each] == manifest
+
+
+def test_the_base_renders_nothing_else() -> None:
+    wanted = {key(each) for name in PARTS for each in objects(name)}
+    others = {key(each) for each in base()} - wanted
+    kinds = sorted(kind for kind, _ in others)
+    assert kinds == ["ConfigMap", "ConfigMap", "Namespace", "NetworkPolicy"]
+    assert len(base()) == 5 * len(PARTS) + 4
 
 
 @pytest.fixture
@@ -116,7 +136,8 @@ def checkout(tmp_path: Path) -> Path:
     """A copy of all that the manifests are made from, and of the manifests."""
     for name in NETWORKS:
         (tmp_path / "services" / name).mkdir(parents=True)
-        shutil.copy(ROOT / "services" / name / "card.yaml", tmp_path / "services" / name)
+        for file in ("card.yaml", "pyproject.toml"):
+            shutil.copy(ROOT / "services" / name / file, tmp_path / "services" / name)
     for name in ("gateway", "evaluator"):
         (tmp_path / name).mkdir()
         shutil.copy(ROOT / name / "pyproject.toml", tmp_path / name)
@@ -125,48 +146,39 @@ def checkout(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def write(tool: ModuleType, root: Path) -> None:
-    for path, text in tool.files(root).items():
-        (root / path).parent.mkdir(parents=True, exist_ok=True)
-        (root / path).write_text(text, encoding="utf-8")
-
-
-def test_a_sixth_network_without_manifests_is_named_and_gets_them(
-    tool: ModuleType, checkout: Path
-) -> None:
-    card = (checkout / "services/pspnet/card.yaml").read_text()
-    (checkout / "services/two_words").mkdir()
-    (checkout / "services/two_words/card.yaml").write_text(card.replace("pspnet", "two_words"))
-    assert "deploy/kubernetes/base/two_words.yaml: absent" in tool.differences(checkout)
-    write(tool, checkout)
-    assert tool.differences(checkout) == []
-    made = read(checkout / "deploy/kubernetes/base/two_words.yaml")
-    assert {each["metadata"]["name"] for each in made} == {"two-words"}
+def test_a_sixth_network_without_manifests_is_named_and_gets_them(checkout: Path) -> None:
+    folder = checkout / "services/two_words"
+    shutil.copytree(checkout / "services/pspnet", folder)
+    assert "deploy/kubernetes/base/two_words/kustomization.yaml: absent" in differences(checkout)
+    write(checkout)
+    assert differences(checkout) == []
+    rendered = render(checkout / "deploy/kubernetes/base")
+    made = [each for each in rendered if each["metadata"]["name"] == "two-words"]
+    assert len(made) == 5
     roster = read(checkout / "deploy/kubernetes/base/roster.yaml")[0]["members"]
     assert {"name": "two_words", "target": "dns:///two-words:50056"} in roster
     for each in made:
         kubernetes_validate.validate(each, VERSIONS[0], strict=True)
 
 
-def test_a_network_that_left_leaves_manifests_that_are_named(
-    tool: ModuleType, checkout: Path
-) -> None:
+def test_a_network_that_left_leaves_no_manifests(checkout: Path) -> None:
+    write(checkout)
     shutil.rmtree(checkout / "services/unet")
-    write(tool, checkout)
-    assert [line for line in tool.differences(checkout) if "unet" in line] == [
-        "deploy/kubernetes/base/unet.yaml: nothing makes it; delete it",
-        "deploy/kubernetes/components/tls/unet.yaml: nothing makes it; delete it",
+    assert [line for line in differences(checkout) if "unet" in line] == [
+        "deploy/kubernetes/base/unet/kustomization.yaml: nothing makes it; delete it",
     ]
+    write(checkout)
+    assert not (checkout / "deploy/kubernetes/base/unet").exists()
+    assert differences(checkout) == []
 
 
-def test_a_changed_port_and_a_changed_setting_reach_the_manifests(
-    tool: ModuleType, checkout: Path
-) -> None:
+def test_a_changed_port_and_a_changed_setting_reach_the_manifests(checkout: Path) -> None:
     env = (checkout / ".env").read_text()
     env = env.replace("PSPNET_GRPC_PORT=50053", "PSPNET_GRPC_PORT=51111")
     (checkout / ".env").write_text(env.replace("DRAIN_SECONDS=20", "DRAIN_SECONDS=90"))
-    write(tool, checkout)
-    text = (checkout / "deploy/kubernetes/base/pspnet.yaml").read_text()
+    write(checkout)
+    rendered = render(checkout / "deploy/kubernetes/base")
+    text = yaml.safe_dump([each for each in rendered if each["metadata"]["name"] == "pspnet"])
     assert "51111" in text
     assert "50053" not in text
     assert "terminationGracePeriodSeconds: 230" in text
@@ -179,9 +191,9 @@ def test_a_changed_port_and_a_changed_setting_reach_the_manifests(
 
 
 def base_objects() -> Iterator[Any]:
-    for path in sorted(BASE.glob("*.yaml")):
-        for each in read(path) if path.name not in ("kustomization.yaml", "roster.yaml") else []:
-            yield pytest.param(each, id=f"{path.stem}-{each['kind']}-{each['metadata']['name']}")
+    every = [*kubernetes.namespace(), *(each for name in PARTS for each in objects(name))]
+    for each in every:
+        yield pytest.param(each, id=f"{each['kind']}-{each['metadata']['name']}")
 
 
 @pytest.mark.parametrize("version", VERSIONS)
@@ -197,14 +209,14 @@ def test_every_rendered_object_is_valid(overlay: tuple[str, list[Manifest]], ver
 
 
 def test_the_check_against_the_api_can_fail() -> None:
-    manifest = read(BASE / "pspnet.yaml")[0]
+    manifest = objects("pspnet")[0]
     wrong = copy.deepcopy(manifest)
     wrong["spec"]["template"]["spec"]["terminationGraceSeconds"] = 5
     with pytest.raises(kubernetes_validate.ValidationError, match="terminationGraceSeconds"):
         kubernetes_validate.validate(wrong, VERSIONS[0], strict=True)
     # The oldest version that we promise is also the oldest that knows all fields.
     with pytest.raises(kubernetes_validate.ValidationError, match="sleep"):
-        kubernetes_validate.validate(read(BASE / "gateway.yaml")[0], "1.28", strict=True)
+        kubernetes_validate.validate(objects("gateway")[0], "1.28", strict=True)
 
 
 def test_everything_that_is_referred_to_is_there(overlay: tuple[str, list[Manifest]]) -> None:
@@ -289,7 +301,7 @@ def test_every_pod_meets_the_restricted_profile(overlay: tuple[str, list[Manifes
 def test_a_pod_has_longer_to_end_than_its_server_drains() -> None:
     drain_s = ServerSettings.from_env(dict(settings())).drain_seconds
     for name in PARTS:
-        deployment = read(BASE / f"{name}.yaml")[0]
+        deployment = objects(name)[0]
         spec = deployment["spec"]["template"]["spec"]
         slept_s = server({"spec": spec})["lifecycle"]["preStop"]["sleep"]["seconds"]
         if name in NETWORKS:
@@ -327,7 +339,7 @@ def test_network_policies_let_in_the_gateway_prometheus_and_clients_only() -> No
     assert default["spec"] == {"podSelector": {}, "policyTypes": ["Ingress", "Egress"]}
     ports = {}
     for name in PARTS:
-        deployment, *rest = read(BASE / f"{name}.yaml")
+        deployment, *rest = objects(name)
         listed = server(deployment["spec"]["template"])["ports"]
         ports[name] = {each["name"]: each["containerPort"] for each in listed}
         spec = next(each for each in rest if each["kind"] == "NetworkPolicy")["spec"]
@@ -347,7 +359,7 @@ def test_network_policies_let_in_the_gateway_prometheus_and_clients_only() -> No
         if name != "gateway":
             assert spec["egress"] == []
     gateway = next(
-        each for each in read(BASE / "gateway.yaml") if each["kind"] == "NetworkPolicy"
+        each for each in objects("gateway") if each["kind"] == "NetworkPolicy"
     )["spec"]["egress"]  # fmt: skip
     *members, dns = gateway
     assert {each["port"] for each in dns["ports"]} == {53}
@@ -363,15 +375,11 @@ def test_network_policies_let_in_the_gateway_prometheus_and_clients_only() -> No
 
 def test_members_are_headless_and_hide_pods_that_are_not_ready() -> None:
     for name in NETWORKS:
-        spec = next(each for each in read(BASE / f"{name}.yaml") if each["kind"] == "Service")[
-            "spec"
-        ]
+        spec = next(each for each in objects(name) if each["kind"] == "Service")["spec"]
         assert spec["clusterIP"] == "None"
         assert spec["publishNotReadyAddresses"] is False
     for name in ("gateway", "evaluator"):
-        spec = next(each for each in read(BASE / f"{name}.yaml") if each["kind"] == "Service")[
-            "spec"
-        ]
+        spec = next(each for each in objects(name) if each["kind"] == "Service")["spec"]
         assert "clusterIP" not in spec
 
 
@@ -389,8 +397,7 @@ def test_the_gateway_reads_the_roster_and_finds_every_service() -> None:
     assert done.returncode == 0, done.stderr
     found = dict(line.split() for line in done.stdout.splitlines())
     services = {
-        name: next(each for each in read(BASE / f"{name}.yaml") if each["kind"] == "Service")
-        for name in NETWORKS
+        name: next(each for each in objects(name) if each["kind"] == "Service") for name in NETWORKS
     }
     assert found == {
         name: f"dns:///{each['metadata']['name']}:{each['spec']['ports'][0]['port']}"
@@ -449,10 +456,11 @@ def test_tls_is_on_in_cpu_and_gpu_and_the_probes_follow(
 
 def test_the_servers_accept_what_the_tls_component_sets() -> None:
     module = pytest.importorskip(
-        "spinezoo_contract.tls", reason="this contract has no TLS settings"
+        "spinezoo_serving.security", reason="this contract has no TLS settings"
     )
     for part in PARTS:
-        (patch,) = read(ROOT / f"deploy/kubernetes/components/tls/{part}.yaml")
+        file = "member" if part in NETWORKS else part
+        (patch,) = read(ROOT / f"deploy/kubernetes/components/tls/{file}.yaml")
         environment = variables(patch["spec"]["template"])
         security = module.ServerSecurity.from_env(environment)
         assert security.tls.value == ("mutual" if part in NETWORKS else "server")

@@ -7,10 +7,11 @@ from pathlib import Path
 
 import pytest
 from spinezoo_contract.errors import DeadlineError, InvalidOutputError, QueueFullError
-from spinezoo_tools.composition import ROOT
+from spinezoo_tools.checkout import networks_of
+from spinezoo_tools.environments import ROOT
 from spinezoo_tools.faults import load, table
 from spinezoo_tools.faults.load import Load, Request, Result, ask, sum_up
-from spinezoo_tools.faults.rows import NETWORKS, ROWS
+from spinezoo_tools.faults.rows import ROWS
 
 
 def test_the_page_has_the_rows_of_the_code_in_their_order() -> None:
@@ -20,10 +21,9 @@ def test_the_page_has_the_rows_of_the_code_in_their_order() -> None:
 
 
 def test_every_service_is_killed() -> None:
-    assert {f"kill-{name}" for name in (*NETWORKS, "gateway", "evaluator")} <= {
+    assert {f"kill-{name}" for name in (*networks_of(ROOT), "gateway", "evaluator")} <= {
         row.name for row in ROWS
     }
-    assert set(NETWORKS) == {path.parent.name for path in ROOT.glob("services/*/card.yaml")}
 
 
 def test_the_page_keeps_what_stands_around_the_table(tmp_path: Path) -> None:

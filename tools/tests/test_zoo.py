@@ -1,4 +1,4 @@
-"""tools/zoo.py on a checkout of fake services: real processes, real ports, real signals."""
+"""The zoo on a checkout of fake services: real processes, real ports, real signals."""
 
 from __future__ import annotations
 
@@ -14,8 +14,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from spinezoo_tools.checkout import networks_of, read_env_file
+from spinezoo_tools.environments import ROOT
 
-ZOO = Path(__file__).resolve().parents[2] / "tools" / "zoo.py"
+ZOO = (sys.executable, "-m", "spinezoo_tools.processes")
 FAKE = Path(__file__).resolve().parent / "fake_server.py"
 PARTS = ("aa", "bb", "gateway", "evaluator")
 PYTHON = getattr(sys, "_base_executable", sys.executable)
@@ -48,7 +50,10 @@ def checkout(tmp_path: Path) -> Iterator[Path]:
     for index, name in enumerate(PARTS):
         network = name not in ("gateway", "evaluator")
         folder = tmp_path / "services" / name if network else tmp_path / name
-        programs = folder / ".venv" / "bin"
+        folder.mkdir(parents=True)
+        room = f'[tool.spinezoo]\nenvironment = "of-{name}"\n'
+        (folder / "pyproject.toml").write_text(room)
+        programs = tmp_path / ".venvs" / f"of-{name}" / "bin"
         programs.mkdir(parents=True)
         program = programs / "python"
         program.write_text(script)
@@ -60,7 +65,7 @@ def checkout(tmp_path: Path) -> Iterator[Path]:
     (tmp_path / "services" / "not_a_network").mkdir()
     (tmp_path / ".env").write_text("\n".join(lines) + "\n")
     yield tmp_path
-    subprocess.run([sys.executable, ZOO, "--root", tmp_path, "down"], timeout=60, check=False)
+    subprocess.run([*ZOO, "--root", tmp_path, "down"], timeout=60, check=False)
     left = processes_of(tmp_path)
     for pid in left:
         with contextlib.suppress(ProcessLookupError):
@@ -70,7 +75,7 @@ def checkout(tmp_path: Path) -> Iterator[Path]:
 
 def zoo(checkout: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, str(ZOO), "--root", str(checkout), *arguments],
+        [*ZOO, "--root", str(checkout), *arguments],
         capture_output=True,
         text=True,
         timeout=60,
@@ -120,7 +125,7 @@ def test_members_get_the_containers_command_and_settings(checkout: Path) -> None
     assert int(environment["SPINEZOO_THREADS"]) >= 1
     gateway = seen(checkout, "gateway")
     assert gateway["arguments"] == ["-m", "spinezoo_gateway.serve"]
-    assert "SPINEZOO_MEMBER_AA" not in gateway["environment"]  # as shipped: the roster file knows
+    assert "SPINEZOO_ROSTER_AA" not in gateway["environment"]  # as shipped: the roster file knows
 
 
 def test_each_process_gets_its_own_certificate(checkout: Path) -> None:
@@ -177,7 +182,7 @@ def test_run_with_an_absent_command(checkout: Path) -> None:
 def test_a_signal_stops_command_and_zoo(checkout: Path, number: signal.Signals) -> None:
     program = "import os,time; open('command.pid','w').write(str(os.getpid())); time.sleep(600)"
     with subprocess.Popen(
-        [sys.executable, ZOO, "--root", checkout, "run", "--", sys.executable, "-c", program],
+        [*ZOO, "--root", checkout, "run", "--", sys.executable, "-c", program],
         cwd=checkout,
         stderr=subprocess.PIPE,
         text=True,
@@ -199,7 +204,7 @@ def test_a_signal_stops_command_and_zoo(checkout: Path, number: signal.Signals) 
 def test_a_signal_while_starting_leaves_nothing(checkout: Path) -> None:
     (checkout / "services/aa/behaviour").write_text("never")
     with subprocess.Popen(
-        [sys.executable, ZOO, "--root", checkout, "up"], stderr=subprocess.PIPE, text=True
+        [*ZOO, "--root", checkout, "up"], stderr=subprocess.PIPE, text=True
     ) as process:
         assert process.stderr is not None
         for line in process.stderr:
@@ -222,7 +227,7 @@ def test_a_crash_at_start_is_named_with_its_log(checkout: Path) -> None:
 
 def test_a_part_that_never_gets_ready_is_named(checkout: Path) -> None:
     (checkout / "services/aa/behaviour").write_text("never")
-    up = zoo(checkout, "--timeout", "1.5", "up")
+    up = zoo(checkout, "--timeout-s", "1.5", "up")
     assert up.returncode == 1
     assert "not ready after 2 s: aa\n" in up.stderr
     assert "last lines of" in up.stderr
@@ -248,7 +253,7 @@ def test_killed_part_is_reported_and_the_command_goes_on(checkout: Path) -> None
         "['processes']}; os.kill(p['aa'],9); time.sleep(.3)"
     )
     done = subprocess.run(
-        [sys.executable, ZOO, "--root", checkout, "run", "--", sys.executable, "-c", kill],
+        [*ZOO, "--root", checkout, "run", "--", sys.executable, "-c", kill],
         cwd=checkout,
         capture_output=True,
         text=True,
@@ -262,11 +267,12 @@ def test_killed_part_is_reported_and_the_command_goes_on(checkout: Path) -> None
 @pytest.mark.parametrize("behaviour", ["stubborn", "orphan"])
 def test_what_does_not_stop_is_killed(checkout: Path, behaviour: str) -> None:
     (checkout / "services/aa/behaviour").write_text(behaviour)
-    source = ZOO.read_text().replace("KILL_GRACE_S = 10.0", "KILL_GRACE_S = 0.5")
-    quick = checkout / "zoo.py"
-    quick.write_text(source)
+    quick = (
+        "import sys; from spinezoo_tools import processes, zoo; zoo.KILL_GRACE_S = 0.5; "
+        "sys.exit(processes.main())"
+    )
     done = subprocess.run(
-        [sys.executable, quick, "--root", checkout, "run", "--", "true"],
+        [sys.executable, "-c", quick, "--root", checkout, "run", "--", "true"],
         capture_output=True,
         text=True,
         timeout=60,
@@ -281,8 +287,8 @@ def test_only_starts_a_subset_and_tells_the_gateway(checkout: Path) -> None:
     done = zoo(checkout, "run", "--only", "aa,gateway", "--", "true", SPINEZOO_AA_GRPC_PORT=port)
     assert done.returncode == 0, done.stderr
     environment = seen(checkout, "gateway")["environment"]
-    assert environment["SPINEZOO_MEMBER_AA"] == f"127.0.0.1:{port}"  # not where .env says
-    assert environment["SPINEZOO_MEMBER_BB"] == ""  # not started: taken out
+    assert environment["SPINEZOO_ROSTER_AA"] == f"127.0.0.1:{port}"  # not where .env says
+    assert environment["SPINEZOO_ROSTER_BB"] == ""  # not started: taken out
     assert not (checkout / "services/bb/seen.json").exists()
     unknown = zoo(checkout, "up", "--only", "cc")
     assert unknown.returncode == 1
@@ -290,7 +296,7 @@ def test_only_starts_a_subset_and_tells_the_gateway(checkout: Path) -> None:
 
 
 def test_a_room_that_is_not_set_up(checkout: Path) -> None:
-    (checkout / "gateway/.venv/bin/python").unlink()
+    (checkout / ".venvs/of-gateway/bin/python").unlink()
     up = zoo(checkout, "up")
     assert up.returncode == 1
     assert "gateway is not set up" in up.stderr
@@ -310,14 +316,8 @@ def test_a_wrong_env_file_is_named(checkout: Path, line: str, says: str) -> None
 
 
 def test_the_shipped_env_file_names_every_port_once() -> None:
-    sys.path.insert(0, str(ZOO.parent))
-    try:
-        import zoo as module
-    finally:
-        sys.path.pop(0)
-    root = ZOO.parent.parent
-    values = module.read_env_file(root / ".env")
+    values = read_env_file(ROOT / ".env")
     ports = [value for key, value in values.items() if key.endswith("_PORT")]
     assert len(ports) == len(set(ports)) == 14
-    for name in module.Zoo(root, environment={}).networks:
+    for name in networks_of(ROOT):
         assert f"SPINEZOO_{name.upper()}_GRPC_PORT" in values

@@ -11,11 +11,8 @@ from pathlib import Path
 import yaml
 from spinezoo_contract.errors import ConfigurationError
 
-OVERRIDE_PREFIX = "SPINEZOO_MEMBER_"
-"""``SPINEZOO_MEMBER_<NAME>=host:port`` adds or moves a member; an empty value removes it."""
-
-NOT_MEMBERS = frozenset({"SPINEZOO_MEMBER_DEADLINE_MS"})
-"""Variables that begin like an override and are settings."""
+OVERRIDE_PREFIX = "SPINEZOO_ROSTER_"
+"""``SPINEZOO_ROSTER_<NAME>=host:port`` adds or moves a member; an empty value removes it."""
 
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,62}")
 _HOST_PORT = re.compile(r"(?P<host>\[[0-9A-Fa-f:.%]+\]|[A-Za-z0-9_.-]+):(?P<port>[0-9]{1,5})")
@@ -198,7 +195,7 @@ def load_roster(path: Path, environment: Mapping[str, str]) -> Roster:
         raise ConfigurationError(f"roster {path} is not UTF-8 text") from None
     members = _File(path).read(text)
     for key in sorted(environment):
-        if not key.startswith(OVERRIDE_PREFIX) or key in NOT_MEMBERS:
+        if not key.startswith(OVERRIDE_PREFIX):
             continue
         name, target = key[len(OVERRIDE_PREFIX) :].lower(), environment[key].strip()
         if not _NAME.fullmatch(name):

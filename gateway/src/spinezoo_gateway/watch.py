@@ -89,7 +89,7 @@ def wait_for(client: EnsembleClient, name: str, target: str, limit_s: float) -> 
         if time.monotonic() >= end:
             sys.stderr.write(
                 f"{name} did not go over to {target} within {limit_s:g} s; the gateway says: "
-                f"{said}. Does it follow this roster file, and does no SPINEZOO_MEMBER_"
+                f"{said}. Does it follow this roster file, and does no SPINEZOO_ROSTER_"
                 f"{name.upper()} override it?\n"
             )
             return 2

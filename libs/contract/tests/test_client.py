@@ -518,7 +518,6 @@ sys.meta_path.insert(0, Refuse())
 USE_ALONE = """
 import numpy as np
 from spinezoo_contract import client, codec, errors, masks, status, types
-from spinezoo_conformance import films as synthetic
 image = client.image_message(np.zeros((32, 32), dtype=np.uint8))
 assert image.raw.height == 32
 with client.EnsembleClient("127.0.0.1:1") as zoo:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import re
 import subprocess
-import sys
 import tomllib
 from pathlib import Path
 
@@ -15,7 +14,7 @@ ROOM = Path(__file__).resolve().parents[1]
 ROOT = ROOM.parents[1]
 PROTOS = ROOT / "protos"
 GENERATED = ROOM / "src" / "spinezoo" / "v1"
-TOOL = ROOT / "tools" / "proto.py"
+TESTS_PYTHON = ROOT / ".venvs" / "tests" / "bin" / "python"
 
 
 def test_sources_are_those_that_were_generated_from() -> None:
@@ -36,7 +35,10 @@ def test_sources_are_those_that_were_generated_from() -> None:
 )
 def test_regeneration_leaves_the_tree_clean() -> None:
     result = subprocess.run(
-        [sys.executable, str(TOOL), "--check"], capture_output=True, text=True, check=False
+        [str(TESTS_PYTHON), "-m", "spinezoo_tools.proto", "--check"],
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert result.returncode == 0, result.stdout + result.stderr
 

@@ -9,6 +9,7 @@ import json
 import logging
 import shutil
 import socket
+import time
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -35,6 +36,7 @@ from spinezoo_contract.status import from_rpc_error
 from spinezoo_contract.tls import ClientSecurity, TlsMode
 from spinezoo_contract.types import Film
 from spinezoo_serving import health
+from spinezoo_serving import security as server_security
 from spinezoo_serving.logs import configure_logging
 from spinezoo_serving.security import ServerSecurity
 from spinezoo_serving.server import GrpcServer, NetworkRunner, segmenter_server
@@ -389,12 +391,12 @@ def test_files_that_were_refused_are_looked_at_again_later(
         return outcome
 
     clock = [100.0]
-    monkeypatch.setattr(security.time, "monotonic", lambda: clock[0])
-    watch = security._CertificateWatch(load, lambda: stamp[0])
+    monkeypatch.setattr(time, "monotonic", lambda: clock[0])
+    watch = server_security._CertificateWatch(load, lambda: stamp[0])
     assert (watch.first, watch.fetch()) == ("first", None)
     stamp[0] = 2
     assert [watch.fetch(), watch.fetch()] == [None, None]
-    clock[0] += security.RETRY_SECONDS
+    clock[0] += server_security.RETRY_SECONDS
     assert [watch.fetch(), watch.fetch()] == ["second", None]
     assert not outcomes
 

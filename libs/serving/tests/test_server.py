@@ -648,7 +648,6 @@ def process(tmp_path: Any) -> Iterator[tuple[subprocess.Popen[bytes], int, int]]
         "SPINEZOO_GRPC_PORT": str(ports[0]),
         "SPINEZOO_HTTP_PORT": str(ports[1]),
         "SPINEZOO_QUEUE_LIMIT": "100",
-        "PYTHONPATH": os.path.dirname(sys.modules["threshold"].__file__ or ""),
     }
     with (tmp_path / "log").open("wb") as log:
         child = subprocess.Popen([sys.executable, "-c", SERVE], env=environment, stderr=log)
@@ -732,7 +731,6 @@ def test_a_taken_port_ends_the_process_by_name(
     child.kill()
     with socket.create_server(("127.0.0.1", 0)) as taken:
         environment = {**os.environ, "SPINEZOO_GRPC_PORT": str(taken.getsockname()[1])}
-        environment["PYTHONPATH"] = os.path.dirname(sys.modules["threshold"].__file__ or "")
         done = subprocess.run(
             [sys.executable, "-c", SERVE], env=environment, capture_output=True, timeout=60
         )

@@ -1,8 +1,10 @@
 """Certificates for development: an authority of this checkout, and one for every process.
 
-    python -m spinezoo_tools.certs                      make what is missing or about to expire
-    python -m spinezoo_tools.certs --force              make every certificate anew (same authority)
-    python -m spinezoo_tools.certs --new-authority      make everything anew; every process must restart
+::
+
+    make certs                          make what is missing or about to expire
+    make certs ARGS=--force             make every certificate anew (same authority)
+    make certs ARGS=--new-authority     make everything anew; every process must restart
 
 Writes to ``certs/`` (never committed): ``ca.crt`` and ``ca.key``, and ``<name>.crt`` and
 ``<name>.key`` for every folder under ``services/``, for ``gateway``, ``evaluator`` and ``client``.
@@ -12,7 +14,7 @@ and the forms of a Kubernetes service. Keys are readable by their owner only.
 For development: the authority's key lies on the same disk without a password. A hospital takes
 certificates from its own authority; ``docs/security.md`` says what they need.
 
-Needs ``cryptography``, which the environment of ``libs/contract`` has; imported when it is used.
+Needs ``cryptography``; imported when it is used. ``docs/decisions.md`` says why not ``trustme``.
 """
 
 from __future__ import annotations
@@ -28,12 +30,14 @@ from ipaddress import ip_address
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from spinezoo_tools.checkout import FRONT, networks_of
+from spinezoo_tools.environments import ROOT
+
 if TYPE_CHECKING:
     from cryptography import x509
     from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
 
-ROOT = Path(__file__).resolve().parents[3]
-FRONT = ("gateway", "evaluator", "client")
+NOT_NETWORKS = (*FRONT, "client")
 """Names with a certificate that are no network."""
 
 AUTHORITY_DAYS = 3650
@@ -85,7 +89,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def names_of(root: Path) -> list[str]:
     """Everyone who gets a certificate: the folders of ``services/``, and the front."""
-    return sorted(card.parent.name for card in root.glob("services/*/card.yaml")) + list(FRONT)
+    return [*networks_of(root), *NOT_NETWORKS]
 
 
 def alternative_names(name: str, namespace: str, more: Sequence[str] = ()) -> list[str]:
@@ -122,22 +126,22 @@ def write_all(
         import cryptography  # noqa: F401
     except ImportError:
         raise CertsError(
-            "the package cryptography is absent; run `make certs`, which uses libs/contract/.venv"
+            "the package cryptography is absent; run `make certs`, which has it"
         ) from None
     made = []
     try:
         folder.mkdir(parents=True, exist_ok=True)
         folder.chmod(0o700)
-        authority = None if new_authority else _load(folder, "ca")
+        authority = None if new_authority else load(folder, "ca")
         if authority is None or _days_left(authority[0]) < 2 * RENEW_DAYS:
             authority = make_authority()
-            _save(folder, "ca", *authority)
+            save(folder, "ca", *authority)
             made.append("ca")
         for name in names:
             wanted = alternative_names(name, namespace, more)
-            present = None if force or "ca" in made else _load(folder, name)
+            present = None if force or "ca" in made else load(folder, name)
             if present is None or not _still_good(present[0], authority[0], wanted, days):
-                _save(folder, name, *make_certificate(name, wanted, *authority, days=days))
+                save(folder, name, *make_certificate(name, wanted, *authority, days=days))
                 made.append(name)
     except OSError as error:
         raise CertsError(f"{error.filename}: {error.strerror}; is the folder yours?") from error
@@ -254,7 +258,7 @@ def _signed(builder: x509.CertificateBuilder, key: EllipticCurvePrivateKey) -> x
     return builder.sign(key, hashes.SHA256())
 
 
-def _load(folder: Path, name: str) -> tuple[x509.Certificate, EllipticCurvePrivateKey] | None:
+def load(folder: Path, name: str) -> tuple[x509.Certificate, EllipticCurvePrivateKey] | None:
     """Certificate and key of a name; None where one is absent, broken or not of the other."""
     from cryptography import x509
     from cryptography.hazmat.primitives.asymmetric import ec
@@ -291,7 +295,7 @@ def _still_good(
     return set(names) <= held and _days_left(certificate) > min(RENEW_DAYS, days / 3)
 
 
-def _save(
+def save(
     folder: Path, name: str, certificate: x509.Certificate, key: EllipticCurvePrivateKey
 ) -> None:
     """Writes both files, each at once; who reads between the two finds that they do not match."""

@@ -1,8 +1,10 @@
-"""Asks the Docker Engine, and runs one composition of the tests' own."""
+"""Asks the Docker Engine, and runs one composition of its own beside others.
+
+The tests of containers and the faults use it.
+"""
 
 from __future__ import annotations
 
-import functools
 import hashlib
 import json
 import os
@@ -17,24 +19,21 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import ModuleType
 from typing import Any, Self, TypeVar
 
-import pytest
 import yaml
 from spinezoo_contract.client import EnsembleClient, SegmenterClient
 from spinezoo_contract.errors import SpineZooError
 from spinezoo_contract.types import EnsembleOptions, MemberCode
 
-from spinezoo_tools import containers
+from spinezoo_tools import engine, images
+from spinezoo_tools.checkout import networks_of
 from spinezoo_tools.environments import ROOT
 
 _T = TypeVar("_T")
 
-NETWORKS = tuple(sorted(card.parent.name for card in ROOT.glob("services/*/card.yaml")))
-FRONT = ("evaluator", "gateway")
+NETWORKS = tuple(networks_of(ROOT))
 PROJECT = "spinezootest"
-REQUIRED = os.environ.get("SPINEZOO_REQUIRE_DOCKER") == "1"
 
 UP_LIMIT_S = 480.0
 COMMAND_LIMIT_S = 120.0
@@ -46,54 +45,45 @@ GRPC_PORTS = {
 """Ports inside the containers."""
 
 
-def tool() -> ModuleType:
-    """The commands for images and containers."""
-    return containers
-
-
 def composition_file(name: str) -> dict[str, Any]:
     """A composition file; YAML's merge keys are resolved, variables are not."""
-    return yaml.safe_load((ROOT / name).read_text(encoding="utf-8"))
+    return dict(yaml.safe_load((ROOT / name).read_text(encoding="utf-8")))
 
 
 def why_not() -> str | None:
     """Why nothing can be run in containers here; None where it can."""
-    if tool().engine_version() is None:
-        return "no Docker Engine answers: python3 tools/containers.py engine --install"
-    missing = [part.image for part in tool().parts() if not tool().have_image(part.image)]
-    if missing:
-        return f"not built: {', '.join(missing)}; run `make images`"
-    old = [part.name for part in tool().parts() if part.card.is_file() and _is_old(part)]
+    reason = no_engine_or_images()
+    if reason:
+        return reason
+    old = [part.name for part in images.parts() if part.card.is_file() and _is_old(part)]
     if old:
         return f"built from other cards: {', '.join(old)}; run `make images`"
     return None
 
 
-def _is_old(part: Any) -> bool:
+def no_engine_or_images() -> str | None:
+    """Whether the engine or an image is missing, in words; None where all are there."""
+    if engine.engine_version() is None:
+        return f"no Docker Engine answers: {engine.HOW_TO_INSTALL}"
+    missing = [part.image for part in images.parts() if not engine.have_image(part.image)]
+    return f"not built: {', '.join(missing)}; run `make images`" if missing else None
+
+
+def _is_old(part: images.Part) -> bool:
     labels = inspect(part.image)["Config"]["Labels"] or {}
     digest = hashlib.sha256(part.card.read_bytes()).hexdigest()
-    return labels.get("spinezoo.card.sha256") != digest
-
-
-@functools.cache
-def need_images() -> None:
-    """Skips where there is no engine or an image is missing; fails where one was demanded."""
-    reason = why_not()
-    if reason and REQUIRED:
-        pytest.fail(reason)
-    if reason:
-        pytest.skip(reason)
+    return bool(labels.get("spinezoo.card.sha256") != digest)
 
 
 def inspect(what: str) -> dict[str, Any]:
     """What the engine knows of an image or container."""
     done = docker("inspect", what)
-    return json.loads(done.stdout)[0]
+    return dict(json.loads(done.stdout)[0])
 
 
 def docker(*arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
     """One docker command."""
-    return _run([tool().docker(), *arguments], check=check)
+    return _run([engine.docker(), *arguments], check=check)
 
 
 def _run(
@@ -139,7 +129,7 @@ def checkout(folder: Path) -> Path:
 
 @dataclass
 class Composition:
-    """A composition of the tests: a checkout, a project name and a published port of its own.
+    """A composition for one purpose: a checkout, a project name and a published port of its own.
 
     Attributes:
         root: The checkout that it is started from.
@@ -171,7 +161,7 @@ class Composition:
             checkout(folder),
             {
                 **kept,
-                "SPINEZOO_DOCKER": tool().docker(),
+                "SPINEZOO_DOCKER": engine.docker(),
                 "COMPOSE_PROJECT_NAME": project,
                 "COMPOSE_FILE": "compose.yaml",
                 "SPINEZOO_GATEWAY_GRPC_PORT": str(port),
@@ -219,9 +209,10 @@ class Composition:
             assert not left, f"{kind}s left behind: {left}"
 
     def tool(self, what: str) -> None:
-        """One command of the checkout's ``tools/containers.py``."""
-        command = [sys.executable, str(self.root / "tools/containers.py"), what]
-        _run(command, environment=self.environment, limit_s=UP_LIMIT_S, cwd=self.root)
+        """One command of the checkout's ``spinezoo_tools.containers``."""
+        command = [sys.executable, "-m", "spinezoo_tools.containers", what]
+        environment = {**self.environment, "PYTHONPATH": str(self.root / "tools/src")}
+        _run(command, environment=environment, limit_s=UP_LIMIT_S, cwd=self.root)
 
     def make(self, *arguments: str, limit_s: float) -> subprocess.CompletedProcess[str]:
         """One `make` of the checkout; may fail."""
@@ -233,7 +224,7 @@ class Composition:
     def compose(self, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
         """One compose command."""
         return _run(
-            [*tool().compose(), *arguments],
+            [*engine.compose(), *arguments],
             environment=self.environment, check=check, cwd=self.root,
         )  # fmt: skip
 

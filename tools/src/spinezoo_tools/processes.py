@@ -2,10 +2,15 @@
 
 ::
 
-    zoo.py up [--only NAMES]             start, wait until all are ready, leave them running
-    zoo.py down                          stop what `up` started
-    zoo.py status                        what is running, what is ready
-    zoo.py run [--only NAMES] -- CMD...  start, run CMD, stop everything, exit with CMD's code
+    make up, make down, make status      the usual doors
+    python -m spinezoo_tools.processes up [--only NAMES]
+                                         start, wait until all are ready, leave them running
+    python -m spinezoo_tools.processes down
+                                         stop what `up` started
+    python -m spinezoo_tools.processes status
+                                         what is running, what is ready
+    python -m spinezoo_tools.processes run [--only NAMES] -- CMD...
+                                         start, run CMD, stop everything, exit with CMD's code
 
 The networks are the folders ``services/*/`` that have a ``card.yaml``. Each process starts with
 the command that its container runs. Ports and settings come from ``.env``; the environment wins.
@@ -20,574 +25,20 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import fcntl
-import json
 import os
-import shutil
 import signal
-import socket
 import subprocess
 import sys
-import time
-import urllib.error
-import urllib.request
-import uuid
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from types import FrameType
 
-from spinezoo_tools.environments import python_of
+from spinezoo_tools.checkout import ToolError
+from spinezoo_tools.environments import ROOT
+from spinezoo_tools.running import Running
+from spinezoo_tools.signals import StopSignalError, raise_on_stop, signals_held
+from spinezoo_tools.zoo import START_TIMEOUT_S, Zoo, ZooError, say
 
-MARKER = "SPINEZOO_ZOO_ID"
-"""Environment variable that every process of one start carries, also one that has left the process
-group of its parent (as the workers of `bentoml serve` do)."""
-
-FRONT = ("gateway", "evaluator")
-"""Rooms that are no network but run as well."""
-
-FIRST_NETWORK_PORTS = (50051, 8051)
-"""gRPC and HTTP port from which networks without lines in ``.env`` are numbered."""
-
-LOG_TAIL_LINES = 25
-START_TIMEOUT_S = 300.0
-KILL_GRACE_S = 10.0
-"""Time beyond SPINEZOO_DRAIN_SECONDS until a process that was told to stop is killed."""
-
-
-class ZooError(Exception):
-    """Something the user has to know, worded for the user."""
-
-
-class StopSignalError(Exception):
-    """A signal asked us to stop."""
-
-    def __init__(self, signal_number: int) -> None:
-        super().__init__(signal.Signals(signal_number).name)
-        self.signal_number = signal_number
-
-
-@dataclass(frozen=True)
-class Part:
-    """One process of the zoo: what to start, where, and on which ports."""
-
-    name: str
-    folder: Path
-    command: tuple[str, ...]
-    grpc_port: int
-    http_port: int
-    environment: Mapping[str, str]
-
-
-@dataclass
-class Running:
-    """One started process, as it is kept in ``run/zoo.json``."""
-
-    name: str
-    pid: int
-    start_ticks: int
-    grpc_port: int
-    http_port: int
-    log: str
-    process: subprocess.Popen[bytes] | None = None
-
-    def alive(self) -> bool:
-        """Whether exactly this process still runs (its number may have been given to another)."""
-        if self.process is not None:
-            return self.process.poll() is None
-        return _alive(self.pid) and self.start_ticks in (0, _start_ticks(self.pid))
-
-    def exit_text(self) -> str:
-        """How it ended, where we are its parent."""
-        code = self.process.poll() if self.process is not None else None
-        if code is None:
-            return "has ended"
-        if code < 0:
-            with contextlib.suppress(ValueError):
-                return f"was ended by {signal.Signals(-code).name}"
-        return f"ended with exit code {code}"
-
-
-def _process_fields(pid: int) -> list[str]:
-    """``/proc/<pid>/stat`` from the state on; empty where there is no such process or no /proc."""
-    try:
-        text = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return []
-    return text.rpartition(")")[2].split()
-
-
-def _alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return (_process_fields(pid) or ["?"])[0] not in ("Z", "X")
-
-
-def _start_ticks(pid: int) -> int:
-    """Start time of a process in clock ticks since boot; 0 where it cannot be known."""
-    fields = _process_fields(pid)
-    return int(fields[19]) if len(fields) > 19 else 0
-
-
-def marked_processes(zoo_id: str) -> list[int]:
-    """Numbers of all living processes that carry this start's marker, wherever they moved to."""
-    wanted = f"{MARKER}={zoo_id}".encode()
-    found = []
-    with contextlib.suppress(OSError):
-        for entry in os.scandir("/proc"):
-            if not entry.name.isdigit():
-                continue
-            with contextlib.suppress(OSError):
-                environment = Path(entry.path, "environ").read_bytes()
-                if wanted in environment.split(b"\0") and _alive(int(entry.name)):
-                    found.append(int(entry.name))
-    return sorted(found)
-
-
-def read_env_file(path: Path) -> dict[str, str]:
-    """The ``KEY=VALUE`` lines of a file; comments and blank lines are left out.
-
-    Raises:
-        ZooError: A line is neither.
-    """
-    values: dict[str, str] = {}
-    if not path.exists():
-        return values
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
-        text = line.strip()
-        if not text or text.startswith("#"):
-            continue
-        key, equals, value = text.partition("=")
-        if not equals or not key.strip().isidentifier():
-            raise ZooError(f"{path}:{number}: write KEY=VALUE, found {text!r}")
-        values[key.strip()] = value.strip().strip("\"'")
-    return values
-
-
-class Zoo:
-    """All processes of one checkout."""
-
-    def __init__(self, root: Path, *, environment: Mapping[str, str] | None = None) -> None:
-        """Reads ``.env``; starts nothing.
-
-        Args:
-            root: The checkout.
-            environment: Takes the place of the process's own environment.
-        """
-        self.root = root
-        self.environment = dict(os.environ if environment is None else environment)
-        self.run_folder = root / (self.environment.get("SPINEZOO_RUN_DIR") or "run")
-        self.state_file = self.run_folder / "zoo.json"
-        self.temporary_folder = self.run_folder / "tmp"
-        self.environment.pop(MARKER, None)
-        self.shipped = read_env_file(root / ".env")
-        self.settings = {**self.shipped, **self.environment}
-        self.host = self.settings.get("SPINEZOO_HOST") or "127.0.0.1"
-
-    @property
-    def networks(self) -> list[str]:
-        """Names of the networks: the folders of ``services/`` that have a card, sorted."""
-        return sorted(card.parent.name for card in self.root.glob("services/*/card.yaml"))
-
-    @property
-    def call_host(self) -> str:
-        """Address at which to call a server that may be bound to every address."""
-        return {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self.host, self.host)
-
-    @property
-    def tls(self) -> str:
-        """``off``, ``server`` or ``mutual``; what else stands there is refused by every process."""
-        return self.settings.get("SPINEZOO_TLS", "").strip().lower() or "off"
-
-    def _number(self, key: str, default: float) -> float:
-        text = self.settings.get(key, "")
-        try:
-            return float(text) if text else default
-        except ValueError:
-            raise ZooError(f"{key} must be a number, is {text!r}; correct it in .env") from None
-
-    def _ports(self) -> dict[str, tuple[int, int]]:
-        """The two ports of every part, gRPC and HTTP; those without get the next numbers."""
-        ports: dict[str, tuple[int, int]] = {}
-        taken: set[int] = set()
-        nameless = []
-        for name in [*FRONT, *self.networks]:
-            pair = []
-            for kind in ("GRPC", "HTTP"):
-                key = f"SPINEZOO_{name.upper()}_{kind}_PORT"
-                number = self._number(key, 0)
-                if number != int(number) or not 0 <= number <= 65535:
-                    raise ZooError(f"{key} must be a port, 1 to 65535; correct it in .env")
-                pair.append(int(number))
-            if all(pair):
-                for port in pair:
-                    if port in taken:
-                        raise ZooError(f"port {port} stands twice in .env; give each its own")
-                    taken.add(port)
-                ports[name] = (pair[0], pair[1])
-            else:
-                nameless.append(name)
-        for name in nameless:
-            pair = []
-            for port in FIRST_NETWORK_PORTS:
-                while port in taken:
-                    port += 1
-                taken.add(port)
-                pair.append(port)
-            ports[name] = (pair[0], pair[1])
-        return ports
-
-    def parts(self, only: Sequence[str] = ()) -> list[Part]:
-        """What to start, networks first.
-
-        Args:
-            only: Names to start; empty starts everything.
-
-        Raises:
-            ZooError: A name is unknown, a setting is wrong, or an environment is not set up.
-        """
-        ports = self._ports()
-        unknown = sorted(set(only) - set(ports))
-        if unknown:
-            raise ZooError(f"unknown: {', '.join(unknown)}; known are {', '.join(sorted(ports))}")
-        chosen = [n for n in [*self.networks, *FRONT] if not only or n in only]
-        networks = [name for name in chosen if name not in FRONT]
-        if not networks and not only:
-            raise ZooError(f"no network found: no card.yaml under {self.root / 'services'}/*/")
-        threads = int(self._number("SPINEZOO_THREADS", 0))
-        if threads == 0:
-            threads = max(1, (os.cpu_count() or 1) // max(1, len(networks)))
-        parts = []
-        for name in chosen:
-            grpc_port, http_port = ports[name]
-            environment = {
-                # gRPC writes a line, no JSON, for every connection that TLS refuses.
-                "GRPC_VERBOSITY": "ERROR",
-                **self.settings,
-                "PYTHONUNBUFFERED": "1",
-                "SPINEZOO_HOST": self.host,
-                "SPINEZOO_GRPC_PORT": str(grpc_port),
-                "SPINEZOO_HTTP_PORT": str(http_port),
-                "SPINEZOO_THREADS": str(threads),
-                **self._tls_files(name),
-            }
-            if name in FRONT:
-                folder = self.root / name
-                command = [str(python_of(self.root, folder)), "-m", f"spinezoo_{name}.serve"]
-                if name == "gateway":
-                    environment.update(self._roster_overrides(ports, networks, bool(only)))
-            else:
-                folder = self.root / "services" / name
-                command = [str(python_of(self.root, folder)), "-m", "spinezoo_serving.bento"]
-                environment["BENTOML_DO_NOT_TRACK"] = "True"
-                # Where it puts what it counts; a killed process cannot tidy up after itself.
-                environment["TMPDIR"] = str(self.temporary_folder)
-            if not Path(command[0]).exists():
-                raise ZooError(f"{name} is not set up ({command[0]} is absent); run `make setup`")
-            parts.append(Part(name, folder, tuple(command), grpc_port, http_port, environment))
-        return parts
-
-    def _roster_overrides(
-        self, ports: Mapping[str, tuple[int, int]], started: Sequence[str], subset: bool
-    ) -> dict[str, str]:
-        """Where the gateway finds members that its roster file cannot know.
-
-        A member that listens where ``.env`` as shipped says is left to the roster file, so that
-        editing the file at run time keeps its effect.
-        """
-        overrides = {}
-        for name in self.networks:
-            key = f"SPINEZOO_MEMBER_{name.upper()}"
-            if key in self.environment:
-                continue
-            if name in started:
-                if self.shipped.get(f"SPINEZOO_{name.upper()}_GRPC_PORT") != str(ports[name][0]):
-                    overrides[key] = f"{self.call_host}:{ports[name][0]}"
-            elif subset and started:
-                overrides[key] = ""
-        return overrides
-
-    def command_environment(self, running: Sequence[Running]) -> dict[str, str]:
-        """What a command run beside the zoo finds: all settings, and each part's address.
-
-        The addresses are ``SPINEZOO_<NAME>_TARGET``, as gRPC targets.
-        """
-        targets = {
-            f"SPINEZOO_{one.name.upper()}_TARGET": f"{self.call_host}:{one.grpc_port}"
-            for one in running
-        }
-        return {**self.settings, **self._tls_files("client", "SPINEZOO_CLIENT_TLS"), **targets}
-
-    def _tls_files(self, name: str, prefix: str = "SPINEZOO_TLS") -> dict[str, str]:
-        """Certificate, key and authority of one process, as far as the settings name none.
-
-        Raises:
-            ZooError: A file is absent.
-        """
-        mode = self.tls
-        folder = self.settings.get("SPINEZOO_TLS_DIR", "").strip()
-        if mode == "off" or (not folder and self.settings.get("SPINEZOO_TLS_CERT")):
-            return {}
-        files = {"CERT": f"{name}.crt", "KEY": f"{name}.key", "CA": "ca.crt"}
-        found = {}
-        for kind, file in files.items():
-            if self.settings.get(f"{prefix}_{kind}"):
-                continue
-            path = (self.root / (folder or "certs") / file).resolve()
-            if not path.is_file():
-                raise ZooError(
-                    f"SPINEZOO_TLS is {mode}, but {path} is absent; run `make certs`, or correct "
-                    "SPINEZOO_TLS_DIR"
-                )
-            found[f"{prefix}_{kind}"] = str(path)
-        return found
-
-    # ---------------------------------------------------------------- state
-
-    @contextlib.contextmanager
-    def _lock(self) -> Iterator[None]:
-        """Keeps two starts or stops of one checkout apart."""
-        self.run_folder.mkdir(parents=True, exist_ok=True)
-        with (self.run_folder / "lock").open("w") as handle:
-            try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError:
-                raise ZooError("another zoo.py is at work here; wait until it has ended") from None
-            yield
-
-    def load(self) -> tuple[str, list[Running]]:
-        """Marker and processes of the last start; empty where there is none."""
-        try:
-            state = json.loads(self.state_file.read_text(encoding="utf-8"))
-            return state["id"], [Running(**entry) for entry in state["processes"]]
-        except FileNotFoundError:
-            return "", []
-        except (ValueError, TypeError, KeyError) as error:
-            raise ZooError(
-                f"{self.state_file} cannot be read ({error}); stop the processes by hand, delete it"
-            ) from None
-
-    def _save(self, zoo_id: str, running: Sequence[Running]) -> None:
-        entries = [
-            {
-                "name": one.name,
-                "pid": one.pid,
-                "start_ticks": one.start_ticks,
-                "grpc_port": one.grpc_port,
-                "http_port": one.http_port,
-                "log": one.log,
-            }
-            for one in running
-        ]
-        partial = self.state_file.with_suffix(".partial")
-        partial.write_text(json.dumps({"id": zoo_id, "processes": entries}, indent=1))
-        partial.replace(self.state_file)
-
-    # ---------------------------------------------------------------- start
-
-    def _check_ports(self, parts: Sequence[Part]) -> None:
-        """Raises ZooError naming every port that somebody else listens on."""
-        taken = []
-        for part in parts:
-            for kind, port in (("gRPC", part.grpc_port), ("HTTP", part.http_port)):
-                family = socket.AF_INET6 if ":" in self.host else socket.AF_INET
-                with socket.socket(family, socket.SOCK_STREAM) as probe:
-                    probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-                    try:
-                        probe.bind((self.host, port))
-                    except OSError as error:
-                        taken.append(
-                            f"{part.name}'s {kind} port {port} cannot be had ({error.strerror}); "
-                            f"set SPINEZOO_{part.name.upper()}_{kind.upper()}_PORT"
-                        )
-        if taken:
-            raise ZooError("nothing was started:\n  " + "\n  ".join(taken))
-
-    def start(self, parts: Sequence[Part], timeout_s: float) -> tuple[str, list[Running]]:
-        """Starts the parts and waits until each is ready; on failure nothing is left running.
-
-        Raises:
-            ZooError: Something runs already, a port is taken, or a part did not become ready.
-            StopSignalError: A signal came while waiting.
-        """
-        old_id, old = self.load()
-        if any(one.alive() for one in old) or (old_id and marked_processes(old_id)):
-            raise ZooError("the zoo is running already; stop it with `make down` first")
-        self._check_ports(parts)
-        logs = self.run_folder / "logs"
-        logs.mkdir(parents=True, exist_ok=True)
-        shutil.rmtree(self.temporary_folder, ignore_errors=True)
-        self.temporary_folder.mkdir()
-        zoo_id = uuid.uuid4().hex
-        running: list[Running] = []
-        try:
-            for part in parts:
-                log = logs / f"{part.name}.log"
-                with log.open("wb") as handle:
-                    process = subprocess.Popen(
-                        part.command,
-                        cwd=part.folder,
-                        env={**part.environment, MARKER: zoo_id},
-                        stdin=subprocess.DEVNULL,
-                        stdout=handle,
-                        stderr=subprocess.STDOUT,
-                        start_new_session=True,
-                    )
-                running.append(
-                    Running(
-                        part.name,
-                        process.pid,
-                        _start_ticks(process.pid),
-                        part.grpc_port,
-                        part.http_port,
-                        str(log),
-                        process,
-                    )
-                )
-                self._save(zoo_id, running)
-            self._wait_ready(running, timeout_s)
-        except BaseException:
-            self.stop(zoo_id, running)
-            raise
-        return zoo_id, running
-
-    def ready(self, one: Running) -> bool:
-        """Whether ``/readyz`` says yes and the gRPC port takes connections."""
-        host = f"[{self.call_host}]" if ":" in self.call_host else self.call_host
-        url = f"http://{host}:{one.http_port}/readyz"
-        opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-        try:
-            with opener.open(url, timeout=2.0) as answer:
-                if answer.status != 200:
-                    return False
-            with socket.create_connection((self.call_host, one.grpc_port), timeout=2.0):
-                return True
-        except (OSError, urllib.error.URLError, ValueError):
-            return False
-
-    def _wait_ready(self, running: Sequence[Running], timeout_s: float) -> None:
-        began = time.monotonic()
-        said = began
-        waiting = list(running)
-        say(f"waiting for {', '.join(one.name for one in waiting)}")
-        while waiting:
-            for one in list(waiting):
-                if not one.alive():
-                    raise ZooError(
-                        f"{one.name} {one.exit_text()} before it was ready{log_tail(one)}"
-                    )
-                if self.ready(one):
-                    waiting.remove(one)
-                    said = time.monotonic()
-                    done = len(running) - len(waiting)
-                    say(
-                        f"  {one.name:<12} ready after {said - began:5.1f} s"
-                        f" ({done}/{len(running)})"
-                    )
-            passed = time.monotonic() - began
-            if waiting and passed > timeout_s:
-                raise ZooError(
-                    f"not ready after {timeout_s:.0f} s: {', '.join(one.name for one in waiting)}"
-                    + "".join(log_tail(one) for one in waiting)
-                )
-            if waiting and time.monotonic() - said > 10.0:
-                said = time.monotonic()
-                say(f"  {passed:.0f} s: waiting for {', '.join(one.name for one in waiting)}")
-            if waiting:
-                time.sleep(0.2)
-
-    # ---------------------------------------------------------------- stop
-
-    def stop(self, zoo_id: str, running: Sequence[Running]) -> list[str]:
-        """Stops exactly these processes and what they started; returns what had to be killed.
-
-        The gateway and the evaluator go first, so that requests in flight still find the members.
-        Signals that ask us to stop are held back until it is done.
-        """
-        with _signals_held():
-            killed = []
-            grace_s = self._number("SPINEZOO_DRAIN_SECONDS", 20) + KILL_GRACE_S
-            front = [one for one in running if one.name in FRONT]
-            rest = [one for one in running if one.name not in FRONT]
-            for batch in (front, rest):
-                for one in batch:
-                    if one.alive():
-                        with contextlib.suppress(ProcessLookupError):
-                            os.kill(one.pid, signal.SIGTERM)
-                end = time.monotonic() + grace_s
-                while any(one.alive() for one in batch) and time.monotonic() < end:
-                    time.sleep(0.05)
-                for one in batch:
-                    if one.alive():
-                        killed.append(one.name)
-                        with contextlib.suppress(ProcessLookupError):
-                            os.kill(one.pid, signal.SIGKILL)
-            self._sweep(zoo_id, running)
-            shutil.rmtree(self.temporary_folder, ignore_errors=True)
-            self.state_file.unlink(missing_ok=True)
-            return killed
-
-    def _sweep(self, zoo_id: str, running: Sequence[Running]) -> None:
-        """Ends what the stopped processes left behind; raises ZooError where that fails.
-
-        Only processes with this start's marker, or in a process group that we made and whose leader
-        was still ours when told to stop, are touched.
-        """
-        for signal_number, seconds in ((signal.SIGTERM, 3.0), (signal.SIGKILL, 5.0)):
-            left = marked_processes(zoo_id)
-            for pid in left:
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(pid, signal_number)
-            end = time.monotonic() + seconds
-            while left and time.monotonic() < end:
-                time.sleep(0.05)
-                for one in running:
-                    one.alive()  # reaps our own children
-                left = marked_processes(zoo_id)
-            if not left:
-                return
-        raise ZooError(f"still running after SIGKILL: processes {', '.join(map(str, left))}")
-
-
-def say(text: str) -> None:
-    """One line for the user, at once. The standard output is left to the command that is run."""
-    print(text, file=sys.stderr, flush=True)
-
-
-def log_tail(one: Running) -> str:
-    """The last lines of a process's log, as a block of text."""
-    try:
-        lines = Path(one.log).read_text(encoding="utf-8", errors="replace").splitlines()
-    except OSError as error:
-        return f"\n--- {one.log}: {error.strerror}"
-    shown = lines[-LOG_TAIL_LINES:] or ["(empty)"]
-    return f"\n--- {one.name}: last lines of {one.log}\n" + "\n".join(f"  {x}" for x in shown)
-
-
-def _raise_stop(signal_number: int, _frame: FrameType | None) -> None:
-    raise StopSignalError(signal_number)
-
-
-STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-
-
-@contextlib.contextmanager
-def _signals_held() -> Iterator[None]:
-    """While stopping, a second Ctrl-C must not leave half of the processes behind."""
-
-    def wait_please(_number: int, _frame: FrameType | None) -> None:
-        say("stopping; one moment")
-
-    before = {number: signal.signal(number, wait_please) for number in STOP_SIGNALS}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+PROGRAM = "python -m spinezoo_tools.processes"
 
 
 def run_command(command: Sequence[str], environment: Mapping[str, str]) -> int:
@@ -603,7 +54,7 @@ def run_command(command: Sequence[str], environment: Mapping[str, str]) -> int:
         code = process.wait()
         return code if code >= 0 else 128 - code
     except StopSignalError as interrupt:
-        with _signals_held():
+        with signals_held("stopping; one moment"):
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, interrupt.signal_number)
             try:
@@ -619,7 +70,7 @@ def access_options(zoo: Zoo) -> tuple[str, str, str]:
     """What TLS and tokens add to our commands and to buf's, and buf's scheme."""
     ours = bufs = ""
     if zoo.tls != "off":
-        found = {**zoo.settings, **zoo._tls_files("client", "SPINEZOO_CLIENT_TLS")}
+        found = {**zoo.settings, **zoo.tls_files("client", "SPINEZOO_CLIENT_TLS")}
 
         def file(kind: str) -> str:
             path = found.get(f"SPINEZOO_CLIENT_TLS_{kind}") or found.get(f"SPINEZOO_TLS_{kind}")
@@ -661,7 +112,7 @@ def how_to_call(zoo: Zoo, running: Sequence[Running]) -> str:
 
 def command_up(zoo: Zoo, only: Sequence[str], timeout_s: float) -> int:
     """Starts the zoo and leaves it running."""
-    with zoo._lock():
+    with zoo.lock():
         _, running = zoo.start(zoo.parts(only), timeout_s)
     print(how_to_call(zoo, running), flush=True)
     return 0
@@ -669,7 +120,7 @@ def command_up(zoo: Zoo, only: Sequence[str], timeout_s: float) -> int:
 
 def command_down(zoo: Zoo) -> int:
     """Stops what ``up`` started."""
-    with zoo._lock():
+    with zoo.lock():
         zoo_id, running = zoo.load()
         if not zoo_id:
             say("nothing is running")
@@ -701,13 +152,13 @@ def command_status(zoo: Zoo) -> int:
 def command_run(zoo: Zoo, only: Sequence[str], timeout_s: float, command: Sequence[str]) -> int:
     """Starts the zoo, runs the command, stops the zoo, whatever happened."""
     if not command:
-        raise ZooError("say what to run: zoo.py run -- COMMAND...")
-    with zoo._lock():
+        raise ZooError(f"say what to run: {PROGRAM} run -- COMMAND...")
+    with zoo.lock():
         zoo_id, running = zoo.start(zoo.parts(only), timeout_s)
         try:
             return run_command(command, zoo.command_environment(running))
         finally:
-            with _signals_held():
+            with signals_held("stopping; one moment"):
                 for one in running:
                     if not one.alive():
                         say(f"{one.name} {one.exit_text()} while the command ran; see {one.log}")
@@ -724,7 +175,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         cut = given.index("--")
         given, command = given[:cut], given[cut + 1 :]
     parser = argparse.ArgumentParser(
-        prog="zoo.py",
+        prog=PROGRAM,
         description=(__doc__ or "").replace("::\n", ""),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -733,33 +184,30 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "--only", default="", help="names to start, with commas between; default all"
     )
     parser.add_argument(
-        "--timeout",
+        "--timeout-s",
         type=float,
         default=START_TIMEOUT_S,
         metavar="SECONDS",
         help="time until all must be ready (default %(default).0f)",
     )
-    parser.add_argument(
-        "--root", type=Path, default=Path(__file__).resolve().parents[3], help="the checkout"
-    )
+    parser.add_argument("--root", type=Path, default=ROOT, help="the checkout")
     options = parser.parse_args(given)
     only = [name.strip() for name in options.only.split(",") if name.strip()]
-    for number in STOP_SIGNALS:
-        signal.signal(number, _raise_stop)
+    raise_on_stop()
     try:
         zoo = Zoo(options.root.resolve())
         if options.action == "up":
-            return command_up(zoo, only, options.timeout)
+            return command_up(zoo, only, options.timeout_s)
         if options.action == "down":
             return command_down(zoo)
         if options.action == "status":
             return command_status(zoo)
-        return command_run(zoo, only, options.timeout, command)
-    except ZooError as error:
-        say(f"zoo.py: {error}")
+        return command_run(zoo, only, options.timeout_s, command)
+    except ToolError as error:
+        say(f"zoo: {error}")
         return 1
     except StopSignalError as interrupt:
-        say(f"zoo.py: stopped by {interrupt}")
+        say(f"zoo: stopped by {interrupt}")
         return 128 + interrupt.signal_number
 
 

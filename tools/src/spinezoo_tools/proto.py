@@ -1,14 +1,14 @@
 """Lints the contract and generates its Python: what ``make proto`` runs.
 
-    python -m spinezoo_tools.proto                    lint, compare with the last commit, generate
-    python -m spinezoo_tools.proto --check            the same without writing; fails if the tree is stale
+    python -m spinezoo_tools.proto                    lint, compare with HEAD, generate
+    python -m spinezoo_tools.proto --check            write nothing; fail if the tree is stale
     python -m spinezoo_tools.proto --against v0.1.0   compare with another commit instead of HEAD
 
 The code is generated into a temporary folder first and takes its place only when everything
 before went well, so a failure leaves the tree as it was. ``protos/`` is the only source;
 ``libs/contract/src/spinezoo/v1`` is its only copy in Python. Standard library only; buf and protoc
-are those of the environment of the tests, where ``tests/pyproject.toml`` pins the compiler exactly: another
-version writes other files.
+are those of the environment of the tests, where ``tests/pyproject.toml`` pins the compiler exactly:
+another version writes other files.
 """
 
 from __future__ import annotations
@@ -98,7 +98,9 @@ def find_breaking(tools: Path, against: str, *, breaking_ok: bool) -> None:
             raise ProtoError(f"{against} is no commit with protos/; name one that is")
         print("proto: no commit to compare with; skipping the comparison")
         return
-    command = [tools / "buf", "breaking", PROTOS, "--against", f".git#ref={against},subdir=protos"]
+    command: list[str | Path] = [
+        tools / "buf", "breaking", PROTOS, "--against", f".git#ref={against},subdir=protos",
+    ]  # fmt: skip
     try:
         _run(command, f"the contract breaks clients of {against}; add fields instead")
     except ProtoError:

@@ -23,7 +23,7 @@ REQUEST_ID_KEY = "x-request-id"
 UNEXPECTED_MESSAGE = (
     "the server failed in an unexpected way; its log holds the place under the request id"
 )
-"""What a caller reads of an error that nobody foresaw: no value, no path, no text of the error."""
+"""What a caller reads of an unexpected error: no value, no path, no text of the error."""
 
 CODES: dict[type[SpineZooError], grpc.StatusCode] = {
     errors.SpineZooError: grpc.StatusCode.INTERNAL,

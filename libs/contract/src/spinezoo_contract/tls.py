@@ -39,7 +39,7 @@ class TlsMode(enum.Enum):
     """Who has to show a certificate."""
 
     OFF = "off"
-    """Nobody; nothing is encrypted."""
+    """Neither side; nothing is encrypted."""
 
     SERVER = "server"
     """The server."""

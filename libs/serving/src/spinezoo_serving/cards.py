@@ -287,7 +287,7 @@ def load_card(path: Path | str, preset: str | None = None) -> ModelCard:
 
 
 def weights_path(card: ModelCard) -> Path:
-    """Where the weights file of the chosen preset lies, checked by nobody.
+    """Where the weights file of the chosen preset lies; the file is not checked.
 
     Raises:
         WeightsError: The preset has no weights yet.

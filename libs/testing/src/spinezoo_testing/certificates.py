@@ -34,7 +34,7 @@ class Certificates:
 
     def authority(self, name: str, **options: Any) -> None:
         tool = certs_tool()
-        tool._save(self.folder, name, *tool.make_authority(f"authority {name}", **options))
+        tool.save(self.folder, name, *tool.make_authority(f"authority {name}", **options))
 
     def add(
         self,
@@ -47,10 +47,10 @@ class Certificates:
         into: Path | None = None,
     ) -> None:
         tool = certs_tool()
-        authority = tool._load(self.folder, by)
+        authority = tool.load(self.folder, by)
         begins = datetime.now(UTC) - timedelta(minutes=5) + timedelta(days=begins_in_days)
         pair = tool.make_certificate(name, names, *authority, begins=begins, days=days)
-        tool._save(into or self.folder, name, *pair)
+        tool.save(into or self.folder, name, *pair)
 
     def server(self, mode: str = "server", name: str = "server", ca: str = "ca") -> dict[str, str]:
         """Environment of a server."""

@@ -25,7 +25,7 @@ from spinezoo_contract.types import (
 )
 from spinezoo_serving.cards import load_card
 
-CARD_PATH = Path(__file__).with_name("card.yaml")
+CARD_PATH = Path(__file__).with_name("threshold.yaml")
 MAGIC = b"FILM"
 
 

@@ -178,7 +178,7 @@ def fill_module(module: nn.Module, tensors: Mapping[str, torch.Tensor], source: 
 def probe_input(input_shape: tuple[int, ...], seed: int) -> torch.Tensor:
     """Seeded standard normal numbers, clipped to -3..3 as a prepared film is.
 
-    Smoothed by nothing: numpy's PCG64 gives the same numbers on every platform.
+    Numpy's PCG64 gives the same numbers on every platform.
     """
     numbers = np.random.Generator(np.random.PCG64(seed)).standard_normal(
         input_shape, dtype=np.float32

@@ -1,4 +1,4 @@
-"""``python -m faults``: makes every fault in a composition of its own and writes the table.
+"""``make faults``: makes every fault in a composition of its own and writes the table.
 
 Ends with 0 when every row holds, with 1 when one does not, with 2 where it cannot start. The table
 of docs/reliability.md is written when all rows were asked for, the JSON file always.
@@ -19,11 +19,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from spinezoo_tools.composition import ROOT, docker
+from spinezoo_tools.composition import docker, no_engine_or_images
+from spinezoo_tools.environments import ROOT
 from spinezoo_tools.faults.load import Result, sum_up
-from spinezoo_tools.faults.rows import ROWS, Row
+from spinezoo_tools.faults.row import Row
+from spinezoo_tools.faults.rows import ROWS
 from spinezoo_tools.faults.table import machine, table, write
-from spinezoo_tools.faults.zoo import CannotMakeError, Zoo, why_not
+from spinezoo_tools.faults.zoo import CannotMakeError, Zoo
 
 LIMIT_S = 40 * 60
 """Time for all rows together, in s; starting and taking down have limits of their own."""
@@ -83,7 +85,7 @@ def run(rows: Sequence[Row], zoo: Zoo) -> tuple[Result, list[tuple[Row, Result]]
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The command line; returns the exit code."""
-    parser = argparse.ArgumentParser(prog="python -m faults", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m spinezoo_tools.faults", description=__doc__)
     parser.add_argument("--only", help="rows, with commas: " + ", ".join(r.name for r in ROWS))
     parser.add_argument("--keep", action="store_true", help="leave the composition running")
     arguments = parser.parse_args(argv)
@@ -91,7 +93,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     unknown = sorted(set(wanted) - {row.name for row in ROWS})
     if unknown:
         parser.error(f"no row {', '.join(unknown)}; see --help")
-    reason = why_not()
+    reason = no_engine_or_images()
     if reason:
         print(f"faults: {reason}", file=sys.stderr)
         return 2

@@ -39,6 +39,7 @@ class OwnLine(ClientSecurity):
     """Gives a client a connection of its own; gRPC shares one within a process otherwise."""
 
     def channel(self, target: str, options: Any = (), server_name: str | None = None) -> Any:
+        """As for every client, but shared with no other."""
         own = [*options, ("grpc.use_local_subchannel_pool", 1)]
         return super().channel(target, own, server_name)
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from spinezoo_tools.faults.load import Result
-from spinezoo_tools.faults.rows import Row
+from spinezoo_tools.faults.row import Row
 
 BEGIN = "<!-- begin: make faults -->"
 END = "<!-- end: make faults -->"

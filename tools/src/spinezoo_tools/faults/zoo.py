@@ -31,12 +31,13 @@ from spinezoo_contract.types import (
 )
 from spinezoo_phantom import PhantomSettings, make_film, write_dicom, write_film_set
 
-from spinezoo_tools.composition import ROOT, UP_LIMIT_S, Composition, docker, inspect, tool
-from spinezoo_tools.environments import python_of
+from spinezoo_tools.composition import UP_LIMIT_S, Composition, docker, inspect
+from spinezoo_tools.environments import ROOT, python_of
 from spinezoo_tools.faults.load import ASK_AGAIN_S, RECOVERY_LIMIT_S, Load, Missing, OwnLine
 
 PROJECT = "spinezoofaults"
-FILES = ("compose.yaml", "tests/faults/compose.faults.yaml")
+OVERLAY = Path(__file__).with_name("compose.faults.yaml")
+FILES = ("compose.yaml", str(OVERLAY))
 SMALL = PhantomSettings(height_px=512, width_px=384)
 THREADS = "1"
 """Threads of each network: left to itself each takes every core, and they hinder each other."""
@@ -289,14 +290,6 @@ def missing(statuses: Sequence[MemberStatus], fused: FusedAnswer) -> Missing:
         for each in statuses
         if each.code is not MemberCode.OK
     }
-
-
-def why_not() -> str | None:
-    """Why no composition can be started here; None where one can."""
-    if tool().engine_version() is None:
-        return "no Docker Engine answers: python3 tools/containers.py engine --install"
-    absent = [part.image for part in tool().parts() if not tool().have_image(part.image)]
-    return f"not built: {', '.join(absent)}; run `make images`" if absent else None
 
 
 class SlowLine:

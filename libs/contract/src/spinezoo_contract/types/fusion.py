@@ -108,7 +108,7 @@ class FusedAnswer:
         merged_mask: All structures united; None where it is empty.
         rule: How it was fused.
         member_names: Whose masks took part.
-        labelling: The vertebrae of the fused masks, named; None where that was not asked for.
+        labelling: The members' vertebrae, fused and named; None in an answer of ``Fuse``.
     """
 
     segments: tuple[Segment, ...]

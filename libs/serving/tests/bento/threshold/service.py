@@ -10,6 +10,7 @@ from spinezoo_contract.errors import WeightsError
 from spinezoo_contract.types import Film
 from spinezoo_serving.bento import serve_network
 from spinezoo_serving.predictor import Predictor
+from spinezoo_testing.threshold import CARD_PATH
 
 
 def load(card_path: Path, *, device: str | None = None) -> Predictor:
@@ -27,4 +28,4 @@ def read(data: bytes, *, kind: str | None = None) -> Film:
     return read_film(data, kind=kind)
 
 
-Service = serve_network("threshold", Path(__file__).with_name("card.yaml"), load, read)
+Service = serve_network("threshold", CARD_PATH, load, read)

@@ -306,7 +306,7 @@ def _structure(
 
 
 def _apart(segments: Sequence[Segment]) -> list[Segment]:
-    """Without those that share too much with a better one."""
+    """The outlines without those that share too much with a better one."""
     kept: list[Segment] = []
     ranked = sorted(segments, key=lambda segment: -segment.score)
     _, share = overlaps(ranked, ranked)

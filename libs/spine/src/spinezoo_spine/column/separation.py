@@ -96,7 +96,7 @@ def separate(segments: Iterable[Segment]) -> tuple[Segment, ...]:
         for s in segments
         if s.structure is Structure.LUMBAR_VERTEBRA and s.kind is SegmentKind.REGION
     ]
-    # Instances are whole as they are: without a region nobody asks for the hardware.
+    # Instances are whole as they are: only regions get hardware back.
     covered = any(s.kind is SegmentKind.REGION and s.structure in VERTEBRAE for s in segments)
     hardware = _strokes_of([s for s in segments if covered and s.structure not in VERTEBRAE])
     crossing = _strokes_of([s for s in segments if covered and s.structure in _CROSSING])

@@ -1,4 +1,4 @@
-"""tools/certs.py: certificates for development."""
+"""``make certs``: certificates for development."""
 
 from __future__ import annotations
 
@@ -13,8 +13,7 @@ from typing import Any
 import pytest
 from cryptography import x509
 from spinezoo_contract.certificates import PemFile, load_identity
-
-CERTS = Path(__file__).resolve().parents[3] / "tools" / "certs.py"
+from spinezoo_tools.environments import ROOT
 
 
 def identity(folder: Path, name: str, *, as_client: bool = False) -> Any:
@@ -28,11 +27,19 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 def test_one_certificate_for_every_service_and_the_front(tmp_path: Path) -> None:
     """The command as `make certs` runs it, on this repository's services."""
-    command = [sys.executable, str(CERTS), "--out", str(tmp_path / "c"), "--namespace", "zoo"]
+    command = [
+        sys.executable,
+        "-m",
+        "spinezoo_tools.certs",
+        "--out",
+        str(tmp_path / "c"),
+        "--namespace",
+        "zoo",
+    ]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr
     assert "for development only" in done.stderr
-    services = [card.parent.name for card in CERTS.parents[1].glob("services/*/card.yaml")]
+    services = [card.parent.name for card in ROOT.glob("services/*/card.yaml")]
     names = {"ca", "gateway", "evaluator", "client", *services}
     assert len(services) == 5
     made = contents(tmp_path / "c")
@@ -66,11 +73,11 @@ def test_only_what_is_missing_or_ending_is_made(tool: ModuleType, tmp_path: Path
     assert {"zoo.hospital", "10.0.0.7"} <= set(identity(tmp_path, "a").names)
     (tmp_path / "c.key").write_bytes((tmp_path / "b.key").read_bytes())
     assert tool.write_all(tmp_path, [*names, "c"]) == ["c"]
-    authority = tool._load(tmp_path, "ca")
+    authority = tool.load(tmp_path, "ca")
     begins = datetime.now(UTC) - timedelta(days=340)
     wanted = tool.alternative_names("a", "spinezoo")
     pair = tool.make_certificate("a", wanted, *authority, begins=begins, days=365)
-    tool._save(tmp_path, "a", *pair)
+    tool.save(tmp_path, "a", *pair)
     assert tool.write_all(tmp_path, [*names, "c"]) == ["a"]
 
 
@@ -86,7 +93,7 @@ def test_force_keeps_the_authority_and_a_new_authority_renews_all(
     assert tool.write_all(tmp_path, ["a"], new_authority=True) == ["ca", "a"]
     assert contents(tmp_path)["ca.crt"] != first["ca.crt"]
     # Certificates of an authority that was replaced by hand are foreign.
-    tool._save(tmp_path, "ca", *tool.make_authority())
+    tool.save(tmp_path, "ca", *tool.make_authority())
     assert tool.write_all(tmp_path, ["a"]) == ["a"]
 
 
@@ -98,19 +105,6 @@ def test_the_authority_signs_processes_only(tool: ModuleType, tmp_path: Path) ->
     leaf = x509.load_pem_x509_certificate((tmp_path / "a.crt").read_bytes())
     assert not leaf.extensions.get_extension_for_class(x509.BasicConstraints).value.ca
     assert leaf.not_valid_after_utc - leaf.not_valid_before_utc == timedelta(days=365)
-
-
-def test_the_tool_needs_nothing_until_it_works(tmp_path: Path) -> None:
-    """As every tool, it is read by a bare Python; what is missing is named."""
-    code = (
-        "import sys; sys.modules['cryptography'] = None\n"
-        f"sys.argv = ['certs.py', '--out', {str(tmp_path)!r}]\n"
-        f"import runpy; runpy.run_path({str(CERTS)!r}, run_name='__main__')"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
-    assert done.returncode == 1
-    assert "cryptography is absent" in done.stderr
-    assert "Traceback" not in done.stderr
 
 
 def test_a_folder_that_cannot_be_written_is_named(

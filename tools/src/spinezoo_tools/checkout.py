@@ -1,0 +1,119 @@
+"""What a checkout says of itself: its networks, what each is made of, and ``.env``.
+
+The networks are the folders of ``services/`` that have a ``card.yaml``. No other list of them is
+written by hand: `make generate` writes the rest from this one. Standard library only.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from spinezoo_tools.environments import Room
+
+FRONT = ("gateway", "evaluator")
+"""Rooms that are no network but run as well."""
+
+TARGETS = {"torch": "torch", "tensorflow": "tensorflow"}
+"""Dockerfile target by the framework that a service's pyproject.toml names."""
+
+
+class ToolError(Exception):
+    """Something the user has to know, worded for the user."""
+
+
+@dataclass(frozen=True)
+class Service:
+    """One thing that serves: a network, the gateway or the evaluator.
+
+    Attributes:
+        name: Its name in composition, roster and variables.
+        folder: Its folder below the repository.
+        target: Its target in the Dockerfile.
+        environment: Its environment, which names the lock of its image.
+        version: Of its pyproject.toml; the tag of its image.
+    """
+
+    name: str
+    folder: str
+    target: str
+    environment: str
+    version: str
+
+    @property
+    def is_network(self) -> bool:
+        """Whether it is a network."""
+        return self.name not in FRONT
+
+    @property
+    def image(self) -> str:
+        """Name and tag of its image where nothing else is said."""
+        return f"spinezoo/{self.name}:{self.version}"
+
+    @property
+    def host(self) -> str:
+        """Its name in Kubernetes and in certificates, which know no underscore."""
+        return self.name.replace("_", "-")
+
+
+def networks_of(root: Path) -> list[str]:
+    """Names of the networks of a checkout, sorted."""
+    return sorted(card.parent.name for card in root.glob("services/*/card.yaml"))
+
+
+def services_of(root: Path) -> list[Service]:
+    """The networks, sorted, then gateway and evaluator.
+
+    Raises:
+        ToolError: A network names no framework that the Dockerfile knows.
+        SystemExit: A room names no environment.
+    """
+    folders = [*(root / "services" / name for name in networks_of(root))]
+    folders += [root / name for name in FRONT]
+    found = []
+    for folder in folders:
+        room = Room(folder)
+        project = room.project["project"]
+        named = {re.split(r"[^a-z0-9_-]", text.lower())[0] for text in project["dependencies"]}
+        targets = {target for framework, target in TARGETS.items() if framework in named}
+        if folder.name in FRONT:
+            targets = {"light"}
+        if len(targets) != 1:
+            raise ToolError(
+                f"{folder.name}: its pyproject.toml must name one of {', '.join(TARGETS)}; "
+                "give a new framework a target in the Dockerfile and a line in TARGETS"
+            )
+        found.append(
+            Service(
+                name=folder.name,
+                folder=folder.relative_to(root).as_posix(),
+                target=targets.pop(),
+                environment=room.environment.name,
+                version=str(project["version"]),
+            )
+        )
+    return found
+
+
+def read_env_file(path: Path) -> dict[str, str]:
+    """The ``KEY=VALUE`` lines of a file; comments and blank lines are left out.
+
+    Returns:
+        The values without quotes; nothing where there is no such file.
+
+    Raises:
+        ToolError: A line is neither.
+    """
+    values: dict[str, str] = {}
+    if not path.exists():
+        return values
+    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+        text = line.strip()
+        if not text or text.startswith("#"):
+            continue
+        key, equals, value = text.partition("=")
+        if not equals or not key.strip().isidentifier():
+            raise ToolError(f"{path}:{number}: write KEY=VALUE, found {text!r}")
+        values[key.strip()] = value.strip().strip("\"'")
+    return values

@@ -1,0 +1,106 @@
+"""Every generated file of a checkout, writing them, and what is not as it would be written."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from spinezoo_tools.checkout import ToolError
+from spinezoo_tools.generate.kustomize import KUBERNETES, kubernetes_files
+from spinezoo_tools.generate.plan import Plan
+from spinezoo_tools.generate.prometheus import prometheus, prometheus_kubernetes
+from spinezoo_tools.generate.text import dump, render
+
+OBSERVE = Path("deploy/observe")
+
+TEMPLATES = {
+    ".importlinter": "importlinter.j2",
+    "compose.yaml": "compose.yaml.j2",
+    "compose.gpu.yaml": "compose.gpu.yaml.j2",
+    "compose.tls.yaml": "compose.tls.yaml.j2",
+    "deploy/compose/roster/roster.yaml": "compose-roster.yaml.j2",
+    "gateway/roster.yaml": "gateway-roster.yaml.j2",
+}
+"""Template of each file that is text."""
+
+
+def files(root: Path) -> dict[Path, str]:
+    """Every generated file, by its path in the checkout.
+
+    Raises:
+        ToolError: There is no network, or ``.env`` is wrong.
+    """
+    plan = Plan(root)
+    values = {
+        "members": plan.members,
+        "gateway": plan.part("gateway"),
+        "evaluator": plan.part("evaluator"),
+    }
+    return {
+        Path(".env"): with_blocks(plan),
+        **{Path(path): render(template, **values) for path, template in TEMPLATES.items()},
+        **kubernetes_files(plan),
+        OBSERVE / "prometheus.yml": dump(prometheus(plan)),
+        OBSERVE / "prometheus-kubernetes.yml": dump(prometheus_kubernetes()),
+    }
+
+
+def with_blocks(plan: Plan) -> str:
+    """``.env`` with the two blocks that list the services; all else stays.
+
+    Raises:
+        ToolError: A marker of a block is not there once.
+    """
+    inner = [plan.part("gateway"), *plan.members, plan.part("evaluator")]
+    ports = [
+        f"SPINEZOO_{part.name.upper()}_{kind}_PORT={port}"
+        for part in inner
+        for kind, port in (("GRPC", part.grpc_port), ("HTTP", part.http_port))
+    ]
+    images = [f"SPINEZOO_{part.name.upper()}_IMAGE={part.image}" for part in plan.parts]
+    text = plan.env
+    for name, lines in (("ports", ports), ("images", images)):
+        begin, end = f"# begin: {name} (make generate)\n", f"# end: {name}\n"
+        if text.count(begin) != 1 or text.count(end) != 1:
+            raise ToolError(f".env must hold {begin.strip()!r} and {end.strip()!r} once each")
+        before, _, rest = text.partition(begin)
+        text = before + begin + "".join(f"{line}\n" for line in lines) + end
+        text += rest.partition(end)[2]
+    return text
+
+
+def write(root: Path) -> None:
+    """Writes every file, and deletes those of networks that are gone."""
+    wanted = files(root)
+    for path, text in wanted.items():
+        (root / path).parent.mkdir(parents=True, exist_ok=True)
+        (root / path).write_text(text, encoding="utf-8")
+    for path in _superfluous(root, wanted):
+        (root / path).unlink()
+        if not any((root / path).parent.iterdir()):
+            (root / path).parent.rmdir()
+
+
+def differences(root: Path) -> list[str]:
+    """What on disk is not as it would be written, a line each; empty where all is well."""
+    wanted = files(root)
+    found = []
+    for path, text in wanted.items():
+        if not (root / path).is_file():
+            found.append(f"{path}: absent")
+        elif (root / path).read_text(encoding="utf-8") != text:
+            found.append(f"{path}: differs")
+    return found + [f"{path}: nothing makes it; delete it" for path in _superfluous(root, wanted)]
+
+
+def _superfluous(root: Path, wanted: dict[Path, str]) -> list[Path]:
+    """Files below the folders that only this command writes, which it would not write.
+
+    Overlays are left alone: a site may have its own beside ours.
+    """
+    found = []
+    for folder in ("base", "member", "components"):
+        for path in sorted((root / KUBERNETES / folder).rglob("*")):
+            inside = path.relative_to(root)
+            if path.is_file() and inside not in wanted and path.suffix != ".md":
+                found.append(inside)
+    return found
