@@ -46,7 +46,15 @@ from spinezoo_contract.errors import (
 )
 from spinezoo_contract.masks import decode_mask, encode_mask, mask_box
 from spinezoo_contract.status import REQUEST_ID_KEY, UNEXPECTED_MESSAGE, from_rpc_error
-from spinezoo_contract.types import Film, ModelInfo, Prediction, PredictOptions, Segment, Structure
+from spinezoo_contract.types import (
+    Film,
+    ModelInfo,
+    Prediction,
+    PredictOptions,
+    Segment,
+    SegmentKind,
+    Structure,
+)
 from spinezoo_serving.calls import request_id_from
 from spinezoo_serving.logs import configure_logging
 from spinezoo_serving.metrics import ServerMetrics
@@ -258,8 +266,12 @@ def _segment(**changes: Any) -> Any:
 
 
 def _two(prediction: Prediction) -> Prediction:
-    first: Segment = prediction.segments[0]
+    first: Segment = replace(prediction.segments[0], kind=SegmentKind.INSTANCE)
     return replace(prediction, segments=(first, replace(first, score=1.0)))
+
+
+def _instances(prediction: Prediction) -> tuple[Segment, ...]:
+    return tuple(replace(s, kind=SegmentKind.INSTANCE) for s in prediction.segments)
 
 
 NOTHING = encode_mask(np.zeros((32, 48), bool))
@@ -269,14 +281,16 @@ SMALL = encode_mask(np.ones((16, 48), bool))
 @pytest.mark.parametrize(
     ("spoil", "says"),
     [
-        (lambda p: replace(p, height=31), "size 31 x 48"),
-        (_segment(score=1.5), "score 1.5"),
-        (_segment(score=float("nan")), "score nan"),
+        (lambda p: replace(p, height=31), "mask is 32 x 48, the film 31 x 48"),
+        (_segment(score=1.5), "score of a lumbar_vertebra is 1.5"),
+        (_segment(score=float("nan")), "score of a lumbar_vertebra is nan"),
         (_segment(structure=Structure.CAGE), "card lacks"),
         (_segment(mask=SMALL, box=mask_box(SMALL)), "16 x 48, the film 32 x 48"),
         (_segment(mask=NOTHING), "is empty"),
         (_two, "higher score"),
-        (lambda p: replace(p, segments=p.segments * 101), "at most 100"),
+        (lambda p: replace(p, height=31, segments=()), "size 31 x 48"),
+        (lambda p: replace(p, segments=_instances(p) * 101), "at most 100"),
+        (lambda p: replace(p, segments=p.segments * 2), "two regions of one structure"),
         (lambda p: replace(p, provenance=replace(p.provenance, model_name="x")), "its card"),
     ],
 )

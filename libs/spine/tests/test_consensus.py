@@ -210,7 +210,7 @@ def test_nobody_has_anything():
 def test_broken_run_lengths_are_refused():
     good = body(0)
     short = RunLengthMask(HEIGHT, WIDTH, good.mask.counts[:-2])
-    with pytest.raises(MaskError, match="runs of a mask"):
+    with pytest.raises(MaskError, match="mask counts are cut off"):
         said([Segment(LUMBAR, SegmentKind.INSTANCE, short, 0.9, good.box)])
 
 

@@ -17,7 +17,7 @@ from spinezoo_contract.types import (
     SegmentKind,
     Structure,
 )
-from spinezoo_spine.fusion.votes import ballot, count, fuse
+from spinezoo_spine.fusion.votes import ballot, borders_of, count, fuse
 
 LUMBAR, SACRAL, CAGE = (
     Structure.LUMBAR_VERTEBRA,
@@ -215,9 +215,15 @@ def test_a_mask_of_another_size_is_refused_by_member():
 @pytest.mark.parametrize("counts", [b"", b"0", b"o", b"000", b"P", bytes(range(48, 112))])
 def test_run_lengths_that_do_not_fit_the_film_are_refused(counts):
     mask = RunLengthMask(4, 6, counts)
-    wrong = Segment(LUMBAR, SegmentKind.REGION, mask, 0.5, mask_box(strip(0).mask))
     with pytest.raises(MaskError):
-        fuse({"a": [wrong]}, 4, 6)
+        Segment(LUMBAR, SegmentKind.REGION, mask, 0.5, mask_box(strip(0).mask))
+    with pytest.raises(MaskError):
+        borders_of([mask], 24)
+
+
+def test_a_mask_of_another_area_has_no_borders_on_the_film():
+    with pytest.raises(MaskError, match="do not add up to the film's 25 pixels"):
+        borders_of([strip(0).mask], 25)
 
 
 def test_is_fast_for_a_large_film():

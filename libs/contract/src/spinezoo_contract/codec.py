@@ -11,7 +11,7 @@ import dataclasses
 import functools
 from collections.abc import Callable, Mapping, Sequence
 from enum import IntEnum
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from spinezoo.v1 import ensemble_pb2, evaluation_pb2, image_pb2, segmenter_pb2
@@ -257,7 +257,7 @@ _JSON_LAST: dict[type, tuple[str, ...]] = {
 
 
 @functools.cache
-def _json_names(kind: type) -> tuple[str, ...]:
+def _json_names(kind: Any) -> tuple[str, ...]:
     last = _JSON_LAST.get(kind, ())
     without = _JSON_WITHOUT.get(kind, frozenset())
     names = [field.name for field in dataclasses.fields(kind)]
@@ -284,7 +284,7 @@ def to_json(value: Any) -> Any:
         return [value.x, value.y, value.width, value.height]
     if isinstance(value, MemberAnswer):
         return _member_to_json(value)
-    return {name: to_json(getattr(value, name)) for name in _json_names(type(value))}
+    return {name: to_json(getattr(value, name)) for name in _json_names(cast(Any, type(value)))}
 
 
 def _member_to_json(member: MemberAnswer) -> dict[str, Any]:

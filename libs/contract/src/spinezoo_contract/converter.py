@@ -15,9 +15,9 @@ import contextlib
 import dataclasses
 import functools
 import types as python_types
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from enum import IntEnum
-from typing import Any, NamedTuple, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import Any, NamedTuple, TypeVar, Union, cast, get_args, get_origin, get_type_hints
 
 import numpy as np
 from google.protobuf.message import Message
@@ -143,10 +143,11 @@ class _Field(NamedTuple):
 
 def to_proto(value: Any) -> Any:
     """The message of a value of :mod:`spinezoo_contract.types`; None stays absent."""
-    special = _PACK.get(type(value))
+    kind: Any = type(value)
+    special = _PACK.get(kind)
     if special is not None:
         return special(value)
-    return _message_of(type(value))(**fields_to_proto(value))
+    return _message_of(kind)(**fields_to_proto(value))
 
 
 def from_proto(
@@ -182,7 +183,7 @@ def _unpacked(kind: type[_T], message: Any, size: Size) -> _T:
 
 def plain_from_proto(kind: type[_T], message: Any, size: Size, **own: Any) -> _T:
     """A dataclass from the fields of the same name, and its own ones as they are given."""
-    for name, _, unpack in _fields_of(kind):
+    for name, _, unpack in _fields_of(cast(Any, kind)):
         own[name] = unpack(message, size)
     return kind(**own)
 
@@ -190,7 +191,7 @@ def plain_from_proto(kind: type[_T], message: Any, size: Size, **own: Any) -> _T
 def fields_to_proto(value: Any) -> dict[str, Any]:
     """The fields of a dataclass that have the same name in the message."""
     packed = {}
-    for name, pack, _ in _fields_of(type(value)):
+    for name, pack, _ in _fields_of(cast(Any, type(value))):
         field = getattr(value, name)
         if field is not None:
             packed[name] = field if pack is None else pack(field)
@@ -198,7 +199,7 @@ def fields_to_proto(value: Any) -> dict[str, Any]:
 
 
 @functools.cache
-def _message_of(kind: type) -> type[Message]:
+def _message_of(kind: Any) -> type[Message]:
     if kind in _MESSAGES:
         return _MESSAGES[kind]
     for module in _MODULES:
@@ -209,7 +210,7 @@ def _message_of(kind: type) -> type[Message]:
 
 
 @functools.cache
-def _fields_of(kind: type) -> tuple[_Field, ...]:
+def _fields_of(kind: Any) -> tuple[_Field, ...]:
     hints = get_type_hints(kind)
     own = _OWN.get(kind, frozenset())
     known = _message_of(kind).DESCRIPTOR.fields_by_name
@@ -220,6 +221,10 @@ def _fields_of(kind: type) -> tuple[_Field, ...]:
                 raise TypeError(f"the message of {kind.__name__} has no field {field.name}")
             found.append(_field_of(kind, field, hints[field.name]))
     return tuple(found)
+
+
+def _is_value(kind: Any) -> bool:
+    return dataclasses.is_dataclass(kind)
 
 
 def _field_of(kind: type, field: dataclasses.Field[Any], hint: Any) -> _Field:
@@ -233,7 +238,7 @@ def _field_of(kind: type, field: dataclasses.Field[Any], hint: Any) -> _Field:
         item = get_args(hint)[0]
         if item is Segment:
             return _Field(name, _pack_all, lambda m, size: _segments(getattr(m, name), size))
-        if dataclasses.is_dataclass(item):
+        if _is_value(item):
             return _Field(name, _pack_all, lambda m, size: _items(item, getattr(m, name), size))
         if issubclass(item, IntEnum):
             read = _enum_reader(kind, item, name.removesuffix("s"), None)
@@ -241,7 +246,7 @@ def _field_of(kind: type, field: dataclasses.Field[Any], hint: Any) -> _Field:
         return _Field(name, None, lambda m, _: tuple(getattr(m, name)))
     if origin is not None:
         return _Field(name, None, lambda m, _: dict(getattr(m, name)))
-    if dataclasses.is_dataclass(hint):
+    if _is_value(hint):
         if optional:
             return _Field(
                 name,
@@ -297,7 +302,7 @@ def _items(kind: type[_T], messages: Iterable[Any], size: Size) -> tuple[_T, ...
 
 
 @contextlib.contextmanager
-def named(what: str) -> Any:
+def named(what: str) -> Iterator[None]:
     """Says in an error what it is about."""
     try:
         yield

@@ -133,17 +133,17 @@ def shortest_runs(runs: NDArray[np.integer], height: int, width: int) -> NDArray
     Raises:
         MaskError: A run is negative, or they do not add up to height * width.
     """
-    runs = np.array(runs, dtype=np.int64)
+    found: NDArray[np.int64] = np.array(runs, dtype=np.int64)
     area = height * width
-    if runs.ndim != 1 or runs.size == 0 or int(runs.min()) < 0 or int(runs.sum()) != area:
+    if found.ndim != 1 or found.size == 0 or int(found.min()) < 0 or int(found.sum()) != area:
         raise MaskError(f"runs are not 0 or more adding up to {height} x {width} = {area} pixels")
-    if bool((runs[1:] == 0).any()):
+    if bool((found[1:] == 0).any()):
         # Borders that fall on one place cancel in pairs.
-        borders, times = np.unique(np.cumsum(runs)[:-1], return_counts=True)
+        borders, times = np.unique(np.cumsum(found)[:-1], return_counts=True)
         borders = borders[(times % 2 == 1) & (borders < area)]
-        runs = np.diff(borders, prepend=0, append=area)
-    runs.flags.writeable = False
-    return runs
+        found = np.diff(borders, prepend=0, append=area)
+    found.flags.writeable = False
+    return found
 
 
 def encode_runs(runs: NDArray[np.int64]) -> bytes:
