@@ -8,7 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 from spinezoo_contract.masks import encode_mask, mask_box
 from spinezoo_contract.types import VERTEBRAE, Segment, SegmentKind, Structure
-from spinezoo_spine.metrics import metrics
+from spinezoo_spine.metrics.matching import Matches, match_objects
+from spinezoo_spine.metrics.study import merged_mean_iou
 
 from spinezoo_training.engine import Engine, FoundObjects
 from spinezoo_training.prepared_set import PreparedFilm, PreparedSet
@@ -32,7 +33,7 @@ def validate(
     merged: list[float] = []
     overlap = np.zeros(256, dtype=np.int64)
     union = np.zeros(256, dtype=np.int64)
-    matches: list[metrics.Matches] = []
+    matches: list[Matches] = []
     for start in range(0, len(films), batch_size):
         group = [films[i] for i in range(start, min(start + batch_size, len(films)))]
         found = engine.answers(group)
@@ -43,7 +44,7 @@ def validate(
             ]
         for film, answer in zip(group, found.label_maps, strict=True):
             truth = label_map_of(film)
-            merged.append(metrics.merged_mean_iou(truth > 0, answer > 0))
+            merged.append(merged_mean_iou(truth > 0, answer > 0))
             for number in np.union1d(truth, answer):
                 a, b = truth == number, answer == number
                 overlap[number] += np.count_nonzero(a & b)
@@ -69,11 +70,11 @@ def answer_strip(
     return prediction_strip(shown, list(engine.answers(shown).label_maps)) if shown else None
 
 
-def vertebra_matches(film: PreparedFilm, found: FoundObjects) -> metrics.Matches:
+def vertebra_matches(film: PreparedFilm, found: FoundObjects) -> Matches:
     """A film's true vertebrae matched with the found ones, lumbar and sacral together."""
     true_masks, _, numbers = instances_of(film)
     kinds = [int(structure) for structure in VERTEBRAE]
-    return metrics.match_objects(
+    return match_objects(
         _segments(true_masks[np.isin(numbers, kinds)]),
         _segments(found.masks[np.isin(found.numbers, kinds)]),
     )
