@@ -14,7 +14,6 @@ import os
 import sys
 import tempfile
 import time
-from dataclasses import replace
 from pathlib import Path
 
 from spinezoo_contract.masks import encode_mask, mask_box
@@ -76,8 +75,6 @@ class Threshold:
             mask = encode_mask(bone)
             kind = SegmentKind.INSTANCE if self._fault == "kind" else SegmentKind.REGION
             box = mask_box(mask)
-            if self._fault == "box":
-                box = replace(box, x=box.x + 9.0)
             segments = (Segment(Structure.LUMBAR_VERTEBRA, kind, mask, score, box),)
         if self._fault == "hangs" and film.height == 640:
             time.sleep(20.0)

@@ -206,7 +206,7 @@ def test_a_swap_under_load_and_a_bad_newcomer(bench: Bench, film: Film, fleet: F
     fleet.launch(old, "--version", "1.0.0")
     fleet.await_ready(old)
     fleet.launch(new, "--version", "2.0.0")
-    fleet.launch(bad, "--version", "3.0.0", "--fault", "box")
+    fleet.launch(bad, "--version", "3.0.0", "--fault", "kind")
     fleet.await_ready(new, bad)
     targets = {address: f"{address}:{fleet.port}" for address in (old, new, bad)}
     bench.write_roster({"pspnet": targets[old]})
@@ -221,7 +221,7 @@ def test_a_swap_under_load_and_a_bad_newcomer(bench: Bench, film: Film, fleet: F
         shown = member(bench, "pspnet")
         assert shown.target == targets[old]
         assert shown.status.code == OK
-        refusal = f"newcomer at {targets[bad]} refused: rule C06"
+        refusal = f"newcomer at {targets[bad]} refused: rule C09"
         assert shown.status.message.startswith(refusal)
         load.wait_for(10)
         assert set(load.versions()) == {"1.0.0"}

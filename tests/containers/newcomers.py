@@ -21,7 +21,7 @@ OLD = next(part for part in images.parts() if part.name == MEMBER)
 NONSENSE = '''
 
 class Nonsense:
-    """Outlines whose boxes lie beside them."""
+    """A semantic network that calls its regions instances."""
 
     def __init__(self, network):
         self._network = network
@@ -30,9 +30,11 @@ class Nonsense:
     def predict(self, film, options):
         from dataclasses import replace
 
+        from spinezoo_contract.types import SegmentKind
+
         answer = self._network.predict(film, options)
-        beside = tuple(replace(s, box=replace(s.box, x=s.box.x + 9)) for s in answer.segments)
-        return replace(answer, segments=beside)
+        called = tuple(replace(s, kind=SegmentKind.INSTANCE) for s in answer.segments)
+        return replace(answer, segments=called)
 
 
 def nonsense(card_path, *, device=None):

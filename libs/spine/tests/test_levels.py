@@ -175,10 +175,10 @@ def test_one_vertebra_of_the_wrong_class_does_not_move_the_sacrum():
 def test_of_duplicates_the_better_score_is_named(level, dx, dy, score):
     made = column()
     pixels = np.roll(decode_mask(made.of(level).mask), (dy, dx), (0, 1))
-    copy = instance(pixels, made.of(level).structure, score, "copy")
+    copy = instance(pixels, made.of(level).structure, score, "T4")
     names, _ = judged(made.plus(copy))
     for true, name in names:
-        if true == "copy":
+        if true == "T4":
             assert name.reason is UnnamedReason.DUPLICATE
             assert made.plus(copy).segments[name.same_as].level == level
         else:
@@ -196,25 +196,25 @@ def test_a_blob_beside_the_column_changes_no_name(seed, sacral, score):
     centre = np.array([side, rng.uniform(40, 300)])
     pixels = quad(centre, rng.uniform(20, 34), rng.uniform(-40, 40), made.height, made.width)
     structure = Structure.SACRAL_VERTEBRA if sacral else Structure.LUMBAR_VERTEBRA
-    names, _ = judged(made.plus(instance(pixels, structure, score, "blob")))
+    names, _ = judged(made.plus(instance(pixels, structure, score, "T1")))
     for true, name in names:
-        assert name.level == (None if true == "blob" else true)
+        assert name.level == (None if true == "T1" else true)
 
 
 def test_a_speck_and_a_giant_are_no_vertebrae():
     made = column()
     speck = quad(np.array([60.0, 60.0]), 5, 0, made.height, made.width)
-    names, _ = judged(made.plus(instance(speck, level="speck")))
-    assert dict(names)["speck"].reason is UnnamedReason.FRAGMENT
-    assert all(name.level == true for true, name in names if true != "speck")
+    names, _ = judged(made.plus(instance(speck, level="T2")))
+    assert dict(names)["T2"].reason is UnnamedReason.FRAGMENT
+    assert all(name.level == true for true, name in names if true != "T2")
 
 
 def test_two_vertebrae_in_one_outline_have_no_name_and_shift_none():
     made = column()
     both = decode_mask(made.of("L3").mask) | decode_mask(made.of("L2").mask)
-    names, labelling = judged(made.without("L3", "L2").plus(instance(both, level="L3+L2")))
+    names, labelling = judged(made.without("L3", "L2").plus(instance(both, level="T3")))
     for true, name in names:
-        if true == "L3+L2":
+        if true == "T3":
             assert (name.level, name.reason, name.position) == (None, UnnamedReason.SEVERAL, 3)
         else:
             assert name.level == true
@@ -224,10 +224,10 @@ def test_two_vertebrae_in_one_outline_have_no_name_and_shift_none():
 def test_an_outline_over_two_others_is_not_their_rival():
     made = column()
     both = decode_mask(made.of("L3").mask) | decode_mask(made.of("L2").mask)
-    names, _ = judged(made.plus(instance(both, score=0.99, level="L3+L2")))
+    names, _ = judged(made.plus(instance(both, score=0.99, level="T3")))
     for true, name in names:
-        assert name.level == (None if true == "L3+L2" else true)
-    assert dict(names)["L3+L2"].reason is UnnamedReason.SEVERAL
+        assert name.level == (None if true == "T3" else true)
+    assert dict(names)["T3"].reason is UnnamedReason.SEVERAL
 
 
 def test_half_an_outline_is_still_named():

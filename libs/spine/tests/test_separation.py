@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from spinezoo_contract.errors import MaskError
 from spinezoo_contract.masks import decode_mask, encode_mask, mask_area, mask_box
 from spinezoo_contract.types import VERTEBRAE, SegmentKind, Structure, UnnamedReason
 from spinezoo_spine.annotations.film_set import FilmSet
@@ -220,8 +221,9 @@ def test_any_mask_is_an_answer(height, width, seed, share):
     assert (total <= pixels).all()
 
 
-def test_an_empty_region_has_no_vertebra():
-    assert separate_region(instance(np.zeros((20, 20)))) == ((), None)
+def test_an_empty_region_cannot_be_made():
+    with pytest.raises(MaskError, match="mask is empty"):
+        instance(np.zeros((20, 20)))
 
 
 def test_the_size_of_the_film_does_not_change_the_parts():

@@ -71,8 +71,7 @@ def load_film(films: FilmSet, name: str) -> Film:
     height, width = films.film_size(name)
     data = films.path(name).read_bytes()
     drawn = segments_from_regions(films.annotation(name).regions, height, width)
-    # A truth may name two levels ("L4/L5" of a cage), which the contract has no place for, and the
-    # evaluator's metrics need none; names are counted here.
+    # The evaluator's metrics need no levels; names are counted here.
     truth = tuple(replace(segment, level=None) for segment in drawn)
     levels = tuple(segment.level for segment in drawn)
     return Film(name, data, hashlib.sha256(data).hexdigest(), height, width, truth, levels)

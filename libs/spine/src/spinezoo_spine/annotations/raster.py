@@ -15,6 +15,7 @@ from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
+from spinezoo_contract.limits import LEVEL
 from spinezoo_contract.masks import encode_mask, mask_box
 from spinezoo_contract.types import Segment, SegmentKind, Structure
 
@@ -180,7 +181,8 @@ def segments_from_regions(
 ) -> tuple[Segment, ...]:
     """Truth as segments of score 1, one instance a region, overlaps kept.
 
-    Regions that cover no pixel of the film are left out: a segment is never empty.
+    Regions that cover no pixel of the film are left out: a segment is never empty. A region may
+    name two levels ("L4/L5" of a cage); a segment has one level or none.
     """
     segments = []
     drawn = patches([region.polygon_xy for region in regions], height, width)
@@ -197,7 +199,7 @@ def segments_from_regions(
                 encoded,
                 1.0,
                 mask_box(encoded),
-                region.level,
+                region.level if region.level and LEVEL.fullmatch(region.level) else None,
             )
         )
     return tuple(segments)
