@@ -101,7 +101,7 @@ def test_a_bad_newcomer_is_refused_by_the_rule(
     composition: Composition, newcomers: Newcomers, film_path: Path, which: str
 ) -> None:
     image, rule = {
-        "it breaks the contract": (newcomers.bad, "rule C09 (),
+        "it breaks the contract": (newcomers.bad, "rule C09 (A semantic network"),
         # Somebody's slip: the image of another service of the zoo, which comes up healthy.
         "it is no network": (OLD.image.replace(MEMBER, "evaluator"), "rule C01 (Health Check"),
     }[which]

@@ -1,8 +1,8 @@
 """Compares two reports figure by figure, times aside: ``make compare A=folder B=folder``.
 
 A report's folder holds ``report.json`` and, from the benchmark, ``films.jsonl`` and
-``answers/*.json.gz``. Every value that differs is printed with its place. Ends with 0 where there is
-none, with 1 where there is one, with 2 where a report cannot be read. Standard library only.
+``answers/*.json.gz``. Every value that differs is printed with its place. Ends with 0 where there
+is none, with 1 where there is one, with 2 where a report cannot be read. Standard library only.
 """
 
 from __future__ import annotations

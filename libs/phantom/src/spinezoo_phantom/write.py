@@ -294,7 +294,7 @@ def write_film_set(
     """Writes films, their VIA outlines and the phantom's records.
 
     The records: `phantom.json`, `truth.json` (film to `PhantomFilm.truth`) and `corners_coco.json`
-    (four corners a vertebra, as `spinezoo_spine.annotations.corners` and `make real-check` take them).
+    (four corners a vertebra, as `spinezoo_spine.annotations.corners` reads them).
 
     Films that are there, whole and of the same seed and settings are kept, so an interrupted run
     can be started again; the result is byte-identical to an uninterrupted run.

@@ -12,8 +12,8 @@ from spinezoo_spine.inference.preprocess import LOCAL_FLOOR, LOCAL_WINDOW_PX
 def two_channels(grey: torch.Tensor) -> torch.Tensor:
     """(n, 2, h, w) float32 inputs of (n, h, w) ``uint8`` grey levels.
 
-    On a CPU :func:`spinezoo_spine.inference.preprocess.two_channels` of each film, which serving and validation
-    take; on an accelerator :func:`two_channels_there`.
+    On a CPU :func:`spinezoo_spine.inference.preprocess.two_channels` of each film, which serving
+    and validation take; on an accelerator :func:`two_channels_there`.
     """
     if grey.device.type != "cpu":
         return two_channels_there(grey)
