@@ -7,7 +7,6 @@ from pathlib import Path
 from spinezoo_contract.types import Film
 from spinezoo_serving.bento import serve_network
 from spinezoo_serving.predictor import Predictor
-from spinezoo_serving.settings import ServerSettings
 
 
 def load(card_path: Path, *, device: str | None = None) -> Predictor:
@@ -19,10 +18,9 @@ def load(card_path: Path, *, device: str | None = None) -> Predictor:
 
 def read(data: bytes, *, kind: str | None = None) -> Film:
     """A film from a DICOM, PNG, JPEG or TIFF file."""
-    from spinezoo_spine.films.reader import FilmLimits, read_film
+    from spinezoo_spine.films.reader import read_served_film
 
-    limits = FilmLimits(max_pixels=ServerSettings.from_env().max_pixels)
-    return read_film(data, kind=kind, limits=limits)
+    return read_served_film(data, kind=kind)
 
 
 Service = serve_network("sixth", Path(__file__).with_name("card.yaml"), load, read)

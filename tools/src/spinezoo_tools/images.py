@@ -45,6 +45,7 @@ class Part:
         name: Name of the service in compose.yaml.
         folder: Its folder below the repository, the build argument SERVICE.
         target: Its target in the Dockerfile.
+        environment: Its environment, which names the lock of its framework layer.
         image: Name and tag.
         version: Of its pyproject.toml.
     """
@@ -52,6 +53,7 @@ class Part:
     name: str
     folder: str
     target: str
+    environment: str
     image: str
     version: str
 
@@ -78,6 +80,7 @@ def parts(only: Sequence[str] = ()) -> list[Part]:
             name=service.name,
             folder=service.folder,
             target=service.target,
+            environment=service.environment,
             image=values.get(f"SPINEZOO_{service.name.upper()}_IMAGE") or service.image,
             version=service.version,
         )
@@ -168,21 +171,31 @@ def build_secrets() -> Iterator[list[str]]:
         yield flags
 
 
-def build_command(part: Part, base: str, secrets: Sequence[str]) -> list[str]:
-    """The command line that builds one image."""
+def build_arguments(part: Part, base: str) -> dict[str, str]:
+    """The Dockerfile's arguments for one image; those that the environment sets win.
+
+    The framework layer is of the lock of the part's own environment, so that two services of one
+    framework can need two versions of it.
+    """
     arguments = {
         "BASE_IMAGE": base,
         "SERVICE": part.folder,
         "VERSION": part.version,
         "IMAGE": part.image,
+        f"{part.target.upper()}_LOCK": f"locks/{part.environment}.lock",
     }
     if part.card.is_file():
         arguments["CARD_SHA256"] = hashlib.sha256(part.card.read_bytes()).hexdigest()
     for name in BUILD_ARGUMENTS:
         if os.environ.get(name):
             arguments[name] = os.environ[name]
+    return arguments
+
+
+def build_command(part: Part, base: str, secrets: Sequence[str]) -> list[str]:
+    """The command line that builds one image."""
     command = [docker(), "build", "--target", part.target, "--tag", part.image, *secrets]
-    for name, value in arguments.items():
+    for name, value in build_arguments(part, base).items():
         command += ["--build-arg", f"{name}={value}"]
     for name in PROXY_ARGUMENTS:
         if os.environ.get(name):

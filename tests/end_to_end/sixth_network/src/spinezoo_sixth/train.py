@@ -24,6 +24,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--data", type=Path, required=True, help="folder of films with outlines")
     parser.add_argument("--card", type=Path, required=True)
     parser.add_argument("--preset", default="lite")
+    parser.add_argument("--run-dir", type=Path, help="unused: there is no state to go on from")
     options = parser.parse_args(argv)
     card = load_card(options.card, options.preset)
     films = prepare_film_set(
