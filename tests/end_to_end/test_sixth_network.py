@@ -254,7 +254,8 @@ def test_make_benchmark_has_six_columns(report: dict[str, Any], checkout: Path) 
             sum(map(sum, line["members"]["sixth"]["measurement"]["merged"]))
             == SMALL.height_px * SMALL.width_px
         )
-    log = [json.loads(line) for line in (checkout / "run/logs/gateway.log").open()]
+    text = (checkout / "run/logs/gateway.log").read_text()
+    log = [json.loads(line) for line in text.splitlines()]
     assert [line["members"] for line in log if line["message"] == "roster"] == [SIX]
 
 
