@@ -50,6 +50,8 @@ from spinezoo_contract.types import (
     ModelInfo,
     ModelMetrics,
     NamedVertebra,
+    NewcomerState,
+    NewcomerStatus,
     Prediction,
     PredictOptions,
     ProbabilityMap,
@@ -131,6 +133,7 @@ LABELLING = Labelling(
 )
 FUSED = FusedAnswer((segment(),), segment().mask, FusionRule.UNION, ("a", "b"), LABELLING)
 GATEWAY = GatewayTiming(1.0, 2.0, 3.0, 4.0)
+CHECKING, REFUSED = NewcomerState.CHECKING, NewcomerState.REFUSED
 OK = MemberStatus("a", MemberCode.OK, 12.5)
 DOWN = MemberStatus("b", MemberCode.UNAVAILABLE, 1.5, "not reached; start it")
 ANSWER = EnsembleAnswer(
@@ -231,7 +234,16 @@ def test_file_goes_to_the_reader_with_its_kind() -> None:
             partial(codec.from_proto, EnsembleSummary),
         ),
         (
-            Roster((RosterMember("a", "h:1", OK, INFO), RosterMember("b", "h:2", DOWN)), 3, 60000),
+            Roster(
+                (
+                    RosterMember("a", "h:1", OK, INFO),
+                    RosterMember("b", "h:2", DOWN),
+                    RosterMember("c", "h:3", OK, INFO, NewcomerStatus("h:4", CHECKING)),
+                    RosterMember("d", "h:5", OK, INFO, NewcomerStatus("h:6", REFUSED, "C06")),
+                ),
+                3,
+                60000,
+            ),
             codec.to_proto,
             partial(codec.from_proto, Roster),
         ),
