@@ -217,12 +217,20 @@ def test_a_swap_under_load_and_a_bad_newcomer(bench: Bench, film: Film, fleet: F
         bench.write_roster({"pspnet": targets[bad]})
         says = f"newcomer at {targets[bad]} is being checked"
         assert until(lambda: member(bench, "pspnet").status.message == says, 30.0)
+        checking = ensemble_pb2.NewcomerStatus(
+            target=targets[bad], state=ensemble_pb2.NEWCOMER_STATE_CHECKING
+        )
+        assert member(bench, "pspnet").newcomer == checking
         assert until(lambda: "refused" in member(bench, "pspnet").status.message, 90.0)
         shown = member(bench, "pspnet")
         assert shown.target == targets[old]
         assert shown.status.code == OK
         refusal = f"newcomer at {targets[bad]} refused: rule C09"
         assert shown.status.message.startswith(refusal)
+        assert shown.newcomer.target == targets[bad]
+        assert shown.newcomer.state == ensemble_pb2.NEWCOMER_STATE_REFUSED
+        said = f"newcomer at {targets[bad]} refused: {shown.newcomer.reason}"
+        assert shown.status.message == said
         load.wait_for(10)
         assert set(load.versions()) == {"1.0.0"}
         assert bench.gateway.zoo.roster.members[0].target == targets[bad]
@@ -236,6 +244,7 @@ def test_a_swap_under_load_and_a_bad_newcomer(bench: Bench, film: Film, fleet: F
         assert answer.members[0].provenance.weights_sha256 == digest("2.0.0")
         shown = member(bench, "pspnet")
         assert shown.status.message == ""
+        assert not shown.HasField("newcomer")
         assert shown.model.weights_sha256 == digest("2.0.0")
         fleet.running[old].send_signal(signal.SIGTERM)
         assert fleet.running[old].wait(30) == 0
@@ -267,6 +276,9 @@ def test_a_newcomer_that_is_not_there_or_hangs_is_refused(
     late = member(bench, "late")
     assert (late.target, late.status.code) == (hanging, ensemble_pb2.MEMBER_CODE_UNAVAILABLE)
     assert "the time limit of" in late.status.message
+    assert late.newcomer.target == hanging
+    assert late.newcomer.state == ensemble_pb2.NEWCOMER_STATE_REFUSED
+    assert "the time limit of" in late.newcomer.reason
     assert [m.status.member_name for m in bench.segment(film).members] == ["pspnet"]
     # Put back: nothing is left of them.
     bench.write_roster({"pspnet": old.target})

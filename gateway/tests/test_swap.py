@@ -11,7 +11,14 @@ from typing import Any
 
 import pytest
 from bench import Bench
-from spinezoo_contract.types import Film, MemberCode, MemberStatus, RosterMember
+from spinezoo_contract.types import (
+    Film,
+    MemberCode,
+    MemberStatus,
+    NewcomerState,
+    NewcomerStatus,
+    RosterMember,
+)
 from spinezoo_gateway import watch
 from spinezoo_testing.servers import until
 from spinezoo_tools import roster_file
@@ -49,20 +56,25 @@ def test_the_roster_is_edited_in_one_place(tmp_path: Path) -> None:
 
 
 def test_what_the_gateway_says_is_understood() -> None:
-    def said(target: str, message: str) -> RosterMember:
-        return RosterMember("a", target, MemberStatus("a", MemberCode.OK, 1.0, message))
+    def said(target: str, newcomer: NewcomerStatus | None, message: str = "") -> RosterMember:
+        status = MemberStatus("a", MemberCode.OK, 1.0, message)
+        return RosterMember("a", target, status, newcomer=newcomer)
 
+    checking = NewcomerStatus("new:1", NewcomerState.CHECKING)
     assert watch.verdict(None, "new:1") == (False, "")
-    assert watch.verdict(said("old:1", ""), "new:1") == (False, "")
-    assert watch.verdict(said("old:1", "newcomer at new:1 is being checked"), "new:1") == (
-        False,
-        "",
-    )
-    refused = said("old:1", "newcomer at new:1 refused: rule C06")
+    assert watch.verdict(said("old:1", None), "new:1") == (False, "")
+    assert watch.verdict(said("old:1", checking), "new:1") == (False, "")
+    # Its first target is the newcomer's own.
+    assert watch.verdict(said("new:1", checking), "new:1") == (False, "")
+    refused = said("old:1", NewcomerStatus("new:1", NewcomerState.REFUSED, "rule C06"))
     assert watch.verdict(refused, "new:1") == (False, "rule C06")
     assert watch.verdict(refused, "new:12") == (False, "")  # another one's refusal
     assert watch.verdict(refused, "old:1") == (False, "")  # not put back yet
-    assert watch.verdict(said("new:1", ""), "new:1") == (True, "")
+    assert watch.verdict(said("new:1", None), "new:1") == (True, "")
+    # The text for people decides nothing.
+    text = "newcomer at new:1 refused: rule C06"
+    assert watch.verdict(said("new:1", None, text), "new:1") == (True, "")
+    assert watch.verdict(said("old:1", checking, text), "new:1") == (False, "")
 
 
 def start_swap(bench: Bench, *arguments: str) -> subprocess.Popen[str]:

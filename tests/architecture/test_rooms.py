@@ -98,6 +98,19 @@ def test_gateway_and_evaluator_carry_no_framework_and_no_phantoms(front: str) ->
     assert not frameworks & set(packages_of(ROOT / "locks/core.lock"))
 
 
+def test_no_file_of_ours_is_long() -> None:
+    """A file over 600 lines holds more than one subject. Generated code does not count."""
+    generated = ROOT / "libs/contract/src/spinezoo/v1"
+    long = {
+        path.relative_to(ROOT).as_posix(): lines
+        for path in tracked()
+        if path.suffix == ".py" and generated not in path.parents
+        for lines in [len(path.read_text(encoding="utf-8").splitlines())]
+        if lines > 600
+    }
+    assert not long
+
+
 def test_no_tracked_file_is_large_or_a_pickle() -> None:
     for path in tracked():
         assert path.stat().st_size < 16 * 2**20, path

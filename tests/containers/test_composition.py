@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 from spinezoo_contract.types import MemberCode
-from spinezoo_tools.composition import FRONT, NETWORKS, PROJECT, ROOT, Composition, docker, inspect
+from spinezoo_tools.checkout import FRONT
+from spinezoo_tools.composition import NETWORKS, PROJECT, ROOT, Composition, docker, inspect
 
 SERVICES = (*NETWORKS, *FRONT)
 

@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 import yaml
 from spinezoo_tools import containers, engine, images
-from spinezoo_tools.composition import FRONT, NETWORKS, ROOT, composition_file
+from spinezoo_tools.checkout import FRONT
+from spinezoo_tools.composition import NETWORKS, ROOT, composition_file
 from spinezoo_tools.environments import UV_VERSION, Room
 from spinezoo_tools.generate.plan import SETTINGS
 

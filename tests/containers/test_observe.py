@@ -17,7 +17,8 @@ from pathlib import Path
 import httpx
 import pytest
 from spinezoo_tools import engine, images
-from spinezoo_tools.composition import FRONT, NETWORKS, Composition, docker, inspect, wait_for
+from spinezoo_tools.checkout import FRONT
+from spinezoo_tools.composition import NETWORKS, Composition, docker, inspect, wait_for
 
 IMAGE = "spinezootest/prometheus:stand-in"
 PACKAGES = ("prometheus", "busybox")

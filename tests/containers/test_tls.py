@@ -42,7 +42,7 @@ def certificates(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder of `make certs`, with what containers see below ``compose``."""
     python = python_of(ROOT, ROOT / "tools")
     if not python.exists():
-        pytest.skip("room libs/contract is not set up; run `make setup`")
+        pytest.skip("the environment of tools is not set up; run `make setup`")
     folder = tmp_path_factory.mktemp("tls") / "certs"
     command = [str(python), "-m", "spinezoo_tools.certs", "--out", str(folder)]
     subprocess.run(command, check=True, capture_output=True, timeout=120.0)

@@ -157,7 +157,7 @@ class Zoo:
     Attributes:
         folder: Where process ids, logs and the roster lie.
         ports: gRPC and HTTP port of each part.
-        environment: What ``tools/zoo.py`` is started with.
+        environment: What the zoo is started with.
     """
 
     folder: Path
@@ -209,8 +209,9 @@ class Zoo:
         return f"http://127.0.0.1:{self.ports[name][1]}"
 
     def command(self, *arguments: str) -> list[str]:
-        """A command line of ``tools/zoo.py``."""
-        return [sys.executable, str(ROOT / "tools" / "zoo.py"), "--root", str(ROOT), *arguments]
+        """A command line of the tool that starts the zoo."""
+        command = [sys.executable, "-m", "spinezoo_tools.processes"]
+        return [*command, "--root", str(ROOT), *arguments]
 
     def up(self) -> None:
         """Starts all and waits until all are ready."""
@@ -231,7 +232,7 @@ class Zoo:
             text=True,
             timeout=limit_s,
         )
-        assert done.returncode == 0, f"zoo.py {arguments}\n{done.stdout}\n{done.stderr}"
+        assert done.returncode == 0, f"{arguments}\n{done.stdout}\n{done.stderr}"
 
     def pids(self) -> dict[str, int]:
         """Process ids by part; empty when nothing was started yet."""

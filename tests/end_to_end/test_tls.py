@@ -13,7 +13,6 @@ from spinezoo_contract.types import MemberCode
 
 from end_to_end.support import (
     NETWORKS,
-    ROOT,
     Zoo,
     clean_environment,
     phantom_file,
@@ -62,7 +61,7 @@ class Guarded:
 
     def make_certificates(self, *arguments: str) -> None:
         """Makes them, or makes them anew."""
-        self._run(str(ROOT / "tools" / "certs.py"), "--out", str(self.certificates), *arguments)
+        self._run("-m", "spinezoo_tools.certs", "--out", str(self.certificates), *arguments)
 
     def files(self, name: str = "client") -> dict[str, Path]:
         """The arguments of a client that shows a certificate."""

@@ -200,15 +200,7 @@ class EnsembleServicer(ensemble_pb2_grpc.EnsembleServiceServicer):
     ) -> ensemble_pb2.ListModelsResponse:
         """Who is in the zoo, and whether it is serving now."""
         return ensemble_pb2.ListModelsResponse(
-            members=[
-                ensemble_pb2.RosterMember(
-                    member_name=state.name,
-                    target=state.target,
-                    status=codec.to_proto(state.status),
-                    model=None if state.model is None else codec.to_proto(state.model),
-                )
-                for state in await self._zoo.statuses()
-            ],
+            members=[codec.to_proto(member) for member in await self._zoo.statuses()],
             default_quorum=self._settings.quorum,
             default_member_deadline_ms=self._settings.member_deadline_ms,
         )

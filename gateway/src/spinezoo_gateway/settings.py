@@ -48,7 +48,7 @@ class GatewaySettings:
         if given:
             roster = Path(given)
         else:
-            # Started in gateway/ (as tools/zoo.py and the container do) or at the repository root.
+            # Started in gateway/ (as make up and the container do) or at the repository root.
             roster = Path("roster.yaml")
             if not roster.exists():
                 roster = Path("gateway/roster.yaml")

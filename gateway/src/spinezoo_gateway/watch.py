@@ -24,7 +24,7 @@ from collections.abc import Mapping, Sequence
 from spinezoo_contract.client import EnsembleClient
 from spinezoo_contract.errors import AccessError, ConfigurationError, SpineZooError
 from spinezoo_contract.tls import client_settings
-from spinezoo_contract.types import Roster, RosterMember
+from spinezoo_contract.types import NewcomerState, Roster, RosterMember
 from spinezoo_serving.health import own_server
 
 POLL_S = 0.5
@@ -57,11 +57,11 @@ def verdict(member: RosterMember | None, target: str) -> tuple[bool, str]:
     """
     if member is None:
         return False, ""
-    newcomer = f"newcomer at {target} refused: "
-    _, found, why = member.status.message.partition(newcomer)
-    if found:
-        return False, why
-    return member.target == target and "newcomer at " not in member.status.message, ""
+    newcomer = member.newcomer
+    if newcomer is None:
+        return member.target == target, ""
+    refused = newcomer.target == target and newcomer.state is NewcomerState.REFUSED
+    return False, newcomer.reason if refused else ""
 
 
 def wait_for(client: EnsembleClient, name: str, target: str, limit_s: float) -> int:

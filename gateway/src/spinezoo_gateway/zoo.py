@@ -19,7 +19,13 @@ from typing import Any
 
 from spinezoo_contract.errors import ConfigurationError, OptionError
 from spinezoo_contract.tls import ClientSecurity
-from spinezoo_contract.types import MemberCode, MemberStatus, ModelInfo
+from spinezoo_contract.types import (
+    MemberCode,
+    MemberStatus,
+    NewcomerState,
+    NewcomerStatus,
+    RosterMember,
+)
 from spinezoo_serving.security import RETRY_SECONDS
 
 from spinezoo_gateway.addresses import HostResolver, Resolve, addresses_target, named_host
@@ -53,26 +59,15 @@ class Newcomer:
 
     @property
     def news(self) -> str:
-        """What a person, and the program that swaps members, read of it."""
+        """What a person reads of it."""
         where = f"newcomer at {self.member.target}"
         return f"{where} refused: {self.refusal}" if self.refusal else f"{where} is being checked"
 
-
-@dataclass(frozen=True, slots=True)
-class MemberState:
-    """One member or newcomer, as ``ListModels`` shows it.
-
-    Attributes:
-        name: Its name in the roster.
-        target: The target that films go to; a newcomer's own where there is no other.
-        status: Whether it is serving. The message of a member that serves tells of its newcomer.
-        model: What it says of itself.
-    """
-
-    name: str
-    target: str
-    status: MemberStatus
-    model: ModelInfo | None
+    @property
+    def status(self) -> NewcomerStatus:
+        """What a program reads of it, such as the one that swaps members."""
+        state = NewcomerState.REFUSED if self.refusal else NewcomerState.CHECKING
+        return NewcomerStatus(self.member.target, state, self.refusal)
 
 
 class Zoo:
@@ -162,7 +157,7 @@ class Zoo:
         self._clients.clear()
         self._resolver.close()
 
-    async def statuses(self) -> list[MemberState]:
+    async def statuses(self) -> list[RosterMember]:
         """Asks every member whether it is serving now; sorted by name, newcomers among them."""
         clients = self.clients
         states = []
@@ -170,18 +165,19 @@ class Zoo:
             clients, await asyncio.gather(*(each.probe() for each in clients)), strict=True
         ):
             newcomer = self._newcomers.get(client.member.name)
+            news = None
             if newcomer is not None:
                 text = "; ".join(part for part in (status.message, newcomer.news) if part)
-                status = replace(status, message=text)
-            states.append(
-                MemberState(client.member.name, client.member.target, status, client.model)
-            )
-        shown = {state.name for state in states}
+                status, news = replace(status, message=text), newcomer.status
+            member = client.member
+            states.append(RosterMember(member.name, member.target, status, client.model, news))
+        shown = {state.member_name for state in states}
         for name, newcomer in self._newcomers.items():
             if name not in shown:
                 status = MemberStatus(name, MemberCode.UNAVAILABLE, 0.0, newcomer.news)
-                states.append(MemberState(name, newcomer.member.target, status, None))
-        return sorted(states, key=lambda state: state.name)
+                target = newcomer.member.target
+                states.append(RosterMember(name, target, status, None, newcomer.status))
+        return sorted(states, key=lambda state: state.member_name)
 
     def _keep(self, task: asyncio.Task[Any]) -> None:
         self._background.add(task)

@@ -16,15 +16,12 @@ from hypothesis.extra import numpy as hnp
 from spinezoo.v1 import (
     ensemble_pb2,
     evaluation_pb2,
-    fusion_pb2,
     image_pb2,
-    model_pb2,
     segment_pb2,
     segmenter_pb2,
 )
 from spinezoo_contract import codec
 from spinezoo_contract.errors import (
-    AnnotationError,
     FilmError,
     InvalidOutputError,
     MaskError,
@@ -53,6 +50,8 @@ from spinezoo_contract.types import (
     ModelInfo,
     ModelMetrics,
     NamedVertebra,
+    NewcomerState,
+    NewcomerStatus,
     Prediction,
     PredictOptions,
     ProbabilityMap,
@@ -67,6 +66,17 @@ from spinezoo_contract.types import (
 )
 
 HEIGHT, WIDTH = 20, 30
+
+
+def pair(**changes: Any) -> evaluation_pb2.EvaluateRequest:
+    value = EvaluationPair("film 7", "pspnet", HEIGHT, WIDTH, (segment(),), ())
+    message = codec.to_proto(value)
+    for name, change in changes.items():
+        if change is None:
+            message.ClearField(name)
+        else:
+            setattr(message, name, change)
+    return message
 
 
 def wire(message: Any) -> Any:
@@ -123,6 +133,7 @@ LABELLING = Labelling(
 )
 FUSED = FusedAnswer((segment(),), segment().mask, FusionRule.UNION, ("a", "b"), LABELLING)
 GATEWAY = GatewayTiming(1.0, 2.0, 3.0, 4.0)
+CHECKING, REFUSED = NewcomerState.CHECKING, NewcomerState.REFUSED
 OK = MemberStatus("a", MemberCode.OK, 12.5)
 DOWN = MemberStatus("b", MemberCode.UNAVAILABLE, 1.5, "not reached; start it")
 ANSWER = EnsembleAnswer(
@@ -223,7 +234,16 @@ def test_file_goes_to_the_reader_with_its_kind() -> None:
             partial(codec.from_proto, EnsembleSummary),
         ),
         (
-            Roster((RosterMember("a", "h:1", OK, INFO), RosterMember("b", "h:2", DOWN)), 3, 60000),
+            Roster(
+                (
+                    RosterMember("a", "h:1", OK, INFO),
+                    RosterMember("b", "h:2", DOWN),
+                    RosterMember("c", "h:3", OK, INFO, NewcomerStatus("h:4", CHECKING)),
+                    RosterMember("d", "h:5", OK, INFO, NewcomerStatus("h:6", REFUSED, "C06")),
+                ),
+                3,
+                60000,
+            ),
             codec.to_proto,
             partial(codec.from_proto, Roster),
         ),
@@ -521,110 +541,3 @@ def test_a_failed_member_has_no_outlines() -> None:
     message.status.code = ensemble_pb2.MEMBER_CODE_INTERNAL
     with pytest.raises(InvalidOutputError, match="yet carries outlines"):
         codec.from_proto(MemberAnswer, message)
-
-
-@pytest.mark.parametrize(
-    ("message", "error"),
-    [
-        (evaluation_pb2.FuseRequest(height=20, width=30), OptionError),
-        (evaluation_pb2.FuseRequest(height=2, width=30), FilmError),
-        (evaluation_pb2.FuseRequest(height=20000, width=20000), TooLargeError),
-        (
-            evaluation_pb2.FuseRequest(
-                height=20,
-                width=30,
-                inputs=[
-                    evaluation_pb2.FusionInput(member_name="a"),
-                    evaluation_pb2.FusionInput(member_name="a"),
-                ],
-            ),
-            OptionError,
-        ),
-        (
-            evaluation_pb2.FuseRequest(height=20, width=30, inputs=[evaluation_pb2.FusionInput()]),
-            OptionError,
-        ),
-        (
-            evaluation_pb2.FuseRequest(
-                height=20,
-                width=30,
-                inputs=[
-                    evaluation_pb2.FusionInput(member_name="a", segments=[changed(mask=TURNED)])
-                ],
-            ),
-            MaskError,
-        ),
-    ],
-)
-def test_wrong_fuse_requests(message: Any, error: type[Exception]) -> None:
-    with pytest.raises(error):
-        codec.fuse_request_from_proto(message)
-
-
-@pytest.mark.parametrize(
-    "message",
-    [
-        fusion_pb2.FusionOptions(rule=9),
-        fusion_pb2.FusionOptions(weights={"a": 0.0}),
-        fusion_pb2.FusionOptions(weights={"a": math.nan}),
-        fusion_pb2.FusionOptions(weights={"a": math.inf}),
-    ],
-)
-def test_wrong_fusion_options(message: fusion_pb2.FusionOptions) -> None:
-    with pytest.raises(OptionError):
-        codec.from_proto(FusionOptions, message)
-
-
-@pytest.mark.parametrize(
-    "message",
-    [
-        ensemble_pb2.SegmentRequest(quorum=0),
-        ensemble_pb2.SegmentRequest(member_deadline_ms=0),
-        ensemble_pb2.SegmentRequest(member_names=["a", "a"]),
-    ],
-)
-def test_wrong_ensemble_options(message: ensemble_pb2.SegmentRequest) -> None:
-    with pytest.raises(OptionError):
-        codec.from_proto(EnsembleOptions, message)
-
-
-def pair(**changes: Any) -> evaluation_pb2.EvaluateRequest:
-    value = EvaluationPair("film 7", "pspnet", HEIGHT, WIDTH, (segment(),), ())
-    message = codec.to_proto(value)
-    for name, change in changes.items():
-        if change is None:
-            message.ClearField(name)
-        else:
-            setattr(message, name, change)
-    return message
-
-
-@pytest.mark.parametrize(
-    ("message", "error", "says"),
-    [
-        (pair(film_id=""), AnnotationError, "film_id"),
-        (pair(model_name="m" * 201), AnnotationError, "model_name has 201"),
-        (pair(truth=None), AnnotationError, "'film 7', model 'pspnet', truth: no outlines"),
-        (pair(prediction=None), AnnotationError, "prediction"),
-        (pair(height=40), MaskError, "'film 7'.*truth: segment 0.*20 x 30, the film 40 x 30"),
-        (pair(height=1), FilmError, "film 7"),
-        (pair(height=30000), TooLargeError, "film 7"),
-    ],
-)
-def test_wrong_pairs_name_the_film(message: Any, error: type[Exception], says: str) -> None:
-    with pytest.raises(error, match=says):
-        codec.evaluation_pair_from_proto(message)
-
-
-@pytest.mark.parametrize(
-    "message",
-    [
-        model_pb2.ModelInfo(),
-        model_pb2.ModelInfo(name="a"),
-        model_pb2.ModelInfo(name="a", family=1, structures=[0]),
-        model_pb2.ModelInfo(name="a", family=1, default_score_threshold=2),
-    ],
-)
-def test_wrong_model_info(message: model_pb2.ModelInfo) -> None:
-    with pytest.raises(InvalidOutputError):
-        codec.from_proto(ModelInfo, message)

@@ -7,12 +7,7 @@ import contextlib
 import io
 import json
 import logging
-import os
 import re
-import signal
-import socket
-import subprocess
-import sys
 import time
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass, replace
@@ -25,9 +20,6 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from spinezoo.v1 import (
-    evaluation_pb2,
-    evaluation_pb2_grpc,
-    fusion_pb2,
     segmenter_pb2,
     segmenter_pb2_grpc,
 )
@@ -37,7 +29,6 @@ from spinezoo_contract.errors import (
     DeadlineError,
     FilmError,
     InvalidOutputError,
-    MaskError,
     NotServingError,
     OptionError,
     QueueFullError,
@@ -521,83 +512,6 @@ async def test_a_taken_port_is_an_error() -> None:
 # --- streams: what gateway and evaluator use -----------------------------------------------------
 
 
-class Evaluator(evaluation_pb2_grpc.EvaluationServiceServicer):
-    async def Evaluate(self, request_iterator: Any, context: Any) -> Any:  # noqa: N802
-        count = 0
-        async for message in request_iterator:
-            codec.evaluation_pair_from_proto(message)
-            count += 1
-        metrics = evaluation_pb2.ModelMetrics(model_name="m", film_count=count)
-        return evaluation_pb2.EvaluateResponse(models=[metrics])
-
-    async def Fuse(self, request: Any, context: Any) -> Any:  # noqa: N802
-        raise MaskError("member 'a': sizes differ; resize")
-
-
-async def test_a_client_stream() -> None:
-    server = GrpcServer(SETTINGS)
-    server.add(
-        evaluation_pb2_grpc.add_EvaluationServiceServicer_to_server,
-        Evaluator(),
-        "spinezoo.v1.EvaluationService",
-    )
-    await server.start()
-    good = evaluation_pb2.EvaluateRequest(
-        film_id="f", model_name="m", height=16, width=16,
-        truth=evaluation_pb2.Annotation(segments={}),
-        prediction=evaluation_pb2.Annotation(segments={}),
-    )  # fmt: skip
-    async with grpc.aio.insecure_channel(f"127.0.0.1:{server.port}") as channel:
-        stub = evaluation_pb2_grpc.EvaluationServiceStub(channel)
-        answer = await stub.Evaluate(iter([good] * 50))
-        assert answer.models[0].film_count == 50
-        with pytest.raises(grpc.aio.AioRpcError) as caught:
-            await stub.Evaluate(iter([good, evaluation_pb2.EvaluateRequest()]))
-        assert "film_id" in str(from_rpc_error(caught.value))
-        with pytest.raises(grpc.aio.AioRpcError) as caught:
-            await stub.Fuse(evaluation_pb2.FuseRequest(options=fusion_pb2.FusionOptions()))
-        assert type(from_rpc_error(caught.value)) is MaskError
-    await server.stop()
-
-
-async def test_a_server_stream_and_its_failure_half_way() -> None:
-    served = []
-
-    class Streamer:
-        async def Count(self, request: bytes, context: Any) -> AsyncIterator[bytes]:  # noqa: N802
-            try:
-                for number in range(3):
-                    yield bytes([number])
-                if request == b"fail":
-                    raise FilmError("half way; try again")
-            finally:
-                served.append(request)
-
-    def register(servicer: Streamer, server: Any) -> None:
-        handler = grpc.unary_stream_rpc_method_handler(servicer.Count)
-        server.add_generic_rpc_handlers(
-            (grpc.method_handlers_generic_handler("test.Streamer", {"Count": handler}),)
-        )
-
-    server = GrpcServer(SETTINGS)
-    server.add(register, Streamer(), "test.Streamer")
-    await server.start()
-    async with grpc.aio.insecure_channel(f"127.0.0.1:{server.port}") as channel:
-        count = channel.unary_stream("/test.Streamer/Count")
-        assert [each async for each in count(b"go")] == [b"\0", b"\1", b"\2"]
-        call = count(b"fail")
-        for number in range(3):
-            assert await call.read() == bytes([number])
-        with pytest.raises(grpc.aio.AioRpcError) as caught:
-            await call.read()
-        assert type(from_rpc_error(caught.value)) is FilmError
-        async for _ in count(b"leave"):
-            break
-        while len(served) < 3:
-            await asyncio.sleep(0.01)
-    await server.stop()
-
-
 # --- draining ------------------------------------------------------------------------------------
 
 
@@ -624,125 +538,3 @@ async def test_stop_does_not_wait_for_ever() -> None:
         assert time.perf_counter() - started < 5
         error = await zoo.error(call)
         assert isinstance(error, SpineZooError)
-
-
-SERVE = """
-import asyncio, sys, threading
-from spinezoo_serving.endpoints import HttpEndpoint, make_app
-from spinezoo_serving.logs import configure_logging
-from spinezoo_serving.metrics import ServerMetrics
-from spinezoo_serving.segmenter import NetworkRunner, segmenter_server
-from spinezoo_serving.server import run_forever
-from spinezoo_serving.settings import ServerSettings
-from spinezoo_testing.threshold import ThresholdPredictor
-configure_logging("test")
-async def main():
-    metrics, settings = ServerMetrics(), ServerSettings.from_env()
-    runner = NetworkRunner(settings, ThresholdPredictor(delay_s=0.05), metrics=metrics)
-    server = segmenter_server(runner)
-    endpoint = HttpEndpoint("127.0.0.1", settings.http_port, make_app(server.state, metrics))
-    await run_forever(server, endpoints=[endpoint])
-    runner.close()
-asyncio.run(main())
-"""
-
-
-@pytest.fixture
-def process(tmp_path: Any) -> Iterator[tuple[subprocess.Popen[bytes], int, int]]:
-    ports = []
-    for _ in range(2):
-        with socket.create_server(("127.0.0.1", 0)) as taken:
-            ports.append(taken.getsockname()[1])
-    environment = {
-        **os.environ,
-        "SPINEZOO_GRPC_PORT": str(ports[0]),
-        "SPINEZOO_HTTP_PORT": str(ports[1]),
-        "SPINEZOO_QUEUE_LIMIT": "100",
-    }
-    with (tmp_path / "log").open("wb") as log:
-        child = subprocess.Popen([sys.executable, "-c", SERVE], env=environment, stderr=log)
-        try:
-            yield child, *ports
-        finally:
-            if child.poll() is None:
-                child.kill()
-            child.wait(10)
-
-
-async def _ready(address: str) -> None:
-    async with grpc.aio.insecure_channel(address) as channel:
-        stub = health_pb2_grpc.HealthStub(channel)
-        async with asyncio.timeout(30):
-            while True:
-                with contextlib.suppress(grpc.aio.AioRpcError):
-                    answer = await stub.Check(health_pb2.HealthCheckRequest(), wait_for_ready=True)
-                    if answer.status == SERVING:
-                        return
-                await asyncio.sleep(0.05)
-
-
-async def test_sigterm_under_load_loses_no_request(
-    process: tuple[subprocess.Popen[bytes], int, int], tmp_path: Any
-) -> None:
-    child, port, http_port = process
-    address = f"127.0.0.1:{port}"
-    await _ready(address)
-    answered = 0
-    failures: list[str] = []
-    seen_503 = False
-    stop = asyncio.Event()
-
-    async def ask(link: grpc.aio.Channel) -> None:
-        nonlocal answered
-        stub = segmenter_pb2_grpc.SegmenterServiceStub(link)
-        while not stop.is_set():
-            try:
-                got = await stub.Predict(codec.predict_request_to_proto(film()), timeout=20)
-                assert got.height == 32
-                answered += 1
-            except grpc.aio.AioRpcError as error:
-                failures.append(error.code().name)
-                return
-
-    async def probe() -> None:
-        nonlocal seen_503
-        while not seen_503:
-            try:
-                reader, writer = await asyncio.open_connection("127.0.0.1", http_port)
-            except ConnectionRefusedError:
-                return
-            writer.write(b"GET /readyz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
-            seen_503 = b" 503 " in await reader.readline()
-            writer.close()
-            await asyncio.sleep(0.01)
-
-    async with grpc.aio.insecure_channel(address) as link:
-        askers = [asyncio.create_task(ask(link)) for _ in range(8)]
-        while answered < 8:
-            await asyncio.sleep(0.01)
-        child.send_signal(signal.SIGTERM)
-        await probe()
-        await asyncio.wait_for(asyncio.gather(*askers), 30)
-    # Refused by name is fine: the caller turns elsewhere. Anything else would be a loss.
-    assert failures == ["UNAVAILABLE"] * 8
-    assert seen_503
-    assert await asyncio.to_thread(child.wait, 15) == 0
-    lines = [json.loads(line) for line in (tmp_path / "log").read_text().splitlines()]
-    calls = [line for line in lines if line["message"] == "call"]
-    # What the server took on, it answered.
-    assert sum(line["code"] == "OK" for line in calls) == answered
-    assert {line["code"] for line in calls} <= {"OK", "UNAVAILABLE"}
-
-
-def test_a_taken_port_ends_the_process_by_name(
-    process: tuple[subprocess.Popen[bytes], int, int],
-) -> None:
-    child, _, _ = process
-    child.kill()
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        environment = {**os.environ, "SPINEZOO_GRPC_PORT": str(taken.getsockname()[1])}
-        done = subprocess.run(
-            [sys.executable, "-c", SERVE], env=environment, capture_output=True, timeout=60
-        )
-    assert done.returncode == 1
-    assert b"SPINEZOO_GRPC_PORT" in done.stderr

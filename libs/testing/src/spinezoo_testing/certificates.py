@@ -19,7 +19,7 @@ def certs_tool() -> ModuleType:
 
 @pytest.fixture
 def tool() -> ModuleType:
-    """``tools/certs.py``."""
+    """The commands for certificates."""
     return certs_tool()
 
 

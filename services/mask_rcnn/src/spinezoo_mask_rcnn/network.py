@@ -12,8 +12,8 @@ engine is torchvision's ``MaskRCNN``, so names are those of its checkpoints (``b
 channels the parameters are exactly those of ``maskrcnn_resnet50_fpn``.
 
 Films come prepared (:mod:`spinezoo_spine.inference.preprocess`), all of one size: nothing is
-resized or normalised in here. Boxes are corners (x1, y1, x2, y2) in pixels of the input. Shapes are written
-as: N films, G true objects and D detections of one film, R regions of interest.
+resized or normalised in here. Boxes are corners (x1, y1, x2, y2) in pixels of the input. Shapes
+are written as: N films, G true objects and D detections of one film, R regions of interest.
 """
 
 from __future__ import annotations

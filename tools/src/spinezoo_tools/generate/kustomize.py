@@ -225,8 +225,9 @@ def member_base(plan: Plan) -> dict[str, str]:
     probe_kinds = ("startupProbe", "readinessProbe", "livenessProbe")
     name, version = "[app.kubernetes.io/name]", "[app.kubernetes.io/version]"
     spread = "spec.template.spec.topologySpreadConstraints.*.labelSelector.matchLabels"
-    every = ("Deployment", "Service", "HorizontalPodAutoscaler", "PodDisruptionBudget")
-    every += ("NetworkPolicy",)
+    every = (
+        "Deployment", "Service", "HorizontalPodAutoscaler", "PodDisruptionBudget", "NetworkPolicy",
+    )  # fmt: skip
     places: dict[str, dict[str, list[str]]] = {
         "name": {kind: [f"metadata.labels.{name}"] for kind in every},
         "host": {kind: ["metadata.name"] for kind in every},

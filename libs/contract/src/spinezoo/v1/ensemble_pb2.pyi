@@ -22,6 +22,12 @@ class MemberCode(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     MEMBER_CODE_RESOURCE_EXHAUSTED: _ClassVar[MemberCode]
     MEMBER_CODE_INVALID_ARGUMENT: _ClassVar[MemberCode]
     MEMBER_CODE_INTERNAL: _ClassVar[MemberCode]
+
+class NewcomerState(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    NEWCOMER_STATE_UNSPECIFIED: _ClassVar[NewcomerState]
+    NEWCOMER_STATE_CHECKING: _ClassVar[NewcomerState]
+    NEWCOMER_STATE_REFUSED: _ClassVar[NewcomerState]
 MEMBER_CODE_UNSPECIFIED: MemberCode
 MEMBER_CODE_OK: MemberCode
 MEMBER_CODE_DEADLINE_EXCEEDED: MemberCode
@@ -30,6 +36,9 @@ MEMBER_CODE_INVALID_OUTPUT: MemberCode
 MEMBER_CODE_RESOURCE_EXHAUSTED: MemberCode
 MEMBER_CODE_INVALID_ARGUMENT: MemberCode
 MEMBER_CODE_INTERNAL: MemberCode
+NEWCOMER_STATE_UNSPECIFIED: NewcomerState
+NEWCOMER_STATE_CHECKING: NewcomerState
+NEWCOMER_STATE_REFUSED: NewcomerState
 
 class MemberStatus(_message.Message):
     __slots__ = ("member_name", "code", "latency_ms", "message")
@@ -129,17 +138,29 @@ class ListModelsRequest(_message.Message):
     __slots__ = ()
     def __init__(self) -> None: ...
 
+class NewcomerStatus(_message.Message):
+    __slots__ = ("target", "state", "reason")
+    TARGET_FIELD_NUMBER: _ClassVar[int]
+    STATE_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    target: str
+    state: NewcomerState
+    reason: str
+    def __init__(self, target: _Optional[str] = ..., state: _Optional[_Union[NewcomerState, str]] = ..., reason: _Optional[str] = ...) -> None: ...
+
 class RosterMember(_message.Message):
-    __slots__ = ("member_name", "target", "status", "model")
+    __slots__ = ("member_name", "target", "status", "model", "newcomer")
     MEMBER_NAME_FIELD_NUMBER: _ClassVar[int]
     TARGET_FIELD_NUMBER: _ClassVar[int]
     STATUS_FIELD_NUMBER: _ClassVar[int]
     MODEL_FIELD_NUMBER: _ClassVar[int]
+    NEWCOMER_FIELD_NUMBER: _ClassVar[int]
     member_name: str
     target: str
     status: MemberStatus
     model: _model_pb2.ModelInfo
-    def __init__(self, member_name: _Optional[str] = ..., target: _Optional[str] = ..., status: _Optional[_Union[MemberStatus, _Mapping]] = ..., model: _Optional[_Union[_model_pb2.ModelInfo, _Mapping]] = ...) -> None: ...
+    newcomer: NewcomerStatus
+    def __init__(self, member_name: _Optional[str] = ..., target: _Optional[str] = ..., status: _Optional[_Union[MemberStatus, _Mapping]] = ..., model: _Optional[_Union[_model_pb2.ModelInfo, _Mapping]] = ..., newcomer: _Optional[_Union[NewcomerStatus, _Mapping]] = ...) -> None: ...
 
 class ListModelsResponse(_message.Message):
     __slots__ = ("members", "default_quorum", "default_member_deadline_ms")

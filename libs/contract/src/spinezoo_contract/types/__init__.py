@@ -18,6 +18,8 @@ from spinezoo_contract.types.ensemble import (
     MemberAnswer,
     MemberCode,
     MemberStatus,
+    NewcomerState,
+    NewcomerStatus,
     Roster,
     RosterMember,
 )
@@ -83,6 +85,8 @@ __all__ = [
     "ModelInfo",
     "ModelMetrics",
     "NamedVertebra",
+    "NewcomerState",
+    "NewcomerStatus",
     "PredictOptions",
     "Prediction",
     "ProbabilityMap",

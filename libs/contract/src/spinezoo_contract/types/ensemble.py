@@ -167,14 +167,46 @@ class EnsembleOptions:
             raise OptionError("a member is named twice; name each member once")
 
 
+class NewcomerState(IntEnum):
+    """How far the gateway is with a newcomer."""
+
+    CHECKING = 1
+    REFUSED = 2
+
+
+@dataclass(frozen=True, slots=True)
+class NewcomerStatus:
+    """What the roster names for a member and the gateway has not taken in.
+
+    Attributes:
+        target: Where the gateway reaches it.
+        state: Whether it is still being checked.
+        reason: For a person: why it is refused; empty while it is being checked.
+    """
+
+    target: str
+    state: NewcomerState
+    reason: str = ""
+
+
 @dataclass(frozen=True, slots=True)
 class RosterMember:
-    """A member of the roster; ``model`` is None while it has not been reached yet."""
+    """A member of the roster, as ``ListModels`` shows it.
+
+    Attributes:
+        member_name: Its name.
+        target: The target that films go to; a newcomer's own where there is no other.
+        status: Whether it is serving. Its message tells a person of the newcomer too.
+        model: What it says of itself; None while it has not been reached yet.
+        newcomer: What is to replace it or to join under its name; None when the roster names what
+            serves.
+    """
 
     member_name: str
     target: str
     status: MemberStatus
     model: ModelInfo | None = None
+    newcomer: NewcomerStatus | None = None
 
 
 @dataclass(frozen=True, slots=True)
