@@ -108,7 +108,7 @@ def test_a_member_is_swapped_under_tls(
     with Load(closed, film_path, MEMBER, members=False) as load:
         load.wait_for(5)
         done = swap(closed, newcomers.bad)
-        assert "the newcomer is refused, the old one stays: rule C06" in done.stderr, done.stderr
+        assert "the newcomer is refused, the old one stays: rule C09" in done.stderr, done.stderr
         assert load.images().keys() == {OLD.image}
         done = swap(closed, newcomers.good)
         assert done.returncode == 0, done.stderr
