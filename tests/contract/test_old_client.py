@@ -52,8 +52,10 @@ class Zoo(NamedTuple):
     roster: Path
 
     def name_member(self, target: str) -> None:
-        """Writes the roster: one member, at a target."""
-        self.roster.write_text(f"members:\n  - {{name: pspnet, target: '{target}'}}\n")
+        """Writes the roster: one member, at a target. The gateway never sees half a file."""
+        fresh = self.roster.with_suffix(".fresh")
+        fresh.write_text(f"members:\n  - {{name: pspnet, target: '{target}'}}\n")
+        fresh.replace(self.roster)
 
 
 @pytest.fixture
