@@ -28,7 +28,7 @@ from spinezoo_contract.types import Film, Prediction, RunLengthMask
 from spinezoo_serving.server import channel_options
 from spinezoo_testing.threshold import film_file
 
-pytest.importorskip("bentoml", reason="bentoml is not installed; install spinezoo-contract[bento]")
+pytest.importorskip("bentoml", reason="bentoml is not installed; run `make setup`")
 httpx = pytest.importorskip("httpx")
 
 FOLDER = Path(__file__).parent / "threshold"
