@@ -47,6 +47,8 @@ class Implant:
         design: What it is, for the tags.
         pieces: Pairs of (N, 2) px outline and path, cm of titanium.
         outline: (N, 2) px outlines whose union is the truth; empty means those of the pieces.
+        seam: (N, 2) px outlines that join broken pieces in the truth; not drawn.
+        halo: Pairs of (N, 2) px outline and cm of bone that is gone around a loose implant.
     """
 
     structure: str
@@ -54,10 +56,12 @@ class Implant:
     design: str
     pieces: list[tuple[np.ndarray, float]] = field(default_factory=list)
     outline: list[np.ndarray] = field(default_factory=list)
+    seam: list[np.ndarray] = field(default_factory=list)
+    halo: list[tuple[np.ndarray, float]] = field(default_factory=list)
 
     def truth_polygons(self) -> list[np.ndarray]:
         """The outlines whose union is the truth."""
-        return self.outline or [polygon for polygon, _ in self.pieces]
+        return self.outline or [*(polygon for polygon, _ in self.pieces), *self.seam]
 
     def bar(self, course_px: np.ndarray, half_px: np.ndarray | float, path_cm: float) -> None:
         """Adds a round bar along a (N, 2) course."""

@@ -82,8 +82,8 @@ def build_hardware(
     chain = [spine.sacrum[0], *spine.vertebrae]  # S1, lowest lumbar, ...
     draw = rng.random()
     # Fusions start low and are mostly short; a tenth runs up into the thoracic spine.
-    first = int(rng.choice([0, 1, 2, 3, 4], p=[0.30, 0.30, 0.20, 0.12, 0.08]))
-    span = int(rng.choice([2, 3, 4, 5, 7, 9], p=[0.38, 0.27, 0.15, 0.09, 0.07, 0.04]))
+    first = int(rng.choice([0, 1, 2, 3, 4], p=[0.30, 0.28, 0.20, 0.13, 0.09]))
+    span = int(rng.choice([2, 3, 4, 5, 7, 9], p=[0.36, 0.26, 0.15, 0.10, 0.08, 0.05]))
     if draw < 0.70:
         levels = chain[first : first + span]
         hardware.implants += pedicle_construct(spine, camera, levels, rng)
@@ -103,7 +103,7 @@ def build_hardware(
     spacer_only = not hardware.kinds and rng.random() < 0.2
     if not spacer_only and rng.random() < cage_share:
         count = int(rng.choice([1, 2, 3], p=[0.6, 0.28, 0.12]))
-        design = str(rng.choice(CAGES, p=[0.2, 0.24, 0.08, 0.12, 0.1, 0.14, 0.06, 0.06]))
+        design = str(rng.choice(list(CAGES), p=list(CAGES.values())))
         if design == "prosthesis" and hardware.kinds:
             design = "markers"
         for disc in spine.discs[first : first + max(1, span - 1)][:count]:
@@ -137,7 +137,8 @@ def draw_hardware(
         fine: Sub-pixels per pixel and direction.
 
     Returns:
-        (H, W) float32 cm of titanium and (H, W) float32 cm of cement.
+        (H, W) float32 cm of titanium and (H, W) float32 cm of cement; below 0 where bone is gone
+        around a loose implant.
     """
     metal: Any = np.zeros(shape, np.float32)
     cement: Any = np.zeros(shape, np.float32)
@@ -146,6 +147,9 @@ def draw_hardware(
             _add(metal, polygon, path_cm, fine)
     for polygon, path_cm in hardware.cement:
         _add(cement, polygon, path_cm, fine)
-    if hardware.cement:
+    halos = [each for implant in hardware.implants for each in implant.halo]
+    for polygon, gone_cm in halos:  # about 0.15 per cm of bone, cement's layer has 0.4 to 1.3
+        _add(cement, polygon, -0.2 * gone_cm, fine)
+    if hardware.cement or halos:
         cement = cv2.GaussianBlur(cement, (0, 0), max(0.6, 0.004 * shape[0]))
     return np.maximum(metal, 0), cement
