@@ -76,11 +76,11 @@ def cage(disc: Disc, camera: Camera, design: str, rng: np.random.Generator) -> I
                 bar(foot - reach, foot + reach, width_mm, cm)
     elif design == "porous":  # printed titanium: a frame filled by a sponge
         device.pieces.append((block, rng.uniform(0.15, 0.4)))
-        edges(rng.uniform(0.9, 1.8), rng.uniform(0.3, 0.6))
+        edges(rng.uniform(0.8, 1.3), rng.uniform(0.3, 0.6))
         for _ in range(int(rng.integers(12, 26))):
-            spot = centre + axis * half_length * rng.uniform(-0.85, 0.85)
-            spot = spot + across * half_height * rng.uniform(-0.7, 0.7)
-            reach = (axis + across * rng.normal(0, 1)) * rng.uniform(1, 3) * px
+            spot = centre + axis * half_length * rng.uniform(-0.8, 0.8)
+            spot = spot + across * half_height * rng.uniform(-0.3, 0.3)
+            reach = (axis + across * np.clip(rng.normal(0, 1), -1, 1)) * 0.9 * px
             bar(spot - reach, spot + reach, 0.6, rng.uniform(-0.15, 0.3))
     elif design == "mesh":
         device.pieces.append((block, rng.uniform(0.08, 0.2)))

@@ -147,14 +147,14 @@ def _side_of_construct(
     course_x = np.polyval(curve, inside) + (along - inside) * slope - 3.0
     course = np.column_stack([course_x, along, np.polyval(lateral, inside)])
     draw = rng.random()
-    if draw < 0.04 and len(used) > 2:  # broken between two levels
+    if draw < 0.05 and len(used) > 1:  # broken between two levels
         cut = int(rng.integers(12, 28))
         shift = np.array([rng.normal(0, 2.0), -rng.uniform(2, 5), 0.0])
         implants.append(rod(camera, course[:cut] + shift, plan.rod_mm, plan.metal, "broken rod"))
         implants.append(rod(camera, course[cut:], plan.rod_mm, plan.metal, "broken rod"))
     else:
         implants.append(rod(camera, course, plan.rod_mm, plan.metal, "rod"))
-    if draw > 0.95 and len(used) > 3:  # a second rod bridges some levels, behind the first
+    if draw > 0.92 and len(used) > 2:  # a second rod bridges some levels, behind the first
         start = int(rng.integers(0, 15))
         beside = course[start : start + int(rng.integers(14, 24))]
         beside = beside - np.array([rng.uniform(7, 11), 0.0, 0.0])
