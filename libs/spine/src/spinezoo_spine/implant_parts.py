@@ -40,6 +40,9 @@ _REACH = 5.0
 _METAL_SHARE = 0.6
 """Share of the line across a gap that has to be metal."""
 
+_HULL_FACTOR = 1.8
+"""Two pieces of a cage have a hull of at most so many times their area; cages of two discs more."""
+
 _SEEN_SHARE = 0.25
 """Least part of an implant that is looked at, as a share of the least object."""
 
@@ -90,7 +93,7 @@ def implants_apart(
                 # Only screws are given back: a rod beside a shaft lies in its hull too.
                 masks = [mask | (_hull(mask) & (closed > 0)) for mask in masks]
         else:
-            masks = [_mask(points, region.shape) for points in _components(region, least_px)]
+            masks = _blocks(region, least_px)
         found[structure] = [mask for mask in masks if int(mask.sum()) >= least_px]
     return found
 
@@ -124,6 +127,26 @@ def _hull(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
     hull = cv2.convexHull(np.stack([columns, rows], axis=1).astype(np.int32))
     cv2.fillConvexPoly(drawn, hull, 1)
     return drawn > 0
+
+
+def _blocks(region: NDArray[np.bool_], least_px: int) -> list[NDArray[np.bool_]]:
+    """The cages of a region: pieces that fill one hull are one, and filled."""
+    parts = _components(region, max(3, round(_SEEN_SHARE * least_px)))
+    areas = [len(part) for part in parts]
+    joined = True
+    while joined:
+        joined = False
+        for i, j in itertools.combinations(range(len(parts)), 2):
+            both = np.concatenate([parts[i], parts[j]])
+            area = float(cv2.contourArea(cv2.convexHull(both.astype(np.int32))))
+            if area <= _HULL_FACTOR * (areas[i] + areas[j]):
+                parts[i], areas[i] = both, max(areas[i] + areas[j], round(area))
+                del parts[j], areas[j]
+                joined = True
+                break
+    masks = [_mask(part, region.shape) for part in parts]
+    whole = [int(mask.sum()) == area for mask, area in zip(masks, areas, strict=True)]
+    return [mask if one else _hull(mask) for mask, one in zip(masks, whole, strict=True)]
 
 
 def _piece(pixels: NDArray[np.int64]) -> _Piece:
