@@ -9,8 +9,9 @@ chain orders them.
    that overlap by :data:`SAME_IOU` are of one implant, at most one of each member. An outline that
    covers two others which are apart counts for nothing.
 2. A member *has* the implant when it brings an outline, or when its regions cover
-   :data:`COVERED_SHARE` of it and that of its structure :data:`OWN_SHARE`. An instance network's outline counts :data:`OUTLINE_VOTES` times, a
-   part or a region once. The rule of the fusion decides whether the implant is kept.
+   :data:`COVERED_SHARE` of it and that of its structure :data:`OWN_SHARE`. An instance network's
+   outline counts :data:`OUTLINE_VOTES` times, a part or a region once. The rule of the fusion
+   decides whether the implant is kept.
 3. Its pixels are decided by the members that have it, by the same rule, within the union of the
    outlines.
 4. Of two that overlap too much the one of more votes stays.
