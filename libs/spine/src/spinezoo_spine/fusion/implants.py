@@ -28,6 +28,7 @@ import numpy as np
 from numpy.typing import NDArray
 from spinezoo_contract.errors import OptionError
 from spinezoo_contract.types import (
+    FusedImplant,
     FusionOptions,
     FusionRule,
     RunLengthMask,
@@ -37,6 +38,7 @@ from spinezoo_contract.types import (
 )
 
 from spinezoo_spine.fusion import votes as fusion
+from spinezoo_spine.fusion.windows import crop, window_of
 from spinezoo_spine.implant_parts import IMPLANTS
 from spinezoo_spine.instances import DUPLICATE_SHARE, mask_from_crop, overlaps, to_instances, unite
 
@@ -137,26 +139,14 @@ def implants_of(segments: Sequence[Segment], height: int, width: int) -> Implant
     )
 
 
-@dataclass(frozen=True, slots=True)
-class FusedImplant:
-    """One implant that enough members have.
-
-    Attributes:
-        segment: An instance; its score is the share of all votes for it.
-        member_names: Members that brought an outline of it, sorted; none where only the fused
-            regions show it.
-    """
-
-    segment: Segment
-    member_names: tuple[str, ...]
-
-
 def fuse_implants(
     members: Mapping[str, Implants],
     fused: Sequence[Segment] = (),
     options: FusionOptions | None = None,
 ) -> tuple[FusedImplant, ...]:
     """The implants of several members as objects: cages, screws, rods, each from top to bottom.
+
+    The levels that they touch are not said here, see :mod:`spinezoo_spine.fusion.touching`.
 
     Args:
         members: What each member says, by name; at least one.
@@ -208,11 +198,9 @@ def _voted(
     height, width = said[0].height, said[0].width
     implants = []
     for group in _groups(places, outlines, iou, share):
-        window = _window([outlines[index] for index in group])
+        window = window_of([outlines[index] for index in group], 0, height, width)
         crops = {
-            places[index][0]: _crop(
-                said[places[index][0]].borders[places[index][1]], window, height
-            )
+            places[index][0]: crop(said[places[index][0]].borders[places[index][1]], window, height)
             for index in group
         }
         union = np.any(list(crops.values()), axis=0)
@@ -225,12 +213,12 @@ def _voted(
                 place = next(places[index][1] for index in group if places[index][0] == member)
                 vote, pixels = member_votes[member] * one.votes[place], crops[member]
                 if region is not None and structure is Structure.ROD:
-                    pixels = pixels | (_crop(one.metal_borders, window, height) & union)
+                    pixels = pixels | (crop(one.metal_borders, window, height) & union)
             elif region is not None:
-                own = int((_crop(region, window, height) & union).sum())
+                own = int((crop(region, window, height) & union).sum())
                 vote, pixels = (
                     member_votes[member],
-                    _crop(one.metal_borders, window, height) & union,
+                    crop(one.metal_borders, window, height) & union,
                 )
                 if own < OWN_SHARE * area or int(pixels.sum()) < COVERED_SHARE * area:
                     continue
@@ -252,7 +240,7 @@ def _voted(
         implants.append(
             FusedImplant(
                 Segment(structure, SegmentKind.INSTANCE, mask, score, mask.box),
-                tuple(sorted(names[member] for member in crops)),
+                member_names=tuple(sorted(names[member] for member in crops)),
             )
         )
     return implants
@@ -307,34 +295,6 @@ def _spans_two(
     )
 
 
-def _window(outlines: Sequence[Segment]) -> tuple[int, int, int, int]:
-    """Left, top, right and bottom of the pixels that any of the outlines covers."""
-    boxes = [outline.mask.box for outline in outlines]
-    return (
-        int(min(box.x for box in boxes)),
-        int(min(box.y for box in boxes)),
-        int(max(box.x + box.width for box in boxes)),
-        int(max(box.y + box.height for box in boxes)),
-    )
-
-
-def _crop(
-    borders: NDArray[np.int64], window: tuple[int, int, int, int], height: int
-) -> NDArray[np.bool_]:
-    """(bottom - top, right - left) pixels of a mask within a window, from its borders."""
-    left, top, right, bottom = window
-    first, last = left * height, right * height
-    low = int(np.searchsorted(borders[1::2], first, side="right"))
-    high = int(np.searchsorted(borders[0::2], last, side="left"))
-    near = np.clip(borders[2 * low : 2 * high], first, last) - first
-    steps = np.zeros(last - first + 1, dtype=np.int8)
-    # Runs of neighbouring columns may touch: their borders cancel each other.
-    np.add.at(steps, near[0::2], 1)
-    np.add.at(steps, near[1::2], -1)
-    columns = np.cumsum(steps[:-1], dtype=np.int8).reshape(right - left, height)
-    return np.asarray(columns[:, top:bottom].T > 0)
-
-
 def _apart(implants: Sequence[FusedImplant]) -> list[FusedImplant]:
     """The implants without those that share too much with a better one."""
     ranked = sorted(implants, key=lambda one: (-one.segment.score, -one.segment.mask.area))
@@ -358,4 +318,4 @@ def _left_over(kept: Sequence[FusedImplant], parts: Sequence[Segment]) -> list[F
         _, of_kept = overlaps(segments, parts)
         worst = np.maximum(of_part.max(axis=1), of_kept.max(axis=0))
         parts = [part for part, most in zip(parts, worst, strict=True) if most <= LEFT_OVER_SHARE]
-    return [FusedImplant(replace(part, score=0.5 * part.score), ()) for part in parts]
+    return [FusedImplant(replace(part, score=0.5 * part.score)) for part in parts]
