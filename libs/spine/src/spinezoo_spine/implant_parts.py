@@ -201,9 +201,12 @@ def _joined(
 
     def is_free(number: int, end: int, way: NDArray[np.float64]) -> bool:
         """Whether a piece goes on at an end; one without direction only straight through."""
+        if (number, end) in taken:
+            return False
         through = taken.get((number, 1 - end))
-        turns = through is not None and not pieces[number].is_long
-        return (number, end) not in taken and not (turns and through @ way > -_TURN_COSINE)
+        if through is None or pieces[number].is_long:
+            return True
+        return float(through @ way) <= -_TURN_COSINE
 
     masks = [_mask(each, region.shape) for each in pixels]
     for _, i, end, j, start in sorted(bridges):
