@@ -44,8 +44,8 @@ def crop(borders: NDArray[np.int64], window: Window, height: int) -> NDArray[np.
     high = int(np.searchsorted(borders[0::2], last, side="left"))
     near = np.clip(borders[2 * low : 2 * high], first, last) - first
     steps = np.zeros(last - first + 1, dtype=np.int8)
-    # Runs of neighbouring columns may touch: their borders cancel each other.
-    np.add.at(steps, near[0::2], 1)
-    np.add.at(steps, near[1::2], -1)
+    # No two runs start or end at one place, but one may start where another ends: they cancel.
+    steps[near[0::2]] += 1
+    steps[near[1::2]] -= 1
     columns = np.cumsum(steps[:-1], dtype=np.int8).reshape(right - left, height)
     return np.asarray(columns[:, top:bottom].T > 0)
