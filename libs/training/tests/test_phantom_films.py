@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 from spinezoo_contract.errors import OptionError
 from spinezoo_contract.types import Structure
+from spinezoo_phantom.records import NAMED_LEVELS
 from spinezoo_phantom.truth import is_simple
 from spinezoo_training.augmentation import augment
-from spinezoo_training.phantom_films import training_films
+from spinezoo_training.phantom_films import training_columns, training_films
 from spinezoo_training.prepared_set import PreparedFilm
 from spinezoo_training.targets import instances_of, label_map_of, network_input
 
@@ -111,3 +112,24 @@ def test_a_wide_canvas_has_bars() -> None:
 def test_nonsense_is_refused(arguments: tuple[int, ...], message: str) -> None:
     with pytest.raises(OptionError, match=message):
         training_films(*arguments)
+
+
+def test_columns_name_the_bodies_of_their_films() -> None:
+    for column in (training_columns(4, index, 320, 256, 1)[0] for index in range(6)):
+        top, left, rows, columns = column.frame
+        order = [NAMED_LEVELS.index(body.level) for body in column.bodies]
+        assert order == sorted(order)
+        outlined = {body.outline.tobytes() for body in column.bodies}
+        drawn = [p for s, p in column.film.regions if s.name.endswith("VERTEBRA")]
+        assert all(polygon.tobytes() in outlined for polygon in drawn)
+        for body in column.bodies:
+            assert (body.outline >= [left, top]).all()
+            assert (body.outline <= [left + columns, top + rows]).all()
+            whole = (body.corners > [left, top]).all()
+            whole &= (body.corners < [left + columns, top + rows]).all()
+            if whole:  # the corners' middle is the outline's
+                away = body.corners.mean(axis=0) - body.outline.mean(axis=0)
+                depth = np.linalg.norm(body.corners[1] - body.corners[0])
+                assert np.linalg.norm(away) < 0.35 * depth
+            front = body.corners[1, 0] > body.corners[0, 0]
+            assert body.level.startswith("S") or front == (column.facing == "right")

@@ -14,7 +14,8 @@ from spinezoo_phantom.detector import Layers, look
 from spinezoo_phantom.implants import Hardware, build_hardware, draw_hardware
 from spinezoo_phantom.projection import Camera, Window, coverage_of, smooth_noise
 from spinezoo_phantom.records import (
-    ANNOTATED_SACRAL,
+    ANNOTATED_LEVELS,
+    NAMED_LEVELS,
     PhantomFilm,
     PhantomRegion,
     mirrored_outline,
@@ -45,7 +46,8 @@ class Scene:
         trunk: Soft tissue.
         camera: The film's geometry.
         layers: Path lengths on the film's grid.
-        regions: Outlines on the film, facing right.
+        regions: Outlines on the film as the study drew them (T12 to S2, implants), facing right.
+        bodies: Outlines of all bodies from T9 to S2 that are on the film, head first, facing right.
     """
 
     spine: Spine
@@ -54,6 +56,7 @@ class Scene:
     camera: Camera
     layers: Layers
     regions: list[PhantomRegion]
+    bodies: list[PhantomRegion]
 
 
 def set_up_camera(spine: Spine, settings: PhantomSettings, rng: np.random.Generator) -> Camera:
@@ -108,21 +111,25 @@ def resampled(camera: Camera, factor: float) -> Camera:
     )
 
 
-def _trace_regions(
-    spine: Spine, bones: BoneLayers, hardware: Hardware, camera: Camera, fine: int
-) -> list[PhantomRegion]:
-    """Outlines vertebrae from the head down, then hardware, laid out `fine` times finer."""
+def _trace_bodies(spine: Spine, bones: BoneLayers, camera: Camera) -> list[PhantomRegion]:
+    """Outlines the bodies from T9 to S2, head first."""
+    bodies = []
+    for body in [*spine.vertebrae[::-1], *spine.sacrum]:
+        if body.level not in bones.coverage or body.level not in NAMED_LEVELS:
+            continue
+        coverage, window = bones.coverage[body.level]
+        level = _BODY_LEVEL * float(coverage.max())
+        outline = outline_of(coverage, window, level, camera.height_px, camera.width_px)
+        if outline is not None:
+            structure = "sacral_vertebra" if body.is_sacral else "lumbar_vertebra"
+            bodies.append(PhantomRegion(structure, body.level, outline))
+    return bodies
+
+
+def _trace_hardware(hardware: Hardware, camera: Camera, fine: int) -> list[PhantomRegion]:
+    """Outlines implants, laid out `fine` times finer than the film."""
     height, width = camera.height_px, camera.width_px
     regions = []
-    lumbar = [body.level for body in spine.vertebrae if body.level.startswith("L")][::-1]
-    for level in ("T12", *lumbar, *ANNOTATED_SACRAL):
-        if level not in bones.coverage:
-            continue
-        coverage, window = bones.coverage[level]
-        outline = outline_of(coverage, window, _BODY_LEVEL * float(coverage.max()), height, width)
-        if outline is not None:
-            structure = "sacral_vertebra" if level in ANNOTATED_SACRAL else "lumbar_vertebra"
-            regions.append(PhantomRegion(structure, level, outline))
     for implant in hardware.implants:
         polygons = [polygon / fine for polygon in implant.truth_polygons()]
         window = Window.around(np.vstack(polygons))
@@ -194,8 +201,10 @@ def build_scene(settings: PhantomSettings, streams: list[np.random.Generator]) -
         mm_per_px=1 / camera.px_per_mm,
         spacing_mm=camera.spacing_mm,
     )
-    regions = _trace_regions(spine, bones, hardware, camera, fine)
-    return Scene(spine, hardware, trunk, camera, layers, regions)
+    bodies = _trace_bodies(spine, bones, camera)
+    regions = [body for body in bodies if body.level in ANNOTATED_LEVELS]
+    regions += _trace_hardware(hardware, camera, fine)
+    return Scene(spine, hardware, trunk, camera, layers, regions, bodies)
 
 
 def mirrored_regions(regions: list[PhantomRegion], width_px: int) -> list[PhantomRegion]:

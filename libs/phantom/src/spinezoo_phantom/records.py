@@ -9,8 +9,15 @@ import numpy as np
 
 from spinezoo_phantom.settings import PhantomSettings
 
-ANNOTATED_SACRAL = ("S1", "S2")
-"""Levels the study outlined as sacral vertebrae."""
+NAMED_LEVELS = (
+    *("T9", "T10", "T11", "T12"),
+    *("L1", "L2", "L3", "L4", "L5", "L6"),
+    *("S1", "S2"),
+)
+"""Levels whose outlines and corners the truth holds, head first."""
+
+ANNOTATED_LEVELS = NAMED_LEVELS[3:]
+"""Levels the study outlined: T12 and the lumbar ones as one class, S1 and S2 as another."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,13 +13,17 @@ full films; only the grid is coarser.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 from spinezoo_contract.errors import OptionError
 from spinezoo_contract.types import Structure
 from spinezoo_phantom.detector import look
 from spinezoo_phantom.make import build_scene, mirrored_regions, streams_of
-from spinezoo_phantom.settings import PhantomSettings
+from spinezoo_phantom.settings import GENERATOR, PhantomSettings
+from spinezoo_phantom.solids import project
 from spinezoo_spine.inference.preprocess import Letterbox, unit_grey
 
 from spinezoo_training.prepared_set import PreparedFilm
@@ -40,7 +44,43 @@ _PATIENTS = 0x70683300  # keeps these streams apart from those of `make_film`
 _STRUCTURES = {structure.name.lower(): structure for structure in Structure}
 
 
-def training_films(
+@dataclass(frozen=True, slots=True, eq=False)
+class ColumnBody:
+    """One vertebral body of a training film.
+
+    Attributes:
+        level: "T9" to "T12", "L1" to "L6", "S1" or "S2".
+        outline: (N, 2) float64 simple outline on the canvas, x right, y down, pixel edges; cut at
+            the film's border.
+        corners: (4, 2) float64 upper back, upper front, lower front, lower back of the mid-sagittal
+            plane on the canvas; may lie beyond the film's border.
+    """
+
+    level: str
+    outline: NDArray[np.float64]
+    corners: NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class TrainingColumn:
+    """A training film and the column of bodies on it.
+
+    Attributes:
+        film: What networks are trained on.
+        bodies: All bodies from T9 to S2 with a quarter or more on the film, head first.
+        frame: (top, left, rows, columns) of the film on the canvas; bars around it.
+        lumbar_count: 4, 5 or 6 lumbar vertebrae.
+        facing: "right" or "left": where the patient's front is.
+    """
+
+    film: PreparedFilm
+    bodies: tuple[ColumnBody, ...]
+    frame: tuple[int, int, int, int]
+    lumbar_count: int
+    facing: str
+
+
+def training_columns(
     seed: int,
     index: int,
     height: int,
@@ -48,8 +88,8 @@ def training_films(
     looks: int = 3,
     *,
     settings: PhantomSettings = TRAINING_SETTINGS,
-) -> list[PreparedFilm]:
-    """Films of one patient, as `dataset.prepare_film_set` would prepare them.
+) -> list[TrainingColumn]:
+    """Films of one patient, as `prepared_set.prepare_film_set` would prepare them, with columns.
 
     A pure function: the same arguments give the same films on the same machine and library
     versions, in any order and any process. Patients of different (seed, index) have nothing in
@@ -64,9 +104,10 @@ def training_films(
         settings: Knobs; sizes in them are not used.
 
     Returns:
-        `looks` films named `phantom3-<seed>-<index>-<look>`: (height, width) uint8 unit grey times
-        255 with black bars where the film is narrower than the canvas, and outlines in canvas
-        pixels, numbered as everywhere (`spinezoo_contract.types.Structure`).
+        `looks` columns; their films are named `phantom<generator>-<seed>-<index>-<look>`:
+        (height, width) uint8 unit grey times 255 with black bars where the film is narrower than
+        the canvas, and outlines in canvas pixels, numbered as everywhere
+        (`spinezoo_contract.types.Structure`).
 
     Raises:
         OptionError: An argument is out of range; the message says which.
@@ -97,7 +138,11 @@ def training_films(
     scene = build_scene(fitted, streams)
     turned = mirrored_regions(scene.regions, columns)
     corner = np.array([left, top], dtype=np.float64)
-    films = []
+    level_corners = {
+        level: project(scene.camera, body.corners_mm())
+        for level, body in scene.spine.by_level().items()
+    }
+    columns_of_films = []
     for number, stream in enumerate(
         np.random.SeedSequence((_PATIENTS, seed, index, 2)).spawn(looks)
     ):
@@ -107,14 +152,41 @@ def training_films(
         canvas = np.zeros((height, width), np.uint8)
         grey = unit_grey(np.clip(seen.grey, 0, 1)) * np.float32(255)
         canvas[top : top + rows, left : left + columns] = cv2.convertScaleAbs(grey)
-        films.append(
-            PreparedFilm(
-                f"phantom3-{seed}-{index}-{number}",
-                canvas,
-                tuple(
-                    (_STRUCTURES[region.structure], region.polygon_xy + corner)
-                    for region in (turned if mirrored else scene.regions)
-                ),
+        film = PreparedFilm(
+            f"phantom{GENERATOR}-{seed}-{index}-{number}",
+            canvas,
+            tuple(
+                (_STRUCTURES[region.structure], region.polygon_xy + corner)
+                for region in (turned if mirrored else scene.regions)
+            ),
+        )
+        bodies = []
+        for region in mirrored_regions(scene.bodies, columns) if mirrored else scene.bodies:
+            corners = level_corners[region.level]
+            if mirrored:
+                corners = np.column_stack([columns - corners[:, 0], corners[:, 1]])
+            bodies.append(ColumnBody(region.level, region.polygon_xy + corner, corners + corner))
+        columns_of_films.append(
+            TrainingColumn(
+                film,
+                tuple(bodies),
+                (top, left, rows, columns),
+                scene.spine.lumbar_count,
+                "left" if mirrored else "right",
             )
         )
-    return films
+    return columns_of_films
+
+
+def training_films(
+    seed: int,
+    index: int,
+    height: int,
+    width: int,
+    looks: int = 3,
+    *,
+    settings: PhantomSettings = TRAINING_SETTINGS,
+) -> list[PreparedFilm]:
+    """The films of `training_columns`, which networks are trained on."""
+    found = training_columns(seed, index, height, width, looks, settings=settings)
+    return [column.film for column in found]
