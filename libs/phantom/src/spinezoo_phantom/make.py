@@ -59,6 +59,38 @@ class Scene:
     bodies: list[PhantomRegion]
 
 
+def _field_ends(
+    spine: Spine, settings: PhantomSettings, rng: np.random.Generator
+) -> tuple[float, float]:
+    """Chooses where the film begins and ends: mm below S1's endplate, in the mid-plane."""
+    levels = spine.by_level()
+    hips_mm = float(spine.pelvis.hip_mm[1])
+    if settings.field == "whole_spine":
+        top = levels["T1"].centre_mm[1] - rng.uniform(-50, 240)
+        return float(top), hips_mm + rng.uniform(-30, 140)
+    # As measured on real films by the size of their bodies; 1.2 is the usual magnification.
+    typical_mm = settings.field_height_mm
+    view = rng.random()
+    extent_mm = typical_mm * (1 + rng.uniform(-settings.field_spread, settings.field_spread))
+    if view < settings.tight_share:
+        extent_mm = typical_mm * rng.uniform(0.52, 0.80)
+    elif view > 1 - settings.wide_share:
+        extent_mm = typical_mm * rng.uniform(1.2, 1.7)
+    elif rng.random() < 0.4:  # ends anywhere from T9 to L1 and from S1 to the hips
+        name = str(rng.choice(["T9", "T10", "T11", "T12", "L1"]))
+        upper = float(levels[name].point(0, levels[name].height_mm * rng.uniform(-0.4, 0.6))[1])
+        lower = float(rng.uniform(12, hips_mm + 40))
+        if lower - upper >= 200:
+            return upper, lower
+    # Centred between T12 and S2, give or take; sometimes the sacrum meets the border.
+    middle = (levels["T12"].point(0, 12)[1] + levels["S2"].point(0, -10)[1]) / 2
+    drift = rng.normal(0, 0.055)
+    if rng.random() < 0.12:
+        drift += float(rng.choice([-1, 1])) * rng.uniform(0.08, 0.22)
+    middle -= drift * extent_mm
+    return float(middle - extent_mm / 2), float(middle + extent_mm / 2)
+
+
 def set_up_camera(spine: Spine, settings: PhantomSettings, rng: np.random.Generator) -> Camera:
     """Chooses distances, field of view and where the spine lies on the film.
 
@@ -66,28 +98,24 @@ def set_up_camera(spine: Spine, settings: PhantomSettings, rng: np.random.Genera
     mid-plane lies 17 to 33 cm from the detector.
     """
     source_mm = rng.uniform(1000, 1250) if rng.random() < 0.5 else rng.uniform(1400, 2100)
+    if settings.field == "whole_spine":
+        source_mm = rng.uniform(1500, 2400)
     to_detector_mm = rng.uniform(170, 330)
-    typical_mm = 1.2 * settings.field_height_mm  # of the real films, by their bodies' size
-    field_mm = typical_mm * (1 + rng.uniform(-settings.field_spread, settings.field_spread))
-    view = rng.random()
-    if view < settings.tight_share:
-        field_mm = typical_mm * rng.uniform(0.52, 0.80)
-    elif view > 1 - settings.wide_share:
-        field_mm = typical_mm * rng.uniform(1.2, 1.7)
-    spacing_mm = round(field_mm / settings.height_px, 5)
     height, width = settings.height_px, settings.width_px
+    top_mm, bottom_mm = _field_ends(spine, settings, rng)
     magnification = source_mm / (source_mm - to_detector_mm)
+    field_mm = (bottom_mm - top_mm) * magnification
+    spacing_mm = round(field_mm / settings.height_px, 5)
     px_per_mm = magnification / spacing_mm
     levels = spine.by_level()
     lowest = spine.vertebrae[0].level
-    # The film is centred between T12 and S2, give or take; sometimes the sacrum meets the border.
-    middle_mm = (levels["T12"].point(0, 12)[1] + levels["S2"].point(0, -10)[1]) / 2
-    drift = rng.normal(0, 0.055)
-    if rng.random() < 0.12:
-        drift += float(rng.choice([-1, 1])) * rng.uniform(0.08, 0.22)
     lumbar_x = np.mean([levels[name].centre_mm[0] for name in ("L1", "L3", lowest)])
-    place_mm = np.array([lumbar_x, middle_mm])
-    place_px = np.array([rng.uniform(0.32, 0.60) * width, (0.5 + drift) * height])
+    aside = rng.uniform(0.32, 0.60)
+    if settings.field == "whole_spine":
+        lumbar_x = np.mean([levels[name].centre_mm[0] for name in ("T2", "T8", "L1", lowest)])
+        aside = rng.uniform(0.38, 0.62)
+    place_mm = np.array([lumbar_x, (top_mm + bottom_mm) / 2])
+    place_px = np.array([aside * width, 0.5 * height])
     # The perpendicular ray points at the film's middle; on whole-spine films far from it.
     ray_px = np.array([0.5 * width, 0.5 * height])
     ray_px = ray_px + rng.normal(0, 0.06 if rng.random() < 0.8 else 0.3, 2) * height

@@ -5,8 +5,10 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
-GENERATOR = 3
+GENERATOR = 4
 """Version of the generator, in every record; raised when the same seed gives other films."""
+
+FIELDS = ("lumbar", "whole_spine")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,7 +31,9 @@ class PhantomSettings:
         clutter: Factor on how often gas, folds, calcification and the like occur, 0 to 1.
         display_variation: Factor on the looks a viewing station adds (local contrast, gamma, edge
             enhancement, grid lines, text, collimation), 0 (a plain film) to 1.
-        transitional_share: Share of patients with four or six lumbar vertebrae, 0 to 1.
+        transitional_share: Share of patients with four or six lumbar vertebrae (half of them) or
+            with a vertebra between lumbar and sacral (Castellvi), 0 to 1.
+        field: "lumbar" (of many extents) or "whole_spine" (neck to hips).
     """
 
     height_px: int = 1024
@@ -45,7 +49,8 @@ class PhantomSettings:
     noise_scale: float = 1.0
     clutter: float = 1.0
     display_variation: float = 1.0
-    transitional_share: float = 0.12
+    transitional_share: float = 0.20
+    field: str = "lumbar"
 
     def __post_init__(self) -> None:
         """Refuses values outside their range.
@@ -69,6 +74,9 @@ class PhantomSettings:
             "display_variation": (0, 1),
             "transitional_share": (0, 1),
         }
+        if self.field not in FIELDS:
+            message = f"field is {self.field!r}; choose one of {', '.join(FIELDS)}"
+            raise ValueError(message)
         for name, (lowest, highest) in ranges.items():
             value = getattr(self, name)
             if not lowest <= value <= highest:

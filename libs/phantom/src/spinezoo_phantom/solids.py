@@ -21,8 +21,8 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from spinezoo_phantom.anatomy import Vertebra
 from spinezoo_phantom.projection import Camera, Window, fixed_point
+from spinezoo_phantom.vertebra import Vertebra
 
 _GREATEST_OBLIQUITY = 4.0  # a bar seen end-on is not endless
 
@@ -195,8 +195,7 @@ def _add_sample(
     plate_mm = number(body.plate_mm)
     core = np.clip((to_wall - wall_mm) * per_wall + half, 0, 1)
     core *= np.clip((to_upper - plate_mm) * per_plate + half, 0, 1)
-    # S1 and its followers are fused: no plate below them but a scar.
-    lower_mm = plate_mm * number(0.3) if body.is_sacral else plate_mm
+    lower_mm = plate_mm * number(body.lower_plate_share)
     core *= np.clip((to_lower - lower_mm) * per_plate + half, 0, 1)
     core_sum += core
     if extra_sum is not None:

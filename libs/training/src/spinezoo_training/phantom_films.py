@@ -40,7 +40,8 @@ TRAINING_SETTINGS = PhantomSettings(
 )
 """More plain spines, more scales and more faint films than in a test set."""
 
-_PATIENTS = 0x70683300  # keeps these streams apart from those of `make_film`
+_WHOLE_SPINE_SHARE = 0.07
+_PATIENTS = 0x70683400  # keeps these streams apart from those of `make_film`
 _STRUCTURES = {structure.name.lower(): structure for structure in Structure}
 
 
@@ -123,6 +124,9 @@ def training_columns(
     chance = streams[6]
     # Films are not all alike in shape: plates of 3:4, crops, narrow whole-spine strips.
     shape = 0.75 if chance.random() < 0.3 else chance.uniform(0.52, 1.0)
+    whole_spine = bool(chance.random() < _WHOLE_SPINE_SHARE)
+    if whole_spine:
+        shape = chance.uniform(0.36, 0.55)
     fit = Letterbox.fit(1000, max(1, round(1000 * shape)), height, width)
     fitted = PhantomSettings(
         **(
@@ -130,6 +134,7 @@ def training_columns(
             | {
                 "height_px": max(fit.height, SMALLEST_SIDE_PX),
                 "width_px": max(fit.width, SMALLEST_SIDE_PX),
+                "field": "whole_spine" if whole_spine else settings.field,
             }
         )
     )
