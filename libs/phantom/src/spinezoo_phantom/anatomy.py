@@ -83,6 +83,7 @@ class Spine:
         pelvis: Incidence, tilt, hips.
         transition: The vertebra between lumbar and sacral, if there is one.
         sacral_disc: O'Driscoll's type of the disc S1/S2, 1 to 4.
+        chest_mm: How far the ribs reach in front of the thoracic bodies.
         cobb_deg: Coronal Cobb angle of the curve built in.
         cobb_levels: Upper and lower end vertebra of that angle.
     """
@@ -96,6 +97,7 @@ class Spine:
     pelvis: Pelvis
     transition: Transition
     sacral_disc: int
+    chest_mm: float
     cobb_deg: float
     cobb_levels: tuple[str, str]
     fractured: list[str] = field(default_factory=list)
@@ -403,6 +405,7 @@ def build_spine(rng: np.random.Generator, *, transitional_share: float = 0.2) ->
         pelvis=pelvis,
         transition=transition,
         sacral_disc=sacral_disc,
+        chest_mm=float(rng.uniform(90, 150) * size),
         cobb_deg=cobb,
         cobb_levels=ends,
         fractured=[body.level for body in vertebrae if body.fracture != "none"],

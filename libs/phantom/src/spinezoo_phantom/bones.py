@@ -157,7 +157,7 @@ def _draw_ribs(painter: Painter, spine: Spine, rng: np.random.Generator) -> None
     """Adds both ribs of every thoracic vertebra as hollow bars around the chest."""
     size = spine.size
     slope, chest = rng.uniform(0.6, 1.7), rng.uniform(105, 145)
-    deep = rng.uniform(0.8, 1.25)
+    deep = spine.chest_mm / (140 * size)
     wall = rng.uniform(0.16, 0.34)
     bare = rng.random(2) < (0.5 if rng.random() < 0.1 else 0.02)
     for body in spine.vertebrae:

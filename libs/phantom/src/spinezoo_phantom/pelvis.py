@@ -64,7 +64,7 @@ def draw_sacrum(painter: Painter, spine: Spine, rng: np.random.Generator) -> Non
     canal = np.array(_CANAL_MM) * size * rng.uniform(0.75, 1.2)
     crest = np.array(_CREST_MM) * size * rng.uniform(0.5, 1.35)
     borders = np.arange(6.0)
-    soft = rng.uniform(0.2, 0.55)  # wings hold little bone
+    soft = rng.uniform(0.08, 0.35)  # wings hold little bone
     lumbarised = spine.transition.kind == "lumbarised"
     high = 0.12 + (0.75 if lumbarised else 0.0) + rng.normal(0, 0.06)
     for side, wing in zip((-1, 1), spine.transition.wings, strict=True):
@@ -105,8 +105,8 @@ def draw_sacrum(painter: Painter, spine: Spine, rng: np.random.Generator) -> Non
             rear = np.interp(steps, borders, canal) * share + rng.normal(0, 1.3, 10)
             out = side * aside_mm * size * np.linspace(1, 0.55, 10)
             course = smooth_course(lines.at(steps, rear, out), 2)
-            height = rng.uniform(2.5, 5.5) * thick * size
-            painter.tube(course, np.full(len(course), height), 5.0, rng.uniform(0.2, 0.4), 0.8)
+            height = rng.uniform(1.6, 4.0) * thick * size
+            painter.tube(course, np.full(len(course), height), 5.0, rng.uniform(0.3, 0.7), 0.8)
         # The facet for the last lumbar vertebra stands up behind S1.
         facet = np.array([(-0.42, 6), (-0.5, 11), (-0.2, 18), (0.35, 19), (0.5, 9), (0.1, 3)])
         facet[:, 1] *= size
@@ -150,7 +150,7 @@ def _draw_crest(
             ]
         )
         roofs[:, :2] += rng.normal(0, 0.6, (len(roofs), 2))
-        painter.plate(roofs, 0.9, 2.0, rng.uniform(0.4, 1.0), 0.9, 1)
+        painter.plate(roofs, 0.9, 1.5, rng.uniform(0.5, 1.2), 0.6, 1)
     outer_steps = np.linspace(start + 0.1, end, 13)
     height = np.interp(outer_steps, borders, crest)
     # Tubercles stand in the middle of each segment, saddles between.
@@ -160,7 +160,7 @@ def _draw_crest(
     outline = np.vstack(
         [lines.at(steps, roof + 1, 0.0), lines.at(outer_steps[::-1], outer[::-1], 0.0)]
     )
-    painter.plate(outline, rng.uniform(0.4, 1.0), 2.5, rng.uniform(0.3, 1.0), 0.8)
+    painter.plate(outline, rng.uniform(0.3, 0.8), 2.0, rng.uniform(0.3, 0.9), 0.6)
 
 
 def _draw_coccyx(painter: Painter, spine: Spine, rng: np.random.Generator) -> None:
@@ -206,10 +206,11 @@ def draw_pelvis(painter: Painter, spine: Spine, rng: np.random.Generator) -> Non
     shift = np.array([np.tan(pelvis.axial_rad), np.tan(pelvis.coronal_rad)])
     # The outlines below belong to a pelvis whose S1 stands 108 mm above its hips.
     crest_mm = pelvis.crest_mm
-    blade_cm, cortex_mm = rng.uniform(0.25, 0.7), rng.uniform(0.3, 0.9)
-    crest_wall, crest_height = rng.uniform(0.18, 0.38), rng.uniform(5, 11)
-    notch_cm, line_height = rng.uniform(5, 16), rng.uniform(2.0, 5.0)
-    roomy = rng.uniform(0.85, 1.15)
+    blade_cm, cortex_mm = rng.uniform(0.25, 0.8), rng.uniform(0.15, 0.7)
+    crest_wall, crest_height = rng.uniform(0.1, 0.3), rng.uniform(4, 9)
+    notch_mm, line_height = rng.uniform(3, 11), rng.uniform(2.5, 6.0)
+    strength = rng.uniform(0.3, 0.9)
+    roomy = rng.uniform(0.85, 1.2)
     form = {
         name: np.array(table) + rng.normal(0, 2.0, (len(table), len(table[0])))
         for name, table in (
@@ -239,18 +240,20 @@ def draw_pelvis(painter: Painter, spine: Spine, rng: np.random.Generator) -> Non
             np.array([(-58, 92, 46), (-38, 96, 58), (8, 44, 80), (26, 20, 88), (-22, 16, 80),
                       (-30, 44, 62), (-56, 62, 46)], dtype=float)
         )  # fmt: skip
-        painter.plate(pillar, rng.uniform(0.8, 1.6) * size, 9.0, 0.3, 0.5)
+        painter.plate(pillar, rng.uniform(0.8, 1.6) * size, 9.0, 0.2, 0.3)
         course = smooth_course(crest)
         swell = 1 + 0.35 * np.sin(np.linspace(0, 2.5 * np.pi, len(course)) + rng.uniform(0, 6))
-        painter.tube(course, crest_height * size * swell, 9.0, crest_wall, 0.6)
+        painter.tube(course, crest_height * size * swell, 7.0 * strength, crest_wall, 0.6)
         course = smooth_course(np.vstack([crest[-1:], edge]))
-        painter.tube(course, np.full(len(course), 5.0 * size), 7.0, 0.25, 0.6)
+        painter.tube(course, np.full(len(course), 5.0 * size), 5.0 * strength, 0.2, 0.5)
+        # The notch's border is thickest at its top.
         course = smooth_course(notch)
-        painter.tube(course, np.full(len(course), line_height * size), notch_cm, 0.45, 0.8)
+        swell = 0.35 + np.sin(np.linspace(0.1, np.pi, len(course))) * rng.uniform(0.5, 1)
+        painter.tube(course, line_height * size * swell, notch_mm * strength, 0.4, 0.7)
         if rng.random() < 0.9:
             course = smooth_course(world(form["arcuate"]))
             painter.tube(
-                course, np.full(len(course), line_height * 0.9), rng.uniform(4, 12), 0.45, 0.7
+                course, np.full(len(course), line_height), rng.uniform(3, 9) * strength, 0.35, 0.7
             )
         _draw_hip(painter, world, heads, size, rng)
 
@@ -267,8 +270,8 @@ def _draw_hip(
     around = np.linspace(0, 2 * np.pi, 30, endpoint=False)
     ring = np.column_stack([np.cos(around), np.sin(around), np.zeros(30)])
     radius = rng.uniform(22, 26) * size
-    painter.plate(head_mm + ring * radius, 4.4 * size, radius, rng.uniform(0.2, 0.6), 0.4, 1)
-    painter.plate(head_mm + ring * (radius + 5), 1.6 * size, radius, 0.6, 0.3, 1)
+    painter.plate(head_mm + ring * radius, 4.4 * size, radius, rng.uniform(0.2, 0.6), 0.2, 1)
+    painter.plate(head_mm + ring * (radius + 5), 1.6 * size, radius, 0.6, 0.15, 1)
     # The roof of the socket is dense: an arc above the head.
     roof = np.linspace(np.pi * 1.1, np.pi * 1.95, 12)
     arc = np.column_stack([np.cos(roof), np.sin(roof), np.zeros(12)]) * (radius + 3.5)

@@ -146,7 +146,8 @@ def _draw_torso(scene: _Scene, fatness: float) -> np.ndarray:
     belly_mm = rng.uniform(70, 130) + fat_front + hang + belly_wave + lean
     # The chest is deeper than a slim belly.
     chest = 1 / (1 + np.exp(np.clip((t + 230) / 40, -30, 30)))
-    chest_mm = np.maximum(belly_mm, rng.uniform(95, 165) + 0.6 * fat_front)
+    ribs_mm = scene.spine.chest_mm + rng.uniform(18, 30)
+    chest_mm = np.maximum(belly_mm, ribs_mm + 0.6 * fat_front)
     belly_mm = belly_mm + (chest_mm - belly_mm) * chest
     # Above the shoulders only the neck is left.
     neck_at = (t - scene.above_t1_mm) / 18
@@ -169,7 +170,7 @@ def _draw_torso(scene: _Scene, fatness: float) -> np.ndarray:
     # From the iliac crests down the body is broader and holds more bone and muscle.
     crest = scene.spine.pelvis.crest_mm
     hips = (t + crest - rng.uniform(-15, 35)) / rng.uniform(12, 40)
-    hips = 1 + rng.uniform(0.0, 0.35) / (1 + np.exp(-np.clip(coarse(hips), -30, 30)))
+    hips = 1 + rng.uniform(0.0, 0.25) / (1 + np.exp(-np.clip(coarse(hips), -30, 30)))
     shoulders = np.exp(-np.square((t - scene.above_t1_mm - 55) / 60.0))
     hips = hips + coarse(0.45 * shoulders - 0.6 * neck)
     lateral_cm = (rng.uniform(22, 30) + 15 * fatness * rng.uniform(0.6, 1.1)) * hips
@@ -265,8 +266,8 @@ def _draw_foam(scene: _Scene) -> None:
     """Adds bowel content full of small bubbles: dark specks with brighter seams between."""
     rng, px = scene.rng, scene.px
     shape = (max(8, scene.height // 2), max(8, scene.width // 2))
-    bubbles = smooth_noise(rng, shape, rng.uniform(3.0, 8.0) * px, 2)
-    bubbles = np.clip(bubbles - rng.uniform(0.0, 0.5), -0.25, 1.2)
+    bubbles = smooth_noise(rng, shape, rng.uniform(2.0, 6.0) * px, 2)
+    bubbles = np.clip(bubbles + rng.uniform(-0.3, 0.9), rng.uniform(-0.5, 0), 1.4)
     where = np.zeros(shape, np.float32)
     for _ in range(int(rng.integers(1, 4))):
         row = float(scene.row(0.35, 1.0))
