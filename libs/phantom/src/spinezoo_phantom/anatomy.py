@@ -286,7 +286,7 @@ def build_spine(rng: np.random.Generator, *, transitional_share: float = 0.2) ->
         loss = (0.0, rng.uniform(0.2, 0.25), rng.uniform(0.25, 0.4), rng.uniform(0.4, 0.6))[grade]
         if kind == "wedge":  # the front loses height, the back keeps it
             lost_mm = loss * body_height
-            wedge -= np.arctan(lost_mm / body_depth)
+            wedge = min(wedge - np.arctan(lost_mm / body_depth), -0.05)
             body_height -= lost_mm / 2
         elif kind == "crush":
             body_height *= 1 - loss

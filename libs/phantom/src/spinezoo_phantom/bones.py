@@ -65,9 +65,9 @@ def _is_near(body: Vertebra, camera: Camera, margin_mm: float = 90.0) -> bool:
     return bool(-margin < row < camera.height_px + margin)
 
 
-_SUPERIOR_FACET = ((-9, 10), (-10, 20), (-14, 24), (-18, 20), (-19, 8), (-16, 1), (-11, 3))
-_PARS = ((-10, 9), (-19, 9), (-23, -8), (-15, -10))
-_INFERIOR_FACET = ((-15, -4), (-23, -4), (-27, -16), (-25, -25), (-19, -26), (-16, -16))
+_SUPERIOR_FACET = ((-8, 9), (-10, 19), (-14, 25), (-19, 21), (-20, 8), (-17, 0), (-10, 2))
+_PARS = ((-9, 10), (-20, 10), (-25, -8), (-22, -14), (-15, -10))
+_INFERIOR_FACET = ((-14, -3), (-24, -3), (-29, -16), (-26, -27), (-19, -28), (-15, -16))
 _LAMINA = ((-16, 4), (-24, 2), (-31, -12), (-27, -18), (-18, -12))
 _TRANSVERSE = ((-7, 6), (-14, 6), (-15, -2), (-8, -3))
 
@@ -97,7 +97,7 @@ def _draw_arch(
             np.column_stack([back + flat[:, 0], flat[:, 1], np.full(len(flat), side_mm)])
         )
 
-    cortex_mm = rng.uniform(0.3, 1.1)
+    cortex_mm = rng.uniform(0.2, 0.8)
     pedicle_cm = body.pedicle_mm / 10
     for side in (-1, 1):
         middle = side * (9.5 * scale + body.pedicle_mm / 2 + rng.normal(0, 0.7))
@@ -105,15 +105,15 @@ def _draw_arch(
             (rng.uniform(4, 10), 10.5), (-6, 11.0), (-13, 11.5), (-15, 1.5), (-9, 0.0),
             (-4, -2.0), (rng.uniform(4, 9), -4.0),
         )  # fmt: skip
-        painter.plate(place(pedicle, middle, 0.6), pedicle_cm, 5.0 * scale, cortex_mm, 1.1, 1)
+        painter.plate(place(pedicle, middle, 0.6), pedicle_cm, 6.0 * scale, cortex_mm, 1.5, 1)
         facet = side * (15.0 * scale + rng.normal(0, 1.2))
-        painter.plate(place(_SUPERIOR_FACET, facet, 1.0), 1.1 * scale, 4.0, cortex_mm, 1.5)
-        painter.plate(place(_PARS, facet * 0.92, 0.9), 0.9 * scale, 5.0, cortex_mm, 1.4)
+        painter.plate(place(_SUPERIOR_FACET, facet, 1.0), 1.0 * scale, 5.0, cortex_mm, 1.3)
+        painter.plate(place(_PARS, facet * 0.92, 0.9), 1.2 * scale, 6.0, cortex_mm, 1.7)
         lower = side * (13.0 * scale + rng.normal(0, 1.2))
         if not (removed and rng.random() < 0.6):
-            painter.plate(place(_INFERIOR_FACET, lower, 1.0), 1.0 * scale, 4.0, cortex_mm, 1.5)
+            painter.plate(place(_INFERIOR_FACET, lower, 1.0), 1.0 * scale, 5.0, cortex_mm, 1.3)
         if not removed:
-            painter.plate(place(_LAMINA, side * 8 * scale, 1.2), 0.9 * scale, 3.0, 0.7, 0.8)
+            painter.plate(place(_LAMINA, side * 8 * scale, 1.2), 1.0 * scale, 4.0, 0.4, 1.2)
         if rng.random() < 0.85:  # transverse process, seen end-on
             reach_cm = rng.uniform(1.0, 2.4) * scale
             stump = place(_TRANSVERSE, side * (22 * scale + 5 * reach_cm), 1.0)
@@ -127,7 +127,7 @@ def _draw_arch(
         (-29 - length / 2, -19 - 0.7 * drop), (-25, -14),
     )  # fmt: skip
     thick_cm = rng.uniform(0.3, 0.7) * scale
-    painter.plate(place(process, 0.0, 1.2), thick_cm, 2.5, rng.uniform(0.3, 0.9), 0.8, 1)
+    painter.plate(place(process, 0.0, 1.2), thick_cm, 2.5, rng.uniform(0.2, 0.7), 0.8, 1)
 
 
 def _draw_wings(painter: Painter, spine: Spine, rng: np.random.Generator) -> None:
@@ -240,7 +240,7 @@ def draw_skeleton(
     draw_pelvis(distant, spine, rng)
     _draw_ribs(distant, spine, rng)
     # Arches are rounded bone with crumpled surfaces: their borders are soft.
-    soft_px = max(0.35, rng.uniform(0.25, 0.7) * near.px_per_mm)
+    soft_px = max(0.35, rng.uniform(0.25, 0.8) * near.px_per_mm)
     layers.arch_shell = cv2.GaussianBlur(layers.arch_shell, (0, 0), soft_px)
     layers.arch_core = cv2.GaussianBlur(layers.arch_core, (0, 0), soft_px)
     return layers

@@ -206,7 +206,7 @@ def draw_pelvis(painter: Painter, spine: Spine, rng: np.random.Generator) -> Non
     shift = np.array([np.tan(pelvis.axial_rad), np.tan(pelvis.coronal_rad)])
     # The outlines below belong to a pelvis whose S1 stands 108 mm above its hips.
     crest_mm = pelvis.crest_mm
-    blade_cm, cortex_mm = rng.uniform(0.25, 0.8), rng.uniform(0.15, 0.7)
+    blade_cm, cortex_mm = rng.uniform(0.4, 1.2), rng.uniform(0.15, 0.7)
     crest_wall, crest_height = rng.uniform(0.1, 0.3), rng.uniform(4, 9)
     notch_mm, line_height = rng.uniform(3, 11), rng.uniform(2.5, 6.0)
     strength = rng.uniform(0.3, 0.9)
@@ -275,14 +275,13 @@ def _draw_hip(
     # The roof of the socket is dense: an arc above the head.
     roof = np.linspace(np.pi * 1.1, np.pi * 1.95, 12)
     arc = np.column_stack([np.cos(roof), np.sin(roof), np.zeros(12)]) * (radius + 3.5)
-    painter.tube(head_mm + arc, np.full(12, rng.uniform(2, 4)), 9.0, 0.4, 0.6)
+    painter.tube(head_mm + arc, np.full(12, rng.uniform(2, 4)), 5.0, 0.4, 0.5)
     bars = (
-        ([(14, -4, 72), (36, -2, 48), (54, -14, 12)], 14.0, 12.0),  # upper branch of the pubis
-        ([(54, -16, 10), (38, -44, 28), (4, -66, 52)], 11.0, 9.0),  # lower branch
-        ([(-14, -4, 78), (-26, -36, 66), (-14, -68, 58)], 24.0, 18.0),  # ischium
-        ([(-2, -4, 100), (-6, -14, 128), (-4, -40, 136), (4, -130, 132)], 30.0, 28.0),  # femur
+        ([(14, -4, 62), (36, -2, 40), (54, -14, 12)], 14.0, 6.0),  # upper branch of the pubis
+        ([(54, -16, 10), (38, -44, 24), (4, -66, 50)], 11.0, 5.0),  # lower branch
+        ([(-14, -4, 74), (-26, -36, 66), (-14, -68, 60)], 24.0, 12.0),  # ischium
+        ([(-4, -22, 122), (-2, -60, 124), (4, -150, 124)], 27.0, 22.0),  # femur
     )
     for points, high, deep in bars:
         course = smooth_course(world(np.array(points, dtype=float)))
-        wall = rng.uniform(0.08, 0.2)
-        painter.tube(course, np.full(len(course), high * size), deep * 0.8, wall, 0.35)
+        painter.tube(course, np.full(len(course), high * size), deep, rng.uniform(0.08, 0.2), 0.3)

@@ -135,7 +135,7 @@ def _draw_torso(scene: _Scene, fatness: float) -> np.ndarray:
     """Skin, fat and lean tissue; fills `scene.soft`, returns the coarse thickness (cm)."""
     rng, px = scene.rng, scene.px
     t = scene.below_s1_mm
-    buttock = rng.uniform(10, 45) * (1 + 0.6 * fatness) * np.exp(-(((t - 60) / 70.0) ** 2))
+    buttock = rng.uniform(0, 40) * (1 + 0.6 * fatness) * np.exp(-(((t - 60) / 70.0) ** 2))
     wave = 6 * np.sin(t / rng.uniform(40, 90) + rng.uniform(0, 6))
     fat_back = 6 + 45 * fatness * rng.uniform(0.5, 1.2)
     back_mm = rng.uniform(48, 66) + fat_back + buttock + rng.normal(0, 3) + wave
