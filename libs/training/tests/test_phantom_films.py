@@ -41,7 +41,7 @@ def test_a_look_does_not_depend_on_how_many_follow() -> None:
 
 
 def test_names_are_unique_and_films_differ(films: list[PreparedFilm]) -> None:
-    assert films[0].name == "phantom3-4-0-0"
+    assert films[0].name == "phantom4-4-0-0"
     assert len({film.name for film in films}) == len(films)
     assert len({film.grey.tobytes() for film in films}) == len(films)
     other = training_films(5, 0, 320, 256, 1)[0]
