@@ -23,7 +23,8 @@ from spinezoo_phantom.solids import (
     project,
     tube_paths,
 )
-from spinezoo_phantom.truth import outline_of, polygon_area
+from spinezoo_phantom.records import turned_points
+from spinezoo_phantom.truth import is_simple, outline_of, polygon_area
 from spinezoo_spine.annotations.corners import read_corners
 from spinezoo_spine.annotations.film_set import FilmSet
 from spinezoo_spine.annotations.raster import rasterise
@@ -483,3 +484,51 @@ def test_sheet_beside_other_films(tmp_path: Path, shown: int) -> None:
     sheet = cv2.imread(str(tmp_path / "sheet.png"))
     assert sheet is not None
     assert sheet.shape == (420 * (2 if shown else 1), 8 * 315, 3)
+
+
+# ------------------------------------------------------------------------------- views and turns
+
+
+@pytest.mark.parametrize("turn_deg", [90, 180, 270])
+def test_a_turned_film_is_the_upright_one_turned(turn_deg: int) -> None:
+    upright = PhantomSettings(height_px=320, width_px=240)
+    size = (240, 320) if turn_deg in (90, 270) else (320, 240)
+    settings = PhantomSettings(height_px=size[0], width_px=size[1], turn_deg=turn_deg)
+    one, other = make_film(21, upright), make_film(21, settings)
+    np.testing.assert_array_equal(np.rot90(one.pixels, -turn_deg // 90), other.pixels)
+    assert other.tags["turn_deg"] == turn_deg
+    for left, right in zip(one.regions, other.regions, strict=True):
+        np.testing.assert_allclose(
+            turned_points(left.polygon_xy, 320, 240, turn_deg), right.polygon_xy, atol=0.011
+        )
+        assert is_simple(right.polygon_xy)
+    corners = np.array(other.truth["vertebrae"]["L3"]["corners_px"])
+    outline = next(r.polygon_xy for r in other.regions if r.level == "L3")
+    assert np.linalg.norm(corners.mean(axis=0) - outline.mean(axis=0)) < 12
+
+
+def test_a_frontal_film_shows_the_same_patient_from_the_front() -> None:
+    settings = PhantomSettings(height_px=480, width_px=400, view="anteroposterior")
+    for seed in range(4):
+        film = make_film(seed, settings)
+        assert film.truth["view"] == film.tags["view"] == "anteroposterior"
+        assert {r.structure for r in film.regions} <= {"lumbar_vertebra", "sacral_vertebra"}
+        for region in film.regions:
+            assert is_simple(region.polygon_xy)
+            if region.level in ("L2", "L3"):
+                wide, high = np.ptp(region.polygon_xy, axis=0)
+                assert wide > 1.1 * high
+        lateral = make_film(seed, PhantomSettings(height_px=480, width_px=400))
+        for name in ("angles_deg", "lumbar_count", "transition", "discs"):
+            assert film.truth[name] == lateral.truth[name]
+
+
+def test_truth_reaches_from_t9_to_s2_and_knows_the_pelvis() -> None:
+    film = make_film(31, PhantomSettings(height_px=320, width_px=240))
+    levels = list(film.truth["vertebrae"])
+    assert levels[:4] == ["T9", "T10", "T11", "T12"]
+    assert levels[-2:] == ["S1", "S2"]
+    angles = film.truth["angles_deg"]
+    total = angles["sacral_slope"] + angles["pelvic_tilt"]
+    assert angles["pelvic_incidence"] == pytest.approx(total, abs=0.02)
+    assert len(film.truth["femoral_heads_px"]) <= 2

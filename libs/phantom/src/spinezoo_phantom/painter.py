@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import cv2
 import numpy as np
 
 from spinezoo_phantom.projection import Camera, Window, smooth_curve
@@ -43,8 +44,29 @@ class Painter:
         rounds: int = 2,
     ) -> None:
         """Adds a flat bone by its (N, 3) outline in the world, corners cut `rounds` times."""
+        if self.camera.is_frontal:
+            self._edge_on(outline_mm, thickness_cm, round_mm, shell_mm, density)
+            return
         outline_px = smooth_curve(project(self.camera, outline_mm), rounds=rounds)
         self.pillow(outline_px, thickness_cm, round_mm, shell_mm, density)
+
+    def _edge_on(
+        self,
+        outline_mm: np.ndarray,
+        thickness_cm: float,
+        round_mm: float,
+        shell_mm: float,
+        density: float,
+    ) -> None:
+        """Adds a flat bone seen from the front: the hull of both its faces, its volume kept."""
+        aside = np.array([0.0, 0.0, 5 * thickness_cm])
+        faces_px = project(self.camera, np.vstack([outline_mm - aside, outline_mm + aside]))
+        hull = cv2.convexHull(faces_px.astype(np.float32))[:, 0].astype(np.float64)
+        seen_mm2 = cv2.contourArea(hull.astype(np.float32)) / self.camera.px_per_mm**2
+        face_mm2 = cv2.contourArea(outline_mm[:, :2].astype(np.float32))
+        if seen_mm2 > 1:
+            depth_cm = thickness_cm * face_mm2 / seen_mm2
+            self.pillow(smooth_curve(hull, rounds=1), depth_cm, round_mm, shell_mm, density)
 
     def tube(
         self,
@@ -60,7 +82,7 @@ class Painter:
             course_px,
             height_mm / 2 * self.camera.px_per_mm,
             np.full(len(course_mm), depth_mm / 20),
-            along_ray(course_mm),
+            along_ray(self.camera.posed(course_mm)),
             shell_share,
             self.film,
         )

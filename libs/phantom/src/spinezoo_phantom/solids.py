@@ -16,7 +16,7 @@ All come as outer and inner solids: the shell between is cortical, the rest canc
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
@@ -29,6 +29,7 @@ _GREATEST_OBLIQUITY = 4.0  # a bar seen end-on is not endless
 
 def project(camera: Camera, points_mm: np.ndarray) -> np.ndarray:
     """(..., 2) film positions of (..., 3) world points."""
+    points_mm = camera.posed(points_mm)
     return camera.project(points_mm[..., :2], points_mm[..., 2])
 
 
@@ -65,12 +66,16 @@ def body_paths(body: Vertebra, camera: Camera) -> BodyPaths | None:
     Returns:
         The paths, or None where the body lies off the film.
     """
+    if camera.is_frontal:
+        body = replace(
+            body, centre_mm=camera.posed(body.centre_mm), frame=camera.posed(body.frame.T).T
+        )
     half_width = body.width_mm / 2
     half_depth = max(body.lower_depth_mm, body.upper_depth_mm) / 2 + float(body.spurs_mm.max())
     half_height = body.height_mm / 2 + 0.5 * half_depth * abs(body.upper_slope) + 2
     signs = np.array([[x, y, z] for x in (-1, 1) for y in (-1, 1) for z in (-1, 1)], float)
     box = body.points(signs * np.array([half_depth, half_height, half_width]))
-    window = Window.around(project(camera, box), 3)
+    window = Window.around(camera.project(box[:, :2], box[:, 2]), 3)
     seen = window.cut(camera.height_px, camera.width_px)
     if seen.is_empty:
         return None
