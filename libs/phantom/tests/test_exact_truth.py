@@ -16,6 +16,7 @@ from spinezoo_phantom.anatomy import Spine, Vertebra, build_spine
 from spinezoo_phantom.implants import build_hardware, draw_hardware
 from spinezoo_phantom.make import build_scene, streams_of
 from spinezoo_phantom.projection import Camera, Window
+from spinezoo_phantom.records import turned_points
 from spinezoo_phantom.solids import (
     along_ray,
     body_paths,
@@ -23,7 +24,6 @@ from spinezoo_phantom.solids import (
     project,
     tube_paths,
 )
-from spinezoo_phantom.records import turned_points
 from spinezoo_phantom.truth import is_simple, outline_of, polygon_area
 from spinezoo_spine.annotations.corners import read_corners
 from spinezoo_spine.annotations.film_set import FilmSet
@@ -350,7 +350,7 @@ def test_bone_is_where_the_outline_says() -> None:
     """Line integrals of bone alone: nearly all lies within the outlines of bodies, none outside."""
     for seed in range(4):
         scene = build_scene(PLAIN, streams_of(seed))
-        bodies = scene.layers.body_core
+        bodies = scene.layers.body_core + scene.layers.body_shell
         inside = np.zeros(bodies.shape, bool)
         for region in scene.regions:
             inside |= rasterise(region.polygon_xy, PLAIN.height_px, PLAIN.width_px)
