@@ -199,7 +199,8 @@ def build_sacrum(
     table_deg = rng.normal(4, 4.5)
     lumbar_like = rng.uniform(0.86, 0.98) if squared else 0.0
     density = traits.density * rng.uniform(0.1, 0.5)
-    wall_share = rng.uniform(0.3, 1.0)
+    strength = rng.uniform(0.35, 1.0)
+    wall_share = rng.uniform(0.15, 0.8)
     bodies: list[Vertebra] = []
     angle = pelvis.slope_rad
     back = -forward(angle) * depth / 2
@@ -255,7 +256,7 @@ def build_sacrum(
                 if first
                 else np.zeros(4),
                 wall_mm=traits.wall_mm * wall_share,
-                plate_mm=traits.plate_mm * above,
+                plate_mm=traits.plate_mm * above * strength,
                 density=float(density),
                 sclerosis=(0.0, traits.sclerosis if first else 0.0),
                 pedicle_mm=18.0 * traits.size,
