@@ -28,6 +28,7 @@ from spinezoo_training.targets import (
 LATER_LOOKS_OFF = {
     "far_share": 0,
     "faint_share": 0,
+    "part_share": 0,
     "local_share": 0,
     "sharpen_share": 0,
     "metal_share": 0,
@@ -268,6 +269,23 @@ def test_fading_keeps_the_large_differences() -> None:
     assert detail.std() == pytest.approx(0.3 * 25, rel=0.1)
 
 
+def test_a_part_of_a_film_fades_or_is_noisy_and_the_rest_is_not() -> None:
+    stripes = np.zeros((320, 256), np.uint8)
+    stripes[::2] = 200
+    film = PreparedFilm("x", stripes, ())
+    faint = changed(faint_share=1, faint_range=(0.1, 0.1), part_share=1)
+    noisy = changed(noise_share=1, noise=0.1, part_share=1)
+    flat = PreparedFilm("x", np.full((320, 256), 128, np.uint8), ())
+    for seed in range(6):
+        faded = augment(film, np.random.default_rng(seed), faint).grey.astype(float)
+        left = np.abs(np.diff(faded, axis=0)).reshape(11, 29, 8, 32).mean(axis=(1, 3))
+        assert left.min() < 60
+        assert left.max() > 150
+        noise = augment(flat, np.random.default_rng(seed), noisy).grey.astype(float)
+        spread = noise.reshape(10, 32, 8, 32).std(axis=(1, 3))
+        assert spread.max() > 2 * spread.min()
+
+
 def test_metal_is_taught_where_it_is_drawn() -> None:
     film = disc_film(320, 256)
     inside = outside = 0
@@ -437,6 +455,57 @@ def test_hardware_between_touching_vertebrae_keeps_its_label() -> None:
     labels, _ = label_map_with_gaps(film)
     assert (labels[47:53, 30:50] == Structure.CAGE).all()
     assert not labels[49:51, 20:30].any()
+
+
+def bar(x: float, y: float, rise: float, width: float = 8.0, length: float = 60.0) -> np.ndarray:
+    """A slanted bar, its left end at (x, y)."""
+    return np.array(
+        [[x, y], [x + length, y - rise], [x + length, y - rise + width], [x, y + width]]
+    )
+
+
+def objects_in(labels: np.ndarray, structure: Structure) -> list[int]:
+    """Pixels of the components of a structure, the largest first."""
+    _, _, statistics, _ = cv2.connectedComponentsWithStats(
+        (labels == structure).astype(np.uint8), connectivity=8
+    )
+    return sorted(statistics[1:, cv2.CC_STAT_AREA].tolist(), reverse=True)
+
+
+def test_of_screws_that_overlap_the_lower_is_whole_and_a_line_parts_the_other() -> None:
+    upper, lower = bar(40, 60, 0), bar(44, 64, 0)
+    film = boxes_film((Structure.SCREW, lower), (Structure.SCREW, upper))
+    labels, weights = label_map_with_gaps(film)
+    assert len(objects_in(label_map_of(film), Structure.SCREW)) == 1
+    whole, rest = objects_in(labels, Structure.SCREW)
+    assert whole == 480
+    assert rest == 60 * 8 - 56 * 4 - 57 - 4  # what is covered, and the line above and beside it
+    assert (labels[63, 44:100] == 0).all()
+    assert (weights[63, 44:100] == 1 + GAP_WEIGHT).all()
+    assert (weights[66, 50:90] == 1).all()  # inside the metal nothing changes
+
+
+def test_a_screw_of_which_hardly_anything_is_seen_is_not_parted() -> None:
+    film = boxes_film((Structure.SCREW, bar(40, 60, 0)), (Structure.SCREW, bar(40, 62, 0)))
+    labels, weights = label_map_with_gaps(film)
+    assert objects_in(labels, Structure.SCREW) == [60 * 10]
+    assert (weights[62:68, 42:98] <= 1 + 0.1 * GAP_WEIGHT).all()
+
+
+def test_a_screw_lies_on_a_rod_without_a_line_and_near_rods_weigh_at_their_gap() -> None:
+    def standing(x: float) -> np.ndarray:
+        return box(x, 20, x + 6, 120)
+
+    film = boxes_film(
+        (Structure.ROD, standing(40)),
+        (Structure.ROD, standing(48)),
+        (Structure.SCREW, bar(30, 60, 0)),
+    )
+    labels, weights = label_map_with_gaps(film)
+    assert (labels == label_map_of(film)).all()
+    assert len(objects_in(labels, Structure.SCREW)) == 1
+    assert weights[40, 47] > 1 + 0.5 * GAP_WEIGHT
+    assert weights[100, 20] == 1
 
 
 def test_a_film_without_vertebrae_or_with_one_off_the_canvas_has_even_weights() -> None:

@@ -292,7 +292,7 @@ def test_served_answer_is_the_training_time_answer(service: Path, film_set: Path
 def test_batches_are_bytes_and_lose_nothing_that_training_sees() -> None:
     from spinezoo_contract.types import Structure
     from spinezoo_training.prepared_set import PreparedFilm
-    from spinezoo_training.targets import label_map_with_gaps, network_input
+    from spinezoo_training.targets import CLASS_WEIGHTS, label_map_with_gaps, network_input
 
     rng = np.random.default_rng(0)
     body = np.array([[20.0, 10.0], [44.0, 10.0], [44.0, 30.0], [20.0, 30.0]])
@@ -310,11 +310,14 @@ def test_batches_are_bytes_and_lose_nothing_that_training_sees() -> None:
     batch = collate([encode(film) for film in films])
     for part in batch:
         assert (part.shape, part.dtype) == ((3, 96, 64), np.uint8)
-    assert weights_of(batch.gaps).max() > 4.0  # of at most 6
+    assert weights_of(batch.gaps, batch.labels).max() > 4.0  # of at most 6
     for index, film in enumerate(films):
         labels, weights = label_map_with_gaps(film)
         np.testing.assert_array_equal(batch.labels[index], labels)
-        np.testing.assert_allclose(weights_of(batch.gaps)[index], weights, atol=0.0101)
+        seen = weights_of(batch.gaps, batch.labels)[index]
+        np.testing.assert_allclose(seen, weights, atol=0.0101)
+        metal = weights_of(batch.gaps, np.full_like(batch.labels, Structure.ROD))[index]
+        np.testing.assert_allclose(metal, CLASS_WEIGHTS[int(Structure.ROD)] * seen)
         shown = inputs_of(batch.grey)[index].transpose(2, 0, 1)
         np.testing.assert_allclose(shown, network_input(film), atol=1e-6)
 

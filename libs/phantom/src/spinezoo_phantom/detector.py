@@ -123,11 +123,45 @@ def attenuate(layers: Layers, rng: np.random.Generator) -> np.ndarray:
     total += far * (core * layers.far_core + shell * layers.far_shell)
     total += layers.dense
     # The beam hardens in metal; many films show it at an unsaturated grey.
-    metal = np.float32(_TITANIUM_PER_CM * log_uniform(rng, 0.2, 1.1))
-    total += np.minimum(metal * layers.metal, np.float32(6.0))
+    metal = np.float32(_TITANIUM_PER_CM * log_uniform(rng, 0.15, 1.3))
+    darkest = np.float32(6.0 if rng.random() < 0.7 else log_uniform(rng, 1.0, 6.0))
+    total += np.minimum(metal * layers.metal, darkest)
     total += np.float32(rng.uniform(0.4, 1.3)) * layers.cement
     np.maximum(total, 0, out=total)
     return total
+
+
+def _veil(
+    scatter: np.ndarray, coarse: np.ndarray, layers: Layers, rng: np.random.Generator
+) -> np.ndarray:
+    """Stronger scatter over part of the film, as behind hips, arms and thick flanks.
+
+    Where scatter is several times the primary beam, bone and its neighbours become one grey.
+
+    Args:
+        scatter: (h, w) coarse scatter.
+        coarse: (h, w) coarse primary beam.
+        layers: The patient.
+        rng: Where chance comes from.
+
+    Returns:
+        (h, w) coarse scatter.
+    """
+    height, width = coarse.shape
+    bone = cv2.resize(layers.body_core, (width, height), interpolation=cv2.INTER_AREA)
+    rows, columns = np.nonzero(bone > 0.2 * float(bone.max()))
+    if len(rows) == 0:
+        return scatter
+    # Half of them over the lumbosacral region, where the body is thickest.
+    low = np.quantile(rows, 0.7)
+    part = rows >= low if rng.random() < 0.5 else np.ones(len(rows), dtype=bool)
+    place = int(rng.choice(np.flatnonzero(part)))
+    spread = height * rng.uniform(0.08, 0.35, 2)
+    across = (np.arange(width, dtype=np.float32)[None] - columns[place]) / np.float32(spread[0])
+    along = (np.arange(height, dtype=np.float32)[:, None] - rows[place]) / np.float32(spread[1])
+    field = np.exp(np.float32(-0.5) * (across * across + along * along))
+    local = float(np.median(coarse[rows[part], columns[part]]))
+    return scatter + field * np.float32(local * log_uniform(rng, 0.5, 8.0))
 
 
 def expose(
@@ -147,14 +181,16 @@ def expose(
     clamped = np.minimum(coarse, np.float32(typical * rng.uniform(1, 4)))
     coarse_mm = layers.mm_per_px * attenuation.shape[0] / coarse.shape[0]
     scatter = cv2.GaussianBlur(clamped, (0, 0), rng.uniform(15, 50) / coarse_mm)
-    scatter *= np.float32(log_uniform(rng, 0.05, 1.6))
+    scatter *= np.float32(log_uniform(rng, 0.05, 2.2))
+    if rng.random() < 0.3:
+        scatter = _veil(scatter, coarse, layers, rng)
     signal = primary + _enlarge(scatter, primary.shape)
     # Focus (0.6 to 1.2 mm, seen through the magnification) and detector blur.
     blur_px = rng.uniform(0.08, 0.38) / layers.spacing_mm
     if blur_px > 0.25:
         signal = cv2.GaussianBlur(signal, (0, 0), blur_px)
     # Quantum noise: relative deviation 1/sqrt(quanta); quanta scale with the pixel's area.
-    quanta_per_mm2 = log_uniform(rng, 8e2, 6e4)
+    quanta_per_mm2 = log_uniform(rng, 8e2, 6e4) if rng.random() < 0.9 else rng.uniform(2e2, 1e3)
     reference = float(np.percentile(coarse, 20)) + 1e-6
     amount = 1.5 * noise_scale / np.sqrt(quanta_per_mm2 * layers.spacing_mm**2)
     noise = rng.standard_normal(signal.shape, dtype=np.float32)
@@ -395,7 +431,7 @@ def look(
         image = _shade(image, rng)
     if low_contrast:
         centre = float(np.median(_coarse(image)[body]))
-        share = np.float32(rng.uniform(0.3, 0.7))
+        share = np.float32(rng.uniform(0.2, 0.7))
         image = np.float32(centre) + (image - np.float32(centre)) * share
     else:
         image = image * np.float32(1 - 0.25 * vary * rng.random() ** 2)

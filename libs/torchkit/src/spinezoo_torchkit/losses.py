@@ -5,10 +5,6 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 
-CLASS_WEIGHTS = {1: 1.0, 2: 1.0, 3: 2.0, 4: 2.0, 5: 2.0}
-"""Weight of each structure's number in the cross-entropy; background is 1. Hardware is a few
-hundredths of a film's pixels and thin, so it weighs more."""
-
 
 def semantic_loss(
     logits: torch.Tensor,

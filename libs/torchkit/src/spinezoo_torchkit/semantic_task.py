@@ -9,11 +9,11 @@ import torch
 from spinezoo_serving.cards import ModelCard
 from spinezoo_training.engine import Task
 from spinezoo_training.prepared_set import PreparedFilm
-from spinezoo_training.targets import label_map_with_gaps
+from spinezoo_training.targets import CLASS_WEIGHTS, label_map_with_gaps
 from torch import nn
 
 from spinezoo_torchkit.inputs import two_channels
-from spinezoo_torchkit.losses import CLASS_WEIGHTS, semantic_loss
+from spinezoo_torchkit.losses import semantic_loss
 
 AUXILIARY_WEIGHT = 0.4
 """Weight of the auxiliary head's loss (Zhao et al. 2017, section 5.1)."""

@@ -32,6 +32,8 @@ class AugmentSettings:
         faint_share: Films whose bones fade while body and air keep their levels, under the same
             noise and haze: obese patients, where scatter buries the spine.
         faint_range: What is left of the contrast of those, least and most, logarithmic.
+        part_share: Faint and noisy films of which only a part is so: a hip, an arm or a thick
+            flank lies over it.
         local_share: Films with local contrast as makers' processing leaves it (CLAHE).
         local_clip: Largest clip limit of that.
         brightness: Largest shift of unit grey, either way.
@@ -61,8 +63,9 @@ class AugmentSettings:
     anisotropy: float = 0.05
     gamma_range: tuple[float, float] = (0.6, 1.7)
     contrast_range: tuple[float, float] = (0.6, 1.5)
-    faint_share: float = 0.15
-    faint_range: tuple[float, float] = (0.2, 0.7)
+    faint_share: float = 0.2
+    faint_range: tuple[float, float] = (0.12, 0.7)
+    part_share: float = 0.4
     local_share: float = 0.15
     local_clip: float = 4.0
     brightness: float = 0.12
@@ -71,7 +74,7 @@ class AugmentSettings:
     sharpen_share: float = 0.2
     sharpen: float = 1.5
     noise_share: float = 0.5
-    noise: float = 0.05
+    noise: float = 0.06
     coarse_noise_share: float = 0.3
     haze_share: float = 0.5
     haze: float = 0.3
@@ -180,8 +183,23 @@ def _fade(
     )
     small = cv2.GaussianBlur(small, (0, 0), max(0.5, 0.06 * height / 8.0))
     smooth = cv2.resize(small, (width, height), interpolation=cv2.INTER_LINEAR)
+    if rng.random() < settings.part_share:
+        part = _part(height, width, rng) * np.float32(1.0 - left)
+        mixed: Any = cv2.blendLinear(smooth, grey, part, np.float32(1.0) - part)
+        return mixed
     faded: Any = cv2.addWeighted(smooth, 1.0 - left, grey, left, 0.0)
     return faded
+
+
+def _part(height: int, width: int, rng: np.random.Generator) -> NDArray[np.float32]:
+    """(height, width) 0 to 1: high over one soft-edged part of the canvas."""
+    middle = rng.uniform(0.15, 0.95, 2) * (height, width)
+    spread = rng.uniform(0.1, 0.35, 2) * height
+    along = (np.arange(height, dtype=np.float32) - np.float32(middle[0])) / np.float32(spread[0])
+    across = (np.arange(width, dtype=np.float32) - np.float32(middle[1])) / np.float32(spread[1])
+    # A plateau with soft edges: 1 where both are small.
+    part = np.exp(np.float32(-0.5) * along**4)[:, None] * np.exp(np.float32(-0.5) * across**4)
+    return np.asarray(part, dtype=np.float32)
 
 
 def _draw_metal(
@@ -245,6 +263,8 @@ def _noise(
         sigma = rng.uniform(0.5, 1.2)
         coarse: Any = cv2.GaussianBlur(noise, (0, 0), sigma)
         noise = coarse * np.float32(2.0 * math.sqrt(math.pi) * sigma)  # as strong as before
+    if rng.random() < settings.part_share:  # little light comes through a part
+        noise *= np.float32(0.4) + np.float32(1.3) * _part(height, width, rng)
     return noise * amount
 
 

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from spinezoo_spine.inference.preprocess import two_channels
 from spinezoo_training.prepared_set import PreparedFilm
-from spinezoo_training.targets import label_map_with_gaps
+from spinezoo_training.targets import CLASS_WEIGHTS, label_map_with_gaps
 
 GAP_STEPS = 50
 """Steps of a unit of weight; a byte holds what ``GAP_WEIGHT`` can add to it."""
@@ -51,6 +51,9 @@ def inputs_of(grey: NDArray[np.uint8]) -> NDArray[np.float32]:
     return np.stack([two_channels(film).transpose(1, 2, 0) for film in unit])
 
 
-def weights_of(gaps: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """(N, h, w) weights of the pixels, 1 to 1 + ``GAP_WEIGHT``."""
-    return np.float32(1.0) + gaps.astype(np.float32) / np.float32(GAP_STEPS)
+def weights_of(gaps: NDArray[np.uint8], labels: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """(N, h, w) weights of the pixels: the class's, times 1 to 1 + ``GAP_WEIGHT``."""
+    by_class = np.ones(256, dtype=np.float32)
+    by_class[list(CLASS_WEIGHTS)] = list(CLASS_WEIGHTS.values())
+    gap = np.float32(1.0) + gaps.astype(np.float32) / np.float32(GAP_STEPS)
+    return gap * by_class[labels]

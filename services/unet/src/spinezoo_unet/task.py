@@ -18,7 +18,7 @@ DICE_SMOOTHING = 50.0
 
 
 class UNetTask(Task):
-    """Cross-entropy, weighted at gaps between vertebrae, plus soft Dice over the structures."""
+    """Cross-entropy, weighted by class and at gaps, plus soft Dice over the structures."""
 
     def __init__(self, card: ModelCard) -> None:
         """Takes the order of classes from a card."""
@@ -34,7 +34,7 @@ class UNetTask(Task):
 
     def arrays(self, batch: Batch) -> tuple[NDArray[Any], ...]:
         """What is sent to the device: inputs (N, h, w, 2), labels and weights (N, h, w)."""
-        return inputs_of(batch.grey), batch.labels, weights_of(batch.gaps)
+        return inputs_of(batch.grey), batch.labels, weights_of(batch.gaps, batch.labels)
 
     def losses(self, network: Any, batch: Any) -> dict[str, Any]:
         """The one loss of tensors as :meth:`arrays` gives them; traced by TensorFlow."""

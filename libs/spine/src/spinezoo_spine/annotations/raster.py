@@ -22,9 +22,9 @@ from spinezoo_contract.types import Segment, SegmentKind, Structure
 PAINT_ORDER = (
     Structure.SACRAL_VERTEBRA,
     Structure.LUMBAR_VERTEBRA,
-    Structure.CAGE,
     Structure.ROD,
     Structure.SCREW,
+    Structure.CAGE,
 )
 """Later ones cover earlier ones in a label map: hardware lies on top, as it does on a film."""
 
