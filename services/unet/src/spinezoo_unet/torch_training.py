@@ -27,6 +27,7 @@ from spinezoo_training.command import train_main
 from spinezoo_training.engine import Engine, Machine, Task, WrittenWeights
 from spinezoo_training.initial_weights import Start
 from spinezoo_training.settings import TrainSettings
+from spinezoo_training.targets import CLASS_WEIGHTS
 from torch import nn
 from torch.nn import functional
 
@@ -204,6 +205,8 @@ class TorchUNetTask(Task):
         """Takes the order of classes from a card."""
         self._keras = UNetTask(card)
         self._numbers = torch.from_numpy(self._keras.number_of_class)
+        self._by_class = torch.ones(256)
+        self._by_class[list(CLASS_WEIGHTS)] = torch.tensor(list(CLASS_WEIGHTS.values()))
 
     def encode(self, film: Any) -> Any:
         """One film as bytes, each array (h, w)."""
@@ -217,7 +220,7 @@ class TorchUNetTask(Task):
         """The loss of :func:`spinezoo_unet.task.segmentation_loss`."""
         grey, labels, gaps = batch
         logits = network(two_channels(grey)).float()
-        weights = 1.0 + gaps.float() / GAP_STEPS
+        weights = (1.0 + gaps.float() / GAP_STEPS) * self._by_class.to(gaps.device)[labels.long()]
         each = functional.cross_entropy(logits, labels.long(), reduction="none")
         cross_entropy = (weights * each).sum() / weights.sum()
         numbers = torch.arange(1, logits.shape[1], device=logits.device)
