@@ -211,7 +211,7 @@ def build_sacrum(
     lumbar_like = rng.uniform(0.86, 0.98) if squared else 0.0
     density = traits.density * rng.uniform(0.1, 0.5)
     strength = rng.uniform(0.35, 1.0)
-    wall_share = rng.uniform(0.15, 0.8)
+    wall_share = rng.uniform(0.3, 1.0)
     bodies: list[Vertebra] = []
     angle = pelvis.slope_rad
     back = -forward(angle) * depth / 2

@@ -170,7 +170,7 @@ def _draw_torso(scene: _Scene, fatness: float) -> np.ndarray:
     # From the iliac crests down the body is broader and holds more bone and muscle.
     crest = scene.spine.pelvis.crest_mm
     hips = (t + crest - rng.uniform(-25, 40)) / rng.uniform(18, 55)
-    hips = 1 + rng.uniform(0.02, 0.38) / (1 + np.exp(-np.clip(coarse(hips), -30, 30)))
+    hips = 1 + rng.uniform(0.0, 0.3) / (1 + np.exp(-np.clip(coarse(hips), -30, 30)))
     shoulders = np.exp(-np.square((t - scene.above_t1_mm - 55) / 60.0))
     hips = hips + coarse(0.45 * shoulders - 0.6 * neck)
     lateral_cm = (rng.uniform(22, 30) + 15 * fatness * rng.uniform(0.6, 1.1)) * hips
