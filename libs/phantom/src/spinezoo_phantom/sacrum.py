@@ -209,7 +209,7 @@ def build_sacrum(
     depth = traits.depth_mm * rng.uniform(0.98, 1.1)  # S1's endplate is the broadest
     table_deg = rng.normal(4, 4.5)
     lumbar_like = rng.uniform(0.86, 0.98) if squared else 0.0
-    density = traits.density * rng.uniform(0.1, 0.5)
+    density = traits.density * rng.uniform(0.05, 0.4)
     strength = rng.uniform(0.35, 1.0)
     wall_share = rng.uniform(0.3, 1.0)
     bodies: list[Vertebra] = []
