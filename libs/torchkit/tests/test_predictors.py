@@ -12,7 +12,7 @@ from spinezoo_contract.masks import decode_mask
 from spinezoo_contract.types import Film, PredictOptions, SegmentKind, Structure
 from spinezoo_serving.cards import load_card
 from spinezoo_torchkit.engine import write_weights
-from spinezoo_torchkit.instance import InstancePredictor, Objects, one_a_vertebra
+from spinezoo_torchkit.instance import InstancePredictor, Objects, box_suppression, one_an_object
 from spinezoo_torchkit.loading import load_network
 from spinezoo_torchkit.semantic import SemanticPredictor
 from spinezoo_training.records import write_records
@@ -149,7 +149,11 @@ def test_instance_predictor_keeps_overlaps_and_sorts(make_card) -> None:
     first, second = (decode_mask(s.mask) for s in answer.segments)
     assert first.shape == (200, 120)
     assert (first & second).any()
-    assert detect.seen == {"score_threshold": 0.4, "suppression_iou": 0.3, "max_detections": 10}
+    assert detect.seen == {
+        "score_threshold": 0.4,
+        "suppression_iou": box_suppression(0.3),
+        "max_detections": 10,
+    }
     assert answer.probability_maps == ()
 
 
@@ -194,17 +198,33 @@ STRUCTURES = (Structure.SCREW, Structure.LUMBAR_VERTEBRA, Structure.SACRAL_VERTE
 def test_a_vertebra_is_answered_once_whatever_its_class() -> None:
     found = Objects(
         # Two outlines of one body in two classes; a neighbour; a screw right on it, and another.
-        blocks((0, 10), (1, 11), (9, 20), (0, 10), (0, 10)),
+        blocks((0, 10), (1, 11), (9, 20), (0, 10), (3, 13)),
         np.array([0.6, 0.9, 0.5, 0.7, 0.65], dtype=np.float32),
         np.array([2, 3, 2, 1, 1]),
     )
-    once = one_a_vertebra(found, STRUCTURES, 0.5)
+    once = one_an_object(found, STRUCTURES, 0.5)
     assert once.labels.tolist() == [3, 2, 1, 1]
     assert once.scores.tolist() == pytest.approx([0.9, 0.5, 0.7, 0.65])
     assert (once.masks[0] == found.masks[1]).all()
-    assert one_a_vertebra(found, STRUCTURES, 1.0).labels.tolist() == found.labels.tolist()
-    # 2 of 19 rows are shared with the neighbour, more than this allows.
-    assert one_a_vertebra(found, STRUCTURES, 0.05).labels.tolist() == [3, 1, 1]
+    assert one_an_object(found, STRUCTURES, 1.0).labels.tolist() == found.labels.tolist()
+    # 2 of 19 rows are shared with the neighbour, 7 of 13 by the screws: more than this allows.
+    assert one_an_object(found, STRUCTURES, 0.05).labels.tolist() == [3, 1]
+
+
+def test_screws_and_rods_may_lie_on_each_other_and_cages_may_not() -> None:
+    rows = ((0, 10), (2, 12), (0, 11))  # IoU with the first: 8 of 12, and 10 of 11
+    structures = (Structure.SCREW, Structure.ROD, Structure.CAGE)
+    found = Objects(
+        np.concatenate([blocks(*rows)] * 3),
+        np.array([0.9, 0.8, 0.7] * 3, dtype=np.float32),
+        np.repeat([1, 2, 3], 3),
+    )
+    once = one_an_object(found, structures, 0.5)
+    assert once.labels.tolist() == [1, 1, 2, 2, 3]
+    assert once.scores.tolist() == pytest.approx([0.9, 0.8, 0.9, 0.8, 0.9])
+    assert one_an_object(found, structures, 0.4).labels.tolist() == [1, 2, 3]
+    assert box_suppression(0.0) == 0.0
+    assert 0.4 < box_suppression(0.4) < box_suppression(0.5) < box_suppression(1.0) == 1.0
 
 
 @pytest.mark.parametrize("count", [0, 1])
@@ -212,4 +232,4 @@ def test_few_objects_stay(count: int) -> None:
     found = Objects(
         blocks(*[(0, 5)] * count), np.ones(count, np.float32), np.full(count, 2, dtype=np.int64)
     )
-    assert len(one_a_vertebra(found, STRUCTURES, 0.0).labels) == count
+    assert len(one_an_object(found, STRUCTURES, 0.0).labels) == count

@@ -2,12 +2,14 @@
 
 A semantic network answers one region a class. To count vertebrae in it, the region is cut into
 its connected components. Touching vertebrae stay one component: that is the loss the recognition
-rate is there to show, so nothing here tries to separate them.
+rate is there to show, so nothing here tries to separate them. Implants lie on each other on every
+film, and a label map can show one of them only: see :mod:`spinezoo_spine.implant_parts`.
 """
 
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Iterable, Sequence
 
 import cv2
@@ -17,6 +19,11 @@ from pycocotools import mask as coco_mask
 from spinezoo_contract.errors import AnnotationError, MaskError
 from spinezoo_contract.masks import decode_mask, encode_mask, mask_from_runs
 from spinezoo_contract.types import RunLengthMask, Segment, SegmentKind, Structure
+
+from spinezoo_spine.implant_parts import IMPLANTS, implants_apart
+
+GRID_PX = 768
+"""Longest side of the grid on which implants are taken apart."""
 
 CONNECTIVITY = 8
 """Two pixels that touch at a corner are of the same component."""
@@ -68,7 +75,7 @@ def split_region(segment: Segment, *, min_pixels: int | None = None) -> tuple[Se
     for label in kept:
         x, y, w, h = (int(value) for value in statistics[label, :4])
         part = labels[y : y + h, x : x + w] == label
-        component = _mask_from_crop(part, top + y, left + x, mask.height, mask.width)
+        component = mask_from_crop(part, top + y, left + x, mask.height, mask.width)
         found.append(
             Segment(
                 segment.structure,
@@ -81,7 +88,7 @@ def split_region(segment: Segment, *, min_pixels: int | None = None) -> tuple[Se
     return tuple(found)
 
 
-def _mask_from_crop(
+def mask_from_crop(
     crop: NDArray[np.bool_], top: int, left: int, height: int, width: int
 ) -> RunLengthMask:
     """Run lengths at the film's size of a (rows, columns) crop, without a film-sized array."""
@@ -103,14 +110,67 @@ def _mask_from_crop(
 
 
 def to_instances(segments: Iterable[Segment]) -> tuple[Segment, ...]:
-    """Instances as they are and regions cut into components, in the order of the input."""
+    """Instances as they are and regions cut into objects, in the order of the input.
+
+    Vertebrae are components; implants are parted and joined by
+    :func:`spinezoo_spine.implant_parts.implants_apart`.
+    """
+    segments = list(segments)
+    implants = _implants([s for s in segments if s.kind is not SegmentKind.INSTANCE])
     found: list[Segment] = []
     for segment in segments:
         if segment.kind is SegmentKind.INSTANCE:
             found.append(segment)
-        else:
+        elif segment.structure in implants:
+            found.extend(implants.pop(segment.structure))  # several regions of one are one
+        elif segment.structure not in IMPLANTS:
             found.extend(split_region(segment))
     return tuple(found)
+
+
+def _implants(regions: Sequence[Segment]) -> dict[Structure, list[Segment]]:
+    """The implants of one source's regions, by structure; scores are those of their regions."""
+    metal = [region for region in regions if region.structure in IMPLANTS]
+    if not metal:
+        return {}
+    height, width = metal[0].mask.height, metal[0].mask.width
+    boxes = [region.box for region in metal]
+    left, top = (
+        max(0, int(min(values))) for values in zip(*((b.x, b.y) for b in boxes), strict=True)
+    )
+    right = min(width, math.ceil(max(box.x + box.width for box in boxes)))
+    bottom = min(height, math.ceil(max(box.y + box.height for box in boxes)))
+    # Networks see no more than this; a larger film is looked at on a coarser grid.
+    factor = min(1.0, GRID_PX / max(height, width))
+    size = (max(1, round((right - left) * factor)), max(1, round((bottom - top) * factor)))
+    masks: dict[Structure, NDArray[np.bool_]] = {}
+    scores: dict[Structure, float] = {}
+    for region in metal:
+        crop = decode_mask(region.mask)[top:bottom, left:right].astype(np.uint8)
+        grid = cv2.resize(crop * np.uint8(255), size, interpolation=cv2.INTER_AREA) > 127
+        masks[region.structure] = masks.get(region.structure, np.zeros_like(grid)) | grid
+        scores[region.structure] = max(region.score, scores.get(region.structure, 0.0))
+    least = max(1, round(min_component_pixels(height, width) * factor**2))
+    found: dict[Structure, list[Segment]] = {}
+    for structure, parts in implants_apart(masks, least).items():
+        found[structure] = []
+        for part in parts:
+            fine = cv2.resize(
+                part.astype(np.uint8) * np.uint8(255),
+                (right - left, bottom - top),
+                interpolation=cv2.INTER_LINEAR,
+            )
+            rows, columns = np.nonzero(fine > 127)
+            if len(rows) == 0:
+                continue
+            r0, r1, c0, c1 = rows.min(), rows.max() + 1, columns.min(), columns.max() + 1
+            mask = mask_from_crop(
+                fine[r0:r1, c0:c1] > 127, top + int(r0), left + int(c0), height, width
+            )
+            found[structure].append(
+                Segment(structure, SegmentKind.INSTANCE, mask, scores[structure], mask.box)
+            )
+    return found
 
 
 def regions_from_label_map(label_map: NDArray[np.integer]) -> tuple[Segment, ...]:

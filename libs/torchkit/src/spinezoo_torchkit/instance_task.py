@@ -16,7 +16,13 @@ from spinezoo_training.engine import Answers, FoundObjects, Task
 from spinezoo_training.prepared_set import PreparedFilm
 from torch import nn
 
-from spinezoo_torchkit.instance import Detect, Objects, objects_of, one_a_vertebra
+from spinezoo_torchkit.instance import (
+    Detect,
+    Objects,
+    box_suppression,
+    objects_of,
+    one_an_object,
+)
 
 
 class InstanceTask(Task):
@@ -58,10 +64,10 @@ class InstanceTask(Task):
                 network,
                 prepared[None],
                 score_threshold=settings.score_threshold,
-                suppression_iou=settings.suppression_iou,
+                suppression_iou=box_suppression(settings.suppression_iou),
                 max_detections=settings.max_segments,
             )
-            once = one_a_vertebra(objects_of(found), self.card.structures, settings.suppression_iou)
+            once = one_an_object(objects_of(found), self.card.structures, settings.suppression_iou)
             objects.append(self._on_canvas(once, height, width))
             for structure in PAINT_ORDER:
                 chosen = objects[-1].masks[objects[-1].numbers == int(structure)]
