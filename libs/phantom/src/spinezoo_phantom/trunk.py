@@ -379,8 +379,8 @@ def _draw_outer_parts(scene: _Scene) -> None:
             ]
         )
         if whole_spine:  # upper arms hang forward from the shoulder
-            top = project(scene.camera, scene.spine.by_level()["T3"].centre_mm)
-            shoulder = top + px * rng.uniform((0, -15), (50, 30))
+            beside = project(scene.camera, scene.spine.by_level()["T3"].centre_mm)
+            shoulder = beside + px * rng.uniform((0, -15), (50, 30))
             elbow = shoulder + px * rng.uniform((20, 150), (130, 270))
         course = np.linspace(shoulder, elbow, 12) + rng.normal(0, 1, 2)
         wide = np.linspace(rng.uniform(35, 55), rng.uniform(28, 42), 12)
