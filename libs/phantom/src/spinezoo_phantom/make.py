@@ -327,6 +327,7 @@ def _truth_of(scene: Scene, place: Any) -> dict[str, object]:
             "vacuum": disc.vacuum,
         }
         for disc in spine.discs
+        if disc.name.split("/")[0] in NAMED_LEVELS
     }
     return {
         "view": camera.view,
