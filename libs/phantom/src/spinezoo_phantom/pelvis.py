@@ -65,7 +65,7 @@ def draw_sacrum(painter: Painter, spine: Spine, rng: np.random.Generator) -> Non
     crest = np.array(_CREST_MM) * size * rng.uniform(0.5, 1.35)
     borders = np.arange(6.0)
     faint = rng.uniform(0.5, 1.4)  # how much of it shows
-    soft = rng.uniform(0.15, 0.45)  # wings hold little bone
+    soft = rng.uniform(0.08, 0.35)  # wings hold little bone
     lumbarised = spine.transition.kind == "lumbarised"
     high = 0.12 + (0.75 if lumbarised else 0.0) + rng.normal(0, 0.06)
     for side, wing in zip((-1, 1), spine.transition.wings, strict=True):

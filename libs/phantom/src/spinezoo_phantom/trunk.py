@@ -104,7 +104,7 @@ class _Scene:
         self.height, self.width = camera.height_px, camera.width_px
         chain_mm = np.array(
             [body.centre_mm for body in spine.vertebrae[::-1]]
-            + [np.zeros(3), spine.sacrum[1].centre_mm, spine.sacrum[3].centre_mm]
+            + [np.zeros(3), spine.sacrum[1].centre_mm]
         )
         chain = project(camera, chain_mm)
         order = np.argsort(chain[:, 1], kind="stable")
@@ -135,7 +135,7 @@ def _draw_torso(scene: _Scene, fatness: float) -> np.ndarray:
     """Skin, fat and lean tissue; fills `scene.soft`, returns the coarse thickness (cm)."""
     rng, px = scene.rng, scene.px
     t = scene.below_s1_mm
-    buttock = rng.uniform(-16, 26) * (1 + 0.6 * fatness) * np.exp(-(((t - 90) / 70.0) ** 2))
+    buttock = rng.uniform(0, 40) * (1 + 0.6 * fatness) * np.exp(-(((t - 60) / 70.0) ** 2))
     wave = 6 * np.sin(t / rng.uniform(40, 90) + rng.uniform(0, 6))
     fat_back = 6 + 45 * fatness * rng.uniform(0.5, 1.2)
     back_mm = rng.uniform(48, 66) + fat_back + buttock + rng.normal(0, 3) + wave
