@@ -2,7 +2,9 @@ r"""Sends one film to a running zoo and writes what it answers: an overlay and a
 
     python examples/segment_film.py film.dcm --target 127.0.0.1:50050
 
-writes ``film.overlay.png`` and ``film.segments.json`` beside you (``--out`` names another folder).
+writes ``film.overlay.png`` and ``film.segments.json`` beside you (``--out`` names another folder)
+and prints the column that was named. In the picture a vertebra has its level and the confidence of
+that name; one without a name is grey and has a question mark.
 Needs ``spinezoo-contract`` and pillow, and pydicom where a DICOM film is to be drawn; the film
 itself is decoded by the gateway. ``make up`` starts a zoo on this machine.
 
@@ -22,7 +24,7 @@ import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,7 +33,17 @@ from spinezoo_contract.codec import to_json
 from spinezoo_contract.errors import SpineZooError
 from spinezoo_contract.masks import decode_mask
 from spinezoo_contract.tls import ClientSecurity, client_settings, token_from_file
-from spinezoo_contract.types import EnsembleAnswer, MemberCode, Segment, Structure
+from spinezoo_contract.types import (
+    EnsembleAnswer,
+    Labelling,
+    MemberCode,
+    NamedVertebra,
+    Segment,
+    Structure,
+)
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
 
 COLOURS: dict[Structure, tuple[int, int, int]] = {
     Structure.LUMBAR_VERTEBRA: (86, 180, 233),
@@ -41,6 +53,11 @@ COLOURS: dict[Structure, tuple[int, int, int]] = {
     Structure.ROD: (204, 121, 167),
 }
 """Red, green, blue of each structure; told apart by colour-blind eyes too (Okabe and Ito)."""
+
+UNNAMED = (190, 190, 190)
+"""Colour of a vertebra whose name is withheld."""
+
+VERTEBRAE = (Structure.LUMBAR_VERTEBRA, Structure.SACRAL_VERTEBRA)
 
 FILL = 0.3
 """Share of the colour inside an outline."""
@@ -71,6 +88,9 @@ def main(argv: list[str] | None = None) -> int:
         found = len(member.prediction.segments) if member.prediction else 0
         told = f"{found} outlines" if status.code is MemberCode.OK else status.message
         print(f"{status.member_name:12} {status.code.name.lower():18} {told}")
+    labelling = None if options.member else answer.fused.labelling
+    if labelling is not None:
+        print_column(labelling)
     try:
         segments = segments_of(answer, options.member)
     except KeyError as error:
@@ -84,7 +104,7 @@ def main(argv: list[str] | None = None) -> int:
     grey = read_grey(options.film, answer.height, answer.width)
     if grey is not None:
         overlay_path = options.out / f"{options.film.stem}.overlay.png"
-        save_overlay(overlay_path, grey, segments)
+        save_overlay(overlay_path, grey, segments, labelling)
         print(f"wrote {overlay_path}")
     return 0
 
@@ -146,22 +166,85 @@ def _dicom_pixels(path: Path) -> NDArray[Any]:
     return -pixels if data.PhotometricInterpretation == "MONOCHROME1" else pixels
 
 
-def save_overlay(path: Path, grey: NDArray[np.uint8], segments: Sequence[Segment]) -> None:
-    """The film with each outline drawn in its structure's colour, as PNG."""
+def print_column(labelling: Labelling) -> None:
+    """The named column, a line for each vertebra, and what is missing from it."""
+    for vertebra in labelling.vertebrae:
+        print(f"  {name_of(vertebra)}")
+    if labelling.missing_levels:
+        print(f"  not found: {', '.join(labelling.missing_levels)}")
+
+
+def name_of(vertebra: NamedVertebra) -> str:
+    """A vertebra's name with its confidence, or why it has none."""
+    if vertebra.unnamed_reason is not None:
+        return f"no name ({vertebra.unnamed_reason.name.lower()})"
+    return f"{vertebra.segment.level} {vertebra.confidence:.0%}"
+
+
+def save_overlay(
+    path: Path,
+    grey: NDArray[np.uint8],
+    segments: Sequence[Segment],
+    labelling: Labelling | None = None,
+) -> None:
+    """The film with each outline in its structure's colour, as PNG.
+
+    Args:
+        path: Where to write.
+        grey: (H, W) film.
+        segments: What to draw.
+        labelling: Vertebrae to draw, each with its name, in place of the regions of their classes.
+    """
     from PIL import Image
 
     picture = np.repeat(grey[:, :, None], 3, axis=2).astype(np.float32)
     thickness_px = max(1, round(max(grey.shape) / 700))
+    vertebrae = () if labelling is None else labelling.vertebrae
+    for vertebra in vertebrae:
+        named = vertebra.unnamed_reason is None
+        colour = COLOURS[vertebra.segment.structure] if named else UNNAMED
+        _draw(picture, vertebra.segment, colour, thickness_px)
     # Small structures last, so that a screw is not hidden by its vertebra.
     for segment in sorted(segments, key=lambda segment: segment.structure):
-        mask = decode_mask(segment.mask)
-        colour = np.array(COLOURS[segment.structure], dtype=np.float32)
-        picture[mask] += FILL * (colour - picture[mask])
-        inside = mask.copy()
-        for _ in range(thickness_px):
-            inside = _eroded(inside)
-        picture[mask & ~inside] = colour
-    Image.fromarray(picture.astype(np.uint8)).save(path)
+        if labelling is None or segment.structure not in VERTEBRAE:
+            _draw(picture, segment, COLOURS[segment.structure], thickness_px)
+    image = Image.fromarray(picture.astype(np.uint8))
+    _write_names(image, vertebrae)
+    image.save(path)
+
+
+def _draw(
+    picture: NDArray[np.float32], segment: Segment, colour: tuple[int, int, int], thickness_px: int
+) -> None:
+    """Paints one outline with its fill."""
+    mask = decode_mask(segment.mask)
+    picture[mask] += FILL * (np.array(colour, np.float32) - picture[mask])
+    inside = mask.copy()
+    for _ in range(thickness_px):
+        inside = _eroded(inside)
+    picture[mask & ~inside] = colour
+
+
+def _write_names(image: Image, vertebrae: Sequence[NamedVertebra]) -> None:
+    """Writes each vertebra's level and confidence upon it, as large as fits."""
+    from PIL import ImageDraw, ImageFont
+
+    pen = ImageDraw.Draw(image)
+    for vertebra in vertebrae:
+        box = vertebra.segment.box
+        named = vertebra.unnamed_reason is None
+        text = f"{vertebra.segment.level}\n{vertebra.confidence:.0%}" if named else "?"
+        size_px = max(8.0, min(box.height, box.width) / 3.5)
+        pen.multiline_text(
+            (box.x + box.width / 2, box.y + box.height / 2),
+            text,
+            fill=(255, 255, 255),
+            font=ImageFont.load_default(size_px),
+            anchor="mm",
+            align="center",
+            stroke_width=max(1, round(size_px / 10)),
+            stroke_fill=(0, 0, 0),
+        )
 
 
 def _eroded(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:

@@ -24,15 +24,18 @@ from spinezoo_contract.types import (
     FusedAnswer,
     FusionRule,
     GatewayTiming,
+    Labelling,
     MemberAnswer,
     MemberCode,
     MemberStatus,
+    NamedVertebra,
     Prediction,
     Provenance,
     RunLengthMask,
     Segment,
     SegmentKind,
     Structure,
+    UnnamedReason,
 )
 
 EXAMPLE = Path(__file__).resolve().parents[3] / "examples" / "segment_film.py"
@@ -100,6 +103,48 @@ def test_writes_json_and_overlay(target: str, tmp_path: Path) -> None:
     coloured = np.ptp(drawn, axis=2) > 0
     assert (coloured == pixels).all()
     assert tuple(drawn[20, 15]) == (240, 228, 66)
+
+
+def test_draws_and_prints_the_named_column(tmp_path: Path) -> None:
+    def vertebra(top: int, level: str | None) -> NamedVertebra:
+        pixels = np.zeros((240, 160), dtype=bool)
+        pixels[top : top + 60, 50:110] = True
+        mask = encode_mask(pixels)
+        kind = SegmentKind.INSTANCE
+        body = Segment(Structure.LUMBAR_VERTEBRA, kind, mask, 0.9, mask_box(mask), level)
+        return NamedVertebra(body, 0.97, None if level else UnnamedReason.SPACING)
+
+    class Named(ensemble_pb2_grpc.EnsembleServiceServicer):
+        def Segment(self, request: Any, context: Any) -> Any:
+            column = Labelling((vertebra(20, None), vertebra(120, "L5")), True, ("L4",))
+            region = column.vertebrae[0].segment
+            whole = encode_mask(np.ones((240, 160), dtype=bool))
+            region = Segment(region.structure, SegmentKind.REGION, whole, 0.5, mask_box(whole))
+            fused = FusedAnswer((region,), whole, FusionRule.MAJORITY, ("unet",), column)
+            timing = GatewayTiming(1.0, 1.0, 1.0, 3.0)
+            return codec.to_proto(EnsembleAnswer(240, 160, (), fused, timing))
+
+    server = grpc.server(futures.ThreadPoolExecutor(1))
+    ensemble_pb2_grpc.add_EnsembleServiceServicer_to_server(Named(), server)
+    port = server.add_insecure_port("127.0.0.1:0")
+    server.start()
+    film = tmp_path / "film.png"
+    film.write_bytes(synthetic.png_bytes(synthetic.spine_like_pixels(240, 160)))
+    try:
+        result = _run(film, "--target", f"127.0.0.1:{port}", "--out", tmp_path)
+    finally:
+        server.stop(0).wait(5)
+    assert result.returncode == 0, result.stderr
+    assert "L5 97%" in result.stdout
+    assert "no name (spacing)" in result.stdout
+    assert "not found: L4" in result.stdout
+    with Image.open(tmp_path / "film.overlay.png") as picture:
+        drawn = np.asarray(picture)
+    assert tuple(drawn[20, 80]) == (190, 190, 190)  # the border of the one without a name
+    assert tuple(drawn[120, 80]) == (86, 180, 233)
+    assert np.ptp(drawn[5], axis=-1).max() == 0  # the region of the class is not drawn
+    for top in (20, 120):  # names stand upon their vertebrae
+        assert (drawn[top + 15 : top + 45, 60:100] == 255).all(axis=-1).any()
 
 
 def test_asks_with_tls_and_token(certificates: Any, tmp_path: Path) -> None:

@@ -34,16 +34,16 @@ STRUCTURES = {"lumbar_vertebra", "sacral_vertebra", "cage", "screw", "rod"}
 LUMBAR = ["T12", "L1", "L2", "L3", "L4", "L5", "L6"]
 
 
-BLOCK_MEANS = [
-    [726.2, 1016.5, 1061.3, 314.3],
-    [375.0, 1039.0, 1214.7, 302.8],
-    [383.3, 1100.2, 1216.6, 684.3],
-    [338.2, 1130.6, 1221.3, 961.8],
-    [1004.4, 2222.9, 2140.3, 1798.7],
-    [989.5, 2665.8, 2419.2, 1969.2],
-    [1203.2, 2530.9, 2753.2, 1513.6],
-    [1583.4, 1987.9, 3368.5, 2869.1],
-]
+BLOCK_MEANS = (
+    (1240.3, 1943.3, 2320.7, 772.0),
+    (1106.8, 1646.3, 2295.0, 772.8),
+    (1641.6, 1900.3, 1991.9, 1547.0),
+    (2249.7, 2401.1, 2304.1, 2432.3),
+    (165.9, 1036.9, 2213.2, 852.2),
+    (166.2, 1471.2, 2159.4, 629.0),
+    (166.8, 1330.8, 2802.9, 468.4),
+    (167.0, 430.6, 3374.6, 1827.0),
+)
 """Mean grey levels of 80 x 64 pixels each, of the small films of seeds 7 and 11."""
 
 
@@ -85,13 +85,13 @@ def test_same_seed_same_film_whatever_opencvs_threads() -> None:
     assert alone == together
 
 
-def test_generator_3_keeps_its_films() -> None:
+def test_generator_4_keeps_its_films() -> None:
     """Cards, figures and the test set are of these films; others need a new GENERATOR.
 
     Outlines and tags are the same on every processor. Of the grey levels single ones differ
     (`docs/phantom.md`, "Same seed, same bytes"), so their means over blocks are compared.
     """
-    assert GENERATOR == 3
+    assert GENERATOR == 4
     digest, blocks = hashlib.sha256(), []
     for seed in (7, 11):
         film = make_film(seed, SMALL)
@@ -100,7 +100,7 @@ def test_generator_3_keeps_its_films() -> None:
             digest.update(region.polygon_xy.tobytes())
         digest.update(json.dumps(film.truth, sort_keys=True).encode())
         blocks.append(film.pixels.reshape(4, 80, 4, 64).mean(axis=(1, 3)))
-    assert digest.hexdigest() == "3b187696a07085c501a0eddcddd8a4bf015d5e52c35e6e1556c0d7a9d140453f"
+    assert digest.hexdigest() == "82a34d964f4faeb3c47ba0aa099c0a06f56258fb961d0039b0b508b20d6b1601"
     np.testing.assert_allclose(np.concatenate(blocks), BLOCK_MEANS, atol=0.5)
 
 

@@ -34,6 +34,7 @@ def train_main(
     framework: Framework,
     make_task: Callable[[ModelCard], Task],
     defaults: TrainSettings,
+    module: str | None = None,
 ) -> int:
     """Trains a network from films with outlines, writes weights and updates the card.
 
@@ -44,12 +45,14 @@ def train_main(
         framework: What the network is built on.
         make_task: What the network adds to the loop.
         defaults: Settings where the command line gives none; ``epochs`` must be one of them.
+        module: What ``python -m`` runs; None stands for ``spinezoo_<name>.train``.
 
     Returns:
         0 when trained, 130 when stopped on the way, 1 with a message on a named error.
     """
-    arguments = _parser(name, card_path, defaults).parse_args(argv)
-    command = command_of(name, list(sys.argv[1:] if argv is None else argv))
+    module = module or f"spinezoo_{name}.train"
+    arguments = _parser(name, module, card_path, defaults).parse_args(argv)
+    command = command_of(module, list(sys.argv[1:] if argv is None else argv))
     try:
         with stop_on_signal() as stop:
             machine = framework.set_up(arguments.device, arguments.threads)
@@ -62,9 +65,11 @@ def train_main(
         return 1
 
 
-def _parser(name: str, card_path: Path, defaults: TrainSettings) -> argparse.ArgumentParser:
+def _parser(
+    name: str, module: str, card_path: Path, defaults: TrainSettings
+) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog=f"python -m spinezoo_{name}.train",
+        prog=f"python -m {module}",
         description=f"Train {name} on films with outlines. Stop it with Ctrl-C and start it again "
         "with the same command to go on.",
     )

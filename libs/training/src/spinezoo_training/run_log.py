@@ -44,15 +44,15 @@ COLOURS_RGB = {
 _OVERLAY_SHARE = 0.4
 
 
-def command_of(name: str, argv: Sequence[str]) -> str:
+def command_of(module: str, argv: Sequence[str]) -> str:
     """A training's command as typed, paths by their last part: a card must not tell of a machine.
 
     Args:
-        name: The network.
+        module: What ``python -m`` ran.
         argv: The arguments.
     """
     shown = [Path(part).name if os.sep in part else part for part in argv]
-    return " ".join([f"python -m spinezoo_{name}.train", *shown])
+    return " ".join([f"python -m {module}", *shown])
 
 
 class RunLog:
