@@ -42,7 +42,7 @@ from spinezoo_spine.fusion.windows import crop, window_of
 from spinezoo_spine.implant_parts import IMPLANTS
 from spinezoo_spine.instances import DUPLICATE_SHARE, mask_from_crop, overlaps, to_instances, unite
 
-SAME_IOU = 0.45
+SAME_IOU = 0.35
 """Outlines of two members that overlap this much are of one implant."""
 
 COVERED_SHARE = 0.65
