@@ -253,7 +253,7 @@ def watched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Watched]:
                 [str(python_of(ROOT, ROOT / name)), "-m", f"spinezoo_{name}.serve"],
                 **zero,
                 SPINEZOO_ROSTER=str(folder / "roster.yaml"),
-                SPINEZOO_DRAIN_SECONDS="2",
+                SPINEZOO_DRAIN_S="2",
             )
             for name in ("gateway", "evaluator")
         )

@@ -21,6 +21,7 @@ from pathlib import Path
 from spinezoo_tools.checkout import read_env_file, services_of
 from spinezoo_tools.engine import ContainersError, ask, docker, have_image, need_engine, run, say
 from spinezoo_tools.environments import ROOT, UV, Room
+from spinezoo_tools.variables import CA_BUNDLE, INDEX_URL
 
 PUBLIC_BASE = "python:3.11-slim-bookworm"
 STAND_IN = "spinezoo/base-stand-in:bookworm"
@@ -30,8 +31,8 @@ STAND_IN_PACKAGES = ("python3.11", "python3.11-venv", "python3-distutils", "ca-c
 STAND_IN_ATTEMPTS = 2
 PULL_LIMIT_S = 120.0
 
-CA_VARIABLES = ("SPINEZOO_CA_BUNDLE", "SSL_CERT_FILE", "PIP_CERT", "REQUESTS_CA_BUNDLE")
-INDEX_VARIABLES = ("SPINEZOO_INDEX_URL", "UV_DEFAULT_INDEX", "UV_INDEX_URL", "PIP_INDEX_URL")
+CA_VARIABLES = (CA_BUNDLE.name, "SSL_CERT_FILE", "PIP_CERT", "REQUESTS_CA_BUNDLE")
+INDEX_VARIABLES = (INDEX_URL.name, "UV_DEFAULT_INDEX", "UV_INDEX_URL", "PIP_INDEX_URL")
 BUILD_ARGUMENTS = ("TORCH_INDEX", "TORCH_LOCK", "TENSORFLOW_LOCK", "LIGHT_LOCK")
 PROXY_ARGUMENTS = ("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "http_proxy", "https_proxy", "no_proxy")
 """Docker knows these build arguments by itself and keeps them out of the image's history."""

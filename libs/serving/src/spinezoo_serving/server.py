@@ -185,7 +185,7 @@ class GrpcServer:
             self.state.move(Phase.DRAINING)
             return True
         server, self._server = self._server, None
-        grace = self.settings.drain_seconds if grace is None else grace
+        grace = self.settings.drain_s if grace is None else grace
         self.state.move(Phase.DRAINING)
         await asyncio.sleep(min(DRAIN_NOTICE_SECONDS, grace))
         self._interceptor.refusing = True

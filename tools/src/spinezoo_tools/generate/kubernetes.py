@@ -69,7 +69,7 @@ def memory_limit_gib(plan: Plan, part: Part) -> int:
 
 def grace_seconds(plan: Plan, part: Part) -> int:
     """Time a pod has to end: a member may drain its gRPC and then its HTTP face, each as long."""
-    drain = math.ceil(float(plan.settings.get("SPINEZOO_DRAIN_SECONDS") or 20))
+    drain = math.ceil(float(plan.settings.get("SPINEZOO_DRAIN_S") or 20))
     return 2 * drain + 15 + PRESTOP_SECONDS[part.component]
 
 
