@@ -10,6 +10,8 @@ TOOL := PYTHONPATH=tools/src $(PYTHON) -m spinezoo_tools
 CORE := .venvs/core/bin/python
 TESTS := .venvs/tests/bin/python
 export BENTOML_DO_NOT_TRACK := True
+# Without bytecode each of our many processes compiles its framework anew, for seconds.
+unexport PYTHONDONTWRITEBYTECODE
 
 # What `make benchmark` measures: the built-in phantom test set, or DATA=folder of yours.
 TEST_SET := data/phantom-test
@@ -34,6 +36,7 @@ IMAGE ?=
 AT ?=
 PRESET ?= lite
 ARGS ?=
+JOBS ?= 2
 TARGET ?= 127.0.0.1:50050
 
 # Both commands look at their input first (--check), before the zoo is started for them.
@@ -81,8 +84,8 @@ phantoms-sheet: setup ## Draw phantom films beside real ones, for looking at: [D
 	  --sheet reports/phantoms-sheet.png --beside $(if $(DATA),$(DATA),../shared/data/real_lateral_dev)
 	@echo reports/phantoms-sheet.png
 
-test: setup ## Run every test (ROOM=libs/spine for one room, ARGS for pytest)
-	@$(TOOL).environments test $(if $(ROOM),--room $(ROOM)) -- $(ARGS)
+test: setup ## Run every test (ROOM=libs/spine for one room, ARGS for pytest, JOBS=2 rooms at a time)
+	@$(TOOL).environments test $(if $(ROOM),--room $(ROOM)) --jobs $(JOBS) -- $(ARGS)
 
 up: setup ## Start the zoo and leave it running; prints how to call it
 	@$(TOOL).processes up
