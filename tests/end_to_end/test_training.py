@@ -14,7 +14,8 @@ from spinezoo_serving.cards import load_card, record_path, verify_weights
 
 from end_to_end.support import ROOT, clean_environment, phantom_file, room_python, started, wait_for
 
-CANVAS, SMALL_CANVAS = (
+CANVAS = "{height: 512, width: 384, channels: 2}"
+SMALL_CANVAS = "{height: 256, width: 192, channels: 2}"
     "{height: 512, width: 384, channels: 2}",
     "{height: 256, width: 192, channels: 2}",
 )

@@ -210,14 +210,13 @@ def test_trains_stops_goes_on_and_answers(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    card_file = service / "card.yaml"  # three levels learn too little of these films
-    card_file.write_text(card_file.read_text().replace("levels: 3", "levels: 5"))
+    options = ["--epochs", "25", "--learning-rate", "0.01"]
     # First half: a real SIGTERM in the middle of the third epoch.
     with terminated_after(4, monkeypatch):
-        assert run_training(service, film_set, "--epochs", "25") == 130
+        assert run_training(service, film_set, *options) == 130
     assert not (service / "weights").exists()
     capsys.readouterr()
-    assert run_training(service, film_set, "--epochs", "25") == 0
+    assert run_training(service, film_set, *options) == 0
     assert "going on after 2 epochs and 20 films" in capsys.readouterr().err
     card = load_card(service / "card.yaml")
     assert card.training["epochs"] == 25
@@ -271,7 +270,8 @@ def test_training_starts_from_weights_and_tells_of_it(service: Path, film_set: P
 def test_weights_of_another_network_are_no_start(
     service: Path, film_set: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    save_weights(small_network(filters=8), service / "other.h5")
+    other = build_unet(32, 32, 2, filters=8, normalise=True, levels=3)
+    save_weights(other, service / "other.h5")
     options = ["--data", str(film_set), "--epochs", "1", "--start-from"]
     assert train_on(service, "run", *options, str(service / "other.h5")) == 1
     assert "has shape" in capsys.readouterr().err
