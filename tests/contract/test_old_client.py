@@ -67,7 +67,7 @@ def zoo(tmp_path: Path) -> Iterator[Zoo]:
     with contextlib.ExitStack() as stack:
         member = Running([sys.executable, str(MEMBER)], tmp_path, "member", **zero)
         stack.callback(member.stop)
-        at = f"127.0.0.1:{member.face('grpc')}"
+        at = f"127.0.0.1:{member.endpoint('grpc')}"
         roster = tmp_path / "roster.yaml"
         Zoo("", at, roster).name_member(at)
         gateway = Running(
@@ -79,7 +79,7 @@ def zoo(tmp_path: Path) -> Iterator[Zoo]:
             SPINEZOO_NEWCOMER_S=str(NEWCOMER_SECONDS),
         )
         stack.callback(gateway.stop)
-        yield Zoo(f"127.0.0.1:{gateway.face('grpc')}", at, roster)
+        yield Zoo(f"127.0.0.1:{gateway.endpoint('grpc')}", at, roster)
 
 
 @pytest.fixture

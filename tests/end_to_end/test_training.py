@@ -16,9 +16,6 @@ from end_to_end.support import ROOT, clean_environment, phantom_file, room_pytho
 
 CANVAS = "{height: 512, width: 384, channels: 2}"
 SMALL_CANVAS = "{height: 256, width: 192, channels: 2}"
-    "{height: 512, width: 384, channels: 2}",
-    "{height: 256, width: 192, channels: 2}",
-)
 EPOCHS = 4
 FILMS = 16
 

@@ -59,7 +59,7 @@ class Gateway:
             RefusedError: The gateway refuses what is there.
             SwapError: It says nothing of it within the time.
         """
-        options = ("--member", name, "--wait-for", target, "--limit", f"{limit_s:g}")
+        options = ("--member", name, "--wait-for", target, "--limit-s", f"{limit_s:g}")
         done = run(
             (*self._command, *options),
             limit_s + COMMAND_LIMIT_S,

@@ -150,10 +150,11 @@ CONTAINERS = (
     CA_BUNDLE,
     INDEX_URL,
     Variable(
-        "BASE_IMAGE, TORCH_INDEX, TORCH_LOCK, TENSORFLOW_LOCK, LIGHT_LOCK",
+        "BASE_IMAGE, TORCH_INDEX, LIGHT_LOCK, <ENVIRONMENT>_LOCK",
         "of the `Dockerfile`",
         "build arguments",
-        "win over what the image's environment says",
+        "base image; index of torch; lock of gateway and evaluator, and of the networks of an "
+        "environment, such as TORCH_LOCK",
     ),
     Variable("SPINEZOO_PROMETHEUS_PORT", "9090", "a port", "`compose.observe.yaml`: Prometheus"),
     Variable("SPINEZOO_GRAFANA_PORT", "3000", "a port", "`compose.observe.yaml`: Grafana"),

@@ -266,8 +266,8 @@ class Member:
             raise NotServingError("the network is loading or draining; try again in some seconds")
         if self._settings.security.tls is not TlsMode.OFF:
             raise ClosedFaceError(
-                "SPINEZOO_TLS is on and this HTTP face has no TLS: films are taken over gRPC only; "
-                "call spinezoo.v1.SegmenterService/Predict, or the gateway"
+                "SPINEZOO_TLS is on and this HTTP endpoint has no TLS: films are taken over gRPC "
+                "only; call spinezoo.v1.SegmenterService/Predict, or the gateway"
             )
         data, options, timeout_s = await _read_request(request, self._settings.max_message_bytes)
         max_pixels = self._settings.max_pixels

@@ -98,7 +98,7 @@ def one_a_vertebra(objects: Objects, structures: Sequence[Structure], iou: float
     return Objects(masks[kept], scores[kept], labels[kept])
 
 
-class InstancePredictor(FilmPredictor[Objects]):
+class TorchInstancePredictor(FilmPredictor[Objects]):
     """A loaded instance network.
 
     Probability maps are asked for in vain: an instance network has no class probability a pixel,
