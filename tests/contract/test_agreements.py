@@ -13,6 +13,7 @@ from spinezoo_serving.cards import load_card
 from spinezoo_serving.settings import NetworkSettings, ServerSettings
 from spinezoo_serving.variables import RENAMED
 from spinezoo_spine.inference.preprocess import PREPROCESSING_ID
+from spinezoo_tools.checkout import read_env_file
 from spinezoo_tools.variables import names
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -20,15 +21,8 @@ CARDS = sorted(ROOT.glob("services/*/card.yaml"))
 _REFERENCE = re.compile(r"\$\{(SPINEZOO_[A-Z0-9_]+)")
 
 
-def shipped() -> dict[str, str]:
-    """The lines of ``.env``."""
-    lines = (ROOT / ".env").read_text().splitlines()
-    pairs = (line.partition("=") for line in lines if line and not line.startswith("#"))
-    return {key: value for key, _, value in pairs}
-
-
 def test_shipped_settings_are_the_defaults_of_the_code() -> None:
-    values = shipped()
+    values = read_env_file(ROOT / ".env")
     for settings in (ServerSettings, NetworkSettings):
         assert settings.from_env(values) == settings()
     for name in ("MAX_MESSAGE_BYTES", "MAX_PIXELS", "QUEUE_LIMIT", "DRAIN_S", "DEVICE", "THREADS"):
@@ -37,7 +31,7 @@ def test_shipped_settings_are_the_defaults_of_the_code() -> None:
 
 def test_every_variable_of_compositions_and_env_is_documented() -> None:
     services = {path.parent.name.upper() for path in CARDS} | {"GATEWAY", "EVALUATOR"}
-    used = set(shipped())
+    used = set(read_env_file(ROOT / ".env"))
     for path in ROOT.glob("compose*.yaml"):
         used |= set(_REFERENCE.findall(path.read_text()))
         for service in yaml.safe_load(path.read_text())["services"].values():
