@@ -10,6 +10,8 @@ TOOL := PYTHONPATH=tools/src $(PYTHON) -m spinezoo_tools
 CORE := .venvs/core/bin/python
 TESTS := .venvs/tests/bin/python
 export BENTOML_DO_NOT_TRACK := True
+# Without bytecode each of our many processes compiles its framework anew, for seconds.
+unexport PYTHONDONTWRITEBYTECODE
 
 # What `make benchmark` measures: the built-in phantom test set, or DATA=folder of yours.
 TEST_SET := data/phantom-test
@@ -34,6 +36,7 @@ IMAGE ?=
 AT ?=
 PRESET ?= lite
 ARGS ?=
+JOBS ?= 2
 TARGET ?= 127.0.0.1:50050
 
 # Both commands look at their input first (--check), before the zoo is started for them.
@@ -66,7 +69,7 @@ convert: setup ## Write outlines in another form: FROM=file TO=file [FORMAT=via1
 	@$(CORE) -m spinezoo_spine.annotations.convert --from $(call quote,$(FROM)) --to $(call quote,$(TO)) --format $(FORMAT) $(ARGS)
 
 compare: ## Print every figure in which two reports differ, times aside: A=folder B=folder
-	@$(TOOL).compare "$(A)" "$(B)"
+	@$(TOOL).compare $(call quote,$(A)) $(call quote,$(B))
 
 test-set: setup ## Make the phantom test set (100 films, DICOM) if it is not there
 	@$(CORE) -m spinezoo_phantom --out $(TEST_SET) \
@@ -78,11 +81,11 @@ train-set: setup ## Make a phantom training set (TRAIN_FILMS=730, PNG) if it is 
 
 phantoms-sheet: setup ## Draw phantom films beside real ones, for looking at: [DATA=folder of films]
 	@$(CORE) -m spinezoo_phantom --count 16 --seed $(SHEET_SEED) \
-	  --sheet reports/phantoms-sheet.png --beside $(if $(DATA),$(DATA),../shared/data/real_lateral_dev)
+	  --sheet reports/phantoms-sheet.png --beside $(call quote,$(if $(DATA),$(DATA),../shared/data/real_lateral_dev))
 	@echo reports/phantoms-sheet.png
 
-test: setup ## Run every test (ROOM=libs/spine for one room, ARGS for pytest)
-	@$(TOOL).environments test $(if $(ROOM),--room $(ROOM)) -- $(ARGS)
+test: setup ## Run every test (ROOM=libs/spine for one room, ARGS for pytest, JOBS=2 rooms at a time)
+	@$(TOOL).environments test $(if $(ROOM),--room $(ROOM)) --jobs $(JOBS) -- $(ARGS)
 
 up: setup ## Start the zoo and leave it running; prints how to call it
 	@$(TOOL).processes up
@@ -107,8 +110,8 @@ conform: setup ## Put a network container through the conformance suite: TARGET=
 train: setup ## Train: NETWORK=pspnet DATA=folder or DATA=phantoms:SEED [PRESET=lite] [ARGS="--epochs 40"]
 	@test -n "$(NETWORK)" || { echo "say which network: make train NETWORK=pspnet DATA=folder"; exit 2; }
 	@test -d "services/$(NETWORK)" || { echo "no network $(NETWORK); there are: $$(ls services | grep -v README | xargs)"; exit 2; }
-	@test -n "$(DATA)" || { echo "say on which films: DATA=phantoms:SEED, or DATA=folder with a VIA file (make train-set makes $(TRAIN_SET))"; exit 2; }
-	@$$($(TOOL).environments python --room services/$(NETWORK)) -m spinezoo_$(NETWORK).train --data $(DATA) --preset $(PRESET) \
+	@test -n $(call quote,$(DATA)) || { echo "say on which films: DATA=phantoms:SEED, or DATA=folder with a VIA file (make train-set makes $(TRAIN_SET))"; exit 2; }
+	@$$($(TOOL).environments python --room services/$(NETWORK)) -m spinezoo_$(NETWORK).train --data $(call quote,$(DATA)) --preset $(PRESET) \
 	  --card services/$(NETWORK)/card.yaml --run-dir runs/$(NETWORK)-$(PRESET) $(ARGS)
 
 proto: setup ## Lint the protos and generate the Python code again

@@ -257,7 +257,7 @@ def test_the_process_serves_both_faces_and_drains(tmp_path):
         for line in process.stderr:
             entry = json.loads(line)
             if entry["message"] == "listening":
-                ports[entry["face"]] = entry["port"]
+                ports[entry["endpoint"]] = entry["port"]
             if entry.get("phase") == "serving":
                 break
         with grpc.insecure_channel(f"127.0.0.1:{ports['grpc']}") as channel:

@@ -94,8 +94,8 @@ class Process:
         self.reader = threading.Thread(target=self.read, daemon=True)
         self.reader.start()
         assert until(lambda: self.said("phase", phase="serving"), 120)
-        self.grpc_port = self.said("listening", face="grpc")["port"]
-        self.http_port = self.said("listening", face="http")["port"]
+        self.grpc_port = self.said("listening", endpoint="grpc")["port"]
+        self.http_port = self.said("listening", endpoint="http")["port"]
         self.channel = grpc.insecure_channel(f"127.0.0.1:{self.grpc_port}", CHANNEL)
 
     def read(self) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -62,6 +63,20 @@ def test_a_folder_with_a_space_arrives_whole(make, target, module, report, name,
     assert calls[2][:3] == ["tool.processes", "run", "--"]
     assert calls[2][-len(words) - 2 :] == [*words, "--limit", "3"]
     assert len(calls) == 3
+
+
+@pytest.mark.parametrize("words", [("train", "NETWORK=pspnet"), ("phantoms-sheet",)])
+def test_films_in_a_folder_with_a_space_are_one_word(words: tuple[str, ...]) -> None:
+    data = "it's a folder"
+    shown = subprocess.run(
+        ["make", "--dry-run", "--old-file=setup", *words, f"DATA={data}"],
+        cwd=ROOT, capture_output=True, text=True, timeout=60, check=True,
+        env={**os.environ, "MAKEFLAGS": "", "MAKELEVEL": ""},
+    ).stdout  # fmt: skip
+    option = "--data" if "train" in words else "--beside"
+    (command,) = (part for part in shown.replace("\\\n", "").splitlines() if option in part)
+    split = shlex.split(command)
+    assert split[split.index(option) + 1] == data
 
 
 def test_the_phantom_set_is_measured_where_no_data_is_named(make) -> None:

@@ -63,11 +63,11 @@ def zoo(tmp_path: Path) -> Iterator[Zoo]:
     python = python_of(ROOT, ROOT / "gateway")
     if not python.exists():
         pytest.skip("the gateway is not set up: run `make setup`")
-    zero = {"SPINEZOO_GRPC_PORT": "0", "SPINEZOO_HTTP_PORT": "0", "SPINEZOO_DRAIN_SECONDS": "2"}
+    zero = {"SPINEZOO_GRPC_PORT": "0", "SPINEZOO_HTTP_PORT": "0", "SPINEZOO_DRAIN_S": "2"}
     with contextlib.ExitStack() as stack:
         member = Running([sys.executable, str(MEMBER)], tmp_path, "member", **zero)
         stack.callback(member.stop)
-        at = f"127.0.0.1:{member.face('grpc')}"
+        at = f"127.0.0.1:{member.endpoint('grpc')}"
         roster = tmp_path / "roster.yaml"
         Zoo("", at, roster).name_member(at)
         gateway = Running(
@@ -76,10 +76,10 @@ def zoo(tmp_path: Path) -> Iterator[Zoo]:
             "gateway",
             **zero,
             SPINEZOO_ROSTER=str(roster),
-            SPINEZOO_NEWCOMER_SECONDS=str(NEWCOMER_SECONDS),
+            SPINEZOO_NEWCOMER_S=str(NEWCOMER_SECONDS),
         )
         stack.callback(gateway.stop)
-        yield Zoo(f"127.0.0.1:{gateway.face('grpc')}", at, roster)
+        yield Zoo(f"127.0.0.1:{gateway.endpoint('grpc')}", at, roster)
 
 
 @pytest.fixture

@@ -107,7 +107,7 @@ def test_a_framework_that_stays_old_names_its_own_lock(checkout: Path) -> None:
     room = checkout / "services/pspnet/pyproject.toml"
     room.write_text(room.read_text().replace('environment = "torch"', 'environment = "torch-old"'))
     service = yaml.safe_load(files(checkout)[Path("compose.yaml")])["services"]["pspnet"]
-    assert service["build"]["args"]["TORCH_LOCK"] == "${TORCH_LOCK:-locks/torch-old.lock}"
+    assert service["build"]["args"]["TORCH_LOCK"] == "${TORCH_OLD_LOCK:-locks/torch-old.lock}"
 
 
 def test_env_without_its_markers_is_named(checkout: Path) -> None:

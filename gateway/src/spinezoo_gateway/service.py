@@ -214,7 +214,7 @@ class EnsembleServicer(ensemble_pb2_grpc.EnsembleServiceServicer):
         Raises:
             QueueFullError: All are taken.
         """
-        if self._under_way >= self._settings.concurrency:
+        if self._under_way >= self._settings.gateway_concurrency:
             raise QueueFullError(
                 f"{self._under_way} films are under way, the limit "
                 "(SPINEZOO_GATEWAY_CONCURRENCY); try again when one is done"

@@ -32,7 +32,7 @@ from spinezoo_gateway.addresses import HostResolver, Resolve, addresses_target, 
 from spinezoo_gateway.members import MemberClient
 from spinezoo_gateway.newcomers import NewcomerRefusedError, check_newcomer
 from spinezoo_gateway.roster import Member, Roster, load_roster
-from spinezoo_gateway.settings import MAX_DEADLINE_MS, GatewaySettings
+from spinezoo_gateway.settings import MAX_DEADLINE_MS, ROSTER_POLL_S, GatewaySettings
 
 FIRST_LOOKUP_S = 2.0
 """At the start, the time that names have to be looked up before the gateway serves, in s."""
@@ -261,7 +261,7 @@ class Zoo:
         Raises:
             NewcomerRefusedError: It is not fit to be a member.
         """
-        target, limit_s = member.target, self._settings.newcomer_seconds
+        target, limit_s = member.target, self._settings.newcomer_s
         end = asyncio.get_running_loop().time() + limit_s
         addresses: tuple[str, ...] = ()
         targets, server_name = [target], None
@@ -277,7 +277,7 @@ class Zoo:
                         raise NewcomerRefusedError(
                             f"{server_name} has no address ({error}); start it, or correct the name"
                         ) from None
-                    await asyncio.sleep(self._settings.roster_poll_s)
+                    await asyncio.sleep(ROSTER_POLL_S)
             targets = [addresses_target([one], named[1]) for one in addresses]
         await check_newcomer(
             targets,
@@ -376,7 +376,7 @@ class Zoo:
                 if client.model is None and ("learn", client) not in under_way:
                     under_way["learn", client] = asyncio.create_task(client.probe())
                     self._keep(under_way["learn", client])
-            await asyncio.sleep(self._settings.roster_poll_s)
+            await asyncio.sleep(ROSTER_POLL_S)
             for key in [each for each, task in under_way.items() if task.done()]:
                 with contextlib.suppress(asyncio.CancelledError, Exception):
                     under_way.pop(key).result()

@@ -19,7 +19,6 @@ import argparse
 import asyncio
 import contextlib
 import logging
-import os
 import signal
 import sys
 import time
@@ -44,7 +43,7 @@ from spinezoo_evaluator.benchmark.describe import (
     versions,
     why_another,
 )
-from spinezoo_evaluator.benchmark.options import add_common_options, positive
+from spinezoo_evaluator.benchmark.options import add_common_options, positive, settings_for
 from spinezoo_evaluator.benchmark.runner import Runner
 from spinezoo_evaluator.benchmark.zoo import asked_networks, wait_for_evaluator, wait_for_gateway
 from spinezoo_evaluator.report.names import titles_of
@@ -68,7 +67,7 @@ def make_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--evaluator",
-        default=os.environ.get("SPINEZOO_EVALUATOR_TARGET", "127.0.0.1:50060"),
+        default=settings_for(parser).evaluator_target,
         help="gRPC address of the evaluator (default: %(default)s)",
     )
     parser.add_argument(
@@ -173,7 +172,7 @@ async def run_benchmark(arguments: argparse.Namespace, argv: Sequence[str]) -> i
     """
     films, names = open_films(arguments)
     folder = RunFolder(arguments.report)
-    access = client_settings(os.environ)
+    access = client_settings()
     async with (
         AsyncEnsembleClient(arguments.gateway, **access) as ensemble,
         AsyncEvaluationClient(arguments.evaluator, **access) as evaluation,

@@ -22,7 +22,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
-import os
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -229,7 +228,7 @@ async def run_check(arguments: argparse.Namespace) -> int:
     pictures: list[str] = []
     arguments.report.mkdir(parents=True, exist_ok=True)
     variants = [name for name in VARIANTS if name in arguments.variants]
-    async with AsyncEnsembleClient(arguments.gateway, **client_settings(os.environ)) as ensemble:
+    async with AsyncEnsembleClient(arguments.gateway, **client_settings()) as ensemble:
         roster = await wait_for_gateway(ensemble, arguments.wait_s)
         networks = asked_networks(roster, arguments.networks)
         titles = titles_of(describe_models(roster))
