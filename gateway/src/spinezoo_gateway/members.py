@@ -25,6 +25,7 @@ from spinezoo_contract.types import (
     Segment,
 )
 from spinezoo_spine.column import consensus
+from spinezoo_spine.fusion import implants
 from spinezoo_spine.fusion import votes as fusion
 
 from spinezoo_gateway.addresses import addresses_target, named_host
@@ -127,10 +128,12 @@ class Vote:
     Attributes:
         ballot: Its masks by structure, for the fused regions.
         vertebrae: Its vertebrae, for the fused column.
+        implants: Its implants, for the fused ones.
     """
 
     ballot: fusion.Ballot
     vertebrae: consensus.Vertebrae
+    implants: implants.Implants
 
 
 def vote_of(segments: Sequence[Segment], height: int, width: int) -> Vote:
@@ -140,7 +143,9 @@ def vote_of(segments: Sequence[Segment], height: int, width: int) -> Vote:
         MaskError: A mask is not of the film's size, or its run lengths do not fit the film.
     """
     return Vote(
-        fusion.ballot(segments, height, width), consensus.vertebrae_of(segments, height, width)
+        fusion.ballot(segments, height, width),
+        consensus.vertebrae_of(segments, height, width),
+        implants.implants_of(segments, height, width),
     )
 
 

@@ -33,6 +33,7 @@ from spinezoo_contract.types import (
 )
 from spinezoo_serving.logs import REQUEST_ID
 from spinezoo_spine.column import consensus, naming
+from spinezoo_spine.fusion import implants, touching
 from spinezoo_spine.fusion import votes as fusion
 
 from spinezoo_gateway.members import MemberClient, MemberResult, Vote
@@ -372,7 +373,7 @@ class EnsembleServicer(ensemble_pb2_grpc.EnsembleServiceServicer):
 
 
 def fuse_and_name(votes: Mapping[str, Vote], options: FusionOptions) -> FusedAnswer:
-    """The fused answer with its vertebrae as objects, named.
+    """The fused answer with its vertebrae as objects, named, and its implants as objects.
 
     Raises:
         OptionError: As :func:`spinezoo_spine.fusion.votes.count`.
@@ -381,7 +382,10 @@ def fuse_and_name(votes: Mapping[str, Vote], options: FusionOptions) -> FusedAns
     said = {name: vote.vertebrae for name, vote in votes.items()}
     vertebrae = consensus.fuse_vertebrae(said, fused.segments, options)
     one = next(iter(votes.values())).ballot
-    return replace(fused, labelling=naming.named_vertebrae(vertebrae, one.height, one.width))
+    labelling = naming.named_vertebrae(vertebrae, one.height, one.width)
+    metal = {name: vote.implants for name, vote in votes.items()}
+    found = implants.fuse_implants(metal, fused.segments, options)
+    return replace(fused, labelling=labelling, implants=touching.with_touches(found, labelling))
 
 
 def predict_body(

@@ -37,6 +37,7 @@ from spinezoo_contract.types import (
     EvaluationPair,
     Film,
     FusedAnswer,
+    FusedImplant,
     FusionOptions,
     FusionRule,
     GatewayTiming,
@@ -131,7 +132,10 @@ LABELLING = Labelling(
     6,
     "seven vertebrae above S1",
 )
-FUSED = FusedAnswer((segment(),), segment().mask, FusionRule.UNION, ("a", "b"), LABELLING)
+IMPLANT = FusedImplant(segment(structure=Structure.SCREW), ("L4", "S1"), ("a",))
+FUSED = FusedAnswer(
+    (segment(),), segment().mask, FusionRule.UNION, ("a", "b"), LABELLING, (IMPLANT,)
+)
 GATEWAY = GatewayTiming(1.0, 2.0, 3.0, 4.0)
 CHECKING, REFUSED = NewcomerState.CHECKING, NewcomerState.REFUSED
 OK = MemberStatus("a", MemberCode.OK, 12.5)

@@ -26,6 +26,7 @@ from spinezoo_contract.types import (
     EvaluationPair,
     Film,
     FusedAnswer,
+    FusedImplant,
     FusionOptions,
     FusionRule,
     GatewayTiming,
@@ -122,6 +123,17 @@ TIMES = GatewayTiming(1.0, 1.0, 1.0, 1.0)
         ),
         (lambda: NamedVertebra(NAMED, 1.5, None), InvalidOutputError, "confidence is 1.5"),
         (lambda: Labelling((), True, ("left one",)), InvalidOutputError, "missing level"),
+        (lambda: FusedImplant(SEGMENT, ("left one",)), InvalidOutputError, "touched level"),
+        (
+            lambda: FusedImplant(replace(SEGMENT, structure=Structure.SACRAL_VERTEBRA)),
+            InvalidOutputError,
+            "cage, screw or rod",
+        ),
+        (
+            lambda: replace(FUSED, implants=(FusedImplant(SMALL_SEGMENT),)).check_size(20, 30),
+            MaskError,
+            "16 x 16",
+        ),
         (
             lambda: replace(FUSED, merged_mask=encode_mask(np.zeros((20, 30), bool))),
             MaskError,

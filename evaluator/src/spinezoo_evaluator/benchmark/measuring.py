@@ -22,8 +22,10 @@ from spinezoo_contract.types import (
 from spinezoo_spine.annotations.film_set import FilmSet
 from spinezoo_spine.annotations.raster import segments_from_regions
 from spinezoo_spine.column.naming import named_column
+from spinezoo_spine.implant_parts import IMPLANTS
 from spinezoo_spine.instances import unite
 from spinezoo_spine.metrics.film import FilmMeasurement, measure_film
+from spinezoo_spine.metrics.matching import match_objects
 
 from spinezoo_evaluator.results.columns import ColumnCounts, count_column
 from spinezoo_evaluator.results.records import FUSED
@@ -112,15 +114,22 @@ def merged_segment(merged_mask: RunLengthMask | None) -> tuple[Segment, ...]:
 def measure_fused(answer: EnsembleAnswer, truth: Sequence[Segment]) -> FilmMeasurement:
     """Measures the fused ensemble: structures by its regions, the merged mask by its own.
 
+    Implants are counted as the gateway fused them, as objects.
+
     The gateway fuses the merged mask from the members' united masks; it is the ensemble's word on
     "anything is here", and the study's four metrics are about nothing else.
     """
     height, width = answer.height, answer.width
     by_structure = measure_film(truth, answer.fused.segments, height, width)
     merged = measure_film(truth, merged_segment(answer.fused.merged_mask), height, width)
-    return FilmMeasurement(
-        merged.merged, by_structure.pixels, by_structure.vertebrae, by_structure.objects
-    )
+    found = [implant.segment for implant in answer.fused.implants]
+    objects = dict(by_structure.objects)
+    for structure in IMPLANTS if found else ():  # none: as the regions' parts
+        objects[structure.name.lower()] = match_objects(
+            [segment for segment in truth if segment.structure is structure],
+            [segment for segment in found if segment.structure is structure],
+        )
+    return FilmMeasurement(merged.merged, by_structure.pixels, by_structure.vertebrae, objects)
 
 
 def measure_columns(columns: Mapping[str, Labelling | None], film: Film) -> dict[str, ColumnCounts]:

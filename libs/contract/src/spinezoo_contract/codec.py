@@ -243,7 +243,7 @@ def evaluation_pair_from_proto(
 # --- JSON, for the HTTP endpoints -----------------------------------------------------------------
 
 _JSON_WITHOUT: dict[type, frozenset[str]] = {
-    FusedAnswer: frozenset({"labelling"}),
+    FusedAnswer: frozenset({"labelling", "implants"}),
     Prediction: frozenset({"probability_maps"}),
 }
 """Fields that are left to gRPC."""

@@ -49,6 +49,7 @@ from spinezoo_contract.types import (
     EnsembleOptions,
     EnsembleSummary,
     EvaluationPair,
+    FusedImplant,
     FusionOptions,
     FusionRule,
     MemberAnswer,
@@ -123,7 +124,11 @@ _ENUM_NAMES: dict[type[IntEnum], str] = {
 }
 """What errors call an enum's field that has another name."""
 
-_ITEM_NAMES: dict[type, str] = {Segment: "segment", NamedVertebra: "vertebra"}
+_ITEM_NAMES: dict[type, str] = {
+    Segment: "segment",
+    NamedVertebra: "vertebra",
+    FusedImplant: "implant",
+}
 """What errors call an item of a list, beside its place."""
 
 # --- The generic converter ------------------------------------------------------------------------

@@ -37,16 +37,28 @@ class FusionOptions(_message.Message):
     weights: _containers.ScalarMap[str, float]
     def __init__(self, rule: _Optional[_Union[FusionRule, str]] = ..., weights: _Optional[_Mapping[str, float]] = ...) -> None: ...
 
+class FusedImplant(_message.Message):
+    __slots__ = ("segment", "touches", "member_names")
+    SEGMENT_FIELD_NUMBER: _ClassVar[int]
+    TOUCHES_FIELD_NUMBER: _ClassVar[int]
+    MEMBER_NAMES_FIELD_NUMBER: _ClassVar[int]
+    segment: _segment_pb2.Segment
+    touches: _containers.RepeatedScalarFieldContainer[str]
+    member_names: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, segment: _Optional[_Union[_segment_pb2.Segment, _Mapping]] = ..., touches: _Optional[_Iterable[str]] = ..., member_names: _Optional[_Iterable[str]] = ...) -> None: ...
+
 class FusedAnswer(_message.Message):
-    __slots__ = ("segments", "merged_mask", "rule", "member_names", "labelling")
+    __slots__ = ("segments", "merged_mask", "rule", "member_names", "labelling", "implants")
     SEGMENTS_FIELD_NUMBER: _ClassVar[int]
     MERGED_MASK_FIELD_NUMBER: _ClassVar[int]
     RULE_FIELD_NUMBER: _ClassVar[int]
     MEMBER_NAMES_FIELD_NUMBER: _ClassVar[int]
     LABELLING_FIELD_NUMBER: _ClassVar[int]
+    IMPLANTS_FIELD_NUMBER: _ClassVar[int]
     segments: _containers.RepeatedCompositeFieldContainer[_segment_pb2.Segment]
     merged_mask: _segment_pb2.RunLengthMask
     rule: FusionRule
     member_names: _containers.RepeatedScalarFieldContainer[str]
     labelling: _labelling_pb2.Labelling
-    def __init__(self, segments: _Optional[_Iterable[_Union[_segment_pb2.Segment, _Mapping]]] = ..., merged_mask: _Optional[_Union[_segment_pb2.RunLengthMask, _Mapping]] = ..., rule: _Optional[_Union[FusionRule, str]] = ..., member_names: _Optional[_Iterable[str]] = ..., labelling: _Optional[_Union[_labelling_pb2.Labelling, _Mapping]] = ...) -> None: ...
+    implants: _containers.RepeatedCompositeFieldContainer[FusedImplant]
+    def __init__(self, segments: _Optional[_Iterable[_Union[_segment_pb2.Segment, _Mapping]]] = ..., merged_mask: _Optional[_Union[_segment_pb2.RunLengthMask, _Mapping]] = ..., rule: _Optional[_Union[FusionRule, str]] = ..., member_names: _Optional[_Iterable[str]] = ..., labelling: _Optional[_Union[_labelling_pb2.Labelling, _Mapping]] = ..., implants: _Optional[_Iterable[_Union[FusedImplant, _Mapping]]] = ...) -> None: ...

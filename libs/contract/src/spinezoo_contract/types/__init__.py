@@ -33,6 +33,7 @@ from spinezoo_contract.types.evaluation import (
 from spinezoo_contract.types.films import PIXEL_TYPES, Film, FilmKind
 from spinezoo_contract.types.fusion import (
     FusedAnswer,
+    FusedImplant,
     FusionOptions,
     FusionRule,
     Labelling,
@@ -72,6 +73,7 @@ __all__ = [
     "Film",
     "FilmKind",
     "FusedAnswer",
+    "FusedImplant",
     "FusionOptions",
     "FusionRule",
     "GatewayTiming",

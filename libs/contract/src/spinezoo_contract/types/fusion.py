@@ -10,7 +10,13 @@ from enum import IntEnum
 from spinezoo_contract.errors import InvalidOutputError, MaskError, OptionError
 from spinezoo_contract.limits import LEVEL
 from spinezoo_contract.types.checks import check_share
-from spinezoo_contract.types.outlines import RunLengthMask, Segment, check_mask_size, check_sizes
+from spinezoo_contract.types.outlines import (
+    VERTEBRAE,
+    RunLengthMask,
+    Segment,
+    check_mask_size,
+    check_sizes,
+)
 
 
 class FusionRule(IntEnum):
@@ -100,6 +106,33 @@ class Labelling:
 
 
 @dataclass(frozen=True, slots=True)
+class FusedImplant:
+    """One screw, rod or cage that enough members have.
+
+    Attributes:
+        segment: Its outline, an instance; the score is the share of all votes for it.
+        touches: Levels of the named vertebrae that it touches, from above; none: cannot say.
+        member_names: Members that brought an outline of it, sorted; none where only the fused
+            regions show it.
+    """
+
+    segment: Segment
+    touches: tuple[str, ...] = ()
+    member_names: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        """Checks the structure and the levels.
+
+        Raises:
+            InvalidOutputError: A vertebra, or a level that is none.
+        """
+        if self.segment.structure in VERTEBRAE:
+            raise InvalidOutputError("an implant is a cage, screw or rod; correct its structure")
+        if any(LEVEL.fullmatch(level) is None for level in self.touches):
+            raise InvalidOutputError("a touched level is not of the form L4, S1 or T12; correct it")
+
+
+@dataclass(frozen=True, slots=True)
 class FusedAnswer:
     """Several members' masks as one.
 
@@ -109,6 +142,7 @@ class FusedAnswer:
         rule: How it was fused.
         member_names: Whose masks took part.
         labelling: The members' vertebrae, fused and named; None in an answer of ``Fuse``.
+        implants: The members' implants, fused as objects; none in an answer of ``Fuse``.
     """
 
     segments: tuple[Segment, ...]
@@ -116,6 +150,7 @@ class FusedAnswer:
     rule: FusionRule
     member_names: tuple[str, ...]
     labelling: Labelling | None = None
+    implants: tuple[FusedImplant, ...] = ()
 
     def __post_init__(self) -> None:
         """Checks the merged mask.
@@ -137,3 +172,4 @@ class FusedAnswer:
             check_mask_size(self.merged_mask, height, width)
         if self.labelling is not None:
             check_sizes((each.segment for each in self.labelling.vertebrae), height, width)
+        check_sizes((each.segment for each in self.implants), height, width)

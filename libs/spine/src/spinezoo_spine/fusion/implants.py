@@ -1,0 +1,321 @@
+"""The implants of several members as objects: screws, rods and cages one by one.
+
+The same idea as for vertebrae (:mod:`spinezoo_spine.column.consensus`), with what implants need:
+two screws or rods may lie on each other, a semantic network's parts count as outlines too, and no
+chain orders them.
+
+1. Every member's implants are outlines: an instance network's as they are, a semantic network's
+   regions taken apart by :func:`spinezoo_spine.instances.to_instances`. Outlines of one structure
+   that overlap by :data:`SAME_IOU` are of one implant, at most one of each member. An outline that
+   covers two others which are apart counts for nothing.
+2. A member *has* the implant when it brings an outline, or when its regions cover
+   :data:`COVERED_SHARE` of it and that of its structure :data:`OWN_SHARE`. An instance network's
+   outline counts :data:`OUTLINE_VOTES` times, a part or a region once. The rule of the fusion
+   decides whether the implant is kept.
+3. Its pixels are decided by the members that have it, by the same rule, within the union of the
+   outlines.
+4. Of two that overlap too much the one of more votes stays.
+5. What the fused regions hold beyond these is taken apart and added, with half the score.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+from spinezoo_contract.errors import OptionError
+from spinezoo_contract.types import (
+    FusedImplant,
+    FusionOptions,
+    FusionRule,
+    RunLengthMask,
+    Segment,
+    SegmentKind,
+    Structure,
+)
+
+from spinezoo_spine.fusion import votes as fusion
+from spinezoo_spine.fusion.windows import crop, window_of
+from spinezoo_spine.implant_parts import IMPLANTS
+from spinezoo_spine.instances import DUPLICATE_SHARE, mask_from_crop, overlaps, to_instances, unite
+
+SAME_IOU = 0.45
+"""Outlines of two members that overlap this much are of one implant."""
+
+COVERED_SHARE = 0.65
+"""Share of an implant that a member's regions of metal have to cover to count as having it."""
+
+OWN_SHARE = 0.35
+"""Share that its region of the implant's own structure has to cover: a label map shows the screw's
+head where a rod runs under it, which is no vote against the rod."""
+
+OUTLINE_VOTES = 2
+"""Votes of an instance network's outline; a part of a region and a region have one."""
+
+APART_IOU = 0.5
+"""Two implants of one class that overlap less than this are two."""
+
+MOST_IOU = {Structure.CAGE: 0.4, Structure.SCREW: 0.6, Structure.ROD: 0.6}
+"""Two fused implants that overlap more are one. 5 % of true screws and rods share that much."""
+
+INSIDE_SHARE = 0.85
+"""An implant of which more than this lies in a better one of its class is a piece of that."""
+
+LEFT_OVER_SHARE = 0.3
+"""A part of the fused regions of which more than this lies in a fused implant is not a new one."""
+
+MOST_OUTLINES = 64
+"""Outlines of one member and structure that are looked at, by score."""
+
+
+@dataclass(frozen=True, slots=True)
+class Implants:
+    """What one member says of implants, made ready while other members still work.
+
+    Attributes:
+        height: Rows of the film, in pixels.
+        width: Columns of the film, in pixels.
+        outlines: Its implants, and parts of its regions.
+        votes: Of each outline; see :data:`OUTLINE_VOTES`.
+        borders: Of each outline (2 * runs,) ``int64``, see
+            :func:`spinezoo_spine.fusion.votes.borders_of`.
+        regions: The union of its whole-class regions, by structure.
+        region_borders: The same borders of these.
+        metal_borders: The same borders of all these regions together.
+    """
+
+    height: int
+    width: int
+    outlines: tuple[Segment, ...]
+    votes: tuple[int, ...]
+    borders: tuple[NDArray[np.int64], ...]
+    regions: Mapping[Structure, RunLengthMask]
+    region_borders: Mapping[Structure, NDArray[np.int64]]
+    metal_borders: NDArray[np.int64]
+
+
+def implants_of(segments: Sequence[Segment], height: int, width: int) -> Implants:
+    """One member's implants, made ready.
+
+    Args:
+        segments: What the member answered; vertebrae are left out.
+        height: Rows of the film, in pixels.
+        width: Columns of the film, in pixels.
+
+    Raises:
+        MaskError: A mask's run lengths do not fit the film.
+    """
+    metal = [segment for segment in segments if segment.structure in IMPLANTS]
+    outlines: list[Segment] = []
+    votes: list[int] = []
+    for kind, weight in ((SegmentKind.INSTANCE, OUTLINE_VOTES), (SegmentKind.REGION, 1)):
+        of_kind = [segment for segment in metal if segment.kind is kind]
+        found = sorted(to_instances(of_kind), key=lambda segment: -segment.score)
+        for structure in IMPLANTS:
+            chosen = [one for one in found if one.structure is structure][:MOST_OUTLINES]
+            outlines += chosen
+            votes += [weight] * len(chosen)
+    regions = {
+        structure: unite([one.mask for one in metal if one.structure is structure], height, width)
+        for structure in IMPLANTS
+        if any(one.structure is structure and one.kind is SegmentKind.REGION for one in metal)
+    }
+    every = unite(list(regions.values()), height, width)
+    metal_borders, *borders = fusion.borders_of(
+        [every, *regions.values(), *(outline.mask for outline in outlines)], height * width
+    )
+    return Implants(
+        height,
+        width,
+        tuple(outlines),
+        tuple(votes),
+        tuple(borders[len(regions) :]),
+        regions,
+        dict(zip(regions, borders, strict=False)),
+        metal_borders,
+    )
+
+
+def fuse_implants(
+    members: Mapping[str, Implants],
+    fused: Sequence[Segment] = (),
+    options: FusionOptions | None = None,
+) -> tuple[FusedImplant, ...]:
+    """The implants of several members as objects: cages, screws, rods, each from top to bottom.
+
+    The levels that they touch are not said here, see :mod:`spinezoo_spine.fusion.touching`.
+
+    Args:
+        members: What each member says, by name; at least one.
+        fused: Fused regions of the same members; what they hold beyond the outlines is added.
+        options: Rule and weights; None: majority.
+
+    Raises:
+        OptionError: No member, or weights as :func:`spinezoo_spine.fusion.votes.fuse` refuses them.
+    """
+    options = FusionOptions() if options is None else options
+    names = sorted(members)
+    if not names:
+        raise OptionError("no member to fuse; give the segments of at least one")
+    member_votes = fusion.votes_of(names, options)
+    said = [members[name] for name in names]
+    parts = to_instances([one for one in fused if one.structure in IMPLANTS])
+    implants: list[FusedImplant] = []
+    for structure in IMPLANTS:
+        kept = _apart(_voted(structure, said, names, member_votes, options.rule))
+        kept += _left_over(kept, [part for part in parts if part.structure is structure])
+        kept.sort(key=lambda one: one.segment.box.y + one.segment.box.height / 2.0)
+        implants += kept
+    return tuple(implants)
+
+
+def _voted(
+    structure: Structure,
+    said: Sequence[Implants],
+    names: Sequence[str],
+    member_votes: Sequence[int],
+    rule: FusionRule,
+) -> list[FusedImplant]:
+    """The implants of one structure that enough members have, with the pixels they agree on."""
+    places = [
+        (member, place)
+        for member, one in enumerate(said)
+        for place, outline in enumerate(one.outlines)
+        if outline.structure is structure
+    ]
+    if not places:
+        return []
+    outlines = [said[member].outlines[place] for member, place in places]
+    weights = [
+        member_votes[member]
+        * (1 if one.regions and OUTLINE_VOTES not in one.votes else OUTLINE_VOTES)
+        for member, one in enumerate(said)
+    ]
+    iou, share = overlaps(outlines, outlines)
+    height, width = said[0].height, said[0].width
+    implants = []
+    for group in _groups(places, outlines, iou, share):
+        window = window_of([outlines[index] for index in group], 0, height, width)
+        crops = {
+            places[index][0]: crop(said[places[index][0]].borders[places[index][1]], window, height)
+            for index in group
+        }
+        union = np.any(list(crops.values()), axis=0)
+        area = int(union.sum())
+        cast = np.zeros(union.shape, dtype=np.int64)
+        support = having = 0
+        for member, one in enumerate(said):
+            region = one.region_borders.get(structure)
+            if member in crops:
+                place = next(places[index][1] for index in group if places[index][0] == member)
+                vote, pixels = member_votes[member] * one.votes[place], crops[member]
+                if region is not None and structure is Structure.ROD:
+                    pixels = pixels | (crop(one.metal_borders, window, height) & union)
+            elif region is not None:
+                own = int((crop(region, window, height) & union).sum())
+                vote, pixels = (
+                    member_votes[member],
+                    crop(one.metal_borders, window, height) & union,
+                )
+                if own < OWN_SHARE * area or int(pixels.sum()) < COVERED_SHARE * area:
+                    continue
+            else:
+                continue
+            support += vote
+            having += vote
+            cast += vote * pixels
+        if support < fusion.least_votes(rule, sum(weights)):
+            continue
+        chosen = union & (cast >= fusion.least_votes(rule, having))
+        rows, columns = np.flatnonzero(chosen.any(axis=1)), np.flatnonzero(chosen.any(axis=0))
+        if len(rows) == 0:
+            continue
+        tight = chosen[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+        left, top = window[0] + int(columns[0]), window[1] + int(rows[0])
+        mask = mask_from_crop(tight, top, left, height, width)
+        score = min(1.0, support / sum(weights))
+        implants.append(
+            FusedImplant(
+                Segment(structure, SegmentKind.INSTANCE, mask, score, mask.box),
+                member_names=tuple(sorted(names[member] for member in crops)),
+            )
+        )
+    return implants
+
+
+def _groups(
+    places: Sequence[tuple[int, int]],
+    outlines: Sequence[Segment],
+    iou: NDArray[np.float64],
+    share: NDArray[np.float64],
+) -> list[list[int]]:
+    """Outlines of one implant each, at most one of a member; the most agreed on first."""
+    owner = np.array([member for member, _ in places])
+    areas = np.array([outline.mask.area for outline in outlines], dtype=np.float64)
+    free = np.array([not _spans_two(index, iou, share, areas) for index in range(len(outlines))])
+    same = (iou >= SAME_IOU) & (owner[:, None] != owner[None, :])
+    friends = [len(set(owner[same[index] & free].tolist())) for index in range(len(outlines))]
+    order = sorted(
+        range(len(outlines)), key=lambda index: (-friends[index], -outlines[index].score, index)
+    )
+    groups = []
+    for seed in order:
+        if not free[seed]:
+            continue
+        group = {int(owner[seed]): seed}
+        for index in np.flatnonzero(same[seed] & free).tolist():
+            member = int(owner[index])
+            if member not in group or iou[seed, index] > iou[seed, group[member]]:
+                group[member] = index
+        free[list(group.values())] = False
+        groups.append([group[member] for member in sorted(group)])
+    return groups
+
+
+def _spans_two(
+    whole: int,
+    iou: NDArray[np.float64],
+    share: NDArray[np.float64],
+    areas: NDArray[np.float64],
+) -> bool:
+    """Whether an outline covers two others that are two implants."""
+    inner = [
+        other
+        for other in range(len(areas))
+        if other != whole
+        and share[other, whole] >= DUPLICATE_SHARE
+        and areas[other] < 0.8 * areas[whole]
+    ]
+    return any(
+        iou[a, b] < APART_IOU and max(share[a, b], share[b, a]) < DUPLICATE_SHARE
+        for a, b in itertools.combinations(inner, 2)
+    )
+
+
+def _apart(implants: Sequence[FusedImplant]) -> list[FusedImplant]:
+    """The implants without those that share too much with a better one."""
+    ranked = sorted(implants, key=lambda one: (-one.segment.score, -one.segment.mask.area))
+    segments = [one.segment for one in ranked]
+    iou, share = overlaps(segments, segments)
+    kept: list[int] = []
+    for index, segment in enumerate(segments):
+        if all(
+            iou[index, other] <= MOST_IOU[segment.structure] and share[index, other] <= INSIDE_SHARE
+            for other in kept
+        ):
+            kept.append(index)
+    return [ranked[index] for index in kept]
+
+
+def _left_over(kept: Sequence[FusedImplant], parts: Sequence[Segment]) -> list[FusedImplant]:
+    """Implants of the fused regions where none is."""
+    if kept and parts:
+        segments = [one.segment for one in kept]
+        _, of_part = overlaps(parts, segments)
+        _, of_kept = overlaps(segments, parts)
+        worst = np.maximum(of_part.max(axis=1), of_kept.max(axis=0))
+        parts = [part for part, most in zip(parts, worst, strict=True) if most <= LEFT_OVER_SHARE]
+    return [FusedImplant(replace(part, score=0.5 * part.score)) for part in parts]

@@ -1,0 +1,212 @@
+"""Implants of several members as objects, and what they touch, on named geometry."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+import pytest
+from spinezoo_contract.errors import MaskError, OptionError
+from spinezoo_contract.masks import decode_mask, encode_mask
+from spinezoo_contract.types import (
+    FusionOptions,
+    FusionRule,
+    Labelling,
+    NamedVertebra,
+    Segment,
+    SegmentKind,
+    Structure,
+    UnnamedReason,
+)
+from spinezoo_spine.fusion.implants import Implants, fuse_implants, implants_of
+from spinezoo_spine.fusion.touching import touched_levels, with_touches
+from spinezoo_spine.fusion.votes import borders_of, fuse
+from spinezoo_spine.fusion.windows import crop, window_of
+
+SHAPE = (400, 300)
+CAGE, SCREW, ROD = Structure.CAGE, Structure.SCREW, Structure.ROD
+
+
+def bar(start: tuple[float, float], end: tuple[float, float], width: int = 12) -> np.ndarray:
+    drawn = np.zeros(SHAPE, np.uint8)
+    cv2.line(drawn, tuple(map(round, start)), tuple(map(round, end)), 1, width)
+    return drawn > 0
+
+
+LEFT, RIGHT = bar((60, 200), (180, 200)), bar((60, 208), (180, 203))
+"""Two screws of one level; they share half of their pixels."""
+POLE = bar((60, 60), (66, 360), 10)
+BOX = bar((200, 150), (240, 150), 24)
+
+
+def one(structure: Structure, mask: np.ndarray, score: float = 0.9, **more: object) -> Segment:
+    encoded = encode_mask(mask)
+    kind = more.pop("kind", SegmentKind.INSTANCE)
+    return Segment(structure, kind, encoded, score, encoded.box, **more)
+
+
+def regions(*pairs: tuple[Structure, np.ndarray]) -> list[Segment]:
+    """A semantic network's answer: a label map, the later one on top."""
+    labels = np.zeros(SHAPE, np.uint8)
+    for structure, mask in pairs:
+        labels[mask] = int(structure)
+    return [
+        one(structure, labels == int(structure), 0.8, kind=SegmentKind.REGION)
+        for structure in dict(pairs)
+    ]
+
+
+def shifted(mask: np.ndarray, right: int, down: int) -> np.ndarray:
+    return np.roll(mask, (down, right), axis=(0, 1))
+
+
+def iou(segment: Segment, mask: np.ndarray) -> float:
+    pixels = decode_mask(segment.mask)
+    return float((pixels & mask).sum() / (pixels | mask).sum())
+
+
+def fused_of(
+    answers: dict[str, list[Segment]], options: FusionOptions | None = None
+) -> list[tuple[Structure, Segment, tuple[str, ...]]]:
+    said = {name: implants_of(segments, *SHAPE) for name, segments in answers.items()}
+    whole = fuse(answers, *SHAPE, options)
+    return [
+        (each.segment.structure, each.segment, each.member_names)
+        for each in fuse_implants(said, whole.segments, options)
+    ]
+
+
+def test_screws_that_overlap_are_two_where_an_instance_network_sees_two() -> None:
+    blob = regions((SCREW, LEFT | RIGHT))
+    found = fused_of(
+        {
+            "a": [one(SCREW, LEFT), one(SCREW, RIGHT)],
+            "b": [one(SCREW, shifted(LEFT, 1, -1)), one(SCREW, shifted(RIGHT, 0, 1))],
+            "c": blob, "d": blob, "e": blob,
+        }
+    )  # fmt: skip
+    assert [structure for structure, *_ in found] == [SCREW, SCREW]
+    assert iou(found[0][1], LEFT) > 0.8
+    assert iou(found[1][1], RIGHT) > 0.8
+    assert all(names == ("a", "b") for *_, names in found)
+    assert found[0][1].score == pytest.approx(1.0)  # the regions cover it too
+
+
+def test_an_implant_of_one_network_alone_is_not_kept() -> None:
+    nothing: list[Segment] = []
+    alone = {"a": [one(CAGE, BOX)], "b": nothing, "c": nothing}
+    assert fused_of(alone) == []
+    (kept,) = fused_of(alone, FusionOptions(FusionRule.UNION))
+    assert iou(kept[1], BOX) == 1.0
+
+
+def test_an_outline_that_covers_two_counts_for_nothing() -> None:
+    apart = shifted(LEFT, 0, 60)
+    found = fused_of(
+        {
+            "a": [one(SCREW, LEFT), one(SCREW, apart), one(SCREW, LEFT | apart, 0.99)],
+            "b": [one(SCREW, LEFT), one(SCREW, apart)],
+        }
+    )
+    assert len(found) == 2
+    assert iou(found[0][1], LEFT) == 1.0
+
+
+def test_a_head_on_a_rod_is_no_vote_against_the_rod() -> None:
+    heads = [bar((52, y), (76, y), 44) for y in (110, 210, 310)]
+    map_like = regions((ROD, POLE), (SCREW, np.any(heads, axis=0)))
+    found = fused_of({"a": [one(ROD, POLE)], "b": map_like, "c": map_like})
+    (rod,) = [segment for structure, segment, _ in found if structure is ROD]
+    assert iou(rod, POLE) > 0.9
+
+
+def test_pixels_are_those_that_most_have() -> None:
+    (found,) = fused_of({name: [one(CAGE, shifted(BOX, 3 * n, 0))] for n, name in enumerate("abc")})
+    assert found[0] is CAGE
+    assert iou(found[1], shifted(BOX, 3, 0)) == 1.0
+
+
+def test_what_only_regions_show_is_added_with_half_the_score() -> None:
+    map_like = regions((CAGE, BOX), (SCREW, LEFT))
+    found = fused_of({"a": map_like, "b": map_like, "c": []})
+    assert [structure for structure, *_ in found] == [CAGE, SCREW]
+    assert all(segment.kind is SegmentKind.INSTANCE for _, segment, _ in found)
+
+
+def test_weights_decide() -> None:
+    answers = {"a": [one(CAGE, BOX)], "b": [], "c": []}
+    rule = FusionRule.WEIGHTED_VOTE
+    assert len(fused_of(answers, FusionOptions(rule, {"a": 5.0}))) == 1
+    assert fused_of(answers, FusionOptions(rule, {"a": 1.5})) == []
+
+
+def test_order_of_members_and_of_outlines_plays_no_part() -> None:
+    answers = {
+        "a": [one(SCREW, LEFT), one(SCREW, RIGHT)],
+        "b": [one(SCREW, shifted(RIGHT, 2, 0)), one(SCREW, shifted(LEFT, 1, 1))],
+        "c": regions((SCREW, LEFT | RIGHT)),
+    }
+    turned = {name: answers[name][::-1] for name in "cba"}
+    assert [each[1] for each in fused_of(answers)] == [each[1] for each in fused_of(turned)]
+
+
+def test_nobody_and_nothing() -> None:
+    with pytest.raises(OptionError, match="no member"):
+        fuse_implants({})
+    nothing = implants_of([], *SHAPE)
+    assert isinstance(nothing, Implants)
+    assert fuse_implants({"a": nothing}) == ()
+    with pytest.raises(MaskError):
+        implants_of([one(CAGE, np.ones((8, 8), bool))], *SHAPE)
+
+
+def body(level: str | None, top: int) -> Segment:
+    mask = np.zeros(SHAPE, bool)
+    mask[top : top + 60, 110:200] = True
+    return one(Structure.LUMBAR_VERTEBRA, mask, level=level)
+
+
+COLUMN = [body("L5", 240), body("L3", 80), body("L4", 160)]
+
+
+def test_a_screw_touches_the_vertebra_that_it_sits_in() -> None:
+    inside, through = bar((60, 190), (170, 190)), bar((100, 280), (190, 190))
+    beside = bar((20, 200), (104, 200))
+    levels = touched_levels([one(SCREW, m) for m in (inside, through, beside)], COLUMN)
+    assert levels == [("L4",), ("L4", "L5"), ()]
+    assert touched_levels([one(SCREW, through)], [body("L4", 160), body(None, 240)]) == [("L4",)]
+
+
+def test_a_cage_touches_both_neighbours_and_a_rod_those_of_its_screws() -> None:
+    cage = bar((130, 229), (180, 229), 16)
+    screws = [bar((60, y), (170, y)) for y in (110, 270)]
+    rod, far = bar((62, 100), (62, 300), 8), bar((20, 100), (20, 300), 8)
+    implants = [one(CAGE, cage), *(one(SCREW, m) for m in screws), one(ROD, rod), one(ROD, far)]
+    assert touched_levels(implants, COLUMN) == [("L4", "L5"), ("L3",), ("L5",), ("L3", "L5"), ()]
+
+
+def test_a_plate_on_the_bodies_touches_them() -> None:
+    plate = bar((206, 130), (206, 190), 6)
+    assert touched_levels([one(ROD, plate)], COLUMN) == [("L3", "L4")]
+
+
+def test_touches_come_from_the_named_column_alone() -> None:
+    answers = {name: [one(SCREW, bar((60, 190), (170, 190)))] for name in "ab"}
+    said = {name: implants_of(segments, *SHAPE) for name, segments in answers.items()}
+    implants = fuse_implants(said)
+    named = NamedVertebra(body("L4", 160), 0.9, None)
+    unnamed = NamedVertebra(body(None, 160), 0.2, UnnamedReason.NO_SACRUM)
+    assert with_touches(implants, Labelling((named,), True))[0].touches == ("L4",)
+    assert with_touches(implants, Labelling((unnamed,), False))[0].touches == ()
+    assert with_touches(implants, None) == implants
+
+
+def test_a_window_of_a_mask_is_the_same_as_of_its_pixels() -> None:
+    rng = np.random.default_rng(0)
+    for _ in range(20):
+        mask = rng.random((40, 30)) > 0.5
+        mask[:, int(rng.integers(30))] = True  # runs that touch at the ends of columns
+        segment = one(CAGE, mask)
+        (borders,) = borders_of([segment.mask], 40 * 30)
+        window = (3, 5, 21, 33)
+        assert (crop(borders, window, 40) == mask[5:33, 3:21]).all()
+    assert window_of([one(CAGE, BOX)], 500, *SHAPE) == (0, 0, 300, 400)
