@@ -47,6 +47,7 @@ from spinezoo_contract.types.models import (
     Provenance,
     Timing,
 )
+from spinezoo_contract.types.notes import NO_SPACING_NOTE, FilmNote, FilmNoteCode
 from spinezoo_contract.types.outlines import (
     VERTEBRAE,
     Annotation,
@@ -61,6 +62,7 @@ from spinezoo_contract.types.outlines import (
 )
 
 __all__ = [
+    "NO_SPACING_NOTE",
     "PIXEL_TYPES",
     "VERTEBRAE",
     "Annotation",
@@ -71,6 +73,8 @@ __all__ = [
     "EvaluationPair",
     "Film",
     "FilmKind",
+    "FilmNote",
+    "FilmNoteCode",
     "FusedAnswer",
     "FusionOptions",
     "FusionRule",
