@@ -76,7 +76,7 @@ def _open(data: bytes, limits: FilmLimits) -> Image.Image:
         raise FilmError("is a DICOM file, said to be PNG, JPEG or TIFF; send it as dicom")
     if data.startswith(b"\xff\xd8"):
         head = stream_head(data)
-        if head is not None and (head.kind != "jpeg" or head.depth != 8):
+        if head is not None and (head.kind not in ("jpeg", "jpeg-progressive") or head.depth != 8):
             raise FilmError(
                 f"is a {head.kind} file of {head.depth} bits a pixel, which viewers cannot show "
                 "either; save it as PNG or TIFF, or send the DICOM file"

@@ -28,7 +28,7 @@ class StreamHead:
     """What a JPEG, JPEG-LS or JPEG 2000 stream says of itself.
 
     Attributes:
-        kind: "jpeg", "jpeg-lossless", "jpeg-ls" or "jpeg 2000".
+        kind: "jpeg", "jpeg-progressive", "jpeg-lossless", "jpeg-ls" or "jpeg 2000".
         height: Rows.
         width: Columns.
         depth: Bits of a sample.
@@ -85,6 +85,8 @@ def stream_head(stream: bytes) -> StreamHead | None:
             depth, height, width, samples = struct.unpack_from(">BHHB", stream, begin)
             lossless = marker in (0xC3, 0xC7, 0xCB, 0xCF)
             kind = "jpeg-ls" if marker == 0xF7 else "jpeg-lossless" if lossless else "jpeg"
+            if marker in (0xC2, 0xC6, 0xCA, 0xCE):
+                kind = "jpeg-progressive"
             return StreamHead(kind, height, width, depth, samples)
     return None
 
@@ -157,8 +159,8 @@ def check_complete(
 
     Decoders read up to the last pixel and no further. What follows a complete stream therefore
     changes nothing; after one that ends early it becomes part of the image. The second decoding
-    that shows it is needed only where the last pixels look like a decoder's filling, or where the
-    end marker is missing.
+    that shows it is needed only where the last pixels look like a decoder's filling, where the end
+    marker is missing, or where pixels are sent in several scans.
 
     Args:
         stream: With its end marker.
@@ -174,7 +176,7 @@ def check_complete(
     flat = bool((corner == corner[0]).all())
     grey = 1 << (head.depth - 1)
     filled = flat and (head.kind == "jpeg-lossless" or abs(int(corner[0]) - grey) <= 1)
-    if ended and not filled:
+    if ended and not filled and head.kind != "jpeg-progressive":
         return
     try:
         other = decode(stream.removesuffix(_END) + _STRANGE_TAIL + _END)

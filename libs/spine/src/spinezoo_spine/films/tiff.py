@@ -15,6 +15,7 @@ from spinezoo_spine.films.colour import check_opaque, grey_of
 from spinezoo_spine.films.encoded import finished, upright_size
 from spinezoo_spine.films.limits import TO_ONE_GREY, FilmLimits, check_raw_size, check_size
 from spinezoo_spine.films.notes import NoteBook
+from spinezoo_spine.films.streams import ended_stream
 
 _GREY = (tifffile.PHOTOMETRIC.MINISWHITE, tifffile.PHOTOMETRIC.MINISBLACK)
 _COLOURED = (tifffile.PHOTOMETRIC.RGB, tifffile.PHOTOMETRIC.YCBCR)
@@ -130,6 +131,8 @@ def read_tiff(data: bytes, limits: FilmLimits) -> Film:
         with tifffile.TiffFile(io.BytesIO(data)) as file:
             page = _film_page(file, book)
             _judged(page, len(data), limits)
+            if page.compression == tifffile.COMPRESSION.JPEG:
+                _check_jpegs(page, data)
             pixels = _channels(page)
             orientation = _orientation_of(page)
             shown = _levels(page, pixels, book)
@@ -150,8 +153,6 @@ def read_tiff(data: bytes, limits: FilmLimits) -> Film:
 def _channels(page: tifffile.TiffPage) -> NDArray[np.generic]:
     """(rows, columns, samples) as they lie in the file."""
     pixels = page.asarray(maxworkers=1)
-    if not page.is_contiguous:
-        _check_segments(page)
     samples = page.samplesperpixel
     shape = (page.imagelength, page.imagewidth)
     if samples > 1 and page.planarconfig == tifffile.PLANARCONFIG.SEPARATE:
@@ -159,8 +160,12 @@ def _channels(page: tifffile.TiffPage) -> NDArray[np.generic]:
     return pixels.reshape(*shape, samples)
 
 
-def _check_segments(page: tifffile.TiffPage) -> None:
-    """Refuses strips and tiles that decode to less than their part: tifffile fills the rest."""
+def _check_jpegs(page: tifffile.TiffPage, data: bytes) -> None:
+    """Refuses a strip or tile of JPEG that ends early: its decoder would fill the rest."""
+    for offset, size in zip(page.dataoffsets, page.databytecounts, strict=True):
+        _, ended = ended_stream(data[offset : offset + size])
+        if not ended:
+            raise FilmError("TIFF is truncated: a JPEG in it ends early; send the whole file")
 
 
 def _levels(
