@@ -1,25 +1,30 @@
 """One compressed frame of a DICOM file as cells.
 
-JPEG and JPEG-LS go through imagecodecs (libjpeg-turbo, CharLS), the rest through pydicom's decoders
-(openjpeg, RLE, and those that ``SPINEZOO_DECODER_IMPORT`` adds). All of it is native code on
-hostile bytes: it runs in a decoding process (:mod:`spinezoo_spine.films.isolation`).
+JPEG and JPEG-LS go through imagecodecs (libjpeg-turbo, CharLS), RLE through pylibjpeg-rle, the rest
+through pydicom's decoders (openjpeg). A decoder that a module of ``SPINEZOO_DECODER_IMPORT`` adds to
+pydicom's (``add_plugin``) comes first. All of it is native code on hostile bytes: it runs in a
+decoding process (:mod:`spinezoo_spine.films.isolation`).
 """
 
 from __future__ import annotations
 
 
+import struct
+
 import imagecodecs
 import numpy as np
 from numpy.typing import NDArray
 from pydicom.dataset import Dataset
-from pydicom.encaps import generate_fragments
-from pydicom.pixels import get_decoder
+from pydicom.encaps import encapsulate, generate_fragments
+from pydicom.pixels import convert_color_space, get_decoder
 from pydicom.uid import (
     JPEG2000TransferSyntaxes,
     JPEGLSTransferSyntaxes,
     JPEGTransferSyntaxes,
+    UID,
     RLELossless,
 )
+from rle.rle import decode_segment
 from spinezoo_contract.errors import FilmError, SpineZooError
 from spinezoo_contract.types import FilmNoteCode
 
@@ -93,8 +98,12 @@ def compressed_cells(
     rows, columns = int(dataset.Rows), int(dataset.Columns)
     syntax = dataset.file_meta.TransferSyntaxUID
     frame = frame_of(dataset)
+    foreign = _foreign_decoders(syntax)
     if syntax == RLELossless:
-        cells = _by_pydicom(dataset, bits, samples)
+        if foreign:
+            cells = _by_pydicom(dataset, frame, bits, samples)
+        else:
+            cells = _rle_cells(frame, rows, columns, samples, bits)
     else:
         head = stream_head(frame)
         if head is None:
@@ -133,11 +142,14 @@ def _stream_cells(
             raise _mislabelled(syntax.name, head)
         if not check_jpeg2000(frame):
             _note_no_end(book)
-        return _by_pydicom(dataset, bits, head.samples, head)
+            frame = frame.rstrip(b"\x00").removesuffix(b"\xff") + b"\xff\xd9"
+        return _by_pydicom(dataset, frame, bits, head.samples, head)
     if syntax not in JPEGTransferSyntaxes and syntax not in JPEGLSTransferSyntaxes:
         raise _mislabelled(syntax.name, head)
     stream, ended = ended_stream(frame)
     stream, repair = repaired(stream)
+    if _foreign_decoders(syntax):
+        return _by_pydicom(dataset, stream, bits, head.samples, head)
     if repair:
         book.add(
             FilmNoteCode.STREAM_REPAIRED, f"The compressed stream was repaired: {repair}."
@@ -207,8 +219,63 @@ def _undecodable(error: BaseException) -> FilmError:
     )
 
 
+def _rle_cells(
+    frame: bytes, rows: int, columns: int, samples: int, bits: Bits
+) -> NDArray[np.unsignedinteger]:
+    """RLE segments as cells; each has to decode to exactly one byte a pixel (PS3.5 annex G)."""
+    width = bits.allocated // 8
+    if len(frame) < 64:
+        raise FilmError("DICOM pixel data is truncated: its RLE header is cut off; send it whole")
+    count, *offsets = struct.unpack_from("<16I", frame)
+    if count != samples * width:
+        raise FilmError(
+            f"DICOM pixel data has {count} RLE segments, its header asks for {samples * width}; "
+            "export the film again"
+        )
+    ends = [*offsets[1:count], len(frame)]
+    planes = np.empty((count, rows, columns), dtype=np.uint8)
+    for plane, (begin, end) in enumerate(zip(offsets[:count], ends, strict=True)):
+        if not 64 <= begin < end <= len(frame):
+            raise FilmError("DICOM pixel data is damaged: its RLE segments overlap; send it whole")
+        planes[plane] = _rle_segment(frame[begin:end], rows * columns).reshape(rows, columns)
+    # Of each sample the highest byte comes first.
+    cells = planes.reshape(samples, width, rows, columns)[:, ::-1]
+    cells = np.ascontiguousarray(np.moveaxis(cells, (0, 1), (2, 3)))
+    wide = cells.view("<u2")[..., 0] if width == 2 else cells[..., 0]
+    return np.ascontiguousarray(wide[..., 0] if samples == 1 else wide)
+
+
+def _rle_segment(segment: bytes, size: int) -> NDArray[np.uint8]:
+    found = 0
+    for content in (segment, segment[:-1]):  # it may be padded to an even length
+        try:
+            plane = np.frombuffer(decode_segment(content), np.uint8)
+        except Exception:
+            continue
+        if plane.size == size:
+            return plane
+        found = found or plane.size
+    said = f"decodes to {found} of {size} bytes" if found else "ends within a run"
+    raise FilmError(
+        f"DICOM pixel data is truncated or not of the size of its header: an RLE segment {said}; "
+        "export the film again"
+    )
+
+
+_KNOWN_DECODERS = frozenset(("gdcm", "pylibjpeg", "pillow", "pyjpegls", "pydicom"))
+
+
+def _foreign_decoders(syntax: UID) -> list[str]:
+    """Decoders that this installation has added to pydicom's for a transfer syntax."""
+    try:
+        plugins = get_decoder(syntax).available_plugins
+    except NotImplementedError:
+        return []
+    return [name for name in plugins if name not in _KNOWN_DECODERS]
+
+
 def _by_pydicom(
-    dataset: Dataset, bits: Bits, samples: int, head: StreamHead | None = None
+    dataset: Dataset, frame: bytes, bits: Bits, samples: int, head: StreamHead | None = None
 ) -> NDArray[np.generic]:
     """The frame through pydicom's decoders, told what the stream says rather than the header."""
     syntax = dataset.file_meta.TransferSyntaxUID
@@ -224,8 +291,8 @@ def _by_pydicom(
             f"DICOM transfer syntax {syntax.name[:64]} is not known; {_AGAIN}"
         ) from None
     try:
-        frame, properties = decoder.as_array(
-            dataset.PixelData,
+        image, properties = decoder.as_array(
+            encapsulate([frame]),
             raw=True,
             rows=rows,
             columns=columns,
@@ -237,6 +304,7 @@ def _by_pydicom(
             planar_configuration=0,
             number_of_frames=1,
             pixel_keyword="PixelData",
+            decoding_plugin=next(iter(_foreign_decoders(syntax)), ""),
         )
     except SpineZooError:
         raise
@@ -246,11 +314,9 @@ def _by_pydicom(
         "YBR_FULL",
         "YBR_FULL_422",
     ):
-        from pydicom.pixels import convert_color_space
-
-        frame = convert_color_space(frame, "YBR_FULL", "RGB")
-    if signed and frame.dtype.itemsize * 8 < bits.allocated:
-        frame = frame.astype(f"i{bits.allocated // 8}")
-    return np.ascontiguousarray(frame)
+        image = convert_color_space(image, "YBR_FULL", "RGB")
+    if signed and image.dtype.itemsize * 8 < bits.allocated:
+        image = image.astype(f"i{bits.allocated // 8}")
+    return np.ascontiguousarray(image)
 
 

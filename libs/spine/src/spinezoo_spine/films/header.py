@@ -197,7 +197,8 @@ def bits_of(dataset: Dataset) -> Bits:
         FilmError: They are impossible, or not of the kind that is taken.
     """
     allocated = integer_of(dataset, "BitsAllocated", None)
-    stored = integer_of(dataset, "BitsStored", allocated)
+    # Where one is missing, the other tells.
+    stored = integer_of(dataset, "BitsStored", integer_of(dataset, "HighBit", allocated - 1) + 1)
     high = integer_of(dataset, "HighBit", stored - 1)
     if allocated not in (8, 16) or not 8 <= stored <= allocated:
         raise FilmError(
