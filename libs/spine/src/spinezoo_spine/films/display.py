@@ -9,6 +9,7 @@ from pydicom.dataset import Dataset
 from spinezoo_contract.errors import FilmError
 from spinezoo_contract.types import FilmNoteCode
 
+from spinezoo_spine.films.encoded import is_flat
 from spinezoo_spine.films.header import Bits, group_items, integer_of, word_of
 from spinezoo_spine.films.notes import NoteBook
 from spinezoo_spine.films.stored import codes_of, padding_of
@@ -95,7 +96,7 @@ def display_levels(
     if padding is not None:
         shown = np.array(shown)
         shown[padding] = shown[~padding].min()
-    if not np.ptp(shown):
+    if is_flat(shown):
         book.add(
             FilmNoteCode.SINGLE_LEVEL,
             "The whole film has one grey level; nothing can be found on it.",

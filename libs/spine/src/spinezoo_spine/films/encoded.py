@@ -22,6 +22,9 @@ from spinezoo_spine.films.streams import check_complete, check_progressive, ende
 _ENCODED_FORMATS = ("PNG", "JPEG")
 _ORIENTATION = 0x0112
 
+_TEXT_CHUNKS = (b"tEXt", b"zTXt", b"iTXt")
+_EXIF_TEXTS = (b"Raw profile type exif", b"XML:com.adobe.xmp")
+
 _TURNS: dict[int, tuple[bool, int]] = {
     2: (True, 0),
     3: (False, 2),
@@ -110,11 +113,15 @@ def _orientation_of(image: Image.Image, data: bytes) -> int:
     """The EXIF (or XMP) orientation; 1 where there is none."""
     try:
         if image.format == "PNG":
-            exif = Image.Exif()
+            texts = False
             for name, content in png_chunks(data):
                 if name == b"eXIf":  # may stand behind the pixels too
+                    exif = Image.Exif()
                     exif.load(b"Exif\x00\x00" + content)
                     return int(exif.get(_ORIENTATION, 1))
+                texts = texts or (name in _TEXT_CHUNKS and content.startswith(_EXIF_TEXTS))
+            if not texts:
+                return 1  # Pillow would decode the whole film to find out
         return int(image.getexif().get(_ORIENTATION, 1))
     except Exception:
         return 1  # damaged EXIF says nothing
@@ -155,11 +162,10 @@ def read_encoded(data: bytes, limits: FilmLimits) -> Film:
     deep = image.format == "PNG" and len(data) > 25 and data[24] == 16
     check_raw_size(image.height, image.width, 2 if deep else 1, limits)
     try:
-        if deep and data[25] != 0:
-            # Pillow keeps 8 of the 16 bits of these.
-            pixels = _merged(np.asarray(imagecodecs.png_decode(data)), image, book)
+        if image.format == "JPEG":
+            pixels = _jpeg_pixels(image, data, book, ended=ended)
         else:
-            pixels = _pixels(image, data, book, ended=ended)
+            pixels = _png_pixels(image, data, book)
     except SpineZooError:
         raise
     except Exception as error:
@@ -175,9 +181,17 @@ def read_encoded(data: bytes, limits: FilmLimits) -> Film:
     return finished(pixels, orientation, book)
 
 
+def is_flat(pixels: NDArray[np.generic]) -> bool:
+    """Whether all pixels have one level."""
+    first = pixels[0, 0]
+    if (pixels[::16, ::16] != first).any():  # tells of nearly every film at once
+        return False
+    return bool((pixels == first).all())
+
+
 def finished(pixels: NDArray[np.generic], orientation: int, book: NoteBook) -> Film:
     """The film of grey pixels, turned, with its notes."""
-    if not np.ptp(pixels):
+    if is_flat(pixels):
         book.add(
             FilmNoteCode.SINGLE_LEVEL,
             "The whole film has one grey level; nothing can be found on it.",
@@ -186,30 +200,47 @@ def finished(pixels: NDArray[np.generic], orientation: int, book: NoteBook) -> F
     return Film(shown, notes=book.notes())
 
 
-def _pixels(
-    image: Image.Image, data: bytes, book: NoteBook, *, ended: bool
-) -> NDArray[np.generic]:
-    """The grey channel of what Pillow decodes."""
-    if image.format == "JPEG":
-        _load_jpeg(image, data, book, ended=ended)
-    else:
-        image.load()
+def _png_pixels(image: Image.Image, data: bytes, book: NoteBook) -> NDArray[np.generic]:
+    """The grey channel of a PNG."""
+    bits, kind = data[24], data[25]
+    if bits >= 8 and kind in (0, 2, 4, 6) and "transparency" not in image.info:
+        # Pillow keeps 8 of 16 bits in colour.
+        pixels = np.asarray(imagecodecs.png_decode(data))
+        return pixels if kind == 0 else _merged(pixels, image, book)
+    image.load()
     if image.mode == "L" and "transparency" not in image.info:
         return np.array(image)
-    if image.mode.startswith("I"):
-        pixels = np.array(image)
-        low, high = int(pixels.min()), int(pixels.max())
-        if low < 0 or high > 65535:
-            raise FilmError(
-                f"{image.format} has levels from {low} to {high}; save it with 16 bits"
-            )
-        return pixels.astype(np.uint16)
-    if image.mode in ("P", "PA") or "transparency" in image.info:
-        image_rgba = image.convert("RGBA")
-        return _merged(np.asarray(image_rgba), image, book)
-    if image.mode in ("CMYK", "YCbCr", "HSV", "LAB"):
-        return _merged(np.asarray(image.convert("RGB")), image, book)
-    return _merged(np.asarray(image), image, book)
+    return _merged(np.asarray(image.convert("RGBA")), image, book)
+
+
+def _jpeg_pixels(
+    image: Image.Image, data: bytes, book: NoteBook, *, ended: bool
+) -> NDArray[np.generic]:
+    """The grey channel of a JPEG, of which all is there."""
+    check_progressive(data)
+    head = stream_head(data)
+    if head is None:
+        raise FilmError("JPEG has no frame header; send the whole file")
+
+    def decode(stream: bytes) -> NDArray[np.generic]:
+        if head.samples in (1, 3):
+            wanted = "RGB" if head.samples == 3 else None
+            return np.asarray(imagecodecs.jpeg8_decode(stream, outcolorspace=wanted))
+        return np.asarray(Image.open(io.BytesIO(stream), formats=("JPEG",)))
+
+    pixels = decode(data)
+    check_complete(data, head, pixels, decode, ended=ended)
+    if not ended:
+        book.add(
+            FilmNoteCode.END_MARKER_MISSING,
+            "The compressed stream lacks its end marker; all of the film is there.",
+        )
+    if pixels.ndim == 2:
+        return pixels
+    if head.samples == 4:
+        cmyk = Image.frombytes(image.mode, image.size, pixels.tobytes())
+        pixels = np.asarray(cmyk.convert("RGB"))
+    return _merged(pixels, image, book)
 
 
 def _merged(
@@ -228,22 +259,3 @@ def _merged(
         )
         return np.ascontiguousarray(channels.reshape(channels.shape[:2]))
     return grey_of(channels, full, kind, book)
-
-
-def _load_jpeg(image: Image.Image, data: bytes, book: NoteBook, *, ended: bool) -> None:
-    """Decodes a JPEG and makes sure that all of it was there."""
-    check_progressive(data)
-    head = stream_head(data)
-    image.load()
-    if head is None:
-        raise FilmError("JPEG has no frame header; send the whole file")
-
-    def decode(stream: bytes) -> NDArray[np.generic]:
-        return np.asarray(Image.open(io.BytesIO(stream), formats=("JPEG",)))
-
-    check_complete(data, head, np.asarray(image), decode, ended=ended)
-    if not ended:
-        book.add(
-            FilmNoteCode.END_MARKER_MISSING,
-            "The compressed stream lacks its end marker; all of the film is there.",
-        )

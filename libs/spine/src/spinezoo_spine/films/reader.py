@@ -3,8 +3,8 @@
 What is taken, what is refused and what becomes of the levels is in ``docs/data-format.md``.
 
 Where native code of a decoder works on the bytes, it does so in a decoding process that can be
-stopped (:mod:`spinezoo_spine.films.isolation`). DICOM files whose pixels are not compressed need
-none: they are read here.
+stopped (:mod:`spinezoo_spine.films.isolation`). DICOM and simple TIFF files whose pixels are not
+compressed need none: they are read here.
 
 Sizes are checked in the header, before anything is decoded. Messages name technical attributes
 only; patient attributes are not even read.
@@ -22,10 +22,11 @@ from spinezoo_serving.settings import ServerSettings
 
 from spinezoo_spine.films import isolation
 from spinezoo_spine.films.dicom import is_compressed, read_dicom
-from spinezoo_spine.films.encoded import encoded_size
+from spinezoo_spine.films.encoded import encoded_size, read_encoded
 from spinezoo_spine.films.header import parse_dicom
 from spinezoo_spine.films.kinds import FILM_SUFFIXES, is_tiff, kind_of
 from spinezoo_spine.films.limits import DEFAULT_LIMITS, FilmLimits, check_bytes
+from spinezoo_spine.films.tiff import is_simple
 
 __all__ = [
     "DEFAULT_LIMITS",
@@ -65,6 +66,8 @@ def read_film(
         if not is_compressed(dataset):
             return read_dicom(data, limits, dataset)
         return isolation.read(data, "dicom", limits, int(dataset.Rows) * int(dataset.Columns))
+    if is_tiff(data) and is_simple(data):
+        return read_encoded(data, limits)
     return isolation.read(data, "encoded", limits)
 
 

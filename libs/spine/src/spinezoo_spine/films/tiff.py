@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import logging
+import struct
 
 import numpy as np
 import tifffile
@@ -242,3 +243,42 @@ def _as_film(grey: NDArray[np.generic], bits: int, *, white_is_zero: bool) -> ND
     if white_is_zero:
         levels = min(top, 65535) - levels.astype(np.int64)
     return levels.astype(np.uint8 if bits <= 8 else np.uint16)
+
+
+_SIMPLE_TAGS = 64
+_SIMPLE_VALUES = 4096
+
+
+def is_simple(data: bytes) -> bool:
+    """Whether a TIFF needs no decoder and its header no care: one page, grey, not compressed.
+
+    Only then is it read without a decoding process. A header that says otherwise of itself is not
+    simple, however small.
+    """
+    order = "<" if data[:2] == b"II" else ">"
+    try:
+        version, start = struct.unpack_from(f"{order}HI", data, 2)
+        (count,) = struct.unpack_from(f"{order}H", data, start)
+        if version != 42 or not 0 < count <= _SIMPLE_TAGS:
+            return False
+        found = {}
+        for place in range(start + 2, start + 2 + 12 * count, 12):
+            tag, kind, values = struct.unpack_from(f"{order}HHI", data, place)
+            if values > _SIMPLE_VALUES:
+                return False
+            if values == 1 and kind in (3, 4):
+                letter = "H" if kind == 3 else "I"
+                (found[tag],) = struct.unpack_from(f"{order}{letter}", data, place + 8)
+            else:
+                found[tag] = -1
+        (following,) = struct.unpack_from(f"{order}I", data, start + 2 + 12 * count)
+    except struct.error:
+        return False
+    return (
+        following == 0
+        and found.get(259, 1) == 1
+        and found.get(262) in (0, 1)
+        and found.get(277, 1) == 1
+        and found.get(258) in (8, 16)
+        and not {330, 322, 347, 513, 34665, 50706} & found.keys()
+    )
