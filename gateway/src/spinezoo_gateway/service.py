@@ -20,6 +20,7 @@ from spinezoo_contract.errors import (
     QueueFullError,
     QuorumError,
     SpineZooError,
+    TooLargeError,
 )
 from spinezoo_contract.status import MEMBERS_KEY, REQUEST_ID_KEY
 from spinezoo_contract.types import (
@@ -452,8 +453,11 @@ def quorum_failure(statuses: Sequence[MemberStatus], quorum: int) -> SpineZooErr
             f"{len(ordered) - len(failed)} of {len(ordered)} members answered, the quorum is "
             f"{quorum}. Failed: {listed}"
         )
-        full = codes == {MemberCode.RESOURCE_EXHAUSTED}
-        error = QueueFullError(text) if full else QuorumError(text)
+        error = QuorumError(text)
+        if codes == {MemberCode.RESOURCE_EXHAUSTED}:
+            # The code stands for a full queue and for a film over a limit, which names the limit.
+            too_large = all("SPINEZOO_MAX_" in status.message for status in failed)
+            error = TooLargeError(text) if too_large else QueueFullError(text)
     entries = [
         {
             "member_name": status.member_name,

@@ -193,7 +193,9 @@ def coloured(levels: int) -> np.ndarray:
 COLOURED = {
     "RGB PNG": lambda: saved(coloured(40), "PNG"),
     "3 levels": lambda: saved(coloured(3), "PNG"),
-    "palette PNG": lambda: saved(indexed([(0, 0, 0), (90, 0, 0)], (GREY > 128) * np.uint8(1)), "PNG"),
+    "palette PNG": lambda: saved(
+        indexed([(0, 0, 0), (90, 0, 0)], (GREY > 128) * np.uint8(1)), "PNG"
+    ),
     "RGB TIFF": lambda: tiff(coloured(40), photometric="rgb"),
     "CMYK JPEG": lambda: saved(Image.fromarray(coloured(90)).convert("CMYK"), "JPEG"),
     "RGB JPEG": lambda: saved(coloured(90), "JPEG"),
@@ -225,7 +227,9 @@ def test_transparent_films_are_refused() -> None:
 
 @pytest.mark.parametrize("order", ["<", ">"])
 @pytest.mark.parametrize("big", [False, True])
-@pytest.mark.parametrize("dtype", ["uint8", "uint16", "int16", "int8", "float16", "float32", "float64"])
+@pytest.mark.parametrize(
+    "dtype", ["uint8", "uint16", "int16", "int8", "float16", "float32", "float64"]
+)
 def test_tiff_of_any_type(order: str, big: bool, dtype: str) -> None:
     pixels = (DEEP // 2).astype(dtype) if dtype.startswith("float") else (GREY // 2).astype(dtype)
     film = read_film(tiff(pixels, byteorder=order, bigtiff=big))
@@ -295,7 +299,9 @@ REFUSED_TIFF = {
     "ImageJ stack": (lambda: tiff(np.stack([GREY] * 3), imagej=True), "3 frames"),
     "seven pages": (lambda: tiff(np.stack([GREY] * 7), photometric="minisblack"), "7 frames"),
     "a volume": (
-        lambda: tiff(np.stack([GREY] * 4), volumetric=True, tile=(16, 16, 16), photometric='minisblack'),
+        lambda: tiff(
+            np.stack([GREY] * 4), volumetric=True, tile=(16, 16, 16), photometric="minisblack"
+        ),
         "planes|frames",
     ),
 }
@@ -327,7 +333,9 @@ def test_few_bits_of_grey_png(bits: int) -> None:
     places = (GREY >> (8 - bits)).astype(np.uint8)
 
     def chunk(name: bytes, data: bytes) -> bytes:
-        return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+        return (
+            struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+        )
 
     lines = b"".join(b"\0" + row.tobytes() for row in packed(places, bits))
     header = struct.pack(">IIBBBBB", 64, 96, bits, 0, 0, 0, 0)
@@ -366,7 +374,7 @@ def test_jpeg_that_ends_early(mode: str, progressive: bool, restart: int) -> Non
     for share in (0.2, 0.5, 0.8, 0.95):
         cut = data[: scan + int((len(data) - scan) * share)]
         for end in (b"", b"\xff\xd9"):
-            with pytest.raises(FilmError, match="truncated|damaged"):
+            with pytest.raises(FilmError, match=r"truncated|damaged"):
                 read_film(cut + end)
 
 

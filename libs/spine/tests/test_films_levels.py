@@ -166,9 +166,7 @@ def test_a_table_that_hides_the_film_is_ignored(make_dicom: Make) -> None:
 @pytest.mark.parametrize("stored", [8, 10, 12, 14])
 def test_left_aligned_values(make_dicom: Make, stored: int) -> None:
     values = (SMOOTH >> (12 - stored) if stored < 12 else SMOOTH << (stored - 12)).astype(np.uint16)
-    data = make_dicom(
-        values << (16 - stored), change=lambda d: (setattr(d, "BitsStored", stored),)
-    )
+    data = make_dicom(values << (16 - stored), change=lambda d: (setattr(d, "BitsStored", stored),))
     film = read_film(data)
     assert (film.pixels == values).all()
     signed = (values.astype(np.int32) - (1 << (stored - 1))).astype(np.int16)
@@ -181,7 +179,7 @@ def test_left_aligned_values(make_dicom: Make, stored: int) -> None:
 
 def test_right_aligned_values_said_to_be_left_aligned(make_dicom: Make) -> None:
     data = make_dicom(SMOOTH, change=lambda d: setattr(d, "BitsStored", 12))
-    with pytest.raises(FilmError, match="12 bits of a value end at bit 15.*begin at bit 0"):
+    with pytest.raises(FilmError, match=r"12 bits of a value end at bit 15.*begin at bit 0"):
         read_film(data)
 
 
@@ -313,9 +311,7 @@ def test_padding_does_not_squeeze_the_contrast(make_dicom: Make) -> None:
     stored = SMOOTH.astype(np.int16)
     stored[:6] = -30000
     film = read_film(
-        make_dicom(
-            stored, RescaleSlope="2", RescaleIntercept="5", PixelPaddingValue=-30000
-        )
+        make_dicom(stored, RescaleSlope="2", RescaleIntercept="5", PixelPaddingValue=-30000)
     )
     assert film.pixels[6:].max() == 65535
     assert np.unique(film.pixels[6:]).size == np.unique(stored[6:]).size
@@ -368,9 +364,7 @@ def test_an_empty_window_is_no_window(make_dicom: Make) -> None:
 def test_a_window_beside_a_wide_black_border_is_kept(make_dicom: Make) -> None:
     stored = np.zeros((200, 200), np.uint16)
     stored[90:138, 90:154] = RAMP + 500
-    film = read_film(
-        make_dicom(stored, BitsStored=12, WindowCenter="2000", WindowWidth="2000")
-    )
+    film = read_film(make_dicom(stored, BitsStored=12, WindowCenter="2000", WindowWidth="2000"))
     assert FilmNoteCode.WINDOW_IGNORED not in codes(film)
     same(film, np.clip((stored - 1999.5) / 1999 + 0.5, 0, 1))
 

@@ -315,7 +315,7 @@ def test_grey_films_in_colour(make_dicom: Make, name: str) -> None:
     stored = stored.copy()
     coloured = stored[1] if name == "RGB by plane" else stored[..., 1]
     coloured[30:40, 30:40] += 90
-    with pytest.raises(FilmError, match="not grey: .* pixels are coloured"):
+    with pytest.raises(FilmError, match=r"not grey: .* pixels are coloured"):
         read_film(make_dicom(stored, Rows=ROWS, Columns=COLUMNS, **attributes))
 
 
@@ -469,7 +469,9 @@ def test_mislabelled_pixels(make_dicom: Make, name: str) -> None:
 
     def change(dataset: Dataset) -> None:
         if is_jpeg:
-            dataset.PixelData = stream if syntax == ExplicitVRLittleEndian else encapsulate([stream])
+            dataset.PixelData = (
+                stream if syntax == ExplicitVRLittleEndian else encapsulate([stream])
+            )
             dataset["PixelData"].VR = "OB"
             dataset["PixelData"].is_undefined_length = syntax != ExplicitVRLittleEndian
             dataset.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian

@@ -43,14 +43,14 @@ from spinezoo_contract.errors import (
 )
 from spinezoo_contract.limits import check_film_size
 from spinezoo_contract.types import (
-    FilmNote,
-    FilmNoteCode,
     Annotation,
     Box,
     EnsembleAnswer,
     EnsembleOptions,
     EnsembleSummary,
     EvaluationPair,
+    FilmNote,
+    FilmNoteCode,
     FusionOptions,
     FusionRule,
     MemberAnswer,

@@ -1,27 +1,28 @@
 """One compressed frame of a DICOM file as cells.
 
 JPEG and JPEG-LS go through imagecodecs (libjpeg-turbo, CharLS), RLE through pylibjpeg-rle, the rest
-through pydicom's decoders (openjpeg). A decoder that a module of ``SPINEZOO_DECODER_IMPORT`` adds to
-pydicom's (``add_plugin``) comes first. All of it is native code on hostile bytes: it runs in a
+through pydicom's decoders (openjpeg). A decoder that a module of ``SPINEZOO_DECODER_IMPORT`` adds
+to pydicom's (``add_plugin``) comes first. All of it is native code on hostile bytes: it runs in a
 decoding process (:mod:`spinezoo_spine.films.isolation`).
 """
 
 from __future__ import annotations
 
-
 import struct
+from typing import Any
 
 import imagecodecs
 import numpy as np
 from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 from pydicom.encaps import encapsulate, generate_fragments
-from pydicom.pixels import convert_color_space, get_decoder
+from pydicom.pixels.decoders.base import get_decoder
+from pydicom.pixels.processing import convert_color_space
 from pydicom.uid import (
+    UID,
     JPEG2000TransferSyntaxes,
     JPEGLSTransferSyntaxes,
     JPEGTransferSyntaxes,
-    UID,
     RLELossless,
 )
 from rle.rle import decode_segment
@@ -151,9 +152,7 @@ def _stream_cells(
     if _foreign_decoders(syntax):
         return _by_pydicom(dataset, stream, bits, head.samples, head)
     if repair:
-        book.add(
-            FilmNoteCode.STREAM_REPAIRED, f"The compressed stream was repaired: {repair}."
-        )
+        book.add(FilmNoteCode.STREAM_REPAIRED, f"The compressed stream was repaired: {repair}.")
     cells = decode_jpeg(stream, head, ended=ended, rgb=word_of(dataset, _PHOTOMETRIC) == "RGB")
     if not ended:
         _note_no_end(book)
@@ -290,22 +289,21 @@ def _by_pydicom(
         raise FilmError(
             f"DICOM transfer syntax {syntax.name[:64]} is not known; {_AGAIN}"
         ) from None
+    options: Any = {
+        "rows": rows,
+        "columns": columns,
+        "samples_per_pixel": samples,
+        "photometric_interpretation": photometric,
+        "bits_allocated": allocated,
+        "bits_stored": min(depth, allocated),
+        "pixel_representation": int(signed),
+        "planar_configuration": 0,
+        "number_of_frames": 1,
+        "pixel_keyword": "PixelData",
+        "decoding_plugin": next(iter(_foreign_decoders(syntax)), ""),
+    }
     try:
-        image, properties = decoder.as_array(
-            encapsulate([frame]),
-            raw=True,
-            rows=rows,
-            columns=columns,
-            samples_per_pixel=samples,
-            photometric_interpretation=photometric,
-            bits_allocated=allocated,
-            bits_stored=min(depth, allocated),
-            pixel_representation=int(signed),
-            planar_configuration=0,
-            number_of_frames=1,
-            pixel_keyword="PixelData",
-            decoding_plugin=next(iter(_foreign_decoders(syntax)), ""),
-        )
+        image, properties = decoder.as_array(encapsulate([frame]), raw=True, **options)
     except SpineZooError:
         raise
     except Exception as error:
@@ -318,5 +316,3 @@ def _by_pydicom(
     if signed and image.dtype.itemsize * 8 < bits.allocated:
         image = image.astype(f"i{bits.allocated // 8}")
     return np.ascontiguousarray(image)
-
-

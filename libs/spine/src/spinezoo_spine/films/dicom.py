@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 from pydicom.dataset import Dataset
-from pydicom.pixels import apply_color_lut, convert_color_space
+from pydicom.pixels.processing import apply_color_lut, convert_color_space
 from spinezoo_contract.errors import FilmError, SpineZooError
 from spinezoo_contract.types import Film
 
@@ -71,7 +71,7 @@ def read_dicom(data: bytes, limits: FilmLimits, dataset: Dataset | None = None) 
             pixels = _palette_levels(dataset, cells, bits, book)
         else:
             pixels = display_levels(dataset, cells, bits, book)
-        check_raw_size(*pixels.shape, pixels.dtype.itemsize, limits)
+        check_raw_size(pixels.shape[0], pixels.shape[1], pixels.dtype.itemsize, limits)
         note_about(dataset, book)
         row_spacing_mm, column_spacing_mm = spacing_mm(dataset, book)
     except SpineZooError:

@@ -17,7 +17,12 @@ from spinezoo_spine.films.colour import check_opaque, grey_of
 from spinezoo_spine.films.kinds import foreign_kind, is_tiff, kind_of
 from spinezoo_spine.films.limits import TO_ONE_GREY, FilmLimits, check_raw_size, check_size
 from spinezoo_spine.films.notes import NoteBook
-from spinezoo_spine.films.streams import check_complete, check_progressive, ended_stream, stream_head
+from spinezoo_spine.films.streams import (
+    check_complete,
+    check_progressive,
+    ended_stream,
+    stream_head,
+)
 
 _ENCODED_FORMATS = ("PNG", "JPEG")
 _ORIENTATION = 0x0112
@@ -37,9 +42,7 @@ _TURNS: dict[int, tuple[bool, int]] = {
 """EXIF orientation: whether mirrored left to right first, then quarter turns against the clock."""
 
 
-def upright(
-    pixels: NDArray[np.generic], orientation: int, book: NoteBook
-) -> NDArray[np.generic]:
+def upright(pixels: NDArray[np.generic], orientation: int, book: NoteBook) -> NDArray[np.generic]:
     """Pixels as viewers show them; (rows, columns) or (rows, columns, channels)."""
     turn = _TURNS.get(orientation)
     if turn is None:

@@ -13,6 +13,7 @@ import pydicom
 from pydicom import config
 from pydicom.dataset import Dataset
 from pydicom.multival import MultiValue
+from pydicom.tag import Tag
 from pydicom.uid import UID, DeflatedExplicitVRLittleEndian
 from spinezoo_contract.errors import FilmError, SpineZooError, TooLargeError
 
@@ -249,7 +250,9 @@ def parse_dicom(data: bytes, limits: FilmLimits) -> Dataset:
         if has_preamble:
             _refuse_deflate_bomb(data, limits)
         dataset = pydicom.dcmread(
-            io.BytesIO(data), force=not has_preamble, specific_tags=list(_DICOM_TAGS)
+            io.BytesIO(data),
+            force=not has_preamble,
+            specific_tags=[Tag(tag) for tag in _DICOM_TAGS],
         )
         _check_dicom(dataset, limits)
     except SpineZooError:

@@ -27,7 +27,7 @@ from spinezoo_contract.errors import ConfigurationError, FilmError, SpineZooErro
 from spinezoo_contract.types import PIXEL_TYPES, Film, FilmKind, FilmNote, FilmNoteCode
 
 from spinezoo_spine.films.limits import DecoderLimits, FilmLimits
-from spinezoo_spine.films.transfer import Closed, mapped, receive, send, shared_memory
+from spinezoo_spine.films.transfer import ClosedError, mapped, receive, send, shared_memory
 
 _START_S = 60.0
 """Time that a process has to start, in s: it imports the decoders."""
@@ -68,7 +68,7 @@ class Worker:
             other.close()
         try:
             message, _ = receive(self._connection, time.monotonic() + _START_S)
-        except (TimeoutError, Closed, OSError):
+        except (TimeoutError, ClosedError, OSError):
             message = {"state": "no start", "name": "no word from it"}
         if message.get("state") != "ready":
             self.stop()
@@ -116,7 +116,7 @@ class Worker:
                 f"film's decoder was stopped after {time.monotonic() - started:.1f} s; {_ADVICE} "
                 "(SPINEZOO_DECODER_SECONDS)"
             ) from None
-        except (Closed, OSError, KeyError):
+        except (ClosedError, OSError, KeyError):
             self.stop()
             raise FilmError(
                 "film's decoder broke off: it crashed or needed too much memory; " + _ADVICE
@@ -271,7 +271,9 @@ def read(data: bytes, kind: FilmKind, limits: FilmLimits, pixels: int = 0) -> Fi
     if dtype not in PIXEL_TYPES or len(memory) != np.dtype(dtype).itemsize * shape[0] * shape[1]:
         raise FilmError(f"film's decoder gave other pixels than it says; {_ADVICE}")
     notes = tuple(FilmNote(FilmNoteCode(code), text) for code, text in message["notes"])
-    return Film(np.frombuffer(memory, dtype=dtype).reshape(shape), *message["spacing"], notes)
+    row_spacing_mm, column_spacing_mm = message["spacing"]
+    film = np.frombuffer(memory, dtype=dtype).reshape(shape)
+    return Film(film, row_spacing_mm, column_spacing_mm, notes)
 
 
 def read_size(data: bytes, limits: FilmLimits) -> tuple[int, int]:

@@ -163,7 +163,7 @@ def with_table(text: str) -> str:
 def main(argv: list[str]) -> int:
     """Writes the table into the document that is named, or prints it."""
     if not argv:
-        print(table(), end="")
+        sys.stdout.write(table())
         return 0
     path = Path(argv[0])
     path.write_text(with_table(path.read_text(encoding="utf-8")), encoding="utf-8")

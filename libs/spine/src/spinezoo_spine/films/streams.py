@@ -98,12 +98,12 @@ def repaired(stream: bytes) -> tuple[bytes, str]:
     only scan, where 63 belongs.
     """
     sequential = False
-    for marker, begin, end in _jpeg_segments(stream):
+    for marker, _begin, end in _jpeg_segments(stream):
         sequential = sequential or marker in (0xC0, 0xC1)
-        if marker == 0xDA and sequential and end <= len(stream):
-            if stream[end - 3 : end - 1] == b"\x00\x00":
-                fixed = stream[: end - 2] + b"\x3f" + stream[end - 1 :]
-                return fixed, "its scan header says 0 where 63 belongs"
+        first_and_last = stream[end - 3 : end - 1]
+        if marker == 0xDA and sequential and first_and_last == b"\x00\x00":
+            fixed = stream[: end - 2] + b"\x3f" + stream[end - 1 :]
+            return fixed, "its scan header says 0 where 63 belongs"
     return stream, ""
 
 
@@ -197,7 +197,7 @@ def check_jpeg2000(stream: bytes) -> bool:
     """
     start = stream.find(b"\xff\x4f\xff\x51")
     position = stream.find(b"\xff\x90", start)
-    while 0 <= position and position + 12 <= len(stream):
+    while position >= 0 and position + 12 <= len(stream):
         if stream[position : position + 2] != b"\xff\x90":
             break
         (length,) = struct.unpack_from(">I", stream, position + 6)
@@ -219,7 +219,7 @@ def check_jpeg2000(stream: bytes) -> bool:
 
 def _check_tiles(stream: bytes, start: int, end: int) -> None:
     """Refuses a stream without end marker that lacks whole tiles."""
-    width, height, left, top, tile_width, tile_height, tile_left, tile_top = struct.unpack_from(
+    width, height, _left, _top, tile_width, tile_height, tile_left, tile_top = struct.unpack_from(
         ">8I", stream, start + 8
     )
     if not tile_width or not tile_height:

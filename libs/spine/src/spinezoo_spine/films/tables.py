@@ -184,9 +184,7 @@ def look_up_table(item: Dataset, what: str) -> LookUpTable:
         entries = as_words[:count].astype(np.float64)
         if signed:
             entries = _smoother(as_words[:count])
-    elif as_bytes.size >= count and depth <= 8:
-        entries = as_bytes[:count].astype(np.float64)
-    elif as_bytes.size in (count, count + 1):
+    elif (as_bytes.size >= count and depth <= 8) or as_bytes.size in (count, count + 1):
         entries = as_bytes[:count].astype(np.float64)
     else:
         raise FilmError(
@@ -238,7 +236,7 @@ def _first_item(dataset: Dataset, keyword: str, macro: str) -> Dataset | None:
     for item in group_items(dataset, macro):
         tables = item.get(keyword)
         if tables:
-            found = list(tables)[0]
+            found = next(iter(tables))
             return found if isinstance(found, Dataset) else None
     return None
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import logging
 import struct
+from typing import Any
 
 import numpy as np
 import tifffile
@@ -37,7 +38,7 @@ def _film_page(file: tifffile.TiffFile, book: NoteBook) -> tifffile.TiffPage:
     Raises:
         FilmError: There are several, or none.
     """
-    pages = []
+    pages: list[Any] = []
     for page in file.pages:
         pages.append(page)
         if len(pages) > _MAX_PAGES:
@@ -50,7 +51,7 @@ def _film_page(file: tifffile.TiffFile, book: NoteBook) -> tifffile.TiffPage:
         raise FilmError(f"TIFF has {count} frames (pages); send one film a file")
     if not films:
         raise FilmError("TIFF has no page; send the whole file")
-    film = films[0]
+    film: tifffile.TiffPage = films[0]
     if not isinstance(film, tifffile.TiffPage):
         film = film.aspage()
     if len(pages) > 1 or film.subifds:
@@ -84,7 +85,9 @@ def _judged(page: tifffile.TiffPage, file_bytes: int, limits: FilmLimits) -> Non
         raise FilmError(f"TIFF has {page.samplesperpixel} channels; {TO_ONE_GREY}")
     segments = list(zip(page.dataoffsets, page.databytecounts, strict=False))
     if not segments or any(not size for _, size in segments):
-        raise FilmError("TIFF is truncated: it says of some pixels not where they are; send it whole")
+        raise FilmError(
+            "TIFF is truncated: it says of some pixels not where they are; send it whole"
+        )
     if any(offset + size > file_bytes for offset, size in segments):
         raise FilmError("TIFF is truncated: its pixels end behind the file's end; send it whole")
 
@@ -137,7 +140,7 @@ def read_tiff(data: bytes, limits: FilmLimits) -> Film:
             pixels = _channels(page)
             orientation = _orientation_of(page)
             shown = _levels(page, pixels, book)
-            if page.compression.name in _LOSSY:
+            if tifffile.COMPRESSION(page.compression).name in _LOSSY:
                 book.add(
                     FilmNoteCode.LOSSY_COMPRESSION,
                     "The film has been compressed with loss; fine borders may be blurred.",
@@ -146,7 +149,7 @@ def read_tiff(data: bytes, limits: FilmLimits) -> Film:
         raise
     except Exception as error:
         raise _damaged(error) from None
-    check_raw_size(*shown.shape, shown.dtype.itemsize, limits)
+    check_raw_size(shown.shape[0], shown.shape[1], shown.dtype.itemsize, limits)
     book.add(NO_SPACING_NOTE.code, NO_SPACING_NOTE.text)
     return finished(shown, orientation, book)
 
@@ -173,7 +176,7 @@ def _levels(
     page: tifffile.TiffPage, channels: NDArray[np.generic], book: NoteBook
 ) -> NDArray[np.generic]:
     """Channels as the one grey channel of a film, bright is dense."""
-    kind = f"TIFF is {page.photometric.name}"
+    kind = f"TIFF is {tifffile.PHOTOMETRIC(page.photometric).name}"
     bits = int(page.bitspersample)
     full = float((1 << bits) - 1) if channels.dtype.kind == "u" else 1.0
     if channels.dtype.kind == "i":
@@ -190,10 +193,7 @@ def _levels(
             FilmNoteCode.CHANNELS_MERGED,
             "The film has an alpha channel, all of it opaque; it was left out.",
         )
-    if count == 3:
-        grey = grey_of(channels[..., :3], full, kind, book)
-    else:
-        grey = channels[..., 0]
+    grey = grey_of(channels[..., :3], full, kind, book) if count == 3 else channels[..., 0]
     return _as_film(grey, bits, white_is_zero=page.photometric == tifffile.PHOTOMETRIC.MINISWHITE)
 
 
@@ -205,10 +205,12 @@ def _palette(
     if table.ndim != 2 or table.shape[0] != 3 or places.dtype.kind != "u":
         raise FilmError(f"TIFF palette is damaged; {TO_ONE_GREY}")
     if int(places.max()) >= table.shape[1]:
-        raise FilmError(f"TIFF palette has {table.shape[1]} entries, fewer than used; {TO_ONE_GREY}")
+        raise FilmError(
+            f"TIFF palette has {table.shape[1]} entries, fewer than used; {TO_ONE_GREY}"
+        )
     colours = np.moveaxis(table[:, places], 0, -1)
     grey = grey_of(colours, 65535.0, kind, book)
-    low = (grey >> 8).astype(np.uint8)
+    low = (grey.astype(np.uint16) >> 8).astype(np.uint8)
     # Entries of 8 bits are written as 16, times 256 or 257.
     return low if (grey % 256 == 0).all() or (grey == low * np.uint16(257)).all() else grey
 
@@ -224,8 +226,9 @@ def _as_film(grey: NDArray[np.generic], bits: int, *, white_is_zero: bool) -> ND
             raise FilmError("TIFF has pixels that are not finite; replace NaN and infinities")
         if float(np.abs(grey).max()) > 3e38:
             raise FilmError("TIFF has levels beyond 3e38; save it with 16 bits")
-        levels = grey.astype(np.float32)
-        return levels.max() + levels.min() - levels if white_is_zero else levels
+        real = grey.astype(np.float32)
+        return real.max() + real.min() - real if white_is_zero else real
+    levels: NDArray[np.generic] = grey
     low, high = int(grey.min()), int(grey.max())
     top = (1 << bits) - 1
     if low < 0:
@@ -235,9 +238,7 @@ def _as_film(grey: NDArray[np.generic], bits: int, *, white_is_zero: bool) -> ND
         levels = grey.astype(np.int64) + offset
         top = 2 * offset - 1
     elif grey.dtype.kind == "i":
-        levels, top = grey.astype(np.int64), top >> 1
-    else:
-        levels = grey
+        top >>= 1
     if high > 65535:
         raise FilmError(f"TIFF has levels from {low} to {high}; save it with 16 bits")
     if white_is_zero:

@@ -20,7 +20,7 @@ from typing import Any
 MAX_MESSAGE_BYTES = 1 << 20
 
 
-class Closed(Exception):
+class ClosedError(Exception):
     """The other end has gone."""
 
 
@@ -50,7 +50,7 @@ def receive(
 
     Raises:
         TimeoutError: The deadline has come.
-        Closed: The other end has gone, or talks nonsense.
+        ClosedError: The other end has gone, or talks nonsense.
     """
     head, descriptors = b"", []
     while len(head) < 4:
@@ -58,7 +58,7 @@ def receive(
         piece, found, _, _ = socket.recv_fds(connection, 4 - len(head), 1)
         descriptors += found
         if not piece:
-            raise Closed
+            raise ClosedError
         head += piece
     (length,) = struct.unpack("<I", head)
     body = bytearray()
@@ -66,14 +66,14 @@ def receive(
         _set_timeout(connection, deadline)
         piece = connection.recv(length - len(body))
         if not piece:
-            raise Closed
+            raise ClosedError
         body += piece
     try:
         message = json.loads(bytes(body))
     except ValueError:
-        raise Closed from None
+        raise ClosedError from None
     if not isinstance(message, dict):
-        raise Closed
+        raise ClosedError
     return message, descriptors[0] if descriptors else None
 
 

@@ -24,7 +24,7 @@ from spinezoo_contract.types import Film
 from spinezoo_spine.films.dicom import read_dicom
 from spinezoo_spine.films.encoded import encoded_size, read_encoded
 from spinezoo_spine.films.limits import DecoderLimits, FilmLimits
-from spinezoo_spine.films.transfer import Closed, mapped, receive, send, shared_memory
+from spinezoo_spine.films.transfer import ClosedError, mapped, receive, send, shared_memory
 
 _ALARM_AFTER_S = 10.0
 """Beyond the time that a film has: the asking process is to stop this one first."""
@@ -100,7 +100,7 @@ def _serve(connection: socket.socket, limits: DecoderLimits) -> None:
         except MemoryError:
             send(connection, {"state": "memory"})
             return
-        except (Closed, OSError):
+        except (ClosedError, OSError):
             raise
         except BaseException as error:
             # A panic of a decoder written in Rust is no Exception. What state it left is unknown.
@@ -126,11 +126,13 @@ def main() -> int:
             for name in limits.imports:
                 importlib.import_module(name)
         except Exception as error:
-            send(connection, {"state": "no start", "name": f"{type(error).__name__}: {error}"[:300]})
+            send(
+                connection, {"state": "no start", "name": f"{type(error).__name__}: {error}"[:300]}
+            )
             return 1
         send(connection, {"state": "ready"})
         _serve(connection, limits)
-    except (Closed, OSError):
+    except (ClosedError, OSError):
         return 0
     return 1
 
