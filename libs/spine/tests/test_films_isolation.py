@@ -6,7 +6,6 @@ import multiprocessing
 import os
 import signal
 import sys
-import textwrap
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -16,81 +15,21 @@ from pathlib import Path
 import numpy as np
 import psutil
 import pytest
-from pydicom.dataset import Dataset
-from pydicom.encaps import encapsulate
-from pydicom.uid import JPEGLSLossless, RLELossless
 from spinezoo_contract.errors import ConfigurationError, FilmError
 from spinezoo_spine.films import isolation
 from spinezoo_spine.films.limits import DecoderLimits
 from spinezoo_spine.films.reader import read_film, read_film_file
+from spinezoo_testing.bad_decoders import FAULTS, SETTINGS, film_that_says, rle_film
 
 Make = Callable[..., bytes]
 GREY = (np.arange(64 * 48) % 251).astype(np.uint8).reshape(64, 48)
 
-BAD_DECODERS = """
-    import ctypes, os, signal, time
-
-    from pydicom.pixels.decoders import JPEGLSLosslessDecoder
-
-    def is_available(uid):
-        return True
-
-    class PanicException(BaseException):
-        pass
-
-    def decode(frame, runner):
-        word = bytes(frame)[20:].split(b"\\xff")[0].decode()
-        if word == "sleep":
-            time.sleep(1000)
-        if word == "spin":
-            ctypes.CDLL(None).sleep(1000)  # native code, as a decoder is
-        if word == "panic":
-            raise PanicException("patient Testperson^Geheim")
-        if word == "exit":
-            raise SystemExit(0)
-        if word == "interrupt":
-            raise KeyboardInterrupt
-        if word == "abort":
-            os.abort()
-        if word == "segfault":
-            ctypes.string_at(0)
-        if word == "allocate":
-            pieces = []
-            while True:
-                pieces.append(bytearray(64 << 20))
-        if word == "allocate natively":
-            while True:
-                address = ctypes.CDLL(None).malloc(ctypes.c_size_t(64 << 20))
-                if not address:
-                    os.abort()
-                ctypes.memset(ctypes.c_void_p(address), 1, 64 << 20)
-        if word == "too little":
-            return bytes(100)
-        return bytes(runner.rows * runner.columns)
-
-    JPEGLSLosslessDecoder.add_plugin("bad", ("bad_decoders", "decode"))
-    DECODER_DEPENDENCIES = {"1.2.840.10008.1.2.4.80": ()}
-"""
-
-FAULTS = [
-    "sleep",
-    "spin",
-    "panic",
-    "exit",
-    "interrupt",
-    "abort",
-    "segfault",
-    "allocate",
-    "too little",
-]
-
 
 @pytest.fixture
-def bad_decoders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def bad_decoders(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Decoding processes with a decoder of JPEG-LS that does what the stream says."""
-    (tmp_path / "bad_decoders.py").write_text(textwrap.dedent(BAD_DECODERS), encoding="utf-8")
-    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
-    monkeypatch.setenv("SPINEZOO_DECODER_IMPORT", "bad_decoders")
+    for name, value in SETTINGS.items():
+        monkeypatch.setenv(name, value)
     monkeypatch.setenv("SPINEZOO_DECODER_SECONDS", "1")
     monkeypatch.setenv("SPINEZOO_DECODER_PROCESSES", "2")
     isolation.close()
@@ -98,50 +37,28 @@ def bad_decoders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[No
     isolation.close()
 
 
-def film_that_says(make: Make, word: str) -> bytes:
-    """A JPEG-LS film whose stream is a valid header and a word for the decoder."""
-    head = b"\xff\xd8\xff\xf7\x00\x0b\x08\x00\x40\x00\x30\x01\x01\x11\x00\xff\xda\x00\x02\x00"
-    assert len(head) == 20
-    stream = head + word.encode()
-
-    def change(dataset: Dataset) -> None:
-        dataset.file_meta.TransferSyntaxUID = JPEGLSLossless
-        dataset.PixelData = encapsulate([stream])
-        dataset["PixelData"].VR = "OB"
-        dataset["PixelData"].is_undefined_length = True
-
-    return make(GREY, change=change)
-
-
-def rle_film(make: Make) -> bytes:
-    return make(GREY, change=lambda dataset: dataset.compress(RLELossless))
-
-
 @pytest.mark.parametrize("fault", FAULTS)
-def test_a_bad_decoder_costs_its_film_an_error(
-    bad_decoders: None, make_dicom: Make, secret: str, fault: str
-) -> None:
-    data, good = film_that_says(make_dicom, fault), rle_film(make_dicom)
-    for _ in range(2):
-        with pytest.raises(FilmError, match=r"decoder|decoded") as caught:
-            read_film(data)
-        assert secret not in str(caught.value)
-        assert (read_film(good).pixels == GREY).all()
+def test_a_bad_decoder_costs_its_film_an_error(bad_decoders: None, secret: str, fault: str) -> None:
+    data, good = film_that_says(fault), rle_film(GREY)
+    with pytest.raises(FilmError, match=r"decoder|decoded") as caught:
+        read_film(data)
+    assert secret not in str(caught.value)
+    assert (read_film(good).pixels == GREY).all()
 
 
-def test_the_reasons_are_told_apart(bad_decoders: None, make_dicom: Make) -> None:
+def test_the_reasons_are_told_apart(bad_decoders: None) -> None:
     for fault, words in (
         ("sleep", r"stopped after 1\.\d s"),
         ("panic", "broke off .PanicException."),
         ("segfault", "crashed or needed too much memory"),
     ):
         with pytest.raises(FilmError, match=words):
-            read_film(film_that_says(make_dicom, fault))
+            read_film(film_that_says(fault))
 
 
-def test_good_films_beside_bad_ones_are_read(bad_decoders: None, make_dicom: Make) -> None:
-    good = rle_film(make_dicom)
-    bad = film_that_says(make_dicom, "sleep")
+def test_good_films_beside_bad_ones_are_read(bad_decoders: None) -> None:
+    good = rle_film(GREY)
+    bad = film_that_says("sleep")
     isolation.warm_up()
     with ThreadPoolExecutor(8) as threads:
         hung = [threads.submit(read_film, bad)]
@@ -151,7 +68,7 @@ def test_good_films_beside_bad_ones_are_read(bad_decoders: None, make_dicom: Mak
             hung[0].result(timeout=30)
 
 
-def test_memory_is_limited_while_it_is_taken(bad_decoders: None, make_dicom: Make) -> None:
+def test_memory_is_limited_while_it_is_taken(bad_decoders: None) -> None:
     peak = 0
     done = threading.Event()
 
@@ -169,24 +86,24 @@ def test_memory_is_limited_while_it_is_taken(bad_decoders: None, make_dicom: Mak
     try:
         for fault in ("allocate", "allocate natively"):
             with pytest.raises(FilmError):
-                read_film(film_that_says(make_dicom, fault))
+                read_film(film_that_says(fault))
     finally:
         done.set()
         watcher.join()
     assert 0 < peak < 600 << 20
 
 
-def test_no_process_stays_behind(bad_decoders: None, make_dicom: Make) -> None:
+def test_no_process_stays_behind(bad_decoders: None) -> None:
     before = set(psutil.Process().children(recursive=True))
-    for fault in FAULTS:
+    for fault in ("sleep", "panic", "abort"):
         with pytest.raises(FilmError):
-            read_film(film_that_says(make_dicom, fault))
+            read_film(film_that_says(fault))
     isolation.close()
     assert set(psutil.Process().children(recursive=True)) <= before
 
 
 def test_a_process_that_was_killed_is_replaced(make_dicom: Make) -> None:
-    good = rle_film(make_dicom)
+    good = rle_film(GREY)
     read_film(good)
     for process in psutil.Process().children(recursive=True):
         if "spinezoo_spine.films.worker" in process.cmdline():
@@ -198,7 +115,7 @@ def test_a_process_that_was_killed_is_replaced(make_dicom: Make) -> None:
 def test_an_interrupted_reading_gives_no_film_to_the_next(
     bad_decoders: None, make_dicom: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    good, other = rle_film(make_dicom), make_dicom(255 - GREY)
+    good, other = rle_film(GREY), make_dicom(255 - GREY)
     receive = isolation.receive
     calls = 0
 
@@ -213,12 +130,8 @@ def test_an_interrupted_reading_gives_no_film_to_the_next(
     monkeypatch.setattr(isolation, "receive", interrupted)
     with pytest.raises(KeyboardInterrupt):
         read_film(good)
-    assert (read_film(rle_of(make_dicom, 255 - GREY)).pixels == 255 - GREY).all()
+    assert (read_film(rle_film(255 - GREY)).pixels == 255 - GREY).all()
     assert (read_film(other).pixels == 255 - GREY).all()
-
-
-def rle_of(make: Make, pixels: np.ndarray) -> bytes:
-    return make(pixels, change=lambda dataset: dataset.compress(RLELossless))
 
 
 def _read_in_child(data: bytes, answers: object) -> None:
@@ -227,7 +140,7 @@ def _read_in_child(data: bytes, answers: object) -> None:
 
 @pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")
 def test_a_forked_child_has_its_own_processes(make_dicom: Make) -> None:
-    good = rle_film(make_dicom)
+    good = rle_film(GREY)
     read_film(good)
     context = multiprocessing.get_context("fork")
     answers = context.Queue()
@@ -238,9 +151,9 @@ def test_a_forked_child_has_its_own_processes(make_dicom: Make) -> None:
     assert (read_film(good).pixels == GREY).all()
 
 
-def test_the_film_is_named(bad_decoders: None, make_dicom: Make, tmp_path: Path) -> None:
+def test_the_film_is_named(bad_decoders: None, tmp_path: Path) -> None:
     path = tmp_path / "0007.dcm"
-    path.write_bytes(film_that_says(make_dicom, "sleep"))
+    path.write_bytes(film_that_says("sleep"))
     with pytest.raises(FilmError, match=r"^0007\.dcm: film's decoder was stopped"):
         read_film_file(path)
 
@@ -252,7 +165,7 @@ def test_a_module_that_cannot_be_imported_is_named(
     isolation.close()
     try:
         with pytest.raises(ConfigurationError, match="no_such_module_at_all"):
-            read_film(rle_film(make_dicom))
+            read_film(rle_film(GREY))
     finally:
         isolation.close()
 
@@ -263,7 +176,7 @@ def test_plain_dicom_needs_no_process(monkeypatch: pytest.MonkeyPatch, make_dico
     try:
         assert (read_film(make_dicom(GREY)).pixels == GREY).all()
         with pytest.raises(ConfigurationError, match="cannot be started"):
-            read_film(rle_film(make_dicom))
+            read_film(rle_film(GREY))
     finally:
         isolation.close()
 
@@ -302,7 +215,7 @@ def test_settings() -> None:
 
 def test_an_orphan_ends_itself(make_dicom: Make) -> None:
     """A decoding process whose asker dies ends, as its connection does."""
-    good = rle_film(make_dicom)
+    good = rle_film(GREY)
     read_film(good)
     workers = [
         process
