@@ -38,6 +38,7 @@ from spinezoo_spine.films.streams import (
     check_jpeg2000,
     check_progressive,
     ended_stream,
+    names_its_colours,
     repaired,
     stream_head,
 )
@@ -195,9 +196,11 @@ def decode_jpeg(
         except Exception as error:
             raise _undecodable(error) from None
     check_progressive(stream)
+    told = names_its_colours(stream)
 
     def decode(data: bytes) -> NDArray[np.unsignedinteger]:
-        space = ("RGB" if rgb else "YCBCR") if head.samples == 3 else None
+        # A stream that says its colour space itself is believed before the header.
+        space = None if told or head.samples != 3 else "RGB" if rgb else "YCBCR"
         wanted = "RGB" if head.samples == 3 else None
         if head.kind == "jpeg-lossless":
             space = wanted = None  # lossless streams are never turned into another space

@@ -124,6 +124,15 @@ def ended_stream(stream: bytes) -> tuple[bytes, bool]:
     return stream.rstrip(b"\x00").removesuffix(b"\xff") + _END, False
 
 
+def names_its_colours(stream: bytes) -> bool:
+    """Whether a JPEG stream says in which colour space it is, by a JFIF or an Adobe marker."""
+    return any(
+        (marker == 0xE0 and stream[begin : begin + 4] == b"JFIF")
+        or (marker == 0xEE and stream[begin : begin + 5] == b"Adobe")
+        for marker, begin, _ in _jpeg_segments(stream)
+    )
+
+
 def check_progressive(stream: bytes) -> None:
     """Refuses a progressive JPEG whose scans do not carry every coefficient to its last bit.
 
