@@ -140,9 +140,7 @@ def seeds() -> list[bytes]:
         dicom(DEEP, JPEGExtended12Bit, jpeg(DEEP, level=95, **deep)),
         dicom(DEEP, JPEGLosslessSV1, jpeg(DEEP, lossless=True, **deep)),
         dicom(DEEP, JPEGLSLossless, imagecodecs.jpegls_encode(DEEP)),
-        dicom(
-            DEEP, JPEG2000Lossless, imagecodecs.jpeg2k_encode(DEEP, codecformat="j2k", **deep)
-        ),
+        dicom(DEEP, JPEG2000Lossless, imagecodecs.jpeg2k_encode(DEEP, codecformat="j2k", **deep)),
         dicom(DEEP, RLELossless),
         picture(GREY, "PNG"),
         picture(DEEP, "PNG", exif=exif.tobytes()),
@@ -235,15 +233,17 @@ def films(draw: Callable[..., Any], valid: list[bytes]) -> bytes:
 def use(data: bytes) -> float:
     """Reads a film as every part of the zoo does; lets our own errors pass. Returns s taken."""
     started = time.monotonic()
+    refusal = ""
     try:
         film = read_film(data, limits=LIMITS)
     except SpineZooError as error:
-        assert "MUSTERMANN" not in str(error).upper()
+        refusal = str(error)
     else:
         assert min(film.pixels.shape) >= 16
         assert film.pixels.size <= LIMITS.max_pixels
         assert read_film_size(data, limits=LIMITS) == film.pixels.shape
         assert not any("MUSTERMANN" in note.text.upper() for note in film.notes)
+    assert "MUSTERMANN" not in refusal.upper()
     return time.monotonic() - started
 
 
