@@ -113,6 +113,8 @@ def _serve(connection: socket.socket, limits: DecoderLimits) -> None:
 def main() -> int:
     """Serves one connection; returns the exit status."""
     signal.signal(signal.SIGALRM, signal.SIG_DFL)  # ends the process, in native code too
+    with contextlib.suppress(OSError):  # where memory runs out, this process is the one to go
+        Path("/proc/self/oom_score_adj").write_text("800")
     connection = socket.socket(fileno=int(sys.argv[1]))
     limits = DecoderLimits.from_env()
     try:
