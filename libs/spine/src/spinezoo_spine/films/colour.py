@@ -29,9 +29,11 @@ def grey_of(
     greatest = 0.0
     coloured = 0
     for first in range(0, channels.shape[0], 256):  # in strips: no copy of a whole film
-        strip = channels[first : first + 256]
-        low = strip.min(axis=2).astype(np.float32)
-        spread = strip.max(axis=2).astype(np.float32) - low
+        red, green, blue = np.moveaxis(channels[first : first + 256], 2, 0)
+        if np.array_equal(red, green) and np.array_equal(green, blue):
+            continue
+        low = np.minimum(np.minimum(red, green), blue).astype(np.float32)
+        spread = np.maximum(np.maximum(red, green), blue).astype(np.float32) - low
         greatest = max(greatest, float(spread.max()))
         coloured += int(np.count_nonzero(spread > allowed))
     if not greatest <= allowed:

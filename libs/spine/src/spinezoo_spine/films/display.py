@@ -76,8 +76,7 @@ def display_levels(
     levels = levels_of(dataset, bits, None, book)
     counts = None
     if levels is None or padding is not None:
-        film = codes if padding is None else codes[~padding]
-        counts = np.bincount(film.ravel(), minlength=1 << bits.stored)
+        counts = _counts_of(codes, padding, 1 << bits.stored)
         levels = levels_of(dataset, bits, counts, book)
     if levels is None:
         raise FilmError("DICOM display transform is missing; export the film again")
@@ -102,6 +101,18 @@ def display_levels(
             "The whole film has one grey level; nothing can be found on it.",
         )
     return shown
+
+
+def _counts_of(
+    codes: NDArray[np.unsignedinteger], padding: NDArray[np.bool_] | None, length: int
+) -> NDArray[np.int64]:
+    """Pixels of each code, without padding; in strips, as counting widens what it counts."""
+    counts = np.zeros(length, dtype=np.int64)
+    for first in range(0, codes.shape[0], 256):
+        strip = codes[first : first + 256]
+        film = strip if padding is None else strip[~padding[first : first + 256]]
+        counts += np.bincount(film.ravel(), minlength=length)
+    return counts
 
 
 def _spread(order: NDArray[np.float64], counts: NDArray[np.int64]) -> NDArray[np.uint16]:

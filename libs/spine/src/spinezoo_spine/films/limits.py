@@ -6,7 +6,7 @@
 | ``SPINEZOO_DECODER_SECONDS`` | 4 | time that decoding a film has, beside the next line |
 | ``SPINEZOO_DECODER_SECONDS_PER_MEGAPIXEL`` | 0.5 | further time for each megapixel |
 | ``SPINEZOO_DECODER_MIB`` | 256 | memory that decoding a film may take, beside the next line |
-| ``SPINEZOO_DECODER_BYTES_PER_PIXEL`` | 16 | further memory for each pixel |
+| ``SPINEZOO_DECODER_BYTES_PER_PIXEL`` | 10 | further memory for each pixel |
 | ``SPINEZOO_DECODER_PROCESSES`` | 4 | most decoding processes of one process that reads films |
 | ``SPINEZOO_DECODER_IMPORT`` | none | modules, by commas, that each decoding process imports: \
 further decoders |
@@ -71,7 +71,7 @@ class DecoderLimits:
     seconds: float = 4.0
     seconds_per_megapixel: float = 0.5
     memory_bytes: int = 256 << 20
-    memory_per_pixel_bytes: int = 16
+    memory_per_pixel_bytes: int = 10
     processes: int = 4
     imports: tuple[str, ...] = ()
 
