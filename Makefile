@@ -21,6 +21,7 @@ TRAIN_SET := data/phantom-train-$(TRAIN_FILMS)
 TRAIN_FILMS ?= 1000
 TRAIN_SEED ?= 730
 SHEET_SEED ?= 77
+MINUTES ?= 10
 DATA ?=
 FROM ?=
 TO ?=
@@ -45,7 +46,7 @@ BENCHMARK = $(CORE) -m spinezoo_evaluator.benchmark \
 REAL_CHECK = $(CORE) -m spinezoo_evaluator.benchmark.real_check \
   --data $(call quote,$(DATA)) --report $(call quote,reports/real-check-$(call name_of,$(DATA)))
 
-.PHONY: compare help setup benchmark test-set train-set phantoms-sheet test up down status conform train proto generate lock lint format speed clean swap certs real-check figures convert
+.PHONY: compare fuzz help setup benchmark test-set train-set phantoms-sheet test up down status conform train proto generate lock lint format speed clean swap certs real-check figures convert
 .PHONY: faults images containers-up containers-down containers-certs test-containers bento-build torch-lock
 
 help: ## This list
@@ -122,6 +123,10 @@ generate: setup ## Write every file that lists networks (compose, rosters, manif
 
 lock: ## Write every lock again (ARGS=--upgrade for newer versions)
 	@$(TOOL).environments lock $(if $(ROOM),--room $(ROOM)) $(ARGS)
+
+fuzz: setup ## Send films, outline files and messages made by chance at the readers: [MINUTES=10] in all
+	@SPINEZOO_FUZZ_MINUTES=$$(awk -v all="$(MINUTES)" -v parts="$$(ls tests/fuzz/test_*.py | wc -l)" 'BEGIN { print all / parts }'); \
+	  export SPINEZOO_FUZZ_MINUTES; cd tests && ../$(TESTS) -m pytest -q fuzz $(ARGS)
 
 lint: setup ## ruff, mypy, import-linter, buf
 	@$(TESTS) -m ruff check .

@@ -20,6 +20,7 @@ from spinezoo_contract.errors import (
     QueueFullError,
     QuorumError,
     SpineZooError,
+    TooLargeError,
 )
 from spinezoo_contract.status import MEMBERS_KEY, REQUEST_ID_KEY
 from spinezoo_contract.types import (
@@ -148,16 +149,17 @@ class EnsembleServicer(ensemble_pb2_grpc.EnsembleServiceServicer):
             question = self._question(request)
             results: list[MemberResult] = []
             with question.held():
-                height, width, body = await self._body(request, clock)
-                answers = self._ask_all(question, body, height, width, clock, context)
+                film = await self._film(request, clock)
+                answers = self._ask_all(question, film, clock, context)
                 async with contextlib.aclosing(answers):
                     async for result in answers:
                         results.append(result)
             fused = await self._fuse(question, results)
             results.sort(key=lambda result: result.name)
             response = ensemble_pb2.SegmentResponse(
-                height=height,
-                width=width,
+                height=film.height,
+                width=film.width,
+                notes=film.notes,
                 members=[result.message for result in results],
                 fused=codec.to_proto(fused),
             )
@@ -177,8 +179,8 @@ class EnsembleServicer(ensemble_pb2_grpc.EnsembleServiceServicer):
             question = self._question(request.request)
             results: list[MemberResult] = []
             with question.held():
-                height, width, body = await self._body(request.request, clock)
-                answers = self._ask_all(question, body, height, width, clock, context)
+                film = await self._film(request.request, clock)
+                answers = self._ask_all(question, film, clock, context)
                 async with contextlib.aclosing(answers):
                     async for result in answers:
                         results.append(result)
@@ -186,8 +188,9 @@ class EnsembleServicer(ensemble_pb2_grpc.EnsembleServiceServicer):
             fused = await self._fuse(question, results)
             results.sort(key=lambda result: result.name)
             summary = ensemble_pb2.EnsembleSummary(
-                height=height,
-                width=width,
+                height=film.height,
+                width=film.width,
+                notes=film.notes,
                 statuses=[result.message.status for result in results],
                 fused=codec.to_proto(fused),
                 timing=codec.to_proto(clock.timing()),
@@ -264,10 +267,8 @@ class EnsembleServicer(ensemble_pb2_grpc.EnsembleServiceServicer):
             FusionOptions(asked_fusion.rule, {**weights, **asked_fusion.weights}),
         )
 
-    async def _body(
-        self, request: ensemble_pb2.SegmentRequest, clock: Clock
-    ) -> tuple[int, int, bytes]:
-        """Height, width and the bytes that every member gets: the film decoded once.
+    async def _film(self, request: ensemble_pb2.SegmentRequest, clock: Clock) -> SentFilm:
+        """The film, decoded once, as every member gets it.
 
         Raises:
             FilmError: The film cannot be read.
@@ -279,19 +280,17 @@ class EnsembleServicer(ensemble_pb2_grpc.EnsembleServiceServicer):
             and raw.pixel_type != image_pb2.PIXEL_TYPE_FLOAT32
         )
         prepare = functools.partial(
-            predict_body, request, self._read_film, max_pixels=self._max_pixels
+            sent_film, request, self._read_film, max_pixels=self._max_pixels
         )
         # Whole-number pixels need no look at each of them: no reason to leave the event loop.
-        height, width, body = prepare() if quick else await asyncio.to_thread(prepare)
+        film = prepare() if quick else await asyncio.to_thread(prepare)
         clock.decoded = time.perf_counter()
-        return height, width, body
+        return film
 
     async def _ask_all(
         self,
         question: Question,
-        body: bytes,
-        height: int,
-        width: int,
+        film: SentFilm,
         clock: Clock,
         context: Any,
     ) -> AsyncGenerator[MemberResult, None]:
@@ -310,14 +309,18 @@ class EnsembleServicer(ensemble_pb2_grpc.EnsembleServiceServicer):
         async def ask(client: MemberClient) -> MemberResult:
             deadline_s = self._deadline_s(question, client, remaining_s)
             if (
-                len(body) >= HEAD_START_BYTES
+                len(film.body) >= HEAD_START_BYTES
                 and 0.0 < client.usual_ms < slowest_ms - SPARE_MS
                 and deadline_s > 10.0 * HEAD_START_S
             ):
                 await asyncio.sleep(HEAD_START_S)
                 deadline_s -= HEAD_START_S
             return await client.ask(
-                body, height=height, width=width, deadline_s=deadline_s, metadata=metadata
+                film.body,
+                height=film.height,
+                width=film.width,
+                deadline_s=deadline_s,
+                metadata=metadata,
             )
 
         tasks = [asyncio.create_task(ask(client)) for client in ordered]
@@ -388,28 +391,46 @@ def fuse_and_name(votes: Mapping[str, Vote], options: FusionOptions) -> FusedAns
     return replace(fused, labelling=labelling, implants=touching.with_touches(found, labelling))
 
 
-def predict_body(
+@dataclass(frozen=True, slots=True)
+class SentFilm:
+    """A film as it is sent to every member.
+
+    Attributes:
+        height: Rows, in pixels.
+        width: Columns, in pixels.
+        body: The serialised ``PredictRequest``.
+        notes: Messages of the notes on the film.
+    """
+
+    height: int
+    width: int
+    body: bytes
+    notes: tuple[image_pb2.FilmNote, ...]
+
+
+def sent_film(
     request: ensemble_pb2.SegmentRequest, read_film: ReadFilm, *, max_pixels: int
-) -> tuple[int, int, bytes]:
-    """Height, width and the serialised ``PredictRequest`` for a request's film.
+) -> SentFilm:
+    """A request's film, decoded.
 
     Raises:
         FilmError: The film cannot be read.
         TooLargeError: It is over a size limit.
     """
     film = codec.film_from_proto(request.image, read_film, max_pixels)
+    notes = tuple(codec.to_proto(note) for note in film.notes)
     if request.image.WhichOneof("form") == "raw" and not any(
         field.number > 2 for field, _ in request.ListFields()
     ):
         # Film and settings have the same numbers in both messages (a test holds that), so that
         # nothing needs to be copied from one to the other.
-        return film.height, film.width, request.SerializeToString()
+        return SentFilm(film.height, film.width, request.SerializeToString(), notes)
     question = segmenter_pb2.PredictRequest(options=request.options)
     if request.image.WhichOneof("form") == "raw":
         question.image.CopyFrom(request.image)
     else:
         question.image.CopyFrom(codec.film_to_proto(film))
-    return film.height, film.width, question.SerializeToString()
+    return SentFilm(film.height, film.width, question.SerializeToString(), notes)
 
 
 def quorum_failure(statuses: Sequence[MemberStatus], quorum: int) -> SpineZooError:
@@ -436,8 +457,11 @@ def quorum_failure(statuses: Sequence[MemberStatus], quorum: int) -> SpineZooErr
             f"{len(ordered) - len(failed)} of {len(ordered)} members answered, the quorum is "
             f"{quorum}. Failed: {listed}"
         )
-        full = codes == {MemberCode.RESOURCE_EXHAUSTED}
-        error = QueueFullError(text) if full else QuorumError(text)
+        error = QuorumError(text)
+        if codes == {MemberCode.RESOURCE_EXHAUSTED}:
+            # The code stands for a full queue and for a film over a limit, which names the limit.
+            too_large = all("SPINEZOO_MAX_" in status.message for status in failed)
+            error = TooLargeError(text) if too_large else QueueFullError(text)
     entries = [
         {
             "member_name": status.member_name,

@@ -19,6 +19,7 @@ from spinezoo_tools.environments import ROOT, python_of
 MODULES = (
     "spinezoo_serving.settings",
     "spinezoo_serving.security",
+    "spinezoo_spine.films.limits",
     "spinezoo_gateway.settings",
     "spinezoo_evaluator.settings",
 )

@@ -251,6 +251,7 @@ class Runner:
             gateway_ms={key.removesuffix("_ms"): getattr(timing, key) for key in timing.__slots__},
             elapsed_ms=elapsed_ms,
             evaluator=await self._check(film, answer, measured),
+            notes=answer.notes,
         )
 
     async def _ask(self, film: Film) -> EnsembleAnswer:

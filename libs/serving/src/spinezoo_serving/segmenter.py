@@ -205,7 +205,7 @@ class NetworkRunner:
             for name in timing.__slots__:
                 self.metrics.stage(name.removesuffix("_ms"), getattr(timing, name))
         complete = replace(provenance, timing=timing, image=self.settings.image)
-        return finish(replace(prediction, provenance=complete))
+        return finish(replace(prediction, provenance=complete, notes=asked.film.notes))
 
     def close(self) -> None:
         """Lets running work finish and drops what waits."""

@@ -36,7 +36,7 @@ from tqdm import tqdm
 CACHE_FOLDER = ".prepared"
 """Folder inside the films' folder that holds prepared films."""
 
-CACHE_FORMAT = "1"
+CACHE_FORMAT = "2"
 """Part of every cache key; raised when the stored form or its meaning changes."""
 
 

@@ -93,18 +93,20 @@ class SegmentRequest(_message.Message):
     def __init__(self, image: _Optional[_Union[_image_pb2.Image, _Mapping]] = ..., options: _Optional[_Union[_segmenter_pb2.PredictOptions, _Mapping]] = ..., member_names: _Optional[_Iterable[str]] = ..., fusion: _Optional[_Union[_fusion_pb2.FusionOptions, _Mapping]] = ..., member_deadline_ms: _Optional[int] = ..., quorum: _Optional[int] = ...) -> None: ...
 
 class SegmentResponse(_message.Message):
-    __slots__ = ("height", "width", "members", "fused", "timing")
+    __slots__ = ("height", "width", "members", "fused", "timing", "notes")
     HEIGHT_FIELD_NUMBER: _ClassVar[int]
     WIDTH_FIELD_NUMBER: _ClassVar[int]
     MEMBERS_FIELD_NUMBER: _ClassVar[int]
     FUSED_FIELD_NUMBER: _ClassVar[int]
     TIMING_FIELD_NUMBER: _ClassVar[int]
+    NOTES_FIELD_NUMBER: _ClassVar[int]
     height: int
     width: int
     members: _containers.RepeatedCompositeFieldContainer[MemberAnswer]
     fused: _fusion_pb2.FusedAnswer
     timing: GatewayTiming
-    def __init__(self, height: _Optional[int] = ..., width: _Optional[int] = ..., members: _Optional[_Iterable[_Union[MemberAnswer, _Mapping]]] = ..., fused: _Optional[_Union[_fusion_pb2.FusedAnswer, _Mapping]] = ..., timing: _Optional[_Union[GatewayTiming, _Mapping]] = ...) -> None: ...
+    notes: _containers.RepeatedCompositeFieldContainer[_image_pb2.FilmNote]
+    def __init__(self, height: _Optional[int] = ..., width: _Optional[int] = ..., members: _Optional[_Iterable[_Union[MemberAnswer, _Mapping]]] = ..., fused: _Optional[_Union[_fusion_pb2.FusedAnswer, _Mapping]] = ..., timing: _Optional[_Union[GatewayTiming, _Mapping]] = ..., notes: _Optional[_Iterable[_Union[_image_pb2.FilmNote, _Mapping]]] = ...) -> None: ...
 
 class SegmentStreamRequest(_message.Message):
     __slots__ = ("request",)
@@ -113,18 +115,20 @@ class SegmentStreamRequest(_message.Message):
     def __init__(self, request: _Optional[_Union[SegmentRequest, _Mapping]] = ...) -> None: ...
 
 class EnsembleSummary(_message.Message):
-    __slots__ = ("height", "width", "statuses", "fused", "timing")
+    __slots__ = ("height", "width", "statuses", "fused", "timing", "notes")
     HEIGHT_FIELD_NUMBER: _ClassVar[int]
     WIDTH_FIELD_NUMBER: _ClassVar[int]
     STATUSES_FIELD_NUMBER: _ClassVar[int]
     FUSED_FIELD_NUMBER: _ClassVar[int]
     TIMING_FIELD_NUMBER: _ClassVar[int]
+    NOTES_FIELD_NUMBER: _ClassVar[int]
     height: int
     width: int
     statuses: _containers.RepeatedCompositeFieldContainer[MemberStatus]
     fused: _fusion_pb2.FusedAnswer
     timing: GatewayTiming
-    def __init__(self, height: _Optional[int] = ..., width: _Optional[int] = ..., statuses: _Optional[_Iterable[_Union[MemberStatus, _Mapping]]] = ..., fused: _Optional[_Union[_fusion_pb2.FusedAnswer, _Mapping]] = ..., timing: _Optional[_Union[GatewayTiming, _Mapping]] = ...) -> None: ...
+    notes: _containers.RepeatedCompositeFieldContainer[_image_pb2.FilmNote]
+    def __init__(self, height: _Optional[int] = ..., width: _Optional[int] = ..., statuses: _Optional[_Iterable[_Union[MemberStatus, _Mapping]]] = ..., fused: _Optional[_Union[_fusion_pb2.FusedAnswer, _Mapping]] = ..., timing: _Optional[_Union[GatewayTiming, _Mapping]] = ..., notes: _Optional[_Iterable[_Union[_image_pb2.FilmNote, _Mapping]]] = ...) -> None: ...
 
 class SegmentStreamResponse(_message.Message):
     __slots__ = ("member", "summary")

@@ -48,6 +48,7 @@ from spinezoo_contract.types.models import (
     Provenance,
     Timing,
 )
+from spinezoo_contract.types.notes import NO_SPACING_NOTE, FilmNote, FilmNoteCode
 from spinezoo_contract.types.outlines import (
     VERTEBRAE,
     Annotation,
@@ -62,6 +63,7 @@ from spinezoo_contract.types.outlines import (
 )
 
 __all__ = [
+    "NO_SPACING_NOTE",
     "PIXEL_TYPES",
     "VERTEBRAE",
     "Annotation",
@@ -72,6 +74,8 @@ __all__ = [
     "EvaluationPair",
     "Film",
     "FilmKind",
+    "FilmNote",
+    "FilmNoteCode",
     "FusedAnswer",
     "FusedImplant",
     "FusionOptions",

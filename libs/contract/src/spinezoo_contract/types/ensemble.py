@@ -10,6 +10,7 @@ from spinezoo_contract.limits import check_film_size
 from spinezoo_contract.types.checks import check_times
 from spinezoo_contract.types.fusion import FusedAnswer, FusionOptions
 from spinezoo_contract.types.models import ModelInfo, Prediction, PredictOptions
+from spinezoo_contract.types.notes import FilmNote
 from spinezoo_contract.types.outlines import check_sizes
 
 
@@ -90,13 +91,14 @@ class GatewayTiming:
 
 @dataclass(frozen=True, slots=True)
 class EnsembleAnswer:
-    """The gateway's answer: every asked member, sorted by name, and the fused masks."""
+    """The gateway's answer: every asked member by name, the fused masks, notes on the film."""
 
     height: int
     width: int
     members: tuple[MemberAnswer, ...]
     fused: FusedAnswer
     timing: GatewayTiming
+    notes: tuple[FilmNote, ...] = ()
 
     def __post_init__(self) -> None:
         """Checks that all of it is of one film.
@@ -122,6 +124,7 @@ class EnsembleSummary:
     statuses: tuple[MemberStatus, ...]
     fused: FusedAnswer
     timing: GatewayTiming
+    notes: tuple[FilmNote, ...] = ()
 
     def __post_init__(self) -> None:
         """Checks that all of it is of one film.
