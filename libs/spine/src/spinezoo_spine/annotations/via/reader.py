@@ -385,7 +385,7 @@ def _films_of_csv3(text: str) -> list[Entry]:
         count += 1
     for number, line in enumerate(lines[:count], start=1):
         if line.startswith('"'):  # saved by a program for tables
-            line = separator.join(next(csv_rows(line, separator))[1]).rstrip(separator)
+            line = ",".join(next(csv_rows(line, separator))[1]).rstrip(",")
         head, _, rest = line.strip().partition("=")
         if head.strip(" #") in ("ATTRIBUTE", "ATTRIBUTES"):
             value = json_cell(rest.strip().rstrip(separator), f"line {number}, ATTRIBUTE")
