@@ -42,7 +42,7 @@ BENCHMARK = $(CORE) -m spinezoo_evaluator.benchmark \
 REAL_CHECK = $(CORE) -m spinezoo_evaluator.benchmark.real_check \
   --data $(call quote,$(DATA)) --report $(call quote,reports/real-check-$(call name_of,$(DATA)))
 
-.PHONY: compare help setup benchmark test-set train-set phantoms-sheet test up down status conform train proto generate lock lint format speed clean swap certs real-check figures convert
+.PHONY: check compare help setup benchmark test-set train-set phantoms-sheet test up down status conform train proto generate lock lint format speed clean swap certs real-check figures convert
 .PHONY: faults images containers-up containers-down containers-certs test-containers bento-build torch-lock
 
 help: ## This list
@@ -60,6 +60,10 @@ real-check: setup ## Measure recognition and names on films with corner truth: D
 	@test -n $(call quote,$(DATA)) || { echo "say on which films: DATA=folder with a corner file (docs/labelling.md)"; exit 2; }
 	@$(REAL_CHECK) --check $(ARGS)
 	@$(TOOL).processes run -- $(REAL_CHECK) $(ARGS)
+
+check: setup ## Check the outlines of a folder before anything reads them: DATA=folder
+	@test -n $(call quote,$(DATA)) || { echo "say which outlines: make check DATA=folder (docs/data-format.md)"; exit 2; }
+	@$(CORE) -m spinezoo_spine.annotations.lint $(call quote,$(DATA)) $(ARGS)
 
 convert: setup ## Write outlines in another form: FROM=file TO=file [FORMAT=via1|via2|via3|coco]
 	@test -n $(call quote,$(FROM)) -a -n $(call quote,$(TO)) || { echo "say from what to what: make convert FROM=via.json TO=coco.json FORMAT=coco"; exit 2; }
@@ -108,7 +112,7 @@ train: setup ## Train: NETWORK=pspnet DATA=folder or DATA=phantoms:SEED [PRESET=
 	@test -n "$(NETWORK)" || { echo "say which network: make train NETWORK=pspnet DATA=folder"; exit 2; }
 	@test -d "services/$(NETWORK)" || { echo "no network $(NETWORK); there are: $$(ls services | grep -v README | xargs)"; exit 2; }
 	@test -n "$(DATA)" || { echo "say on which films: DATA=phantoms:SEED, or DATA=folder with a VIA file (make train-set makes $(TRAIN_SET))"; exit 2; }
-	@$$($(TOOL).environments python --room services/$(NETWORK)) -m spinezoo_$(NETWORK).train --data $(DATA) --preset $(PRESET) \
+	@$$($(TOOL).environments python --room services/$(NETWORK)) -m spinezoo_$(NETWORK).train --data $(call quote,$(DATA)) --preset $(PRESET) \
 	  --card services/$(NETWORK)/card.yaml --run-dir runs/$(NETWORK)-$(PRESET) $(ARGS)
 
 proto: setup ## Lint the protos and generate the Python code again

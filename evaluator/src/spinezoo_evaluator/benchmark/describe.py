@@ -71,7 +71,8 @@ def describe_findings(films: FilmSet, names: Sequence[str]) -> dict[str, list[di
         ``warnings``; ``left_out``: films of the folder that are not measured. Each entry has
         ``place`` and ``why``.
     """
-    skipped, warnings = [], []
+    skipped: list[dict[str, str]] = []
+    warnings: list[dict[str, str]] = []
     for finding in films.findings:
         entry = {"place": finding.place, "why": f"{finding.rule}: {finding.message}"}
         if finding.rule in ("no-entry", "not-taken"):
@@ -158,7 +159,7 @@ def why_another(old: Mapping[str, Any], new: Mapping[str, Any]) -> str | None:
     for key in ("annotations_sha256", "names_and_sizes_sha256"):
         if old.get("data", {}).get(key) != new["data"][key]:
             return "the films or their outlines are others"
-    plain = {"class_attribute": None, "map": {}, "skip_bad_regions": False}
+    plain: dict[str, Any] = {"class_attribute": None, "map": {}, "skip_bad_regions": False}
     if old.get("options", {}).get("outlines", plain) != new["options"].get("outlines", plain):
         return "--class-attribute, --map or --skip-bad-regions is another"
     for key in ("fusion", "members", "quorum", "member_deadline_ms"):

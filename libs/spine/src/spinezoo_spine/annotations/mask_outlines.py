@@ -72,12 +72,13 @@ def rings_of_mask(mask: NDArray[np.bool_]) -> list[NDArray[np.float64]]:
     for start in range(len(x)):
         if seen[start]:
             continue
-        ring, place = [], start
+        ring: list[int] = []
+        place = start
         while not seen[place]:
-            mate = by_row[place]
-            seen[place] = seen[mate] = 1
-            ring += [place, mate]
-            place = by_column[mate]
+            other = by_row[place]
+            seen[place] = seen[other] = 1
+            ring += [place, other]
+            place = by_column[other]
         found = points[ring]
         # The first point is a ring's topmost, leftmost corner: foreground below it is a part's.
         is_part = bool(d[y[start], x[start]])
