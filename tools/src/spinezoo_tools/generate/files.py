@@ -6,6 +6,7 @@ from pathlib import Path
 
 from spinezoo_tools.checkout import ToolError
 from spinezoo_tools.generate.kustomize import KUBERNETES, kubernetes_files
+from spinezoo_tools.generate.pages import pages
 from spinezoo_tools.generate.plan import Plan
 from spinezoo_tools.generate.prometheus import prometheus, prometheus_kubernetes
 from spinezoo_tools.generate.text import dump, render
@@ -38,6 +39,7 @@ def files(root: Path) -> dict[Path, str]:
     return {
         Path(".env"): with_blocks(plan),
         **{Path(path): render(template, **values) for path, template in TEMPLATES.items()},
+        **pages(root),
         **kubernetes_files(plan),
         OBSERVE / "prometheus.yml": dump(prometheus(plan)),
         OBSERVE / "prometheus-kubernetes.yml": dump(prometheus_kubernetes()),
