@@ -4,7 +4,6 @@ import asyncio
 import csv
 import json
 import math
-import shutil
 import signal
 import subprocess
 import sys
@@ -14,6 +13,7 @@ from typing import ClassVar
 import numpy as np
 import pytest
 from PIL import Image
+from small_zoo import FILMS, write_films
 from spinezoo.v1 import evaluation_pb2_grpc
 from spinezoo_contract.client import AsyncEnsembleClient, AsyncEvaluationClient
 from spinezoo_contract.errors import NotServingError
@@ -33,101 +33,12 @@ from spinezoo_spine.metrics.film import measure_film
 from spinezoo_spine.metrics.registry import METRICS
 from spinezoo_spine.metrics.tally import Tally
 from spinezoo_testing.servers import serving
-from stand_in import MEMBERS, StandInGateway, make_gateway
-
-FILMS = 5
-
-
-def write_films(folder, count=FILMS):
-    """Small PNG films with a column of vertebrae, screws on some, and a VIA file."""
-    folder.mkdir(parents=True)
-    rng = np.random.default_rng(1)
-    via = {}
-    for number in range(count):
-        height, width = (160, 120) if number % 2 else (144, 112)
-        grey = rng.normal(60, 8, (height, width))
-        regions = []
-        for place in range(5):
-            top, left = 6 + place * (26 + number % 3), 30 + 4 * place
-            corners = [
-                (left, top + 2),
-                (left + 40, top),
-                (left + 42, top + 22),
-                (left + 1, top + 23),
-            ]
-            grey[top : top + 22, left : left + 40] += 90
-            kind = "lumbar_vertebra" if place < 4 else "sacral_vertebra"
-            regions.append((kind, corners))
-            if number % 2 and place in (1, 2):
-                screw = [(left + 10, top + 8), (left + 60, top + 6), (left + 60, top + 13)]
-                screw.append((left + 10, top + 12))
-                regions.append(("screw", screw))
-        name = f"film_{number}.png"
-        Image.fromarray(np.clip(grey, 0, 255).astype(np.uint8)).save(folder / name)
-        via[name] = {
-            "filename": name,
-            "size": (folder / name).stat().st_size,
-            "regions": [
-                {
-                    "shape_attributes": {
-                        "name": "polygon",
-                        "all_points_x": [x for x, _ in corners],
-                        "all_points_y": [y for _, y in corners],
-                    },
-                    "region_attributes": {"structure": kind},
-                }
-                for kind, corners in regions
-            ],
-            "file_attributes": {},
-        }
-    (folder / "via.json").write_text(json.dumps(via))
-    return folder
+from stand_in import MEMBERS, StandInGateway
 
 
 def read_csv(path):
     with path.open(newline="") as file:
         return list(csv.DictReader(file))
-
-
-@pytest.fixture(scope="session")
-def data(tmp_path_factory):
-    return write_films(tmp_path_factory.mktemp("set") / "small films")
-
-
-class Zoo:
-    """A stand-in gateway and the evaluator, and the benchmark run against them."""
-
-    def __init__(self, gateway, target, evaluator, data, folder, capsys):
-        self.gateway, self.target, self.evaluator = gateway, target, evaluator
-        self.data, self.folder, self._capsys = data, folder, capsys
-        self.out = self.err = ""
-
-    def arguments(self, *more):
-        words = ["--data", str(self.data), "--report", str(self.folder), "--wait-s", "10"]
-        return [*words, "--gateway", self.target, "--evaluator", self.evaluator, *more]
-
-    def run(self, *more, pictures=False):
-        if not pictures:
-            more = (*more, "--no-pictures")
-        code = benchmark.main(self.arguments(*more))
-        self.out, self.err = self._capsys.readouterr()
-        return code
-
-    @property
-    def report(self):
-        return json.loads((self.folder / "report.json").read_text())
-
-    @property
-    def markdown(self):
-        return (self.folder / "report.md").read_text()
-
-
-@pytest.fixture
-def zoo(data, evaluator_target, tmp_path, monkeypatch, capsys):
-    monkeypatch.chdir(tmp_path)
-    gateway = StandInGateway(data)
-    with serving(lambda: make_gateway(gateway)) as target:
-        yield Zoo(gateway, target, evaluator_target, data, tmp_path / "reports" / "run", capsys)
 
 
 def test_a_whole_run(zoo):
@@ -527,74 +438,6 @@ def test_a_check_refuses_without_any_service_what_a_run_would_refuse(zoo, tmp_pa
     assert "--fresh" in capsys.readouterr().err
     with pytest.raises(SystemExit):
         benchmark.main([*zoo.arguments(), *nowhere, "--limit", "0"])
-
-
-def change(data, folder, alter):
-    """A copy of the films whose VIA file is altered."""
-    shutil.copytree(data, folder)
-    via = json.loads((folder / "via.json").read_text())
-    alter(via)
-    (folder / "via.json").write_text(json.dumps(via))
-    return folder
-
-
-def spoil(via):
-    """One region off the film, one of another name; one film of another size; one without entry."""
-    regions = via["film_0.png"]["regions"]
-    regions[0]["shape_attributes"] = {"name": "circle", "cx": 900, "cy": 900, "r": 9}
-    regions[1]["region_attributes"] = {"structure": "Wirbel"}
-    via["film_1.png"]["file_attributes"] = {"width": 60, "height": 80}
-    del via["film_2.png"]
-
-
-def test_wrong_outlines_stop_the_run_before_it_starts(zoo, tmp_path):
-    zoo.data = change(zoo.data, tmp_path / "spoiled", spoil)
-    for more in ([], ["--check"]):
-        assert zoo.run(*more) == 2
-        assert "3 errors" in zoo.err
-        for words in (
-            "film_0.png', region 0: covers no pixel",
-            '--map "Wirbel=structure"',
-            "film 'film_1.png' is in the annotation file of 80 x 60",
-            "--skip-bad-regions",
-        ):
-            assert words in zoo.err
-    assert not zoo.folder.exists()
-    assert zoo.gateway.asked == {}
-
-
-def test_what_is_skipped_and_left_out_is_named_in_console_and_report(zoo, tmp_path):
-    zoo.data = change(zoo.data, tmp_path / "spoiled", spoil)
-    more = ["--map", "wirbel=lumbar_vertebra", "--skip-bad-regions", "--limit", "2"]
-    assert zoo.run(*more) == 0
-    assert set(zoo.gateway.asked) == {"film_0.png", "film_3.png"}
-    told = {
-        "skipped": [("film_0.png, region 0", "no-pixels: covers no pixel"),
-                    ("film_1.png", "wrong-size: is in the annotation file of 80 x 60")],
-        "left_out": [("film_2.png", "has no entry in via.json"), ("film_1.png", "wrong-size"),
-                     ("film_4.png", "--limit")],
-    }  # fmt: skip
-    data = zoo.report["run"]["data"]
-    for kind, entries in told.items():
-        assert len(data[kind]) == len(entries)
-        for (place, why), entry in zip(entries, data[kind], strict=True):
-            assert entry["place"] == place
-            assert why in entry["why"]
-            assert entry["why"] in zoo.err
-            assert f"| {place} | {entry['why']} |" in zoo.markdown
-    assert "2 skipped, because an outline or entry is wrong" in zoo.markdown
-    assert "3 left out, and not measured" in zoo.markdown
-    assert zoo.report["run"]["options"]["outlines"]["map"] == {"wirbel": "lumbar_vertebra"}
-    # Another reading of the outlines is another run.
-    (zoo.folder / "report.json").unlink()
-    assert zoo.run("--skip-bad-regions", "--limit", "2", "--resume") == 2
-    assert "--class-attribute, --map or --skip-bad-regions is another" in zoo.err
-
-
-def test_a_set_without_a_fault_says_so(zoo):
-    assert zoo.run() == 0
-    assert "Nothing was skipped or left out, and there is no warning." in zoo.markdown
-    assert zoo.err == ""
 
 
 def test_the_study_s_table_is_the_study_s():
