@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import unicodedata
 from pathlib import Path
 
@@ -222,6 +223,29 @@ def test_a_picture_of_a_kind_that_is_not_taken_is_said_so(tmp_path: Path) -> Non
     assert found["Film.bmp"][0] == "not-taken"
     films = FilmSet.open(tmp_path, skip_bad_regions=True)
     assert sorted(films.left_out) == ["Film.bmp", "film.bmp"]
+
+
+def test_a_file_whose_name_is_no_text_is_left_out(tmp_path: Path) -> None:
+    film(tmp_path, "a.png")
+    os.rename(tmp_path / "a.png", os.fsencode(tmp_path) + b"/R\xf6ntgen.png")
+    film(tmp_path, "a.png")
+    outlines(tmp_path, {"a.png": [SQUARE]})
+    (finding,) = lint_folder(tmp_path)
+    assert finding.rule == "not-taken"
+    assert str(finding).startswith("R\\udcf6ntgen.png: not-taken: has a name that is no Unicode")
+    assert FilmSet.open(tmp_path).names == ("a.png",)
+
+
+def test_sub_folders_are_looked_into_only_where_entries_need_them(tmp_path: Path) -> None:
+    for name in ("a.png", "x/a.png", "x/b.png", "reports/p.png", ".prepared/q.png"):
+        film(tmp_path, name)
+    outlines(tmp_path, {"a.png": [SQUARE]})
+    assert FilmSet.open(tmp_path).film_paths.keys() == {"a.png"}
+    outlines(tmp_path, {"a.png": [SQUARE], "x/a.png": [SQUARE]})
+    films = FilmSet.open(tmp_path)
+    assert films.names == ("a.png", "x/a.png")
+    assert list(films.left_out) == ["x/b.png"]
+    assert films.path("x/a.png") == tmp_path / "x" / "a.png"
 
 
 def test_names_do_not_break_the_terminal(

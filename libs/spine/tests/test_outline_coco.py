@@ -11,12 +11,13 @@ from PIL import Image
 from pycocotools import mask as coco_mask
 from spinezoo_contract.errors import AnnotationError
 from spinezoo_contract.types import Structure
+from spinezoo_spine.annotations import convert
 from spinezoo_spine.annotations.coco import read_coco
 from spinezoo_spine.annotations.corners import read_corners
-from spinezoo_spine.annotations.film_set import FilmSet
+from spinezoo_spine.annotations.film_set import FilmSet, read_annotations_raw
 from spinezoo_spine.annotations.lint import lint_folder
 from spinezoo_spine.annotations.raster import rasterise, segments_from_regions
-from spinezoo_spine.annotations.regions import polygon_area
+from spinezoo_spine.annotations.regions import judge, polygon_area
 
 HEIGHT, WIDTH = 60, 90
 BODY = [10.0, 10.0, 60.0, 12.0, 58.0, 40.0, 9.0, 38.0]
@@ -267,3 +268,38 @@ def test_the_class_from_an_attribute(tmp_path: Path) -> None:
     assert (region.structure, region.level) == (Structure.LUMBAR_VERTEBRA, "L4")
     with pytest.raises(AnnotationError, match=r"no attribute 'sort' .*'kind', 'level'"):
         FilmSet.open(tmp_path, class_attribute="sort")
+
+
+def test_a_coco_file_that_lacks_a_list_is_called_so(tmp_path: Path) -> None:
+    value = coco([BODY])
+    del value["annotations"]
+    write(tmp_path, value)
+    (tmp_path / "coco.json").rename(tmp_path / "instances.json")
+    with pytest.raises(AnnotationError, match=r"instances\.json: is not a COCO instances file"):
+        FilmSet.open(tmp_path)
+
+
+@pytest.mark.parametrize("name", masks())
+def test_parts_and_holes_survive_conversion(tmp_path: Path, name: str) -> None:
+    mask = masks()[name]
+    encoded = coco_mask.encode(np.asfortranarray(mask.astype(np.uint8)))
+    source = write(tmp_path, coco({"size": [HEIGHT, WIDTH], "counts": encoded["counts"].decode()}))
+    for form, target in (("via2", "via2.json"), ("via3", "via3.csv"), ("coco", "again.json")):
+        assert (
+            convert.main(["--from", str(source), "--to", str(tmp_path / target), "--format", form])
+            == 0
+        )
+        (film,) = (judge(raw) for raw in read_annotations_raw(tmp_path / target))
+        assert (rasterise(film.regions[0].polygon_xy, HEIGHT, WIDTH) == mask).all()
+        found = {finding.rule for finding in lint_folder(tmp_path, tmp_path / target)}
+        assert found - {"maybe-scaled"} == set()
+
+
+def test_convert_takes_names_of_classes(tmp_path: Path) -> None:
+    source = write(tmp_path, coco([BODY], attributes={"kind": "body"}))
+    words = ["--from", str(source), "--to", str(tmp_path / "via.json")]
+    more = ["--class-attribute", "kind", "--map", "body=lumbar_vertebra"]
+    assert convert.main(words + more[:2]) == 2
+    assert convert.main(words + more) == 0
+    (raw,) = read_annotations_raw(tmp_path / "via.json")
+    assert raw.regions[0].class_name == "lumbar_vertebra"

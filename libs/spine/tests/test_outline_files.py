@@ -185,6 +185,36 @@ def test_a_csv_that_lost_rows_is_doubted(tmp_path: Path) -> None:
     assert "has 1 rows, its region_count says 3" in finding.message
 
 
+@pytest.mark.parametrize("ends", ["\n", "\r\n", "\r"])
+@pytest.mark.parametrize("version", [1, 3])
+def test_line_ends_of_every_system(tmp_path: Path, ends: str, version: int) -> None:
+    films = read_via(write(tmp_path, via(entry("a.png", region()), entry("b.png"))))
+    write_via(tmp_path / "a.csv", films, version=version)
+    text = (tmp_path / "a.csv").read_text().replace("\n", ends)
+    (tmp_path / "b.csv").write_bytes(text.encode())
+    assert [f.film_name for f in read_via(tmp_path / "b.csv")] == ["a.png", "b.png"]
+    assert read_via(tmp_path / "b.csv")[0].regions[0].polygon_xy.tolist() == BOX_POINTS
+
+
+@pytest.mark.parametrize(
+    ("data", "words"),
+    [
+        (b"PK\x03\x04rest", "a ZIP archive"),
+        (b"\x1f\x8brest", "compressed by gzip"),
+        (b"\x89PNG\r\n", "a picture"),
+        (b"", "not valid JSON"),
+        (b"   ", "not valid JSON"),
+    ],
+)
+def test_files_of_other_kinds_are_called_by_their_name(
+    tmp_path: Path, data: bytes, words: str
+) -> None:
+    film(tmp_path / "a.png")
+    (tmp_path / "outlines.json").write_bytes(data)
+    with pytest.raises(AnnotationError, match=rf"outlines\.json: is {words}"):
+        FilmSet.open(tmp_path)
+
+
 # ----------------------------------------------------------------------------------------- JSON
 
 

@@ -73,6 +73,15 @@ def is_coco(value: object) -> bool:
     )
 
 
+def is_meant_as_coco(value: object) -> bool:
+    """Whether a parsed JSON value is a COCO file, or one that lacks a list."""
+    return is_coco(value) or (
+        isinstance(value, Mapping)
+        and "categories" in value
+        and ("images" in value or "annotations" in value)
+    )
+
+
 def id_of(value: object, what: str) -> str:
     """An id as text, so that 7 and "7" are the same one.
 

@@ -6,6 +6,7 @@ import re
 import unicodedata
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from urllib.parse import unquote
 
@@ -40,6 +41,7 @@ def spelling(name: str) -> str:
     return unicodedata.normalize("NFC", plain).strip()
 
 
+@lru_cache(maxsize=65_536)
 def parts_of(name: str) -> tuple[str, ...]:
     """The parts of a path or address in their :func:`spelling`, without drive and dots."""
     return tuple(part for part in spelling(name).split("/") if part not in ("", "."))

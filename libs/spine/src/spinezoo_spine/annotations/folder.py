@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from spinezoo_contract.errors import AnnotationError
+from spinezoo_contract.errors import AnnotationError, FilmError
 from spinezoo_contract.types import Structure
 
-from spinezoo_spine.annotations.coco import is_coco, read_coco_raw
+from spinezoo_spine.annotations.coco import is_meant_as_coco, read_coco_raw
 from spinezoo_spine.annotations.film_names import PICTURE_SUFFIXES, FilmNames
 from spinezoo_spine.annotations.regions import RawAnnotation
-from spinezoo_spine.annotations.text import decode_text, read_json
+from spinezoo_spine.annotations.text import decode_text, read_json, shown
 from spinezoo_spine.annotations.via import films_of_json, read_via_raw
 from spinezoo_spine.films.reader import FILM_SUFFIXES, kind_of
 
@@ -21,9 +21,23 @@ PREFERRED_ANNOTATIONS = ("via.json", "via.csv", "coco.json")
 MAX_DEPTH = 4
 """Folders below the films' folder that are looked into."""
 
+MAX_FILES_BELOW = 100_000
+"""Files and folders that are looked at there."""
+
+
+def has_text_name(name: str) -> bool:
+    """Whether a file's name is text: one in another encoding can stand in no message or report."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
 
 def _is_film(path: Path) -> bool:
     """Whether a file is a film by its ending, or by its first bytes where endings say nothing."""
+    if not has_text_name(path.name):
+        return False
     suffix = path.suffix.lower()
     if suffix in FILM_SUFFIXES:
         return True
@@ -44,17 +58,44 @@ def find_films(folder: Path) -> dict[str, Path]:
     """
     return {
         path.name: path
-        for path in sorted(folder.iterdir())
+        for path in _listed(folder)
         if not path.name.startswith(".") and path.is_file() and _is_film(path)
     }
 
 
+def _listed(folder: Path) -> list[Path]:
+    """What lies in a folder, sorted.
+
+    Raises:
+        FilmError: It cannot be read.
+    """
+    try:
+        return sorted(folder.iterdir())
+    except OSError as error:
+        raise FilmError(
+            f"folder {shown(folder.name)!r} cannot be read ({error.strerror}); check its rights"
+        ) from error
+
+
 def find_films_below(folder: Path) -> dict[str, Path]:
-    """Film files of a folder's sub-folders by their path below it, such as ``set1/01.png``."""
+    """Film files of a folder's sub-folders by their path below it, such as ``set1/01.png``.
+
+    Raises:
+        FilmError: A sub-folder cannot be read, or there are too many files.
+    """
     films = {}
+    seen = 0
 
     def look(place: Path, depth: int) -> None:
-        for path in sorted(place.iterdir()):
+        nonlocal seen
+        found = _listed(place)
+        seen += len(found)
+        if seen > MAX_FILES_BELOW:
+            raise FilmError(
+                f"below folder {shown(folder.name)!r} lie more than {MAX_FILES_BELOW} files; give "
+                "the folder that holds the films alone"
+            )
+        for path in found:
             if path.name.startswith("."):
                 continue
             if path.is_dir():
@@ -71,8 +112,12 @@ def find_pictures(folder: Path) -> tuple[str, ...]:
     """Names of files that people take for films and that are of no kind that is taken."""
     return tuple(
         path.name
-        for path in sorted(folder.iterdir())
-        if path.suffix.lower() in PICTURE_SUFFIXES and path.is_file()
+        for path in _listed(folder)
+        if path.is_file()
+        and (
+            path.suffix.lower() in PICTURE_SUFFIXES
+            or (path.suffix.lower() in FILM_SUFFIXES and not has_text_name(path.name))
+        )
     )
 
 
@@ -97,7 +142,7 @@ def _is_annotation_file(path: Path) -> bool:
         return "region_shape_attributes" in head or "metadata_id" in head
     value = read_json(path)
     try:
-        return is_coco(value) or films_of_json(value) is not None
+        return is_meant_as_coco(value) or films_of_json(value) is not None
     except AnnotationError:
         return True  # meant as VIA, and wrong: reading it will say how
 
@@ -112,7 +157,7 @@ def find_annotations(folder: Path) -> Path:
         if (folder / name).is_file():
             return folder / name
     found, broken = [], []
-    for path in sorted(folder.iterdir()):
+    for path in _listed(folder):
         if path.suffix.lower() not in (".json", ".csv") or path.name.startswith("."):
             continue
         try:
@@ -153,7 +198,7 @@ def read_annotations_raw(
     """
     if path.suffix.lower() == ".json":
         value = read_json(path)
-        if is_coco(value):
+        if is_meant_as_coco(value):
             return read_coco_raw(
                 path, value=value, class_attribute=class_attribute, classes=classes
             )

@@ -26,6 +26,7 @@ from spinezoo_spine.annotations.folder import (
     find_films,
     find_films_below,
     find_pictures,
+    has_text_name,
     read_annotations_raw,
 )
 from spinezoo_spine.annotations.limits import MAX_FILM_REGIONS
@@ -427,15 +428,27 @@ def check_folder(
     if not folder.is_dir():
         raise FilmError(f"{folder} is not a folder; give the folder that holds the films")
     films = find_films(folder)
-    below = find_films_below(folder)
+    path = None if annotations is None else Path(annotations)
+    below: Mapping[str, Path] = {}
+    if not films:
+        below = find_films_below(folder)
     if not films and not below:
         raise FilmError(
             f"folder {folder.name!r} holds no film; put DICOM, PNG, JPEG or TIFF files there"
         )
-    path = Path(annotations) if annotations is not None else find_annotations(folder)
+    path = path or find_annotations(folder)
     raw = read_annotations_raw(path, class_attribute=class_attribute, classes=classes)
     pictures = find_pictures(folder)
-    names = FilmNames([*films, *below], pictures, folder.name)
+    names = FilmNames(films, pictures, folder.name)
+    if any(
+        "/" in entry.film_name
+        or "\\" in entry.film_name
+        or (found := names.match(entry.film_name)).film is None
+        or found.doubt
+        for entry in raw
+    ):
+        below = below or find_films_below(folder)
+        names = FilmNames([*films, *below], pictures, folder.name)
     entries: list[RawAnnotation] = []
     said: dict[str, str] = {}
     missing: dict[str, str] = {}
@@ -479,7 +492,14 @@ def check_folder(
         if name not in said
     ]
     findings += [
-        Finding(name, None, "not-taken", "is of a kind that is not taken; save it as PNG or DICOM")
+        Finding(
+            name,
+            None,
+            "not-taken",
+            "is of a kind that is not taken; save it as PNG or DICOM"
+            if has_text_name(name)
+            else "has a name that is no Unicode text; rename it",
+        )
         for name in pictures
     ]
     order = {name: place for place, name in enumerate(films)}

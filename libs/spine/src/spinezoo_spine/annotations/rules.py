@@ -128,8 +128,8 @@ _ALL = (
     Rule(
         "not-taken",
         Weight.WARNING,
-        "a picture of a kind that is not taken lies in the folder",
-        "save it as PNG, JPEG, TIFF or DICOM",
+        "a picture of a kind that is not taken, or with a name that is no text, lies in the folder",
+        "save it as PNG, JPEG, TIFF or DICOM; rename it",
     ),
     Rule(
         "name-differs",

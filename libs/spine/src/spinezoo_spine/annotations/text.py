@@ -17,6 +17,14 @@ from spinezoo_spine.annotations.limits import MAX_FILE_BYTES
 SEPARATORS = (",", ";", "\t", "|")
 """What may stand between the cells of a CSV file."""
 
+_OTHER_KINDS = (
+    (b"PK\x03\x04", "a ZIP archive, as programs for tables save them; save it as CSV"),
+    (b"\xd0\xcf\x11\xe0", "an Excel file; save it as CSV"),
+    (b"\x1f\x8b", "compressed by gzip; unpack it"),
+    (b"\x89PNG", "a picture; give the file with the outlines"),
+)
+"""First bytes of files that are no text, and what to say of them."""
+
 _BOMS = (
     (b"\xef\xbb\xbf", "utf-8"),
     (b"\xff\xfe\x00\x00", "utf-32-le"),
@@ -44,6 +52,9 @@ def decode_text(data: bytes) -> str:
     Raises:
         AnnotationError: They are in none of these encodings.
     """
+    for mark, kind in _OTHER_KINDS:
+        if data.startswith(mark):
+            raise AnnotationError(f"is {kind}")
     for mark, encoding in _BOMS:
         if data.startswith(mark):
             return _decode(data[len(mark) :], encoding)

@@ -436,14 +436,15 @@ def films_of_json(value: object) -> list[Entry] | None:
 
 
 def _films_of_csv(text: str) -> list[Entry] | None:
+    if "\r" in text:  # line ends of other systems
+        text = text.replace("\r\n", "\n").replace("\r", "\n")
     first_line = 1
-    head, _, rest = text.lstrip("\r\n").partition("\n")
+    head, _, rest = text.lstrip("\n").partition("\n")
     if head.strip().lower().startswith("sep="):  # a hint for programs for tables
         text, first_line = rest, 2
         head = rest.partition("\n")[0]
-    leading = text[: len(text) - len(text.lstrip("\r\n"))]
     comments = []
-    for line in text[len(leading) :].split("\n"):
+    for line in text.lstrip("\n").split("\n"):
         if not line.lstrip('"').startswith("#"):
             break
         comments.append(line)
