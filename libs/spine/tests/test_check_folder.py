@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 from spinezoo_contract.errors import AnnotationError
 from spinezoo_contract.types import Structure
-from spinezoo_spine.annotations import lint
+from spinezoo_spine.annotations import crossing, lint
 from spinezoo_spine.annotations.film_set import FilmSet
 from spinezoo_spine.annotations.lint import find_crossing, lint_folder, main
 from spinezoo_spine.annotations.regions import FilmAnnotation, Region
@@ -295,23 +295,34 @@ def test_every_rule_that_is_told_is_documented(film_folder: Path) -> None:
 # ----------------------------------------------------------------------------------------- speed
 
 
-def test_a_long_outline_is_compared_with_itself_in_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
-    """20,000 points make 200 million pairs of edges; only those that are near are looked at."""
+@pytest.mark.parametrize("shape", ["wavy", "spiral", "comb"])
+def test_a_long_outline_is_compared_with_its_neighbours_only(
+    monkeypatch: pytest.MonkeyPatch, shape: str
+) -> None:
+    """20,000 points make 200 million pairs of edges."""
     looked = 0
-    cross = lint.find_crossing.__globals__["_cross"]
+    cross = crossing._cross
 
     def counted(a, b, c, d):
         nonlocal looked
         looked += len(a)
         return cross(a, b, c, d)
 
-    monkeypatch.setitem(lint.find_crossing.__globals__, "_cross", counted)
-    angles = np.linspace(0, 2 * np.pi, 20_000, endpoint=False)
-    radius = 400 + 20 * np.sin(50 * angles)
-    outline = np.stack([radius * np.cos(angles), radius * np.sin(angles)], axis=1) + 500
+    monkeypatch.setattr(crossing, "_cross", counted)
+    if shape == "comb":
+        x = np.concatenate([np.repeat(np.arange(5000), 2), [5000, -1]]) * 1.0
+        y = np.concatenate([np.tile([100.0, 900, 900, 100], 2500), [1000, 1000]])
+    else:
+        turns = 1 if shape == "wavy" else 100
+        angles = np.linspace(0, 2 * np.pi * turns, 10_000, endpoint=False)
+        radius = 400 + 20 * np.sin(50 * angles) if shape == "wavy" else 5 + 4 * angles / np.pi
+        if shape == "spiral":  # there, and back beside itself
+            angles, radius = np.r_[angles, angles[::-1]], np.r_[radius, radius[::-1] + 3]
+        x, y = radius * np.cos(angles), radius * np.sin(angles)
+    outline = np.stack([x, y], axis=1) + 1000.0
     assert find_crossing(outline) is None
-    assert looked < 200_000
-    outline[[7000, 7001]] = outline[[7001, 7000]]
+    assert looked < 1_000_000
+    outline[[7000, 7002]] = outline[[7002, 7000]]
     assert find_crossing(outline) is not None
 
 
@@ -336,3 +347,32 @@ def test_via_regions_still_read_back(film_folder: Path) -> None:
     region = Region(Structure.ROD, SQUARE)
     write_via(film_folder / "via.json", [FilmAnnotation("film_1.png", (region,))])
     assert FilmSet.open(film_folder).names == ("film_1.png",)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("[" + "1," * 10_000_001 + "1]", "10000001 values, the limit is 10000000"),
+        ("[" + "[]" * 2_000_001 + "]", "2000002 lists and objects, the limit is 2000000"),
+        (
+            '{"a":{"filename":"a","regions":[' + "{}," * 200_000 + "{}]}}",
+            "200001 regions, the limit is 200000",
+        ),
+        (
+            '{"images":[],"annotations":[' + "{}," * 200_000 + '{}],"categories":[]}',
+            "200001 annotations, the limit is 200000",
+        ),
+        (
+            '{"images":[' + "{}," * 100_000 + '{}],"annotations":[],"categories":[]}',
+            "100001 images, the limit is 100000",
+        ),
+    ],
+    ids=["values", "lists", "regions", "annotations", "images"],
+)
+def test_a_file_that_holds_too_much_is_refused_before_it_is_read(
+    tmp_path: Path, text: str, words: str
+) -> None:
+    film(tmp_path, "a.png")
+    (tmp_path / "via.json").write_text(text)
+    with pytest.raises(AnnotationError, match=rf"via\.json: has {words}"):
+        FilmSet.open(tmp_path)

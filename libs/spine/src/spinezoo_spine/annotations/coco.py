@@ -20,7 +20,7 @@ from spinezoo_contract.errors import AnnotationError
 from spinezoo_contract.masks import encode_mask, mask_box
 from spinezoo_contract.types import Structure
 
-from spinezoo_spine.annotations.limits import MAX_FILE_REGIONS
+from spinezoo_spine.annotations.limits import MAX_FILE_FILMS, MAX_FILE_REGIONS
 from spinezoo_spine.annotations.mask_outlines import (
     mask_of_run_lengths,
     outline_of_mask,
@@ -38,7 +38,7 @@ from spinezoo_spine.annotations.regions import (
     level_of,
     polygon_area,
 )
-from spinezoo_spine.annotations.text import read_json, shown, whole_number
+from spinezoo_spine.annotations.text import check_count, read_json, shown, whole_number
 from spinezoo_spine.annotations.via.classes import choice_of
 
 _UNSET = object()
@@ -321,11 +321,8 @@ def _read(
     listed, annotations = content["images"], content["annotations"]
     assert isinstance(listed, list)
     assert isinstance(annotations, list)
-    if len(annotations) > MAX_FILE_REGIONS:
-        raise AnnotationError(
-            f"has {len(annotations)} annotations, the limit is {MAX_FILE_REGIONS}; split the file "
-            "by films"
-        )
+    check_count("annotations", len(annotations), MAX_FILE_REGIONS)
+    check_count("images", len(listed), MAX_FILE_FILMS)
     categories = read_categories(content.get("categories") or [])
     images = read_images(listed)
     labels: dict[str, str] = {}

@@ -5,11 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-_BLOCK = 32
-"""Edges that are looked at together: those of a block lie close to each other."""
-
-_PAIRS_AT_ONCE = 512
-"""Pairs of blocks that are compared at once."""
+_PAIRS_AT_ONCE = 1_000_000
+"""Pairs of edges that are looked at together: bounds the memory."""
 
 
 def find_crossing(polygon_xy: NDArray[np.float64]) -> tuple[int, int] | None:
@@ -17,6 +14,8 @@ def find_crossing(polygon_xy: NDArray[np.float64]) -> tuple[int, int] | None:
 
     Edges that merely touch in a point are not counted; edges that lie on each other are, but for
     bridges that run exactly there and back, as outlines with several parts have them.
+
+    Only edges whose extents overlap are compared: along x or along y, whichever leaves fewer pairs.
     """
     distinct = np.abs(polygon_xy - np.roll(polygon_xy, -1, axis=0)).sum(axis=1) > 0
     numbers = np.flatnonzero(distinct)
@@ -27,35 +26,53 @@ def find_crossing(polygon_xy: NDArray[np.float64]) -> tuple[int, int] | None:
     if len(start) < 2:
         return None
     low, high = np.minimum(start, end), np.maximum(start, end)
-    firsts = np.arange(0, len(start), _BLOCK)
-    block_low = np.minimum.reduceat(low, firsts)
-    block_high = np.maximum.reduceat(high, firsts)
-    # The last block is filled up with its last edge; an edge is no crossing of itself.
-    edges = np.minimum(firsts[:, None] + np.arange(_BLOCK), len(start) - 1)
-    for one in range(0, len(firsts), 64):
-        met = (
-            (block_low[one : one + 64, None] <= block_high[None]).all(axis=-1)
-            & (block_high[one : one + 64, None] >= block_low[None]).all(axis=-1)
-            & (np.arange(one, min(one + 64, len(firsts)))[:, None] <= np.arange(len(firsts)))
-        )
-        rows, columns = np.nonzero(met)
-        for part in range(0, len(rows), _PAIRS_AT_ONCE):
-            a = edges[rows[part : part + _PAIRS_AT_ONCE] + one][:, :, None]
-            b = edges[columns[part : part + _PAIRS_AT_ONCE]][:, None, :]
-            near = (a < b) & (low[a] <= high[b]).all(axis=-1) & (high[a] >= low[b]).all(axis=-1)
-            a, b = (np.broadcast_to(side, near.shape)[near] for side in (a, b))
-            crossing = _cross(start[a], end[a], start[b], end[b])
-            if crossing.any():
-                found = min(zip(a[crossing].tolist(), b[crossing].tolist(), strict=True))
-                return int(numbers[found[0]]), int(numbers[found[1]])
+    axis, order, reach = min(
+        (_sweep(low[:, axis], high[:, axis], axis) for axis in (0, 1)),
+        key=lambda sweep: int(sweep[2].sum()),
+    )
+    other_low, other_high = low[order, 1 - axis], high[order, 1 - axis]
+    totals = np.cumsum(reach)
+    begin = 0
+    while begin < len(order):
+        done = int(totals[begin - 1]) if begin else 0
+        stop = max(begin + 1, int(np.searchsorted(totals, done + _PAIRS_AT_ONCE, side="right")))
+        some = np.arange(begin, stop)
+        one = np.repeat(some, reach[begin:stop])
+        before = np.repeat(totals[begin:stop] - reach[begin:stop], reach[begin:stop])
+        two = one + 1 + np.arange(done, done + len(one)) - before
+        near = (other_low[one] <= other_high[two]) & (other_high[one] >= other_low[two])
+        a, b = order[one[near]], order[two[near]]
+        a, b = np.minimum(a, b), np.maximum(a, b)
+        crossing = _cross(start[a], end[a], start[b], end[b])
+        if crossing.any():
+            found = min(zip(a[crossing].tolist(), b[crossing].tolist(), strict=True))
+            return int(numbers[found[0]]), int(numbers[found[1]])
+        begin = stop
     return None
+
+
+def _sweep(
+    low: NDArray[np.float64], high: NDArray[np.float64], axis: int
+) -> tuple[int, NDArray[np.int64], NDArray[np.int64]]:
+    """The edges in the order in which they begin along an axis.
+
+    Returns:
+        The axis, the order, and for each place in it how many of the following edges begin before
+        the edge ends.
+    """
+    order = np.argsort(low, kind="stable")
+    last = np.searchsorted(low[order], high[order], side="right")
+    return axis, order, np.maximum(last - 1 - np.arange(len(order)), 0)
 
 
 def _bridges(start: NDArray[np.float64], end: NDArray[np.float64]) -> NDArray[np.bool_]:
     """Which edges have another one that runs exactly the other way."""
+    sorted_points = start[np.lexsort((start[:, 1], start[:, 0]))]
+    if not (sorted_points[1:] == sorted_points[:-1]).all(axis=1).any():
+        return np.zeros(len(start), dtype=bool)  # a bridge comes back to a point
     there = {(*a, *b) for a, b in zip(start.tolist(), end.tolist(), strict=True)}
     back = zip(end.tolist(), start.tolist(), strict=True)
-    return np.array([(*b, *a) in there for b, a in back], dtype=bool)
+    return np.array([(*a, *b) in there for a, b in back], dtype=bool)
 
 
 def _cross(

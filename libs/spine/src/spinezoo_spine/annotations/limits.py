@@ -5,6 +5,15 @@ from __future__ import annotations
 MAX_FILE_BYTES = 67_108_864
 """Most bytes of an annotation file: 64 MiB. A set of 700 films with outlines takes about 10 MiB."""
 
+MAX_FILE_VALUES = 10_000_000
+"""Most values in an annotation file, counted by its commas: bounds the memory of reading it."""
+
+MAX_FILE_CONTAINERS = 2_000_000
+"""Most lists and objects in a JSON file, counted by their opening brackets."""
+
+MAX_FILE_FILMS = 100_000
+"""Most films of a file."""
+
 MAX_FILE_REGIONS = 200_000
 """Most regions of all films of a file."""
 

@@ -70,7 +70,7 @@ class Patch:
         return slice(self.left, self.left + self.pixels.shape[1])
 
 
-MOST_AT_ONCE = 4_194_304
+MOST_AT_ONCE = 1_048_576
 """Pixels and crossings that are worked on at once: bounds the memory of any number of outlines."""
 
 
@@ -91,6 +91,11 @@ def each_patch(
         height: Rows of the film.
         width: Columns of the film.
     """
+    if not len(polygons_xy):
+        return
+    if len(polygons_xy) * height * width <= 4 * MOST_AT_ONCE:  # a training canvas
+        yield from _patches_at_once(polygons_xy, height, width)
+        return
     size = np.array([width, height])
     group: list[NDArray[np.float64]] = []
     pixels = 0

@@ -12,7 +12,11 @@ from typing import Any, NoReturn
 
 from spinezoo_contract.errors import AnnotationError
 
-from spinezoo_spine.annotations.limits import MAX_FILE_BYTES
+from spinezoo_spine.annotations.limits import (
+    MAX_FILE_BYTES,
+    MAX_FILE_CONTAINERS,
+    MAX_FILE_VALUES,
+)
 
 SEPARATORS = (",", ";", "\t", "|")
 """What may stand between the cells of a CSV file."""
@@ -105,6 +109,16 @@ def read_text(path: Path) -> str:
         raise AnnotationError(f"{path.name}: {error}") from error
 
 
+def check_count(what: str, count: int, most: int) -> None:
+    """Refuses a file that holds too much.
+
+    Raises:
+        AnnotationError: There are more than the limit.
+    """
+    if count > most:
+        raise AnnotationError(f"has {count} {what}, the limit is {most}; split the file by films")
+
+
 def _one_object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     """An object of a JSON file; a key that stands twice must say the same twice."""
     found = dict(pairs)
@@ -150,9 +164,11 @@ def parse_json(text: str) -> Any:
     """The value of a JSON text.
 
     Raises:
-        AnnotationError: It is not JSON (with line and column), or an object has a key twice with
-            different values.
+        AnnotationError: It holds too much, is not JSON (with line and column), or an object has a
+            key twice with different values.
     """
+    check_count("values", text.count(","), MAX_FILE_VALUES)
+    check_count("lists and objects", text.count("[") + text.count("{"), MAX_FILE_CONTAINERS)
     try:
         return json.loads(text, object_pairs_hook=_one_object)
     except json.JSONDecodeError as error:

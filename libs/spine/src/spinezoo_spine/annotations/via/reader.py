@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from spinezoo_contract.errors import AnnotationError
 from spinezoo_contract.types import Structure
 
-from spinezoo_spine.annotations.limits import MAX_FILE_REGIONS
+from spinezoo_spine.annotations.limits import MAX_FILE_FILMS, MAX_FILE_REGIONS
 from spinezoo_spine.annotations.regions import (
     FilmAnnotation,
     RawAnnotation,
@@ -22,6 +22,7 @@ from spinezoo_spine.annotations.regions import (
     structure_of,
 )
 from spinezoo_spine.annotations.text import (
+    check_count,
     csv_rows,
     json_cell,
     parse_json,
@@ -179,6 +180,8 @@ def _films_of_json2(
     entries: Mapping[str, object], options: Mapping[str, Mapping[str, object]]
 ) -> list[Entry]:
     films = []
+    total = 0
+    check_count("films", len(entries), MAX_FILE_FILMS)
     for key, item in entries.items():
         item = _mapping(item, f"entry {shown(key)!r}")
         name = str(item.get("filename") or "")
@@ -203,6 +206,8 @@ def _films_of_json2(
             regions = [regions[number] for number in order]
         if not isinstance(regions, list):
             raise AnnotationError(f"{place}: regions is neither a list nor an object")
+        total += len(regions)
+        check_count("regions", total, MAX_FILE_REGIONS)
         for index, region in enumerate(regions):
             label = labels[index] if labels else ""
             if not isinstance(region, Mapping):
@@ -239,7 +244,8 @@ def _films_of_csv2(text: str, first_line: int, separator: str) -> list[Entry]:
             raise AnnotationError(f"CSV has no column {name!r}; export it from VIA again")
     films: dict[tuple[str, str], Entry] = {}
     counts: dict[tuple[str, str], str] = {}
-    for line, row in rows:
+    for number, (line, row) in enumerate(rows):
+        check_count("rows", number, MAX_FILE_REGIONS)
         if [cell.strip().lstrip("#").strip().lower() for cell in row] == header:
             continue  # two exports, one behind the other
         if len(row) != len(header) and any(cell.strip() for cell in row[len(header) :]):
@@ -346,7 +352,10 @@ def _films_of_json3(project: Mapping[str, object]) -> list[Entry]:
     files = _mapping(project.get("file") or {}, "file")
     views = _mapping(project.get("view") or {}, "view")
     definitions = _mapping(project.get("attribute") or {}, "attribute")
+    metadata = _mapping(project.get("metadata") or {}, "metadata")
     films: dict[str, Entry] = {}
+    check_count("films", len(views), MAX_FILE_FILMS)
+    check_count("regions", len(metadata), MAX_FILE_REGIONS)
     for view_id, view in views.items():
         file_ids = _mapping(view, f"view {shown(view_id)!r}").get("fid_list") or []
         if not isinstance(file_ids, list) or len(file_ids) != 1:
@@ -361,7 +370,7 @@ def _films_of_json3(project: Mapping[str, object]) -> list[Entry]:
             raise AnnotationError(f"VIA 3 view {shown(view_id)!r} has no file name; save it again")
         size = _stated_size(f"film {shown(name)!r}", file)
         films[view_id] = Entry(f"view {view_id}", name, size=size)
-    for key, item in _mapping(project.get("metadata") or {}, "metadata").items():
+    for key, item in metadata.items():
         item = _mapping(item, f"metadata {shown(key)!r}")
         view_id = str(item.get("vid", ""))
         if view_id not in films:
@@ -391,7 +400,9 @@ def _films_of_csv3(text: str) -> list[Entry]:
             value = json_cell(rest.strip().rstrip(separator), f"line {number}, ATTRIBUTE")
             definitions = _mapping(value, f"line {number}, ATTRIBUTE")
     films: dict[str, Entry] = {}
-    for line_number, row in csv_rows("\n".join(lines[count:]), separator, count + 1):
+    rows = csv_rows("\n".join(lines[count:]), separator, count + 1)
+    for number, (line_number, row) in enumerate(rows):
+        check_count("rows", number, MAX_FILE_REGIONS)
         place = f"line {line_number}"
         if row[0].strip() == CSV3_FIELDS[0]:
             continue
@@ -459,10 +470,6 @@ def _with_classes(
     films: list[Entry], class_attribute: str | None, classes: Mapping[str, Structure] | None
 ) -> tuple[RawAnnotation, ...]:
     every = [region for film in films for region in film.regions]
-    if len(every) > MAX_FILE_REGIONS:
-        raise AnnotationError(
-            f"has {len(every)} regions, the limit is {MAX_FILE_REGIONS}; split the file by films"
-        )
     attribute = class_attribute or class_attribute_of(every, classes)
     keys: dict[str, str] = {}
     annotations = []
