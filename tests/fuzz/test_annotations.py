@@ -7,6 +7,8 @@ another encoding). A fault found becomes a small input in ``libs/spine/tests``.
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 import os
 import resource
@@ -125,14 +127,15 @@ def _change(draw: Callable[..., Any], value: Any) -> None:
 def files(draw: Callable[..., Any], seeds: list[tuple[str, str]]) -> tuple[str, bytes]:
     """(suffix, bytes) of a file that is nearly one of the forms."""
     suffix, text = draw(st.sampled_from(seeds))
-    if suffix == ".json" and draw(st.booleans()):
+    mode = draw(st.sampled_from(["values"] * 5 + ["text", "text", "bytes"]))
+    if mode == "values" and suffix == ".json":
         value = json.loads(text)
-        for _ in range(draw(st.integers(1, 4))):
+        for _ in range(draw(st.integers(1, 6))):
             _change(draw, value)
         text = json.dumps(value, ensure_ascii=draw(st.booleans()))
-    if suffix == ".csv" and draw(st.booleans()):
-        text = text.replace(",", draw(st.sampled_from([";", "\t", ",", ",,"])))
-    if draw(st.booleans()):
+    elif mode == "values":
+        text = _changed_cells(draw, text)
+    elif mode == "text":
         for _ in range(draw(st.integers(1, 3))):
             place = draw(st.integers(0, len(text)))
             length = draw(st.sampled_from([0, 1, 2, 9, 100]))
@@ -143,12 +146,34 @@ def files(draw: Callable[..., Any], seeds: list[tuple[str, str]]) -> tuple[str, 
                 )
             )
             text = text[:place] + put + text[place + length :]
-    encoding = draw(st.sampled_from(["utf-8"] * 4 + ["utf-8-sig", "utf-16", "utf-16-le", "cp1252"]))
+    encoding = draw(st.sampled_from(["utf-8"] * 6 + ["utf-8-sig", "utf-16", "utf-16-le", "cp1252"]))
     data = bytearray(text.encode(encoding, errors="replace"))
-    for _ in range(draw(st.sampled_from([0, 0, 0, 1, 4]))):
-        if data:
+    if mode == "bytes":
+        for _ in range(draw(st.integers(1, 4))):
             data[draw(st.integers(0, len(data) - 1))] = draw(st.integers(0, 255))
+        del data[draw(st.sampled_from([len(data), len(data), draw(st.integers(0, len(data)))])) :]
     return suffix, bytes(data)
+
+
+def _changed_cells(draw: Callable[..., Any], text: str) -> str:
+    """A CSV text with some cells changed, and perhaps another separator."""
+    lines = text.split("\n")
+    comments = [line for line in lines if line.startswith("# ")]
+    rows = list(csv.reader(line for line in lines if not line.startswith("# ")))
+    for _ in range(draw(st.integers(1, 4))):
+        row = rows[draw(st.integers(0, len(rows) - 1))]
+        place = draw(st.integers(0, max(len(row) - 1, 0)))
+        if not row:
+            continue
+        try:
+            value = [json.loads(row[place])]
+        except ValueError:
+            value = [row[place]]
+        _change(draw, value)
+        row[place] = json.dumps(value[0]) if value else ""
+    buffer = io.StringIO()
+    csv.writer(buffer, delimiter=draw(st.sampled_from([",", ",", ";", "\t"]))).writerows(rows)
+    return "\n".join([*comments, buffer.getvalue()])
 
 
 def use(folder: Path, suffix: str, data: bytes) -> None:

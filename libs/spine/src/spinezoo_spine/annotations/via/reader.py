@@ -184,7 +184,8 @@ def _films_of_json2(
     check_count("films", len(entries), MAX_FILE_FILMS)
     for key, item in entries.items():
         item = _mapping(item, f"entry {shown(key)!r}")
-        name = str(item.get("filename") or "")
+        name = item.get("filename")
+        name = str(name) if isinstance(name, (str, int)) else ""
         if not name.strip():
             raise AnnotationError(f"entry {shown(key)!r} has no filename; export from VIA again")
         place = f"film {shown(name)!r}"
@@ -365,8 +366,8 @@ def _films_of_json3(project: Mapping[str, object]) -> list[Entry]:
                 "understood"
             )
         file = _mapping(files.get(str(file_ids[0])) or {}, f"file of view {shown(view_id)!r}")
-        name = str(file.get("fname") or file.get("src") or "")
-        if not name.strip():
+        name = file.get("fname") or file.get("src")
+        if not isinstance(name, str) or not name.strip():
             raise AnnotationError(f"VIA 3 view {shown(view_id)!r} has no file name; save it again")
         size = _stated_size(f"film {shown(name)!r}", file)
         films[view_id] = Entry(f"view {view_id}", name, size=size)
