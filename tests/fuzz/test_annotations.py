@@ -8,10 +8,13 @@ another encoding). A fault found becomes a small input in ``libs/spine/tests``.
 from __future__ import annotations
 
 import csv
+import importlib.util
 import io
 import json
 import os
 import resource
+import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -219,7 +222,8 @@ def test_annotation_files_by_chance(
         count, slowest = count + 1, max(slowest, taken)
         assert taken < MOST_S, f"{taken:.1f} s"
 
-    end = time.monotonic() + 60.0 * MINUTES
+    guided = importlib.util.find_spec("atheris") is not None
+    end = time.monotonic() + 60.0 * (MINUTES / 2.0 if guided else MINUTES)
     while True:
         one()
         if time.monotonic() >= end:
@@ -245,3 +249,22 @@ def test_readers_of_raw_files_by_chance(folder: Path, seeds: list[tuple[str, str
                 str(error).encode()
 
     one()
+
+
+def test_files_guided_by_coverage(seeds: list[tuple[str, str]], tmp_path: Path) -> None:
+    """The same readers under atheris, in a process of its own."""
+    if importlib.util.find_spec("atheris") is None:
+        pytest.skip(
+            "atheris is not installed: .tools/bin/uv pip install --python .venvs/tests/bin/python "
+            "atheris (Linux on x86-64)"
+        )
+    for number, (suffix, text) in enumerate(seeds):
+        content = bytes([int(suffix == ".csv")]) + text.encode()
+        (tmp_path / f"seed-{number}").write_bytes(content)
+    seconds = max(10, int(30.0 * MINUTES))
+    command = [sys.executable, str(Path(__file__).with_name("guided.py")), str(tmp_path)]
+    done = subprocess.run(
+        [*command, str(seconds)], capture_output=True, text=True, timeout=seconds + 120, check=False
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert "Done" in done.stderr
