@@ -42,8 +42,8 @@ BENCHMARK = $(CORE) -m spinezoo_evaluator.benchmark \
 REAL_CHECK = $(CORE) -m spinezoo_evaluator.benchmark.real_check \
   --data $(call quote,$(DATA)) --report $(call quote,reports/real-check-$(call name_of,$(DATA)))
 
-.PHONY: check compare help setup benchmark test-set train-set phantoms-sheet test up down status conform train proto generate lock lint format speed clean swap certs real-check figures convert
-.PHONY: faults images containers-up containers-down containers-certs test-containers bento-build torch-lock
+.PHONY: compare help setup benchmark test-set train-set phantoms-sheet test up down status conform train proto generate lock lint format speed clean swap certs real-check figures convert
+.PHONY: check faults images containers-up containers-down containers-certs test-containers bento-build torch-lock
 
 help: ## This list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 17
