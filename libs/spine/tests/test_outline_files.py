@@ -363,6 +363,20 @@ def test_the_options_of_the_commands_name_attribute_and_classes(tmp_path: Path) 
     assert found.regions[0].structure is Structure.CAGE
 
 
+def test_regions_of_one_file_may_use_different_attributes(tmp_path: Path) -> None:
+    more = {"name": "rect", "x": 1, "y": 1, "width": 5, "height": 5}
+    path = write(
+        tmp_path, via(entry("a.png", region(structure="rod"), region(more, label="screw")))
+    )
+    (found,) = read_via(path)
+    assert [r.structure.name for r in found.regions] == ["ROD", "SCREW"]
+    path = write(
+        tmp_path, via(entry("a.png", region(structure="rod"), region(more, label="thing")))
+    )
+    with pytest.raises(AnnotationError, match=r"region 1: .*'label' \(thing\)"):
+        read_via(path)
+
+
 def test_a_project_s_options_stand_for_their_descriptions(tmp_path: Path) -> None:
     project = {
         "_via_img_metadata": via(entry("a.png", region(structure="2"))),

@@ -156,10 +156,11 @@ def find_annotations(folder: Path) -> Path:
     for name in PREFERRED_ANNOTATIONS:
         if (folder / name).is_file():
             return folder / name
-    found, broken = [], []
+    found, broken, seen = [], [], []
     for path in _listed(folder):
         if path.suffix.lower() not in (".json", ".csv") or path.name.startswith("."):
             continue
+        seen.append(path.name)
         try:
             if path.is_file() and _is_annotation_file(path):
                 found.append(path)
@@ -168,8 +169,10 @@ def find_annotations(folder: Path) -> Path:
     if not found:
         if broken:  # the outlines are meant to be in it
             raise broken[0]
+        others = f" ({shown(', '.join(seen))} is none)" if seen else ""
         raise AnnotationError(
-            f"folder {folder.name!r} has no VIA or COCO file; put the outlines there as via.json"
+            f"folder {folder.name!r} has no VIA or COCO file{others}; put the outlines there as "
+            "via.json"
         )
     if len(found) > 1:
         names = ", ".join(path.name for path in found)

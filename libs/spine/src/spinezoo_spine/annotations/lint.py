@@ -285,7 +285,7 @@ def _lint_regions(
     classes: Mapping[str, Structure] | None,
 ) -> Iterator[Finding]:
     """Everything that is wrong with the regions of one film, in their order."""
-    outlines: dict[tuple[Structure | None, bytes], RawRegion] = {}
+    outlines: dict[tuple[Structure, bytes], RawRegion] = {}
     levels: dict[tuple[Structure, str], RawRegion] = {}
     vertebrae = _Vertebrae(size)
     polygons = [region.points_xy for region in entry.regions if region.points_xy is not None]
@@ -308,7 +308,7 @@ def _lint_regions(
             *region.doubts,
         ):
             yield found(rule, message)
-        if region.points_xy is None:
+        if region.points_xy is None or structure is None:
             continue
         first = outlines.setdefault((structure, _outline_key(region.points_xy)), region)
         if first is not region:
@@ -320,7 +320,7 @@ def _lint_regions(
             yield found("duplicate", f"covers the same as {same.place}; remove one")
             continue
         level = region.level or level_of(region.class_name)
-        if structure is not None and level is not None:
+        if level is not None:
             first = levels.setdefault((structure, level), region)
             if first is not region:
                 yield found(

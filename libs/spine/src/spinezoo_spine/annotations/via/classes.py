@@ -57,7 +57,13 @@ def _attribute(region: RawRegion, name: str) -> tuple[str, object] | None:
     return found
 
 
-def _text(region: RawRegion, name: str) -> str | None:
+def has_attribute(region: RawRegion, name: str) -> bool:
+    """Whether a region has an attribute, whatever it says."""
+    return _attribute(region, name) is not None
+
+
+def text_of(region: RawRegion, name: str) -> str | None:
+    """What a region's attribute says, or None."""
     found = _attribute(region, name)
     return None if found is None else choice_of(found[1])[0]
 
@@ -69,7 +75,7 @@ def class_attribute_of(
     best, best_known, fallback = None, 0, None
     for name in CLASS_ATTRIBUTES:
         found = [region for region in regions if _attribute(region, name) is not None]
-        texts = [text for region in found if (text := _text(region, name)) is not None]
+        texts = [text for region in found if (text := text_of(region, name)) is not None]
         known = sum(structure_of(text, classes) is not None for text in texts)
         if known > best_known:
             best, best_known = name, known
@@ -112,8 +118,8 @@ def with_class(
         attribute: The attribute that holds the class, None where no region has one.
         classes: Further class names.
     """
-    class_name = None if attribute is None else _text(region, attribute)
-    texts = [text for key in LEVEL_ATTRIBUTES if (text := _text(region, key)) is not None]
+    class_name = None if attribute is None else text_of(region, attribute)
+    texts = [text for key in LEVEL_ATTRIBUTES if (text := text_of(region, key)) is not None]
     level = next((level for text in texts if (level := level_of(text))), None)
     return dataclasses.replace(
         region,

@@ -31,7 +31,12 @@ from spinezoo_spine.annotations.text import (
     shown,
     whole_number,
 )
-from spinezoo_spine.annotations.via.classes import class_attribute_of, with_class
+from spinezoo_spine.annotations.via.classes import (
+    class_attribute_of,
+    has_attribute,
+    text_of,
+    with_class,
+)
 from spinezoo_spine.annotations.via.fields import (
     CSV3_FIELDS,
     CSV_FIELDS,
@@ -471,7 +476,18 @@ def _with_classes(
     films: list[Entry], class_attribute: str | None, classes: Mapping[str, Structure] | None
 ) -> tuple[RawAnnotation, ...]:
     every = [region for film in films for region in film.regions]
-    attribute = class_attribute or class_attribute_of(every, classes)
+    common = class_attribute_of(every, classes)
+
+    def attribute_of(region: RawRegion) -> str | None:
+        """Where a region's class stands: as in the others, unless it has another attribute only."""
+        if class_attribute is not None:
+            return class_attribute
+        if common is not None and not has_attribute(region, common):
+            own = class_attribute_of([region], classes)
+            if own is not None and structure_of(text_of(region, own) or "", classes) is not None:
+                return own
+        return common
+
     keys: dict[str, str] = {}
     annotations = []
     for film in films:
@@ -484,7 +500,7 @@ def _with_classes(
         annotations.append(
             RawAnnotation(
                 film.name,
-                tuple(with_class(region, attribute, classes) for region in film.regions),
+                tuple(with_class(region, attribute_of(region), classes) for region in film.regions),
                 film.size,
                 film.file_bytes,
                 tuple(film.doubts),
