@@ -117,6 +117,8 @@ def test_what_is_right_stays_right(tmp_path: Path) -> None:
     film(tmp_path, "a.png")
     outlines(tmp_path, {"a.png": [SQUARE, moved(1, 1), moved(0, 30)]}, "rod")
     assert lint_folder(tmp_path) == []
+    outlines(tmp_path, {"a.png": [SQUARE, moved(0.4, 0.4)]}, "rod")  # rounded by an export
+    assert [f.rule for f in lint_folder(tmp_path)] == ["duplicate"]
     outlines(tmp_path, {"a.png": [SQUARE, moved(0, 29), moved(0, 58)]})
     assert lint_folder(tmp_path) == []
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import struct
 from argparse import ArgumentParser, Namespace
 from collections import defaultdict
 from pathlib import Path
@@ -112,6 +113,23 @@ def test_patient_id_of_dicom_is_used_and_kept_nowhere(tmp_path: Path) -> None:
     assert splits.split_names(names, 1, patients=found.by_film) == splits.split_names(
         names, 1, patients=patients_of(paths, names, tmp_path).by_film
     )
+
+
+def test_an_odd_patient_id_shows_in_no_warning(
+    tmp_path: Path, recwarn: pytest.WarningsRecorder, capsys: pytest.CaptureFixture[str]
+) -> None:
+    paths = {}
+    for number, odd in enumerate((SECRET * 9, f"{SECRET}\\other", f"{SECRET}\x07")):
+        path = dicom(tmp_path / f"{number}.dcm", "x" * 64)
+        data = path.read_bytes()
+        old = b"\x10\x00\x20\x00LO" + struct.pack("<H", 64) + b"x" * 64
+        value = odd.encode().ljust(len(odd) + len(odd) % 2)
+        path.write_bytes(data.replace(old, old[:6] + struct.pack("<H", len(value)) + value))
+        paths[path.name] = path
+    recwarn.clear()
+    assert patients_of(paths, list(paths), tmp_path).patient_count == 3
+    out = capsys.readouterr()
+    assert SECRET not in "".join(str(w.message) for w in recwarn) + out.out + out.err
 
 
 def test_equal_ids_of_two_issuers_are_two_patients(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import re
 import secrets
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -176,7 +177,8 @@ def _by_dicom(film_paths: Mapping[str, Path], names: Sequence[str]) -> dict[str,
     told = {}
     for name in names:
         try:
-            with film_paths[name].open("rb") as file:
+            # A warning of pydicom would show what is odd about a patient's number.
+            with warnings.catch_warnings(action="ignore"), film_paths[name].open("rb") as file:
                 if kind_of(file.read(4096)) != "dicom":
                     continue
                 file.seek(0)
@@ -186,8 +188,8 @@ def _by_dicom(film_paths: Mapping[str, Path], names: Sequence[str]) -> dict[str,
                     force=True,
                     specific_tags=["PatientID", "IssuerOfPatientID"],
                 )
-            patient = str(dataset.get("PatientID") or "").strip()
-            issuer = str(dataset.get("IssuerOfPatientID") or "").strip()
+                patient = str(dataset.get("PatientID") or "").strip()
+                issuer = str(dataset.get("IssuerOfPatientID") or "").strip()
         except (
             OSError,
             InvalidDicomError,

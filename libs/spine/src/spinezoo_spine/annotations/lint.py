@@ -66,11 +66,14 @@ MIN_AREA_PX = 1.0
 SAME_VERTEBRA_IOU = 0.8
 """Two outlines of vertebrae that overlap so much are of one: neighbours hardly touch."""
 
+SAME_HARDWARE_IOU = 0.95
+"""As for vertebrae, of one kind of hardware: rods and screws do lie on each other on such films."""
+
 UPPER_LEFT = 0.55
 """Outlines that all end within this share of width and height may be of a film of half the size."""
 
 MOST_COMPARISONS = 500
-"""Pairs of vertebrae of one film whose pixels are compared; usual films need none."""
+"""Pairs of regions of one kind on one film whose pixels are compared; usual films need none."""
 
 READERS = 4
 """Threads that read the headers of films."""
@@ -246,20 +249,22 @@ def _iou(one: Patch, other: Patch) -> float:
     return both / either if either else 0.0
 
 
-class _Vertebrae:
-    """The vertebrae of a film so far, to find one that is outlined twice.
+class _Outlined:
+    """What is outlined of one kind on a film so far, to find one that is outlined twice.
 
     Args:
         size: (height, width) of the film, None where unknown.
+        same_iou: Two that overlap so much are the same.
     """
 
-    def __init__(self, size: tuple[int, int] | None) -> None:
+    def __init__(self, size: tuple[int, int] | None, same_iou: float) -> None:
         self._size = size
+        self._same_iou = same_iou
         self._known: list[tuple[RawRegion, tuple[slice, slice], int]] = []
         self._left = MOST_COMPARISONS
 
     def same_as(self, region: RawRegion, patch: Patch) -> RawRegion | None:
-        """A vertebra that covers the same pixels as this one; else takes note of it."""
+        """A region that covers the same pixels as this one; else takes note of it."""
         pixels = int(np.count_nonzero(patch.pixels))
         if self._size is None or not pixels:
             return None
@@ -268,12 +273,12 @@ class _Vertebrae:
             wide = min(columns.stop, patch.columns.stop) - max(columns.start, patch.columns.start)
             # The greatest overlap that boxes and areas allow.
             both = min(max(high, 0) * max(wide, 0), count, pixels)
-            if both < SAME_VERTEBRA_IOU * (count + pixels - both) or not self._left:
+            if both < self._same_iou * (count + pixels - both) or not self._left:
                 continue
             assert other.points_xy is not None
             self._left -= 1
             (again,) = patches([other.points_xy], *self._size)
-            if _iou(again, patch) >= SAME_VERTEBRA_IOU:
+            if _iou(again, patch) >= self._same_iou:
                 return other
         self._known.append((region, (patch.rows, patch.columns), pixels))
         return None
@@ -287,7 +292,11 @@ def _lint_regions(
     """Everything that is wrong with the regions of one film, in their order."""
     outlines: dict[tuple[Structure, bytes], RawRegion] = {}
     levels: dict[tuple[Structure, str], RawRegion] = {}
-    vertebrae = _Vertebrae(size)
+    vertebrae = _Outlined(size, SAME_VERTEBRA_IOU)
+    known = {
+        kind: vertebrae if kind in VERTEBRAE else _Outlined(size, SAME_HARDWARE_IOU)
+        for kind in Structure
+    }
     polygons = [region.points_xy for region in entry.regions if region.points_xy is not None]
     drawn = each_patch(polygons, *size) if size is not None else None
     for region in entry.regions:
@@ -314,10 +323,10 @@ def _lint_regions(
         if first is not region:
             yield found("duplicate", f"is {first.place} again; remove one")
             continue
-        if structure not in VERTEBRAE:
-            continue
-        if patch is not None and (same := vertebrae.same_as(region, patch)) is not None:
+        if patch is not None and (same := known[structure].same_as(region, patch)) is not None:
             yield found("duplicate", f"covers the same as {same.place}; remove one")
+            continue
+        if structure not in VERTEBRAE:
             continue
         level = region.level or level_of(region.class_name)
         if level is not None:
