@@ -65,6 +65,11 @@ real-check: setup ## Measure recognition and names on films with corner truth: D
 	@$(REAL_CHECK) --check $(ARGS)
 	@$(TOOL).processes run -- $(REAL_CHECK) $(ARGS)
 
+.PHONY: check
+check: setup ## Check the outlines of a folder before anything reads them: DATA=folder
+	@test -n $(call quote,$(DATA)) || { echo "say which outlines: make check DATA=folder (docs/data-format.md)"; exit 2; }
+	@$(CORE) -m spinezoo_spine.annotations.lint $(call quote,$(DATA)) $(ARGS)
+
 convert: setup ## Write outlines in another form: FROM=file TO=file [FORMAT=via1|via2|via3|coco]
 	@test -n $(call quote,$(FROM)) -a -n $(call quote,$(TO)) || { echo "say from what to what: make convert FROM=via.json TO=coco.json FORMAT=coco"; exit 2; }
 	@$(CORE) -m spinezoo_spine.annotations.convert --from $(call quote,$(FROM)) --to $(call quote,$(TO)) --format $(FORMAT) $(ARGS)

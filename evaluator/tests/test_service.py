@@ -209,6 +209,15 @@ def test_names_cannot_be_mixed_up_by_the_watch():
     watch.take("a", "bc")  # out of the window
 
 
+@pytest.mark.parametrize("side", ["truth", "prediction"])
+def test_too_many_segments_are_refused_before_they_are_counted(client, side):
+    few, many = (block(4, 4, 20, 20),), (block(4, 4, 20, 20),) * 8000
+    sides = {"truth": few, "prediction": few, side: many}
+    pair = EvaluationPair("film_1", "unet", 64, 48, sides["truth"], sides["prediction"])
+    with pytest.raises(TooLargeError, match=f"film_1.*{side}: 8000 segments, the limit is 1000"):
+        client.evaluate([pair])
+
+
 def test_too_many_models_are_refused(client, monkeypatch):
     monkeypatch.setattr(service, "MAX_MODELS", 3)
     with pytest.raises(TooLargeError, match="'film_3'"):

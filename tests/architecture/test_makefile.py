@@ -97,6 +97,19 @@ def test_input_that_is_refused_is_told_before_anything_starts(make, target, tmp_
         assert not [call for call in calls if call[0] == "tool.processes"]
 
 
+def test_outlines_are_checked_by_path(make, tmp_path) -> None:
+    done, calls = make("check", "DATA=a b/films", 'ARGS=--map "a body=cage"')
+    assert done.returncode == 0, done.stderr
+    words = ["-m", "spinezoo_spine.annotations.lint", "a b/films", "--map", "a body=cage"]
+    assert calls[-1] == ["core", *words]
+    done, _ = make("check")
+    assert done.returncode == 2
+    assert "DATA=folder" in done.stdout
+    done, _ = make("check", f"DATA={tmp_path}", real_core=True)
+    assert done.returncode == 2
+    assert "holds no film" in done.stderr
+
+
 def test_outlines_are_converted_by_path(make) -> None:
     done, calls = make("convert", "FROM=a b/via.json", "TO=c d.json", "FORMAT=coco")
     assert done.returncode == 0, done.stderr

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from pycocotools import mask as coco_mask
+from spinezoo_contract.errors import AnnotationError
 from spinezoo_contract.masks import mask_box
 from spinezoo_contract.types import (
     VERTEBRAE,
@@ -68,11 +69,15 @@ def load_film(films: FilmSet, name: str) -> Film:
     Raises:
         FilmError: The film cannot be read.
         TooLargeError: It is over a limit.
-        AnnotationError: It has no outlines.
+        AnnotationError: It has no outlines, or one covers no pixel of it.
     """
     height, width = films.film_size(name)
     data = films.path(name).read_bytes()
     drawn = segments_from_regions(films.annotation(name).regions, height, width)
+    if len(drawn) != len(films.annotation(name).regions):
+        raise AnnotationError(
+            f"film {name!r}: a region covers no pixel of it; check the outlines with make check"
+        )
     # The evaluator's metrics need no levels; names are counted here.
     truth = tuple(replace(segment, level=None) for segment in drawn)
     levels = tuple(segment.level for segment in drawn)

@@ -53,6 +53,13 @@ GATEWAY_STAGES: Mapping[str, str] = {
 }
 """The gateway's times that the report tells, and how it calls them."""
 
+FINDINGS: Mapping[str, str] = {
+    "skipped": "skipped, because an outline or entry is wrong",
+    "left_out": "left out, and not measured",
+    "warnings": "measured, with a warning",
+}
+"""What is told of films and outlines, in this order."""
+
 
 def to_markdown(report: Mapping[str, Any], pictures: Sequence[tuple[str, str]] = ()) -> str:
     """The report of a benchmark for a reader.
@@ -88,5 +95,9 @@ def to_markdown(report: Mapping[str, Any], pictures: Sequence[tuple[str, str]] =
             if stage in report["gateway_ms"]
         ],
         failures=tables.failure_table(report),
+        findings={
+            title: tables.finding_table(report["run"]["data"].get(kind, []))
+            for kind, title in FINDINGS.items()
+        },
         provenance=tables.provenance_table(report),
     )

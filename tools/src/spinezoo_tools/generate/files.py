@@ -8,6 +8,7 @@ from spinezoo_serving.variables import RENAMED
 
 from spinezoo_tools.checkout import ToolError
 from spinezoo_tools.generate.kustomize import KUBERNETES, kubernetes_files
+from spinezoo_tools.generate.pages import pages
 from spinezoo_tools.generate.plan import Plan
 from spinezoo_tools.generate.prometheus import prometheus, prometheus_kubernetes
 from spinezoo_tools.generate.text import dump, render
@@ -43,6 +44,7 @@ def files(root: Path) -> dict[Path, str]:
         Path(".env"): with_blocks(plan),
         Path("docs/settings.md"): markdown(),
         **{Path(path): render(template, **values) for path, template in TEMPLATES.items()},
+        **pages(root),
         **kubernetes_files(plan),
         OBSERVE / "prometheus.yml": dump(prometheus(plan)),
         OBSERVE / "prometheus-kubernetes.yml": dump(prometheus_kubernetes()),
