@@ -20,6 +20,7 @@ import pytest
 from observe.test_prometheus import Running
 from spinezoo_conformance import films as synthetic
 from spinezoo_contract.client import EnsembleClient
+from spinezoo_contract.errors import NotServingError
 from spinezoo_contract.types import NewcomerState, RosterMember
 from spinezoo_tools import proto
 from spinezoo_tools.environments import python_of
@@ -79,7 +80,9 @@ def zoo(tmp_path: Path) -> Iterator[Zoo]:
             SPINEZOO_NEWCOMER_S=str(NEWCOMER_SECONDS),
         )
         stack.callback(gateway.stop)
-        yield Zoo(f"127.0.0.1:{gateway.endpoint('grpc')}", at, roster)
+        found = Zoo(f"127.0.0.1:{gateway.endpoint('grpc')}", at, roster)
+        wait_for("the gateway", lambda: serving(found))
+        yield found
 
 
 @pytest.fixture
@@ -108,6 +111,15 @@ def ask(zoo: Zoo, source: Path, folder: Path) -> dict[str, Any]:
     found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     assert all(Path(module).is_relative_to(source) for module in found["modules"]), found
     return found
+
+
+def serving(zoo: Zoo) -> bool:
+    """Whether the gateway has joined its members."""
+    try:
+        shown(zoo)
+    except NotServingError:
+        return False
+    return True
 
 
 def shown(zoo: Zoo) -> RosterMember:

@@ -17,7 +17,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from spinezoo_contract.errors import ConfigurationError, OptionError
+from spinezoo_contract.errors import ConfigurationError, NotServingError, OptionError
 from spinezoo_contract.tls import ClientSecurity
 from spinezoo_contract.types import (
     MemberCode,
@@ -107,6 +107,7 @@ class Zoo:
         self._clients: dict[str, MemberClient] = {}
         self._newcomers: dict[str, Newcomer] = {}
         self._checks = asyncio.Semaphore(CHECKS_AT_ONCE)
+        self._started = False
         self._refused: str | None = None
         self._seen: bytes | None = None
         self._background: set[asyncio.Task[Any]] = set()
@@ -125,8 +126,10 @@ class Zoo:
         """The named members, sorted by name; no names selects all.
 
         Raises:
+            NotServingError: The members of the roster have not been joined yet.
             OptionError: A name is not in the roster.
         """
+        self._need_members()
         if not names:
             return self.clients
         unknown = sorted(set(names) - set(self._clients))
@@ -137,10 +140,16 @@ class Zoo:
             )
         return tuple(self._clients[name] for name in sorted(names))
 
+    def _need_members(self) -> None:
+        # The port is open a moment before the members are joined: no zoo is empty.
+        if not self._started:
+            raise NotServingError("the gateway is starting; try again in a moment")
+
     async def start(self) -> None:
         """Opens the channels and begins to follow the roster file and the members' names."""
         for member in self.roster.members:
             self._join(member)
+        self._started = True
         lookups = [asyncio.create_task(self._look_up(client)) for client in self.clients]
         for task in lookups:
             self._keep(task)
@@ -158,7 +167,12 @@ class Zoo:
         self._resolver.close()
 
     async def statuses(self) -> list[RosterMember]:
-        """Asks every member whether it is serving now; sorted by name, newcomers among them."""
+        """Asks every member whether it is serving now; sorted by name, newcomers among them.
+
+        Raises:
+            NotServingError: The members of the roster have not been joined yet.
+        """
+        self._need_members()
         clients = self.clients
         states = []
         for client, status in zip(

@@ -89,6 +89,12 @@ class GatewayTiming:
         )
 
 
+def _check_one_film(answer: EnsembleAnswer | EnsembleSummary) -> None:
+    """Checks that an answer's size is a film's, and its fused masks are of that size."""
+    check_film_size(answer.height, answer.width, None)
+    answer.fused.check_size(answer.height, answer.width)
+
+
 @dataclass(frozen=True, slots=True)
 class EnsembleAnswer:
     """The gateway's answer: every asked member by name, the fused masks, notes on the film."""
@@ -108,11 +114,10 @@ class EnsembleAnswer:
             TooLargeError: The film's size is over a limit.
             MaskError: A mask has another size.
         """
-        check_film_size(self.height, self.width, None)
+        _check_one_film(self)
         for member in self.members:
             if member.prediction is not None:
                 check_sizes(member.prediction.segments, self.height, self.width)
-        self.fused.check_size(self.height, self.width)
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,8 +139,7 @@ class EnsembleSummary:
             TooLargeError: The film's size is over a limit.
             MaskError: A mask has another size.
         """
-        check_film_size(self.height, self.width, None)
-        self.fused.check_size(self.height, self.width)
+        _check_one_film(self)
 
 
 @dataclass(frozen=True, slots=True)
