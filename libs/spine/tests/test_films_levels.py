@@ -453,3 +453,23 @@ def test_pixel_intensity_relationship(
     same(film, -RAMP.astype(float) if photometric == "MONOCHROME1" else RAMP)
     assert FilmNoteCode.FOR_PROCESSING in codes(film)
     assert (FilmNoteCode.POLARITY_DOUBTFUL in codes(film)) == doubtful
+
+
+@pytest.mark.parametrize(
+    ("keyword", "code"),
+    [
+        ("WindowCenter", FilmNoteCode.WINDOW_IGNORED),
+        ("WindowWidth", FilmNoteCode.WINDOW_IGNORED),
+        ("RescaleSlope", FilmNoteCode.RESCALE_IGNORED),
+        ("RescaleIntercept", FilmNoteCode.RESCALE_IGNORED),
+        ("ImagerPixelSpacing", FilmNoteCode.SPACING_IGNORED),
+    ],
+)
+@pytest.mark.parametrize("value", ["MUSTERMANN", "nan", "1,5"])
+def test_numbers_that_are_none_are_ignored(
+    make_dicom: Make, keyword: str, code: FilmNoteCode, value: str
+) -> None:
+    data = make_dicom(RAMP, BitsStored=12, **{keyword: "1234567890"})
+    film = read_film(data.replace(b"1234567890", value.ljust(10).encode()))
+    assert (film.pixels == RAMP).all()
+    assert code in codes(film)

@@ -13,7 +13,7 @@ from pydicom.multival import MultiValue
 from spinezoo_contract.types import NO_SPACING_NOTE, FilmNoteCode
 
 from spinezoo_spine.films.codecs import is_lossy
-from spinezoo_spine.films.header import group_items, number_of, word_of
+from spinezoo_spine.films.header import group_items, number_of, value_of, word_of
 from spinezoo_spine.films.notes import NoteBook
 from spinezoo_spine.films.stored import has_overlay
 
@@ -74,7 +74,7 @@ def note_about(dataset: Dataset, book: NoteBook) -> None:
             "The film has been compressed with loss; fine borders may be blurred.",
         )
     intent = word_of(dataset, "PresentationIntentType")
-    if intent == "FOR PROCESSING" or str(dataset.get("SOPClassUID")) in (
+    if intent == "FOR PROCESSING" or str(value_of(dataset, "SOPClassUID")) in (
         "1.2.840.10008.5.1.4.1.1.1.1.1",
         "1.2.840.10008.5.1.4.1.1.1.2.1",
         "1.2.840.10008.5.1.4.1.1.1.3.1",
@@ -99,7 +99,7 @@ def note_about(dataset: Dataset, book: NoteBook) -> None:
             FilmNoteCode.OVERLAY_NOT_SHOWN,
             "The file holds overlays; they are not shown to the networks.",
         )
-    if dataset.get("ShutterShape"):
+    if value_of(dataset, "ShutterShape"):
         book.add(
             FilmNoteCode.OVERLAY_NOT_SHOWN,
             "The file holds a shutter; what it hides is shown to the networks.",
@@ -114,7 +114,7 @@ def _note_view(dataset: Dataset, book: NoteBook) -> None:
             f"The header says that the view is {_NOT_LATERAL[view]}, not lateral.",
         )
     for item in group_items(dataset, "PatientOrientationInFrameSequence"):
-        directions = item.get("PatientOrientation")
+        directions = value_of(item, "PatientOrientation")
         if not isinstance(directions, (MultiValue, list, tuple)) or len(directions) != 2:
             continue
         across, down = (str(each).strip().upper()[:1] for each in directions)
@@ -143,7 +143,7 @@ def spacing_mm(dataset: Dataset, book: NoteBook) -> tuple[float | None, float | 
         if keyword == "ImagerPixelSpacing":
             macro = "FramePixelDataPropertiesSequence"
         for item in group_items(dataset, macro):
-            value = item.get(keyword)
+            value = value_of(item, keyword)
             if value is None or value == "":
                 continue
             pair = _spacing_pair(value)
@@ -184,10 +184,10 @@ def _spacing_sentence(
 
 def magnification(dataset: Dataset) -> float | None:
     """How much larger the patient's spine is on the detector, or None where unknown."""
-    factor = number_of(dataset.get("EstimatedRadiographicMagnificationFactor"))
+    factor = number_of(value_of(dataset, "EstimatedRadiographicMagnificationFactor"))
     if factor is None:
-        detector = number_of(dataset.get("DistanceSourceToDetector"))
-        patient = number_of(dataset.get("DistanceSourceToPatient"))
+        detector = number_of(value_of(dataset, "DistanceSourceToDetector"))
+        patient = number_of(value_of(dataset, "DistanceSourceToPatient"))
         if detector and patient and patient > 0.0:
             factor = detector / patient
     return factor if factor is not None and math.isfinite(factor) and 1 <= factor < 10 else None

@@ -10,7 +10,7 @@ from spinezoo_contract.errors import FilmError
 from spinezoo_contract.types import FilmNoteCode
 
 from spinezoo_spine.films.encoded import is_flat
-from spinezoo_spine.films.header import Bits, group_items, integer_of, word_of
+from spinezoo_spine.films.header import Bits, group_items, integer_of, value_of, word_of
 from spinezoo_spine.films.notes import NoteBook
 from spinezoo_spine.films.stored import codes_of, padding_of
 from spinezoo_spine.films.tables import levels_of
@@ -37,7 +37,7 @@ def is_inverted(dataset: Dataset, book: NoteBook) -> bool:
 def note_polarity(dataset: Dataset, book: NoteBook, *, inverted: bool) -> None:
     """Notes a film on which dense things are dark by what the header says of the detector."""
     for item in group_items(dataset, "FramePixelDataPropertiesSequence"):
-        if item.get("PixelIntensityRelationshipSign") is None:
+        if value_of(item, "PixelIntensityRelationshipSign") is None:
             continue
         if word_of(item, "PixelIntensityRelationship") == "DISP":
             return

@@ -8,6 +8,7 @@ import struct
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import pydicom
 from pydicom import config
@@ -17,7 +18,7 @@ from pydicom.tag import Tag
 from pydicom.uid import UID, DeflatedExplicitVRLittleEndian
 from spinezoo_contract.errors import FilmError, SpineZooError, TooLargeError
 
-from spinezoo_spine.films.kinds import foreign_kind, looks_like_dicom
+from spinezoo_spine.films.kinds import foreign_kind, kind_of, looks_like_dicom
 from spinezoo_spine.films.limits import FilmLimits, check_raw_size, check_size
 
 OVERLAY_GROUPS = tuple(range(0x6000, 0x6020, 2))
@@ -122,6 +123,27 @@ def group_items(dataset: Dataset, sequence: str) -> Iterator[Dataset]:
             yield from list(inner)[:1] if isinstance(inner, pydicom.Sequence) else ()
 
 
+class _Unreadable:
+    """Stands for a value that is there but is not what it should be: no number, no text."""
+
+    def __str__(self) -> str:
+        return ""
+
+    def __bool__(self) -> bool:
+        return False
+
+
+UNREADABLE = _Unreadable()
+
+
+def value_of(dataset: Dataset, keyword: str) -> Any:
+    """An attribute's value; None where it is absent, :data:`UNREADABLE` where it is damaged."""
+    try:
+        return dataset.get(keyword)
+    except Exception:  # pydicom reads values when they are asked for
+        return UNREADABLE
+
+
 def number_of(value: object) -> float | None:
     """The first of the values of an attribute as a number; None where there is none or NaN."""
     if isinstance(value, (MultiValue, list, tuple)):
@@ -137,7 +159,7 @@ def number_of(value: object) -> float | None:
 
 def word_of(dataset: Dataset, keyword: str) -> str:
     """An attribute of a code string: upper case, one value, at most 32 characters; "" if absent."""
-    value = dataset.get(keyword)
+    value = value_of(dataset, keyword)
     if isinstance(value, (MultiValue, list, tuple)):
         value = value[0] if value else ""
     return str(value or "").strip().upper()[:32]
@@ -241,7 +263,7 @@ def parse_dicom(data: bytes, limits: FilmLimits) -> Dataset:
     """
     has_preamble = data[128:132] == b"DICM"
     if not has_preamble and not looks_like_dicom(data):
-        kind = foreign_kind(data)
+        kind = "a PNG, JPEG or TIFF file" if kind_of(data) else foreign_kind(data)
         said = f"is {kind}, not a DICOM file" if kind else "is not a DICOM file"
         raise FilmError(f"{said}; send DICOM, PNG, JPEG or TIFF")
     # Its warnings quote values of the header.

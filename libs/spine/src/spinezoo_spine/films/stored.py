@@ -14,7 +14,7 @@ from pydicom.dataset import Dataset
 from spinezoo_contract.errors import FilmError
 from spinezoo_contract.types import FilmNoteCode
 
-from spinezoo_spine.films.header import OVERLAY_GROUPS, Bits, integer_of, word_of
+from spinezoo_spine.films.header import OVERLAY_GROUPS, Bits, integer_of, value_of, word_of
 from spinezoo_spine.films.notes import NoteBook
 
 _FEW = 1e-3
@@ -212,7 +212,7 @@ def _judge_unused_bits(
 def _padding_values(dataset: Dataset) -> tuple[int, int] | None:
     ends = []
     for keyword in ("PixelPaddingValue", "PixelPaddingRangeLimit"):
-        value = dataset.get(keyword)
+        value = value_of(dataset, keyword)
         if isinstance(value, bytes) and len(value) == 2:
             value = int.from_bytes(value, "little" if dataset.original_encoding[1] else "big")
         if isinstance(value, (int, np.integer)) and -32768 <= int(value) <= 65535:

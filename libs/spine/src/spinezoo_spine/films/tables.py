@@ -17,7 +17,7 @@ from pydicom.multival import MultiValue
 from spinezoo_contract.errors import FilmError
 from spinezoo_contract.types import FilmNoteCode
 
-from spinezoo_spine.films.header import Bits, group_items, number_of, word_of
+from spinezoo_spine.films.header import Bits, group_items, number_of, value_of, word_of
 from spinezoo_spine.films.limits import MAX_CLIPPED_SHARE
 from spinezoo_spine.films.notes import NoteBook
 
@@ -27,10 +27,10 @@ Values = NDArray[np.float64]
 def rescale_of(dataset: Dataset, book: NoteBook) -> tuple[float, float] | None:
     """Slope and intercept, or None where they change nothing or make no sense."""
     for item in group_items(dataset, "PixelValueTransformationSequence"):
-        if item.get("RescaleSlope") is None and item.get("RescaleIntercept") is None:
+        if value_of(item, "RescaleSlope") is None and value_of(item, "RescaleIntercept") is None:
             continue
-        slope = _absent_is(item.get("RescaleSlope"), 1.0)
-        intercept = _absent_is(item.get("RescaleIntercept"), 0.0)
+        slope = _absent_is(value_of(item, "RescaleSlope"), 1.0)
+        intercept = _absent_is(value_of(item, "RescaleIntercept"), 0.0)
         if not slope or intercept is None or abs(slope) > 1e9 or abs(intercept) > 1e12:
             book.add(
                 FilmNoteCode.RESCALE_IGNORED,
@@ -80,7 +80,7 @@ class Window:
 def window_of(dataset: Dataset, book: NoteBook) -> Window | None:
     """The first window, or None where there is none that makes sense."""
     for item in group_items(dataset, "FrameVOILUTSequence"):
-        centres, widths = item.get("WindowCenter"), item.get("WindowWidth")
+        centres, widths = value_of(item, "WindowCenter"), value_of(item, "WindowWidth")
         if _empty(centres) and _empty(widths):
             continue
         centre, width = number_of(centres), number_of(widths)
@@ -165,7 +165,7 @@ def look_up_table(item: Dataset, what: str) -> LookUpTable:
         FilmError: There are fewer entries than the descriptor says, or none.
     """
     little = bool(item.original_encoding[1]) if item.original_encoding[1] is not None else True
-    descriptor = item.get("LUTDescriptor")
+    descriptor = value_of(item, "LUTDescriptor")
     if isinstance(descriptor, bytes) and len(descriptor) == 6:
         descriptor = [int(each) for each in np.frombuffer(descriptor, "<u2" if little else ">u2")]
     if not isinstance(descriptor, (MultiValue, list, tuple)) or len(descriptor) != 3:
@@ -197,7 +197,7 @@ def look_up_table(item: Dataset, what: str) -> LookUpTable:
 
 def _entries(item: Dataset, *, little: bool) -> tuple[NDArray[np.unsignedinteger], bool]:
     """LUT Data as bytes (``uint8``) or words (``uint16``), and whether it is written as signed."""
-    value = item.get("LUTData")
+    value = value_of(item, "LUTData")
     if isinstance(value, (bytes, bytearray)):
         return np.frombuffer(bytes(value), np.uint8), False
     if isinstance(value, (int, np.integer)):
@@ -234,7 +234,7 @@ class Levels:
 
 def _first_item(dataset: Dataset, keyword: str, macro: str) -> Dataset | None:
     for item in group_items(dataset, macro):
-        tables = item.get(keyword)
+        tables = value_of(item, keyword)
         if tables:
             found = next(iter(tables))
             return found if isinstance(found, Dataset) else None
