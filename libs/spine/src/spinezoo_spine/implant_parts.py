@@ -7,9 +7,9 @@ A label map shows one structure at each pixel. Three things hide in it and are u
 2. a screw is cut by another one that lies on it. Networks are taught a line of background there
    (``spinezoo_training.targets``), so that both are components of their own; what crosses below
    is joined like a rod and gets back the metal within its convex hull;
-3. specks at borders are no implants.
-
-What no line parts stays one: two screws that cover each other wholly look like one.
+3. where no line is seen, two screws in one blob are told by its breadth, see
+   :mod:`spinezoo_spine.implant_pairs`; two that cover each other wholly stay one;
+4. specks at borders are no implants.
 
 Of perfect label maps of 40 phantom films at a network's size, components match 77 % of screws and
 11 % of rods at IoU 0.5; these objects match 82 and 78 %.
@@ -27,6 +27,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 from spinezoo_contract.types import Structure
+
+from spinezoo_spine.implant_pairs import parted_pairs
 
 IMPLANTS = (Structure.CAGE, Structure.SCREW, Structure.ROD)
 """Structures that are implants."""
@@ -88,6 +90,7 @@ def implants_apart(
             if len(masks) > 1:
                 # Only screws are given back: a rod beside a shaft lies in its hull too.
                 masks = [mask | (_hull(mask) & closed) for mask in masks]
+            masks = parted_pairs([mask for mask in masks if int(mask.sum()) >= least_px])
         else:
             masks = _blocks(region, least_px)
         found[structure] = [mask for mask in masks if int(mask.sum()) >= least_px]
