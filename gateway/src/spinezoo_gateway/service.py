@@ -33,6 +33,7 @@ from spinezoo_contract.types import (
 )
 from spinezoo_serving.logs import REQUEST_ID
 from spinezoo_spine.column import consensus, naming
+from spinezoo_spine.column.reader.network import ColumnReader
 from spinezoo_spine.fusion import votes as fusion
 
 from spinezoo_gateway.members import MemberClient, MemberResult, Vote
@@ -44,10 +45,6 @@ _DETAIL_CHARACTERS = 1500
 
 _RESERVE_S = (0.02, 0.5)
 """Of a client's own deadline, kept back for fusing and sending: a tenth within these limits."""
-
-INLINE_BORDERS = 200_000
-"""Up to so many run borders are fused on the event loop, in a few ms; everybody has answered, and
-the hop to a thread and back is time that the client waits."""
 
 HEAD_START_S = 0.003
 """How long the film of the slowest member goes out alone, in s."""
@@ -114,6 +111,7 @@ class EnsembleServicer(ensemble_pb2_grpc.EnsembleServiceServicer):
         zoo: Zoo,
         settings: GatewaySettings,
         *,
+        reader: ColumnReader,
         read_film: ReadFilm,
         max_pixels: int,
         observe: Callable[[MemberResult], None] = lambda _: None,
@@ -123,12 +121,14 @@ class EnsembleServicer(ensemble_pb2_grpc.EnsembleServiceServicer):
         Args:
             zoo: The members.
             settings: Defaults and limits.
+            reader: Names vertebrae.
             read_film: Decoder of DICOM and encoded films; called in a thread.
             max_pixels: Most pixels of a film.
             observe: Told of every member's result, for metrics.
         """
         self._zoo = zoo
         self._settings = settings
+        self._reader = reader
         self._read_film = read_film
         self._max_pixels = max_pixels
         self._observe = observe
@@ -147,12 +147,13 @@ class EnsembleServicer(ensemble_pb2_grpc.EnsembleServiceServicer):
             question = self._question(request)
             results: list[MemberResult] = []
             with question.held():
-                height, width, body = await self._body(request, clock)
+                film, body = await self._body(request, clock)
+                height, width = film.height, film.width
                 answers = self._ask_all(question, body, height, width, clock, context)
                 async with contextlib.aclosing(answers):
                     async for result in answers:
                         results.append(result)
-            fused = await self._fuse(question, results)
+            fused = await self._fuse(question, results, film)
             results.sort(key=lambda result: result.name)
             response = ensemble_pb2.SegmentResponse(
                 height=height,
@@ -176,13 +177,14 @@ class EnsembleServicer(ensemble_pb2_grpc.EnsembleServiceServicer):
             question = self._question(request.request)
             results: list[MemberResult] = []
             with question.held():
-                height, width, body = await self._body(request.request, clock)
+                film, body = await self._body(request.request, clock)
+                height, width = film.height, film.width
                 answers = self._ask_all(question, body, height, width, clock, context)
                 async with contextlib.aclosing(answers):
                     async for result in answers:
                         results.append(result)
                         yield ensemble_pb2.SegmentStreamResponse(member=result.message)
-            fused = await self._fuse(question, results)
+            fused = await self._fuse(question, results, film)
             results.sort(key=lambda result: result.name)
             summary = ensemble_pb2.EnsembleSummary(
                 height=height,
@@ -203,6 +205,7 @@ class EnsembleServicer(ensemble_pb2_grpc.EnsembleServiceServicer):
             members=[codec.to_proto(member) for member in await self._zoo.statuses()],
             default_quorum=self._settings.quorum,
             default_member_deadline_ms=self._settings.member_deadline_ms,
+            reader=codec.to_proto(naming.reader_provenance(self._reader)),
         )
 
     # ------------------------------------------------------------------ the steps
@@ -263,10 +266,8 @@ class EnsembleServicer(ensemble_pb2_grpc.EnsembleServiceServicer):
             FusionOptions(asked_fusion.rule, {**weights, **asked_fusion.weights}),
         )
 
-    async def _body(
-        self, request: ensemble_pb2.SegmentRequest, clock: Clock
-    ) -> tuple[int, int, bytes]:
-        """Height, width and the bytes that every member gets: the film decoded once.
+    async def _body(self, request: ensemble_pb2.SegmentRequest, clock: Clock) -> tuple[Film, bytes]:
+        """The film, and the bytes that every member gets: the film decoded once.
 
         Raises:
             FilmError: The film cannot be read.
@@ -281,9 +282,9 @@ class EnsembleServicer(ensemble_pb2_grpc.EnsembleServiceServicer):
             predict_body, request, self._read_film, max_pixels=self._max_pixels
         )
         # Whole-number pixels need no look at each of them: no reason to leave the event loop.
-        height, width, body = prepare() if quick else await asyncio.to_thread(prepare)
+        film, body = prepare() if quick else await asyncio.to_thread(prepare)
         clock.decoded = time.perf_counter()
-        return height, width, body
+        return film, body
 
     async def _ask_all(
         self,
@@ -350,8 +351,10 @@ class EnsembleServicer(ensemble_pb2_grpc.EnsembleServiceServicer):
             deadline_s = min(deadline_s, remaining_s - reserve_s)
         return max(0.001, deadline_s)
 
-    async def _fuse(self, question: Question, results: Sequence[MemberResult]) -> FusedAnswer:
-        """Fuses what was answered.
+    async def _fuse(
+        self, question: Question, results: Sequence[MemberResult], film: Film
+    ) -> FusedAnswer:
+        """Fuses what was answered, and names it; in a thread, for that takes some milliseconds.
 
         Raises:
             BadInputError: Every member refused the film.
@@ -366,28 +369,28 @@ class EnsembleServicer(ensemble_pb2_grpc.EnsembleServiceServicer):
             )
         weights = {name: question.fusion.weights[name] for name in votes}
         options = FusionOptions(question.fusion.rule, weights)
-        if sum(len(vote.ballot.borders) for vote in votes.values()) <= INLINE_BORDERS:
-            return fuse_and_name(votes, options)
-        return await asyncio.to_thread(fuse_and_name, votes, options)
+        return await asyncio.to_thread(fuse_and_name, votes, options, film, self._reader)
 
 
-def fuse_and_name(votes: Mapping[str, Vote], options: FusionOptions) -> FusedAnswer:
+def fuse_and_name(
+    votes: Mapping[str, Vote], options: FusionOptions, film: Film, reader: ColumnReader
+) -> FusedAnswer:
     """The fused answer with its vertebrae as objects, named.
 
     Raises:
         OptionError: As :func:`spinezoo_spine.fusion.votes.count`.
+        InvalidOutputError: The reader answered nonsense.
     """
     fused = fusion.count({name: vote.ballot for name, vote in votes.items()}, options)
     said = {name: vote.vertebrae for name, vote in votes.items()}
     vertebrae = consensus.fuse_vertebrae(said, fused.segments, options)
-    one = next(iter(votes.values())).ballot
-    return replace(fused, labelling=naming.named_vertebrae(vertebrae, one.height, one.width))
+    return replace(fused, labelling=naming.named_vertebrae(vertebrae, film.pixels, reader))
 
 
 def predict_body(
     request: ensemble_pb2.SegmentRequest, read_film: ReadFilm, *, max_pixels: int
-) -> tuple[int, int, bytes]:
-    """Height, width and the serialised ``PredictRequest`` for a request's film.
+) -> tuple[Film, bytes]:
+    """A request's film, and the serialised ``PredictRequest`` for it.
 
     Raises:
         FilmError: The film cannot be read.
@@ -399,13 +402,13 @@ def predict_body(
     ):
         # Film and settings have the same numbers in both messages (a test holds that), so that
         # nothing needs to be copied from one to the other.
-        return film.height, film.width, request.SerializeToString()
+        return film, request.SerializeToString()
     question = segmenter_pb2.PredictRequest(options=request.options)
     if request.image.WhichOneof("form") == "raw":
         question.image.CopyFrom(request.image)
     else:
         question.image.CopyFrom(codec.film_to_proto(film))
-    return film.height, film.width, question.SerializeToString()
+    return film, question.SerializeToString()
 
 
 def quorum_failure(statuses: Sequence[MemberStatus], quorum: int) -> SpineZooError:

@@ -8,7 +8,7 @@ The folder holds films and one corner file (``spinezoo_spine.annotations.corners
 goes to the gateway as it is, mirrored, and scaled by 0.7 and 1.3; every network and the fused
 ensemble are measured on L1 to L5: recognition at IoU 0.5 against the four-corner outlines,
 precision, mean IoU of what was recognised, and names. Regions are taken apart first
-(``spinezoo_spine.column.separation``), vertebrae named by ``spinezoo_spine.column.levels``. What
+(``spinezoo_spine.column.separation``), vertebrae named by ``spinezoo_spine.column.naming``. What
 each figure means: ``docs/labelling.md``.
 
 The gateway has to be running. Ends with 0 when every network answered every film, with 1
@@ -42,6 +42,7 @@ from spinezoo_contract.types import (
     UnnamedReason,
 )
 from spinezoo_spine.annotations.corners import CornerFilm, find_corner_file, read_corners
+from spinezoo_spine.column.reader.network import built_in_reader
 from spinezoo_spine.films.reader import read_film_file, read_film_file_size
 from tqdm import tqdm
 
@@ -130,7 +131,7 @@ async def check_film(
         failures = {FUSED: f"{error_name(error)}: {error}"}
         failed = {FUSED: ColumnCounts(failed=1)}
         return FilmResult(truth.name, name, sacrum, failed, {}, failures), {}
-    columns = await asyncio.to_thread(columns_of, answer)
+    columns = await asyncio.to_thread(columns_of, answer, sent.pixels, built_in_reader())
     failures = {
         member.status.member_name: member.status.code.name.lower()
         for member in answer.members

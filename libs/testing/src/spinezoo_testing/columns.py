@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from spinezoo_contract.masks import encode_mask, mask_box
-from spinezoo_contract.types import Segment, SegmentKind, Structure, UnnamedReason
-from spinezoo_spine.column.reading import ColumnReading
+from spinezoo_contract.masks import decode_mask, encode_mask, mask_box
+from spinezoo_contract.types import Segment, SegmentKind, Structure
 
 LEVELS = ("S2", "S1", "L5", "L4", "L3", "L2", "L1", "T12", "T11")
 # (direction of the body's axis against upright in degrees, distance to the one below in body sizes)
@@ -145,17 +144,10 @@ def column(
     return Column(tuple(segments), height, width)
 
 
-def has_five_lumbar(levels: Iterable[str | None]) -> bool:
-    """Whether a phantom film's outlines are those of a patient with five lumbar vertebrae."""
-    shown = set(levels)
-    return "L6" not in shown and ("L5" in shown or "S1" not in shown)
-
-
-def cannot_say(reading: ColumnReading) -> UnnamedReason | None:
-    """Why the film as a whole has no name, or None where any outline has one."""
-    if any(name.level is not None for name in reading.names):
-        return None
-    reasons = [name.reason for name in reading.names if name.position is not None]
-    if reasons and reasons[0] is not None and reading.sacrum_in_view:
-        return reasons[0]
-    return UnnamedReason.SACRUM_UNSURE if reading.sacrum_in_view else UnnamedReason.NO_SACRUM
+def painted_film(made: Column) -> NDArray[np.uint8]:
+    """(height, width) film on which a column's bodies are bright: nothing a reader could name."""
+    film = np.full((made.height, made.width), 60.0, np.float32)
+    for segment in made.segments:
+        film[decode_mask(segment.mask)] = 170.0
+    film = cv2.GaussianBlur(film, (0, 0), made.width / 200.0)
+    return np.asarray(film, np.uint8)

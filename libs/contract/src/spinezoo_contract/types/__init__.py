@@ -32,11 +32,14 @@ from spinezoo_contract.types.evaluation import (
 )
 from spinezoo_contract.types.films import PIXEL_TYPES, Film, FilmKind
 from spinezoo_contract.types.fusion import (
+    FilmReading,
+    FilmView,
     FusedAnswer,
     FusionOptions,
     FusionRule,
     Labelling,
     NamedVertebra,
+    ReaderProvenance,
     UnnamedReason,
 )
 from spinezoo_contract.types.models import (
@@ -71,6 +74,8 @@ __all__ = [
     "EvaluationPair",
     "Film",
     "FilmKind",
+    "FilmReading",
+    "FilmView",
     "FusedAnswer",
     "FusionOptions",
     "FusionRule",
@@ -91,6 +96,7 @@ __all__ = [
     "Prediction",
     "ProbabilityMap",
     "Provenance",
+    "ReaderProvenance",
     "Roster",
     "RosterMember",
     "RunLengthMask",
