@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from itertools import pairwise
 from pathlib import Path
 
 import cv2
@@ -22,7 +23,8 @@ from spinezoo_phantom.solids import (
     project,
     tube_paths,
 )
-from spinezoo_phantom.truth import outline_of, polygon_area
+from spinezoo_phantom.records import turned_points
+from spinezoo_phantom.truth import is_simple, outline_of, polygon_area
 from spinezoo_spine.annotations.corners import read_corners
 from spinezoo_spine.annotations.film_set import FilmSet
 from spinezoo_spine.annotations.raster import rasterise
@@ -212,13 +214,57 @@ def test_sizes_and_curves_are_those_of_people() -> None:
 def test_four_five_and_six_lumbar_vertebrae() -> None:
     counts = [spine.lumbar_count for spine in spines(400)]
     assert {4, 5, 6} == set(counts)
-    assert 0.06 < np.mean(np.array(counts) != 5) < 0.2
+    assert 0.05 < np.mean(np.array(counts) != 5) < 0.16
     for wanted in (4, 6):
         spine = next(spine for spine in spines(400) if spine.lumbar_count == wanted)
         names = [body.level for body in spine.vertebrae]
         assert names[0] == f"L{wanted}"
         assert names[wanted] == "T12"
         assert spine.discs[0].name == f"L{wanted}/S1"
+
+
+def test_incidence_is_slope_and_tilt() -> None:
+    people = spines(300)
+    incidence = np.degrees([spine.pelvis.incidence_rad for spine in people])
+    slope = np.degrees([spine.pelvis.slope_rad for spine in people])
+    tilt = np.degrees([spine.pelvis.tilt_rad for spine in people])
+    np.testing.assert_allclose(incidence, slope + tilt)
+    assert 48 < incidence.mean() < 60  # Legaye 1998, Vialle 2005
+    assert slope.min() < 18
+    assert slope.max() > 62
+    for spine in people[:20]:  # the angles can be measured on the hips
+        hip = spine.pelvis.heads_mm().mean(axis=0)
+        assert np.arctan2(hip[0], hip[1]) == pytest.approx(spine.pelvis.tilt_rad)
+
+
+def test_transitional_vertebrae_of_every_grade() -> None:
+    people = [spine for spine in spines(900) if spine.transition.kind != "none"]
+    assert {spine.transition.kind for spine in people} == {"sacralised", "lumbarised"}
+    grades = {"Ia", "Ib", "IIa", "IIb", "IIIa", "IIIb", "IV"}
+    assert {spine.transition.grade for spine in people} == grades
+    for spine in people:
+        one, other = sorted(spine.transition.wings)
+        assert (one == other) == spine.transition.grade.endswith("b")
+        lumbarised = spine.transition.kind == "lumbarised"
+        assert spine.transition.level == ("S1" if lumbarised else "L5")
+        if lumbarised:  # squared (O'Driscoll 1996)
+            assert spine.sacrum[0].lower_depth_mm > 0.75 * spine.sacrum[0].upper_depth_mm
+
+
+def test_a_sacrum_tapers_and_its_discs_vary() -> None:
+    people = spines(200)
+    usual = [spine for spine in people if spine.sacral_disc < 4]
+    ratio = [s.sacrum[0].lower_depth_mm / s.sacrum[0].upper_depth_mm for s in usual]
+    assert 0.55 < np.median(ratio) < 0.8
+    gaps = [
+        np.linalg.norm(s.sacrum[0].corners_mm()[2:].mean(0) - s.sacrum[1].corners_mm()[:2].mean(0))
+        for s in people
+    ]
+    assert min(gaps) < 0.5
+    assert max(gaps) > 4
+    for spine in people:
+        for upper, lower in pairwise(spine.sacrum):
+            assert lower.upper_depth_mm < upper.upper_depth_mm + 2
 
 
 def test_every_patient_is_ill_and_all_grades_occur() -> None:
@@ -263,7 +309,7 @@ def test_grades_show() -> None:
 def test_the_sacrum_curves_forward() -> None:
     for spine in spines(60):
         angles = [body.sagittal_rad for body in spine.sacrum]
-        assert angles[-1] < angles[0] - 0.3
+        assert angles[-1] < angles[0] - 0.1
 
 
 # ------------------------------------------------------------------------------------------- films
@@ -319,7 +365,7 @@ def test_bone_is_where_the_outline_says() -> None:
 def test_hardware_is_drawn_where_its_outline_is() -> None:
     settings = PhantomSettings(height_px=640, width_px=480, implant_share=1)
     designs: set[str] = set()
-    for seed in range(24):
+    for seed in range(40):
         spine = build_spine(np.random.default_rng(seed))
         camera = Camera(
             1500.0, 250.0, 0.6, np.array([20.0, -60.0]), np.array([240.0, 320.0]), 640, 480
@@ -377,7 +423,7 @@ def test_geometry_does_not_depend_on_resolution() -> None:
         assert left.level == right.level
         for end in (np.min, np.max):
             np.testing.assert_allclose(
-                end(left.polygon_xy, axis=0) * 2, end(right.polygon_xy, axis=0), atol=2.5
+                end(left.polygon_xy, axis=0) * 2, end(right.polygon_xy, axis=0), atol=4
             )
         assert polygon_area(left.polygon_xy) * 4 == pytest.approx(
             polygon_area(right.polygon_xy), rel=0.06
@@ -396,7 +442,7 @@ def test_a_set_with_all_its_truth(tmp_path: Path) -> None:
     for name in names:
         assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes()
     record = json.loads((tmp_path / "one" / "phantom.json").read_text())
-    assert record["generator"] == "3"
+    assert record["generator"] == "4"
     assert record["settings"]["transitional_share"] == settings.transitional_share
     truth = json.loads((tmp_path / "one" / "truth.json").read_text())
     assert set(truth) == {film["filename"] for film in record["films"]}
@@ -438,3 +484,51 @@ def test_sheet_beside_other_films(tmp_path: Path, shown: int) -> None:
     sheet = cv2.imread(str(tmp_path / "sheet.png"))
     assert sheet is not None
     assert sheet.shape == (420 * (2 if shown else 1), 8 * 315, 3)
+
+
+# ------------------------------------------------------------------------------- views and turns
+
+
+@pytest.mark.parametrize("turn_deg", [90, 180, 270])
+def test_a_turned_film_is_the_upright_one_turned(turn_deg: int) -> None:
+    upright = PhantomSettings(height_px=320, width_px=240)
+    size = (240, 320) if turn_deg in (90, 270) else (320, 240)
+    settings = PhantomSettings(height_px=size[0], width_px=size[1], turn_deg=turn_deg)
+    one, other = make_film(21, upright), make_film(21, settings)
+    np.testing.assert_array_equal(np.rot90(one.pixels, -turn_deg // 90), other.pixels)
+    assert other.tags["turn_deg"] == turn_deg
+    for left, right in zip(one.regions, other.regions, strict=True):
+        np.testing.assert_allclose(
+            turned_points(left.polygon_xy, 320, 240, turn_deg), right.polygon_xy, atol=0.011
+        )
+        assert is_simple(right.polygon_xy)
+    corners = np.array(other.truth["vertebrae"]["L3"]["corners_px"])
+    outline = next(r.polygon_xy for r in other.regions if r.level == "L3")
+    assert np.linalg.norm(corners.mean(axis=0) - outline.mean(axis=0)) < 12
+
+
+def test_a_frontal_film_shows_the_same_patient_from_the_front() -> None:
+    settings = PhantomSettings(height_px=480, width_px=400, view="anteroposterior")
+    for seed in range(4):
+        film = make_film(seed, settings)
+        assert film.truth["view"] == film.tags["view"] == "anteroposterior"
+        assert {r.structure for r in film.regions} <= {"lumbar_vertebra", "sacral_vertebra"}
+        for region in film.regions:
+            assert is_simple(region.polygon_xy)
+            if region.level in ("L2", "L3"):
+                wide, high = np.ptp(region.polygon_xy, axis=0)
+                assert wide > 1.1 * high
+        lateral = make_film(seed, PhantomSettings(height_px=480, width_px=400))
+        for name in ("angles_deg", "lumbar_count", "transition", "discs"):
+            assert film.truth[name] == lateral.truth[name]
+
+
+def test_truth_reaches_from_t9_to_s2_and_knows_the_pelvis() -> None:
+    film = make_film(31, PhantomSettings(height_px=320, width_px=240))
+    levels = list(film.truth["vertebrae"])
+    assert levels[:4] == ["T9", "T10", "T11", "T12"]
+    assert levels[-2:] == ["S1", "S2"]
+    angles = film.truth["angles_deg"]
+    total = angles["sacral_slope"] + angles["pelvic_tilt"]
+    assert angles["pelvic_incidence"] == pytest.approx(total, abs=0.02)
+    assert len(film.truth["femoral_heads_px"]) <= 2

@@ -34,16 +34,16 @@ STRUCTURES = {"lumbar_vertebra", "sacral_vertebra", "cage", "screw", "rod"}
 LUMBAR = ["T12", "L1", "L2", "L3", "L4", "L5", "L6"]
 
 
-BLOCK_MEANS = [
-    [726.2, 1016.5, 1061.3, 314.3],
-    [375.0, 1039.0, 1214.7, 302.8],
-    [383.3, 1100.2, 1216.6, 684.3],
-    [338.2, 1130.6, 1221.3, 961.8],
-    [1004.4, 2222.9, 2140.3, 1798.7],
-    [989.5, 2665.8, 2419.2, 1969.2],
-    [1203.2, 2530.9, 2753.2, 1513.6],
-    [1583.4, 1987.9, 3368.5, 2869.1],
-]
+BLOCK_MEANS = (
+    (603.2, 774.3, 1264.6, 461.3),
+    (599.6, 791.3, 1394.7, 524.8),
+    (720.8, 839.3, 973.1, 727.1),
+    (1013.3, 1343.2, 1282.8, 1137.5),
+    (974.9, 2006.2, 2128.6, 929.7),
+    (1126.3, 2177.1, 2315.3, 1027.2),
+    (1411.0, 1421.7, 2842.7, 1576.1),
+    (1530.2, 1180.2, 2842.0, 2320.4),
+)
 """Mean grey levels of 80 x 64 pixels each, of the small films of seeds 7 and 11."""
 
 
@@ -85,13 +85,13 @@ def test_same_seed_same_film_whatever_opencvs_threads() -> None:
     assert alone == together
 
 
-def test_generator_3_keeps_its_films() -> None:
+def test_generator_4_keeps_its_films() -> None:
     """Cards, figures and the test set are of these films; others need a new GENERATOR.
 
     Outlines and tags are the same on every processor. Of the grey levels single ones differ
     (`docs/phantom.md`, "Same seed, same bytes"), so their means over blocks are compared.
     """
-    assert GENERATOR == 3
+    assert GENERATOR == 4
     digest, blocks = hashlib.sha256(), []
     for seed in (7, 11):
         film = make_film(seed, SMALL)
@@ -100,7 +100,7 @@ def test_generator_3_keeps_its_films() -> None:
             digest.update(region.polygon_xy.tobytes())
         digest.update(json.dumps(film.truth, sort_keys=True).encode())
         blocks.append(film.pixels.reshape(4, 80, 4, 64).mean(axis=(1, 3)))
-    assert digest.hexdigest() == "3b187696a07085c501a0eddcddd8a4bf015d5e52c35e6e1556c0d7a9d140453f"
+    assert digest.hexdigest() == "93aacd03d1b765d03c00e11da4d8c7328fc51023978925c7b61666078e23423a"
     np.testing.assert_allclose(np.concatenate(blocks), BLOCK_MEANS, atol=0.5)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from spinezoo_contract.errors import OptionError
@@ -9,7 +11,7 @@ from spinezoo_contract.types import Structure
 from spinezoo_phantom.records import NAMED_LEVELS
 from spinezoo_phantom.truth import is_simple
 from spinezoo_training.augmentation import augment
-from spinezoo_training.phantom_films import training_columns, training_films
+from spinezoo_training.phantom_films import TRAINING_SETTINGS, training_columns, training_films
 from spinezoo_training.prepared_set import PreparedFilm
 from spinezoo_training.targets import instances_of, label_map_of, network_input
 
@@ -41,7 +43,7 @@ def test_a_look_does_not_depend_on_how_many_follow() -> None:
 
 
 def test_names_are_unique_and_films_differ(films: list[PreparedFilm]) -> None:
-    assert films[0].name == "phantom3-4-0-0"
+    assert films[0].name == "phantom4-4-0-0"
     assert len({film.name for film in films}) == len(films)
     assert len({film.grey.tobytes() for film in films}) == len(films)
     other = training_films(5, 0, 320, 256, 1)[0]
@@ -133,3 +135,27 @@ def test_columns_name_the_bodies_of_their_films() -> None:
                 assert np.linalg.norm(away) < 0.35 * depth
             front = body.corners[1, 0] > body.corners[0, 0]
             assert body.level.startswith("S") or front == (column.facing == "right")
+
+
+def test_wrong_views_and_turns_say_what_they_are() -> None:
+    upright = training_columns(9, 3, 256, 192, 1)[0]
+    for turn_deg in (90, 180, 270):
+        settings = replace(TRAINING_SETTINGS, turn_deg=turn_deg)
+        turned = training_columns(9, 3, 256, 192, 1, settings=settings)[0]
+        assert (turned.view, turned.turn_deg) == ("lateral", turn_deg)
+        assert turned.facing == upright.facing
+        levels = {body.level: body.outline.mean(axis=0) for body in turned.bodies}
+        down = levels["S1"] - levels["L2"]  # to the feet: left, up, right
+        along = {90: (-1, 0), 180: (0, -1), 270: (1, 0)}[turn_deg]
+        assert float(down @ np.array(along)) > 0.7 * float(np.linalg.norm(down))
+    settings = replace(TRAINING_SETTINGS, view="anteroposterior")
+    for index in range(3):
+        frontal = training_columns(9, index, 256, 192, 1, settings=settings)[0]
+        assert frontal.view == "anteroposterior"
+        assert not {s for s, _ in frontal.film.regions} - {
+            Structure.LUMBAR_VERTEBRA,
+            Structure.SACRAL_VERTEBRA,
+        }
+        top = next(body for body in frontal.bodies if body.level == "L2")
+        wide, high = np.ptp(top.outline, axis=0)
+        assert wide > 1.1 * high

@@ -19,204 +19,54 @@ a network must see more than the mean.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-THORACIC = ("T12", "T11", "T10", "T9", "T8", "T7", "T6")
-SACRAL = ("S1", "S2", "S3", "S4", "S5")
+from spinezoo_phantom.sacrum import (
+    Pelvis,
+    SacralTraits,
+    Transition,
+    build_sacrum,
+    draw_pelvis_angles,
+    draw_transition,
+)
+from spinezoo_phantom.vertebra import Disc, Vertebra, forward, pose, upward
+
+__all__ = ["Disc", "Spine", "Vertebra", "build_spine"]
+
+THORACIC = tuple(f"T{number}" for number in range(12, 0, -1))
+_CERVICAL = ("C7", "C6", "C5", "C4", "C3", "C2")
 
 # By place from the lowest lumbar vertebra upward; relative to the third one.
-_DEPTH_RATIO = (1.03, 1.02, 1.0, 0.98, 0.95, 0.92, 0.90, 0.88, 0.86, 0.84, 0.82, 0.79, 0.76)
-_HEIGHT_RATIO = (0.97, 0.99, 1.0, 1.0, 0.97, 0.94, 0.88, 0.84, 0.80, 0.77, 0.75, 0.73, 0.71)
-_DISC_HEIGHT_MM = (9.5, 11.0, 10.5, 9.5, 8.3, 6.8, 5.6, 5.0, 4.6, 4.3, 4.0, 3.9, 3.8)
-_DISC_WEDGE_DEG = (13.0, 10.0, 8.0, 5.0, 3.0, 0.0, -1.5, -3.0, -4.0, -4.0, -4.0, -4.0, -4.0)
-_BODY_WEDGE_DEG = (7.0, 3.0, 0.5, -1.0, -2.0, -3.0, -3.0, -3.5, -3.5, -3.5, -3.5, -3.5, -3.5)
-_PEDICLE_WIDTH_MM = (16.0, 12.5, 10.5, 9.0, 8.5, 7.5, 7.5, 7.0, 6.5, 6.0, 6.0, 5.5, 5.5)
-_SACRAL_HEIGHT_RATIO = (1.02, 0.85, 0.75, 0.65, 0.55)
-_SACRAL_DEPTH_RATIO = (1.0, 0.74, 0.60, 0.48, 0.38, 0.28)
-_SACRAL_WIDTH_RATIO = (1.5, 1.2, 1.0, 0.8, 0.6)
-_SACRAL_WEDGE_DEG = (4.0, -7.0, -15.0, -17.0, -14.0)
-
-
-def forward(angle_rad: float) -> np.ndarray:
-    """(2,) sagittal unit vector along an endplate, towards the front."""
-    return np.array([np.cos(angle_rad), np.sin(angle_rad)])
-
-
-def upward(angle_rad: float) -> np.ndarray:
-    """(2,) sagittal unit vector square to an endplate, towards the head."""
-    return np.array([np.sin(angle_rad), -np.cos(angle_rad)])
-
-
-def pose(sagittal_rad: float, coronal_rad: float, axial_rad: float) -> np.ndarray:
-    """(3, 3) frame whose columns point to the front, to the head and to the tube's side."""
-    front = np.array([np.cos(sagittal_rad), np.sin(sagittal_rad), 0.0])
-    head = np.array([np.sin(sagittal_rad), -np.cos(sagittal_rad), 0.0])
-    side = np.array([0.0, 0.0, 1.0])
-    head, side = (
-        np.cos(coronal_rad) * head + np.sin(coronal_rad) * side,
-        np.cos(coronal_rad) * side - np.sin(coronal_rad) * head,
-    )
-    front, side = (
-        np.cos(axial_rad) * front + np.sin(axial_rad) * side,
-        np.cos(axial_rad) * side - np.sin(axial_rad) * front,
-    )
-    return np.stack([front, head, side], axis=1)
-
-
-@dataclass(slots=True)
-class Vertebra:
-    """One vertebral body as a solid, and what hangs on it.
-
-    Attributes:
-        level: Name such as "L3".
-        centre_mm: (3,) world place of the body's middle.
-        frame: (3, 3) columns front, up, side.
-        height_mm: Height in the middle.
-        lower_depth_mm: Front-to-back length of the lower endplate.
-        upper_depth_mm: The same of the upper endplate.
-        width_mm: Lateral width.
-        lower_slope: Rise of the lower endplate per mm to the front, in the body's frame.
-        upper_slope: The same of the upper endplate.
-        sagittal_rad: Direction of the body's mid-plane in the sagittal plane.
-        coronal_rad: Tilt to the side.
-        axial_rad: Rotation about its own long axis.
-        concavity_mm: Depth of the (lower, upper) endplate hollow.
-        hollow_place: Where the hollow is deepest along the depth, -1 back to 1 front.
-        node_mm: Depth of a Schmorl node in the (lower, upper) endplate, its place -1 to 1 between.
-        waist: Hollow of the walls as a share of half the depth.
-        rounding: How much the rim is rounded, share of half the depth.
-        exponent: Exponent of the superellipse section.
-        notch_mm: Hollow of the back wall in its middle.
-        spurs_mm: (4,) osteophytes: lower back, lower front, upper front, upper back.
-        wall_mm: Cortical thickness of the walls.
-        plate_mm: Cortical thickness of the endplates.
-        density: Factor on the cancellous density.
-        sclerosis: Extra density below the (lower, upper) endplate, 0 to 3.
-        pedicle_mm: Width of a pedicle.
-        fracture: "none", "wedge", "biconcave" or "crush".
-        fracture_grade: 0 to 3 (Genant).
-    """
-
-    level: str
-    centre_mm: np.ndarray
-    frame: np.ndarray
-    height_mm: float
-    lower_depth_mm: float
-    upper_depth_mm: float
-    width_mm: float
-    lower_slope: float
-    upper_slope: float
-    sagittal_rad: float
-    coronal_rad: float
-    axial_rad: float
-    concavity_mm: tuple[float, float]
-    hollow_place: float
-    node_mm: tuple[float, float, float]
-    waist: float
-    rounding: float
-    exponent: float
-    notch_mm: float
-    spurs_mm: np.ndarray
-    wall_mm: float
-    plate_mm: float
-    density: float
-    sclerosis: tuple[float, float]
-    pedicle_mm: float
-    fracture: str = "none"
-    fracture_grade: int = 0
-
-    @property
-    def is_sacral(self) -> bool:
-        """Whether the segment belongs to the sacrum."""
-        return self.level.startswith("S")
-
-    @property
-    def depth_mm(self) -> float:
-        """Mean front-to-back depth."""
-        return (self.lower_depth_mm + self.upper_depth_mm) / 2
-
-    def point(self, along_mm: float, up_mm: float, side_mm: float = 0.0) -> np.ndarray:
-        """(3,) world point from the body's middle, in its own frame."""
-        return self.centre_mm + self.frame @ np.array([along_mm, up_mm, side_mm])
-
-    def points(self, local_mm: np.ndarray) -> np.ndarray:
-        """(..., 3) world points of (..., 3) places in the body's frame."""
-        return self.centre_mm + local_mm @ self.frame.T
-
-    def plate_up_mm(self, along_mm: np.ndarray | float, *, upper: bool) -> np.ndarray:
-        """Height of an endplate's rim plane above the middle at places along the depth."""
-        along = np.asarray(along_mm, dtype=float)
-        if upper:
-            return self.height_mm / 2 + self.upper_slope * along
-        return -self.height_mm / 2 + self.lower_slope * along
-
-    def corners_mm(self) -> np.ndarray:
-        """(4, 3) mid-sagittal corners: upper back, upper front, lower front, lower back."""
-        upper, lower = self.upper_depth_mm / 2, self.lower_depth_mm / 2
-        places = []
-        for along, is_upper in ((-upper, True), (upper, True), (lower, False), (-lower, False)):
-            places.append((along, float(self.plate_up_mm(along, upper=is_upper)), 0.0))
-        return self.points(np.array(places))
-
-    def endplate_mm(self, *, upper: bool, count: int = 9) -> np.ndarray:
-        """(count, 3) endplate in the mid-sagittal plane, back to front, hollow included."""
-        half = (self.upper_depth_mm if upper else self.lower_depth_mm) / 2
-        share = np.linspace(-1, 1, count)
-        bowl = hollow(share, np.zeros(count), self.hollow_place)
-        depth = self.concavity_mm[1 if upper else 0]
-        height = self.plate_up_mm(share * half, upper=upper) + (-1 if upper else 1) * depth * bowl
-        return self.points(np.stack([share * half, height, np.zeros(count)], axis=1))
-
-
-def hollow(along: np.ndarray, side: np.ndarray, place: float) -> np.ndarray:
-    """Relative depth of an endplate's hollow, 1 at its deepest, 0 from the rim outwards.
-
-    Args:
-        along: -1 (back) to 1 (front), share of half the depth.
-        side: -1 to 1, share of half the width.
-        place: Where along the depth it is deepest.
-    """
-    shifted = along - place * (1 - along * along)
-    ring = np.clip(1 - (shifted * shifted + side * side) * (1 / 0.93**2), 0, 1)
-    return np.sqrt(ring) * (0.35 + 0.65 * ring)
-
-
-@dataclass(slots=True)
-class Disc:
-    """One intervertebral disc.
-
-    Attributes:
-        name: For example "L4/L5".
-        height_mm: Height in the middle; negative where endplates dig into each other.
-        narrowing: 0 to 3 (Lane).
-        osteophytes: 0 to 3 (Lane).
-        sclerosis: 0 to 3 (Lane).
-        slip_mm: How far the upper body lies in front of the lower one.
-        slip_grade: Meyerding's 0 to 4; negative for backward slips.
-        vacuum: Whether gas lies in the disc.
-        middle_mm: (3,) world place.
-        frame: (3, 3) columns front, up, side.
-        depth_mm: Depth of the endplates beside it.
-    """
-
-    name: str
-    height_mm: float
-    narrowing: int
-    osteophytes: int
-    sclerosis: int
-    slip_mm: float
-    slip_grade: int
-    vacuum: bool
-    middle_mm: np.ndarray
-    frame: np.ndarray
-    depth_mm: float
-
-    @property
-    def grade(self) -> str:
-        """Generator 2's words: healthy, narrowed, collapsed."""
-        return ("healthy", "healthy", "narrowed", "collapsed")[self.narrowing]
+_DEPTH_RATIO = (
+    1.03, 1.02, 1.0, 0.98, 0.95, 0.92, 0.90, 0.88, 0.86, 0.84, 0.82, 0.79, 0.76, 0.72, 0.68, 0.63,
+    0.58, 0.54,
+    0.52, 0.50, 0.49, 0.48, 0.47, 0.46,
+)  # fmt: skip
+_HEIGHT_RATIO = (
+    0.97, 0.99, 1.0, 1.0, 0.97, 0.94, 0.86, 0.81, 0.77, 0.74, 0.72, 0.70, 0.68, 0.66, 0.64, 0.62,
+    0.60, 0.58,
+    0.48, 0.45, 0.43, 0.43, 0.44, 0.60,
+)  # fmt: skip
+_DISC_HEIGHT_MM = (
+    9.5, 11.0, 10.5, 9.5, 8.3, 6.8, 5.6, 5.0, 4.6, 4.3, 4.0, 3.9, 3.8, 3.7, 3.6, 3.5, 3.5, 3.7,
+    4.8, 5.0, 5.0, 5.0, 4.8, 4.5,
+)  # fmt: skip
+_DISC_WEDGE_DEG = (
+    13.0, 10.0, 8.0, 5.0, 3.0, 0.0, -1.5, -3.0, -4.0, -4.0, -4.0, -4.0, -3.5, -2.0, -1.0, 0.0, 1.0,
+    1.5,
+    3.0, 3.0, 2.5, 2.5, 2.0, 2.0,
+)  # fmt: skip
+_BODY_WEDGE_DEG = (
+    7.0, 3.0, 0.5, -1.0, -2.0, -3.0, -3.0, -3.5, -3.5, -3.5, -3.5, -3.5, -3.5, -3.0, -2.5, -2.0,
+    -1.5, -1.0,
+    0.0, 0.5, 0.5, 0.5, 0.5, 0.0,
+)  # fmt: skip
+_PEDICLE_WIDTH_MM = (
+    16.0, 12.5, 10.5, 9.0, 8.5, 7.5, 7.5, 7.0, 6.5, 6.0, 6.0, 5.5, 5.5, 5.0, 5.0, 5.5, 6.0, 7.0,
+    6.5, 6.0, 5.5, 5.5, 5.5, 5.5,
+)  # fmt: skip
 
 
 @dataclass(slots=True)
@@ -224,15 +74,16 @@ class Spine:
     """The whole chain, S1 upward and downward.
 
     Attributes:
-        vertebrae: From the lowest lumbar one upward to T6.
+        vertebrae: From the lowest lumbar one upward to C2.
         sacrum: From S1 downward.
         discs: From the lumbosacral one upward.
         lumbar_count: 4, 5 or 6.
-        sacral_slope_rad: Slope of the upper S1 endplate.
         size: Body size factor; 1 is average.
         osteoporosis: 0 to 3.
-        pelvis_axial_rad: Rotation of the pelvis.
-        pelvis_coronal_rad: Tilt of the pelvis.
+        pelvis: Incidence, tilt, hips.
+        transition: The vertebra between lumbar and sacral, if there is one.
+        sacral_disc: O'Driscoll's type of the disc S1/S2, 1 to 4.
+        chest_mm: How far the ribs reach in front of the thoracic bodies.
         cobb_deg: Coronal Cobb angle of the curve built in.
         cobb_levels: Upper and lower end vertebra of that angle.
     """
@@ -241,14 +92,20 @@ class Spine:
     sacrum: list[Vertebra]
     discs: list[Disc]
     lumbar_count: int
-    sacral_slope_rad: float
     size: float
     osteoporosis: int
-    pelvis_axial_rad: float
-    pelvis_coronal_rad: float
+    pelvis: Pelvis
+    transition: Transition
+    sacral_disc: int
+    chest_mm: float
     cobb_deg: float
     cobb_levels: tuple[str, str]
     fractured: list[str] = field(default_factory=list)
+
+    @property
+    def sacral_slope_rad(self) -> float:
+        """Slope of the upper S1 endplate."""
+        return self.pelvis.slope_rad
 
     def by_level(self) -> dict[str, Vertebra]:
         """Every segment under its level name."""
@@ -324,27 +181,39 @@ def _coronal_plan(rng: np.random.Generator, places: int) -> tuple[np.ndarray, np
     return tilt, turn, first, min(first + length, places - 1)
 
 
-def build_spine(rng: np.random.Generator, *, transitional_share: float = 0.12) -> Spine:
+def _balance(
+    wedge_rad: np.ndarray, tall_mm: np.ndarray, slope_rad: float, first: int, target_mm: float
+) -> float:
+    """Factor on the wedges above place `first` that brings C7 closest to `target_mm` before S1."""
+    factors = np.linspace(0.2, 1.9, 18)[:, None]
+    bent = np.where(np.arange(len(wedge_rad)) >= first, factors, 1.0) * wedge_rad
+    angles = slope_rad - np.cumsum(bent, axis=1) + bent / 2
+    at_c7 = len(wedge_rad) - len(_CERVICAL) + 1
+    ahead = (np.sin(angles) * tall_mm)[:, :at_c7].sum(axis=1)
+    return float(factors[np.argmin(np.abs(ahead - target_mm)), 0])
+
+
+def build_spine(rng: np.random.Generator, *, transitional_share: float = 0.2) -> Spine:
     """Draws a patient's spine.
 
     Args:
         rng: The anatomy's own random stream.
-        transitional_share: Share of patients with four or six lumbar vertebrae.
+        transitional_share: Share of patients with four or six lumbar vertebrae, or with one
+            between lumbar and sacral.
 
     Returns:
         The spine, S1's upper endplate at the origin.
     """
-    lumbar_count = 5
-    if rng.random() < transitional_share:
-        lumbar_count = 4 if rng.random() < 0.5 else 6
+    lumbar_count, transition = draw_transition(rng, transitional_share)
     lumbar = [f"L{number}" for number in range(lumbar_count, 0, -1)]
-    levels = (*lumbar, *THORACIC)
+    levels = (*lumbar, *THORACIC, *_CERVICAL)
     places = len(levels)
     # Tables count from below; with six lumbar vertebrae the extra one looks like its neighbour.
     row = np.clip(np.arange(places) + (5 - lumbar_count), 0, len(_DEPTH_RATIO) - 1)
 
-    sacral_slope = float(np.deg2rad(np.clip(rng.normal(39, 11.5), 8, 70)))
     size = float(np.exp(rng.normal(0, 0.065)))
+    pelvis = draw_pelvis_angles(rng, size, transition)
+    sacral_slope = pelvis.slope_rad
     depth_mm = 34.0 * size * np.exp(rng.normal(0, 0.045))
     height_mm = 31.2 * size * np.exp(rng.normal(0, 0.06))
     disc_factor = np.exp(rng.normal(-0.06, 0.2))
@@ -367,6 +236,14 @@ def build_spine(rng: np.random.Generator, *, transitional_share: float = 0.12) -
     follow = float(np.clip(follow, 0.1, 1.9))
     disc_wedge[low] *= follow
     body_wedge[:2] *= follow
+
+    # The chest's kyphosis carries the head over the hips, more or less (Vialle 2005).
+    tall = height_mm * np.array(_HEIGHT_RATIO)[row] + size * np.array(_DISC_HEIGHT_MM)[row]
+    target_mm = rng.normal(-8, 28) + (rng.exponential(45) if rng.random() < 0.2 else 0.0)
+    wedges = np.deg2rad(disc_wedge + body_wedge)
+    bend = _balance(wedges, tall, sacral_slope, lumbar_count, target_mm)
+    disc_wedge[lumbar_count:] *= bend
+    body_wedge[lumbar_count:] *= bend
 
     hollow_mm = rng.uniform(0.6, 3.0)
     hollow_place = rng.uniform(-0.35, 0.05)
@@ -399,12 +276,17 @@ def build_spine(rng: np.random.Generator, *, transitional_share: float = 0.12) -
         body_depth = depth_mm * _DEPTH_RATIO[at] * np.exp(rng.normal(0, 0.025))
         wedge = np.deg2rad(body_wedge[place])
         kind, grade = plan.fracture[place], int(plan.fracture_grade[place])
+        lower_ratio = rng.uniform(0.99, 1.05)
+        if place == 0 and transition.kind == "sacralised":
+            # A rudimentary disc, a body that tapers as a sacral one does (Konin & Walz 2010).
+            gap *= (1.0, 0.9, 0.55, 0.3)[max(transition.wings)] * rng.uniform(0.7, 1.0)
+            lower_ratio *= 1 - 0.06 * max(transition.wings) * rng.uniform(0.2, 1.0)
         concavity = np.array([hollow_mm * rng.uniform(0.7, 1.4), hollow_mm * rng.uniform(0.4, 1.2)])
         concavity *= 1 + 0.3 * osteoporosis
         loss = (0.0, rng.uniform(0.2, 0.25), rng.uniform(0.25, 0.4), rng.uniform(0.4, 0.6))[grade]
         if kind == "wedge":  # the front loses height, the back keeps it
             lost_mm = loss * body_height
-            wedge -= np.arctan(lost_mm / body_depth)
+            wedge = min(wedge - np.arctan(lost_mm / body_depth), -0.05)
             body_height -= lost_mm / 2
         elif kind == "crush":
             body_height *= 1 - loss
@@ -447,7 +329,7 @@ def build_spine(rng: np.random.Generator, *, transitional_share: float = 0.12) -
                 centre_mm=np.array([*centre, (low_lateral + lateral) / 2]),
                 frame=frame,
                 height_mm=float(body_height),
-                lower_depth_mm=float(body_depth * rng.uniform(0.99, 1.05)),
+                lower_depth_mm=float(body_depth * lower_ratio),
                 upper_depth_mm=float(body_depth),
                 width_mm=float(body_depth * width_ratio * rng.uniform(0.97, 1.03)),
                 lower_slope=lower_slope,
@@ -494,49 +376,23 @@ def build_spine(rng: np.random.Generator, *, transitional_share: float = 0.12) -
         here, angle = upper_mid, float(angle - wedge)
         below, below_depth = level, body_depth
 
-    pelvis_turn = float(turn[0] + rng.normal(0, 0.02))
-    pelvis_tilt = float(tilt[0] * 0.5 + rng.normal(0, 0.02))
-    sacrum: list[Vertebra] = []
-    here, angle = np.zeros(2), sacral_slope
-    curved = rng.uniform(0.7, 1.4)
-    for place, level in enumerate(SACRAL):
-        body_height = height_mm * _SACRAL_HEIGHT_RATIO[place]
-        wedge = float(np.deg2rad(_SACRAL_WEDGE_DEG[place] * curved + rng.normal(0, 3)))
-        sagittal = angle + wedge / 2
-        lower_mid = here - upward(sagittal) * body_height
-        lower_slope, upper_slope = local_slopes(wedge)
-        first = place == 0
-        sacrum.append(
-            Vertebra(
-                level=level,
-                centre_mm=np.array([*((here + lower_mid) / 2), 0.0]),
-                frame=pose(float(sagittal), pelvis_tilt, pelvis_turn),
-                height_mm=float(body_height),
-                lower_depth_mm=float(depth_mm * _SACRAL_DEPTH_RATIO[place + 1]),
-                upper_depth_mm=float(depth_mm * _SACRAL_DEPTH_RATIO[place]),
-                width_mm=float(depth_mm * _SACRAL_WIDTH_RATIO[place]),
-                lower_slope=lower_slope,
-                upper_slope=upper_slope,
-                sagittal_rad=float(sagittal),
-                coronal_rad=pelvis_tilt,
-                axial_rad=pelvis_turn,
-                concavity_mm=(0.0, hollow_mm * (0.4 if first else 0.1)),
-                hollow_place=0.0,
-                node_mm=(0.0, 0.0, 0.0),
-                waist=waist * 0.5,
-                rounding=rounding,
-                exponent=exponent,
-                notch_mm=0.0,
-                spurs_mm=np.array([0, 0, 1, 0]) * spur_habit * rng.exponential(1.2),
-                wall_mm=wall_mm,
-                plate_mm=plate_mm * (1.0 if first else rng.uniform(0.2, 0.7)),
-                density=float(density * 0.85),
-                sclerosis=(0.0, float(discs[0].sclerosis) if first else 0.0),
-                pedicle_mm=18.0 * size,
-            )
-        )
-        here = lower_mid - upward(angle + wedge) * rng.uniform(0.3, 2.5)
-        angle = angle + wedge
+    pelvis = replace(
+        pelvis,
+        axial_rad=float(turn[0] + rng.normal(0, 0.02)),
+        coronal_rad=float(tilt[0] * 0.5 + rng.normal(0, 0.02)),
+    )
+    traits = SacralTraits(
+        depth_mm=depth_mm,
+        size=size,
+        density=float(density),
+        wall_mm=wall_mm,
+        plate_mm=plate_mm,
+        exponent=exponent,
+        hollow_mm=hollow_mm,
+        spur_habit=spur_habit,
+        sclerosis=float(discs[0].sclerosis),
+    )
+    sacrum, sacral_disc = build_sacrum(rng, pelvis, transition, traits)
     ends = (levels[curve_high], levels[curve_low])
     cobb = float(np.degrees(abs(tilt[curve_high] - tilt[curve_low])))
     return Spine(
@@ -544,11 +400,12 @@ def build_spine(rng: np.random.Generator, *, transitional_share: float = 0.12) -
         sacrum=sacrum,
         discs=discs,
         lumbar_count=lumbar_count,
-        sacral_slope_rad=sacral_slope,
         size=size,
         osteoporosis=osteoporosis,
-        pelvis_axial_rad=pelvis_turn,
-        pelvis_coronal_rad=pelvis_tilt,
+        pelvis=pelvis,
+        transition=transition,
+        sacral_disc=sacral_disc,
+        chest_mm=float(rng.uniform(90, 150) * size),
         cobb_deg=cobb,
         cobb_levels=ends,
         fractured=[body.level for body in vertebrae if body.fracture != "none"],

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import cv2
@@ -11,6 +11,7 @@ import numpy as np
 from spinezoo_phantom.anatomy import Spine, build_spine
 from spinezoo_phantom.bones import BoneLayers, draw_skeleton
 from spinezoo_phantom.detector import Layers, look
+from spinezoo_phantom.frontal import draw_frontal_trunk
 from spinezoo_phantom.implants import Hardware, build_hardware, draw_hardware
 from spinezoo_phantom.projection import Camera, Window, coverage_of, smooth_noise
 from spinezoo_phantom.records import (
@@ -19,11 +20,13 @@ from spinezoo_phantom.records import (
     PhantomFilm,
     PhantomRegion,
     mirrored_outline,
+    turned_points,
 )
 from spinezoo_phantom.settings import DEFAULT_SETTINGS, PhantomSettings
 from spinezoo_phantom.solids import project
 from spinezoo_phantom.trunk import TrunkLayers, draw_trunk
 from spinezoo_phantom.truth import outline_of
+from spinezoo_phantom.vertebra import Vertebra
 
 _BODY_LEVEL = 0.36
 """Share of the greatest path length at which a reader draws a body's border.
@@ -59,6 +62,38 @@ class Scene:
     bodies: list[PhantomRegion]
 
 
+def _field_ends(
+    spine: Spine, settings: PhantomSettings, rng: np.random.Generator
+) -> tuple[float, float]:
+    """Chooses where the film begins and ends: mm below S1's endplate, in the mid-plane."""
+    levels = spine.by_level()
+    hips_mm = float(spine.pelvis.hip_mm[1])
+    if settings.field == "whole_spine":
+        top = levels["T1"].centre_mm[1] - rng.uniform(-50, 240)
+        return float(top), hips_mm + rng.uniform(-30, 140)
+    # As measured on real films by the size of their bodies; 1.2 is the usual magnification.
+    typical_mm = settings.field_height_mm
+    view = rng.random()
+    extent_mm = typical_mm * (1 + rng.uniform(-settings.field_spread, settings.field_spread))
+    if view < settings.tight_share:
+        extent_mm = typical_mm * rng.uniform(0.52, 0.80)
+    elif view > 1 - settings.wide_share:
+        extent_mm = typical_mm * rng.uniform(1.2, 1.7)
+    elif rng.random() < 0.4:  # ends anywhere from T9 to L1 and from S1 to the hips
+        name = str(rng.choice(["T9", "T10", "T11", "T12", "L1"]))
+        upper = float(levels[name].point(0, levels[name].height_mm * rng.uniform(-0.4, 0.6))[1])
+        lower = float(rng.uniform(12, hips_mm + 40))
+        if lower - upper >= 200:
+            return upper, lower
+    # Centred between T12 and S2, give or take; sometimes the sacrum meets the border.
+    middle = (levels["T12"].point(0, 12)[1] + levels["S2"].point(0, -10)[1]) / 2
+    drift = rng.normal(0, 0.055)
+    if rng.random() < 0.12:
+        drift += float(rng.choice([-1, 1])) * rng.uniform(0.08, 0.22)
+    middle -= drift * extent_mm
+    return float(middle - extent_mm / 2), float(middle + extent_mm / 2)
+
+
 def set_up_camera(spine: Spine, settings: PhantomSettings, rng: np.random.Generator) -> Camera:
     """Chooses distances, field of view and where the spine lies on the film.
 
@@ -66,33 +101,33 @@ def set_up_camera(spine: Spine, settings: PhantomSettings, rng: np.random.Genera
     mid-plane lies 17 to 33 cm from the detector.
     """
     source_mm = rng.uniform(1000, 1250) if rng.random() < 0.5 else rng.uniform(1400, 2100)
+    if settings.field == "whole_spine":
+        source_mm = rng.uniform(1500, 2400)
     to_detector_mm = rng.uniform(170, 330)
-    typical_mm = 1.2 * settings.field_height_mm  # of the real films, by their bodies' size
-    field_mm = typical_mm * (1 + rng.uniform(-settings.field_spread, settings.field_spread))
-    view = rng.random()
-    if view < settings.tight_share:
-        field_mm = typical_mm * rng.uniform(0.52, 0.80)
-    elif view > 1 - settings.wide_share:
-        field_mm = typical_mm * rng.uniform(1.2, 1.7)
-    spacing_mm = round(field_mm / settings.height_px, 5)
     height, width = settings.height_px, settings.width_px
+    top_mm, bottom_mm = _field_ends(spine, settings, rng)
     magnification = source_mm / (source_mm - to_detector_mm)
+    field_mm = (bottom_mm - top_mm) * magnification
+    spacing_mm = round(field_mm / settings.height_px, 5)
     px_per_mm = magnification / spacing_mm
     levels = spine.by_level()
     lowest = spine.vertebrae[0].level
-    # The film is centred between T12 and S2, give or take; sometimes the sacrum meets the border.
-    middle_mm = (levels["T12"].point(0, 12)[1] + levels["S2"].point(0, -10)[1]) / 2
-    drift = rng.normal(0, 0.055)
-    if rng.random() < 0.12:
-        drift += float(rng.choice([-1, 1])) * rng.uniform(0.08, 0.22)
     lumbar_x = np.mean([levels[name].centre_mm[0] for name in ("L1", "L3", lowest)])
-    place_mm = np.array([lumbar_x, middle_mm])
-    place_px = np.array([rng.uniform(0.32, 0.60) * width, (0.5 + drift) * height])
+    aside = rng.uniform(0.32, 0.60)
+    if settings.field == "whole_spine":
+        lumbar_x = np.mean([levels[name].centre_mm[0] for name in ("T2", "T8", "L1", lowest)])
+        aside = rng.uniform(0.38, 0.62)
+    if settings.view == "anteroposterior":
+        lumbar_x, aside = 0.0, rng.uniform(0.42, 0.58)
+    place_mm = np.array([lumbar_x, (top_mm + bottom_mm) / 2])
+    place_px = np.array([aside * width, 0.5 * height])
     # The perpendicular ray points at the film's middle; on whole-spine films far from it.
     ray_px = np.array([0.5 * width, 0.5 * height])
     ray_px = ray_px + rng.normal(0, 0.06 if rng.random() < 0.8 else 0.3, 2) * height
     ray_mm = place_mm + (ray_px - place_px) / px_per_mm
-    return Camera(source_mm, to_detector_mm, spacing_mm, ray_mm, ray_px, height, width)
+    return Camera(
+        source_mm, to_detector_mm, spacing_mm, ray_mm, ray_px, height, width, settings.view
+    )
 
 
 def resampled(camera: Camera, factor: float) -> Camera:
@@ -108,6 +143,7 @@ def resampled(camera: Camera, factor: float) -> Camera:
         camera.ray_px * factor,
         height,
         width,
+        camera.view,
     )
 
 
@@ -160,7 +196,7 @@ def build_scene(settings: PhantomSettings, streams: list[np.random.Generator]) -
     """
     choices, anatomy, optics, skeleton, metalwork, torso = streams[:6]
     fine = max(1, round(_FINE_ROWS / settings.height_px))
-    wanted = bool(choices.random() < settings.implant_share)
+    wanted = bool(choices.random() < settings.implant_share) and settings.view == "lateral"
     spine = build_spine(anatomy, transitional_share=settings.transitional_share)
     camera = set_up_camera(spine, settings, optics)
     near = resampled(camera, fine)  # what is thin needs more rays; bodies and tissue do not
@@ -168,7 +204,8 @@ def build_scene(settings: PhantomSettings, streams: list[np.random.Generator]) -
     # Pelvis and ribs are broad and soft: where the film is fine, half its rays do.
     far = near if camera.height_px < 1.5 * _FINE_ROWS else resampled(camera, 0.5)
     bones = draw_skeleton(spine, camera, near, far, hardware.removed, skeleton)
-    trunk = draw_trunk(spine, camera, settings.clutter, torso)
+    draw = draw_frontal_trunk if camera.is_frontal else draw_trunk
+    trunk = draw(spine, camera, settings.clutter, torso)
     shape = (camera.height_px, camera.width_px)
     near_shape = (near.height_px, near.width_px)
     metal, cement = draw_hardware(hardware, near_shape, 2 if fine > 1 else 4)
@@ -215,6 +252,48 @@ def mirrored_regions(regions: list[PhantomRegion], width_px: int) -> list[Phanto
     ]
 
 
+def turned_regions(
+    regions: list[PhantomRegion], height_px: int, width_px: int, deg: int
+) -> list[PhantomRegion]:
+    """The outlines of an upright film of that size after it was turned clockwise."""
+    if not deg:
+        return regions
+    return [
+        PhantomRegion(
+            region.structure,
+            region.level,
+            np.round(turned_points(region.polygon_xy, height_px, width_px, deg), 2),
+        )
+        for region in regions
+    ]
+
+
+def upright(settings: PhantomSettings) -> PhantomSettings:
+    """The settings of the film before it is turned."""
+    if settings.turn_deg in (90, 270):
+        size = {"height_px": settings.width_px, "width_px": settings.height_px}
+        return replace(settings, **size, turn_deg=0)
+    return replace(settings, turn_deg=0)
+
+
+def corners_of(body: Vertebra, camera: Camera) -> np.ndarray:
+    """(4, 3) corners: upper back, upper front, lower front, lower back.
+
+    On a frontal film those of the coronal plane: upper left, upper right, lower right, lower left
+    as seen on the film.
+    """
+    if not camera.is_frontal:
+        return body.corners_mm()
+    half, high = body.width_mm / 2, body.height_mm / 2
+    places = ((0, high, half), (0, high, -half), (0, -high, -half), (0, -high, half))
+    return body.points(np.array(places, dtype=float))
+
+
+def _is_on_film(camera: Camera, point_mm: np.ndarray) -> bool:
+    x, y = project(camera, point_mm)
+    return bool(0 <= x <= camera.width_px and 0 <= y <= camera.height_px)
+
+
 def _truth_of(scene: Scene, place: Any) -> dict[str, object]:
     """All that is true about the patient, JSON-ready; `place` puts (N, 3) points on the film."""
     spine, camera = scene.spine, scene.camera
@@ -224,7 +303,7 @@ def _truth_of(scene: Scene, place: Any) -> dict[str, object]:
 
     vertebrae = {
         body.level: {
-            "corners_px": place(body.corners_mm()),
+            "corners_px": place(corners_of(body, camera)),
             "upper_endplate_px": place(body.endplate_mm(upper=True)),
             "lower_endplate_px": place(body.endplate_mm(upper=False)),
             "upper_endplate_deg": round(spine.plate_angle_deg(body.level, upper=True), 2),
@@ -237,6 +316,7 @@ def _truth_of(scene: Scene, place: Any) -> dict[str, object]:
             "fracture_grade": body.fracture_grade,
         }
         for body in [*spine.vertebrae[::-1], *spine.sacrum[:2]]
+        if body.level in NAMED_LEVELS
     }
     discs = {
         disc.name: {
@@ -251,12 +331,24 @@ def _truth_of(scene: Scene, place: Any) -> dict[str, object]:
         for disc in spine.discs
     }
     return {
+        "view": camera.view,
         "lumbar_count": spine.lumbar_count,
+        "transition": {
+            "kind": spine.transition.kind,
+            "castellvi": spine.transition.grade,
+            "level": spine.transition.level,
+        },
+        "disc_s1_s2_odriscoll": spine.sacral_disc,
         "vertebrae": vertebrae,
+        "femoral_heads_px": [
+            place(head[None])[0] for head in spine.pelvis.heads_mm() if _is_on_film(camera, head)
+        ],
         "s1_endplate_px": place(spine.sacrum[0].corners_mm()[:2]),
         "discs": discs,
         "angles_deg": {
             "sacral_slope": degrees(spine.sacral_slope_rad),
+            "pelvic_incidence": degrees(spine.pelvis.incidence_rad),
+            "pelvic_tilt": degrees(spine.pelvis.tilt_rad),
             "lordosis_l1_s1": round(spine.lordosis_deg(), 2),
             "kyphosis_t10_l2": round(spine.kyphosis_deg(), 2),
             "cobb_coronal": round(spine.cobb_deg, 2),
@@ -293,11 +385,12 @@ def make_film(seed: int, settings: PhantomSettings = DEFAULT_SETTINGS) -> Phanto
         The film with its truth.
     """
     streams = streams_of(seed)
-    scene = build_scene(settings, streams)
+    stood = upright(settings)
+    scene = build_scene(stood, streams)
     choices, display = streams[6], streams[7]
     faces_left = bool(choices.random() < settings.mirror_share)
     monochrome1 = bool(choices.random() < 0.15)
-    seen = look(scene.layers, settings, display, mirrored=faces_left)
+    seen = look(scene.layers, stood, display, mirrored=faces_left)
     top = 2**settings.bits_stored - 1
     vary = settings.display_variation
     # The stored range is a little wider than the window, as on real equipment.
@@ -305,21 +398,26 @@ def make_film(seed: int, settings: PhantomSettings = DEFAULT_SETTINGS) -> Phanto
     stored = np.clip(seen.grey, -0.2, 1.2) * np.float32(ceiling - floor) + np.float32(floor)
     pixels = np.rint(np.clip(stored, 0, 1) * top).astype(np.uint16)
 
-    width = settings.width_px
+    pixels = np.rot90(pixels, -settings.turn_deg // 90)
+    height, width = stood.height_px, stood.width_px
 
     def place(points_mm: np.ndarray) -> list[list[float]]:
         points = project(scene.camera, points_mm)
         if faces_left:
             points[:, 0] = width - points[:, 0]
+        points = turned_points(points, height, width, settings.turn_deg)
         return [[round(float(x), 2), round(float(y), 2)] for x, y in points]
 
     regions = mirrored_regions(scene.regions, width) if faces_left else scene.regions
+    regions = turned_regions(regions, height, width, settings.turn_deg)
     spine, hardware = scene.spine, scene.hardware
     bone_regions = [region for region in regions if region.structure.endswith("vertebra")]
     truth = _truth_of(scene, place)
     spacing_mm = round(scene.camera.spacing_mm, 5)
     tags: dict[str, object] = {
         "facing": "left" if faces_left else "right",
+        "view": settings.view,
+        "turn_deg": settings.turn_deg,
         "hardware": "+".join(hardware.kinds) or "none",
         "has_hardware": len(bone_regions) < len(regions),
         "cement": bool(hardware.cement),
@@ -350,7 +448,7 @@ def make_film(seed: int, settings: PhantomSettings = DEFAULT_SETTINGS) -> Phanto
         "window_centre": round((floor + ceiling) / 2 * top, 1),
         "window_width": round((ceiling - floor) * top, 1),
         "corners_px": {
-            body.level: place(body.corners_mm())
+            body.level: place(corners_of(body, scene.camera))
             for body in [*spine.vertebrae[: spine.lumbar_count + 1][::-1], *spine.sacrum[:2]]
         },
     }

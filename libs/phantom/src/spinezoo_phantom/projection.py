@@ -1,8 +1,9 @@
 """The point-source camera and the drawing of path lengths into float layers.
 
-World frame (mm): x points to the front of the patient, y to the feet, z towards the tube. The
-origin is the middle of the upper S1 endplate, in the sagittal mid-plane. Films are computed facing
-right; mirroring comes last.
+World frame (mm): x points to the front of the patient, y to the feet, z towards the tube of a
+lateral film; for a frontal film the camera turns the patient (`Camera.posed`). The origin is the
+middle of the upper S1 endplate, in the sagittal mid-plane. Films are computed facing right;
+mirroring and turning come last.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import cv2
 import numpy as np
 
 _SHIFT_BITS = 4  # OpenCV's fixed-point coordinates: 1/16 px
+_TO_FRONTAL = np.array([[0.0, 0.0, -1.0], [0.0, 1.0, 0.0], [1.0, 0.0, 0.0]])
 _FINE = 4  # sub-pixels per pixel and direction where the truth depends on it
 
 
@@ -29,6 +31,8 @@ class Camera:
         ray_px: (2,) film position of that point, pixel-edge coordinates.
         height_px: Rows of the film.
         width_px: Columns of the film.
+        view: "lateral", or "anteroposterior": the patient's front turned towards the tube, the
+            patient's side that faced the tube to the film's left.
     """
 
     source_to_detector_mm: float
@@ -38,6 +42,16 @@ class Camera:
     ray_px: np.ndarray
     height_px: int
     width_px: int
+    view: str = "lateral"
+
+    @property
+    def is_frontal(self) -> bool:
+        """Whether the patient's front faces the tube."""
+        return self.view == "anteroposterior"
+
+    def posed(self, points_mm: np.ndarray) -> np.ndarray:
+        """(..., 3) points or directions of a patient, who turns to the tube for a frontal view."""
+        return points_mm @ _TO_FRONTAL.T if self.is_frontal else points_mm
 
     def magnification(self, z_mm: np.ndarray | float = 0.0) -> np.ndarray:
         """Returns the magnification of points `z_mm` nearer to the tube than the mid-plane."""

@@ -73,3 +73,15 @@ def mirrored_outline(polygon_xy: np.ndarray, width_px: int) -> np.ndarray:
     mirrored = polygon_xy.copy()
     mirrored[:, 0] = np.round(width_px - mirrored[:, 0], 2)
     return mirrored[::-1].copy()
+
+
+def turned_points(points_xy: np.ndarray, height_px: int, width_px: int, deg: int) -> np.ndarray:
+    """(N, 2) points of an upright film of that size after it was turned clockwise."""
+    x, y = points_xy[:, 0], points_xy[:, 1]
+    if deg == 90:
+        x, y = height_px - y, x
+    elif deg == 180:
+        x, y = width_px - x, height_px - y
+    elif deg == 270:
+        x, y = y, width_px - x
+    return np.column_stack([x, y])

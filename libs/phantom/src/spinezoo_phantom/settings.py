@@ -5,8 +5,12 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
-GENERATOR = 3
+GENERATOR = 4
 """Version of the generator, in every record; raised when the same seed gives other films."""
+
+FIELDS = ("lumbar", "whole_spine")
+VIEWS = ("lateral", "anteroposterior")
+TURNS_DEG = (0, 90, 180, 270)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,7 +33,11 @@ class PhantomSettings:
         clutter: Factor on how often gas, folds, calcification and the like occur, 0 to 1.
         display_variation: Factor on the looks a viewing station adds (local contrast, gamma, edge
             enhancement, grid lines, text, collimation), 0 (a plain film) to 1.
-        transitional_share: Share of patients with four or six lumbar vertebrae, 0 to 1.
+        transitional_share: Share of patients with four or six lumbar vertebrae (half of them) or
+            with a vertebra between lumbar and sacral (Castellvi), 0 to 1.
+        view: "lateral" or "anteroposterior" (without hardware): what networks must not name.
+        turn_deg: 0, 90, 180 or 270: how far the finished film is turned clockwise.
+        field: "lumbar" (of many extents) or "whole_spine" (neck to hips).
     """
 
     height_px: int = 1024
@@ -45,7 +53,10 @@ class PhantomSettings:
     noise_scale: float = 1.0
     clutter: float = 1.0
     display_variation: float = 1.0
-    transitional_share: float = 0.12
+    transitional_share: float = 0.20
+    field: str = "lumbar"
+    view: str = "lateral"
+    turn_deg: int = 0
 
     def __post_init__(self) -> None:
         """Refuses values outside their range.
@@ -69,6 +80,16 @@ class PhantomSettings:
             "display_variation": (0, 1),
             "transitional_share": (0, 1),
         }
+        choices: dict[str, tuple[object, ...]] = {
+            "field": FIELDS,
+            "view": VIEWS,
+            "turn_deg": TURNS_DEG,
+        }
+        for name, allowed in choices.items():
+            if getattr(self, name) not in allowed:
+                known = ", ".join(map(str, allowed))
+                message = f"{name} is {getattr(self, name)!r}; choose one of {known}"
+                raise ValueError(message)
         for name, (lowest, highest) in ranges.items():
             value = getattr(self, name)
             if not lowest <= value <= highest:

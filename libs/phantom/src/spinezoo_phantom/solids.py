@@ -16,19 +16,20 @@ All come as outer and inner solids: the shell between is cortical, the rest canc
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
 
-from spinezoo_phantom.anatomy import Vertebra
 from spinezoo_phantom.projection import Camera, Window, fixed_point
+from spinezoo_phantom.vertebra import Vertebra
 
 _GREATEST_OBLIQUITY = 4.0  # a bar seen end-on is not endless
 
 
 def project(camera: Camera, points_mm: np.ndarray) -> np.ndarray:
     """(..., 2) film positions of (..., 3) world points."""
+    points_mm = camera.posed(points_mm)
     return camera.project(points_mm[..., :2], points_mm[..., 2])
 
 
@@ -65,12 +66,16 @@ def body_paths(body: Vertebra, camera: Camera) -> BodyPaths | None:
     Returns:
         The paths, or None where the body lies off the film.
     """
+    if camera.is_frontal:
+        body = replace(
+            body, centre_mm=camera.posed(body.centre_mm), frame=camera.posed(body.frame.T).T
+        )
     half_width = body.width_mm / 2
     half_depth = max(body.lower_depth_mm, body.upper_depth_mm) / 2 + float(body.spurs_mm.max())
     half_height = body.height_mm / 2 + 0.5 * half_depth * abs(body.upper_slope) + 2
     signs = np.array([[x, y, z] for x in (-1, 1) for y in (-1, 1) for z in (-1, 1)], float)
     box = body.points(signs * np.array([half_depth, half_height, half_width]))
-    window = Window.around(project(camera, box), 3)
+    window = Window.around(camera.project(box[:, :2], box[:, 2]), 3)
     seen = window.cut(camera.height_px, camera.width_px)
     if seen.is_empty:
         return None
@@ -195,8 +200,7 @@ def _add_sample(
     plate_mm = number(body.plate_mm)
     core = np.clip((to_wall - wall_mm) * per_wall + half, 0, 1)
     core *= np.clip((to_upper - plate_mm) * per_plate + half, 0, 1)
-    # S1 and its followers are fused: no plate below them but a scar.
-    lower_mm = plate_mm * number(0.3) if body.is_sacral else plate_mm
+    lower_mm = plate_mm * number(body.lower_plate_share)
     core *= np.clip((to_lower - lower_mm) * per_plate + half, 0, 1)
     core_sum += core
     if extra_sum is not None:

@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 
 from spinezoo_phantom.anatomy import Spine
-from spinezoo_phantom.bones import smooth_course
+from spinezoo_phantom.painter import smooth_course
 from spinezoo_phantom.projection import Camera, Window, add_line, smooth_noise
 from spinezoo_phantom.solids import paste, project, tube_paths
 
@@ -113,6 +113,8 @@ class _Scene:
         # Skin follows the spine loosely, the belly hardly: smoothed over centimetres.
         self.spine_x = _blur_profile(course, 30 * self.px)
         self.belly_x = _blur_profile(course, 80 * self.px)
+        shoulder = spine.by_level()["T1"].centre_mm[1]
+        self.above_t1_mm = float(shoulder) - 5.0
         self.below_s1_mm = (rows - project(camera, np.zeros(3))[1]) / self.px
         self.soft: Any = np.zeros((self.height, self.width), np.float32)
         self.dense: Any = np.zeros_like(self.soft)
@@ -133,7 +135,7 @@ def _draw_torso(scene: _Scene, fatness: float) -> np.ndarray:
     """Skin, fat and lean tissue; fills `scene.soft`, returns the coarse thickness (cm)."""
     rng, px = scene.rng, scene.px
     t = scene.below_s1_mm
-    buttock = rng.uniform(10, 45) * (1 + 0.6 * fatness) * np.exp(-(((t - 60) / 70.0) ** 2))
+    buttock = rng.uniform(0, 40) * (1 + 0.6 * fatness) * np.exp(-(((t - 60) / 70.0) ** 2))
     wave = 6 * np.sin(t / rng.uniform(40, 90) + rng.uniform(0, 6))
     fat_back = 6 + 45 * fatness * rng.uniform(0.5, 1.2)
     back_mm = rng.uniform(48, 66) + fat_back + buttock + rng.normal(0, 3) + wave
@@ -144,8 +146,14 @@ def _draw_torso(scene: _Scene, fatness: float) -> np.ndarray:
     belly_mm = rng.uniform(70, 130) + fat_front + hang + belly_wave + lean
     # The chest is deeper than a slim belly.
     chest = 1 / (1 + np.exp(np.clip((t + 230) / 40, -30, 30)))
-    chest_mm = np.maximum(belly_mm, rng.uniform(95, 165) + 0.6 * fat_front)
+    ribs_mm = scene.spine.chest_mm + rng.uniform(18, 30)
+    chest_mm = np.maximum(belly_mm, ribs_mm + 0.6 * fat_front)
     belly_mm = belly_mm + (chest_mm - belly_mm) * chest
+    # Above the shoulders only the neck is left.
+    neck_at = (t - scene.above_t1_mm) / 18
+    neck = 1 / (1 + np.exp(np.clip(neck_at, -30, 30)))
+    back_mm = back_mm + (rng.uniform(42, 60) - back_mm) * neck
+    belly_mm = belly_mm + (rng.uniform(48, 70) - belly_mm) * neck
     back = _blur_profile(scene.spine_x - px * back_mm, 10 * px)
     belly = _blur_profile(scene.belly_x + px * np.maximum(belly_mm, 45), 10 * px)
     scene.back, scene.belly = back, belly
@@ -159,7 +167,12 @@ def _draw_torso(scene: _Scene, fatness: float) -> np.ndarray:
     def coarse(values: np.ndarray) -> np.ndarray:
         return np.interp(at, grid, values).astype(np.float32)[:, None]
 
-    hips = 1 + rng.uniform(0, 0.35) / (1 + np.exp(-coarse(t) / 25.0))
+    # From the iliac crests down the body is broader and holds more bone and muscle.
+    crest = scene.spine.pelvis.crest_mm
+    hips = (t + crest - rng.uniform(-15, 35)) / rng.uniform(12, 40)
+    hips = 1 + rng.uniform(0.0, 0.25) / (1 + np.exp(-np.clip(coarse(hips), -30, 30)))
+    shoulders = np.exp(-np.square((t - scene.above_t1_mm - 55) / 60.0))
+    hips = hips + coarse(0.45 * shoulders - 0.6 * neck)
     lateral_cm = (rng.uniform(22, 30) + 15 * fatness * rng.uniform(0.6, 1.1)) * hips
     power = rng.uniform(2.0, 4.5)
 
@@ -201,6 +214,7 @@ def _draw_lungs(scene: _Scene, whole: np.ndarray) -> None:
     half = ((scene.belly - scene.back) / 2)[:last, None]
     across = np.abs(x - middle) / np.maximum(half, 1)
     lung_cm = rng.uniform(2, 8)
+    apex = project(scene.camera, levels["T2"].centre_mm)[1]
     for _side in (-1, 1):
         top_y = dome[1] + rng.normal(0, 9) * px
         top_x = dome[0] + px * rng.uniform(10, 60)
@@ -218,10 +232,60 @@ def _draw_lungs(scene: _Scene, whole: np.ndarray) -> None:
         # Deeper into the chest the lung widens.
         depth = np.clip((np.float32(top_y) + fall - y) / np.float32(45 * px), 0, 1)
         air *= np.clip((np.float32(rng.uniform(0.75, 0.92)) - across) * 12, 0, 1)
+        air *= np.clip((y - np.float32(apex)) * sharp, 0, 1)
         air *= np.minimum(thick[:last] / 8, 1) * (np.float32(0.45) + np.float32(0.55) * depth)
         scene.soft[:last] -= air * np.float32(LEAN_PER_CM * 0.75 * lung_cm)
         scene.soft[:last] += air * vessels * np.float32(rng.uniform(0.005, 0.045))
     scene.kinds.append("lung")
+
+
+def _add_rectal_gas(scene: _Scene, gas: np.ndarray) -> None:
+    """Adds gas of rectum and sigmoid in front of the sacrum, in cm of air."""
+    rng, px = scene.rng, scene.px
+    sacrum = scene.spine.sacrum
+    if not scene.chance(0.6):
+        return
+    for _ in range(int(rng.integers(1, 5))):
+        body = sacrum[int(rng.integers(1, 5))]
+        ahead = body.depth_mm / 2 + rng.uniform(8, 55)
+        place = body.point(ahead, rng.uniform(-12, 12), rng.uniform(-15, 15))
+        radius = rng.uniform(7, 22)
+        long = rng.uniform(1.0, 1.9)
+        add_ellipsoid(
+            gas,
+            project(scene.camera, place),
+            (radius * long * px, radius * px),
+            body.sagittal_rad + np.pi / 2 + rng.normal(0, 0.5),
+            radius * rng.uniform(0.05, 0.22),
+            lobes=(rng.uniform(0, 0.12), float(rng.integers(2, 5)), rng.uniform(0, 6)),
+            greatest=True,
+        )
+
+
+def _draw_foam(scene: _Scene) -> None:
+    """Adds bowel content full of small bubbles: dark specks with brighter seams between."""
+    rng, px = scene.rng, scene.px
+    shape = (max(8, scene.height // 2), max(8, scene.width // 2))
+    bubbles = smooth_noise(rng, shape, rng.uniform(2.0, 6.0) * px, 2)
+    bubbles = np.clip(bubbles + rng.uniform(-0.3, 0.9), rng.uniform(-0.5, 0), 1.4)
+    where = np.zeros(shape, np.float32)
+    for _ in range(int(rng.integers(1, 4))):
+        row = float(scene.row(0.35, 1.0))
+        middle = np.array([scene.spine_x[int(row)] + px * rng.uniform(15, 130), row])
+        add_ellipsoid(
+            where,
+            middle / 2,
+            (px * rng.uniform(20, 70) / 2, px * rng.uniform(12, 35) / 2),
+            rng.uniform(0, np.pi),
+            1.0,
+            lobes=(rng.uniform(0, 0.25), float(rng.integers(2, 6)), rng.uniform(0, 6)),
+            greatest=True,
+        )
+    foam = cv2.resize(bubbles * where, (scene.width, scene.height), interpolation=cv2.INTER_LINEAR)
+    x = (np.arange(scene.width, dtype=np.float32) + 0.5)[None]
+    foam *= x < scene.belly[:, None] - 8 * px
+    scene.soft -= foam * np.float32(rng.uniform(0.05, 0.4))
+    scene.kinds.append("foam")
 
 
 def _draw_gas(scene: _Scene) -> None:
@@ -261,6 +325,7 @@ def _draw_gas(scene: _Scene) -> None:
         spot = np.array([scene.spine_x[row] + px * rng.uniform(20, 100), float(row)])
         level = spot[1] + px * rng.uniform(-5, 25) if rng.random() < 0.6 else None
         bubble(spot, rng.uniform(15, 40), rng.uniform(1.5, 6), level)
+    _add_rectal_gas(scene, gas)
     scene.soft -= np.minimum(gas, 7) * np.float32(LEAN_PER_CM * rng.uniform(0.5, 1.1))
     # Walls between bubbles are a little denser than what lies around.
     if scene.chance(0.6):
@@ -276,6 +341,8 @@ def _draw_gas(scene: _Scene) -> None:
         front = np.clip((x - scene.spine_x[:, None]) / np.float32(15 * px), 0, 1)
         front *= x < scene.belly[:, None] - 12 * px
         scene.soft -= mottle * front * np.float32(rng.uniform(0.05, 0.28))
+    if scene.chance(0.45):
+        _draw_foam(scene)
     if gas.any():
         scene.kinds.append("gas")
 

@@ -58,6 +58,23 @@ def _png_content(film: PhantomFilm) -> bytes:
     return content.tobytes()
 
 
+def _orientation(film: PhantomFilm) -> tuple[str, list[str]]:
+    """View position, and where rows and columns run (PS3.3 C.7.6.1.1.1), turns included."""
+    left = film.tags["facing"] == "left"
+    if film.tags["view"] == "anteroposterior":
+        view, row = "AP", "R" if left else "L"
+    else:
+        view, row = ("LL", "P") if left else ("RL", "A")
+    opposite = {"A": "P", "P": "A", "L": "R", "R": "L", "F": "H"}
+    turned = {
+        0: [row, "F"],
+        90: ["H", row],
+        180: [opposite[row], "H"],
+        270: ["F", opposite[row]],
+    }
+    return view, turned[film.settings.turn_deg]
+
+
 def _dicom_content(film: PhantomFilm, *, monochrome1: bool) -> bytes:
     settings = film.settings
     identity = (film.seed, json.dumps(settings.as_dict(), sort_keys=True), monochrome1)
@@ -87,8 +104,7 @@ def _dicom_content(film: PhantomFilm, *, monochrome1: bool) -> bytes:
     dataset.PatientBirthDate = ""
     dataset.PatientSex = ""
     dataset.BodyPartExamined = "LSPINE"
-    dataset.ViewPosition = "LL" if film.tags["facing"] == "left" else "RL"
-    dataset.PatientOrientation = ["A", "F"] if film.tags["facing"] == "right" else ["P", "F"]
+    dataset.ViewPosition, dataset.PatientOrientation = _orientation(film)
     dataset.ImageType = ["DERIVED", "SECONDARY"]
     dataset.DerivationDescription = "Computed phantom, no patient"
     dataset.BurnedInAnnotation = "NO"

@@ -13,7 +13,7 @@ full films; only the grid is coarser.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
@@ -21,7 +21,14 @@ from numpy.typing import NDArray
 from spinezoo_contract.errors import OptionError
 from spinezoo_contract.types import Structure
 from spinezoo_phantom.detector import look
-from spinezoo_phantom.make import build_scene, mirrored_regions, streams_of
+from spinezoo_phantom.make import (
+    build_scene,
+    corners_of,
+    mirrored_regions,
+    streams_of,
+    turned_regions,
+)
+from spinezoo_phantom.records import turned_points
 from spinezoo_phantom.settings import GENERATOR, PhantomSettings
 from spinezoo_phantom.solids import project
 from spinezoo_spine.inference.preprocess import Letterbox, unit_grey
@@ -40,7 +47,8 @@ TRAINING_SETTINGS = PhantomSettings(
 )
 """More plain spines, more scales and more faint films than in a test set."""
 
-_PATIENTS = 0x70683300  # keeps these streams apart from those of `make_film`
+_WHOLE_SPINE_SHARE = 0.07
+_PATIENTS = 0x70683400  # keeps these streams apart from those of `make_film`
 _STRUCTURES = {structure.name.lower(): structure for structure in Structure}
 
 
@@ -70,7 +78,11 @@ class TrainingColumn:
         bodies: All bodies from T9 to S2 with a quarter or more on the film, head first.
         frame: (top, left, rows, columns) of the film on the canvas; bars around it.
         lumbar_count: 4, 5 or 6 lumbar vertebrae.
-        facing: "right" or "left": where the patient's front is.
+        facing: "right" or "left": where the patient's front is before the film is turned.
+        view: "lateral" or "anteroposterior"; corners of the latter are those of the coronal plane.
+        turn_deg: 0, 90, 180 or 270: how far the film is turned clockwise.
+        transition: "none", "sacralised" (L5) or "lumbarised" (S1).
+        castellvi: Grade of that vertebra, "Ia" to "IV", or "".
     """
 
     film: PreparedFilm
@@ -78,6 +90,10 @@ class TrainingColumn:
     frame: tuple[int, int, int, int]
     lumbar_count: int
     facing: str
+    view: str
+    turn_deg: int
+    transition: str
+    castellvi: str
 
 
 def training_columns(
@@ -101,7 +117,7 @@ def training_columns(
         height: Rows of the canvas, 96 or more.
         width: Columns of the canvas, 96 or more.
         looks: How often the patient is exposed and processed, 1 or more.
-        settings: Knobs; sizes in them are not used.
+        settings: Knobs; sizes in them are not used, view and turn are.
 
     Returns:
         `looks` columns; their films are named `phantom<generator>-<seed>-<index>-<look>`:
@@ -123,23 +139,36 @@ def training_columns(
     chance = streams[6]
     # Films are not all alike in shape: plates of 3:4, crops, narrow whole-spine strips.
     shape = 0.75 if chance.random() < 0.3 else chance.uniform(0.52, 1.0)
-    fit = Letterbox.fit(1000, max(1, round(1000 * shape)), height, width)
-    fitted = PhantomSettings(
-        **(
-            settings.as_dict()
-            | {
-                "height_px": max(fit.height, SMALLEST_SIDE_PX),
-                "width_px": max(fit.width, SMALLEST_SIDE_PX),
-            }
-        )
+    whole_spine = bool(chance.random() < _WHOLE_SPINE_SHARE)
+    if whole_spine:
+        shape = chance.uniform(0.36, 0.55)
+    turn_deg = settings.turn_deg
+    lying = turn_deg in (90, 270)
+    long, short = 1000, max(1, round(1000 * shape))
+    fit = Letterbox.fit(*((short, long) if lying else (long, short)), height, width)
+    rows, columns = max(fit.height, SMALLEST_SIDE_PX), max(fit.width, SMALLEST_SIDE_PX)
+    upright = (columns, rows) if lying else (rows, columns)
+    fitted = replace(
+        settings,
+        height_px=upright[0],
+        width_px=upright[1],
+        turn_deg=0,
+        field="whole_spine" if whole_spine else settings.field,
     )
-    rows, columns = fitted.height_px, fitted.width_px
     top, left = (height - rows) // 2, (width - columns) // 2
     scene = build_scene(fitted, streams)
-    turned = mirrored_regions(scene.regions, columns)
+    sides = {
+        mirrored: tuple(
+            turned_regions(
+                mirrored_regions(regions, upright[1]) if mirrored else regions, *upright, turn_deg
+            )
+            for regions in (scene.regions, scene.bodies)
+        )
+        for mirrored in (False, True)
+    }
     corner = np.array([left, top], dtype=np.float64)
     level_corners = {
-        level: project(scene.camera, body.corners_mm())
+        level: project(scene.camera, corners_of(body, scene.camera))
         for level, body in scene.spine.by_level().items()
     }
     columns_of_films = []
@@ -151,20 +180,22 @@ def training_columns(
         seen = look(scene.layers, fitted, rng, mirrored=mirrored)
         canvas = np.zeros((height, width), np.uint8)
         grey = unit_grey(np.clip(seen.grey, 0, 1)) * np.float32(255)
-        canvas[top : top + rows, left : left + columns] = cv2.convertScaleAbs(grey)
+        seen_bytes = np.rot90(cv2.convertScaleAbs(grey), -turn_deg // 90)
+        canvas[top : top + rows, left : left + columns] = seen_bytes
         film = PreparedFilm(
             f"phantom{GENERATOR}-{seed}-{index}-{number}",
             canvas,
             tuple(
                 (_STRUCTURES[region.structure], region.polygon_xy + corner)
-                for region in (turned if mirrored else scene.regions)
+                for region in sides[mirrored][0]
             ),
         )
         bodies = []
-        for region in mirrored_regions(scene.bodies, columns) if mirrored else scene.bodies:
+        for region in sides[mirrored][1]:
             corners = level_corners[region.level]
             if mirrored:
-                corners = np.column_stack([columns - corners[:, 0], corners[:, 1]])
+                corners = np.column_stack([upright[1] - corners[:, 0], corners[:, 1]])
+            corners = turned_points(corners, *upright, turn_deg)
             bodies.append(ColumnBody(region.level, region.polygon_xy + corner, corners + corner))
         columns_of_films.append(
             TrainingColumn(
@@ -173,6 +204,10 @@ def training_columns(
                 (top, left, rows, columns),
                 scene.spine.lumbar_count,
                 "left" if mirrored else "right",
+                fitted.view,
+                turn_deg,
+                scene.spine.transition.kind,
+                scene.spine.transition.grade,
             )
         )
     return columns_of_films
