@@ -16,6 +16,7 @@ from spinezoo_phantom.anatomy import Spine, Vertebra, build_spine
 from spinezoo_phantom.implants import build_hardware, draw_hardware
 from spinezoo_phantom.make import build_scene, streams_of
 from spinezoo_phantom.projection import Camera, Window
+from spinezoo_phantom.records import turned_points
 from spinezoo_phantom.solids import (
     along_ray,
     body_paths,
@@ -23,7 +24,6 @@ from spinezoo_phantom.solids import (
     project,
     tube_paths,
 )
-from spinezoo_phantom.records import turned_points
 from spinezoo_phantom.truth import is_simple, outline_of, polygon_area
 from spinezoo_spine.annotations.corners import read_corners
 from spinezoo_spine.annotations.film_set import FilmSet

@@ -14,7 +14,7 @@ import json
 import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
@@ -25,7 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 from spinezoo_contract.errors import ConfigurationError
 from spinezoo_phantom.settings import GENERATOR
-from spinezoo_training.phantom_films import TrainingColumn, training_columns
+from spinezoo_training.phantom_films import TRAINING_SETTINGS, TrainingColumn, training_columns
 from tqdm import tqdm
 
 BODY_PX = 26.0
@@ -35,6 +35,12 @@ CANVAS_PX = (640, 480)
 """Rows and columns of the canvas that films are made on."""
 
 PATIENTS_A_SHARD = 40
+
+FRONTAL_EVERY = 8
+"""Every so many patients are taken from the front: films that must not be named."""
+
+TRANSITIONAL_SHARE = 0.25
+"""Share of patients with four or six lumbar vertebrae (half of them) or a transitional one."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -59,7 +65,7 @@ class StoredFilm:
         grey: (height, width) ``uint8``.
         bodies: Head first.
         lumbar_count: 4, 5 or 6.
-        view: ``"lateral"``, or ``"ap"``: no lateral column is on the film.
+        view: ``"lateral"``, or another: no lateral column is on the film.
     """
 
     name: str
@@ -85,8 +91,7 @@ def stored_film(column: TrainingColumn) -> StoredFilm | None:
     grey: Any = cv2.resize(film, (width, height), interpolation=cv2.INTER_AREA)
     scale, corner = np.array([width / columns, height / rows]), np.array([left, top])
     bodies = tuple(Body(b.level, (b.outline - corner) * scale) for b in column.bodies)
-    view = getattr(column, "view", "lateral")
-    return StoredFilm(column.film.name, grey, bodies, column.lumbar_count, view)
+    return StoredFilm(column.film.name, grey, bodies, column.lumbar_count, column.view)
 
 
 def make_shard(folder: Path, seed: int, looks: int, patients: int, start: int) -> int:
@@ -94,7 +99,13 @@ def make_shard(folder: Path, seed: int, looks: int, patients: int, start: int) -
     cv2.setNumThreads(1)
     films = []
     for index in range(start, min(start + PATIENTS_A_SHARD, patients)):
-        for column in training_columns(seed, index, *CANVAS_PX, looks):
+        frontal = index % FRONTAL_EVERY == FRONTAL_EVERY - 1
+        settings = replace(
+            TRAINING_SETTINGS,
+            transitional_share=TRANSITIONAL_SHARE,
+            view="anteroposterior" if frontal else "lateral",
+        )
+        for column in training_columns(seed, index, *CANVAS_PX, looks, settings=settings):
             film = stored_film(column)
             if film is not None:
                 films.append(film)

@@ -75,7 +75,7 @@ class Settings:
 def loss_of(network: ReaderNetwork, batch: Batch) -> tuple[torch.Tensor, dict[str, float]]:
     """The loss of a batch, and its parts for the log."""
     below, above, steps, counts, kinds = network.of_batch(*batch.given)
-    kind_loss = nn.functional.cross_entropy(kinds, batch.kinds, label_smoothing=0.02)
+    kind_loss = nn.functional.cross_entropy(kinds, batch.kinds)
     named = batch.named
     loss = 0.5 * kind_loss
     reading = 0.0

@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import dataclasses
 import json
 import os
 import sys
@@ -31,17 +32,24 @@ from typing import Any
 import cv2
 import numpy as np
 from spinezoo_contract.client import AsyncEnsembleClient
-from spinezoo_contract.errors import AnnotationError, FilmError, SpineZooError
+from spinezoo_contract.errors import (
+    AnnotationError,
+    ConfigurationError,
+    FilmError,
+    SpineZooError,
+)
 from spinezoo_contract.status import error_name
 from spinezoo_contract.tls import client_settings
 from spinezoo_contract.types import (
     EnsembleOptions,
     Film,
     Labelling,
+    Roster,
     Segment,
     UnnamedReason,
 )
 from spinezoo_spine.annotations.corners import CornerFilm, find_corner_file, read_corners
+from spinezoo_spine.column.naming import reader_provenance
 from spinezoo_spine.column.reader.network import built_in_reader
 from spinezoo_spine.films.reader import read_film_file, read_film_file_size
 from tqdm import tqdm
@@ -59,7 +67,9 @@ from spinezoo_evaluator.report.real_check import (
     summary_table,
     to_csv,
     to_markdown,
+    worst_films,
 )
+from spinezoo_evaluator.report.reliability import NAMES_FILE, names_picture
 from spinezoo_evaluator.report.tables import text_table
 from spinezoo_evaluator.results.columns import ColumnCounts, count_column
 from spinezoo_evaluator.results.corner_films import VARIANTS, FilmResult
@@ -171,6 +181,21 @@ def picture_of(
     return sheet([row], tile_height=520, columns=4)
 
 
+def said_of_reader(roster: Roster) -> dict[str, Any]:
+    """Which reader named, for the report.
+
+    Raises:
+        ConfigurationError: The gateway's reader is not the one here, which names single networks.
+    """
+    own = reader_provenance(built_in_reader())
+    if roster.reader is not None and roster.reader != own:
+        raise ConfigurationError(
+            f"the gateway names with reader {roster.reader.weights_sha256[:12]}, this evaluator "
+            f"with {own.weights_sha256[:12]}; run both from one checkout"
+        )
+    return dataclasses.asdict(own)
+
+
 def make_parser() -> argparse.ArgumentParser:
     """The command line."""
     parser = argparse.ArgumentParser(
@@ -267,7 +292,12 @@ async def run_check(arguments: argparse.Namespace) -> int:
         for member in roster.members
         if member.member_name in networks
     }
-    report = build(results, data, models)
+    report = build(results, data, models, said_of_reader(roster))
+    order = [f"film_{Path(name).stem}.png" for name in worst_films(report)]
+    pictures.sort(key=order.index)
+    if not arguments.no_pictures:
+        names_picture(report["summary"][variants[0]], titles).save(arguments.report / NAMES_FILE)
+        pictures.insert(0, NAMES_FILE)
     (arguments.report / "report.md").write_text(to_markdown(report, pictures, titles))
     (arguments.report / "report.csv").write_text(to_csv(report))
     (arguments.report / "report.json").write_text(json.dumps(report, indent=2) + "\n")

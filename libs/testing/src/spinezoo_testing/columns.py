@@ -4,12 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 from spinezoo_contract.masks import decode_mask, encode_mask, mask_box
 from spinezoo_contract.types import Segment, SegmentKind, Structure
+from spinezoo_phantom.make import make_film
+from spinezoo_phantom.settings import PhantomSettings
+from spinezoo_spine.annotations.raster import segments_from_regions
+from spinezoo_spine.annotations.regions import Region
 
 LEVELS = ("S2", "S1", "L5", "L4", "L3", "L2", "L1", "T12", "T11")
 # (direction of the body's axis against upright in degrees, distance to the one below in body sizes)
@@ -151,3 +156,29 @@ def painted_film(made: Column) -> NDArray[np.uint8]:
         film[decode_mask(segment.mask)] = 170.0
     film = cv2.GaussianBlur(film, (0, 0), made.width / 200.0)
     return np.asarray(film, np.uint8)
+
+
+def phantom_column(seed: int, **settings: Any) -> tuple[Column, NDArray[np.uint16]]:
+    """The true vertebrae of a phantom film with their levels, and its pixels.
+
+    Args:
+        seed: Of the patient.
+        settings: Of :class:`spinezoo_phantom.settings.PhantomSettings`; else an easy film.
+    """
+    easy: dict[str, Any] = {
+        "height_px": 640,
+        "width_px": 480,
+        "implant_share": 0.0,
+        "low_contrast_share": 0.0,
+        "tight_share": 0.0,
+        "transitional_share": 0.0,
+        "clutter": 0.3,
+    }
+    film = make_film(seed, PhantomSettings(**(easy | settings)))
+    height, width = film.pixels.shape
+    regions = [
+        Region(Structure[region.structure.upper()], region.polygon_xy, region.level)
+        for region in film.regions
+        if region.structure.endswith("vertebra")
+    ]
+    return Column(segments_from_regions(regions, height, width), height, width), film.pixels

@@ -89,7 +89,7 @@ def named_vertebrae(
     return Labelling(
         vertebrae=vertebrae,
         sacrum_in_view=bool(spots) and upright and readings.sacrum >= 0.5,
-        missing_levels=_missing(spots, readings, vertebrae, film) if upright else (),
+        missing_levels=_missing(spots, readings, vertebrae, film) if spots and upright else (),
         film=view,
         reader=reader_provenance(reader),
         **_count(spots, readings, calibration.threshold, upright=upright),
