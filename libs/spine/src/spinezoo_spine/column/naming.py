@@ -70,8 +70,9 @@ def named_vertebrae(
     """
     film = places_of(apart)
     spots: list[Spot] = []
-    given = blank_input(pixels)
-    if film.nodes:
+    if not film.nodes:
+        given = blank_input(pixels)
+    else:
         measure_sizes(film)
         chain = longest_chain(film)
         in_chain = {place.index for place in chain}
