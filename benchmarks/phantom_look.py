@@ -24,6 +24,7 @@ from spinezoo_spine.annotations.corners import find_corner_file, read_corners
 from spinezoo_spine.inference.preprocess import unit_grey
 
 DEPTH_PX = 48
+S1_PLATE = "S1 plate"
 LEVELS = ("L1", "L2", "L3", "L4", "L5")
 Quads = Mapping[str, np.ndarray]
 
@@ -34,7 +35,10 @@ def real_films(folder: Path) -> Iterator[tuple[np.ndarray, Quads]]:
         pixels = cv2.imread(str(folder / film.name), cv2.IMREAD_GRAYSCALE)
         if pixels is None:
             sys.exit(f"{film.name}: the corner file names it, but it cannot be read")
-        yield pixels, film.quads
+        quads = dict(film.quads)
+        if film.s1_endplate is not None:
+            quads[S1_PLATE] = film.s1_endplate
+        yield pixels, quads
 
 
 def phantom_films(count: int, seed: int, height: int) -> Iterator[tuple[np.ndarray, Quads]]:
@@ -44,7 +48,9 @@ def phantom_films(count: int, seed: int, height: int) -> Iterator[tuple[np.ndarr
         film = make_film(film_seed(seed, index), settings)
         corners = film.tags["corners_px"]
         assert isinstance(corners, dict)
-        yield display_bytes(film), {level: np.array(quad) for level, quad in corners.items()}
+        quads = {level: np.array(quad) for level, quad in corners.items()}
+        quads[S1_PLATE] = quads["S1"][:2]
+        yield display_bytes(film), quads
 
 
 def _profile(grey: np.ndarray, start: np.ndarray, end: np.ndarray, count: int) -> np.ndarray:
@@ -56,6 +62,39 @@ def _profile(grey: np.ndarray, start: np.ndarray, end: np.ndarray, count: int) -
     points = np.stack(lines).astype(np.float32) - 0.5
     found = cv2.remap(grey, points[..., 0], points[..., 1], cv2.INTER_LINEAR)
     return found.mean(axis=0)
+
+
+def _measure_s1(film: np.ndarray, plate: np.ndarray) -> dict[str, float]:
+    """Grey levels around the upper endplate of S1, (2, 2) its back and front end."""
+    along = plate[1] - plate[0]
+    length = float(np.linalg.norm(along)) + 1e-9
+    along = along / length
+    down = np.array([-along[1], along[0]])
+    down = down if down[1] > 0 else -down
+
+    def patch(start: float, end: float, top: float, bottom: float) -> np.ndarray:
+        """Grey levels of a box beside the plate: shares of its length from the back, px below."""
+        aside = plate[0] + np.linspace(start, end, 17)[:, None] * along * length
+        points = aside[None] + np.linspace(top, bottom, 15)[:, None, None] * down
+        points = points.astype(np.float32) - 0.5
+        border = cv2.BORDER_REPLICATE
+        return cv2.remap(
+            film, points[..., 0], points[..., 1], cv2.INTER_LINEAR, borderMode=border
+        )
+
+    inside = float(patch(0.3, 0.8, 6, 18).mean())
+    rows = patch(0.2, 0.8, -8, 8).mean(axis=1)
+    slope, level = np.polyfit(np.arange(15), rows, 1)
+    whole = patch(-0.6, 1.3, -10, 60)
+    return {
+        "S1 plate line": float((rows - slope * np.arange(15) - level).max()),
+        "S1 - disc": inside - float(patch(0.3, 0.8, -9, -4).mean()),
+        "S1 - before it": inside - float(patch(1.15, 1.35, 6, 18).mean()),
+        "S1 - behind it": inside - float(patch(-0.3, -0.1, 6, 18).mean()),
+        "S1 - L5's region": inside - float(patch(0.3, 0.8, -28, -16).mean()),
+        "detail of the sacrum": float((whole - cv2.GaussianBlur(whole, (0, 0), 2)).std()),
+        "deviation of the sacrum": float(whole.std()),
+    }
 
 
 def measure(pixels: np.ndarray, quads: Quads) -> dict[str, float] | None:
@@ -153,6 +192,9 @@ def measure(pixels: np.ndarray, quads: Quads) -> dict[str, float] | None:
             gaps.append(np.linalg.norm(over - under))
     if gaps:
         figures["disc / depth"] = float(np.median(gaps) / DEPTH_PX)
+    if S1_PLATE in quads:
+        figures |= _measure_s1(film, np.asarray(quads[S1_PLATE]) * scale)
+        figures["row of S1 / film height"] = float(np.mean(quads[S1_PLATE][:, 1]) / height)
     figures["depth / film height"] = float(np.median(depths) / height)
     return figures
 

@@ -350,7 +350,7 @@ def test_bone_is_where_the_outline_says() -> None:
     """Line integrals of bone alone: nearly all lies within the outlines of bodies, none outside."""
     for seed in range(4):
         scene = build_scene(PLAIN, streams_of(seed))
-        bodies = scene.layers.body_core
+        bodies = scene.layers.body_core + scene.layers.body_shell
         inside = np.zeros(bodies.shape, bool)
         for region in scene.regions:
             inside |= rasterise(region.polygon_xy, PLAIN.height_px, PLAIN.width_px)

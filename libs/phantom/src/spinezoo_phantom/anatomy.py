@@ -183,14 +183,30 @@ def _coronal_plan(rng: np.random.Generator, places: int) -> tuple[np.ndarray, np
 
 def _balance(
     wedge_rad: np.ndarray, tall_mm: np.ndarray, slope_rad: float, first: int, target_mm: float
-) -> float:
-    """Factor on the wedges above place `first` that brings C7 closest to `target_mm` before S1."""
-    factors = np.linspace(0.2, 1.9, 18)[:, None]
+) -> tuple[float, float]:
+    """What brings C7 close to `target_mm` in front of S1.
+
+    Args:
+        wedge_rad: (N,) wedges of disc and body by place from below.
+        tall_mm: (N,) heights of disc and body.
+        slope_rad: Of S1's endplate.
+        first: Place of the lowest thoracic vertebra.
+        target_mm: How far C7 should stand in front of S1.
+
+    Returns:
+        Factor on the thoracic wedges, and how far the pelvis turns backward (rad).
+    """
+    backward, factors = np.meshgrid(np.deg2rad(np.arange(-4, 29, 4)), np.linspace(0.2, 1.9, 18))
+    backward, factors = backward.reshape(-1, 1), factors.reshape(-1, 1)
     bent = np.where(np.arange(len(wedge_rad)) >= first, factors, 1.0) * wedge_rad
-    angles = slope_rad - np.cumsum(bent, axis=1) + bent / 2
+    angles = slope_rad - backward - np.cumsum(bent, axis=1) + bent / 2
     at_c7 = len(wedge_rad) - len(_CERVICAL) + 1
     ahead = (np.sin(angles) * tall_mm)[:, :at_c7].sum(axis=1)
-    return float(factors[np.argmin(np.abs(ahead - target_mm)), 0])
+    # A turn of the pelvis costs effort, and so does a chest bent out of its shape.
+    effort = 230 * np.abs(backward[:, 0]) + 12 * np.abs(np.log(factors[:, 0]))
+    effort[slope_rad - backward[:, 0] < np.deg2rad(2)] = np.inf
+    best = int(np.argmin(np.abs(ahead - target_mm) + effort))
+    return float(factors[best, 0]), float(backward[best, 0])
 
 
 def build_spine(rng: np.random.Generator, *, transitional_share: float = 0.2) -> Spine:
@@ -241,7 +257,9 @@ def build_spine(rng: np.random.Generator, *, transitional_share: float = 0.2) ->
     tall = height_mm * np.array(_HEIGHT_RATIO)[row] + size * np.array(_DISC_HEIGHT_MM)[row]
     target_mm = rng.normal(-8, 28) + (rng.exponential(45) if rng.random() < 0.2 else 0.0)
     wedges = np.deg2rad(disc_wedge + body_wedge)
-    bend = _balance(wedges, tall, sacral_slope, lumbar_count, target_mm)
+    bend, backward = _balance(wedges, tall, sacral_slope, lumbar_count, target_mm)
+    pelvis = pelvis.turned_back(backward)
+    sacral_slope = pelvis.slope_rad
     disc_wedge[lumbar_count:] *= bend
     body_wedge[lumbar_count:] *= bend
 

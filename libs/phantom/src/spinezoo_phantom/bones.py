@@ -66,7 +66,7 @@ def _is_near(body: Vertebra, camera: Camera, margin_mm: float = 90.0) -> bool:
 
 
 _SUPERIOR_FACET = ((-8, 9), (-10, 19), (-14, 25), (-19, 21), (-20, 8), (-17, 0), (-10, 2))
-_PARS = ((-9, 10), (-20, 10), (-25, -8), (-22, -14), (-15, -10))
+_PARS = ((-9, 13), (-19, 15), (-25, -4), (-28, -18), (-20, -20), (-15, -8))
 _INFERIOR_FACET = ((-14, -3), (-24, -3), (-29, -16), (-26, -27), (-19, -28), (-15, -16))
 _LAMINA = ((-16, 4), (-24, 2), (-31, -12), (-27, -18), (-18, -12))
 _TRANSVERSE = ((-7, 6), (-14, 6), (-15, -2), (-8, -3))
@@ -107,17 +107,19 @@ def _draw_arch(
         )  # fmt: skip
         painter.plate(place(pedicle, middle, 0.6), pedicle_cm, 6.0 * scale, cortex_mm, 1.5, 1)
         facet = side * (15.0 * scale + rng.normal(0, 1.2))
-        painter.plate(place(_SUPERIOR_FACET, facet, 1.0), 1.0 * scale, 5.0, cortex_mm, 1.3)
+        painter.plate(place(_SUPERIOR_FACET, facet, 1.0), 0.9 * scale, 5.0, 0.7 * cortex_mm, 1.2)
         painter.plate(place(_PARS, facet * 0.92, 0.9), 1.2 * scale, 6.0, cortex_mm, 1.7)
         lower = side * (13.0 * scale + rng.normal(0, 1.2))
         if not (removed and rng.random() < 0.6):
-            painter.plate(place(_INFERIOR_FACET, lower, 1.0), 1.0 * scale, 5.0, cortex_mm, 1.3)
+            painter.plate(
+                place(_INFERIOR_FACET, lower, 1.0), 0.9 * scale, 5.0, 0.7 * cortex_mm, 1.2
+            )
         if not removed:
             painter.plate(place(_LAMINA, side * 8 * scale, 1.2), 1.0 * scale, 4.0, 0.4, 1.2)
-        if rng.random() < 0.85:  # transverse process, seen end-on
+        if rng.random() < 0.6:  # transverse process, seen end-on
             reach_cm = rng.uniform(1.0, 2.4) * scale
             stump = place(_TRANSVERSE, side * (22 * scale + 5 * reach_cm), 1.0)
-            painter.plate(stump, reach_cm, 3.0, 0.6, 0.9)
+            painter.plate(stump, reach_cm, 4.0, rng.uniform(0.1, 0.5), 0.6)
     if removed:
         return
     length = rng.uniform(20, 34) if lumbar else rng.uniform(16, 26)

@@ -69,7 +69,7 @@ def _field_ends(
     levels = spine.by_level()
     hips_mm = float(spine.pelvis.hip_mm[1])
     if settings.field == "whole_spine":
-        top = levels["T1"].centre_mm[1] - rng.uniform(-50, 240)
+        top = levels["T1"].centre_mm[1] - rng.uniform(-40, 290)
         return float(top), hips_mm + rng.uniform(-30, 140)
     # As measured on real films by the size of their bodies; 1.2 is the usual magnification.
     typical_mm = settings.field_height_mm
@@ -85,13 +85,11 @@ def _field_ends(
         lower = float(rng.uniform(12, hips_mm + 40))
         if lower - upper >= 200:
             return upper, lower
-    # Centred between T12 and S2, give or take; sometimes the sacrum meets the border.
-    middle = (levels["T12"].point(0, 12)[1] + levels["S2"].point(0, -10)[1]) / 2
-    drift = rng.normal(0, 0.055)
-    if rng.random() < 0.12:
-        drift += float(rng.choice([-1, 1])) * rng.uniform(0.08, 0.22)
-    middle -= drift * extent_mm
-    return float(middle - extent_mm / 2), float(middle + extent_mm / 2)
+    # S1 stands at about 0.72 of the height, give or take; sometimes the sacrum meets the border.
+    share = 0.72 + rng.normal(0, 0.05)
+    if rng.random() < 0.15:
+        share += float(rng.choice([-1, 1])) * rng.uniform(0.08, 0.22)
+    return float(-share * extent_mm), float((1 - share) * extent_mm)
 
 
 def set_up_camera(spine: Spine, settings: PhantomSettings, rng: np.random.Generator) -> Camera:

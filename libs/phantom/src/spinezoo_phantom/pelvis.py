@@ -64,6 +64,7 @@ def draw_sacrum(painter: Painter, spine: Spine, rng: np.random.Generator) -> Non
     canal = np.array(_CANAL_MM) * size * rng.uniform(0.75, 1.2)
     crest = np.array(_CREST_MM) * size * rng.uniform(0.5, 1.35)
     borders = np.arange(6.0)
+    faint = rng.uniform(0.5, 1.4)  # how much of it shows
     soft = rng.uniform(0.08, 0.35)  # wings hold little bone
     lumbarised = spine.transition.kind == "lumbarised"
     high = 0.12 + (0.75 if lumbarised else 0.0) + rng.normal(0, 0.06)
@@ -85,7 +86,7 @@ def draw_sacrum(painter: Painter, spine: Spine, rng: np.random.Generator) -> Non
             ]
         )
         ala[:, :2] += rng.normal(0, 1.2, (len(ala), 2))
-        painter.plate(ala, 2.8 * size, 9.0, 0.35, soft)
+        painter.plate(ala, 2.8 * size, 9.0, 0.2 * faint, soft)
         # Its upper edge runs from the promontory outward and backward: seen along its length.
         if rng.random() < 0.8:
             edge = np.vstack(
@@ -96,7 +97,7 @@ def draw_sacrum(painter: Painter, spine: Spine, rng: np.random.Generator) -> Non
                 ]
             )
             course = smooth_course(edge)
-            painter.tube(course, np.full(len(course), rng.uniform(2, 5)), 3.0, 0.3, 0.6)
+            painter.tube(course, np.full(len(course), rng.uniform(2, 5)), 3.0 * faint, 0.3, 0.6)
         # Articular crest and lateral crest: uneven strands behind the canal that converge.
         for aside_mm, share, thick in ((15.0, 0.75, 1.0), (24.0, 0.35, 0.7)):
             if rng.random() < 0.2:
@@ -106,14 +107,15 @@ def draw_sacrum(painter: Painter, spine: Spine, rng: np.random.Generator) -> Non
             out = side * aside_mm * size * np.linspace(1, 0.55, 10)
             course = smooth_course(lines.at(steps, rear, out), 2)
             height = rng.uniform(1.6, 4.0) * thick * size
-            painter.tube(course, np.full(len(course), height), 5.0, rng.uniform(0.3, 0.7), 0.8)
+            wall = rng.uniform(0.3, 0.7)
+            painter.tube(course, np.full(len(course), height), 5.0 * faint, wall, 0.8)
         # The facet for the last lumbar vertebra stands up behind S1.
         facet = np.array([(-0.42, 6), (-0.5, 11), (-0.2, 18), (0.35, 19), (0.5, 9), (0.1, 3)])
         facet[:, 1] *= size
         shaped = lines.at(
             facet[:, 0], facet[:, 1] + rng.normal(0, 0.8, 6), side * rng.uniform(14, 20)
         )
-        painter.plate(shaped, 1.0 * size, 3.0, rng.uniform(0.4, 1.0), 1.2)
+        painter.plate(shaped, 1.0 * size, 3.0, rng.uniform(0.4, 1.0) * faint, 1.0)
         for border in (1, 2):  # foramina: bone between them shows as faint strands
             if rng.random() < 0.45:
                 strand = np.vstack(
@@ -123,8 +125,8 @@ def draw_sacrum(painter: Painter, spine: Spine, rng: np.random.Generator) -> Non
                     ]
                 )
                 course = np.linspace(strand[0], strand[1], 6)
-                painter.tube(course, np.full(6, rng.uniform(1.5, 3.5)), 5.0, 0.4, 0.7)
-    _draw_crest(painter, lines, canal, crest, rng)
+                painter.tube(course, np.full(6, rng.uniform(1.5, 3.5)), 4.0 * faint, 0.4, 0.7)
+    _draw_crest(painter, lines, canal, crest, faint, rng)
     _draw_coccyx(painter, spine, rng)
 
 
@@ -133,6 +135,7 @@ def _draw_crest(
     lines: _SacralLines,
     canal: np.ndarray,
     crest: np.ndarray,
+    faint: float,
     rng: np.random.Generator,
 ) -> None:
     """Adds laminae and the median crest, whose tubercles are fused spinous processes."""
@@ -150,7 +153,7 @@ def _draw_crest(
             ]
         )
         roofs[:, :2] += rng.normal(0, 0.6, (len(roofs), 2))
-        painter.plate(roofs, 0.9, 1.5, rng.uniform(0.5, 1.2), 0.6, 1)
+        painter.plate(roofs, 0.9, 1.5, rng.uniform(0.5, 1.2) * faint, 0.6, 1)
     outer_steps = np.linspace(start + 0.1, end, 13)
     height = np.interp(outer_steps, borders, crest)
     # Tubercles stand in the middle of each segment, saddles between.
@@ -160,7 +163,7 @@ def _draw_crest(
     outline = np.vstack(
         [lines.at(steps, roof + 1, 0.0), lines.at(outer_steps[::-1], outer[::-1], 0.0)]
     )
-    painter.plate(outline, rng.uniform(0.3, 0.8), 2.0, rng.uniform(0.3, 0.9), 0.6)
+    painter.plate(outline, rng.uniform(0.3, 0.8), 2.0, rng.uniform(0.3, 0.9) * faint, 0.6)
 
 
 def _draw_coccyx(painter: Painter, spine: Spine, rng: np.random.Generator) -> None:

@@ -12,7 +12,7 @@ one). Rounded from memory, spreads widened on purpose.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -74,6 +74,17 @@ class Pelvis:
     def version_rad(self) -> float:
         """How far the pelvis is turned backward from rest."""
         return self.tilt_rad - np.deg2rad(_TILT_AT_REST_DEG)
+
+    def turned_back(self, angle_rad: float) -> Pelvis:
+        """The same pelvis turned backward around the hips: less slope, more tilt."""
+        tilt = self.tilt_rad + angle_rad
+        reach = float(np.linalg.norm(self.hip_mm))
+        return replace(
+            self,
+            tilt_rad=tilt,
+            slope_rad=self.slope_rad - angle_rad,
+            hip_mm=reach * np.array([np.sin(tilt), np.cos(tilt)]),
+        )
 
     def heads_mm(self) -> np.ndarray:
         """(2, 3) middles of the femoral heads, away from the tube and towards it."""
@@ -198,7 +209,8 @@ def build_sacrum(
     depth = traits.depth_mm * rng.uniform(0.98, 1.1)  # S1's endplate is the broadest
     table_deg = rng.normal(4, 4.5)
     lumbar_like = rng.uniform(0.86, 0.98) if squared else 0.0
-    density = traits.density * rng.uniform(0.1, 0.5)
+    density = traits.density * rng.uniform(0.05, 0.4)
+    strength = rng.uniform(0.35, 1.0)
     wall_share = rng.uniform(0.3, 1.0)
     bodies: list[Vertebra] = []
     angle = pelvis.slope_rad
@@ -255,7 +267,7 @@ def build_sacrum(
                 if first
                 else np.zeros(4),
                 wall_mm=traits.wall_mm * wall_share,
-                plate_mm=traits.plate_mm * above,
+                plate_mm=traits.plate_mm * above * strength,
                 density=float(density),
                 sclerosis=(0.0, traits.sclerosis if first else 0.0),
                 pedicle_mm=18.0 * traits.size,

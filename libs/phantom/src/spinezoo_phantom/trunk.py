@@ -169,8 +169,8 @@ def _draw_torso(scene: _Scene, fatness: float) -> np.ndarray:
 
     # From the iliac crests down the body is broader and holds more bone and muscle.
     crest = scene.spine.pelvis.crest_mm
-    hips = (t + crest - rng.uniform(-15, 35)) / rng.uniform(12, 40)
-    hips = 1 + rng.uniform(0.0, 0.25) / (1 + np.exp(-np.clip(coarse(hips), -30, 30)))
+    hips = (t + crest - rng.uniform(-20, 30)) / rng.uniform(15, 40)
+    hips = 1 + rng.uniform(0.06, 0.38) / (1 + np.exp(-np.clip(coarse(hips), -30, 30)))
     shoulders = np.exp(-np.square((t - scene.above_t1_mm - 55) / 60.0))
     hips = hips + coarse(0.45 * shoulders - 0.6 * neck)
     lateral_cm = (rng.uniform(22, 30) + 15 * fatness * rng.uniform(0.6, 1.1)) * hips
@@ -214,7 +214,7 @@ def _draw_lungs(scene: _Scene, whole: np.ndarray) -> None:
     half = ((scene.belly - scene.back) / 2)[:last, None]
     across = np.abs(x - middle) / np.maximum(half, 1)
     lung_cm = rng.uniform(2, 8)
-    apex = project(scene.camera, levels["T2"].centre_mm)[1]
+    apex = project(scene.camera, levels["T1"].centre_mm)[1]
     for _side in (-1, 1):
         top_y = dome[1] + rng.normal(0, 9) * px
         top_x = dome[0] + px * rng.uniform(10, 60)
@@ -232,7 +232,7 @@ def _draw_lungs(scene: _Scene, whole: np.ndarray) -> None:
         # Deeper into the chest the lung widens.
         depth = np.clip((np.float32(top_y) + fall - y) / np.float32(45 * px), 0, 1)
         air *= np.clip((np.float32(rng.uniform(0.75, 0.92)) - across) * 12, 0, 1)
-        air *= np.clip((y - np.float32(apex)) * sharp, 0, 1)
+        air *= np.clip((y - np.float32(apex)) / np.float32(60 * px), 0, 1)
         air *= np.minimum(thick[:last] / 8, 1) * (np.float32(0.45) + np.float32(0.55) * depth)
         scene.soft[:last] -= air * np.float32(LEAN_PER_CM * 0.75 * lung_cm)
         scene.soft[:last] += air * vessels * np.float32(rng.uniform(0.005, 0.045))
