@@ -133,21 +133,26 @@ def best_temperature(judged: Sequence[Judged]) -> float:
     return round(float(TEMPERATURES[int(np.argmin(losses))]), 3)
 
 
+def _percents() -> list[float]:
+    """Thresholds to choose from, the lowest first."""
+    return [percent / 100 for percent in range(round(100 * LEAST_THRESHOLD), 100)]
+
+
 def least_threshold(names: Names) -> float:
     """The lowest threshold that keeps wrong names under :data:`MOST_WRONG`."""
-    for threshold in np.arange(LEAST_THRESHOLD, 0.995, 0.01):
+    for threshold in _percents():
         given = names.confidence >= threshold
         if (given & ~names.right).mean() < MOST_WRONG:
-            return round(float(threshold), 2)
+            return threshold
     return 0.99
 
 
 def view_threshold(judged: Sequence[Judged]) -> float:
     """The lowest probability of "upright lateral" that keeps other films under 1 % of these."""
-    others = [one.views[0] for one in judged if one.kind is not FilmKind.LATERAL]
-    for threshold in np.arange(0.5, 0.995, 0.01):
-        if np.mean(np.array(others) >= threshold) < MOST_WRONG:
-            return round(float(threshold), 2)
+    others = np.array([one.views[0] for one in judged if one.kind is not FilmKind.LATERAL])
+    for threshold in _percents():
+        if (others >= threshold).sum() <= MOST_WRONG * len(others):
+            return threshold
     return 0.99
 
 
@@ -167,14 +172,18 @@ def measured(judged: Sequence[Judged], calibration: dict[str, float]) -> dict[st
     """Figures for the card."""
     names = names_of(judged, calibration["temperature"])
     given = names.confidence >= calibration["threshold"]
-    kinds = [one for one in judged if one.kind is not FilmKind.LATERAL]
+    others = [one for one in judged if one.kind is not FilmKind.LATERAL]
     lateral = [one for one in judged if one.kind is FilmKind.LATERAL]
     limit = calibration["view_threshold"]
 
-    def shares(rows: NDArray[np.bool_]) -> dict[str, float]:
+    def share(hits: Sequence[bool] | NDArray[np.bool_]) -> float | None:
+        return round(float(np.mean(hits)), 4) if len(hits) else None
+
+    def shares(rows: NDArray[np.bool_]) -> dict[str, float | None]:
         return {
-            "named_right": round(float((given & names.right)[rows].mean()), 4),
-            "named_wrong": round(float((given & ~names.right)[rows].mean()), 4),
+            "vertebrae": int(rows.sum()),
+            "named_right": share((given & names.right)[rows]),
+            "named_wrong": share((given & ~names.right)[rows]),
         }
 
     return {
@@ -182,9 +191,9 @@ def measured(judged: Sequence[Judged], calibration: dict[str, float]) -> dict[st
         "five_lumbar": shares(names.five),
         "four_or_six_lumbar": shares(~names.five),
         "expected_calibration_error": round(calibration_error(names), 4),
-        "lateral_films_accepted": round(float(np.mean([o.views[0] >= limit for o in lateral])), 4),
-        "other_films_refused": round(float(np.mean([o.views[0] < limit for o in kinds])), 4),
-        "other_films_said": round(
-            float(np.mean([int(o.views.argmax()) == o.kind for o in kinds])), 4
-        ),
+        "lateral_films": len(lateral),
+        "lateral_films_accepted": share([one.views[0] >= limit for one in lateral]),
+        "other_films": len(others),
+        "other_films_refused": share([one.views[0] < limit for one in others]),
+        "other_films_said": share([int(one.views.argmax()) == one.kind for one in others]),
     }

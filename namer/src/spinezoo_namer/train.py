@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
+import math
 import sys
 import time
 from collections.abc import Sequence
@@ -45,6 +46,9 @@ from spinezoo_namer.store import StoredFilm, make_store, read_record, read_store
 
 HELD_OUT_SEEDS = (1, 2)
 """Added to the seed of the films: for calibration and for the figures of the card."""
+
+WARM_UP = 0.1
+"""Share of a training in which the learning rate rises."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +96,13 @@ def loss_of(network: ReaderNetwork, batch: Batch) -> tuple[torch.Tensor, dict[st
     return loss, {"reading": reading, "kind": float(kind_loss.detach())}
 
 
+def rate_at(share: float) -> float:
+    """Learning rate after a share of the training, against the highest: up, then a half cosine."""
+    if share < WARM_UP:
+        return 0.05 + 0.95 * share / WARM_UP
+    return 0.005 + 0.995 * (0.5 + 0.5 * math.cos(math.pi * (share - WARM_UP) / (1.0 - WARM_UP)))
+
+
 def fit(settings: Settings, films: Sequence[StoredFilm], run_dir: Path, workers: int) -> Any:
     """Trains, or goes on; returns the network in evaluation mode and the minutes used."""
     torch.manual_seed(settings.seed)
@@ -100,10 +111,7 @@ def fit(settings: Settings, films: Sequence[StoredFilm], run_dir: Path, workers:
         network.parameters(), settings.learning_rate, weight_decay=settings.weight_decay
     )
     per_epoch = len(Epoch(films, settings.seed, 0, settings.batch_size, len(films)))
-    schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimiser, settings.learning_rate, total_steps=settings.epochs * per_epoch + 1,
-        pct_start=0.2,
-    )  # fmt: skip
+    steps = settings.epochs * per_epoch
     state, begin, minutes = run_dir / "state.safetensors", 0, 0.0
     if state.is_file():
         tensors, record = load_state(state)
@@ -113,10 +121,9 @@ def fit(settings: Settings, films: Sequence[StoredFilm], run_dir: Path, workers:
             )
         restore(network, optimiser, tensors)
         begin, minutes = record["epoch"], record["minutes"]
-        for _ in range(begin * per_epoch):
-            schedule.step()
     for epoch in range(begin, settings.epochs):
         started = time.monotonic()
+        torch.manual_seed(1000 * settings.seed + epoch)  # a run that goes on draws the same
         network.train()
         sums: dict[str, float] = {}
         batches = loader(
@@ -127,8 +134,10 @@ def fit(settings: Settings, films: Sequence[StoredFilm], run_dir: Path, workers:
             optimiser.zero_grad()
             loss.backward()
             nn.utils.clip_grad_norm_(network.parameters(), 5.0)
+            rate = settings.learning_rate * rate_at((epoch * per_epoch + number) / steps)
+            for group in optimiser.param_groups:
+                group["lr"] = rate
             optimiser.step()
-            schedule.step()
             for name, value in parts.items():
                 sums[name] = sums.get(name, 0.0) + value
             if number % 20 == 0:
