@@ -78,9 +78,7 @@ def _measure_s1(film: np.ndarray, plate: np.ndarray) -> dict[str, float]:
         points = aside[None] + np.linspace(top, bottom, 15)[:, None, None] * down
         points = points.astype(np.float32) - 0.5
         border = cv2.BORDER_REPLICATE
-        return cv2.remap(
-            film, points[..., 0], points[..., 1], cv2.INTER_LINEAR, borderMode=border
-        )
+        return cv2.remap(film, points[..., 0], points[..., 1], cv2.INTER_LINEAR, borderMode=border)
 
     inside = float(patch(0.3, 0.8, 6, 18).mean())
     rows = patch(0.2, 0.8, -8, 8).mean(axis=1)

@@ -34,6 +34,16 @@ class Batch:
     kinds: Tensor
     named: Tensor
 
+    def to(self, device: str) -> Batch:
+        """The same batch on a device."""
+        if device == "cpu":
+            return self
+        views, facts, pairs, outlined, film = (each.to(device) for each in self.given)
+        return Batch(
+            (views, facts, pairs, outlined, film),
+            *(each.to(device) for each in (self.positions, self.lumbar, self.kinds, self.named)),
+        )
+
 
 def batch_of(examples: Sequence[Example]) -> Batch:
     """Pads and stacks."""

@@ -206,7 +206,7 @@ def worsened(
     grey: NDArray[np.uint8], rng: np.random.Generator, *, hard: bool = False
 ) -> NDArray[np.uint8]:
     """A film through more haze, blur, noise, other contrast, and with parts hidden."""
-    film = grey.astype(np.float32) / 255.0
+    film: Any = grey.astype(np.float32) / 255.0
     often = 0.85 if hard else 0.5
     strength = 1.3 if hard else 1.0
     height, width = film.shape

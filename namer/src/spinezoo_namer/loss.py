@@ -13,7 +13,7 @@ from spinezoo_spine.column.reader.readings import (
     LUMBAR_COUNTS,
     POSITIONS,
 )
-from torch import Tensor
+from torch import Tensor, nn
 
 from spinezoo_namer.examples import NONE
 
@@ -45,8 +45,8 @@ def reading_loss(
     Returns:
         (B,) in nats.
     """
-    by_below = torch.as_tensor(BY_BELOW)
-    by_above = torch.as_tensor(BY_ABOVE)
+    by_below = torch.as_tensor(BY_BELOW, device=below.device)
+    by_above = torch.as_tensor(BY_ABOVE, device=below.device)
     each = below[:, :, by_below][:, None] + above[:, :, by_above].permute(0, 2, 1, 3)
     each = each.masked_fill(~real[:, None, :, None], _NEVER)  # (B, 3, N, P)
     batch, spots, size = each.shape[0], each.shape[2], len(POSITIONS)
@@ -66,6 +66,24 @@ def reading_loss(
     whole = torch.stack(reach, dim=2).reshape(batch, -1)
     total = torch.logsumexp(torch.cat([whole, whole.new_zeros(batch, 1)], dim=1), dim=1)
     return total - _true_weight(each, steps, counts, positions, lumbar)
+
+
+def spot_loss(below: Tensor, above: Tensor, positions: Tensor, lumbar: Tensor) -> Tensor:
+    """How far single spots are from their classes, without their neighbours; mean in nats.
+
+    The reading tells the network one thing a film; this tells it one a spot, early in a training.
+
+    Args:
+        below: (M, 8) of spots that are one vertebra.
+        above: (M, 9).
+        positions: (M,) true positions.
+        lumbar: (M,) place of the true count in ``LUMBAR_COUNTS``.
+    """
+    place = positions - LOWEST
+    by_below = torch.as_tensor(BY_BELOW, device=below.device)
+    by_above = torch.as_tensor(BY_ABOVE, device=below.device)
+    from_below = nn.functional.cross_entropy(below, by_below[place])
+    return from_below + nn.functional.cross_entropy(above, by_above[lumbar, place])
 
 
 def _true_weight(

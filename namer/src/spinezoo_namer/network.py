@@ -20,7 +20,7 @@ def _layer(inputs: int, outputs: int, stride: int) -> nn.Sequential:
 class ReaderNetwork(nn.Module):
     """Looks at spots one by one, at pairs of them by distance, and at the film as a whole."""
 
-    def __init__(self, width: int = 20, dropout: float = 0.3) -> None:
+    def __init__(self, width: int = 20, dropout: float = 0.05) -> None:
         """Makes the layers.
 
         Args:

@@ -39,13 +39,17 @@ from spinezoo_namer.calibrate import (
     names_of,
     view_threshold,
 )
+from spinezoo_namer.examples import NONE
 from spinezoo_namer.export import export
-from spinezoo_namer.loss import reading_loss
+from spinezoo_namer.loss import reading_loss, spot_loss
 from spinezoo_namer.network import ReaderNetwork
 from spinezoo_namer.store import StoredFilm, make_store, read_record, read_store
 
 HELD_OUT_SEEDS = (1, 2)
 """Added to the seed of the films: for calibration and for the figures of the card."""
+
+SINGLE_SPOTS = 0.3
+"""Weight of what single spots are taken for, beside the whole reading."""
 
 WARM_UP = 0.1
 """Share of a training in which the learning rate rises."""
@@ -91,7 +95,10 @@ def loss_of(network: ReaderNetwork, batch: Batch) -> tuple[torch.Tensor, dict[st
         )  # fmt: skip
         # One film on which everything is hidden must not drown the others.
         per_film = torch.where(per_film > 8.0, 8.0 + torch.log1p(per_film - 8.0), per_film)
-        loss = loss + per_film.mean()
+        there = named[:, None] & (batch.positions != NONE)
+        lumbar = batch.lumbar[:, None].expand_as(batch.positions)
+        single = spot_loss(below[there], above[there], batch.positions[there], lumbar[there])
+        loss = loss + per_film.mean() + SINGLE_SPOTS * single
         reading = float(per_film.mean().detach())
     return loss, {"reading": reading, "kind": float(kind_loss.detach())}
 
@@ -103,10 +110,28 @@ def rate_at(share: float) -> float:
     return 0.005 + 0.995 * (0.5 + 0.5 * math.cos(math.pi * (share - WARM_UP) / (1.0 - WARM_UP)))
 
 
-def fit(settings: Settings, films: Sequence[StoredFilm], run_dir: Path, workers: int) -> Any:
-    """Trains, or goes on; returns the network in evaluation mode and the minutes used."""
+def fit(
+    settings: Settings,
+    films: Sequence[StoredFilm],
+    run_dir: Path,
+    workers: int,
+    device: str = "cpu",
+) -> tuple[ReaderNetwork, float]:
+    """Trains, or goes on; returns the network in evaluation mode and the minutes used.
+
+    Args:
+        settings: What changes the weights.
+        films: To learn from.
+        run_dir: Where the state is kept.
+        workers: Processes that make examples; 0: this one.
+        device: Where the network learns.
+
+    Raises:
+        ConfigurationError: The folder holds a run with other settings.
+    """
     torch.manual_seed(settings.seed)
-    network = ReaderNetwork(settings.width)
+    network = ReaderNetwork(settings.width).to(device)
+    network.look.to(memory_format=torch.channels_last)  # 1.6 times faster on a CPU
     optimiser = torch.optim.AdamW(
         network.parameters(), settings.learning_rate, weight_decay=settings.weight_decay
     )
@@ -130,7 +155,7 @@ def fit(settings: Settings, films: Sequence[StoredFilm], run_dir: Path, workers:
             Epoch(films, settings.seed, epoch, settings.batch_size, len(films)), workers
         )
         for number, batch in enumerate(batches):
-            loss, parts = loss_of(network, batch)
+            loss, parts = loss_of(network, batch.to(device))
             optimiser.zero_grad()
             loss.backward()
             nn.utils.clip_grad_norm_(network.parameters(), 5.0)
@@ -156,8 +181,7 @@ def fit(settings: Settings, films: Sequence[StoredFilm], run_dir: Path, workers:
         }
         with (run_dir / "log.jsonl").open("a") as log:
             log.write(json.dumps(line) + "\n")
-    network.eval()
-    return network, minutes
+    return network.cpu().eval(), minutes
 
 
 def tensors_of(network: nn.Module, optimiser: torch.optim.Optimizer) -> dict[str, torch.Tensor]:
@@ -186,6 +210,10 @@ def restore(
             key.removeprefix(prefix): value
             for key, value in tensors.items()
             if key.startswith(prefix) and "." not in key.removeprefix(prefix)
+        }
+        kept = {
+            key: value if key == "step" else value.to(parameter.device)
+            for key, value in kept.items()
         }
         if kept:
             optimiser.state[parameter] = kept
@@ -268,17 +296,20 @@ def make_parser() -> argparse.ArgumentParser:
         prog="python -m spinezoo_namer.train",
         description="Trains the reader on phantoms, calibrates it and writes its card.",
     )
-    parser.add_argument("--data", default=f"phantoms:{Settings.films_seed}", help="phantoms:SEED")
+    defaults = Settings()
+    data = f"phantoms:{defaults.films_seed}"
+    parser.add_argument("--data", default=data, help="phantoms:SEED")
     parser.add_argument("--run-dir", type=Path, required=True, help="where a run can go on from")
     parser.add_argument("--store", type=Path, help="where films lie (default: in the run folder)")
     parser.add_argument("--card", type=Path, default=FOLDER, help="folder of the reader's card")
     parser.add_argument("--workers", type=int, default=2, help="processes that make films")
+    parser.add_argument("--device", default="cpu", help="where the network learns: cpu or cuda")
     parser.add_argument("--held-out-patients", type=int, default=200, help="for each of two sets")
     for name in ("seed", "patients", "epochs", "batch_size", "width"):
-        default = getattr(Settings, name)
+        default = getattr(defaults, name)
         parser.add_argument(f"--{name.replace('_', '-')}", type=int, default=default)
     for name in ("learning_rate", "weight_decay"):
-        default = getattr(Settings, name)
+        default = getattr(defaults, name)
         parser.add_argument(f"--{name.replace('_', '-')}", type=float, default=default)
     return parser
 
@@ -311,9 +342,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         for number, (folder, patients) in enumerate(zip(folders, counts, strict=True)):
             print(f"films in {folder.name}: {patients} patients", flush=True)
             make_store(folder, settings.films_seed + number, patients, 2, arguments.workers)
-        torch.set_num_threads(max(1, arguments.workers - 1))
+        torch.set_num_threads(1)  # the other processors make examples
         films = read_store(folders[0])
-        network, minutes = fit(settings, films, run_dir, workers=1)
+        learners = max(1, arguments.workers - 1)
+        network, minutes = fit(settings, films, run_dir, learners, arguments.device)
         command = " ".join(["python -m spinezoo_namer.train", *words])
         training = record_of(settings, films, minutes, command, folders[0])
         held_out = [read_store(folder) for folder in folders[1:]]

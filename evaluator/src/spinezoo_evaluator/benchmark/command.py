@@ -39,6 +39,7 @@ from spinezoo_evaluator.benchmark.describe import (
     describe_data,
     describe_machine,
     describe_models,
+    describe_reader,
     shown_command,
     shown_path,
     versions,
@@ -199,6 +200,7 @@ async def run_benchmark(arguments: argparse.Namespace, argv: Sequence[str]) -> i
                 ),
             },
             "models": {k: v for k, v in describe_models(roster).items() if k in networks},
+            "reader": describe_reader(roster),
             "versions": versions(),
             "machine": describe_machine(),
         }

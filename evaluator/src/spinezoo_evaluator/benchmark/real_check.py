@@ -21,7 +21,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import dataclasses
 import json
 import os
 import sys
@@ -34,7 +33,6 @@ import numpy as np
 from spinezoo_contract.client import AsyncEnsembleClient
 from spinezoo_contract.errors import (
     AnnotationError,
-    ConfigurationError,
     FilmError,
     SpineZooError,
 )
@@ -44,17 +42,15 @@ from spinezoo_contract.types import (
     EnsembleOptions,
     Film,
     Labelling,
-    Roster,
     Segment,
     UnnamedReason,
 )
 from spinezoo_spine.annotations.corners import CornerFilm, find_corner_file, read_corners
-from spinezoo_spine.column.naming import reader_provenance
 from spinezoo_spine.column.reader.network import built_in_reader
 from spinezoo_spine.films.reader import read_film_file, read_film_file_size
 from tqdm import tqdm
 
-from spinezoo_evaluator.benchmark.describe import describe_models
+from spinezoo_evaluator.benchmark.describe import describe_models, describe_reader
 from spinezoo_evaluator.benchmark.measuring import columns_of
 from spinezoo_evaluator.benchmark.options import add_common_options, positive
 from spinezoo_evaluator.benchmark.zoo import asked_networks, wait_for_gateway
@@ -181,21 +177,6 @@ def picture_of(
     return sheet([row], tile_height=520, columns=4)
 
 
-def said_of_reader(roster: Roster) -> dict[str, Any]:
-    """Which reader named, for the report.
-
-    Raises:
-        ConfigurationError: The gateway's reader is not the one here, which names single networks.
-    """
-    own = reader_provenance(built_in_reader())
-    if roster.reader is not None and roster.reader != own:
-        raise ConfigurationError(
-            f"the gateway names with reader {roster.reader.weights_sha256[:12]}, this evaluator "
-            f"with {own.weights_sha256[:12]}; run both from one checkout"
-        )
-    return dataclasses.asdict(own)
-
-
 def make_parser() -> argparse.ArgumentParser:
     """The command line."""
     parser = argparse.ArgumentParser(
@@ -292,7 +273,7 @@ async def run_check(arguments: argparse.Namespace) -> int:
         for member in roster.members
         if member.member_name in networks
     }
-    report = build(results, data, models, said_of_reader(roster))
+    report = build(results, data, models, describe_reader(roster))
     order = [f"film_{Path(name).stem}.png" for name in worst_films(report)]
     pictures.sort(key=order.index)
     if not arguments.no_pictures:

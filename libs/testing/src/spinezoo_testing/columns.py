@@ -154,8 +154,8 @@ def painted_film(made: Column) -> NDArray[np.uint8]:
     film = np.full((made.height, made.width), 60.0, np.float32)
     for segment in made.segments:
         film[decode_mask(segment.mask)] = 170.0
-    film = cv2.GaussianBlur(film, (0, 0), made.width / 200.0)
-    return np.asarray(film, np.uint8)
+    blurred: Any = cv2.GaussianBlur(film, (0, 0), made.width / 200.0)
+    return np.asarray(blurred, np.uint8)
 
 
 def phantom_column(seed: int, **settings: Any) -> tuple[Column, NDArray[np.uint16]]:

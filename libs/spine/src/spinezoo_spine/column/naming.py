@@ -107,8 +107,15 @@ def reader_provenance(reader: ColumnReader) -> ReaderProvenance:
 
 def _film_reading(views: NDArray[np.float64], sacrum: float) -> FilmReading:
     """What the reader says of the film; the order is that of :class:`FilmView`."""
-    shares = [min(1.0, float(share)) for share in views]
-    return FilmReading(FilmView(1 + int(views.argmax())), *shares, 1.0 - min(1.0, sacrum))
+    lateral, upside_down, turned, none = (min(1.0, float(share)) for share in views)
+    return FilmReading(
+        FilmView(1 + int(views.argmax())),
+        lateral_probability=lateral,
+        upside_down_probability=upside_down,
+        turned_probability=turned,
+        no_lateral_column_probability=none,
+        sacrum_not_in_view_probability=1.0 - min(1.0, sacrum),
+    )
 
 
 def _vertebrae(

@@ -187,7 +187,8 @@ def views_of(
         size_px: Side of the film's usual body, in pixels of the film.
     """
     views = np.empty((len(spots), len(HALF_SIDES), VIEW_PX, VIEW_PX), np.float32)
-    level, at = grey, scale
+    level: Any = grey
+    at = scale
     for number, half in enumerate(HALF_SIDES):
         wanted = VIEW_PX / (2 * half * size_px)
         if wanted < 0.8 * at:

@@ -155,7 +155,7 @@ def read_column(evidence: Evidence) -> Readings:
         )
         backward[:, spot] = np.logaddexp(0.0, _log_sum(leave, axis=1))
     # The reading without any vertebra has the weight 1, whatever the count.
-    total = np.logaddexp(0.0, _log_sum(forward.reshape(-1), axis=0))
+    total = float(np.logaddexp(0.0, _log_sum(forward.reshape(-1), axis=0)))
     weight = np.exp(forward + backward - total)
     by_count = np.exp(_log_sum(forward.reshape(3, -1), axis=1) - total)
     empty = np.exp(evidence.counts - _log_sum(evidence.counts) - total)
