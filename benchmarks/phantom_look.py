@@ -1,6 +1,6 @@
 """How phantom films differ from real ones, in numbers: grey levels, detail, spectrum, edges.
 
-    libs/spine/.venv/bin/python benchmarks/phantom_look.py [--real ../shared/data/real_lateral_dev]
+    .venvs/core/bin/python benchmarks/phantom_look.py [--real FOLDER ...]
 
 Every film with corner truth is scaled so that a lumbar body is 48 px deep and cut around L1 to
 L5; what is measured there does not depend on the film's size. Medians and quartiles over films
@@ -200,16 +200,20 @@ def measure(pixels: np.ndarray, quads: Quads) -> dict[str, float] | None:
 def main(arguments: list[str] | None = None) -> int:
     """Prints the table."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--real", type=Path, default=Path("../shared/data/real_lateral_dev"))
+    data = Path("../shared/data")
+    folders = [data / "real_lateral_dev", data / "real_lateral_names"]
+    parser.add_argument("--real", type=Path, nargs="+", default=folders, help="folders of films")
     parser.add_argument("--count", type=int, default=60, help="how many phantoms")
     parser.add_argument("--seed", type=int, default=99)
     parser.add_argument("--height", type=int, default=640, help="rows of the phantoms")
     options = parser.parse_args(arguments)
     groups: dict[str, list[dict[str, float]]] = {}
-    if options.real.is_dir():
-        groups["real"] = [f for f in (measure(*film) for film in real_films(options.real)) if f]
-    else:
-        print(f"{options.real} is not there: phantoms only")
+    for folder in options.real:
+        if folder.is_dir():
+            found = [f for f in (measure(*film) for film in real_films(folder)) if f]
+            groups.setdefault("real", []).extend(found)
+        else:
+            print(f"{folder} is not there")
     films = phantom_films(options.count, options.seed, options.height)
     groups["phantoms"] = [f for f in (measure(*film) for film in films) if f]
     print(

@@ -11,7 +11,7 @@ import cv2
 from tqdm import tqdm
 
 from spinezoo_phantom.make import make_film
-from spinezoo_phantom.settings import PhantomSettings
+from spinezoo_phantom.settings import FIELDS, TURNS_DEG, VIEWS, PhantomSettings
 from spinezoo_phantom.sheet import draw_beside, draw_sheet
 from spinezoo_phantom.write import film_seed, write_film_set
 
@@ -27,6 +27,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--format", choices=("dicom", "png"), default="dicom", dest="file_format")
     parser.add_argument("--height", type=int, default=PhantomSettings().height_px, help="rows")
     parser.add_argument("--width", type=int, default=PhantomSettings().width_px, help="columns")
+    parser.add_argument("--view", choices=VIEWS, default=VIEWS[0])
+    parser.add_argument("--turn", type=int, choices=TURNS_DEG, default=0, help="degrees clockwise")
+    parser.add_argument("--field", choices=FIELDS, default=FIELDS[0], help="what the film shows")
     parser.add_argument("--workers", type=int, default=1, help="processes (default 1)")
     parser.add_argument("--sheet", type=Path, help="also draw a contact sheet with outlines (PNG)")
     parser.add_argument(
@@ -42,7 +45,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.out is None and options.sheet is None:
         parser.error("nothing to do: give --out DIR, --sheet FILE.png or both")
     try:
-        settings = PhantomSettings(height_px=options.height, width_px=options.width)
+        settings = PhantomSettings(
+            height_px=options.height,
+            width_px=options.width,
+            view=options.view,
+            turn_deg=options.turn,
+            field=options.field,
+        )
         if options.out is not None:
             with tqdm(total=options.count, unit="film", file=sys.stderr) as bar:
                 via_path = write_film_set(

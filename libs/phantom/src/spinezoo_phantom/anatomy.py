@@ -240,6 +240,8 @@ def build_spine(rng: np.random.Generator, *, transitional_share: float = 0.2) ->
 
     osteoporosis = int(rng.choice([0, 1, 2, 3], p=[0.52, 0.22, 0.16, 0.10]))
     plan = _plan_disease(rng, osteoporosis, places)
+    plan.fracture[-len(_CERVICAL) :] = ["none"] * len(_CERVICAL)
+    plan.fracture_grade[-len(_CERVICAL) :] = 0
     tilt, turn, curve_low, curve_high = _coronal_plan(rng, places)
 
     # Worn discs lose their wedge; the others make up for it, because people stand upright:

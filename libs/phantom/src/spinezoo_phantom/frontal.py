@@ -63,7 +63,8 @@ def draw_frontal_trunk(
             top = dome[1] + rng.normal(0, 10) * px
             inside = np.clip(1 - np.square((part - centre) / reach), 0, None)
             fall = np.float32(top) + (1 - np.sqrt(inside)) * np.float32(70 * px)
-            air = np.clip((fall - y[:last]) / np.float32(2 * px), 0, 1) * (inside > 0)
+            air = np.clip((fall - y[:last]) / np.float32(2 * px), 0, 1)
+            air *= np.minimum(inside * np.float32(rng.uniform(2, 6)), 1)  # thinner at its borders
             soft[:last] -= air * np.float32(LEAN_PER_CM * rng.uniform(3, 6.5)) * section[:last]
         kinds.append("lung")
     gas = np.zeros_like(soft)

@@ -268,10 +268,10 @@ def turned_regions(
 
 def upright(settings: PhantomSettings) -> PhantomSettings:
     """The settings of the film before it is turned."""
+    height, width = settings.height_px, settings.width_px
     if settings.turn_deg in (90, 270):
-        size = {"height_px": settings.width_px, "width_px": settings.height_px}
-        return replace(settings, **size, turn_deg=0)
-    return replace(settings, turn_deg=0)
+        height, width = width, height
+    return replace(settings, height_px=height, width_px=width, turn_deg=0)
 
 
 def corners_of(body: Vertebra, camera: Camera) -> np.ndarray:
@@ -327,6 +327,7 @@ def _truth_of(scene: Scene, place: Any) -> dict[str, object]:
             "vacuum": disc.vacuum,
         }
         for disc in spine.discs
+        if disc.name.split("/")[0] in NAMED_LEVELS
     }
     return {
         "view": camera.view,

@@ -6,7 +6,7 @@ bodies, the hip bones on the axis of the hips, whose place follows from incidenc
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -65,7 +65,7 @@ def draw_sacrum(painter: Painter, spine: Spine, rng: np.random.Generator) -> Non
     crest = np.array(_CREST_MM) * size * rng.uniform(0.5, 1.35)
     borders = np.arange(6.0)
     faint = rng.uniform(0.5, 1.4)  # how much of it shows
-    soft = rng.uniform(0.08, 0.35)  # wings hold little bone
+    soft = rng.uniform(0.15, 0.45)  # wings hold little bone
     lumbarised = spine.transition.kind == "lumbarised"
     high = 0.12 + (0.75 if lumbarised else 0.0) + rng.normal(0, 0.06)
     for side, wing in zip((-1, 1), spine.transition.wings, strict=True):
@@ -263,13 +263,12 @@ def draw_pelvis(painter: Painter, spine: Spine, rng: np.random.Generator) -> Non
 
 def _draw_hip(
     painter: Painter,
-    world: object,
+    world: Callable[[np.ndarray], np.ndarray],
     head_mm: np.ndarray,
     size: float,
     rng: np.random.Generator,
 ) -> None:
     """Adds socket, pubis, ischium, femoral head, neck and shaft of one side."""
-    assert callable(world)
     around = np.linspace(0, 2 * np.pi, 30, endpoint=False)
     ring = np.column_stack([np.cos(around), np.sin(around), np.zeros(30)])
     radius = rng.uniform(22, 26) * size

@@ -104,7 +104,7 @@ class _Scene:
         self.height, self.width = camera.height_px, camera.width_px
         chain_mm = np.array(
             [body.centre_mm for body in spine.vertebrae[::-1]]
-            + [np.zeros(3), spine.sacrum[1].centre_mm]
+            + [np.zeros(3), spine.sacrum[1].centre_mm, spine.sacrum[3].centre_mm]
         )
         chain = project(camera, chain_mm)
         order = np.argsort(chain[:, 1], kind="stable")
@@ -135,7 +135,7 @@ def _draw_torso(scene: _Scene, fatness: float) -> np.ndarray:
     """Skin, fat and lean tissue; fills `scene.soft`, returns the coarse thickness (cm)."""
     rng, px = scene.rng, scene.px
     t = scene.below_s1_mm
-    buttock = rng.uniform(0, 40) * (1 + 0.6 * fatness) * np.exp(-(((t - 60) / 70.0) ** 2))
+    buttock = rng.uniform(-16, 26) * (1 + 0.6 * fatness) * np.exp(-(((t - 90) / 70.0) ** 2))
     wave = 6 * np.sin(t / rng.uniform(40, 90) + rng.uniform(0, 6))
     fat_back = 6 + 45 * fatness * rng.uniform(0.5, 1.2)
     back_mm = rng.uniform(48, 66) + fat_back + buttock + rng.normal(0, 3) + wave
@@ -156,6 +156,10 @@ def _draw_torso(scene: _Scene, fatness: float) -> np.ndarray:
     belly_mm = belly_mm + (rng.uniform(48, 70) - belly_mm) * neck
     back = _blur_profile(scene.spine_x - px * back_mm, 10 * px)
     belly = _blur_profile(scene.belly_x + px * np.maximum(belly_mm, 45), 10 * px)
+    # Ribs stay inside, however the chest leans.
+    inside = (1 / (1 + np.exp(np.clip((t + 200) / 25, -30, 30)))) * (1 - neck)
+    ribs = scene.spine_x + px * (ribs_mm - 10)
+    belly = belly + np.maximum(ribs - belly, 0) * inside
     scene.back, scene.belly = back, belly
 
     factor = max(1.0, scene.height / _COARSE_ROWS)
@@ -364,7 +368,8 @@ def _draw_outer_parts(scene: _Scene) -> None:
             add_ellipsoid(extra, spot, radii, rng.uniform(-0.6, 0.6), rng.uniform(1, 6))
         scene.kinds.append("breast")
     film = Window(0, 0, scene.width, scene.height)
-    if scene.chance(0.3):
+    whole_spine = scene.height / px > 600
+    if scene.chance(0.85 if whole_spine else 0.3):
         away = rng.uniform(-40, 50) * px
         shoulder = np.array([front[0] + away, -15.0 * px])
         elbow = np.array(
@@ -373,6 +378,10 @@ def _draw_outer_parts(scene: _Scene) -> None:
                 rng.uniform(0.1, 0.45) * scene.height,
             ]
         )
+        if whole_spine:  # upper arms hang forward from the shoulder
+            beside = project(scene.camera, scene.spine.by_level()["T3"].centre_mm)
+            shoulder = beside + px * rng.uniform((0, -15), (50, 30))
+            elbow = shoulder + px * rng.uniform((20, 150), (130, 270))
         course = np.linspace(shoulder, elbow, 12) + rng.normal(0, 1, 2)
         wide = np.linspace(rng.uniform(35, 55), rng.uniform(28, 42), 12)
         flesh = tube_paths(course, wide * px, wide / 10, np.ones(12), 0.0, film)

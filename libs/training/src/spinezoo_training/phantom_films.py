@@ -47,7 +47,7 @@ TRAINING_SETTINGS = PhantomSettings(
 )
 """More plain spines, more scales and more faint films than in a test set."""
 
-_WHOLE_SPINE_SHARE = 0.07
+_WHOLE_SPINE_SHARE = 0.1
 _PATIENTS = 0x70683400  # keeps these streams apart from those of `make_film`
 _STRUCTURES = {structure.name.lower(): structure for structure in Structure}
 
