@@ -113,12 +113,20 @@ certs: setup ## Make certificates for development in certs/ (ARGS=--force renews
 conform: setup ## Put a network container through the conformance suite: TARGET=host:port
 	@$(CORE) -m spinezoo_conformance $(TARGET) $(ARGS)
 
-train: setup ## Train: NETWORK=pspnet DATA=folder or DATA=phantoms:SEED [PRESET=lite] [ARGS="--epochs 40"]
+# The reader that names vertebrae is no member of the zoo, but is trained by the same command.
+TRAIN_NAMER = $$($(TOOL).environments python --room namer) -m spinezoo_namer.train \
+  --data $(if $(DATA),$(DATA),phantoms:900) --run-dir runs/namer $(ARGS)
+
+train: setup ## Train: NETWORK=pspnet DATA=folder or DATA=phantoms:SEED [PRESET=lite] [ARGS="--epochs 40"]; or NETWORK=namer
 	@test -n "$(NETWORK)" || { echo "say which network: make train NETWORK=pspnet DATA=folder"; exit 2; }
+ifeq ($(NETWORK),namer)
+	@$(TRAIN_NAMER)
+else
 	@test -d "services/$(NETWORK)" || { echo "no network $(NETWORK); there are: $$(ls services | grep -v README | xargs)"; exit 2; }
 	@test -n $(call quote,$(DATA)) || { echo "say on which films: DATA=phantoms:SEED, or DATA=folder with a VIA file (make train-set makes $(TRAIN_SET))"; exit 2; }
 	@$$($(TOOL).environments python --room services/$(NETWORK)) -m spinezoo_$(NETWORK).train --data $(call quote,$(DATA)) --preset $(PRESET) \
 	  --card services/$(NETWORK)/card.yaml --run-dir runs/$(NETWORK)-$(PRESET) $(ARGS)
+endif
 
 proto: setup ## Lint the protos and generate the Python code again
 	@$(TOOL).proto $(ARGS)

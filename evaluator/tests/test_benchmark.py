@@ -29,6 +29,7 @@ from spinezoo_evaluator.service.servicer import EVALUATION_SERVICE, EvaluationSe
 from spinezoo_serving.server import GrpcServer
 from spinezoo_serving.settings import ServerSettings
 from spinezoo_spine.annotations.film_set import FilmSet
+from spinezoo_spine.column.reader.network import built_in_reader
 from spinezoo_spine.metrics.film import measure_film
 from spinezoo_spine.metrics.registry import METRICS
 from spinezoo_spine.metrics.tally import Tally
@@ -381,7 +382,7 @@ def test_the_evaluator_agrees_to_the_last_bit_on_every_film_of_a_set(zoo):
             for name in films.names:
                 film = load_film(films, name)
                 answer = await ensemble.segment(film.data, EnsembleOptions(), timeout_s=30.0)
-                measured = measure(answer, film)
+                measured = measure(answer, film, built_in_reader())
                 said[name] = await ask_evaluator(evaluation, film, answer, measured, timeout_s=30.0)
             return said
 

@@ -19,6 +19,7 @@ from spinezoo_serving.metrics import STAGE_BUCKETS_S, ServerMetrics
 from spinezoo_serving.server import GrpcServer, run_forever
 from spinezoo_serving.settings import ServerSettings
 from spinezoo_serving.tokens import TokenFile
+from spinezoo_spine.column.reader.network import built_in_reader
 from spinezoo_spine.films import isolation
 from spinezoo_spine.films.reader import FilmLimits, read_film
 
@@ -84,6 +85,7 @@ class Gateway:
         servicer = EnsembleServicer(
             self.zoo,
             self.settings,
+            reader=built_in_reader(),
             read_film=functools.partial(read_film, limits=limits),
             max_pixels=server_settings.max_pixels,
             observe=members.observe,

@@ -155,7 +155,7 @@ def rooms(only: Sequence[str] | None = None) -> list[Room]:
         SystemExit: A name is unknown.
     """
     folders = [*sorted((ROOT / "libs").iterdir()), *sorted((ROOT / "services").iterdir())]
-    folders += [ROOT / name for name in ("gateway", "evaluator", "tools", "tests")]
+    folders += [ROOT / name for name in ("gateway", "evaluator", "namer", "tools", "tests")]
     found = [Room(folder) for folder in folders if (folder / "pyproject.toml").is_file()]
     if not only:
         return found

@@ -42,6 +42,7 @@ from spinezoo_evaluator.benchmark.describe import (
     describe_findings,
     describe_machine,
     describe_models,
+    describe_reader,
     shown_command,
     shown_path,
     versions,
@@ -231,6 +232,7 @@ async def run_benchmark(arguments: argparse.Namespace, argv: Sequence[str]) -> i
                 ),
             },
             "models": {k: v for k, v in describe_models(roster).items() if k in networks},
+            "reader": describe_reader(roster),
             "versions": versions(),
             "machine": describe_machine(),
         }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import hashlib
 import importlib.metadata
 import json
@@ -13,9 +14,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from spinezoo_contract.errors import ConfigurationError
 from spinezoo_contract.types import Roster
 from spinezoo_spine.annotations.film_set import FilmSet
 from spinezoo_spine.annotations.text import shown
+from spinezoo_spine.column.naming import reader_provenance
+from spinezoo_spine.column.reader.network import built_in_reader
 
 VERSIONED = (
     "spinezoo-contract",
@@ -137,6 +141,21 @@ def describe_models(roster: Roster) -> dict[str, Any]:
     }
 
 
+def describe_reader(roster: Roster) -> dict[str, Any]:
+    """Which reader named, for the report.
+
+    Raises:
+        ConfigurationError: The gateway's reader is not the one here, which names single networks.
+    """
+    own = reader_provenance(built_in_reader())
+    if roster.reader is not None and roster.reader != own:
+        raise ConfigurationError(
+            f"the gateway names with reader {roster.reader.weights_sha256[:12]}, this evaluator "
+            f"with {own.weights_sha256[:12]}; run both from one checkout"
+        )
+    return dataclasses.asdict(own)
+
+
 def describe_machine() -> str:
     """Processor architecture, number of processors and system, without the machine's name."""
     return (
@@ -170,4 +189,7 @@ def why_another(old: Mapping[str, Any], new: Mapping[str, Any]) -> str | None:
         before = old.get("models", {}).get(name)
         if before and model and before["weights_sha256"] != model["weights_sha256"]:
             return f"{name} has other weights"
+    reader = old.get("reader", {}).get("weights_sha256")
+    if reader and reader != new["reader"]["weights_sha256"]:
+        return "the reader has other weights"
     return None

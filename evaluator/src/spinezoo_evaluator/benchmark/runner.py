@@ -35,6 +35,7 @@ from spinezoo_contract.types import (
     MemberCode,
 )
 from spinezoo_spine.annotations.film_set import FilmSet
+from spinezoo_spine.column.reader.network import built_in_reader
 from spinezoo_spine.metrics.film import FilmMeasurement
 from spinezoo_spine.metrics.registry import METRICS, STUDY_METRICS
 
@@ -220,7 +221,7 @@ class Runner:
                 )
         except SpineZooError as error:
             return _failed(name, film, error, member_names)
-        measured = await asyncio.to_thread(measure, answer, film)
+        measured = await asyncio.to_thread(measure, answer, film, built_in_reader())
         outlines = {
             member.status.member_name: member.prediction.segments
             for member in answer.members

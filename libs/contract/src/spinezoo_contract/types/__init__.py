@@ -32,12 +32,15 @@ from spinezoo_contract.types.evaluation import (
 )
 from spinezoo_contract.types.films import PIXEL_TYPES, Film, FilmKind
 from spinezoo_contract.types.fusion import (
+    FilmReading,
+    FilmView,
     FusedAnswer,
     FusedImplant,
     FusionOptions,
     FusionRule,
     Labelling,
     NamedVertebra,
+    ReaderProvenance,
     UnnamedReason,
 )
 from spinezoo_contract.types.models import (
@@ -76,6 +79,8 @@ __all__ = [
     "FilmKind",
     "FilmNote",
     "FilmNoteCode",
+    "FilmReading",
+    "FilmView",
     "FusedAnswer",
     "FusedImplant",
     "FusionOptions",
@@ -97,6 +102,7 @@ __all__ = [
     "Prediction",
     "ProbabilityMap",
     "Provenance",
+    "ReaderProvenance",
     "Roster",
     "RosterMember",
     "RunLengthMask",

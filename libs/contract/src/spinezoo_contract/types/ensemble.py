@@ -8,7 +8,7 @@ from enum import IntEnum
 from spinezoo_contract.errors import InvalidOutputError, OptionError
 from spinezoo_contract.limits import check_film_size
 from spinezoo_contract.types.checks import check_times
-from spinezoo_contract.types.fusion import FusedAnswer, FusionOptions
+from spinezoo_contract.types.fusion import FusedAnswer, FusionOptions, ReaderProvenance
 from spinezoo_contract.types.models import ModelInfo, Prediction, PredictOptions
 from spinezoo_contract.types.notes import FilmNote
 from spinezoo_contract.types.outlines import check_sizes
@@ -218,8 +218,9 @@ class RosterMember:
 
 @dataclass(frozen=True, slots=True)
 class Roster:
-    """Who is in the zoo, sorted by name, and the gateway's defaults."""
+    """Who is in the zoo, sorted by name, the gateway's defaults, and which reader gives names."""
 
     members: tuple[RosterMember, ...]
     default_quorum: int
     default_member_deadline_ms: int
+    reader: ReaderProvenance | None = None
