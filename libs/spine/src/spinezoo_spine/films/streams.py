@@ -91,6 +91,12 @@ def stream_head(stream: bytes) -> StreamHead | None:
     return None
 
 
+def is_sequential_jpeg(data: bytes) -> bool:
+    """Whether a file is a JPEG of 8 bits, grey or in three channels, all of it in one pass."""
+    head = stream_head(data) if data.startswith(b"\xff\xd8") else None
+    return head is not None and (head.kind, head.depth) == ("jpeg", 8) and head.samples in (1, 3)
+
+
 def repaired(stream: bytes) -> tuple[bytes, str]:
     """A JPEG stream without a known fault, and what was repaired ("" for nothing).
 

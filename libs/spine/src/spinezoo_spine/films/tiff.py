@@ -15,6 +15,7 @@ from spinezoo_contract.types import NO_SPACING_NOTE, Film, FilmNoteCode
 
 from spinezoo_spine.films.colour import check_opaque, grey_of
 from spinezoo_spine.films.encoded import finished, upright_size
+from spinezoo_spine.films.kinds import is_tiff
 from spinezoo_spine.films.limits import TO_ONE_GREY, FilmLimits, check_raw_size, check_size
 from spinezoo_spine.films.notes import NoteBook
 from spinezoo_spine.films.streams import ended_stream
@@ -156,7 +157,7 @@ def read_tiff(data: bytes, limits: FilmLimits) -> Film:
 
 def _channels(page: tifffile.TiffPage) -> NDArray[np.generic]:
     """(rows, columns, samples) as they lie in the file."""
-    pixels = page.asarray(maxworkers=1)
+    pixels = page.asarray(maxworkers=2)
     samples = page.samplesperpixel
     shape = (page.imagelength, page.imagewidth)
     if samples > 1 and page.planarconfig == tifffile.PLANARCONFIG.SEPARATE:
@@ -250,12 +251,14 @@ _SIMPLE_TAGS = 64
 _SIMPLE_VALUES = 4096
 
 
-def is_simple(data: bytes) -> bool:
+def is_simple_tiff(data: bytes) -> bool:
     """Whether a TIFF needs no decoder and its header no care: one page, grey, not compressed.
 
     Only then is it read without a decoding process. A header that says otherwise of itself is not
     simple, however small.
     """
+    if not is_tiff(data):
+        return False
     order = "<" if data[:2] == b"II" else ">"
     try:
         version, start = struct.unpack_from(f"{order}HI", data, 2)
