@@ -551,3 +551,12 @@ def test_a_transfer_syntax_of_another_data_type(make_dicom: Make) -> None:
     changed = data.replace(b"\x02\x00\x10\x00UI", b"\x02\x00\x10\x00LO")
     assert changed != data
     assert (read_film(changed).pixels == GREY).all()
+
+
+def test_the_wavelet_that_loses_is_noted(make_dicom: Make) -> None:
+    for reversible in (True, False):
+        stream = imagecodecs.jpeg2k_encode(
+            DEEP, codecformat="j2k", reversible=reversible, level=60, bitspersample=12
+        )
+        film = read_film(compressed(make_dicom, DEEP, JPEG2000, stream, BitsStored=12))
+        assert (FilmNoteCode.LOSSY_COMPRESSION in codes(film)) != reversible

@@ -201,6 +201,12 @@ def check_complete(
         raise FilmError(TRUNCATED.format("before its last pixel"))
 
 
+def is_irreversible(stream: bytes) -> bool:
+    """Whether a JPEG 2000 stream was made with the wavelet that always loses (T.800 A.6.1)."""
+    start = stream.find(b"\xff\x52", 0, 65536)
+    return start >= 0 and stream[start + 13 : start + 14] == b"\x00"
+
+
 def check_jpeg2000(stream: bytes) -> bool:
     """Walks the tile-parts of a JPEG 2000 stream by their lengths.
 

@@ -17,7 +17,7 @@ from spinezoo_spine.films.colour import check_opaque, grey_of
 from spinezoo_spine.films.encoded import finished, upright_size
 from spinezoo_spine.films.kinds import is_tiff
 from spinezoo_spine.films.limits import TO_ONE_GREY, FilmLimits, check_raw_size, check_size
-from spinezoo_spine.films.notes import NoteBook
+from spinezoo_spine.films.notes import LOSSY_NOTE, NoteBook
 from spinezoo_spine.films.streams import ended_stream
 
 _GREY = (tifffile.PHOTOMETRIC.MINISWHITE, tifffile.PHOTOMETRIC.MINISBLACK)
@@ -142,10 +142,7 @@ def read_tiff(data: bytes, limits: FilmLimits) -> Film:
             orientation = _orientation_of(page)
             shown = _levels(page, pixels, book)
             if tifffile.COMPRESSION(page.compression).name in _LOSSY:
-                book.add(
-                    FilmNoteCode.LOSSY_COMPRESSION,
-                    "The film has been compressed with loss; fine borders may be blurred.",
-                )
+                book.add(LOSSY_NOTE.code, LOSSY_NOTE.text)
     except SpineZooError:
         raise
     except Exception as error:
