@@ -543,3 +543,20 @@ def test_objects_that_are_no_images(make_dicom: Make, sop_class: str, with_pixel
 def test_a_presentation_film_is_one(make_dicom: Make) -> None:
     film = read_film(make_dicom(GREY, SOPClassUID=DigitalXRayImageStorageForPresentation))
     assert (film.pixels == GREY).all()
+
+
+def test_a_transfer_syntax_of_another_data_type(make_dicom: Make) -> None:
+    """Found by fuzzing."""
+    data = make_dicom(GREY)
+    changed = data.replace(b"\x02\x00\x10\x00UI", b"\x02\x00\x10\x00LO")
+    assert changed != data
+    assert (read_film(changed).pixels == GREY).all()
+
+
+def test_the_wavelet_that_loses_is_noted(make_dicom: Make) -> None:
+    for reversible in (True, False):
+        stream = imagecodecs.jpeg2k_encode(
+            DEEP, codecformat="j2k", reversible=reversible, level=60, bitspersample=12
+        )
+        film = read_film(compressed(make_dicom, DEEP, JPEG2000, stream, BitsStored=12))
+        assert (FilmNoteCode.LOSSY_COMPRESSION in codes(film)) != reversible

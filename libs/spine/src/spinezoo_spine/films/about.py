@@ -14,7 +14,7 @@ from spinezoo_contract.types import NO_SPACING_NOTE, FilmNoteCode
 
 from spinezoo_spine.films.codecs import is_lossy
 from spinezoo_spine.films.header import group_items, number_of, value_of, word_of
-from spinezoo_spine.films.notes import NoteBook
+from spinezoo_spine.films.notes import LOSSY_NOTE, NoteBook
 from spinezoo_spine.films.stored import has_overlay
 
 _SPACINGS = (
@@ -69,10 +69,7 @@ _NOT_LATERAL = {
 def note_about(dataset: Dataset, book: NoteBook) -> None:
     """Notes what the header says that a reader of the answer should know."""
     if is_lossy(dataset):
-        book.add(
-            FilmNoteCode.LOSSY_COMPRESSION,
-            "The film has been compressed with loss; fine borders may be blurred.",
-        )
+        book.add(LOSSY_NOTE.code, LOSSY_NOTE.text)
     intent = word_of(dataset, "PresentationIntentType")
     if intent == "FOR PROCESSING" or str(value_of(dataset, "SOPClassUID")) in (
         "1.2.840.10008.5.1.4.1.1.1.1.1",

@@ -31,13 +31,14 @@ from spinezoo_contract.types import FilmNoteCode
 
 from spinezoo_spine.films.header import Bits, word_of
 from spinezoo_spine.films.limits import FilmLimits, check_size
-from spinezoo_spine.films.notes import NoteBook
+from spinezoo_spine.films.notes import LOSSY_NOTE, NoteBook
 from spinezoo_spine.films.streams import (
     StreamHead,
     check_complete,
     check_jpeg2000,
     check_progressive,
     ended_stream,
+    is_irreversible,
     names_its_colours,
     repaired,
     stream_head,
@@ -142,6 +143,8 @@ def _stream_cells(
     if head.kind == "jpeg 2000":
         if syntax not in JPEG2000TransferSyntaxes and "JPEG 2000" not in syntax.name:
             raise _mislabelled(syntax.name, head)
+        if is_irreversible(frame):
+            book.add(LOSSY_NOTE.code, LOSSY_NOTE.text)
         if not check_jpeg2000(frame):
             _note_no_end(book)
             frame = frame.rstrip(b"\x00").removesuffix(b"\xff") + b"\xff\xd9"

@@ -16,7 +16,7 @@ from spinezoo_contract.types import NO_SPACING_NOTE, Film, FilmNoteCode
 from spinezoo_spine.films.colour import check_opaque, grey_of
 from spinezoo_spine.films.kinds import foreign_kind, is_tiff, kind_of
 from spinezoo_spine.films.limits import TO_ONE_GREY, FilmLimits, check_raw_size, check_size
-from spinezoo_spine.films.notes import NoteBook
+from spinezoo_spine.films.notes import LOSSY_NOTE, NoteBook
 from spinezoo_spine.films.streams import (
     check_complete,
     check_progressive,
@@ -176,10 +176,7 @@ def read_encoded(data: bytes, limits: FilmLimits) -> Film:
             f"{image.format} is truncated or damaged ({type(error).__name__}); send the whole file"
         ) from None
     if image.format == "JPEG":
-        book.add(
-            FilmNoteCode.LOSSY_COMPRESSION,
-            "The film has been compressed with loss; fine borders may be blurred.",
-        )
+        book.add(LOSSY_NOTE.code, LOSSY_NOTE.text)
     book.add(NO_SPACING_NOTE.code, NO_SPACING_NOTE.text)
     return finished(pixels, orientation, book)
 

@@ -334,6 +334,8 @@ def _check_dicom(dataset: Dataset, limits: FilmLimits) -> None:
     meta = getattr(dataset, "file_meta", None)
     if meta is None or meta.get("TransferSyntaxUID") is None:
         _assume_native_syntax(dataset)
+    elif not isinstance(meta.TransferSyntaxUID, UID):  # the element is of another data type
+        meta.TransferSyntaxUID = UID(str(meta.TransferSyntaxUID))
 
 
 def _assume_native_syntax(dataset: Dataset) -> None:

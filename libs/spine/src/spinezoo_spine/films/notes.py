@@ -125,6 +125,13 @@ MEANINGS: Mapping[FilmNoteCode, tuple[str, str]] = {
 """By code: what it means, and what to do."""
 
 
+LOSSY_NOTE = FilmNote(
+    FilmNoteCode.LOSSY_COMPRESSION,
+    "The film has been compressed with loss; fine borders may be blurred.",
+)
+"""For films of every kind."""
+
+
 class NoteBook:
     """Collects the notes of one film; of a code with the same text one is kept."""
 

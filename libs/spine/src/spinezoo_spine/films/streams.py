@@ -91,6 +91,12 @@ def stream_head(stream: bytes) -> StreamHead | None:
     return None
 
 
+def is_sequential_jpeg(data: bytes) -> bool:
+    """Whether a file is a JPEG of 8 bits, grey or in three channels, all of it in one pass."""
+    head = stream_head(data) if data.startswith(b"\xff\xd8") else None
+    return head is not None and (head.kind, head.depth) == ("jpeg", 8) and head.samples in (1, 3)
+
+
 def repaired(stream: bytes) -> tuple[bytes, str]:
     """A JPEG stream without a known fault, and what was repaired ("" for nothing).
 
@@ -193,6 +199,12 @@ def check_complete(
         raise FilmError(TRUNCATED.format("before its last pixel")) from None
     if other.shape != decoded.shape or not np.array_equal(other, decoded):
         raise FilmError(TRUNCATED.format("before its last pixel"))
+
+
+def is_irreversible(stream: bytes) -> bool:
+    """Whether a JPEG 2000 stream was made with the wavelet that always loses (T.800 A.6.1)."""
+    start = stream.find(b"\xff\x52", 0, 65536)
+    return start >= 0 and stream[start + 13 : start + 14] == b"\x00"
 
 
 def check_jpeg2000(stream: bytes) -> bool:

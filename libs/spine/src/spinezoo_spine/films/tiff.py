@@ -15,8 +15,9 @@ from spinezoo_contract.types import NO_SPACING_NOTE, Film, FilmNoteCode
 
 from spinezoo_spine.films.colour import check_opaque, grey_of
 from spinezoo_spine.films.encoded import finished, upright_size
+from spinezoo_spine.films.kinds import is_tiff
 from spinezoo_spine.films.limits import TO_ONE_GREY, FilmLimits, check_raw_size, check_size
-from spinezoo_spine.films.notes import NoteBook
+from spinezoo_spine.films.notes import LOSSY_NOTE, NoteBook
 from spinezoo_spine.films.streams import ended_stream
 
 _GREY = (tifffile.PHOTOMETRIC.MINISWHITE, tifffile.PHOTOMETRIC.MINISBLACK)
@@ -141,10 +142,7 @@ def read_tiff(data: bytes, limits: FilmLimits) -> Film:
             orientation = _orientation_of(page)
             shown = _levels(page, pixels, book)
             if tifffile.COMPRESSION(page.compression).name in _LOSSY:
-                book.add(
-                    FilmNoteCode.LOSSY_COMPRESSION,
-                    "The film has been compressed with loss; fine borders may be blurred.",
-                )
+                book.add(LOSSY_NOTE.code, LOSSY_NOTE.text)
     except SpineZooError:
         raise
     except Exception as error:
@@ -156,7 +154,7 @@ def read_tiff(data: bytes, limits: FilmLimits) -> Film:
 
 def _channels(page: tifffile.TiffPage) -> NDArray[np.generic]:
     """(rows, columns, samples) as they lie in the file."""
-    pixels = page.asarray(maxworkers=1)
+    pixels = page.asarray(maxworkers=2)
     samples = page.samplesperpixel
     shape = (page.imagelength, page.imagewidth)
     if samples > 1 and page.planarconfig == tifffile.PLANARCONFIG.SEPARATE:
@@ -250,12 +248,14 @@ _SIMPLE_TAGS = 64
 _SIMPLE_VALUES = 4096
 
 
-def is_simple(data: bytes) -> bool:
+def is_simple_tiff(data: bytes) -> bool:
     """Whether a TIFF needs no decoder and its header no care: one page, grey, not compressed.
 
     Only then is it read without a decoding process. A header that says otherwise of itself is not
     simple, however small.
     """
+    if not is_tiff(data):
+        return False
     order = "<" if data[:2] == b"II" else ">"
     try:
         version, start = struct.unpack_from(f"{order}HI", data, 2)
