@@ -68,7 +68,7 @@ def split_region(segment: Segment, *, min_pixels: int | None = None) -> tuple[Se
     for label in kept:
         x, y, w, h = (int(value) for value in statistics[label, :4])
         part = labels[y : y + h, x : x + w] == label
-        component = _mask_from_crop(part, top + y, left + x, mask.height, mask.width)
+        component = mask_from_crop(part, top + y, left + x, mask.height, mask.width)
         found.append(
             Segment(
                 segment.structure,
@@ -81,7 +81,7 @@ def split_region(segment: Segment, *, min_pixels: int | None = None) -> tuple[Se
     return tuple(found)
 
 
-def _mask_from_crop(
+def mask_from_crop(
     crop: NDArray[np.bool_], top: int, left: int, height: int, width: int
 ) -> RunLengthMask:
     """Run lengths at the film's size of a (rows, columns) crop, without a film-sized array."""
