@@ -72,3 +72,24 @@ def test_a_set_without_a_fault_says_so(zoo):
     assert zoo.run() == 0
     assert "Nothing was skipped or left out, and there is no warning." in zoo.markdown
     assert zoo.err == ""
+
+
+def test_a_file_without_any_region_is_no_truth(zoo, tmp_path):
+    def empty(via):
+        for entry in via.values():
+            entry["regions"] = []
+
+    zoo.data = change(zoo.data, tmp_path / "empty", empty)
+    assert zoo.run("--check") == 2
+    assert "none of the 5 films to measure has a region" in zoo.err
+
+
+def test_films_of_sub_folders_and_other_spellings_are_measured(zoo, tmp_path):
+    def elsewhere(via):
+        via["film_0.png"]["filename"] = "FILM_0.PNG"
+        via["film_1.png"]["filename"] = "C:\\set\\film_1.png"
+
+    zoo.data = change(zoo.data, tmp_path / "spelled", elsewhere)
+    assert zoo.run() == 0
+    assert zoo.report["films"]["complete"] == 5
+    assert zoo.report["run"]["data"]["warnings"] == []

@@ -345,6 +345,15 @@ def test_regions_on_a_large_film_need_little_memory(tmp_path: Path) -> None:
     assert peak < 300 * 2**20
 
 
+def test_regions_that_fill_the_film_many_times_are_refused(tmp_path: Path) -> None:
+    film(tmp_path, "a.png")
+    whole = [[[0, 0], [WIDTH, 0], [WIDTH - i / 10, HEIGHT], [0, HEIGHT]] for i in range(31)]
+    outlines(tmp_path, {"a.png": whole}, "rod")
+    (finding,) = lint_folder(tmp_path)
+    assert finding.rule == "too-many-regions"
+    assert "31 times the film" in finding.message
+
+
 def test_via_regions_still_read_back(film_folder: Path) -> None:
     region = Region(Structure.ROD, SQUARE)
     write_via(film_folder / "via.json", [FilmAnnotation("film_1.png", (region,))])

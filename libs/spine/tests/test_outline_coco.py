@@ -147,7 +147,7 @@ def test_odd_lists_of_coordinates(tmp_path: Path) -> None:
         ([[10**400, 1, 2, 2, 3, 3]], "no number"),
         ([{}], "x, y"),
         ("poly", "neither polygons nor run lengths"),
-        ([[0.0, 0, 1e5, 0, 1e5, 1e5], [1, 1, 1e5, 1, 9, 9e4]], "more than 67108864"),
+        ([[0.0, 0, 1e5, 0, 1e5, 1e5], [1, 1, 1e5, 1, 9, 9e4]], "limit is 67108864"),
         ([[float(i), 0, i + 1.0, 0, i, 1] for i in range(501)], "501 parts, the limit is 500"),
     ],
 )

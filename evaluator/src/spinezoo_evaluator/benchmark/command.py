@@ -162,6 +162,11 @@ def open_films(arguments: argparse.Namespace) -> tuple[FilmSet, list[str]]:
     names = list(films.names)[: arguments.limit]
     if not names:
         raise BadInputError("no film has outlines; annotate at least one")
+    if not any(films.annotation(name).regions for name in names):
+        raise BadInputError(
+            f"none of the {len(names)} films to measure has a region, so there is no truth; check "
+            "that it is the right annotation file, and that it was saved with its outlines"
+        )
     return films, names
 
 

@@ -26,6 +26,12 @@ MAX_OUTLINE_POINTS = 20_000
 MAX_PARTS = 500
 """Most parts of one outline in COCO."""
 
+MAX_PARTS_PIXELS = 67_108_864
+"""Most pixels that the boxes of all parts of one outline may hold together."""
+
+MAX_FILM_COVER = 30
+"""Most that the boxes of a film's regions may hold together, as a multiple of the film."""
+
 MAX_COORDINATE_PX = 1e6
 """Largest coordinate of an outline, either sign; far beyond any film, small enough to be exact."""
 

@@ -29,7 +29,7 @@ from spinezoo_spine.annotations.folder import (
     has_text_name,
     read_annotations_raw,
 )
-from spinezoo_spine.annotations.limits import MAX_FILM_REGIONS
+from spinezoo_spine.annotations.limits import MAX_FILM_COVER, MAX_FILM_REGIONS
 from spinezoo_spine.annotations.options import add_outline_options, outline_options
 from spinezoo_spine.annotations.raster import Patch, each_patch, patches
 from spinezoo_spine.annotations.regions import (
@@ -337,6 +337,14 @@ def _lint_regions(
                 )
 
 
+def _cover(entry: RawAnnotation, size: tuple[int, int]) -> float:
+    """Pixels of the film in the boxes of all regions together, as a multiple of the film's."""
+    height, width = size
+    points = [region.points_xy for region in entry.regions if region.points_xy is not None]
+    sides = [np.ptp(np.clip(one, 0.0, (width, height)), axis=0) for one in points]
+    return float(sum(side[0] * side[1] for side in sides)) / (height * width)
+
+
 def lint_annotations(
     annotations: Iterable[FilmAnnotation | RawAnnotation],
     films: Mapping[str, tuple[int, int]],
@@ -371,6 +379,13 @@ def lint_annotations(
                 "too-many-regions",
                 f"has {len(entry.regions)} regions, the limit is {MAX_FILM_REGIONS}; remove what "
                 "is no single structure",
+            )
+            continue
+        if size is not None and (cover := _cover(entry, size)) > MAX_FILM_COVER:
+            film(
+                "too-many-regions",
+                f"has regions whose boxes are together {cover:.0f} times the film, the limit is "
+                f"{MAX_FILM_COVER}; check that they were drawn on this film",
             )
             continue
         sized = size

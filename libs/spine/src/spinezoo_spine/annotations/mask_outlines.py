@@ -21,8 +21,9 @@ from spinezoo_spine.annotations.limits import (
     MAX_MASK_PIXELS,
     MAX_OUTLINE_POINTS,
     MAX_PARTS,
+    MAX_PARTS_PIXELS,
 )
-from spinezoo_spine.annotations.raster import rasterise
+from spinezoo_spine.annotations.raster import each_patch
 from spinezoo_spine.annotations.text import shown, whole_number
 
 
@@ -190,16 +191,20 @@ def union_of_polygons(
         return joined([_turned(polygon, positive=True) for polygon in polygons]), None
     low = np.floor(np.clip(lows.min(axis=0), -MAX_COORDINATE_PX, MAX_COORDINATE_PX))
     columns, rows = (int(side) for side in np.ceil(highs.max(axis=0) - low) + 1)
-    if rows * columns > MAX_MASK_PIXELS:
+    drawn = max(rows * columns, int((highs - lows + 1.0).prod(axis=1).sum()))
+    if drawn > MAX_PARTS_PIXELS:
         raise AnnotationError(
-            f"its parts reach over {rows} x {columns} pixels, more than {MAX_MASK_PIXELS}; draw "
-            "each part as a region of its own"
+            f"its parts reach over {drawn} pixels, the limit is {MAX_PARTS_PIXELS}; draw each part "
+            "as a region of its own"
         )
+    moved = [polygon - low for polygon in polygons]
     hits = np.zeros((rows, columns), dtype=np.uint16)
-    drawn = [rasterise(polygon - low, rows, columns) for polygon in polygons]
-    for mask in drawn:
-        hits += mask
-    hidden = next(
-        (place for place, mask in enumerate(drawn) if mask.any() and (hits[mask] > 1).all()), None
-    )
+    for patch in each_patch(moved, rows, columns):
+        hits[patch.rows, patch.columns] += patch.pixels
+    hidden = None
+    for place, patch in enumerate(each_patch(moved, rows, columns)):
+        own = hits[patch.rows, patch.columns][patch.pixels]
+        if own.size and bool((own > 1).all()):
+            hidden = place
+            break
     return outline_of_mask(hits > 0) + low, hidden

@@ -16,8 +16,10 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 from spinezoo_contract.limits import LEVEL
-from spinezoo_contract.masks import encode_mask, mask_box
+from spinezoo_contract.masks import mask_box
 from spinezoo_contract.types import Segment, SegmentKind, Structure
+
+from spinezoo_spine.instances import mask_from_crop
 
 PAINT_ORDER = (
     Structure.SACRAL_VERTEBRA,
@@ -233,9 +235,7 @@ def segments_from_regions(
     for region, patch in zip(regions, drawn, strict=True):
         if not patch.pixels.any():
             continue
-        mask = np.zeros((height, width), dtype=np.uint8, order="F")
-        mask[patch.rows, patch.columns] = patch.pixels
-        encoded = encode_mask(mask)
+        encoded = mask_from_crop(patch.pixels, patch.top, patch.left, height, width)
         segments.append(
             Segment(
                 region.structure,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import Enum
 
-from spinezoo_spine.annotations.limits import MAX_FILM_REGIONS
+from spinezoo_spine.annotations.limits import MAX_FILM_COVER, MAX_FILM_REGIONS
 from spinezoo_spine.annotations.text import shown
 
 
@@ -60,7 +60,8 @@ _ALL = (
     Rule(
         "too-many-regions",
         Weight.ERROR,
-        f"a film has more than {MAX_FILM_REGIONS} regions",
+        f"a film has more than {MAX_FILM_REGIONS} regions, or their boxes are together more than "
+        f"{MAX_FILM_COVER} times the film",
         "remove what is no single structure",
     ),
     # of regions
