@@ -262,7 +262,11 @@ def test_files_guided_by_coverage(seeds: list[tuple[str, str]], tmp_path: Path) 
         content = bytes([int(suffix == ".csv")]) + text.encode()
         (tmp_path / f"seed-{number}").write_bytes(content)
     seconds = max(10, int(30.0 * MINUTES))
-    command = [sys.executable, str(Path(__file__).with_name("guided_annotations.py")), str(tmp_path)]
+    command = [
+        sys.executable,
+        str(Path(__file__).with_name("guided_annotations.py")),
+        str(tmp_path),
+    ]
     done = subprocess.run(
         [*command, str(seconds)], capture_output=True, text=True, timeout=seconds + 120, check=False
     )
