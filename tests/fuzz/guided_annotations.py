@@ -1,4 +1,4 @@
-"""Annotation files guided by coverage: ``python guided_annotations.py CORPUS SECONDS``, with atheris.
+"""Annotation files guided by coverage: ``guided_annotations.py CORPUS SECONDS``, with atheris.
 
 The first byte chooses the ending of the file, the rest is its content. The corpus begins with
 valid files of every form. Anything but our own errors, 5 s for one file, or 1 GiB ends it.

@@ -1,9 +1,10 @@
-"""Coverage-guided fuzzing of what reads film bytes in Python itself: headers, streams, kinds.
+r"""Coverage-guided fuzzing of what reads film bytes in Python itself: headers, streams, kinds.
 
 Atheris is no part of the environments: it exists for few platforms. With it installed,
 
     .tools/bin/uv pip install --python .venvs/tests/bin/python atheris
-    .venvs/tests/bin/python tests/fuzz/guided_films.py -max_total_time=600 -timeout=5 -rss_limit_mb=1024
+    .venvs/tests/bin/python tests/fuzz/guided_films.py \
+        -max_total_time=600 -timeout=5 -rss_limit_mb=1024
 
 ends with a status other than 0, and with the bytes in a file, at the first exception that is not of
 ours, at a hang and at too much memory. A fault found becomes a small input in ``libs/spine/tests``.
