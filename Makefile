@@ -10,6 +10,8 @@ TOOL := PYTHONPATH=tools/src $(PYTHON) -m spinezoo_tools
 CORE := .venvs/core/bin/python
 TESTS := .venvs/tests/bin/python
 export BENTOML_DO_NOT_TRACK := True
+# Without bytecode each of our many processes compiles its framework anew, for seconds.
+unexport PYTHONDONTWRITEBYTECODE
 
 # What `make benchmark` measures: the built-in phantom test set, or DATA=folder of yours.
 TEST_SET := data/phantom-test
@@ -19,6 +21,7 @@ TRAIN_SET := data/phantom-train-$(TRAIN_FILMS)
 TRAIN_FILMS ?= 1000
 TRAIN_SEED ?= 730
 SHEET_SEED ?= 77
+MINUTES ?= 10
 DATA ?=
 FROM ?=
 TO ?=
@@ -34,6 +37,7 @@ IMAGE ?=
 AT ?=
 PRESET ?= lite
 ARGS ?=
+JOBS ?= 2
 TARGET ?= 127.0.0.1:50050
 
 # Both commands look at their input first (--check), before the zoo is started for them.
@@ -42,7 +46,7 @@ BENCHMARK = $(CORE) -m spinezoo_evaluator.benchmark \
 REAL_CHECK = $(CORE) -m spinezoo_evaluator.benchmark.real_check \
   --data $(call quote,$(DATA)) --report $(call quote,reports/real-check-$(call name_of,$(DATA)))
 
-.PHONY: compare help setup benchmark test-set train-set phantoms-sheet test up down status conform train proto generate lock lint format speed clean swap certs real-check figures convert
+.PHONY: compare fuzz help setup benchmark test-set train-set phantoms-sheet test up down status conform train proto generate lock lint format speed clean swap certs real-check figures convert
 .PHONY: faults images containers-up containers-down containers-certs test-containers bento-build torch-lock
 
 help: ## This list
@@ -61,12 +65,17 @@ real-check: setup ## Measure recognition and names on films with corner truth: D
 	@$(REAL_CHECK) --check $(ARGS)
 	@$(TOOL).processes run -- $(REAL_CHECK) $(ARGS)
 
+.PHONY: check
+check: setup ## Check the outlines of a folder before anything reads them: DATA=folder
+	@test -n $(call quote,$(DATA)) || { echo "say which outlines: make check DATA=folder (docs/data-format.md)"; exit 2; }
+	@$(CORE) -m spinezoo_spine.annotations.lint $(call quote,$(DATA)) $(ARGS)
+
 convert: setup ## Write outlines in another form: FROM=file TO=file [FORMAT=via1|via2|via3|coco]
 	@test -n $(call quote,$(FROM)) -a -n $(call quote,$(TO)) || { echo "say from what to what: make convert FROM=via.json TO=coco.json FORMAT=coco"; exit 2; }
 	@$(CORE) -m spinezoo_spine.annotations.convert --from $(call quote,$(FROM)) --to $(call quote,$(TO)) --format $(FORMAT) $(ARGS)
 
 compare: ## Print every figure in which two reports differ, times aside: A=folder B=folder
-	@$(TOOL).compare "$(A)" "$(B)"
+	@$(TOOL).compare $(call quote,$(A)) $(call quote,$(B))
 
 test-set: setup ## Make the phantom test set (100 films, DICOM) if it is not there
 	@$(CORE) -m spinezoo_phantom --out $(TEST_SET) \
@@ -78,11 +87,11 @@ train-set: setup ## Make a phantom training set (TRAIN_FILMS=730, PNG) if it is 
 
 phantoms-sheet: setup ## Draw phantom films beside real ones, for looking at: [DATA=folder of films]
 	@$(CORE) -m spinezoo_phantom --count 16 --seed $(SHEET_SEED) \
-	  --sheet reports/phantoms-sheet.png --beside $(if $(DATA),$(DATA),../shared/data/real_lateral_dev)
+	  --sheet reports/phantoms-sheet.png --beside $(call quote,$(if $(DATA),$(DATA),../shared/data/real_lateral_dev))
 	@echo reports/phantoms-sheet.png
 
-test: setup ## Run every test (ROOM=libs/spine for one room, ARGS for pytest)
-	@$(TOOL).environments test $(if $(ROOM),--room $(ROOM)) -- $(ARGS)
+test: setup ## Run every test (ROOM=libs/spine for one room, ARGS for pytest, JOBS=2 rooms at a time)
+	@$(TOOL).environments test $(if $(ROOM),--room $(ROOM)) --jobs $(JOBS) -- $(ARGS)
 
 up: setup ## Start the zoo and leave it running; prints how to call it
 	@$(TOOL).processes up
@@ -104,12 +113,20 @@ certs: setup ## Make certificates for development in certs/ (ARGS=--force renews
 conform: setup ## Put a network container through the conformance suite: TARGET=host:port
 	@$(CORE) -m spinezoo_conformance $(TARGET) $(ARGS)
 
-train: setup ## Train: NETWORK=pspnet DATA=folder or DATA=phantoms:SEED [PRESET=lite] [ARGS="--epochs 40"]
+# The reader that names vertebrae is no member of the zoo, but is trained by the same command.
+TRAIN_NAMER = $$($(TOOL).environments python --room namer) -m spinezoo_namer.train \
+  --data $(if $(DATA),$(DATA),phantoms:900) --run-dir runs/namer $(ARGS)
+
+train: setup ## Train: NETWORK=pspnet DATA=folder or DATA=phantoms:SEED [PRESET=lite] [ARGS="--epochs 40"]; or NETWORK=namer
 	@test -n "$(NETWORK)" || { echo "say which network: make train NETWORK=pspnet DATA=folder"; exit 2; }
+ifeq ($(NETWORK),namer)
+	@$(TRAIN_NAMER)
+else
 	@test -d "services/$(NETWORK)" || { echo "no network $(NETWORK); there are: $$(ls services | grep -v README | xargs)"; exit 2; }
-	@test -n "$(DATA)" || { echo "say on which films: DATA=phantoms:SEED, or DATA=folder with a VIA file (make train-set makes $(TRAIN_SET))"; exit 2; }
-	@$$($(TOOL).environments python --room services/$(NETWORK)) -m spinezoo_$(NETWORK).train --data $(DATA) --preset $(PRESET) \
+	@test -n $(call quote,$(DATA)) || { echo "say on which films: DATA=phantoms:SEED, or DATA=folder with a VIA file (make train-set makes $(TRAIN_SET))"; exit 2; }
+	@$$($(TOOL).environments python --room services/$(NETWORK)) -m spinezoo_$(NETWORK).train --data $(call quote,$(DATA)) --preset $(PRESET) \
 	  --card services/$(NETWORK)/card.yaml --run-dir runs/$(NETWORK)-$(PRESET) $(ARGS)
+endif
 
 proto: setup ## Lint the protos and generate the Python code again
 	@$(TOOL).proto $(ARGS)
@@ -119,6 +136,10 @@ generate: setup ## Write every file that lists networks (compose, rosters, manif
 
 lock: ## Write every lock again (ARGS=--upgrade for newer versions)
 	@$(TOOL).environments lock $(if $(ROOM),--room $(ROOM)) $(ARGS)
+
+fuzz: setup ## Send films, outline files and messages made by chance at the readers: [MINUTES=10] in all
+	@SPINEZOO_FUZZ_MINUTES=$$(awk -v all="$(MINUTES)" -v parts="$$(ls tests/fuzz/test_*.py | wc -l)" 'BEGIN { print all / parts }'); \
+	  export SPINEZOO_FUZZ_MINUTES; cd tests && ../$(TESTS) -m pytest -q fuzz $(ARGS)
 
 lint: setup ## ruff, mypy, import-linter, buf
 	@$(TESTS) -m ruff check .

@@ -211,7 +211,7 @@ def processes(delays_ms: tuple[float, ...]) -> Iterator[tuple[str, dict[str, str
             assert gateway.stderr is not None
             for line in gateway.stderr:
                 entry = json.loads(line)
-                if entry.get("face") == "grpc":
+                if entry.get("endpoint") == "grpc":
                     port = entry["port"]
                 if entry.get("phase") == "serving":
                     break

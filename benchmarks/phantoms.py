@@ -1,6 +1,6 @@
 """Phantom films per second on one core, by form; nothing is asserted.
 
-    libs/spine/.venv/bin/python benchmarks/phantoms.py [--seconds 10]
+    libs/spine/.venv/bin/python benchmarks/phantoms.py [--processor-s 10]
 
 Processor time is counted, not the clock, so a busy machine disturbs little; one thread.
 """
@@ -42,8 +42,8 @@ def small(height: int, width: int) -> Callable[[int], int]:
 def main() -> int:
     """Prints one line a form."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--seconds", type=float, default=10, help="processor time of each line")
-    seconds = parser.parse_args().seconds
+    parser.add_argument("--processor-s", type=float, default=10, help="of each line, in s")
+    seconds = parser.parse_args().processor_s
     cv2.setNumThreads(1)
     forms = {
         "films, 1024 x 768": full,

@@ -91,6 +91,8 @@ def main(argv: list[str] | None = None) -> int:
     labelling = None if options.member else answer.fused.labelling
     if labelling is not None:
         print_column(labelling)
+    for note in answer.notes:
+        print(f"note: {note.text}")
     try:
         segments = segments_of(answer, options.member)
     except KeyError as error:
@@ -151,10 +153,14 @@ _PACKAGES = {"PIL": "pillow", "pydicom": "pydicom", "": "the missing package"}
 
 
 def _pixels(path: Path) -> NDArray[Any]:
-    from PIL import Image
+    from PIL import Image, ImageOps
 
     with Image.open(path) as picture:
-        return np.asarray(picture)
+        # The zoo applies the file's orientation too; its outlines are in that frame.
+        upright = ImageOps.exif_transpose(picture)
+        if upright.mode in ("RGB", "RGBA", "LA", "P", "PA", "CMYK"):
+            upright = upright.convert("L")
+        return np.asarray(upright)
 
 
 def _dicom_pixels(path: Path) -> NDArray[Any]:
@@ -162,6 +168,8 @@ def _dicom_pixels(path: Path) -> NDArray[Any]:
 
     data = pydicom.dcmread(path, force=True)
     pixels = data.pixel_array.astype(np.float32)
+    if pixels.ndim == 3:
+        pixels = pixels[..., 1]  # a grey film saved in colour
     # MONOCHROME1 stores bone dark; the answer is the same, the picture would be a negative.
     return -pixels if data.PhotometricInterpretation == "MONOCHROME1" else pixels
 

@@ -68,7 +68,7 @@ def process(tmp_path, **settings):
                 break
             assert child.poll() is None, log.read_text()
             time.sleep(0.05)
-        yield {line["face"]: line["port"] for line in lines if "face" in line}, log
+        yield {line["endpoint"]: line["port"] for line in lines if "endpoint" in line}, log
     finally:
         child.terminate()
         child.wait(30)

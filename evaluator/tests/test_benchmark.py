@@ -13,6 +13,7 @@ from typing import ClassVar
 import numpy as np
 import pytest
 from PIL import Image
+from small_zoo import FILMS, write_films
 from spinezoo.v1 import evaluation_pb2_grpc
 from spinezoo_contract.client import AsyncEnsembleClient, AsyncEvaluationClient
 from spinezoo_contract.errors import NotServingError
@@ -28,105 +29,17 @@ from spinezoo_evaluator.service.servicer import EVALUATION_SERVICE, EvaluationSe
 from spinezoo_serving.server import GrpcServer
 from spinezoo_serving.settings import ServerSettings
 from spinezoo_spine.annotations.film_set import FilmSet
+from spinezoo_spine.column.reader.network import built_in_reader
 from spinezoo_spine.metrics.film import measure_film
 from spinezoo_spine.metrics.registry import METRICS
 from spinezoo_spine.metrics.tally import Tally
 from spinezoo_testing.servers import serving
-from stand_in import MEMBERS, StandInGateway, make_gateway
-
-FILMS = 5
-
-
-def write_films(folder, count=FILMS):
-    """Small PNG films with a column of vertebrae, screws on some, and a VIA file."""
-    folder.mkdir(parents=True)
-    rng = np.random.default_rng(1)
-    via = {}
-    for number in range(count):
-        height, width = (160, 120) if number % 2 else (144, 112)
-        grey = rng.normal(60, 8, (height, width))
-        regions = []
-        for place in range(5):
-            top, left = 6 + place * (26 + number % 3), 30 + 4 * place
-            corners = [
-                (left, top + 2),
-                (left + 40, top),
-                (left + 42, top + 22),
-                (left + 1, top + 23),
-            ]
-            grey[top : top + 22, left : left + 40] += 90
-            kind = "lumbar_vertebra" if place < 4 else "sacral_vertebra"
-            regions.append((kind, corners))
-            if number % 2 and place in (1, 2):
-                screw = [(left + 10, top + 8), (left + 60, top + 6), (left + 60, top + 13)]
-                screw.append((left + 10, top + 12))
-                regions.append(("screw", screw))
-        name = f"film_{number}.png"
-        Image.fromarray(np.clip(grey, 0, 255).astype(np.uint8)).save(folder / name)
-        via[name] = {
-            "filename": name,
-            "size": (folder / name).stat().st_size,
-            "regions": [
-                {
-                    "shape_attributes": {
-                        "name": "polygon",
-                        "all_points_x": [x for x, _ in corners],
-                        "all_points_y": [y for _, y in corners],
-                    },
-                    "region_attributes": {"structure": kind},
-                }
-                for kind, corners in regions
-            ],
-            "file_attributes": {},
-        }
-    (folder / "via.json").write_text(json.dumps(via))
-    return folder
+from stand_in import MEMBERS, StandInGateway
 
 
 def read_csv(path):
     with path.open(newline="") as file:
         return list(csv.DictReader(file))
-
-
-@pytest.fixture(scope="session")
-def data(tmp_path_factory):
-    return write_films(tmp_path_factory.mktemp("set") / "small films")
-
-
-class Zoo:
-    """A stand-in gateway and the evaluator, and the benchmark run against them."""
-
-    def __init__(self, gateway, target, evaluator, data, folder, capsys):
-        self.gateway, self.target, self.evaluator = gateway, target, evaluator
-        self.data, self.folder, self._capsys = data, folder, capsys
-        self.out = self.err = ""
-
-    def arguments(self, *more):
-        words = ["--data", str(self.data), "--report", str(self.folder), "--wait-s", "10"]
-        return [*words, "--gateway", self.target, "--evaluator", self.evaluator, *more]
-
-    def run(self, *more, pictures=False):
-        if not pictures:
-            more = (*more, "--no-pictures")
-        code = benchmark.main(self.arguments(*more))
-        self.out, self.err = self._capsys.readouterr()
-        return code
-
-    @property
-    def report(self):
-        return json.loads((self.folder / "report.json").read_text())
-
-    @property
-    def markdown(self):
-        return (self.folder / "report.md").read_text()
-
-
-@pytest.fixture
-def zoo(data, evaluator_target, tmp_path, monkeypatch, capsys):
-    monkeypatch.chdir(tmp_path)
-    gateway = StandInGateway(data)
-    with serving(lambda: make_gateway(gateway)) as target:
-        yield Zoo(gateway, target, evaluator_target, data, tmp_path / "reports" / "run", capsys)
 
 
 def test_a_whole_run(zoo):
@@ -469,7 +382,7 @@ def test_the_evaluator_agrees_to_the_last_bit_on_every_film_of_a_set(zoo):
             for name in films.names:
                 film = load_film(films, name)
                 answer = await ensemble.segment(film.data, EnsembleOptions(), timeout_s=30.0)
-                measured = measure(answer, film)
+                measured = measure(answer, film, built_in_reader())
                 said[name] = await ask_evaluator(evaluation, film, answer, measured, timeout_s=30.0)
             return said
 

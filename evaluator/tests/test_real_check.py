@@ -31,11 +31,12 @@ from spinezoo_contract.types import (
 )
 from spinezoo_evaluator.benchmark import real_check
 from spinezoo_evaluator.benchmark.real_check import measure_column, say_column, variant
+from spinezoo_evaluator.report.reliability import bins_of, calibration_error, given_from
 from spinezoo_evaluator.results.columns import ColumnCounts, count_column
 from spinezoo_spine.annotations.corners import CornerFilm, find_corner_file, read_corners
 from spinezoo_spine.annotations.raster import segments_from_regions
 from spinezoo_spine.annotations.regions import Region
-from spinezoo_spine.column.naming import named_column
+from spinezoo_spine.column.reader.network import built_in_reader
 from spinezoo_spine.fusion.votes import fuse
 from spinezoo_testing.servers import serving
 from stand_in import make_gateway, model_info
@@ -76,6 +77,20 @@ def perfect(height=HEIGHT, width=WIDTH, *, mirror=False, factor=1.0, without=())
         kind = Structure.SACRAL_VERTEBRA if level == "S1" else Structure.LUMBAR_VERTEBRA
         regions.append(Region(kind, points))
     return segments_from_regions(regions, height, width)
+
+
+def named(without=(), **where):
+    """A column in which every body has its true name."""
+    levels = [level for level in LEVELS if level not in without]
+    outlines = perfect(without=without, **where)
+    return Labelling(
+        tuple(
+            NamedVertebra(replace(outline, level=level), 0.9, None, {level: 0.9})
+            for level, outline in zip(levels, outlines, strict=True)
+        ),
+        True,
+        missing_levels=tuple(without),
+    )
 
 
 def write_set(folder, names=("a.png", "b.png")):
@@ -162,7 +177,7 @@ def test_the_check_measures_every_network_in_every_variant_and_draws_each_film(c
             counts = of_variant[model]
             assert (counts["true"], counts["recognised"], counts["precision"]) == (10, 10, 1.0)
             # Film b has no sacrum in its truth: its five count for no name.
-            assert (counts["to_name"], counts["named_right"]) == (5, 5)
+            assert counts["to_name"] == len(counts["names"]) == 5
             assert counts["mean_iou"] > 0.9
     assert code == 1  # a network failed on a film
     assert report["summary"]["plain"]["yolact"]["failed"] == 1
@@ -172,7 +187,10 @@ def test_the_check_measures_every_network_in_every_variant_and_draws_each_film(c
         with Image.open(folder / name) as picture:
             assert picture.size[0] > 300
     markdown = (folder / "report.md").read_text()
-    assert "T12 L1 L2 L3 L4 L5 S1" in markdown
+    assert built_in_reader().card.weights_sha256[:16] in markdown
+    assert report["reader"]["weights_sha256"] == built_in_reader().card.weights_sha256
+    with Image.open(folder / "names.png") as picture:
+        assert picture.size[0] > 800
     rows = list(csv.DictReader((folder / "report.csv").read_text().splitlines()))
     assert {row["film"] for row in rows} == {"all", "a.png", "b.png"}
     assert "a.png" in printed
@@ -181,7 +199,7 @@ def test_the_check_measures_every_network_in_every_variant_and_draws_each_film(c
 
 def test_a_wrong_name_a_missing_one_and_a_false_vertebra_are_counted():
     truth = truth_of()
-    column = named_column(perfect(), HEIGHT, WIDTH)
+    column = named()
     assert measure_column(truth, column).values()["named_right_share"] == 1.0
     shifted = {"L5": "L4", "L4": None}
 
@@ -212,7 +230,7 @@ def test_a_wrong_name_a_missing_one_and_a_false_vertebra_are_counted():
     ],
 )
 def test_names_one_off_by_the_number_of_lumbar_vertebrae_are_told_from_others(levels, off):
-    column = named_column(perfect(), HEIGHT, WIDTH)
+    column = named()
     said = [vertebra.segment.level for vertebra in column.vertebrae]
     assert sorted(said) == ["L1", "L2", "L3", "L4", "L5", "S1", "T12"]
     renamed = dict(zip(("T12", "L1", "L2", "L3", "L4", "L5", "S1"), levels, strict=True))
@@ -241,7 +259,7 @@ def test_names_one_off_by_the_number_of_lumbar_vertebrae_are_told_from_others(le
 
 
 def test_a_missed_vertebra_is_said_and_lowers_recognition():
-    column = named_column(perfect(without=("L3",)), HEIGHT, WIDTH)
+    column = named(without=("L3",))
     counts = measure_column(truth_of(), column)
     assert (counts.recognised, counts.true, counts.named_right) == (4, 5, 4)
     assert "missed L3" in say_column(column)
@@ -253,8 +271,7 @@ def test_variants_move_film_and_truth_alike():
         sent, truth = variant(film, truth_of(), name)
         assert (sent.height, sent.width) == (truth.height, truth.width)
         mirror, factor = name == "mirrored", truth.height / HEIGHT
-        drawn = perfect(truth.height, truth.width, mirror=mirror, factor=factor)
-        column = named_column(drawn, truth.height, truth.width)
+        column = named(height=truth.height, width=truth.width, mirror=mirror, factor=factor)
         assert measure_column(truth, column).values()["mean_iou"] > 0.9
     with pytest.raises(ValueError):
         variant(film, truth_of(), "upside down")
@@ -329,3 +346,32 @@ def test_segments_of_corner_truth_are_instances_with_levels():
     found = truth_of().segments()
     assert [segment.level for segment in found] == list(LEVELS[1:])
     assert {segment.kind for segment in found} == {SegmentKind.INSTANCE}
+
+
+def test_curve_and_calibration_follow_the_names():
+    names = [(0.95, True)] * 8 + [(0.92, False)] + [(0.55, False)]
+    assert given_from(names, 0.5) == (0.8, 0.2)
+    assert given_from(names, 0.9) == (0.8, 0.1)
+    assert given_from(names, 0.94) == (0.8, 0.0)
+    assert given_from([], 0.5) == (0.0, 0.0)
+    bins = bins_of(names)
+    assert [count for _, _, count in bins] == [1, 9]
+    assert calibration_error(names) == pytest.approx(
+        0.1 * 0.55 + 0.9 * abs(8 / 9 - (8 * 0.95 + 0.92) / 9)
+    )
+    assert calibration_error([]) is None
+
+
+def test_the_likeliest_name_counts_whether_it_is_given_or_withheld():
+    column = named()
+    first = column.vertebrae[1]
+    withheld = NamedVertebra(
+        replace(first.segment, level=None),
+        0.4,
+        UnnamedReason.SACRUM_UNSURE,
+        {"L5": 0.4, "L4": 0.35},
+    )
+    rest = column.vertebrae[2:]
+    counts = measure_column(truth_of(), Labelling((column.vertebrae[0], withheld, *rest), True))
+    assert sorted(counts.names) == [(0.4, True), *[(0.9, True)] * 4]
+    assert (counts.named_right, counts.named_wrong) == (4, 0)

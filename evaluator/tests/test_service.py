@@ -209,6 +209,15 @@ def test_names_cannot_be_mixed_up_by_the_watch():
     watch.take("a", "bc")  # out of the window
 
 
+@pytest.mark.parametrize("side", ["truth", "prediction"])
+def test_too_many_segments_are_refused_before_they_are_counted(client, side):
+    few, many = (block(4, 4, 20, 20),), (block(4, 4, 20, 20),) * 8000
+    sides = {"truth": few, "prediction": few, side: many}
+    pair = EvaluationPair("film_1", "unet", 64, 48, sides["truth"], sides["prediction"])
+    with pytest.raises(TooLargeError, match=f"film_1.*{side}: 8000 segments, the limit is 1000"):
+        client.evaluate([pair])
+
+
 def test_too_many_models_are_refused(client, monkeypatch):
     monkeypatch.setattr(service, "MAX_MODELS", 3)
     with pytest.raises(TooLargeError, match="'film_3'"):
@@ -257,7 +266,7 @@ def test_the_process_serves_both_faces_and_drains(tmp_path):
         for line in process.stderr:
             entry = json.loads(line)
             if entry["message"] == "listening":
-                ports[entry["face"]] = entry["port"]
+                ports[entry["endpoint"]] = entry["port"]
             if entry.get("phase") == "serving":
                 break
         with grpc.insecure_channel(f"127.0.0.1:{ports['grpc']}") as channel:

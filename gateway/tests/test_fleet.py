@@ -38,7 +38,7 @@ class Fleet:
         """Starts a member; :meth:`await_ready` waits for it."""
         started = self._process(
             MEMBER, "--port", str(self.port), *arguments,
-            SPINEZOO_HOST=address, SPINEZOO_DRAIN_SECONDS="10",
+            SPINEZOO_HOST=address, SPINEZOO_DRAIN_S="10",
         )  # fmt: skip
         self.running[address] = started
         return started
@@ -259,7 +259,7 @@ def test_a_newcomer_that_is_not_there_or_hangs_is_refused(
     bench: Bench, film: Film, fleet: Fleet, caplog: pytest.LogCaptureFixture
 ) -> None:
     old = bench.add_member("pspnet")
-    bench.start(SPINEZOO_NEWCOMER_SECONDS="8")
+    bench.start(SPINEZOO_NEWCOMER_S="8")
     bench.write_roster({"pspnet": "127.0.0.1:1"})
     assert until(lambda: "refused" in member(bench, "pspnet").status.message, 60.0)
     message = member(bench, "pspnet").status.message

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import signal
 import threading
@@ -18,7 +19,10 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from spinezoo.v1 import ensemble_pb2, ensemble_pb2_grpc
 from spinezoo_contract.codec import film_to_proto
+from spinezoo_contract.errors import NotServingError
 from spinezoo_contract.types import Film
+from spinezoo_gateway.settings import GatewaySettings
+from spinezoo_gateway.zoo import Zoo
 from spinezoo_testing.servers import Loop, until
 
 
@@ -94,8 +98,8 @@ class Process:
         self.reader = threading.Thread(target=self.read, daemon=True)
         self.reader.start()
         assert until(lambda: self.said("phase", phase="serving"), 120)
-        self.grpc_port = self.said("listening", face="grpc")["port"]
-        self.http_port = self.said("listening", face="http")["port"]
+        self.grpc_port = self.said("listening", endpoint="grpc")["port"]
+        self.http_port = self.said("listening", endpoint="http")["port"]
         self.channel = grpc.insecure_channel(f"127.0.0.1:{self.grpc_port}", CHANNEL)
 
     def read(self) -> None:
@@ -115,6 +119,16 @@ class Process:
         except urllib.error.HTTPError as error:
             with error:
                 return error.code, error.read().decode()
+
+
+def test_a_zoo_that_has_not_started_is_not_an_empty_one(bench: Bench) -> None:
+    bench.add_member("a")
+    bench.write_roster()
+    zoo = Zoo(GatewaySettings(roster=bench.roster), {}, 1 << 26)
+    with pytest.raises(NotServingError, match="starting"):
+        zoo.select(())
+    with pytest.raises(NotServingError, match="starting"):
+        asyncio.run(zoo.statuses())
 
 
 def test_the_process_serves_drains_and_ends(bench: Bench, film: Film, process: Any) -> None:

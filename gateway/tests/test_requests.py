@@ -95,6 +95,9 @@ def nan_pixels() -> image_pb2.Image:
     return raw(pixel_type=3, data=pixels.tobytes())
 
 
+COLOURS = np.stack([np.arange(96 * 64, dtype=np.uint32).reshape(96, 64)] * 3, axis=-1)
+COLOURS = (COLOURS // (1, 3, 7)).astype(np.uint8)
+
 BAD_FILMS: dict[str, tuple[Callable[[], image_pb2.Image], Any, str]] = {
     "no film": (image_pb2.Image, INVALID, "no film"),
     "not an image": (lambda: encoded(b"%PDF-1.7 nothing to see"), INVALID, ""),
@@ -107,7 +110,7 @@ BAD_FILMS: dict[str, tuple[Callable[[], image_pb2.Image], Any, str]] = {
         INVALID,
         "frame",
     ),
-    "rgb": (lambda: encoded(png(np.zeros((96, 64, 3), np.uint8))), INVALID, ""),
+    "rgb": (lambda: encoded(png(COLOURS)), INVALID, ""),
     "rgb dicom": (
         lambda: in_dicom(
             dicom(
@@ -115,7 +118,7 @@ BAD_FILMS: dict[str, tuple[Callable[[], image_pb2.Image], Any, str]] = {
                 SamplesPerPixel=3,
                 PhotometricInterpretation="RGB",
                 PlanarConfiguration=0,
-                PixelData=bytes(96 * 64 * 6),
+                PixelData=bytes(range(256)) * 144,
             )
         ),
         INVALID,

@@ -125,11 +125,9 @@ def test_settings_come_from_the_environment(tmp_path: Path) -> None:
     )
     assert (settings.roster, settings.quorum) == (tmp_path / "r.yaml", 2)
     assert settings.member_deadline_ms == 60_000
-    assert (settings.check_newcomers, settings.newcomer_seconds) == (True, 120.0)
-    off = GatewaySettings.from_env(
-        {"SPINEZOO_CHECK_NEWCOMERS": "0", "SPINEZOO_NEWCOMER_SECONDS": "7.5"}
-    )
-    assert (off.check_newcomers, off.newcomer_seconds) == (False, 7.5)
+    assert (settings.check_newcomers, settings.newcomer_s) == (True, 120.0)
+    off = GatewaySettings.from_env({"SPINEZOO_CHECK_NEWCOMERS": "0", "SPINEZOO_NEWCOMER_S": "7.5"})
+    assert (off.check_newcomers, off.newcomer_s) == (False, 7.5)
     with pytest.raises(ConfigurationError, match="SPINEZOO_CHECK_NEWCOMERS"):
         GatewaySettings.from_env({"SPINEZOO_CHECK_NEWCOMERS": "perhaps"})
     with pytest.raises(ConfigurationError, match="SPINEZOO_QUORUM"):

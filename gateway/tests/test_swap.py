@@ -219,7 +219,7 @@ RM = "rm --force spinezoo-pspnet-newcomer"
 
 def asked(target: str) -> str:
     watching = "exec g1 python -m spinezoo_gateway.watch --member pspnet"
-    return f"{watching} --wait-for {target} --limit 240"
+    return f"{watching} --wait-for {target} --limit-s 240"
 
 
 NEWCOMER, OWN = "dns:///spinezoo-pspnet-newcomer:50053", "dns:///pspnet:50053"

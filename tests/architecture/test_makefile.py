@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -64,6 +65,20 @@ def test_a_folder_with_a_space_arrives_whole(make, target, module, report, name,
     assert len(calls) == 3
 
 
+@pytest.mark.parametrize("words", [("train", "NETWORK=pspnet"), ("phantoms-sheet",)])
+def test_films_in_a_folder_with_a_space_are_one_word(words: tuple[str, ...]) -> None:
+    data = "it's a folder"
+    shown = subprocess.run(
+        ["make", "--dry-run", "--old-file=setup", *words, f"DATA={data}"],
+        cwd=ROOT, capture_output=True, text=True, timeout=60, check=True,
+        env={**os.environ, "MAKEFLAGS": "", "MAKELEVEL": ""},
+    ).stdout  # fmt: skip
+    option = "--data" if "train" in words else "--beside"
+    (command,) = (part for part in shown.replace("\\\n", "").splitlines() if option in part)
+    split = shlex.split(command)
+    assert split[split.index(option) + 1] == data
+
+
 def test_the_phantom_set_is_measured_where_no_data_is_named(make) -> None:
     done, calls = make("benchmark", "RUN=two words")
     assert done.returncode == 0, done.stderr
@@ -80,6 +95,19 @@ def test_input_that_is_refused_is_told_before_anything_starts(make, target, tmp_
         assert says in done.stderr
         assert "Traceback" not in done.stderr
         assert not [call for call in calls if call[0] == "tool.processes"]
+
+
+def test_outlines_are_checked_by_path(make, tmp_path) -> None:
+    done, calls = make("check", "DATA=a b/films", 'ARGS=--map "a body=cage"')
+    assert done.returncode == 0, done.stderr
+    words = ["-m", "spinezoo_spine.annotations.lint", "a b/films", "--map", "a body=cage"]
+    assert calls[-1] == ["core", *words]
+    done, _ = make("check")
+    assert done.returncode == 2
+    assert "DATA=folder" in done.stdout
+    done, _ = make("check", f"DATA={tmp_path}", real_core=True)
+    assert done.returncode == 2
+    assert "holds no film" in done.stderr
 
 
 def test_outlines_are_converted_by_path(make) -> None:

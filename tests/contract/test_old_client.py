@@ -20,6 +20,7 @@ import pytest
 from observe.test_prometheus import Running
 from spinezoo_conformance import films as synthetic
 from spinezoo_contract.client import EnsembleClient
+from spinezoo_contract.errors import NotServingError
 from spinezoo_contract.types import NewcomerState, RosterMember
 from spinezoo_tools import proto
 from spinezoo_tools.environments import python_of
@@ -63,11 +64,11 @@ def zoo(tmp_path: Path) -> Iterator[Zoo]:
     python = python_of(ROOT, ROOT / "gateway")
     if not python.exists():
         pytest.skip("the gateway is not set up: run `make setup`")
-    zero = {"SPINEZOO_GRPC_PORT": "0", "SPINEZOO_HTTP_PORT": "0", "SPINEZOO_DRAIN_SECONDS": "2"}
+    zero = {"SPINEZOO_GRPC_PORT": "0", "SPINEZOO_HTTP_PORT": "0", "SPINEZOO_DRAIN_S": "2"}
     with contextlib.ExitStack() as stack:
         member = Running([sys.executable, str(MEMBER)], tmp_path, "member", **zero)
         stack.callback(member.stop)
-        at = f"127.0.0.1:{member.face('grpc')}"
+        at = f"127.0.0.1:{member.endpoint('grpc')}"
         roster = tmp_path / "roster.yaml"
         Zoo("", at, roster).name_member(at)
         gateway = Running(
@@ -76,10 +77,12 @@ def zoo(tmp_path: Path) -> Iterator[Zoo]:
             "gateway",
             **zero,
             SPINEZOO_ROSTER=str(roster),
-            SPINEZOO_NEWCOMER_SECONDS=str(NEWCOMER_SECONDS),
+            SPINEZOO_NEWCOMER_S=str(NEWCOMER_SECONDS),
         )
         stack.callback(gateway.stop)
-        yield Zoo(f"127.0.0.1:{gateway.face('grpc')}", at, roster)
+        found = Zoo(f"127.0.0.1:{gateway.endpoint('grpc')}", at, roster)
+        wait_for("the gateway", lambda: serving(found))
+        yield found
 
 
 @pytest.fixture
@@ -108,6 +111,15 @@ def ask(zoo: Zoo, source: Path, folder: Path) -> dict[str, Any]:
     found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     assert all(Path(module).is_relative_to(source) for module in found["modules"]), found
     return found
+
+
+def serving(zoo: Zoo) -> bool:
+    """Whether the gateway has joined its members."""
+    try:
+        shown(zoo)
+    except NotServingError:
+        return False
+    return True
 
 
 def shown(zoo: Zoo) -> RosterMember:

@@ -418,6 +418,7 @@ def bad_files(good_dicom: bytes) -> dict[str, tuple[bytes, bool]]:
 
     rows, columns = int(dataset.Rows), int(dataset.Columns)
     colours = np.zeros((64, 48, 3), np.uint8)
+    colours[20:40, 10:30, 0] = 200
     not_a_number = np.full((64, 48), np.nan, np.float32)
     tiff = io.BytesIO()
     tifffile.imwrite(tiff, not_a_number)
@@ -441,7 +442,7 @@ def bad_files(good_dicom: bytes) -> dict[str, tuple[bytes, bool]]:
                 BitsAllocated=8,
                 BitsStored=8,
                 HighBit=7,
-                PixelData=bytes(3 * rows * columns),
+                PixelData=(b"\x20\x40\x60" * (rows * columns)).ljust(3 * rows * columns + 1, b"\0"),
             ),
             False,
         ),

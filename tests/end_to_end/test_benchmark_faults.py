@@ -80,7 +80,7 @@ class Ended:
 def ended(films: Path, tmp_path_factory: pytest.TempPathFactory) -> Ended:
     """Two runs one after the other; networks are killed by number in the middle of each."""
     folder = tmp_path_factory.mktemp("faults")
-    zoo = Zoo.prepare(folder, SPINEZOO_QUORUM="3", SPINEZOO_DRAIN_SECONDS="5")
+    zoo = Zoo.prepare(folder, SPINEZOO_QUORUM="3", SPINEZOO_DRAIN_S="5")
     two, three = folder / "two-killed", folder / "three-killed"
     both = "\n".join(
         [
@@ -166,7 +166,7 @@ def test_ctrl_c_stops_all_and_the_same_command_goes_on(
     """The stopped run has a zoo of its own; it is continued in the shared one."""
     report = tmp_path / "report"
     log = tmp_path / "output.txt"
-    own = Zoo.prepare(tmp_path / "own", SPINEZOO_DRAIN_SECONDS="5")
+    own = Zoo.prepare(tmp_path / "own", SPINEZOO_DRAIN_S="5")
     command = own.command("--timeout-s", str(START_LIMIT_S), "run", "--", *benchmark(films, report))
 
     def recorded() -> bool:

@@ -178,7 +178,7 @@ def address(service: Path) -> Iterator[tuple[str, str]]:
         SPINEZOO_GRPC_PORT=str(grpc_port),
         SPINEZOO_HTTP_PORT=str(http_port),
         SPINEZOO_HOST="127.0.0.1",
-        SPINEZOO_DRAIN_SECONDS="5",
+        SPINEZOO_DRAIN_S="5",
         BENTOML_HOME=str(service / "bentoml"),
         **probe,
     )

@@ -100,7 +100,7 @@ async def main(folder: Path) -> dict[str, object]:
     await start("127.0.0.3")
     roster = folder / "roster.yaml"
     roster.write_text(f"members:\n  - {{name: pspnet, target: 'dns:///pspnet:{PORT}'}}\n")
-    zoo = Zoo(GatewaySettings(roster), {}, 1 << 26)
+    zoo = Zoo(GatewaySettings(roster=roster), {}, 1 << 26)
     await zoo.start()
     (client,) = zoo.clients
 

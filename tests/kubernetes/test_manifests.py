@@ -18,6 +18,7 @@ from spinezoo_tools.environments import python_of
 from spinezoo_tools.generate import kubernetes
 from spinezoo_tools.generate.files import differences, write
 from spinezoo_tools.generate.plan import Plan
+from spinezoo_tools.variables import processes
 
 ROOT = Path(__file__).resolve().parents[2]
 BASE = ROOT / "deploy/kubernetes/base"
@@ -175,14 +176,14 @@ def test_a_network_that_left_leaves_no_manifests(checkout: Path) -> None:
 def test_a_changed_port_and_a_changed_setting_reach_the_manifests(checkout: Path) -> None:
     env = (checkout / ".env").read_text()
     env = env.replace("PSPNET_GRPC_PORT=50053", "PSPNET_GRPC_PORT=51111")
-    (checkout / ".env").write_text(env.replace("DRAIN_SECONDS=20", "DRAIN_SECONDS=90"))
+    (checkout / ".env").write_text(env.replace("DRAIN_S=20", "DRAIN_S=90"))
     write(checkout)
     rendered = render(checkout / "deploy/kubernetes/base")
     text = yaml.safe_dump([each for each in rendered if each["metadata"]["name"] == "pspnet"])
     assert "51111" in text
     assert "50053" not in text
     assert "terminationGracePeriodSeconds: 230" in text
-    assert "SPINEZOO_DRAIN_SECONDS=90" in (
+    assert "SPINEZOO_DRAIN_S=90" in (
         checkout / "deploy/kubernetes/base/settings.env"
     ).read_text()  # fmt: skip
 
@@ -299,7 +300,7 @@ def test_every_pod_meets_the_restricted_profile(overlay: tuple[str, list[Manifes
 
 
 def test_a_pod_has_longer_to_end_than_its_server_drains() -> None:
-    drain_s = ServerSettings.from_env(dict(settings())).drain_seconds
+    drain_s = ServerSettings.from_env(dict(settings())).drain_s
     for name in PARTS:
         deployment = objects(name)[0]
         spec = deployment["spec"]["template"]["spec"]
@@ -321,15 +322,14 @@ def settings() -> Iterator[tuple[str, str]]:
 
 
 def test_the_settings_are_those_that_processes_read() -> None:
-    """What `.env` says and a source reads; ports differ by process, and the rest is compose's."""
+    """What `.env` says and a process reads; ports differ by process, and the rest is compose's."""
     shipped = {
         line.partition("=")[0]: line.partition("=")[2]
         for line in (ROOT / ".env").read_text().splitlines()
         if "=" in line and not line.startswith("#")
     }
-    folders = [*ROOT.glob("libs/*/src"), ROOT / "gateway/src", ROOT / "evaluator/src"]
-    sources = "".join(path.read_text() for each in folders for path in each.rglob("*.py"))
-    wanted = {key: value for key, value in shipped.items() if f'"{key}"' in sources}
+    read = {row.name for rows in processes().values() for row in rows}
+    wanted = {key: value for key, value in shipped.items() if key in read}
     assert dict(settings()) == wanted
     assert "SPINEZOO_QUEUE_LIMIT" in wanted
 

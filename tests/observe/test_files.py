@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import re
@@ -16,6 +17,8 @@ import pytest
 import yaml
 from spinezoo_contract import status
 from spinezoo_contract.types import MemberCode
+from spinezoo_tools.checkout import read_env_file
+from spinezoo_tools.environments import python_of
 
 ROOT = Path(__file__).resolve().parents[2]
 OBSERVE = ROOT / "deploy/observe"
@@ -45,47 +48,55 @@ def expressions() -> list[tuple[str, str]]:
     return found
 
 
+METRICS = """
+import json
+from spinezoo_gateway.serve import MemberMetrics
+from spinezoo_serving.metrics import ServerMetrics
+
+metrics = ServerMetrics()
+MemberMetrics(metrics.registry)
+print(json.dumps({each.name: each.type for each in metrics.registry.collect()}))
+"""
+
+
+@functools.cache
 def metrics_of_the_code() -> dict[str, str]:
-    """Names as they are scraped, with their kinds, of every metric that our sources make."""
-    found = {}
-    folders = [*ROOT.glob("libs/*/src"), *ROOT.glob("services/*/src")]
-    folders += [ROOT / "gateway/src", ROOT / "evaluator/src"]
-    for source in (path for folder in folders for path in folder.rglob("*.py")):
-        for kind, name in re.findall(
-            r"\b(Counter|Gauge|Histogram|Summary)\(\s*\"([a-z_]+)\"", source.read_text()
-        ):
-            found[f"{name}_total" if kind == "Counter" else name] = kind
-    return found
+    """Names as they are scraped, with their kinds, of every metric that a process of ours makes."""
+    found = subprocess.run(
+        [python_of(ROOT, ROOT / "gateway"), "-c", METRICS],
+        capture_output=True, text=True, check=True, timeout=60,
+    ).stdout  # fmt: skip
+    return {
+        f"{name}_total" if kind == "counter" else name: kind
+        for name, kind in json.loads(found).items()
+    }
 
 
 def test_the_metrics_of_the_code_are_found() -> None:
     assert metrics_of_the_code() == {
-        "spinezoo_requests_total": "Counter",
-        "spinezoo_failures_total": "Counter",
-        "spinezoo_stage_seconds": "Histogram",
-        "spinezoo_queue_length": "Gauge",
-        "spinezoo_member_answers_total": "Counter",
-        "spinezoo_member_seconds": "Histogram",
+        "spinezoo_requests_total": "counter",
+        "spinezoo_failures_total": "counter",
+        "spinezoo_stage_seconds": "histogram",
+        "spinezoo_queue_length": "gauge",
+        "spinezoo_member_answers_total": "counter",
+        "spinezoo_member_seconds": "histogram",
     }
 
 
 def test_prometheus_looks_for_every_part_on_its_http_port() -> None:
     (job,) = yaml.safe_load((OBSERVE / "prometheus.yml").read_text())["scrape_configs"]
-    env = (ROOT / ".env").read_text()
+    env = read_env_file(ROOT / ".env")
     found = {each["names"][0]: each["port"] for each in job["dns_sd_configs"]}
-    assert found == {
-        name: int(re.search(rf"^SPINEZOO_{name.upper()}_HTTP_PORT=(\d+)$", env, re.M)[1])
-        for name in PARTS
-    }
+    assert found == {name: int(env[f"SPINEZOO_{name.upper()}_HTTP_PORT"]) for name in PARTS}
     assert {each["type"] for each in job["dns_sd_configs"]} == {"A"}
 
 
 @pytest.mark.parametrize(("where", "expression"), expressions())
 def test_expressions_use_only_metrics_that_exist(where: str, expression: str) -> None:
     names = {
-        name if kind != "Histogram" else f"{name}{end}"
+        name if kind != "histogram" else f"{name}{end}"
         for name, kind in metrics_of_the_code().items()
-        for end in (("_bucket", "_sum", "_count") if kind == "Histogram" else ("",))
+        for end in (("_bucket", "_sum", "_count") if kind == "histogram" else ("",))
     }
     used = set(re.findall(r"\bspinezoo_[a-z_]+", expression))
     assert used <= names, f"{where} uses {used - names}"
@@ -110,7 +121,7 @@ def test_expressions_name_only_label_values_that_the_code_writes() -> None:
 
 
 def test_a_queue_is_long_at_three_quarters_of_the_shipped_limit() -> None:
-    limit = int(re.search(r"^SPINEZOO_QUEUE_LIMIT=(\d+)$", (ROOT / ".env").read_text(), re.M)[1])
+    limit = int(read_env_file(ROOT / ".env")["SPINEZOO_QUEUE_LIMIT"])
     (rule,) = [rule for rule in alerts() if rule["alert"] == "SpineZooQueueLong"]
     assert rule["expr"] == f"spinezoo_queue_length >= {limit * 3 // 4}"
 

@@ -170,9 +170,9 @@ class Running:
 
         return int(wait_for(f"{self._name} listens", look))
 
-    def face(self, face: str) -> int:
-        """The port of one of the zoo's faces, `grpc` or `http`."""
-        return self.port(rf'"face": "{face}", "host": "127.0.0.1", "port": (\d+)')
+    def endpoint(self, endpoint: str) -> int:
+        """The port of one of the zoo's endpoints, `grpc` or `http`."""
+        return self.port(rf'"endpoint": "{endpoint}", "host": "127.0.0.1", "port": (\d+)')
 
     def stop(self) -> None:
         """Ends it."""
@@ -244,7 +244,7 @@ def watched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Watched]:
         nobody = stack.enter_context(socket.socket())
         nobody.bind(("127.0.0.1", 0))
         (folder / "roster.yaml").write_text(
-            f"members:\n  - {{name: pspnet, target: '127.0.0.1:{member.face('grpc')}'}}\n"
+            f"members:\n  - {{name: pspnet, target: '127.0.0.1:{member.endpoint('grpc')}'}}\n"
             f"  - {{name: unet, target: '127.0.0.1:{nobody.getsockname()[1]}'}}\n"
         )
         gateway, evaluator = (
@@ -253,7 +253,7 @@ def watched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Watched]:
                 [str(python_of(ROOT, ROOT / name)), "-m", f"spinezoo_{name}.serve"],
                 **zero,
                 SPINEZOO_ROSTER=str(folder / "roster.yaml"),
-                SPINEZOO_DRAIN_SECONDS="2",
+                SPINEZOO_DRAIN_S="2",
             )
             for name in ("gateway", "evaluator")
         )
@@ -264,7 +264,7 @@ def watched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Watched]:
         # Names of containers resolve in compose only; everything else stays as it is.
         del job["dns_sd_configs"], job["relabel_configs"]
         job["static_configs"] = [
-            {"targets": [f"127.0.0.1:{process.face('http')}"], "labels": {"part": label}}
+            {"targets": [f"127.0.0.1:{process.endpoint('http')}"], "labels": {"part": label}}
             for process, label in (
                 (member, "pspnet"),
                 (gateway, "gateway"),
@@ -281,7 +281,9 @@ def watched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Watched]:
             ],
         )  # fmt: skip
         watched = Watched(
-            gateway.face("grpc"), evaluator.face("grpc"), watcher.port(r"Listening on.*:(\d+)")
+            gateway.endpoint("grpc"),
+            evaluator.endpoint("grpc"),
+            watcher.port(r"Listening on.*:(\d+)"),
         )
         stack.callback(watched.close)
 

@@ -6,13 +6,13 @@ from dataclasses import replace
 
 import pytest
 from spinezoo_tools.environments import ROOT
-from spinezoo_tools.images import BUILD_ARGUMENTS, PUBLIC_BASE, build_arguments, parts
+from spinezoo_tools.images import PUBLIC_BASE, build_arguments, parts
 
 
 @pytest.fixture(autouse=True)
 def nothing_set(monkeypatch: pytest.MonkeyPatch) -> None:
     """A developer's own settings say nothing here."""
-    for name in BUILD_ARGUMENTS:
+    for name in ("TORCH_INDEX", "TORCH_LOCK", "TENSORFLOW_LOCK", "LIGHT_LOCK"):
         monkeypatch.delenv(name, raising=False)
 
 
@@ -33,4 +33,8 @@ def test_a_service_with_an_environment_of_its_own_gets_that_ones_lock(
     assert build_arguments(part, PUBLIC_BASE)["TORCH_LOCK"] == "locks/torch-2.lock"
     assert build_arguments(today, PUBLIC_BASE)["TORCH_LOCK"] == "locks/torch.lock"
     monkeypatch.setenv("TORCH_LOCK", "deploy/images/torch.lock")
-    assert build_arguments(part, PUBLIC_BASE)["TORCH_LOCK"] == "deploy/images/torch.lock"
+    assert build_arguments(today, PUBLIC_BASE)["TORCH_LOCK"] == "deploy/images/torch.lock"
+    # A lock for the others is none for it.
+    assert build_arguments(part, PUBLIC_BASE)["TORCH_LOCK"] == "locks/torch-2.lock"
+    monkeypatch.setenv("TORCH_2_LOCK", "other.lock")
+    assert build_arguments(part, PUBLIC_BASE)["TORCH_LOCK"] == "other.lock"

@@ -46,7 +46,7 @@ def checkout(tmp_path: Path) -> Iterator[Path]:
     """A checkout with two networks, a gateway and an evaluator, and free ports in .env."""
     script = f'#!/bin/sh\nexec {PYTHON} {FAKE} "$@"\n'
     ports = free_ports(2 * len(PARTS))
-    lines = ["# ports", "", "SPINEZOO_DRAIN_SECONDS=0"]
+    lines = ["# ports", "", "SPINEZOO_DRAIN_S=0"]
     for index, name in enumerate(PARTS):
         network = name not in ("gateway", "evaluator")
         folder = tmp_path / "services" / name if network else tmp_path / name

@@ -1,15 +1,12 @@
 """``python -m spinezoo_evaluator.serve``: the evaluator as a process.
 
-Settings come from the environment (``docs/architecture.md``); gRPC on 50060 and HTTP (``/livez``,
-``/readyz``, ``/metrics``) on 8060 unless ``SPINEZOO_GRPC_PORT`` and ``SPINEZOO_HTTP_PORT`` say
-otherwise.
+Settings come from the environment (``docs/settings.md``).
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-import os
 import sys
 
 from spinezoo.v1 import evaluation_pb2_grpc
@@ -22,9 +19,7 @@ from spinezoo_serving.settings import ServerSettings
 from spinezoo_serving.tokens import TokenFile
 
 from spinezoo_evaluator.service.servicer import EVALUATION_SERVICE, EvaluationServicer
-
-DEFAULT_PORTS = {"SPINEZOO_GRPC_PORT": "50060", "SPINEZOO_HTTP_PORT": "8060"}
-"""Ports where the environment names none."""
+from spinezoo_evaluator.settings import EvaluatorSettings
 
 log = logging.getLogger("spinezoo.evaluator")
 
@@ -61,7 +56,7 @@ def main() -> int:
     """Reads the settings and serves; 2 where they are wrong."""
     configure_logging("evaluator")
     try:
-        asyncio.run(serve(ServerSettings.from_env({**DEFAULT_PORTS, **os.environ})))
+        asyncio.run(serve(EvaluatorSettings.from_env()))
     except ConfigurationError as error:
         log.error("not started: %s", error)
         return 2

@@ -2,7 +2,7 @@
 
 gRPC looks a name up when a connection is lost and not while it lives, so a replica that joins
 behind a name would stay unused until another one fails. The gateway therefore looks names up
-itself (:data:`spinezoo_gateway.settings.GatewaySettings.roster_poll_s`) and hands gRPC addresses.
+itself (:data:`spinezoo_gateway.settings.ROSTER_POLL_S`) and hands gRPC addresses.
 """
 
 from __future__ import annotations

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -43,10 +42,9 @@ class Member:
 
 @dataclass(frozen=True, slots=True)
 class Roster:
-    """The members, sorted by name, and the digest of what they were read from."""
+    """The members, sorted by name."""
 
     members: tuple[Member, ...]
-    digest: str
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -185,8 +183,7 @@ def load_roster(path: Path, environment: Mapping[str, str]) -> Roster:
         ConfigurationError: The file or a variable is wrong; the message names line or variable.
     """
     try:
-        content = path.read_bytes()
-        text = content.decode("utf-8")
+        text = path.read_text("utf-8")
     except OSError as error:
         raise ConfigurationError(
             f"roster {path} cannot be read ({error.strerror}); set SPINEZOO_ROSTER to its path"
@@ -212,5 +209,4 @@ def load_roster(path: Path, environment: Mapping[str, str]) -> Roster:
         raise ConfigurationError(
             f"{path}:1: names no member; add one or set {OVERRIDE_PREFIX}<NAME>"
         )
-    ordered = tuple(members[name] for name in sorted(members))
-    return Roster(ordered, hashlib.sha256(content).hexdigest())
+    return Roster(tuple(members[name] for name in sorted(members)))

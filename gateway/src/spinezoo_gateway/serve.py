@@ -19,6 +19,8 @@ from spinezoo_serving.metrics import STAGE_BUCKETS_S, ServerMetrics
 from spinezoo_serving.server import GrpcServer, run_forever
 from spinezoo_serving.settings import ServerSettings
 from spinezoo_serving.tokens import TokenFile
+from spinezoo_spine.column.reader.network import built_in_reader
+from spinezoo_spine.films import isolation
 from spinezoo_spine.films.reader import FilmLimits, read_film
 
 from spinezoo_gateway.members import MemberResult
@@ -28,6 +30,9 @@ from spinezoo_gateway.zoo import Zoo
 
 SERVICE_NAME = "spinezoo.v1.EnsembleService"
 """What the gateway serves."""
+
+MESSAGE_RESERVE_BYTES = 65_536
+"""What a request to a member may hold beside the pixels."""
 
 log = logging.getLogger("spinezoo.gateway")
 
@@ -72,11 +77,15 @@ class Gateway:
         self.metrics = ServerMetrics()
         members = MemberMetrics(self.metrics.registry)
         limits = FilmLimits(
-            max_pixels=server_settings.max_pixels, max_bytes=server_settings.max_message_bytes
+            max_pixels=server_settings.max_pixels,
+            max_bytes=server_settings.max_message_bytes,
+            # The members get the decoded pixels, in a message with as much beside them.
+            max_raw_bytes=max(1, server_settings.max_message_bytes - MESSAGE_RESERVE_BYTES),
         )
         servicer = EnsembleServicer(
             self.zoo,
             self.settings,
+            reader=built_in_reader(),
             read_film=functools.partial(read_film, limits=limits),
             max_pixels=server_settings.max_pixels,
             observe=members.observe,
@@ -97,9 +106,19 @@ class Gateway:
 
     async def run(self) -> None:
         """Serves until SIGTERM or SIGINT, then drains."""
+        # The first film that needs a decoding process need not wait for its start.
+        warming = asyncio.create_task(asyncio.to_thread(_warm_up))
         await run_forever(
             self.server, endpoints=[self.http], on_start=self.zoo.start, on_stop=self.zoo.stop
         )
+        await warming
+
+
+def _warm_up() -> None:
+    try:
+        isolation.warm_up()
+    except ConfigurationError as error:
+        log.error("%s", error)
 
 
 def main() -> int:

@@ -20,6 +20,7 @@ from spinezoo_contract.errors import (
     QueueFullError,
     QuorumError,
     SpineZooError,
+    TooLargeError,
 )
 from spinezoo_contract.status import MEMBERS_KEY, REQUEST_ID_KEY
 from spinezoo_contract.types import (
@@ -33,6 +34,7 @@ from spinezoo_contract.types import (
 )
 from spinezoo_serving.logs import REQUEST_ID
 from spinezoo_spine.column import consensus, naming
+from spinezoo_spine.column.reader.network import ColumnReader
 from spinezoo_spine.fusion import implants, touching
 from spinezoo_spine.fusion import votes as fusion
 
@@ -45,10 +47,6 @@ _DETAIL_CHARACTERS = 1500
 
 _RESERVE_S = (0.02, 0.5)
 """Of a client's own deadline, kept back for fusing and sending: a tenth within these limits."""
-
-INLINE_BORDERS = 200_000
-"""Up to so many run borders are fused on the event loop, in a few ms; everybody has answered, and
-the hop to a thread and back is time that the client waits."""
 
 HEAD_START_S = 0.003
 """How long the film of the slowest member goes out alone, in s."""
@@ -115,6 +113,7 @@ class EnsembleServicer(ensemble_pb2_grpc.EnsembleServiceServicer):
         zoo: Zoo,
         settings: GatewaySettings,
         *,
+        reader: ColumnReader,
         read_film: ReadFilm,
         max_pixels: int,
         observe: Callable[[MemberResult], None] = lambda _: None,
@@ -124,12 +123,14 @@ class EnsembleServicer(ensemble_pb2_grpc.EnsembleServiceServicer):
         Args:
             zoo: The members.
             settings: Defaults and limits.
+            reader: Names vertebrae.
             read_film: Decoder of DICOM and encoded films; called in a thread.
             max_pixels: Most pixels of a film.
             observe: Told of every member's result, for metrics.
         """
         self._zoo = zoo
         self._settings = settings
+        self._reader = reader
         self._read_film = read_film
         self._max_pixels = max_pixels
         self._observe = observe
@@ -148,16 +149,17 @@ class EnsembleServicer(ensemble_pb2_grpc.EnsembleServiceServicer):
             question = self._question(request)
             results: list[MemberResult] = []
             with question.held():
-                height, width, body = await self._body(request, clock)
-                answers = self._ask_all(question, body, height, width, clock, context)
+                sent = await self._film(request, clock)
+                answers = self._ask_all(question, sent, clock, context)
                 async with contextlib.aclosing(answers):
                     async for result in answers:
                         results.append(result)
-            fused = await self._fuse(question, results)
+            fused = await self._fuse(question, results, sent.film)
             results.sort(key=lambda result: result.name)
             response = ensemble_pb2.SegmentResponse(
-                height=height,
-                width=width,
+                height=sent.film.height,
+                width=sent.film.width,
+                notes=sent.notes,
                 members=[result.message for result in results],
                 fused=codec.to_proto(fused),
             )
@@ -177,17 +179,18 @@ class EnsembleServicer(ensemble_pb2_grpc.EnsembleServiceServicer):
             question = self._question(request.request)
             results: list[MemberResult] = []
             with question.held():
-                height, width, body = await self._body(request.request, clock)
-                answers = self._ask_all(question, body, height, width, clock, context)
+                sent = await self._film(request.request, clock)
+                answers = self._ask_all(question, sent, clock, context)
                 async with contextlib.aclosing(answers):
                     async for result in answers:
                         results.append(result)
                         yield ensemble_pb2.SegmentStreamResponse(member=result.message)
-            fused = await self._fuse(question, results)
+            fused = await self._fuse(question, results, sent.film)
             results.sort(key=lambda result: result.name)
             summary = ensemble_pb2.EnsembleSummary(
-                height=height,
-                width=width,
+                height=sent.film.height,
+                width=sent.film.width,
+                notes=sent.notes,
                 statuses=[result.message.status for result in results],
                 fused=codec.to_proto(fused),
                 timing=codec.to_proto(clock.timing()),
@@ -204,6 +207,7 @@ class EnsembleServicer(ensemble_pb2_grpc.EnsembleServiceServicer):
             members=[codec.to_proto(member) for member in await self._zoo.statuses()],
             default_quorum=self._settings.quorum,
             default_member_deadline_ms=self._settings.member_deadline_ms,
+            reader=codec.to_proto(naming.reader_provenance(self._reader)),
         )
 
     # ------------------------------------------------------------------ the steps
@@ -215,7 +219,7 @@ class EnsembleServicer(ensemble_pb2_grpc.EnsembleServiceServicer):
         Raises:
             QueueFullError: All are taken.
         """
-        if self._under_way >= self._settings.concurrency:
+        if self._under_way >= self._settings.gateway_concurrency:
             raise QueueFullError(
                 f"{self._under_way} films are under way, the limit "
                 "(SPINEZOO_GATEWAY_CONCURRENCY); try again when one is done"
@@ -264,10 +268,8 @@ class EnsembleServicer(ensemble_pb2_grpc.EnsembleServiceServicer):
             FusionOptions(asked_fusion.rule, {**weights, **asked_fusion.weights}),
         )
 
-    async def _body(
-        self, request: ensemble_pb2.SegmentRequest, clock: Clock
-    ) -> tuple[int, int, bytes]:
-        """Height, width and the bytes that every member gets: the film decoded once.
+    async def _film(self, request: ensemble_pb2.SegmentRequest, clock: Clock) -> SentFilm:
+        """The film, decoded once, as every member gets it.
 
         Raises:
             FilmError: The film cannot be read.
@@ -279,19 +281,17 @@ class EnsembleServicer(ensemble_pb2_grpc.EnsembleServiceServicer):
             and raw.pixel_type != image_pb2.PIXEL_TYPE_FLOAT32
         )
         prepare = functools.partial(
-            predict_body, request, self._read_film, max_pixels=self._max_pixels
+            sent_film, request, self._read_film, max_pixels=self._max_pixels
         )
         # Whole-number pixels need no look at each of them: no reason to leave the event loop.
-        height, width, body = prepare() if quick else await asyncio.to_thread(prepare)
+        film = prepare() if quick else await asyncio.to_thread(prepare)
         clock.decoded = time.perf_counter()
-        return height, width, body
+        return film
 
     async def _ask_all(
         self,
         question: Question,
-        body: bytes,
-        height: int,
-        width: int,
+        sent: SentFilm,
         clock: Clock,
         context: Any,
     ) -> AsyncGenerator[MemberResult, None]:
@@ -310,14 +310,18 @@ class EnsembleServicer(ensemble_pb2_grpc.EnsembleServiceServicer):
         async def ask(client: MemberClient) -> MemberResult:
             deadline_s = self._deadline_s(question, client, remaining_s)
             if (
-                len(body) >= HEAD_START_BYTES
+                len(sent.body) >= HEAD_START_BYTES
                 and 0.0 < client.usual_ms < slowest_ms - SPARE_MS
                 and deadline_s > 10.0 * HEAD_START_S
             ):
                 await asyncio.sleep(HEAD_START_S)
                 deadline_s -= HEAD_START_S
             return await client.ask(
-                body, height=height, width=width, deadline_s=deadline_s, metadata=metadata
+                sent.body,
+                height=sent.film.height,
+                width=sent.film.width,
+                deadline_s=deadline_s,
+                metadata=metadata,
             )
 
         tasks = [asyncio.create_task(ask(client)) for client in ordered]
@@ -351,8 +355,10 @@ class EnsembleServicer(ensemble_pb2_grpc.EnsembleServiceServicer):
             deadline_s = min(deadline_s, remaining_s - reserve_s)
         return max(0.001, deadline_s)
 
-    async def _fuse(self, question: Question, results: Sequence[MemberResult]) -> FusedAnswer:
-        """Fuses what was answered.
+    async def _fuse(
+        self, question: Question, results: Sequence[MemberResult], film: Film
+    ) -> FusedAnswer:
+        """Fuses what was answered, and names it; in a thread, for that takes some milliseconds.
 
         Raises:
             BadInputError: Every member refused the film.
@@ -367,49 +373,65 @@ class EnsembleServicer(ensemble_pb2_grpc.EnsembleServiceServicer):
             )
         weights = {name: question.fusion.weights[name] for name in votes}
         options = FusionOptions(question.fusion.rule, weights)
-        if sum(len(vote.ballot.borders) for vote in votes.values()) <= INLINE_BORDERS:
-            return fuse_and_name(votes, options)
-        return await asyncio.to_thread(fuse_and_name, votes, options)
+        return await asyncio.to_thread(fuse_and_name, votes, options, film, self._reader)
 
 
-def fuse_and_name(votes: Mapping[str, Vote], options: FusionOptions) -> FusedAnswer:
+def fuse_and_name(
+    votes: Mapping[str, Vote], options: FusionOptions, film: Film, reader: ColumnReader
+) -> FusedAnswer:
     """The fused answer with its vertebrae as objects, named, and its implants as objects.
 
     Raises:
         OptionError: As :func:`spinezoo_spine.fusion.votes.count`.
+        InvalidOutputError: The reader answered nonsense.
     """
     fused = fusion.count({name: vote.ballot for name, vote in votes.items()}, options)
     said = {name: vote.vertebrae for name, vote in votes.items()}
     vertebrae = consensus.fuse_vertebrae(said, fused.segments, options)
-    one = next(iter(votes.values())).ballot
-    labelling = naming.named_vertebrae(vertebrae, one.height, one.width)
+    labelling = naming.named_vertebrae(vertebrae, film.pixels, reader)
     metal = {name: vote.implants for name, vote in votes.items()}
     found = implants.fuse_implants(metal, fused.segments, options)
     return replace(fused, labelling=labelling, implants=touching.with_touches(found, labelling))
 
 
-def predict_body(
+@dataclass(frozen=True, slots=True)
+class SentFilm:
+    """A film as it is sent to every member.
+
+    Attributes:
+        film: The film, decoded.
+        body: The serialised ``PredictRequest``.
+        notes: Messages of the notes on the film.
+    """
+
+    film: Film
+    body: bytes
+    notes: tuple[image_pb2.FilmNote, ...]
+
+
+def sent_film(
     request: ensemble_pb2.SegmentRequest, read_film: ReadFilm, *, max_pixels: int
-) -> tuple[int, int, bytes]:
-    """Height, width and the serialised ``PredictRequest`` for a request's film.
+) -> SentFilm:
+    """A request's film, decoded.
 
     Raises:
         FilmError: The film cannot be read.
         TooLargeError: It is over a size limit.
     """
     film = codec.film_from_proto(request.image, read_film, max_pixels)
+    notes = tuple(codec.to_proto(note) for note in film.notes)
     if request.image.WhichOneof("form") == "raw" and not any(
         field.number > 2 for field, _ in request.ListFields()
     ):
         # Film and settings have the same numbers in both messages (a test holds that), so that
         # nothing needs to be copied from one to the other.
-        return film.height, film.width, request.SerializeToString()
+        return SentFilm(film, request.SerializeToString(), notes)
     question = segmenter_pb2.PredictRequest(options=request.options)
     if request.image.WhichOneof("form") == "raw":
         question.image.CopyFrom(request.image)
     else:
         question.image.CopyFrom(codec.film_to_proto(film))
-    return film.height, film.width, question.SerializeToString()
+    return SentFilm(film, question.SerializeToString(), notes)
 
 
 def quorum_failure(statuses: Sequence[MemberStatus], quorum: int) -> SpineZooError:
@@ -436,8 +458,11 @@ def quorum_failure(statuses: Sequence[MemberStatus], quorum: int) -> SpineZooErr
             f"{len(ordered) - len(failed)} of {len(ordered)} members answered, the quorum is "
             f"{quorum}. Failed: {listed}"
         )
-        full = codes == {MemberCode.RESOURCE_EXHAUSTED}
-        error = QueueFullError(text) if full else QuorumError(text)
+        error = QuorumError(text)
+        if codes == {MemberCode.RESOURCE_EXHAUSTED}:
+            # The code stands for a full queue and for a film over a limit, which names the limit.
+            too_large = all("SPINEZOO_MAX_" in status.message for status in failed)
+            error = TooLargeError(text) if too_large else QueueFullError(text)
     entries = [
         {
             "member_name": status.member_name,

@@ -122,7 +122,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--gateway", help="host:port of the gateway (default: the own container's)")
     parser.add_argument("--member", help="name of one member")
     parser.add_argument("--wait-for", metavar="TARGET", help="until films go to this target")
-    parser.add_argument("--limit", type=float, default=150.0, help="seconds to wait")
+    parser.add_argument("--limit-s", type=float, default=150.0, help="time to wait, in s")
     options = parser.parse_args(argv)
     if options.wait_for and not options.member:
         parser.error("--wait-for needs --member")
@@ -133,7 +133,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 2
     with client:
         if options.wait_for:
-            return wait_for(client, options.member, options.wait_for, options.limit)
+            return wait_for(client, options.member, options.wait_for, options.limit_s)
         try:
             roster = client.list_models(timeout_s=CALL_TIMEOUT_S)
         except SpineZooError as error:

@@ -17,7 +17,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from spinezoo_contract.errors import ConfigurationError, OptionError
+from spinezoo_contract.errors import ConfigurationError, NotServingError, OptionError
 from spinezoo_contract.tls import ClientSecurity
 from spinezoo_contract.types import (
     MemberCode,
@@ -32,7 +32,7 @@ from spinezoo_gateway.addresses import HostResolver, Resolve, addresses_target, 
 from spinezoo_gateway.members import MemberClient
 from spinezoo_gateway.newcomers import NewcomerRefusedError, check_newcomer
 from spinezoo_gateway.roster import Member, Roster, load_roster
-from spinezoo_gateway.settings import MAX_DEADLINE_MS, GatewaySettings
+from spinezoo_gateway.settings import MAX_DEADLINE_MS, ROSTER_POLL_S, GatewaySettings
 
 FIRST_LOOKUP_S = 2.0
 """At the start, the time that names have to be looked up before the gateway serves, in s."""
@@ -107,6 +107,7 @@ class Zoo:
         self._clients: dict[str, MemberClient] = {}
         self._newcomers: dict[str, Newcomer] = {}
         self._checks = asyncio.Semaphore(CHECKS_AT_ONCE)
+        self._started = False
         self._refused: str | None = None
         self._seen: bytes | None = None
         self._background: set[asyncio.Task[Any]] = set()
@@ -125,8 +126,10 @@ class Zoo:
         """The named members, sorted by name; no names selects all.
 
         Raises:
+            NotServingError: The members of the roster have not been joined yet.
             OptionError: A name is not in the roster.
         """
+        self._need_members()
         if not names:
             return self.clients
         unknown = sorted(set(names) - set(self._clients))
@@ -137,10 +140,16 @@ class Zoo:
             )
         return tuple(self._clients[name] for name in sorted(names))
 
+    def _need_members(self) -> None:
+        # The port is open a moment before the members are joined: no zoo is empty.
+        if not self._started:
+            raise NotServingError("the gateway is starting; try again in a moment")
+
     async def start(self) -> None:
         """Opens the channels and begins to follow the roster file and the members' names."""
         for member in self.roster.members:
             self._join(member)
+        self._started = True
         lookups = [asyncio.create_task(self._look_up(client)) for client in self.clients]
         for task in lookups:
             self._keep(task)
@@ -158,7 +167,12 @@ class Zoo:
         self._resolver.close()
 
     async def statuses(self) -> list[RosterMember]:
-        """Asks every member whether it is serving now; sorted by name, newcomers among them."""
+        """Asks every member whether it is serving now; sorted by name, newcomers among them.
+
+        Raises:
+            NotServingError: The members of the roster have not been joined yet.
+        """
+        self._need_members()
         clients = self.clients
         states = []
         for client, status in zip(
@@ -261,7 +275,7 @@ class Zoo:
         Raises:
             NewcomerRefusedError: It is not fit to be a member.
         """
-        target, limit_s = member.target, self._settings.newcomer_seconds
+        target, limit_s = member.target, self._settings.newcomer_s
         end = asyncio.get_running_loop().time() + limit_s
         addresses: tuple[str, ...] = ()
         targets, server_name = [target], None
@@ -277,7 +291,7 @@ class Zoo:
                         raise NewcomerRefusedError(
                             f"{server_name} has no address ({error}); start it, or correct the name"
                         ) from None
-                    await asyncio.sleep(self._settings.roster_poll_s)
+                    await asyncio.sleep(ROSTER_POLL_S)
             targets = [addresses_target([one], named[1]) for one in addresses]
         await check_newcomer(
             targets,
@@ -376,7 +390,7 @@ class Zoo:
                 if client.model is None and ("learn", client) not in under_way:
                     under_way["learn", client] = asyncio.create_task(client.probe())
                     self._keep(under_way["learn", client])
-            await asyncio.sleep(self._settings.roster_poll_s)
+            await asyncio.sleep(ROSTER_POLL_S)
             for key in [each for each, task in under_way.items() if task.done()]:
                 with contextlib.suppress(asyncio.CancelledError, Exception):
                     under_way.pop(key).result()

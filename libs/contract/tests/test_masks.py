@@ -185,7 +185,8 @@ def test_fifty_masks_of_a_large_film_are_checked_in_a_moment() -> None:
 
 
 def _milliseconds(masks: list[RunLengthMask]) -> float:
-    started = time.perf_counter()
+    """Of the processor, whatever else runs on it."""
+    started = time.process_time()
     for mask in masks:
         _ = fresh(mask).runs
-    return (time.perf_counter() - started) * 1000
+    return (time.process_time() - started) * 1000

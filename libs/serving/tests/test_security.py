@@ -50,7 +50,7 @@ FILM = Film(np.random.default_rng(0).integers(0, 200, (32, 48)).astype(np.uint8)
 @contextlib.asynccontextmanager
 async def member(environment: dict[str, str]) -> AsyncIterator[GrpcServer]:
     """A real network's server on a free port."""
-    settings = replace(ServerSettings.from_env(environment), drain_seconds=5.0)
+    settings = ServerSettings.from_env(environment).model_copy(update={"drain_s": 5.0})
     runner = NetworkRunner(settings, ThresholdPredictor())
     server = segmenter_server(runner)
     await server.start()

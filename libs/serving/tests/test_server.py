@@ -58,13 +58,18 @@ from spinezoo_testing.threshold import ThresholdPredictor, film_file, read_film
 
 SERVING = health_pb2.HealthCheckResponse.SERVING
 NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
-SETTINGS = ServerSettings(drain_seconds=10.0, queue_limit=2)
+SETTINGS = ServerSettings(drain_s=10.0, queue_limit=2)
 
 
 def film(first: int = 7, height: int = 32, width: int = 48) -> Film:
     pixels = np.random.default_rng(0).integers(0, 200, (height, width)).astype(np.uint8)
     pixels[0, 0] = first
     return Film(pixels)
+
+
+def with_(**values: Any) -> ServerSettings:
+    """The tests' settings with other values."""
+    return SETTINGS.model_copy(update=values)
 
 
 @dataclass
@@ -139,7 +144,7 @@ async def test_an_answer_over_the_wire() -> None:
 
 async def test_the_image_is_in_every_answer_though_the_network_knows_nothing_of_it() -> None:
     tag = "zoo/threshold:1.2"
-    async with serving(replace(SETTINGS, image=tag)) as zoo:
+    async with serving(with_(image=tag)) as zoo:
         got = codec.from_proto(Prediction, await zoo.predict(film()))
         stub = segmenter_pb2_grpc.SegmenterServiceStub(zoo.channel)
         response = await stub.GetModel(segmenter_pb2.GetModelRequest())
@@ -217,14 +222,14 @@ async def test_bytes_that_are_no_message() -> None:
 
 
 async def test_a_message_over_the_limit() -> None:
-    async with serving(replace(SETTINGS, max_message_bytes=1 << 20), limit=64 << 20) as zoo:
+    async with serving(with_(max_message_bytes=1 << 20), limit=64 << 20) as zoo:
         big = Film(np.zeros((2000, 2000), np.uint8))
         assert type(await zoo.error(zoo.predict(big))) is TooLargeError
         assert (await zoo.predict(film())).height == 32
 
 
 async def test_an_answer_over_the_limit_says_so() -> None:
-    async with serving(replace(SETTINGS, max_message_bytes=1 << 20), limit=64 << 20) as zoo:
+    async with serving(with_(max_message_bytes=1 << 20), limit=64 << 20) as zoo:
         zoo.network.spoil = lambda p: replace(p, probability_maps=p.probability_maps * 2)
         large = Film(np.eye(1000, dtype=np.uint8))
         options = PredictOptions(include_probability_maps=True)
@@ -368,7 +373,7 @@ async def test_a_deadline_while_running_leaves_a_clean_worker() -> None:
 
 async def test_a_busy_network_keeps_its_place_when_the_caller_gives_up() -> None:
     queue = PredictQueue(1)
-    async with serving(replace(SETTINGS, queue_limit=1)) as zoo:
+    async with serving(with_(queue_limit=1)) as zoo:
         zoo.network.gate.clear()
         await zoo.error(zoo.predict(film(1), timeout=0.2))
         waiting = asyncio.ensure_future(_answer(zoo.predict(film(2))))
@@ -503,7 +508,7 @@ async def test_metrics_count() -> None:
 
 async def test_a_taken_port_is_an_error() -> None:
     async with serving() as zoo:
-        runner = NetworkRunner(replace(SETTINGS, grpc_port=zoo.server.port), ThresholdPredictor())
+        runner = NetworkRunner(with_(grpc_port=zoo.server.port), ThresholdPredictor())
         with pytest.raises(ConfigurationError, match="SPINEZOO_GRPC_PORT"):
             await segmenter_server(runner).start()
         runner.close()
@@ -529,7 +534,7 @@ async def test_stop_answers_what_is_in_flight_and_refuses_the_rest() -> None:
 
 
 async def test_stop_does_not_wait_for_ever() -> None:
-    async with serving(replace(SETTINGS, drain_seconds=0.3)) as zoo:
+    async with serving(with_(drain_s=0.3)) as zoo:
         zoo.network.gate.clear()
         call = asyncio.ensure_future(_answer(zoo.predict(film(1))))
         await zoo.until(zoo.network.running.is_set)

@@ -23,7 +23,7 @@ from spinezoo_contract.status import from_rpc_error
 from spinezoo_serving.server import GrpcServer
 from spinezoo_serving.settings import ServerSettings
 
-SETTINGS = ServerSettings(drain_seconds=10.0, queue_limit=2)
+SETTINGS = ServerSettings(drain_s=10.0, queue_limit=2)
 
 
 class Evaluator(evaluation_pb2_grpc.EvaluationServiceServicer):

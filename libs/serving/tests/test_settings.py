@@ -10,45 +10,85 @@ from collections.abc import Iterator
 import pytest
 from spinezoo_contract.errors import ConfigurationError
 from spinezoo_serving.logs import REQUEST_ID, configure_logging
-from spinezoo_serving.settings import ServerSettings
+from spinezoo_serving.settings import NetworkSettings, ServerSettings
+from spinezoo_serving.variables import RENAMED, EnvironmentSettings
 
 
 def test_an_empty_environment_gives_the_defaults() -> None:
     assert ServerSettings.from_env({}) == ServerSettings()
-    assert ServerSettings.from_env({"SPINEZOO_PRESET": " ", "SPINEZOO_DEVICE": ""}) == (
-        ServerSettings()
+    assert NetworkSettings.from_env({"SPINEZOO_PRESET": " ", "SPINEZOO_DEVICE": ""}) == (
+        NetworkSettings()
     )
+
+
+def test_the_constructor_reads_no_variable(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SPINEZOO_QUEUE_LIMIT", "3")
+    assert ServerSettings().queue_limit == 16
+    assert ServerSettings.from_env().queue_limit == 3
 
 
 def test_every_variable_is_read() -> None:
-    settings = ServerSettings.from_env(
-        {
-            "SPINEZOO_HOST": "0.0.0.0",
-            "SPINEZOO_GRPC_PORT": "50051",
-            "SPINEZOO_HTTP_PORT": "8051",
-            "SPINEZOO_MAX_MESSAGE_BYTES": "2000000",
-            "SPINEZOO_QUEUE_LIMIT": "3",
-            "SPINEZOO_DRAIN_SECONDS": "1.5",
-            "SPINEZOO_DEVICE": "CUDA:1",
-            "SPINEZOO_THREADS": "2",
-            "SPINEZOO_PRESET": "paper",
-            "SPINEZOO_MAX_PIXELS": "1000",
-            "SPINEZOO_IMAGE": "spinezoo/pspnet:0.1.0",
-        }
+    environment = {
+        "SPINEZOO_HOST": "0.0.0.0",
+        "SPINEZOO_GRPC_PORT": "50051",
+        "SPINEZOO_HTTP_PORT": "8051",
+        "SPINEZOO_MAX_MESSAGE_BYTES": "2000000",
+        "SPINEZOO_QUEUE_LIMIT": "3",
+        "SPINEZOO_DRAIN_S": "1.5",
+        "SPINEZOO_DEVICE": " CUDA:1",
+        "SPINEZOO_THREADS": "2",
+        "SPINEZOO_PRESET": "paper",
+        "SPINEZOO_MAX_PIXELS": "1000",
+        "SPINEZOO_IMAGE": "spinezoo/pspnet:0.1.0",
+        "spinezoo_host": "small letters are another variable",
+    }
+    assert ServerSettings.from_env(environment) == ServerSettings(
+        host="0.0.0.0",
+        grpc_port=50051,
+        http_port=8051,
+        max_message_bytes=2_000_000,
+        queue_limit=3,
+        drain_s=1.5,
+        max_pixels=1000,
+        image="spinezoo/pspnet:0.1.0",
     )
-    assert settings == ServerSettings(
-        "0.0.0.0",
-        50051,
-        8051,
-        2_000_000,
-        3,
-        1.5,
-        "cuda:1",
-        2,
-        "paper",
-        1000,
-        "spinezoo/pspnet:0.1.0",
+    assert NetworkSettings.from_env(environment) == NetworkSettings(
+        device="cuda:1", threads=2, preset="paper"
     )
+
+
+@pytest.mark.parametrize("old", RENAMED)
+def test_an_old_name_is_refused_with_the_new_one(old: str) -> None:
+    with pytest.raises(ConfigurationError, match=f"{old} is now {RENAMED[old]}"):
+        ServerSettings.from_env({old: "5"})
+
+
+@pytest.mark.parametrize(
+    ("settings", "variable", "message"),
+    [
+        (
+            ServerSettings,
+            "SPINEZOO_QUEUE_LIMIT",
+            "SPINEZOO_QUEUE_LIMIT is 'x'; set an integer from 1 to 100000, or unset it for 16",
+        ),
+        (
+            ServerSettings,
+            "SPINEZOO_DRAIN_S",
+            "SPINEZOO_DRAIN_S is 'x'; set a number from 0 to 3600.0 (s), or unset it for 20.0",
+        ),
+        (
+            NetworkSettings,
+            "SPINEZOO_DEVICE",
+            "SPINEZOO_DEVICE is 'x'; set auto, cpu, cuda or cuda:<number>, or unset it for auto",
+        ),
+    ],
+)
+def test_a_message_says_what_is_allowed(
+    settings: type[EnvironmentSettings], variable: str, message: str
+) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        settings.from_env({variable: "x"})
+    assert str(caught.value) == message
 
 
 @pytest.mark.parametrize(
@@ -59,8 +99,8 @@ def test_every_variable_is_read() -> None:
         ("SPINEZOO_HTTP_PORT", "-1"),
         ("SPINEZOO_MAX_MESSAGE_BYTES", "1000"),
         ("SPINEZOO_QUEUE_LIMIT", "0"),
-        ("SPINEZOO_DRAIN_SECONDS", "nan"),
-        ("SPINEZOO_DRAIN_SECONDS", "soon"),
+        ("SPINEZOO_DRAIN_S", "nan"),
+        ("SPINEZOO_DRAIN_S", "soon"),
         ("SPINEZOO_DEVICE", "tpu"),
         ("SPINEZOO_DEVICE", "cuda:x"),
         ("SPINEZOO_THREADS", "1.5"),
@@ -71,8 +111,10 @@ def test_every_variable_is_read() -> None:
     ],
 )
 def test_a_wrong_value_names_its_variable(variable: str, value: str) -> None:
+    network = any(variable.endswith(name) for name in ("DEVICE", "THREADS"))
+    settings = NetworkSettings if network else ServerSettings
     with pytest.raises(ConfigurationError, match=variable) as caught:
-        ServerSettings.from_env({variable: value})
+        settings.from_env({variable: value})
     assert value in str(caught.value)
 
 

@@ -11,7 +11,6 @@ import json
 import logging
 import stat
 from collections.abc import AsyncIterator, Iterator
-from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -64,7 +63,7 @@ async def serving(
 ) -> AsyncIterator[GrpcServer]:
     """A server that asks for tokens, as gateway and evaluator do."""
     env = {"SPINEZOO_TOKENS": str(path), "SPINEZOO_HOST": host, **(environment or {})}
-    settings = replace(ServerSettings.from_env(env), drain_seconds=5.0)
+    settings = ServerSettings.from_env(env).model_copy(update={"drain_s": 5.0})
     runner = NetworkRunner(settings, ThresholdPredictor())
     server = GrpcServer(
         settings,

@@ -80,7 +80,9 @@ def test_what_is_wrong_is_named(film_folder: Path, tmp_path: Path) -> None:
     write_via(film_folder / "via.json", [FilmAnnotation("film_1.png", ())])
     text = (film_folder / "via.json").read_text().replace('"regions": []', '"regions": [{}]')
     (film_folder / "via.json").write_text(text)
-    with pytest.raises(AnnotationError, match=r"via\.json: film 'film_1\.png', region 0"):
+    with pytest.raises(
+        AnnotationError, match=r"via\.json: 2 errors(.|\n)*film 'film_1\.png', region 0"
+    ):
         FilmSet.open(film_folder)
 
 

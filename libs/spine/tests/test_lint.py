@@ -37,7 +37,8 @@ def raw(
     ("region", "rule", "words"),
     [
         (raw(BOW_TIE), "self-crossing", "points 0 and 2"),
-        (raw(SQUARE + np.array([60, 0])), "outside-film", "20 px off"),
+        (raw(SQUARE + np.array([45, 0])), "outside-film", "5 px off"),
+        (raw(SQUARE + np.array([60, 0])), "mostly-outside", "67 % of the region"),
         (raw(SQUARE - np.array([0, 12])), "outside-film", "2 px off"),
         (raw(SQUARE, "dog"), "unknown-class", "'dog'"),
         (raw(SQUARE, None), "unknown-class", "no class"),
@@ -76,7 +77,7 @@ def test_duplicates() -> None:
         ),
     )
     (finding,) = lint_annotations([twice], SIZE)
-    assert (finding.rule, finding.region_index) == ("duplicate", 1)
+    assert (finding.rule, finding.region_index) == ("same-level", 1)
     assert "L4" in finding.message
 
 
@@ -84,7 +85,7 @@ def test_films() -> None:
     missing = lint_annotations([RawAnnotation("b.png", (raw(SQUARE),))], SIZE)
     assert [(f.film, f.region_index, f.rule) for f in missing] == [("b.png", None, "no-film")]
     empty = lint_annotations([FilmAnnotation("a.png", ())], SIZE)
-    assert [(f.rule, f.region_index) for f in empty] == [("no-outline", None)]
+    assert [(f.rule, f.region_index) for f in empty] == [("no-region", None)]
 
 
 def test_crossings() -> None:
@@ -115,7 +116,7 @@ def test_a_folder(film_folder: Path) -> None:
     assert found == {
         ("film_1.png", 1, "unknown-class"),
         ("ghost.png", None, "no-film"),
-        ("film_2.png", None, "no-outline"),
+        ("film_2.png", None, "no-entry"),
         ("film_3.png", None, "unreadable-film"),
     }
 
@@ -126,6 +127,6 @@ def test_the_command(film_folder: Path, tmp_path: Path, capsys: pytest.CaptureFi
     assert (done.returncode, done.stdout) == (0, "nothing is wrong\n")
     (film_folder / "film_2.png").unlink()
     assert main([str(film_folder)]) == 1
-    assert "film_2.png: no-film" in capsys.readouterr().out
+    assert "error: film_2.png: no-film" in capsys.readouterr().out
     assert main([str(tmp_path / "nowhere")]) == 2
     assert "not a folder" in capsys.readouterr().err

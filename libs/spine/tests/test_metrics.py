@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pycocotools import mask as coco_mask
+from scipy.optimize import linear_sum_assignment
 from spinezoo_contract.errors import AnnotationError, BadInputError, MaskError
 from spinezoo_contract.masks import encode_mask, mask_box
 from spinezoo_contract.types import MetricDirection, Segment, SegmentKind, Structure
@@ -485,3 +487,52 @@ def test_a_further_metric_is_one_record(monkeypatch):
     value = Tally.from_json(json.loads(json.dumps(tally.to_json()))).metrics()[record.name]
     assert (value.film_mean, value.pooled, value.film_count) == (0.25, 0.25, 2)
     assert value.spec.direction is MetricDirection.LOWER_IS_BETTER
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_matching_in_groups_is_matching_of_all(seed):
+    """The dense assignment over all pairs is the reference."""
+    rng = np.random.default_rng(seed)
+
+    def objects(count):
+        return [
+            block(int(y), int(x), int(h), int(w))
+            for y, x, h, w in zip(
+                rng.integers(0, 25, count),
+                rng.integers(0, 18, count),
+                rng.integers(3, 15, count),
+                rng.integers(3, 12, count),
+                strict=True,
+            )
+        ]
+
+    truth, prediction = objects(40), objects(55)
+    forms = [
+        [{"size": [40, 30], "counts": s.mask.counts} for s in side] for side in (prediction, truth)
+    ]
+    overlaps = coco_mask.iou(*forms, [0] * len(truth))
+    worth = np.where(overlaps >= 0.5, 100.0 + overlaps, 0.0)
+    rows, columns = linear_sum_assignment(worth, maximize=True)
+    expected = overlaps[rows, columns][overlaps[rows, columns] >= 0.5]
+    found = match_objects(truth, prediction).matched_ious
+    assert len(found) == len(expected) > 5
+    assert sum(found) == pytest.approx(expected.sum(), abs=1e-9)
+
+
+def test_objects_far_apart_are_not_compared(monkeypatch):
+    """Thousands of objects cost what their neighbours cost, not the square of their number."""
+    compared = 0
+    iou = coco_mask.iou
+
+    def counted(first, second, crowd):
+        nonlocal compared
+        compared += len(first) * len(second)
+        return iou(first, second, crowd)
+
+    monkeypatch.setattr(coco_mask, "iou", counted)
+    objects = [
+        block(y, x, 3, 3, size=(400, 400)) for y in range(0, 400, 8) for x in range(0, 400, 8)
+    ]
+    matches = match_objects(objects, objects)
+    assert matches.matched_ious == (1.0,) * 2500
+    assert compared == 2500

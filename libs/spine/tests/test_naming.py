@@ -1,40 +1,158 @@
+"""Names of vertebrae on phantom films, by the reader that is built in."""
+
 from __future__ import annotations
 
+from collections import Counter
+from dataclasses import replace
+
 import numpy as np
+import pytest
 from spinezoo_contract import codec
 from spinezoo_contract.masks import decode_mask
-from spinezoo_contract.types import Labelling, Structure, UnnamedReason
-from spinezoo_spine.column.naming import named_column
-from spinezoo_testing.columns import column, region
+from spinezoo_contract.types import FilmView, Labelling, Structure, UnnamedReason
+from spinezoo_spine.column.naming import named_column, named_vertebrae
+from spinezoo_spine.column.reader.network import built_in_reader
+from spinezoo_testing.columns import column, painted_film, phantom_column, region
+
+SEEDS = range(12)
 
 
-def regions(made):
-    return [
-        region(
-            np.any([decode_mask(s.mask) for s in made.segments if s.structure is kind], axis=0),
-            kind,
-        )
-        for kind in (Structure.LUMBAR_VERTEBRA, Structure.SACRAL_VERTEBRA)
-    ]
+@pytest.fixture(scope="module")
+def phantoms():
+    return [phantom_column(seed) for seed in SEEDS]
 
 
-def test_regions_become_named_vertebrae_that_the_wire_takes():
-    made = column(size=36, height=420)
-    said = named_column(regions(made), made.height, made.width)
-    assert [v.segment.level for v in said.vertebrae] == [
-        *("T12", "L1", "L2", "L3", "L4", "L5"),
-        *("S1", "S2"),
-    ]
-    assert said.sacrum_in_view
-    assert all(v.unnamed_reason is None and v.confidence >= 0.5 for v in said.vertebrae)
+def said_of(made, pixels) -> Labelling:
+    nameless = [replace(segment, level=None) for segment in made.segments]
+    return named_vertebrae(nameless, pixels, built_in_reader())
+
+
+def counted(films) -> Counter[str]:
+    found: Counter[str] = Counter()
+    for made, pixels in films:
+        said = said_of(made, pixels)
+        for true, vertebra in zip(made.segments, said.vertebrae, strict=True):
+            level = vertebra.segment.level
+            right = level == true.level
+            found["withheld" if level is None else "right" if right else "wrong"] += 1
+    return found
+
+
+def test_true_outlines_of_phantoms_get_their_names(phantoms):
+    found = counted(phantoms)
+    assert found["right"] >= 0.5 * found.total(), found
+    assert found["wrong"] <= 0.02 * found.total(), found
+
+
+def test_s1_called_lumbar_is_named_from_the_film_all_the_same(phantoms):
+    films = []
+    for made, pixels in phantoms:
+        lumbar = [
+            replace(s, structure=Structure.LUMBAR_VERTEBRA) if s.level == "S1" else s
+            for s in made.segments
+        ]
+        films.append((replace(made, segments=tuple(lumbar)), pixels))
+    found = counted(films)
+    assert found["right"] >= 0.8 * found.total(), found
+    assert found["wrong"] <= 0.03 * found.total(), found
+
+
+def test_a_missed_vertebra_shifts_no_name_and_is_listed(phantoms):
+    found: Counter[str] = Counter()
+    for made, pixels in phantoms[:6]:
+        said = said_of(made.without("L3"), pixels)
+        names = [vertebra.segment.level for vertebra in said.vertebrae]
+        if {"L2", "L4"} <= set(names):
+            assert said.missing_levels == ("L3",)
+        for true, name in zip(made.without("L3").segments, names, strict=True):
+            found["none" if name is None else str(name == true.level)] += 1
+    assert found["True"] >= 0.75 * found.total(), found
+    assert found["False"] <= 0.03 * found.total(), found
+
+
+def test_an_answer_holds_the_whole_distribution_and_goes_over_the_wire(phantoms):
+    made, pixels = phantoms[0]
+    said = said_of(made, pixels)
+    card = built_in_reader().card
+    assert said.reader is not None
+    assert said.reader.weights_sha256 == card.weights_sha256
+    assert said.reader.threshold == card.calibration.threshold
+    assert said.film is not None
+    assert said.film.view is FilmView.LATERAL
+    for vertebra in said.vertebrae:
+        total = sum(vertebra.level_probabilities.values()) + vertebra.no_vertebra_probability
+        assert 0.9 <= total <= 1.0 + 1e-6
+        level = vertebra.segment.level
+        if level is not None:
+            assert vertebra.confidence == pytest.approx(vertebra.level_probabilities[level])
+            assert vertebra.confidence >= said.reader.threshold
     message = codec.to_proto(said)
     assert codec.from_proto(Labelling, message, made.height, made.width) == said
 
 
-def test_implants_are_left_out_and_reasons_are_those_of_the_contract():
-    made = column().without("S1", "S2")
+def test_regions_are_taken_apart_and_implants_left_out(phantoms):
+    made, pixels = phantoms[0]
+    kinds = (Structure.LUMBAR_VERTEBRA, Structure.SACRAL_VERTEBRA)
+    regions = [
+        region(
+            np.any([decode_mask(s.mask) for s in made.segments if s.structure is kind], axis=0),
+            kind,
+        )
+        for kind in kinds
+    ]
     screw = region(decode_mask(made.of("L4").mask), Structure.SCREW)
-    said = named_column([*made.segments, screw], made.height, made.width)
-    assert len(said.vertebrae) == 6
-    assert {v.unnamed_reason for v in said.vertebrae} == {UnnamedReason.NO_SACRUM}
-    assert named_column([], 10, 10).vertebrae == ()
+    said = named_column([*regions, screw], pixels, built_in_reader())
+    assert {v.segment.structure for v in said.vertebrae} <= set(kinds)
+    assert len(said.vertebrae) >= len(made.segments) - 1
+
+
+@pytest.mark.parametrize(
+    ("turn", "views"),
+    [(1, {FilmView.TURNED}), (2, {FilmView.UPSIDE_DOWN}), (3, {FilmView.TURNED})],
+)
+def test_films_that_lie_or_stand_on_their_head_get_no_names(phantoms, turn, views):
+    said_views = Counter()
+    for made, pixels in phantoms:
+        turned = [region(np.rot90(decode_mask(s.mask), turn), s.structure) for s in made.segments]
+        said = named_column(turned, np.rot90(pixels, turn), built_in_reader())
+        assert said.film is not None
+        said_views[said.film.view] += 1
+        assert not [v for v in said.vertebrae if v.segment.level is not None]
+    right = sum(said_views[view] for view in views)
+    assert right >= 0.8 * said_views.total(), said_views
+
+
+def test_a_film_from_the_front_gets_no_names():
+    said = [said_of(*phantom_column(seed, view="anteroposterior")) for seed in range(100, 106)]
+    assert not [v for one in said for v in one.vertebrae if v.segment.level is not None]
+    assert all(not one.sacrum_in_view for one in said)
+
+
+def test_without_outlines_the_film_is_still_read():
+    _, pixels = phantom_column(3)
+    said = named_vertebrae([], pixels, built_in_reader())
+    assert said.vertebrae == ()
+    assert said.film is not None
+    assert said.lumbar_count is None
+    assert not said.sacrum_in_view
+    assert said.missing_levels == ()
+
+
+def test_bright_bars_on_nothing_are_not_named_with_certainty():
+    made = column(size=30)
+    said = said_of(made, painted_film(made))
+    assert len(said.vertebrae) == len(made.segments)
+    for vertebra in said.vertebrae:
+        assert (vertebra.segment.level is None) == (vertebra.unnamed_reason is not None)
+        assert vertebra.unnamed_reason is not UnnamedReason.SPACING
+
+
+def test_the_order_of_outlines_does_not_matter(phantoms):
+    made, pixels = phantoms[1]
+    order = np.random.default_rng(0).permutation(len(made.segments)).tolist()
+    shuffled = replace(made, segments=tuple(made.segments[place] for place in order))
+    first = said_of(made, pixels).vertebrae
+    second = said_of(shuffled, pixels).vertebrae
+    for place, vertebra in zip(order, second, strict=True):
+        assert vertebra.segment.level == first[place].segment.level
+        assert vertebra.confidence == pytest.approx(first[place].confidence, abs=1e-4)

@@ -18,7 +18,7 @@ from spinezoo_contract.masks import decode_mask
 from spinezoo_contract.types import Film, PredictOptions, Structure
 from spinezoo_spine.inference.device import device_name, thread_count
 from spinezoo_spine.inference.options import ResolvedOptions, resolve_options
-from spinezoo_spine.inference.predictors import RegionPredictor
+from spinezoo_spine.inference.predictors import SemanticPredictor
 from spinezoo_spine.inference.preprocess import PREPROCESSING_ID
 
 
@@ -38,7 +38,7 @@ def card(**changes: Any) -> Any:
     return SimpleNamespace(**values | changes)
 
 
-class Halves(RegionPredictor):
+class Halves(SemanticPredictor):
     """Finds a screw in the upper half of the canvas and a rod in the lower one."""
 
     answer = 0.7

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import tracemalloc
 from dataclasses import dataclass
 
 import numpy as np
@@ -7,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
-from spinezoo_contract.masks import decode_mask
+from spinezoo_contract.masks import decode_mask, encode_mask
 from spinezoo_contract.types import SegmentKind, Structure
 from spinezoo_spine.annotations.raster import label_map, patches, rasterise, segments_from_regions
 from spinezoo_spine.annotations.regions import Region
@@ -151,3 +152,29 @@ def test_segments_keep_overlaps_levels_and_leave_out_what_is_off_the_film() -> N
     assert decode_mask(body.mask).sum() == 36
     assert (decode_mask(body.mask) & decode_mask(screw.mask)).sum() == 8
     assert (screw.box.x, screw.box.y, screw.box.width, screw.box.height) == (4, 4, 8, 2)
+
+
+@pytest.mark.parametrize("seed", range(30))
+def test_truth_is_encoded_from_its_own_pixels(seed: int) -> None:
+    """The same bytes as from a mask of the film's size, without one."""
+    rng = np.random.default_rng(seed)
+    height, width = (int(side) for side in rng.integers(3, 40, 2))
+    points = rng.uniform(-10, 50, (int(rng.integers(3, 9)), 2)).round(int(rng.integers(0, 2)))
+    found = segments_from_regions([Region(Structure.ROD, points)], height, width)
+    mask = rasterise(points, height, width)
+    assert len(found) == mask.any()
+    for segment in found:
+        encoded = encode_mask(mask)
+        assert segment.mask.counts == encoded.counts
+        assert segment.box == encoded.box
+
+
+def test_truth_on_a_large_film_needs_no_film_sized_memory() -> None:
+    body = Region(Structure.ROD, [[100, 100], [400, 110], [390, 300], [90, 280]])
+    tracemalloc.start()
+    try:
+        assert len(segments_from_regions([body] * 5, 8000, 8000)) == 5
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 32_000_000

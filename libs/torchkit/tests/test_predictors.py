@@ -12,9 +12,14 @@ from spinezoo_contract.masks import decode_mask
 from spinezoo_contract.types import Film, PredictOptions, SegmentKind, Structure
 from spinezoo_serving.cards import load_card
 from spinezoo_torchkit.engine import write_weights
-from spinezoo_torchkit.instance import InstancePredictor, Objects, box_suppression, one_an_object
+from spinezoo_torchkit.instance import (
+    Objects,
+    TorchInstancePredictor,
+    box_suppression,
+    one_an_object,
+)
 from spinezoo_torchkit.loading import load_network
-from spinezoo_torchkit.semantic import SemanticPredictor
+from spinezoo_torchkit.semantic import TorchSemanticPredictor
 from spinezoo_training.records import write_records
 from torch import nn
 
@@ -79,7 +84,7 @@ def film() -> Film:
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 def test_semantic_predictor_finds_regions_at_the_films_size(make_card, precision: str) -> None:
     card, network, device = load_network(make_card(precision=precision), Bright, device="cpu")
-    predictor = SemanticPredictor(card, network, device)
+    predictor = TorchSemanticPredictor(card, network, device)
     answer = predictor.predict(film(), PredictOptions(include_probability_maps=True))
     assert [s.structure for s in answer.segments] != []
     found = {s.structure: decode_mask(s.mask) for s in answer.segments}
@@ -95,7 +100,7 @@ def test_semantic_predictor_finds_regions_at_the_films_size(make_card, precision
 
 def test_threshold_and_most_segments_are_options(make_card) -> None:
     card, network, device = load_network(make_card(), Bright, device="cpu")
-    predictor = SemanticPredictor(card, network, device)
+    predictor = TorchSemanticPredictor(card, network, device)
     assert len(predictor.predict(film(), PredictOptions(max_segments=1)).segments) == 1
     strict = predictor.predict(film(), PredictOptions(score_threshold=1.0))
     assert len(strict.segments) < 2
@@ -105,7 +110,7 @@ def test_answers_that_are_not_finite_are_an_error(make_card) -> None:
     card, network, device = load_network(make_card(), Bright, device="cpu")
     nn.init.constant_(network.convolution.bias, float("nan"))
     with pytest.raises(InvalidOutputError, match="demo"):
-        SemanticPredictor(card, network, device).predict(film(), PredictOptions())
+        TorchSemanticPredictor(card, network, device).predict(film(), PredictOptions())
 
 
 def test_card_for_another_preprocessing_is_refused(make_card) -> None:
@@ -113,7 +118,7 @@ def test_card_for_another_preprocessing_is_refused(make_card) -> None:
     path.write_text(path.read_text().replace("letterbox-2ch-v1", "letterbox-3ch-v9"))
     card, network, device = load_network(path, Bright, device="cpu")
     with pytest.raises(CardError, match="letterbox-3ch-v9"):
-        SemanticPredictor(card, network, device)
+        TorchSemanticPredictor(card, network, device)
 
 
 def detections(**changes: Any):
@@ -141,7 +146,7 @@ def detections(**changes: Any):
 def test_instance_predictor_keeps_overlaps_and_sorts(make_card) -> None:
     card, network, device = load_network(make_card("instance"), Bright, device="cpu")
     detect = detections()
-    predictor = InstancePredictor(card, network, device, detect)
+    predictor = TorchInstancePredictor(card, network, device, detect)
     answer = predictor.predict(film(), PredictOptions(suppression_iou=0.3))
     assert [s.structure for s in answer.segments] == [Structure.SCREW, Structure.LUMBAR_VERTEBRA]
     assert [round(s.score, 2) for s in answer.segments] == [0.95, 0.5]
@@ -162,7 +167,9 @@ def test_no_detection_is_an_answer(make_card) -> None:
     nothing = detections(
         masks=torch.zeros(0, 64, 48), scores=torch.zeros(0), labels=torch.zeros(0, dtype=torch.long)
     )
-    answer = InstancePredictor(card, network, device, nothing).predict(film(), PredictOptions())
+    answer = TorchInstancePredictor(card, network, device, nothing).predict(
+        film(), PredictOptions()
+    )
     assert answer.segments == ()
 
 
@@ -179,7 +186,7 @@ def test_no_detection_is_an_answer(make_card) -> None:
 )
 def test_nonsense_is_an_error(make_card, wrong: dict[str, torch.Tensor]) -> None:
     card, network, device = load_network(make_card("instance"), Bright, device="cpu")
-    predictor = InstancePredictor(card, network, device, detections(**wrong))
+    predictor = TorchInstancePredictor(card, network, device, detections(**wrong))
     with pytest.raises(InvalidOutputError, match="demo"):
         predictor.predict(film(), PredictOptions())
 

@@ -128,7 +128,7 @@ def test_a_broken_film_is_named_and_leaves_no_cache(film_folder: Path) -> None:
     (film_folder / "film_4.png").write_bytes(b"not a film")
     with pytest.raises(FilmError, match=r"film_4\.png"):
         prepare_film_set(film_folder, 96, 64, progress=False)
-    assert list((film_folder / ".prepared").iterdir()) == []
+    assert list((film_folder / ".prepared").glob("*")) == []
     some = prepare_film_set(film_folder, 96, 64, names=["film_1.png"], progress=False)
     assert some.names == ("film_1.png",)
     with pytest.raises(FilmError, match=r"nothing\.png"):

@@ -47,6 +47,12 @@ class Service:
         return self.name not in FRONT
 
     @property
+    def lock_argument(self) -> str:
+        """Its lock as compose's files write it."""
+        variable = lock_variable(self.target, self.environment)
+        return f"${{{variable}:-locks/{self.environment}.lock}}"
+
+    @property
     def image(self) -> str:
         """Name and tag of its image where nothing else is said."""
         return f"spinezoo/{self.name}:{self.version}"
@@ -55,6 +61,17 @@ class Service:
     def host(self) -> str:
         """Its name in Kubernetes and in certificates, which know no underscore."""
         return self.name.replace("_", "-")
+
+
+def lock_variable(target: str, environment: str) -> str:
+    """The variable that replaces the lock of an image; each environment has its own.
+
+    Args:
+        target: Of the image in the Dockerfile.
+        environment: The service's.
+    """
+    named = "light" if target == "light" else environment
+    return f"{named.upper().replace('-', '_')}_LOCK"
 
 
 def networks_of(root: Path) -> list[str]:

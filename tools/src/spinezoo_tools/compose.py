@@ -27,6 +27,7 @@ from spinezoo_tools.engine import (
 )
 from spinezoo_tools.environments import ROOT, python_of
 from spinezoo_tools.images import build, parts, settings
+from spinezoo_tools.variables import REQUIRE_DOCKER
 
 SWAPPED_IMAGES = ROOT / "deploy" / "compose" / "images.env"
 """``SPINEZOO_<NAME>_IMAGE=...`` of members that were swapped; wins over ``.env``."""
@@ -145,5 +146,5 @@ def test(arguments: Sequence[str], *, install: bool) -> int:
     if not python.exists():
         raise ContainersError("room tests is not set up; run `make setup`")
     command = [str(python), "-m", "pytest", "-q", "containers", *arguments]
-    environment = {**os.environ, "SPINEZOO_REQUIRE_DOCKER": "1"}
+    environment = {**os.environ, REQUIRE_DOCKER.name: "1"}
     return subprocess.run(command, cwd=ROOT / "tests", env=environment).returncode

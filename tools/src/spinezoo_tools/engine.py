@@ -18,6 +18,7 @@ from pathlib import Path
 
 from spinezoo_tools.checkout import ToolError
 from spinezoo_tools.environments import ROOT
+from spinezoo_tools.variables import DOCKER
 
 ENGINE_PID = ROOT / "run" / "dockerd.pid"
 """Process id of the engine that this checkout has started."""
@@ -93,7 +94,7 @@ def docker() -> str:
     Raises:
         ContainersError: There is none.
     """
-    named = [os.environ.get("SPINEZOO_DOCKER"), shutil.which("docker"), "/usr/bin/docker"]
+    named = [DOCKER.of(), shutil.which("docker"), "/usr/bin/docker"]
     there = [path for path in named if path and os.access(path, os.X_OK)]
     for path in there:
         # From 23 on the client builds with BuildKit through its plug-in only.

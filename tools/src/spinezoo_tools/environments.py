@@ -19,6 +19,7 @@ import sys
 import time
 import tomllib
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -70,6 +71,11 @@ class Room:
     def serves(self) -> bool:
         """Whether an image is made of it."""
         return self.path.parent.name == "services" or self.name in ("gateway", "evaluator")
+
+    @property
+    def is_tests(self) -> bool:
+        """Whether it is ``tests``, which is a folder of tests itself."""
+        return self.path.name == "tests"
 
     def local_sources(self) -> dict[str, Path]:
         """Our own distributions that it uses, and theirs, by name."""
@@ -149,7 +155,7 @@ def rooms(only: Sequence[str] | None = None) -> list[Room]:
         SystemExit: A name is unknown.
     """
     folders = [*sorted((ROOT / "libs").iterdir()), *sorted((ROOT / "services").iterdir())]
-    folders += [ROOT / name for name in ("gateway", "evaluator", "tools", "tests")]
+    folders += [ROOT / name for name in ("gateway", "evaluator", "namer", "tools", "tests")]
     found = [Room(folder) for folder in folders if (folder / "pyproject.toml").is_file()]
     if not only:
         return found
@@ -257,22 +263,46 @@ def lock(only: Sequence[str] | None, *, upgrade: bool) -> None:
         run([*common, *beside, *extra, *everything, "-o", environment.dev_lock])
 
 
-def test(only: Sequence[str] | None, arguments: Sequence[str]) -> int:
-    """Runs every room's tests in its environment; goes on after a failure."""
-    results: list[tuple[str, int, float]] = []
-    for room in rooms(only):
-        if not (room.path / "tests").is_dir() and room.path.name != "tests":
-            continue
-        say(f"\n== {room.name}")
+def test(only: Sequence[str] | None, arguments: Sequence[str], jobs: int) -> int:
+    """Runs every room's tests in its environment; goes on after a failure.
+
+    Rooms run beside each other, each with its share of the processors; what a room says is shown
+    when it is done. A room alone shows it at once.
+    """
+    wanted = [room for room in rooms(only) if (room.path / "tests").is_dir() or room.is_tests]
+    # The longest first, so that it does not run on alone at the end.
+    wanted.sort(key=lambda room: not room.is_tests)
+    jobs = max(1, min(jobs, len(wanted)))
+    threads = str(max(1, (os.cpu_count() or 1) // jobs))
+    variables = {
+        **os.environ,
+        "BENTOML_DO_NOT_TRACK": "True",
+        "PYTHONUNBUFFERED": "1",
+        "OMP_NUM_THREADS": threads,
+        "TF_NUM_INTRAOP_THREADS": threads,
+        "TF_NUM_INTEROP_THREADS": threads,
+    }
+    if jobs > 1:
+        say(f"{len(wanted)} rooms, {jobs} at a time; each is shown when it is done")
+
+    def run_room(room: Room) -> tuple[str, int, float]:
+        if jobs == 1:
+            say(f"\n== {room.name}")
         started = time.monotonic()
-        variables = os.environ | {"BENTOML_DO_NOT_TRACK": "True", "PYTHONUNBUFFERED": "1"}
         done = subprocess.run(
             [str(room.environment.python), "-m", "pytest", "-q", *arguments],
             cwd=room.path, env=variables,
+            stdout=subprocess.PIPE if jobs > 1 else None,
+            stderr=subprocess.STDOUT if jobs > 1 else None,
         )  # fmt: skip
-        results.append((room.name, done.returncode, time.monotonic() - started))
+        if jobs > 1:
+            say(f"\n== {room.name}\n{done.stdout.decode(errors='replace').rstrip()}")
+        return room.name, done.returncode, time.monotonic() - started
+
+    with ThreadPoolExecutor(jobs) as pool:
+        results = list(pool.map(run_room, wanted))
     say("\n== all rooms")
-    for name, status, seconds in results:
+    for name, status, seconds in sorted(results):
         verdict = "passed" if status == 0 else "no tests" if status == 5 else f"FAILED ({status})"
         say(f"{name:24s} {verdict:12s} {seconds:6.0f} s")
     return int(any(status not in (0, 5) for _, status, _ in results))
@@ -291,6 +321,8 @@ def main() -> int:
     for name in ("list", "setup", "lock", "test", "python", "clean"):
         command = commands.add_parser(name)
         command.add_argument("--room", action="append", help="only this room; may be repeated")
+        if name == "test":
+            command.add_argument("--jobs", type=int, default=2, help="rooms at a time (default 2)")
         if name == "lock":
             command.add_argument("--upgrade", action="store_true")
     arguments, rest = parser.parse_known_args()
@@ -307,7 +339,9 @@ def main() -> int:
     elif arguments.command == "clean":
         clean()
     else:
-        return test(arguments.room, [argument for argument in rest if argument != "--"])
+        return test(
+            arguments.room, [argument for argument in rest if argument != "--"], arguments.jobs
+        )
     return 0
 
 

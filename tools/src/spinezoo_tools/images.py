@@ -18,9 +18,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from spinezoo_tools.checkout import read_env_file, services_of
+from spinezoo_tools.checkout import lock_variable, read_env_file, services_of
 from spinezoo_tools.engine import ContainersError, ask, docker, have_image, need_engine, run, say
 from spinezoo_tools.environments import ROOT, UV, Room
+from spinezoo_tools.variables import CA_BUNDLE, INDEX_URL
 
 PUBLIC_BASE = "python:3.11-slim-bookworm"
 STAND_IN = "spinezoo/base-stand-in:bookworm"
@@ -30,9 +31,8 @@ STAND_IN_PACKAGES = ("python3.11", "python3.11-venv", "python3-distutils", "ca-c
 STAND_IN_ATTEMPTS = 2
 PULL_LIMIT_S = 120.0
 
-CA_VARIABLES = ("SPINEZOO_CA_BUNDLE", "SSL_CERT_FILE", "PIP_CERT", "REQUESTS_CA_BUNDLE")
-INDEX_VARIABLES = ("SPINEZOO_INDEX_URL", "UV_DEFAULT_INDEX", "UV_INDEX_URL", "PIP_INDEX_URL")
-BUILD_ARGUMENTS = ("TORCH_INDEX", "TORCH_LOCK", "TENSORFLOW_LOCK", "LIGHT_LOCK")
+CA_VARIABLES = (CA_BUNDLE.name, "SSL_CERT_FILE", "PIP_CERT", "REQUESTS_CA_BUNDLE")
+INDEX_VARIABLES = (INDEX_URL.name, "UV_DEFAULT_INDEX", "UV_INDEX_URL", "PIP_INDEX_URL")
 PROXY_ARGUMENTS = ("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "http_proxy", "https_proxy", "no_proxy")
 """Docker knows these build arguments by itself and keeps them out of the image's history."""
 
@@ -182,13 +182,13 @@ def build_arguments(part: Part, base: str) -> dict[str, str]:
         "SERVICE": part.folder,
         "VERSION": part.version,
         "IMAGE": part.image,
-        f"{part.target.upper()}_LOCK": f"locks/{part.environment}.lock",
+        f"{part.target.upper()}_LOCK": os.environ.get(lock_variable(part.target, part.environment))
+        or f"locks/{part.environment}.lock",
     }
     if part.card.is_file():
         arguments["CARD_SHA256"] = hashlib.sha256(part.card.read_bytes()).hexdigest()
-    for name in BUILD_ARGUMENTS:
-        if os.environ.get(name):
-            arguments[name] = os.environ[name]
+    if os.environ.get("TORCH_INDEX"):
+        arguments["TORCH_INDEX"] = os.environ["TORCH_INDEX"]
     return arguments
 
 

@@ -37,7 +37,7 @@ IMAGES_ENV = "deploy/compose/images.env"
 """``SPINEZOO_<NAME>_IMAGE=...`` of members that were swapped; wins over ``.env``."""
 
 TAKEN_LIMIT_S = 240.0
-"""The gateway's own limit for a check (SPINEZOO_NEWCOMER_SECONDS) is 120 s."""
+"""The gateway's own limit for a check (SPINEZOO_NEWCOMER_S) is 120 s."""
 
 
 class RefusedError(SwapError):
@@ -59,7 +59,7 @@ class Gateway:
             RefusedError: The gateway refuses what is there.
             SwapError: It says nothing of it within the time.
         """
-        options = ("--member", name, "--wait-for", target, "--limit", f"{limit_s:g}")
+        options = ("--member", name, "--wait-for", target, "--limit-s", f"{limit_s:g}")
         done = run(
             (*self._command, *options),
             limit_s + COMMAND_LIMIT_S,

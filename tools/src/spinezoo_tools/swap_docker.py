@@ -20,7 +20,7 @@ PULL_LIMIT_S = 1800.0
 HEALTHY_LIMIT_S = 300.0
 
 STOP_GRACE_S = 40
-"""Time a container has to drain; more than SPINEZOO_DRAIN_SECONDS."""
+"""Time a container has to drain; more than SPINEZOO_DRAIN_S."""
 
 POLL_S = 1.0
 

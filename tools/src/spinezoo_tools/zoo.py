@@ -32,6 +32,7 @@ from spinezoo_tools.running import (
     start_ticks,
 )
 from spinezoo_tools.signals import signals_held
+from spinezoo_tools.variables import RUN_DIR, TLS_DIR
 
 FIRST_NETWORK_PORTS = (50051, 8051)
 """gRPC and HTTP port from which networks without lines in ``.env`` are numbered."""
@@ -41,7 +42,7 @@ ROSTER_PREFIX = "SPINEZOO_ROSTER_"
 
 START_TIMEOUT_S = 300.0
 KILL_GRACE_S = 10.0
-"""Time beyond SPINEZOO_DRAIN_SECONDS until a process that was told to stop is killed."""
+"""Time beyond SPINEZOO_DRAIN_S until a process that was told to stop is killed."""
 
 
 class ZooError(ToolError):
@@ -60,7 +61,7 @@ class Zoo:
         """
         self.root = root
         self.environment = dict(os.environ if environment is None else environment)
-        self.run_folder = root / (self.environment.get("SPINEZOO_RUN_DIR") or "run")
+        self.run_folder = root / RUN_DIR.of(self.environment)
         self.state_file = self.run_folder / "zoo.json"
         self.temporary_folder = self.run_folder / "tmp"
         self.environment.pop(MARKER, None)
@@ -209,7 +210,7 @@ class Zoo:
             ZooError: A file is absent.
         """
         mode = self.tls
-        folder = self.settings.get("SPINEZOO_TLS_DIR", "").strip()
+        folder = self.settings.get(TLS_DIR.name, "").strip()
         if mode == "off" or (not folder and self.settings.get("SPINEZOO_TLS_CERT")):
             return {}
         files = {"CERT": f"{name}.crt", "KEY": f"{name}.key", "CA": "ca.crt"}
@@ -217,7 +218,7 @@ class Zoo:
         for kind, file in files.items():
             if self.settings.get(f"{prefix}_{kind}"):
                 continue
-            path = (self.root / (folder or "certs") / file).resolve()
+            path = (self.root / (folder or TLS_DIR.default) / file).resolve()
             if not path.is_file():
                 raise ZooError(
                     f"SPINEZOO_TLS is {mode}, but {path} is absent; run `make certs`, or correct "
@@ -392,7 +393,7 @@ class Zoo:
         """
         with signals_held("stopping; one moment"):
             killed = []
-            grace_s = self._number("SPINEZOO_DRAIN_SECONDS", 20) + KILL_GRACE_S
+            grace_s = self._number("SPINEZOO_DRAIN_S", 20) + KILL_GRACE_S
             front = [one for one in running if one.name in FRONT]
             rest = [one for one in running if one.name not in FRONT]
             for batch in (front, rest):

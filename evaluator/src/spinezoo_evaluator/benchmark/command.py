@@ -5,11 +5,13 @@
     python -m spinezoo_evaluator.benchmark --data FOLDER --report reports/RUN
 
 The folder holds films (DICOM, PNG, JPEG, TIFF) and one annotation file (VIA or COCO). Gateway and
-evaluator have to be running. A run that was stopped is continued by the same command; films that
-are done are not measured again. A finished run is measured anew, unless ``--resume`` asks for what
-is missing. Ends with 0 when at least one film was measured and the evaluator service agrees with
-every figure, with 1 otherwise, with 2 where it cannot start, and with 130 when stopped. ``--check``
-looks at films, outlines and options only, before anything is started: 0, or 2 and why.
+evaluator have to be running. The outlines are checked first: an error stops, unless
+``--skip-bad-regions`` goes on without what is wrong and names it. A run that was stopped is
+continued by the same command; films that are done are not measured again. A finished run is
+measured anew, unless ``--resume`` asks for what is missing. Ends with 0 when at least one film was
+measured and the evaluator service agrees with every figure, with 1 otherwise, with 2 where it
+cannot start, and with 130 when stopped. ``--check`` looks at films, outlines and options only,
+before anything is started: 0, or 2 and why.
 """
 
 # ruff: noqa: T201 - a command: its table and its messages go to the terminal.
@@ -19,7 +21,6 @@ import argparse
 import asyncio
 import contextlib
 import logging
-import os
 import signal
 import sys
 import time
@@ -33,18 +34,21 @@ from spinezoo_contract.errors import BadInputError, ConfigurationError, SpineZoo
 from spinezoo_contract.tls import client_settings
 from spinezoo_contract.types import EnsembleOptions, FusionOptions, FusionRule
 from spinezoo_spine.annotations.film_set import FilmSet
+from spinezoo_spine.annotations.options import add_outline_options, outline_options
 from tqdm import tqdm
 
 from spinezoo_evaluator.benchmark.describe import (
     describe_data,
+    describe_findings,
     describe_machine,
     describe_models,
+    describe_reader,
     shown_command,
     shown_path,
     versions,
     why_another,
 )
-from spinezoo_evaluator.benchmark.options import add_common_options, positive
+from spinezoo_evaluator.benchmark.options import add_common_options, positive, settings_for
 from spinezoo_evaluator.benchmark.runner import Runner
 from spinezoo_evaluator.benchmark.zoo import asked_networks, wait_for_evaluator, wait_for_gateway
 from spinezoo_evaluator.report.names import titles_of
@@ -54,6 +58,9 @@ from spinezoo_evaluator.report.write import write_report
 from spinezoo_evaluator.results.records import FilmRecord, RunFolder
 
 log = logging.getLogger("spinezoo.benchmark")
+
+MOST_PRINTED = 20
+"""Findings of a kind that the console shows; the report holds all."""
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -66,9 +73,10 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--annotations", type=Path, help="VIA or COCO file (default: the one in the folder)"
     )
+    add_outline_options(parser)
     parser.add_argument(
         "--evaluator",
-        default=os.environ.get("SPINEZOO_EVALUATOR_TARGET", "127.0.0.1:50060"),
+        default=settings_for(parser).evaluator_target,
         help="gRPC address of the evaluator (default: %(default)s)",
     )
     parser.add_argument(
@@ -143,11 +151,39 @@ def open_films(arguments: argparse.Namespace) -> tuple[FilmSet, list[str]]:
     Raises:
         SpineZooError: There are none, or something about them is wrong.
     """
-    films = FilmSet.open(arguments.data, arguments.annotations)
+    options = outline_options(arguments)
+    films = FilmSet.open(
+        arguments.data,
+        arguments.annotations,
+        class_attribute=options.class_attribute,
+        classes=options.classes,
+        skip_bad_regions=options.skip_bad_regions,
+    )
     names = list(films.names)[: arguments.limit]
     if not names:
         raise BadInputError("no film has outlines; annotate at least one")
+    if not any(films.annotation(name).regions for name in names):
+        raise BadInputError(
+            f"none of the {len(names)} films to measure has a region, so there is no truth; check "
+            "that it is the right annotation file, and that it was saved with its outlines"
+        )
     return films, names
+
+
+def print_findings(films: FilmSet, names: Sequence[str]) -> None:
+    """Prints what is wrong with outlines and goes on all the same, and the films left out."""
+    described = describe_findings(films, names)
+    for title, found in (
+        ("skipped regions and films", described["skipped"]),
+        ("warnings on outlines", described["warnings"]),
+        ("films left out", described["left_out"]),
+    ):
+        if found:
+            print(f"{title}: {len(found)}", file=sys.stderr)
+        for entry in found[:MOST_PRINTED]:
+            print(f"  {entry['place']}: {entry['why']}", file=sys.stderr)
+        if len(found) > MOST_PRINTED:
+            print(f"  and {len(found) - MOST_PRINTED} more, all in the report", file=sys.stderr)
 
 
 def check(arguments: argparse.Namespace) -> int:
@@ -156,7 +192,8 @@ def check(arguments: argparse.Namespace) -> int:
     Raises:
         SpineZooError: The run could not start.
     """
-    open_films(arguments)
+    films, names = open_films(arguments)
+    print_findings(films, names)
     folder = RunFolder(arguments.report)
     if not arguments.fresh:
         folder.read_run()
@@ -173,7 +210,7 @@ async def run_benchmark(arguments: argparse.Namespace, argv: Sequence[str]) -> i
     """
     films, names = open_films(arguments)
     folder = RunFolder(arguments.report)
-    access = client_settings(os.environ)
+    access = client_settings()
     async with (
         AsyncEnsembleClient(arguments.gateway, **access) as ensemble,
         AsyncEvaluationClient(arguments.evaluator, **access) as evaluation,
@@ -187,8 +224,9 @@ async def run_benchmark(arguments: argparse.Namespace, argv: Sequence[str]) -> i
         run: dict[str, Any] = {
             "command": shown_command(argv),
             "started": _now(),
-            "data": describe_data(films),
+            "data": describe_data(films, names),
             "options": {
+                "outlines": outline_options(arguments).to_json(),
                 "limit": arguments.limit,
                 "concurrency": arguments.concurrency,
                 "fusion": arguments.fusion,
@@ -199,6 +237,7 @@ async def run_benchmark(arguments: argparse.Namespace, argv: Sequence[str]) -> i
                 ),
             },
             "models": {k: v for k, v in describe_models(roster).items() if k in networks},
+            "reader": describe_reader(roster),
             "versions": versions(),
             "machine": describe_machine(),
         }
@@ -272,6 +311,7 @@ def report_run(
             f"{len(report['failures'])} failures, all named in the report; films without an "
             f"answer: {asked - measured} of {asked}"
         )
+    print_findings(films, [record.name for record in records])
     check = report["evaluator"]
     if check["differs"]:
         print(f"THE EVALUATOR SERVICE DIFFERS on: {', '.join(check['differs'])}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import hashlib
 import importlib.metadata
 import json
@@ -13,8 +14,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from spinezoo_contract.errors import ConfigurationError
 from spinezoo_contract.types import Roster
 from spinezoo_spine.annotations.film_set import FilmSet
+from spinezoo_spine.annotations.text import shown
+from spinezoo_spine.column.naming import reader_provenance
+from spinezoo_spine.column.reader.network import built_in_reader
 
 VERSIONED = (
     "spinezoo-contract",
@@ -58,17 +63,56 @@ def shown_command(argv: Sequence[str]) -> str:
     return shlex.join(words)
 
 
-def describe_data(films: FilmSet) -> dict[str, Any]:
-    """The films of a run: enough to know the same ones again."""
+def describe_findings(films: FilmSet, names: Sequence[str]) -> dict[str, list[dict[str, str]]]:
+    """What a reader of the figures must know of films and outlines.
+
+    Args:
+        films: The films, opened.
+        names: Those that are measured.
+
+    Returns:
+        ``skipped``: regions and films with errors, on which ``--skip-bad-regions`` went on;
+        ``warnings``; ``left_out``: films of the folder that are not measured. Each entry has
+        ``place`` and ``why``.
+    """
+    skipped: list[dict[str, str]] = []
+    warnings: list[dict[str, str]] = []
+    for finding in films.findings:
+        entry = {"place": finding.place, "why": f"{finding.rule}: {finding.message}"}
+        if finding.rule in ("no-entry", "not-taken"):
+            continue  # these are left out, below
+        (skipped if finding.is_error and finding.rule != "unreadable-film" else warnings).append(
+            entry
+        )
+    left_out = [{"place": shown(name), "why": why} for name, why in films.left_out.items()]
+    measured = set(names)
+    left_out += [
+        {"place": shown(name), "why": "is behind the first films that --limit asks for"}
+        for name in films.names
+        if name not in measured
+    ]
+    return {"skipped": skipped, "warnings": warnings, "left_out": left_out}
+
+
+def describe_data(films: FilmSet, names: Sequence[str]) -> dict[str, Any]:
+    """The films of a run: enough to know the same ones again, and what is odd about them.
+
+    Args:
+        films: The films, opened.
+        names: Those that are measured.
+    """
     assert films.annotations_path is not None
-    names = "\n".join(f"{name} {films.path(name).stat().st_size}" for name in films.names)
+    every = "\n".join(f"{name} {films.path(name).stat().st_size}" for name in films.names)
     described: dict[str, Any] = {
         "name": films.folder.resolve().name,
         "annotations": films.annotations_path.name,
         "annotations_sha256": file_sha256(films.annotations_path),
         "film_count": len(films.names),
-        "names_and_sizes_sha256": hashlib.sha256(names.encode()).hexdigest(),
-        "unannotated": list(films.unannotated),
+        "names_and_sizes_sha256": hashlib.sha256(
+            every.encode("utf-8", "surrogateescape")
+        ).hexdigest(),
+        "unannotated": [shown(name) for name in films.unannotated],
+        **describe_findings(films, names),
     }
     phantom = films.folder / "phantom.json"
     if phantom.is_file():
@@ -97,6 +141,21 @@ def describe_models(roster: Roster) -> dict[str, Any]:
     }
 
 
+def describe_reader(roster: Roster) -> dict[str, Any]:
+    """Which reader named, for the report.
+
+    Raises:
+        ConfigurationError: The gateway's reader is not the one here, which names single networks.
+    """
+    own = reader_provenance(built_in_reader())
+    if roster.reader is not None and roster.reader != own:
+        raise ConfigurationError(
+            f"the gateway names with reader {roster.reader.weights_sha256[:12]}, this evaluator "
+            f"with {own.weights_sha256[:12]}; run both from one checkout"
+        )
+    return dataclasses.asdict(own)
+
+
 def describe_machine() -> str:
     """Processor architecture, number of processors and system, without the machine's name."""
     return (
@@ -119,6 +178,9 @@ def why_another(old: Mapping[str, Any], new: Mapping[str, Any]) -> str | None:
     for key in ("annotations_sha256", "names_and_sizes_sha256"):
         if old.get("data", {}).get(key) != new["data"][key]:
             return "the films or their outlines are others"
+    plain: dict[str, Any] = {"class_attribute": None, "map": {}, "skip_bad_regions": False}
+    if old.get("options", {}).get("outlines", plain) != new["options"].get("outlines", plain):
+        return "--class-attribute, --map or --skip-bad-regions is another"
     for key in ("fusion", "members", "quorum", "member_deadline_ms"):
         if old.get("options", {}).get(key) != new["options"][key]:
             option = "networks" if key == "members" else key.replace("_", "-")
@@ -127,4 +189,7 @@ def why_another(old: Mapping[str, Any], new: Mapping[str, Any]) -> str | None:
         before = old.get("models", {}).get(name)
         if before and model and before["weights_sha256"] != model["weights_sha256"]:
             return f"{name} has other weights"
+    reader = old.get("reader", {}).get("weights_sha256")
+    if reader and reader != new["reader"]["weights_sha256"]:
+        return "the reader has other weights"
     return None

@@ -7,8 +7,11 @@ import itertools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
+from numpy.typing import NDArray
 from pycocotools import mask as coco_mask
+from spinezoo_contract.errors import AnnotationError
 from spinezoo_contract.masks import mask_box
 from spinezoo_contract.types import (
     VERTEBRAE,
@@ -22,6 +25,8 @@ from spinezoo_contract.types import (
 from spinezoo_spine.annotations.film_set import FilmSet
 from spinezoo_spine.annotations.raster import segments_from_regions
 from spinezoo_spine.column.naming import named_column
+from spinezoo_spine.column.reader.network import ColumnReader
+from spinezoo_spine.films.reader import read_film
 from spinezoo_spine.implant_parts import IMPLANTS
 from spinezoo_spine.instances import unite
 from spinezoo_spine.metrics.film import FilmMeasurement, measure_film
@@ -68,11 +73,15 @@ def load_film(films: FilmSet, name: str) -> Film:
     Raises:
         FilmError: The film cannot be read.
         TooLargeError: It is over a limit.
-        AnnotationError: It has no outlines.
+        AnnotationError: It has no outlines, or one covers no pixel of it.
     """
     height, width = films.film_size(name)
     data = films.path(name).read_bytes()
     drawn = segments_from_regions(films.annotation(name).regions, height, width)
+    if len(drawn) != len(films.annotation(name).regions):
+        raise AnnotationError(
+            f"film {name!r}: a region covers no pixel of it; check the outlines with make check"
+        )
     # The evaluator's metrics need no levels; names are counted here.
     truth = tuple(replace(segment, level=None) for segment in drawn)
     levels = tuple(segment.level for segment in drawn)
@@ -146,16 +155,26 @@ def measure_columns(columns: Mapping[str, Labelling | None], film: Film) -> dict
     }
 
 
-def columns_of(answer: EnsembleAnswer) -> dict[str, Labelling | None]:
-    """The named column of every member and of the fused ensemble; None where one failed."""
+def columns_of(
+    answer: EnsembleAnswer, pixels: NDArray[Any], reader: ColumnReader
+) -> dict[str, Labelling | None]:
+    """The named column of every member and of the fused ensemble; None where one failed.
+
+    Members' own columns are named here; the fused one comes named from the gateway.
+
+    Args:
+        answer: Of the gateway.
+        pixels: (height, width) of the film that it is about.
+        reader: Names vertebrae.
+    """
     columns: dict[str, Labelling | None] = {
         member.status.member_name: None
         if member.prediction is None
-        else named_column(member.prediction.segments, answer.height, answer.width)
+        else named_column(member.prediction.segments, pixels, reader)
         for member in answer.members
     }
     fused = answer.fused
-    columns[FUSED] = fused.labelling or named_column(fused.segments, answer.height, answer.width)
+    columns[FUSED] = fused.labelling or named_column(fused.segments, pixels, reader)
     return columns
 
 
@@ -178,14 +197,18 @@ class Measured:
     named: tuple[Segment, ...]
 
 
-def measure(answer: EnsembleAnswer, film: Film) -> Measured:
-    """Measures every member and the fused ensemble on one film."""
+def measure(answer: EnsembleAnswer, film: Film, reader: ColumnReader) -> Measured:
+    """Measures every member and the fused ensemble on one film.
+
+    Raises:
+        FilmError: The film cannot be read.
+    """
     answered = {
         member.status.member_name: member.prediction.segments
         for member in answer.members
         if member.prediction is not None
     }
-    columns = columns_of(answer)
+    columns = columns_of(answer, read_film(film.data).pixels, reader)
     fused = columns[FUSED]
     return Measured(
         {

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import os
 from pathlib import Path
+
+from spinezoo_contract.errors import ConfigurationError
+
+from spinezoo_evaluator.settings import BenchmarkSettings
 
 
 def positive(text: str) -> int:
@@ -13,6 +16,14 @@ def positive(text: str) -> int:
     if value < 1:
         raise argparse.ArgumentTypeError("give 1 or more")
     return value
+
+
+def settings_for(parser: argparse.ArgumentParser) -> BenchmarkSettings:
+    """The environment's settings; ends the command where one is wrong."""
+    try:
+        return BenchmarkSettings.from_env()
+    except ConfigurationError as error:
+        parser.error(str(error))
 
 
 def add_common_options(parser: argparse.ArgumentParser, *, data: str) -> None:
@@ -31,7 +42,7 @@ def add_common_options(parser: argparse.ArgumentParser, *, data: str) -> None:
     )
     parser.add_argument(
         "--gateway",
-        default=os.environ.get("SPINEZOO_GATEWAY_TARGET", "127.0.0.1:50050"),
+        default=settings_for(parser).gateway_target,
         help="gRPC address of the gateway (default: %(default)s)",
     )
     parser.add_argument("--limit", type=positive, help="measure only the first N films")

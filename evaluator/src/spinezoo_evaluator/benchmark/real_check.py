@@ -8,7 +8,7 @@ The folder holds films and one corner file (``spinezoo_spine.annotations.corners
 goes to the gateway as it is, mirrored, and scaled by 0.7 and 1.3; every network and the fused
 ensemble are measured on L1 to L5: recognition at IoU 0.5 against the four-corner outlines,
 precision, mean IoU of what was recognised, and names. Regions are taken apart first
-(``spinezoo_spine.column.separation``), vertebrae named by ``spinezoo_spine.column.levels``. What
+(``spinezoo_spine.column.separation``), vertebrae named by ``spinezoo_spine.column.naming``. What
 each figure means: ``docs/labelling.md``.
 
 The gateway has to be running. Ends with 0 when every network answered every film, with 1
@@ -22,7 +22,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
-import os
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -31,7 +30,11 @@ from typing import Any
 import cv2
 import numpy as np
 from spinezoo_contract.client import AsyncEnsembleClient
-from spinezoo_contract.errors import AnnotationError, FilmError, SpineZooError
+from spinezoo_contract.errors import (
+    AnnotationError,
+    FilmError,
+    SpineZooError,
+)
 from spinezoo_contract.status import error_name
 from spinezoo_contract.tls import client_settings
 from spinezoo_contract.types import (
@@ -42,10 +45,11 @@ from spinezoo_contract.types import (
     UnnamedReason,
 )
 from spinezoo_spine.annotations.corners import CornerFilm, find_corner_file, read_corners
+from spinezoo_spine.column.reader.network import built_in_reader
 from spinezoo_spine.films.reader import read_film_file, read_film_file_size
 from tqdm import tqdm
 
-from spinezoo_evaluator.benchmark.describe import describe_models
+from spinezoo_evaluator.benchmark.describe import describe_models, describe_reader
 from spinezoo_evaluator.benchmark.measuring import columns_of
 from spinezoo_evaluator.benchmark.options import add_common_options, positive
 from spinezoo_evaluator.benchmark.zoo import asked_networks, wait_for_gateway
@@ -58,7 +62,9 @@ from spinezoo_evaluator.report.real_check import (
     summary_table,
     to_csv,
     to_markdown,
+    worst_films,
 )
+from spinezoo_evaluator.report.reliability import NAMES_FILE, names_picture
 from spinezoo_evaluator.report.tables import text_table
 from spinezoo_evaluator.results.columns import ColumnCounts, count_column
 from spinezoo_evaluator.results.corner_films import VARIANTS, FilmResult
@@ -130,7 +136,7 @@ async def check_film(
         failures = {FUSED: f"{error_name(error)}: {error}"}
         failed = {FUSED: ColumnCounts(failed=1)}
         return FilmResult(truth.name, name, sacrum, failed, {}, failures), {}
-    columns = await asyncio.to_thread(columns_of, answer)
+    columns = await asyncio.to_thread(columns_of, answer, sent.pixels, built_in_reader())
     failures = {
         member.status.member_name: member.status.code.name.lower()
         for member in answer.members
@@ -229,7 +235,7 @@ async def run_check(arguments: argparse.Namespace) -> int:
     pictures: list[str] = []
     arguments.report.mkdir(parents=True, exist_ok=True)
     variants = [name for name in VARIANTS if name in arguments.variants]
-    async with AsyncEnsembleClient(arguments.gateway, **client_settings(os.environ)) as ensemble:
+    async with AsyncEnsembleClient(arguments.gateway, **client_settings()) as ensemble:
         roster = await wait_for_gateway(ensemble, arguments.wait_s)
         networks = asked_networks(roster, arguments.networks)
         titles = titles_of(describe_models(roster))
@@ -266,7 +272,12 @@ async def run_check(arguments: argparse.Namespace) -> int:
         for member in roster.members
         if member.member_name in networks
     }
-    report = build(results, data, models)
+    report = build(results, data, models, describe_reader(roster))
+    order = [f"film_{Path(name).stem}.png" for name in worst_films(report)]
+    pictures.sort(key=order.index)
+    if not arguments.no_pictures:
+        names_picture(report["summary"][variants[0]], titles).save(arguments.report / NAMES_FILE)
+        pictures.insert(0, NAMES_FILE)
     (arguments.report / "report.md").write_text(to_markdown(report, pictures, titles))
     (arguments.report / "report.csv").write_text(to_csv(report))
     (arguments.report / "report.json").write_text(json.dumps(report, indent=2) + "\n")

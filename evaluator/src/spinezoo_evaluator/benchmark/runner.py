@@ -35,6 +35,7 @@ from spinezoo_contract.types import (
     MemberCode,
 )
 from spinezoo_spine.annotations.film_set import FilmSet
+from spinezoo_spine.column.reader.network import built_in_reader
 from spinezoo_spine.metrics.film import FilmMeasurement
 from spinezoo_spine.metrics.registry import METRICS, STUDY_METRICS
 
@@ -220,7 +221,7 @@ class Runner:
                 )
         except SpineZooError as error:
             return _failed(name, film, error, member_names)
-        measured = await asyncio.to_thread(measure, answer, film)
+        measured = await asyncio.to_thread(measure, answer, film, built_in_reader())
         outlines = {
             member.status.member_name: member.prediction.segments
             for member in answer.members
@@ -251,6 +252,7 @@ class Runner:
             gateway_ms={key.removesuffix("_ms"): getattr(timing, key) for key in timing.__slots__},
             elapsed_ms=elapsed_ms,
             evaluator=await self._check(film, answer, measured),
+            notes=answer.notes,
         )
 
     async def _ask(self, film: Film) -> EnsembleAnswer:

@@ -10,6 +10,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from spinezoo_spine.metrics.registry import STUDY_METRICS
 
 from spinezoo_evaluator.report import tables
+from spinezoo_evaluator.report.reliability import calibration_table, curve_table
 from spinezoo_evaluator.report.tables import Table
 
 
@@ -53,6 +54,13 @@ GATEWAY_STAGES: Mapping[str, str] = {
 }
 """The gateway's times that the report tells, and how it calls them."""
 
+FINDINGS: Mapping[str, str] = {
+    "skipped": "skipped, because an outline or entry is wrong",
+    "left_out": "left out, and not measured",
+    "warnings": "measured, with a warning",
+}
+"""What is told of films and outlines, in this order."""
+
 
 def to_markdown(report: Mapping[str, Any], pictures: Sequence[tuple[str, str]] = ()) -> str:
     """The report of a benchmark for a reader.
@@ -65,6 +73,8 @@ def to_markdown(report: Mapping[str, Any], pictures: Sequence[tuple[str, str]] =
     def metrics(names: Sequence[str], which: str, *, study: bool = False) -> Table:
         return tables.metric_table(report, names, which, study=study)
 
+    counted = {n: model["column"] for n, model in report["models"].items() if model["column"]}
+    titles = {name: model["title"] for name, model in report["models"].items()}
     return render(
         "benchmark.md.j2",
         report=report,
@@ -81,6 +91,8 @@ def to_markdown(report: Mapping[str, Any], pictures: Sequence[tuple[str, str]] =
         structure_recognition=[f"recognition_rate_{structure}" for structure in tables.STRUCTURES],
         film_counts=tables.film_count_table(report),
         columns=tables.column_table(report),
+        curve=curve_table(counted, titles),
+        calibration=calibration_table(counted, titles),
         times=tables.time_table(report),
         gateway_times=[
             f"{title} {report['gateway_ms'][stage]['median']:.1f}"
@@ -88,5 +100,9 @@ def to_markdown(report: Mapping[str, Any], pictures: Sequence[tuple[str, str]] =
             if stage in report["gateway_ms"]
         ],
         failures=tables.failure_table(report),
+        findings={
+            title: tables.finding_table(report["run"]["data"].get(kind, []))
+            for kind, title in FINDINGS.items()
+        },
         provenance=tables.provenance_table(report),
     )

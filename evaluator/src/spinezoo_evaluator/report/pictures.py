@@ -10,6 +10,7 @@ from spinezoo_contract.types import VERTEBRAE, Segment
 from spinezoo_spine.annotations.film_set import FilmSet
 from spinezoo_spine.annotations.raster import segments_from_regions
 from spinezoo_spine.column.naming import named_column
+from spinezoo_spine.column.reader.network import built_in_reader
 from spinezoo_spine.metrics.film import FilmMeasurement
 
 from spinezoo_evaluator.report.drawing import Row, Tile, sheet
@@ -155,14 +156,10 @@ def named_row(
             f"{counts.predicted - counts.right} false\n"
             f"{counts.named_right} named right, {counts.named_wrong} wrong"
         )
-        vertebrae: Sequence[Segment] = (
-            answers.get(NAMED, ())
-            if name == FUSED
-            else [
-                vertebra.segment
-                for vertebra in named_column(tile.segments, record.height, record.width).vertebrae
-            ]
-        )
+        vertebrae: Sequence[Segment] = answers.get(NAMED, ())
+        if name != FUSED:
+            column = named_column(tile.segments, row.film.pixels, built_in_reader())
+            vertebrae = [vertebra.segment for vertebra in column.vertebrae]
         implants = (s for s in tile.segments if s.structure not in VERTEBRAE)
         tiles.append(Tile(tile.title, caption, (*vertebrae, *implants), named=True))
     return Row("", row.film, row.truth, tuple(tiles))

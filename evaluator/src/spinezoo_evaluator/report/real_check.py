@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import csv
-import dataclasses
 import io
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from spinezoo_evaluator.report.markdown import render
 from spinezoo_evaluator.report.names import ordered_names
+from spinezoo_evaluator.report.reliability import calibration_table, curve_table
 from spinezoo_evaluator.report.tables import Table
-from spinezoo_evaluator.results.columns import TITLES_OF_VALUES, ColumnCounts
+from spinezoo_evaluator.results.columns import COUNTS, TITLES_OF_VALUES, ColumnCounts
 from spinezoo_evaluator.results.corner_films import VARIANTS, FilmResult
 
 
@@ -26,14 +26,25 @@ def summarise(results: Sequence[FilmResult]) -> dict[str, dict[str, ColumnCounts
 
 
 def build(
-    results: Sequence[FilmResult], data: Mapping[str, Any], models: Mapping[str, Any]
+    results: Sequence[FilmResult],
+    data: Mapping[str, Any],
+    models: Mapping[str, Any],
+    reader: Mapping[str, Any],
 ) -> dict[str, Any]:
-    """The report as plain values."""
+    """The report as plain values.
+
+    Args:
+        results: Of every film in every variant.
+        data: What the films are.
+        models: By network: version, preset and digest.
+        reader: Of the reader that named them: name, version, digest and threshold.
+    """
     summary = summarise(results)
     return {
         "format": 1,
         "data": dict(data),
         "models": dict(models),
+        "reader": dict(reader),
         "summary": {
             name: {model: counts.to_json() for model, counts in of_variant.items()}
             for name, of_variant in summary.items()
@@ -109,9 +120,9 @@ def loss_table(report: Mapping[str, Any], titles: Mapping[str, str]) -> Table:
 
 
 def film_table(report: Mapping[str, Any], name: str, titles: Mapping[str, str]) -> Table:
-    """One row a film and model."""
+    """One row a film and model; films with wrong names first, then those with withheld ones."""
     rows = []
-    for film in report["films"]:
+    for film in sorted(report["films"], key=_badness):
         if film["variant"] != name:
             continue
         for model in ordered_names(film["models"]):
@@ -130,6 +141,19 @@ def film_table(report: Mapping[str, Any], name: str, titles: Mapping[str, str]) 
     return header, rows
 
 
+def _badness(film: Mapping[str, Any]) -> tuple[int, int]:
+    """For sorting: many wrong names first, then many withheld ones."""
+    counts = film["models"].values()
+    wrong = sum(each["named_wrong"] for each in counts)
+    return -wrong, sum(each["named_right"] - each["to_name"] for each in counts)
+
+
+def worst_films(report: Mapping[str, Any]) -> list[str]:
+    """Names of the plain films, those with wrong names first."""
+    plain = [film for film in report["films"] if film["variant"] == "plain"]
+    return [film["film"] for film in sorted(plain, key=_badness)]
+
+
 def to_markdown(
     report: Mapping[str, Any], pictures: Sequence[str], titles: Mapping[str, str]
 ) -> str:
@@ -146,6 +170,9 @@ def to_markdown(
         variants=list(report["summary"]),
         summary=lambda name: summary_table(report, name, titles),
         losses=loss_table(report, titles),
+        curve=lambda name: curve_table(report["summary"][name], titles),
+        calibration=lambda name: calibration_table(report["summary"][name], titles),
+        reader=report["reader"],
         film_by_film=lambda name: film_table(report, name, titles),
         pictures=pictures,
         models={name: said for name, said in report["models"].items() if said},
@@ -157,7 +184,7 @@ def to_csv(report: Mapping[str, Any]) -> str:
     """One line a variant, film ("all" first) and model."""
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
-    columns = [field.name for field in dataclasses.fields(ColumnCounts)]
+    columns = list(COUNTS)
     shares = list(TITLES_OF_VALUES)
     writer.writerow(["variant", "film", "model", *columns, *shares, "said", "failure"])
 

@@ -139,6 +139,11 @@ def failure_table(report: Mapping[str, Any]) -> Table:
     return ["network", "reason", "films", "which", "message of the first"], rows
 
 
+def finding_table(findings: Sequence[Mapping[str, str]]) -> Table:
+    """Films and outlines that a reader of the figures must know of, and why."""
+    return ["film", "why"], [[entry["place"], entry["why"]] for entry in findings]
+
+
 def provenance_table(report: Mapping[str, Any]) -> Table:
     """Version, weights and image of every network that answered."""
     rows = []

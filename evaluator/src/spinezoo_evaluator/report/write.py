@@ -12,6 +12,7 @@ from spinezoo_evaluator.report.data import build
 from spinezoo_evaluator.report.markdown import to_markdown
 from spinezoo_evaluator.report.names import titles_of
 from spinezoo_evaluator.report.pictures import write_pictures
+from spinezoo_evaluator.report.reliability import NAMES_FILE, names_picture
 from spinezoo_evaluator.report.tabular import films_to_csv, to_csv
 from spinezoo_evaluator.results.records import FilmRecord, RunFolder
 
@@ -36,6 +37,10 @@ def write_report(
     folder.path.mkdir(parents=True, exist_ok=True)
     try:
         pictures = write_pictures(records, films, folder, titles) if draw else []
+        counted = {n: m["column"] for n, m in report["models"].items() if m["column"]}
+        if draw and counted:
+            names_picture(counted, titles).save(folder.path / NAMES_FILE)
+            pictures.append((NAMES_FILE, "Right against wrong names, and confidence against both"))
         report["pictures"] = {name: text for name, text in pictures}
     except SpineZooError as error:
         pictures = []

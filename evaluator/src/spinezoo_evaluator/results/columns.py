@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from spinezoo_contract.types import Labelling, Segment, Structure
+from spinezoo_contract.types import Labelling, NamedVertebra, Segment, Structure
 from spinezoo_spine.column.anatomy import USUAL_LUMBAR
 from spinezoo_spine.metrics.matching import matched_pairs
 
@@ -31,6 +31,8 @@ class ColumnCounts:
         named_right_of_five: Of ``named_right``, the same.
         films: Films measured.
         failed: Films without an answer; they count in nothing else.
+        names: Of each of ``to_name`` the likeliest name's confidence, given or withheld, and
+            whether that name is right.
     """
 
     true: int = 0
@@ -46,6 +48,7 @@ class ColumnCounts:
     named_right_of_five: int = 0
     films: int = 0
     failed: int = 0
+    names: tuple[tuple[float, bool], ...] = ()
 
     def __add__(self, other: ColumnCounts) -> ColumnCounts:
         return ColumnCounts(
@@ -62,7 +65,8 @@ class ColumnCounts:
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> ColumnCounts:
         """The opposite of :meth:`to_json`."""
-        return cls(*(data[field.name] for field in dataclasses.fields(cls)))
+        counts = {name: data[name] for name in COUNTS}
+        return cls(**counts, names=tuple((c, bool(r)) for c, r in data.get("names", ())))
 
     def values(self) -> dict[str, float | None]:
         """The shares, None where nothing defines one."""
@@ -76,6 +80,9 @@ class ColumnCounts:
             "named_right_of_five_share": _ratio(self.named_right_of_five, self.to_name_of_five),
         }
 
+
+COUNTS = tuple(field.name for field in dataclasses.fields(ColumnCounts) if field.name != "names")
+"""The numbers of :class:`ColumnCounts`."""
 
 TITLES_OF_VALUES: Mapping[str, str] = {
     "recognition": "recognised",
@@ -129,11 +136,12 @@ def count_column(
     match_of = {true: (place, iou) for true, place, iou in pairs}
     asked = [n for n, outline in enumerate(outlines) if wanted is None or outline.level in wanted]
     found = [place for place in asked if place in match_of]
-    names = [
-        (outlines[place].level, predicted[match_of[place][0]].level)
+    judged_names = [
+        (outlines[place].level, column.vertebrae[match_of[place][0]])
         for place in found
         if sacrum_in_view and outlines[place].level is not None
     ]
+    names = [(true, vertebra.segment.level) for true, vertebra in judged_names]
     matched = {place for _, place, _ in pairs}
     numbers = [_number(outline.level) for outline in outlines]
     lowest = max((number for number in numbers if number is not None), default=USUAL_LUMBAR)
@@ -165,7 +173,18 @@ def count_column(
         to_name_of_five=len(names) if five else 0,
         named_right_of_five=named_right if five else 0,
         films=1,
+        names=tuple(_likeliest(true, vertebra) for true, vertebra in judged_names),
     )
+
+
+def _likeliest(true: str | None, vertebra: NamedVertebra) -> tuple[float, bool]:
+    """Confidence of a vertebra's likeliest name, given or withheld, and whether it is right."""
+    level = vertebra.segment.level
+    possible = vertebra.level_probabilities
+    if level is None and possible:
+        level = max(possible, key=lambda each: possible[each])
+    confidence = possible.get(level, vertebra.confidence) if level else vertebra.confidence
+    return round(confidence, 4), level == true
 
 
 def add_up(counts: Sequence[ColumnCounts]) -> ColumnCounts:

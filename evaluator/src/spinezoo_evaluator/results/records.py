@@ -20,7 +20,15 @@ from typing import Any
 
 from spinezoo_contract import codec
 from spinezoo_contract.errors import ConfigurationError, SpineZooError
-from spinezoo_contract.types import Box, RunLengthMask, Segment, SegmentKind, Structure
+from spinezoo_contract.types import (
+    Box,
+    FilmNote,
+    FilmNoteCode,
+    RunLengthMask,
+    Segment,
+    SegmentKind,
+    Structure,
+)
 from spinezoo_spine.metrics.film import FilmMeasurement
 
 from spinezoo_evaluator.results.columns import ColumnCounts
@@ -118,6 +126,7 @@ class FilmRecord:
         gateway_ms: decode, fan_out, fuse, total in ms of the gateway's clock.
         elapsed_ms: From sending the film to its answer, on the runner's clock.
         evaluator: "agrees", or why the evaluator's word is missing.
+        notes: What the gateway noted of the film.
     """
 
     name: str
@@ -131,6 +140,7 @@ class FilmRecord:
     gateway_ms: Mapping[str, float] = field(default_factory=dict)
     elapsed_ms: float | None = None
     evaluator: str = ""
+    notes: tuple[FilmNote, ...] = ()
 
     @property
     def complete(self) -> bool:
@@ -151,6 +161,7 @@ class FilmRecord:
             "gateway_ms": dict(self.gateway_ms),
             "elapsed_ms": self.elapsed_ms,
             "evaluator": self.evaluator,
+            "notes": codec.to_json(self.notes),
         }
 
     @classmethod
@@ -169,6 +180,11 @@ class FilmRecord:
             gateway_ms=data["gateway_ms"],
             elapsed_ms=data["elapsed_ms"],
             evaluator=data["evaluator"],
+            # Records of a time before notes have none.
+            notes=tuple(
+                FilmNote(FilmNoteCode[note["code"].upper()], note["text"])
+                for note in data.get("notes", ())
+            ),
         )
 
 

@@ -11,6 +11,7 @@ from typing import Any
 from spinezoo.v1 import evaluation_pb2, evaluation_pb2_grpc
 from spinezoo_contract import codec
 from spinezoo_contract.errors import AnnotationError, BadInputError, TooLargeError
+from spinezoo_contract.limits import MAX_SEGMENTS_LIMIT
 from spinezoo_serving.settings import ServerSettings
 from spinezoo_spine.fusion.votes import fuse
 from spinezoo_spine.metrics.film import FilmMeasurement
@@ -110,4 +111,11 @@ class EvaluationServicer(evaluation_pb2_grpc.EvaluationServiceServicer):
         )
 
     def _measure(self, request: evaluation_pb2.EvaluateRequest) -> FilmMeasurement:
+        for side in ("truth", "prediction"):
+            count = len(getattr(request, side).segments.segments)
+            if count > MAX_SEGMENTS_LIMIT:
+                raise TooLargeError(
+                    f"film {request.film_id!r}, model {request.model_name!r}, {side}: {count} "
+                    f"segments, the limit is {MAX_SEGMENTS_LIMIT} a film; unite or remove some"
+                )
         return measure_pair(codec.evaluation_pair_from_proto(request, self._max_pixels))

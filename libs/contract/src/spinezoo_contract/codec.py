@@ -29,6 +29,7 @@ from spinezoo_contract.converter import (
 from spinezoo_contract.errors import FilmError, OptionError
 from spinezoo_contract.limits import DEFAULT_MAX_PIXELS, check_film_size
 from spinezoo_contract.types import (
+    NO_SPACING_NOTE,
     Box,
     EnsembleOptions,
     EvaluationPair,
@@ -142,10 +143,13 @@ def _raw_film(raw: image_pb2.RawPixels, max_pixels: int) -> Film:
             f"raw film has {len(data)} bytes, but {raw.height} x {raw.width} pixels of "
             f"{dtype.itemsize} bytes are {expected}; send height * width pixels, row by row"
         )
+    row_spacing_mm = raw.row_spacing_mm if raw.HasField("row_spacing_mm") else None
+    column_spacing_mm = raw.column_spacing_mm if raw.HasField("column_spacing_mm") else None
     return Film(
         np.frombuffer(data, dtype=dtype).reshape(raw.height, raw.width),
-        raw.row_spacing_mm if raw.HasField("row_spacing_mm") else None,
-        raw.column_spacing_mm if raw.HasField("column_spacing_mm") else None,
+        row_spacing_mm,
+        column_spacing_mm,
+        (NO_SPACING_NOTE,) if row_spacing_mm is None and column_spacing_mm is None else (),
     )
 
 

@@ -49,6 +49,8 @@ from spinezoo_contract.types import (
     EnsembleOptions,
     EnsembleSummary,
     EvaluationPair,
+    FilmNote,
+    FilmNoteCode,
     FusedImplant,
     FusionOptions,
     FusionRule,
@@ -111,7 +113,7 @@ _ASKED = frozenset(
 _OWN: dict[type, frozenset[str]] = {
     EvaluationPair: frozenset({"truth", "prediction"}),
     MemberAnswer: frozenset({"prediction"}),
-    Prediction: frozenset({"height", "width"}),
+    Prediction: frozenset({"height", "width", "notes"}),
     ProbabilityMap: frozenset({"values"}),
     Segment: frozenset({"mask", "box"}),
 }
@@ -438,7 +440,10 @@ def annotation_from_proto(
 
 def _pack_prediction(prediction: Prediction) -> segmenter_pb2.PredictResponse:
     return segmenter_pb2.PredictResponse(
-        height=prediction.height, width=prediction.width, **fields_to_proto(prediction)
+        height=prediction.height,
+        width=prediction.width,
+        notes=_pack_all(prediction.notes),
+        **fields_to_proto(prediction),
     )
 
 
@@ -451,11 +456,24 @@ def _prediction(message: segmenter_pb2.PredictResponse, size: Size) -> Predictio
         )
     if not message.HasField("provenance"):
         raise MaskError("provenance is missing")
-    return plain_from_proto(Prediction, message, expected, height=expected[0], width=expected[1])
+    return plain_from_proto(
+        Prediction,
+        message,
+        expected,
+        height=expected[0],
+        width=expected[1],
+        notes=tuple(_note(note) for note in message.notes),
+    )
+
+
+def _note(message: image_pb2.FilmNote, _: Size = None) -> FilmNote:
+    """One note on a film; a code that this version does not know becomes OTHER."""
+    return FilmNote(FilmNoteCode(message.code or FilmNoteCode.OTHER.value), message.text)
 
 
 def _pack_member_answer(answer: MemberAnswer) -> ensemble_pb2.MemberAnswer:
-    # The fields of the prediction stand in the answer itself, but for the size.
+    # The fields of the prediction stand in the answer itself, but for size and notes, which the
+    # gateway gives once for the film.
     prediction = {} if answer.prediction is None else fields_to_proto(answer.prediction)
     return ensemble_pb2.MemberAnswer(**fields_to_proto(answer), **prediction)
 
@@ -509,6 +527,7 @@ _PACK: dict[type, Callable[[Any], Message]] = {
 _UNPACK: dict[type, Callable[[Any, Size], Any]] = {
     EnsembleAnswer: _of_one_film(EnsembleAnswer),
     EnsembleSummary: _of_one_film(EnsembleSummary),
+    FilmNote: _note,
     MemberAnswer: _member_answer,
     Prediction: _prediction,
     ProbabilityMap: _probability_map,

@@ -28,6 +28,9 @@ MAX_NAME_LENGTH = 200
 LEVEL = re.compile(r"[TLS][0-9]{1,2}")
 """Anatomical level of one vertebra, such as L4, S1 or T12."""
 
+MAX_NOTE_LENGTH = 500
+"""Most characters of a note on a film."""
+
 IMAGE_TAG = re.compile(r"[!-~]{0,255}")
 """A container image's tag: up to 255 printable ASCII characters, no space; empty: no container."""
 

@@ -59,6 +59,48 @@ def is_loopback(host: str) -> bool:
         return False
 
 
+CALLER_VARIABLES = (
+    (
+        "SPINEZOO_CLIENT_TLS",
+        "SPINEZOO_TLS",
+        "off, server or mutual",
+        "TLS when calling: the gateway to the networks, benchmark, real check, health, example",
+    ),
+    (
+        "SPINEZOO_CLIENT_TLS_CA",
+        "SPINEZOO_TLS_CA",
+        "the path of a PEM file",
+        "authorities whose certificates servers may show",
+    ),
+    (
+        "SPINEZOO_CLIENT_TLS_CERT",
+        "SPINEZOO_TLS_CERT",
+        "the path of a PEM file",
+        "the caller's own certificate (mutual); with the key or not at all",
+    ),
+    (
+        "SPINEZOO_CLIENT_TLS_KEY",
+        "SPINEZOO_TLS_KEY",
+        "the path of a PEM file",
+        "its key",
+    ),
+    (
+        "SPINEZOO_TOKEN_FILE",
+        "",
+        "the path of a file",
+        "file of the caller's token",
+    ),
+    (
+        "SPINEZOO_TOKEN",
+        "",
+        "a token",
+        "the caller's token itself; other processes of the machine may see it",
+    ),
+)
+"""Variables of a caller: name, default, what may be set, meaning. :func:`client_settings` reads
+them, and ``SPINEZOO_TOKENS_WITHOUT_TLS``."""
+
+
 def target_host(target: str) -> str:
     """Host of a gRPC target such as ``dns:///pspnet:50051``, ``ipv4:10.0.0.7:50051``, ``[::1]:1``.
 

@@ -47,7 +47,7 @@ from spinezoo_contract.types import Prediction, PredictOptions
 
 from spinezoo_serving.logs import REQUEST_ID, configure_logging, error_fields
 from spinezoo_serving.memory import keep_film_memory
-from spinezoo_serving.settings import ServerSettings
+from spinezoo_serving.settings import NetworkSettings, ServerSettings
 
 if TYPE_CHECKING:
     from starlette.requests import Request
@@ -132,6 +132,7 @@ class Member:
         self._state = ServingState()
         try:
             self._settings = ServerSettings.from_env()
+            device = NetworkSettings.from_env().device
             if self._settings.security.tokens is not None:
                 log.warning(
                     "a network asks for no tokens, gateway and evaluator do; protect it with "
@@ -145,13 +146,13 @@ class Member:
         except ConfigurationError as error:
             self._fail(error)
             return
-        self._loading = asyncio.create_task(self._load(self._runner, self._settings))
+        self._loading = asyncio.create_task(self._load(self._runner, device))
 
-    async def _load(self, runner: NetworkRunner, settings: ServerSettings) -> None:
+    async def _load(self, runner: NetworkRunner, device: str) -> None:
         from spinezoo_serving.state import Phase
 
         started = time.perf_counter()
-        load = functools.partial(self._load_predictor, self._card_path, device=settings.device)
+        load = functools.partial(self._load_predictor, self._card_path, device=device)
         try:
             await runner.load(load)
             info = runner.info()
@@ -198,7 +199,7 @@ class Member:
             server, self._server = self._server, None
             finished = await server.stop()
             if self._http_calls:
-                grace = self._settings.drain_seconds if finished else 0.0
+                grace = self._settings.drain_s if finished else 0.0
                 _, pending = await asyncio.wait(self._http_calls, timeout=grace)
                 finished = finished and not pending
         if self._runner is not None:
@@ -265,8 +266,8 @@ class Member:
             raise NotServingError("the network is loading or draining; try again in some seconds")
         if self._settings.security.tls is not TlsMode.OFF:
             raise ClosedFaceError(
-                "SPINEZOO_TLS is on and this HTTP face has no TLS: films are taken over gRPC only; "
-                "call spinezoo.v1.SegmenterService/Predict, or the gateway"
+                "SPINEZOO_TLS is on and this HTTP endpoint has no TLS: films are taken over gRPC "
+                "only; call spinezoo.v1.SegmenterService/Predict, or the gateway"
             )
         data, options, timeout_s = await _read_request(request, self._settings.max_message_bytes)
         max_pixels = self._settings.max_pixels
@@ -515,7 +516,7 @@ async def _serve(service: Any, settings: ServerSettings) -> int:
 def main(argv: Sequence[str] | None = None) -> int:
     """Serves the network of a folder until SIGTERM or SIGINT.
 
-    Ports and limits come from the environment, see ``docs/architecture.md``.
+    Ports and limits come from the environment, see ``docs/settings.md``.
 
     Returns:
         Exit code: 0 after a signal, 1 when a setting is wrong, a port is taken or the network

@@ -11,7 +11,6 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,6 +37,7 @@ from spinezoo_serving.card_reading import (
     read_bytes,
     replace_file,
 )
+from spinezoo_serving.settings import NetworkSettings
 
 __all__ = [
     "MAX_CARD_BYTES",
@@ -58,7 +58,7 @@ __all__ = [
 ]
 
 PRESET_VARIABLE = "SPINEZOO_PRESET"
-"""Environment variable that overrides the card's preset; empty counts as not set."""
+"""What messages tell to set; :class:`NetworkSettings` reads it."""
 
 
 class ServingLimits(Protocol):
@@ -200,7 +200,7 @@ def load_card(path: Path | str, preset: str | None = None) -> ModelCard:
             names file, key and mend.
     """
     path = Path(path)
-    return _card_from(path, preset or os.environ.get(PRESET_VARIABLE) or None)
+    return _card_from(path, preset or NetworkSettings.from_env().preset or None)
 
 
 def record_path(path: Path | str, preset: str) -> Path:

@@ -120,11 +120,11 @@ class HttpEndpoint:
         while not self._server.started:
             if self._task.done():
                 await self._task
-                raise ConfigurationError("the HTTP face ended while it started; see the log")
+                raise ConfigurationError("the HTTP endpoint ended while it started; see the log")
             await asyncio.sleep(0.01)
         log.info(
             "listening",
-            extra={"fields": {"face": "http", "host": self._host, "port": self._port}},
+            extra={"fields": {"endpoint": "http", "host": self._host, "port": self._port}},
         )
 
     async def stop(self) -> None:

@@ -3,24 +3,25 @@
 from __future__ import annotations
 
 import logging
-import os
 import threading
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any, Self
 
 import grpc
+from pydantic import model_validator
 from spinezoo_contract.certificates import (
     Identity,
     PemFile,
-    file_from_env,
     load_authorities,
     load_identity,
     stamp_of,
 )
 from spinezoo_contract.errors import ConfigurationError
-from spinezoo_contract.tls import TlsMode, allowed_by_env, mode_from_env, required_file
+from spinezoo_contract.tls import TlsMode, required_file
+
+from spinezoo_serving.variables import EnvironmentSettings, Flag, LowerCase, setting
 
 log = logging.getLogger("spinezoo.security")
 
@@ -28,54 +29,66 @@ RETRY_SECONDS = 30.0
 """After which files that were refused are looked at again though they have not changed, in s: a
 certificate may become valid while it lies there."""
 
+PEM = "the path of a PEM file"
 
-@dataclass(frozen=True, slots=True)
-class ServerSecurity:
-    """How a server is protected; the table stands in ``docs/security.md``.
 
-    Attributes:
-        tls: Who has to show a certificate.
-        certificate: Certificate of the server.
-        key: Its key.
-        authorities: Whose certificates clients may show.
-        tokens: File of the tokens that callers of gateway and evaluator have; None asks for none.
-        tokens_without_tls: Whether tokens may cross a network that is not encrypted here.
-    """
+def _file(path: Path | None, variable: str) -> PemFile | None:
+    return None if path is None else PemFile(path, variable)
 
-    tls: TlsMode = TlsMode.OFF
-    certificate: PemFile | None = None
-    key: PemFile | None = None
-    authorities: PemFile | None = None
-    tokens: PemFile | None = None
-    tokens_without_tls: bool = False
 
-    @classmethod
-    def from_env(cls, environment: Mapping[str, str] | None = None) -> ServerSecurity:
-        """Settings from environment variables; files are read by :meth:`check`.
+class ServerSecurity(EnvironmentSettings):
+    """Servers, TLS and tokens: ``docs/security.md``."""
 
-        Raises:
-            ConfigurationError: A value is wrong or a file is not named; the message names the
-                variable.
-        """
-        env = os.environ if environment is None else environment
-        tls = mode_from_env(env, "SPINEZOO_TLS", TlsMode.OFF)
-        certificate = file_from_env(env, "SPINEZOO_TLS_CERT")
-        key = file_from_env(env, "SPINEZOO_TLS_KEY")
-        authorities = file_from_env(env, "SPINEZOO_TLS_CA")
-        if tls is not TlsMode.OFF:
-            because = f"SPINEZOO_TLS is {tls.value}"
-            certificate = required_file(certificate, "SPINEZOO_TLS_CERT", because)
-            key = required_file(key, "SPINEZOO_TLS_KEY", because)
-        if tls is TlsMode.MUTUAL:
-            required_file(authorities, "SPINEZOO_TLS_CA", "SPINEZOO_TLS is mutual")
-        return cls(
-            tls,
-            certificate,
-            key,
-            authorities,
-            file_from_env(env, "SPINEZOO_TOKENS"),
-            allowed_by_env(env, "SPINEZOO_TOKENS_WITHOUT_TLS"),
-        )
+    tls: Annotated[TlsMode, LowerCase] = setting(
+        TlsMode.OFF,
+        "off; server: the server shows a certificate; mutual: the caller as well",
+    )
+    tls_cert: Path | None = setting(
+        None, "the server's certificate, those between it and its authority after it", allowed=PEM
+    )
+    tls_key: Path | None = setting(None, "its key", allowed=PEM)
+    tls_ca: Path | None = setting(
+        None, "authorities whose certificates callers may show (mutual)", allowed=PEM
+    )
+    tokens: Path | None = setting(
+        None, "gateway and evaluator: the tokens that may call; none lets everybody call"
+    )
+    tokens_without_tls: Flag = setting(
+        False,
+        "1: tokens may cross an unencrypted network, as behind a proxy that encrypts",
+        allowed="1 to allow it",
+    )
+
+    @property
+    def certificate(self) -> PemFile | None:
+        """Certificate of the server."""
+        return _file(self.tls_cert, "SPINEZOO_TLS_CERT")
+
+    @property
+    def key(self) -> PemFile | None:
+        """Its key."""
+        return _file(self.tls_key, "SPINEZOO_TLS_KEY")
+
+    @property
+    def authorities(self) -> PemFile | None:
+        """Whose certificates clients may show."""
+        return _file(self.tls_ca, "SPINEZOO_TLS_CA")
+
+    @property
+    def token_file(self) -> PemFile | None:
+        """File of the tokens that callers of gateway and evaluator have; None asks for none."""
+        return _file(self.tokens, "SPINEZOO_TOKENS")
+
+    @model_validator(mode="after")
+    def _files_are_named(self) -> Self:
+        """Files themselves are read by :meth:`check`."""
+        because = f"SPINEZOO_TLS is {self.tls.value}"
+        if self.tls is not TlsMode.OFF:
+            required_file(self.certificate, "SPINEZOO_TLS_CERT", because)
+            required_file(self.key, "SPINEZOO_TLS_KEY", because)
+        if self.tls is TlsMode.MUTUAL:
+            required_file(self.authorities, "SPINEZOO_TLS_CA", because)
+        return self
 
     def check(self) -> Identity | None:
         """Reads every file; None where TLS is off.
@@ -85,8 +98,8 @@ class ServerSecurity:
         """
         if self.tls is TlsMode.OFF:
             return None
-        if self.certificate is None or self.key is None:
-            raise ConfigurationError("TLS without certificate and key; name both files")
+        assert self.certificate is not None  # _files_are_named
+        assert self.key is not None
         identity = load_identity(self.certificate, self.key)
         self._trusted()
         return identity
@@ -94,8 +107,7 @@ class ServerSecurity:
     def _trusted(self) -> bytes | None:
         if self.tls is not TlsMode.MUTUAL:
             return None
-        if self.authorities is None:
-            raise ConfigurationError("mutual TLS without an authority; name its file")
+        assert self.authorities is not None  # _files_are_named
         return load_authorities(self.authorities)
 
     def credentials(self) -> grpc.ServerCredentials | None:

@@ -120,7 +120,9 @@ class NetworkRunner:
         self.predictor = predictor
         self.metrics = metrics
         self.queue = PredictQueue(settings.queue_limit, metrics)
-        self._readers = ThreadPoolExecutor(2, thread_name_prefix="films")
+        # More than the processor has room for: one that waits for a decoder that hangs waits only.
+        self._readers = ThreadPoolExecutor(8, thread_name_prefix="films")
+        self._finishers = ThreadPoolExecutor(2, thread_name_prefix="answers")
 
     async def load(self, load: Callable[[], Predictor]) -> None:
         """Loads the network on the thread that will run it."""
@@ -172,10 +174,11 @@ class NetworkRunner:
             prediction, queue_ms = await place.run(
                 functools.partial(ask_network, predictor, asked), deadline=deadline
             )
-        return await self.in_reader(
+        return await asyncio.get_running_loop().run_in_executor(
+            self._finishers,
             functools.partial(
                 self._complete, predictor, asked, prediction, decode_ms, queue_ms, finish
-            )
+            ),
         )
 
     def _complete(
@@ -205,12 +208,13 @@ class NetworkRunner:
             for name in timing.__slots__:
                 self.metrics.stage(name.removesuffix("_ms"), getattr(timing, name))
         complete = replace(provenance, timing=timing, image=self.settings.image)
-        return finish(replace(prediction, provenance=complete))
+        return finish(replace(prediction, provenance=complete, notes=asked.film.notes))
 
     def close(self) -> None:
         """Lets running work finish and drops what waits."""
         self.queue.close()
-        self._readers.shutdown(wait=False, cancel_futures=True)
+        for threads in (self._readers, self._finishers):
+            threads.shutdown(wait=False, cancel_futures=True)
 
 
 class SegmenterServicer(segmenter_pb2_grpc.SegmenterServiceServicer):

@@ -160,7 +160,7 @@ class GrpcServer:
         self._server, self._health, self._interceptor = server, health, interceptor
         self._port = port
         fields = {
-            "face": "grpc",
+            "endpoint": "grpc",
             "host": settings.host,
             "port": port,
             "tls": security.tls.value,
@@ -185,7 +185,7 @@ class GrpcServer:
             self.state.move(Phase.DRAINING)
             return True
         server, self._server = self._server, None
-        grace = self.settings.drain_seconds if grace is None else grace
+        grace = self.settings.drain_s if grace is None else grace
         self.state.move(Phase.DRAINING)
         await asyncio.sleep(min(DRAIN_NOTICE_SECONDS, grace))
         self._interceptor.refusing = True
@@ -194,7 +194,7 @@ class GrpcServer:
         self._health.closing.set()
         # Returns as soon as the last bytes are out and the watches have ended.
         await server.stop(min(grace, 5.0) if finished else 0.0)
-        log.info("stopped", extra={"fields": {"face": "grpc", "finished": finished}})
+        log.info("stopped", extra={"fields": {"endpoint": "grpc", "finished": finished}})
         return finished
 
 

@@ -34,7 +34,7 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
-from spinezoo_contract.certificates import PemFile
+from spinezoo_contract.certificates import PemFile, file_from_env
 from spinezoo_contract.errors import AccessError, ConfigurationError
 from spinezoo_contract.tls import MAX_TOKEN_LENGTH, TlsMode, is_loopback
 
@@ -163,7 +163,8 @@ class TokenFile:
         Raises:
             ConfigurationError: The file is wrong, or tokens would cross a network in the clear.
         """
-        if security.tokens is None:
+        file = security.token_file
+        if file is None:
             return None
         in_the_clear = security.tls is TlsMode.OFF and not is_loopback(host)
         if in_the_clear and not security.tokens_without_tls:
@@ -174,7 +175,7 @@ class TokenFile:
             )
         if in_the_clear:
             log.warning("tokens cross the network without TLS of this server")
-        return cls(security.tokens)
+        return cls(file)
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -323,7 +324,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         description="Bearer tokens for callers of gateway and evaluator.",
     )
     commands = parser.add_subparsers(dest="command", required=True)
-    preset = os.environ.get("SPINEZOO_TOKENS", "").strip()
+    preset = file_from_env(os.environ, "SPINEZOO_TOKENS")
     for command, says in (
         ("new", "make a token; it is printed once"),
         ("list", "who has a token"),
@@ -335,7 +336,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         sub.add_argument(
             "--file",
             type=Path,
-            default=Path(preset) if preset else None,
+            default=preset and preset.path,
             required=not preset,
             help="the file (default: SPINEZOO_TOKENS)",
         )

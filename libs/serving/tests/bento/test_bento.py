@@ -117,7 +117,7 @@ def network(tmp_path: Path, command: tuple[str, ...] = LAUNCHER, **extra: str) -
     environment |= {
         "SPINEZOO_GRPC_PORT": str(grpc_port),
         "SPINEZOO_HTTP_PORT": str(http_port),
-        "SPINEZOO_DRAIN_SECONDS": "10",
+        "SPINEZOO_DRAIN_S": "10",
         "PYTHONPATH": str(tmp_path),
         "TEST_SPY_FILE": str(tmp_path / "spy"),
         "HOME": str(tmp_path),

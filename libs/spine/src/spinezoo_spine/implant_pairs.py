@@ -158,7 +158,7 @@ def _halves(
         axis = start + slope * blob.station - sign * breadth / 2.0
         sides.append(np.abs(blob.across - axis) <= reach + _TOLERANCE_PX)
     upper, lower = sides
-    shared = np.count_nonzero(upper & lower) / max(1, np.count_nonzero(upper | lower))
+    shared = np.count_nonzero(upper & lower) / max(1, int(np.count_nonzero(upper | lower)))
     least = min(np.count_nonzero(upper), np.count_nonzero(lower))
     if shared >= SAME_IOU or least <= LEAST_SHARE * len(blob.points):
         return None

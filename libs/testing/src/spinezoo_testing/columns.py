@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from spinezoo_contract.masks import encode_mask, mask_box
-from spinezoo_contract.types import Segment, SegmentKind, Structure, UnnamedReason
-from spinezoo_spine.column.reading import ColumnReading
+from spinezoo_contract.masks import decode_mask, encode_mask, mask_box
+from spinezoo_contract.types import Segment, SegmentKind, Structure
+from spinezoo_phantom.make import make_film
+from spinezoo_phantom.settings import PhantomSettings
+from spinezoo_spine.annotations.raster import segments_from_regions
+from spinezoo_spine.annotations.regions import Region
 
 LEVELS = ("S2", "S1", "L5", "L4", "L3", "L2", "L1", "T12", "T11")
 # (direction of the body's axis against upright in degrees, distance to the one below in body sizes)
@@ -145,17 +149,36 @@ def column(
     return Column(tuple(segments), height, width)
 
 
-def has_five_lumbar(levels: Iterable[str | None]) -> bool:
-    """Whether a phantom film's outlines are those of a patient with five lumbar vertebrae."""
-    shown = set(levels)
-    return "L6" not in shown and ("L5" in shown or "S1" not in shown)
+def painted_film(made: Column) -> NDArray[np.uint8]:
+    """(height, width) film on which a column's bodies are bright: nothing a reader could name."""
+    film = np.full((made.height, made.width), 60.0, np.float32)
+    for segment in made.segments:
+        film[decode_mask(segment.mask)] = 170.0
+    blurred: Any = cv2.GaussianBlur(film, (0, 0), made.width / 200.0)
+    return np.asarray(blurred, np.uint8)
 
 
-def cannot_say(reading: ColumnReading) -> UnnamedReason | None:
-    """Why the film as a whole has no name, or None where any outline has one."""
-    if any(name.level is not None for name in reading.names):
-        return None
-    reasons = [name.reason for name in reading.names if name.position is not None]
-    if reasons and reasons[0] is not None and reading.sacrum_in_view:
-        return reasons[0]
-    return UnnamedReason.SACRUM_UNSURE if reading.sacrum_in_view else UnnamedReason.NO_SACRUM
+def phantom_column(seed: int, **settings: Any) -> tuple[Column, NDArray[np.uint16]]:
+    """The true vertebrae of a phantom film with their levels, and its pixels.
+
+    Args:
+        seed: Of the patient.
+        settings: Of :class:`spinezoo_phantom.settings.PhantomSettings`; else an easy film.
+    """
+    easy: dict[str, Any] = {
+        "height_px": 640,
+        "width_px": 480,
+        "implant_share": 0.0,
+        "low_contrast_share": 0.0,
+        "tight_share": 0.0,
+        "transitional_share": 0.0,
+        "clutter": 0.3,
+    }
+    film = make_film(seed, PhantomSettings(**(easy | settings)))
+    height, width = film.pixels.shape
+    regions = [
+        Region(Structure[region.structure.upper()], region.polygon_xy, region.level)
+        for region in film.regions
+        if region.structure.endswith("vertebra")
+    ]
+    return Column(segments_from_regions(regions, height, width), height, width), film.pixels

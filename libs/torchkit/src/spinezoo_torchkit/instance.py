@@ -126,7 +126,7 @@ def _second(objects: Objects, which: NDArray[np.intp], most: float) -> list[int]
     return second
 
 
-class InstancePredictor(FilmPredictor[Objects]):
+class TorchInstancePredictor(FilmPredictor[Objects]):
     """A loaded instance network.
 
     Probability maps are asked for in vain: an instance network has no class probability a pixel,

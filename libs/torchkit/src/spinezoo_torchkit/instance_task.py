@@ -37,7 +37,7 @@ class InstanceTask(Task):
 
         Args:
             card: The card.
-            detect: From inputs to detections, as :class:`InstancePredictor` takes it.
+            detect: From inputs to detections, as :class:`TorchInstancePredictor` takes it.
         """
         self.card = card
         self.detect = detect

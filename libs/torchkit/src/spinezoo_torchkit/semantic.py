@@ -6,14 +6,14 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from spinezoo_serving.cards import ModelCard
-from spinezoo_spine.inference.predictors import RegionPredictor
+from spinezoo_spine.inference.predictors import SemanticPredictor
 from torch import nn
 
 from spinezoo_torchkit.device import autocast
 from spinezoo_torchkit.loading import inference_precision, precision_name
 
 
-class SemanticPredictor(RegionPredictor):
+class TorchSemanticPredictor(SemanticPredictor):
     """A loaded semantic network.
 
     Attributes:

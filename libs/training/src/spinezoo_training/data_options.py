@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from spinezoo_contract.errors import ConfigurationError
-from spinezoo_spine.annotations.film_set import describe_film_set
+from spinezoo_spine.annotations.film_set import FilmSet, describe_film_set
+from spinezoo_spine.annotations.options import (
+    OutlineOptions,
+    add_outline_options,
+    outline_options,
+)
 
 from spinezoo_training.film_sources import FilmSource, FolderFilms
+from spinezoo_training.patients import Patients, patients_of
 from spinezoo_training.phantom_sources import (
     EPOCH_FILMS,
     LOOKS,
@@ -21,13 +28,21 @@ from spinezoo_training.phantom_sources import (
     StoredPhantoms,
 )
 from spinezoo_training.phantom_store import open_store
-from spinezoo_training.prepared_set import PreparedFilm, PreparedSet, prepare_film_set
+from spinezoo_training.prepared_set import (
+    PreparedFilm,
+    PreparedSet,
+    open_film_set,
+    prepare_films,
+)
 from spinezoo_training.splits import split_names
 
 PHANTOMS = "phantoms:"
 """``--data phantoms:SEED`` makes films on the spot; anything else is a folder."""
 
 VALIDATION_FILMS = 60
+
+MOST_TOLD = 20
+"""Findings on outlines that the console shows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +80,12 @@ def add_data_arguments(parser: argparse.ArgumentParser) -> None:
         required=True,
         help=f"folder of films with outlines, or {PHANTOMS}SEED for phantoms made on the spot",
     )
+    add_outline_options(parser)
+    parser.add_argument(
+        "--patient-pattern",
+        metavar="REGEX",
+        help="folder: finds the patient in a film's name (default: patients.csv, else DICOM)",
+    )
     parser.add_argument("--cache-dir", type=Path, help="folder: where prepared films are kept")
     parser.add_argument(
         "--validation-share", type=float, help="folder: share to validate on (default 0.1)"
@@ -99,25 +120,52 @@ def open_data(
         return _open_phantoms(arguments, height, width, progress=progress)
     _refuse(arguments, (*_PHANTOM_DEFAULTS, "store"), f"--data {PHANTOMS}SEED")
     folder = Path(arguments.data)
-    films = prepare_film_set(
-        folder, height, width, cache_dir=arguments.cache_dir, progress=progress
-    )
+    outlines = outline_options(arguments)
+    opened = open_film_set(folder, outlines=outlines)
     share = 0.1 if arguments.validation_share is None else arguments.validation_share
-    training, validation = split_names(films.names, seed, share)
+    patients = Patients({}, "", len(opened.names))
+    if share:
+        patients = patients_of(
+            opened.film_paths, opened.names, folder, pattern=arguments.patient_pattern
+        )
+    training, validation = split_names(opened.names, seed, share, patients=patients.by_film)
+    _tell(opened, patients if share else None, outlines.skip_bad_regions)
+    films = prepare_films(opened, height, width, cache_dir=arguments.cache_dir, progress=progress)
     name = folder.resolve().name
     return TrainingData(
         source=FolderFilms(films.subset(training)),
         validation=films.subset(validation),
         name=name,
         validation_name=f"validation share of {name}",
-        record={"film_set": describe_film_set(folder)},
+        record={
+            "film_set": describe_film_set(folder),
+            **({"split": patients.to_json()} if share else {}),
+            **({"outlines": outlines.to_json()} if outlines != OutlineOptions() else {}),
+        },
     )
+
+
+def _tell(films: FilmSet, patients: Patients | None, skipped: bool) -> None:
+    """Says on the console what is odd about outlines, what was skipped, and how films are split."""
+    for finding in films.findings[:MOST_TOLD]:
+        weight = "skipped" if skipped and finding.is_error else "warning"
+        sys.stderr.write(f"{weight}: {finding}\n")
+    if len(films.findings) > MOST_TOLD:
+        sys.stderr.write(f"and {len(films.findings) - MOST_TOLD} more; make check lists all\n")
+    if patients is not None:
+        sys.stderr.write(f"{patients.sentence}\n")
 
 
 def _open_phantoms(
     arguments: argparse.Namespace, height: int, width: int, *, progress: bool
 ) -> TrainingData:
-    _refuse(arguments, ("cache_dir", "validation_share"), "a folder")
+    _refuse(
+        arguments,
+        ("cache_dir", "validation_share", "class_attribute", "patient_pattern"),
+        "a folder",
+    )
+    if arguments.class_map or arguments.skip_bad_regions:
+        raise ConfigurationError("--map and --skip-bad-regions go with a folder only; leave it out")
     text = arguments.data.removeprefix(PHANTOMS)
     if not text.isdecimal():
         raise ConfigurationError(

@@ -30,13 +30,14 @@ from numpy.typing import NDArray
 from spinezoo_contract.errors import ConfigurationError, FilmError, OptionError
 from spinezoo_contract.types import Structure
 from spinezoo_spine.annotations.film_set import FilmSet
+from spinezoo_spine.annotations.options import OutlineOptions
 from spinezoo_spine.inference.preprocess import PREPROCESSING_ID, letterbox
 from tqdm import tqdm
 
 CACHE_FOLDER = ".prepared"
 """Folder inside the films' folder that holds prepared films."""
 
-CACHE_FORMAT = "1"
+CACHE_FORMAT = "2"
 """Part of every cache key; raised when the stored form or its meaning changes."""
 
 
@@ -177,6 +178,7 @@ def prepare_film_set(
     progress: bool = True,
     workers: int = 1,
     annotations: str | os.PathLike[str] | None = None,
+    outlines: OutlineOptions | None = None,
 ) -> PreparedSet:
     """Every film of a folder on a canvas, decoded once and kept.
 
@@ -194,22 +196,74 @@ def prepare_film_set(
         progress: Show a progress bar.
         workers: Threads that decode.
         annotations: The annotation file; None looks for it in the folder.
+        outlines: How the annotation file is read; None reads it as it is.
 
     Raises:
         FilmError: A film is missing or wrong; the message names it.
         AnnotationError: The outlines are missing or wrong.
         OptionError: The canvas or the number of workers is not positive.
     """
+    films = open_film_set(folder, annotations, outlines)
+    return prepare_films(
+        films,
+        height,
+        width,
+        cache_dir=cache_dir,
+        names=names,
+        progress=progress,
+        workers=workers,
+    )
+
+
+def open_film_set(
+    folder: str | os.PathLike[str],
+    annotations: str | os.PathLike[str] | None = None,
+    outlines: OutlineOptions | None = None,
+) -> FilmSet:
+    """A folder of films to train on, its outlines checked.
+
+    Raises:
+        FilmError: The folder is none or holds no film.
+        AnnotationError: The outlines are missing or wrong.
+    """
+    options = outlines or OutlineOptions()
+    return FilmSet.open(
+        folder,
+        annotations,
+        class_attribute=options.class_attribute,
+        classes=options.classes,
+        skip_bad_regions=options.skip_bad_regions,
+    )
+
+
+def prepare_films(
+    films: FilmSet,
+    height: int,
+    width: int,
+    *,
+    cache_dir: str | os.PathLike[str] | None = None,
+    names: Iterable[str] | None = None,
+    progress: bool = True,
+    workers: int = 1,
+) -> PreparedSet:
+    """As :func:`prepare_film_set`, of films that are open already."""
     if height < 1 or width < 1 or workers < 1:
         raise OptionError(
             f"height {height}, width {width}, workers {workers}: choose 1 or more of each"
         )
-    films = FilmSet.open(folder, annotations)
     chosen = films.names if names is None else tuple(names)
     if not chosen:
         raise FilmError(f"folder {films.folder.name!r} holds no film with outlines")
     for name in chosen:
         films.path(name)
+    unreadable = [
+        finding
+        for finding in films.findings
+        if finding.rule == "unreadable-film" and finding.film in chosen
+    ]
+    if unreadable:
+        more = f" (and {len(unreadable) - 1} more)" if len(unreadable) > 1 else ""
+        raise FilmError(f"{unreadable[0].sentence}{more}; save it again or remove its entry")
     base = Path(cache_dir) if cache_dir is not None else films.folder / CACHE_FOLDER
     target = base / f"{height}x{width}-{_fingerprint(films, chosen, height, width)}"
     if target.is_dir():

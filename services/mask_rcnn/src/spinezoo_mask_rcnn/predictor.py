@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from spinezoo_torchkit.instance import InstancePredictor
+from spinezoo_torchkit.instance import TorchInstancePredictor
 from spinezoo_torchkit.loading import load_network
 
 from spinezoo_mask_rcnn.network import MaskRcnn, detect
 
 
-def load_predictor(card_path: Path, *, device: str | None = None) -> InstancePredictor:
+def load_predictor(card_path: Path, *, device: str | None = None) -> TorchInstancePredictor:
     """The network of a card, its weights and probe checked.
 
     Args:
@@ -21,4 +21,4 @@ def load_predictor(card_path: Path, *, device: str | None = None) -> InstancePre
         ConfigurationError: Card, device, threads or weights are wrong.
     """
     card, network, chosen = load_network(card_path, MaskRcnn, device=device)
-    return InstancePredictor(card, network, chosen, detect)
+    return TorchInstancePredictor(card, network, chosen, detect)

@@ -5,12 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 from spinezoo_torchkit.loading import load_network
-from spinezoo_torchkit.semantic import SemanticPredictor
+from spinezoo_torchkit.semantic import TorchSemanticPredictor
 
 from spinezoo_pspnet.network import PSPNet
 
 
-def load_predictor(card_path: Path, *, device: str | None = None) -> SemanticPredictor:
+def load_predictor(card_path: Path, *, device: str | None = None) -> TorchSemanticPredictor:
     """The network of a card, its weights and probe checked.
 
     Args:
@@ -21,4 +21,4 @@ def load_predictor(card_path: Path, *, device: str | None = None) -> SemanticPre
         ConfigurationError: Card, device, threads or weights are wrong.
     """
     card, network, chosen = load_network(card_path, PSPNet, device=device)
-    return SemanticPredictor(card, network, chosen)
+    return TorchSemanticPredictor(card, network, chosen)

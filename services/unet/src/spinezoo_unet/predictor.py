@@ -10,13 +10,13 @@ from numpy.typing import NDArray
 from spinezoo_contract.errors import CardError
 from spinezoo_serving.cards import ModelCard, load_card, verify_weights
 from spinezoo_spine.inference.device import device_name, thread_count
-from spinezoo_spine.inference.predictors import RegionPredictor
+from spinezoo_spine.inference.predictors import SemanticPredictor
 
 if TYPE_CHECKING:
     import keras
 
 
-class UNetPredictor(RegionPredictor):
+class UNetPredictor(SemanticPredictor):
     """One loaded U-Net. ``predict`` is called from one thread at a time."""
 
     def __init__(self, card: ModelCard, model: keras.Model, device: str) -> None:

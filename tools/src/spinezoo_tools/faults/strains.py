@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import functools
 import json
-import os
 import shutil
 import statistics
 import threading
@@ -29,6 +28,7 @@ from spinezoo_tools.faults.row import (
     add_row,
 )
 from spinezoo_tools.faults.zoo import CannotMakeError, SlowLine, Zoo
+from spinezoo_tools.variables import LIBFAKETIME
 
 ROWS: list[Row] = []
 row = functools.partial(add_row, ROWS)
@@ -262,7 +262,7 @@ def faketime_library() -> Path:
     Raises:
         CannotMakeError: It is not there.
     """
-    given = os.environ.get("SPINEZOO_LIBFAKETIME")
+    given = LIBFAKETIME.of()
     found = [Path(given)] if given else sorted(Path("/").glob(FAKETIME))
     if not found or not found[0].is_file():
         raise CannotMakeError(

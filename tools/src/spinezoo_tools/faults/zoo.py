@@ -34,6 +34,7 @@ from spinezoo_phantom import PhantomSettings, make_film, write_dicom, write_film
 from spinezoo_tools.composition import UP_LIMIT_S, Composition, docker, inspect
 from spinezoo_tools.environments import ROOT, python_of
 from spinezoo_tools.faults.load import ASK_AGAIN_S, RECOVERY_LIMIT_S, Load, Missing, OwnLine
+from spinezoo_tools.variables import FAULTS_PORT
 
 PROJECT = "spinezoofaults"
 OVERLAY = Path(__file__).with_name("compose.faults.yaml")
@@ -76,7 +77,7 @@ class Zoo:
             folder / "checkout",
             PROJECT,
             COMPOSE_FILE=os.pathsep.join(FILES),
-            SPINEZOO_FAULTS_EVALUATOR_PORT=evaluator,
+            **{FAULTS_PORT.name: evaluator},
             SPINEZOO_THREADS=THREADS,
         )
         write_dicom(make_film(3, SMALL), folder / "film.dcm")
@@ -86,7 +87,7 @@ class Zoo:
     @property
     def evaluator_target(self) -> str:
         """The evaluator's published address."""
-        return f"127.0.0.1:{self.composition.environment['SPINEZOO_FAULTS_EVALUATOR_PORT']}"
+        return f"127.0.0.1:{self.composition.environment[FAULTS_PORT.name]}"
 
     # ------------------------------------------------------------------ clients
 

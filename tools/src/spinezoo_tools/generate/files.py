@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from spinezoo_serving.variables import RENAMED
+
 from spinezoo_tools.checkout import ToolError
 from spinezoo_tools.generate.kustomize import KUBERNETES, kubernetes_files
+from spinezoo_tools.generate.pages import pages
 from spinezoo_tools.generate.plan import Plan
 from spinezoo_tools.generate.prometheus import prometheus, prometheus_kubernetes
 from spinezoo_tools.generate.text import dump, render
+from spinezoo_tools.variables import markdown
 
 OBSERVE = Path("deploy/observe")
 
@@ -34,10 +38,13 @@ def files(root: Path) -> dict[Path, str]:
         "members": plan.members,
         "gateway": plan.part("gateway"),
         "evaluator": plan.part("evaluator"),
+        "renamed": list(RENAMED),
     }
     return {
         Path(".env"): with_blocks(plan),
+        Path("docs/settings.md"): markdown(),
         **{Path(path): render(template, **values) for path, template in TEMPLATES.items()},
+        **pages(root),
         **kubernetes_files(plan),
         OBSERVE / "prometheus.yml": dump(prometheus(plan)),
         OBSERVE / "prometheus-kubernetes.yml": dump(prometheus_kubernetes()),

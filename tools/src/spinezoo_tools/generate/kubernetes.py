@@ -68,17 +68,17 @@ def memory_limit_gib(plan: Plan, part: Part) -> int:
 
 
 def grace_seconds(plan: Plan, part: Part) -> int:
-    """Time a pod has to end: a member may drain its gRPC and then its HTTP face, each as long."""
-    drain = math.ceil(float(plan.settings.get("SPINEZOO_DRAIN_SECONDS") or 20))
+    """Time a pod has to end: a member may drain gRPC and then HTTP, each as long."""
+    drain = math.ceil(float(plan.settings.get("SPINEZOO_DRAIN_S") or 20))
     return 2 * drain + 15 + PRESTOP_SECONDS[part.component]
 
 
 def probes(part: Part, *, tls: bool) -> Manifest:
     """The three probes.
 
-    Kubernetes' own gRPC probe speaks no TLS. With TLS the probes ask the HTTP face, which answers
-    from the same state; an exec probe would start a Python interpreter every few seconds and, with
-    mutual TLS, need a certificate of its own.
+    Kubernetes' own gRPC probe speaks no TLS. With TLS the probes ask the HTTP endpoint, which
+    answers from the same state; an exec probe would start a Python interpreter every few seconds
+    and, with mutual TLS, need a certificate of its own.
     """
     every: dict[str, Manifest] = {
         "startupProbe": {

@@ -58,7 +58,7 @@ def _judge_pixel_types(session: Session) -> str:
 def bad_films() -> Iterator[tuple[str, image_pb2.Image, bool]]:
     """Films that must be refused: name, message, and whether their size is at fault."""
     pixels = films.spine_like_pixels(64, 48)
-    colours = np.stack([pixels] * 3, axis=-1)
+    colours = np.stack([pixels, pixels // 2, pixels], axis=-1)
     dicom = films.dicom_bytes(pixels)
     png = films.png_bytes(pixels)
     noise = np.random.default_rng(7).integers(0, 256, 500, dtype=np.uint8).tobytes()

@@ -1,5 +1,6 @@
 from spinezoo.v1 import fusion_pb2 as _fusion_pb2
 from spinezoo.v1 import image_pb2 as _image_pb2
+from spinezoo.v1 import labelling_pb2 as _labelling_pb2
 from spinezoo.v1 import model_pb2 as _model_pb2
 from spinezoo.v1 import segment_pb2 as _segment_pb2
 from spinezoo.v1 import segmenter_pb2 as _segmenter_pb2
@@ -93,18 +94,20 @@ class SegmentRequest(_message.Message):
     def __init__(self, image: _Optional[_Union[_image_pb2.Image, _Mapping]] = ..., options: _Optional[_Union[_segmenter_pb2.PredictOptions, _Mapping]] = ..., member_names: _Optional[_Iterable[str]] = ..., fusion: _Optional[_Union[_fusion_pb2.FusionOptions, _Mapping]] = ..., member_deadline_ms: _Optional[int] = ..., quorum: _Optional[int] = ...) -> None: ...
 
 class SegmentResponse(_message.Message):
-    __slots__ = ("height", "width", "members", "fused", "timing")
+    __slots__ = ("height", "width", "members", "fused", "timing", "notes")
     HEIGHT_FIELD_NUMBER: _ClassVar[int]
     WIDTH_FIELD_NUMBER: _ClassVar[int]
     MEMBERS_FIELD_NUMBER: _ClassVar[int]
     FUSED_FIELD_NUMBER: _ClassVar[int]
     TIMING_FIELD_NUMBER: _ClassVar[int]
+    NOTES_FIELD_NUMBER: _ClassVar[int]
     height: int
     width: int
     members: _containers.RepeatedCompositeFieldContainer[MemberAnswer]
     fused: _fusion_pb2.FusedAnswer
     timing: GatewayTiming
-    def __init__(self, height: _Optional[int] = ..., width: _Optional[int] = ..., members: _Optional[_Iterable[_Union[MemberAnswer, _Mapping]]] = ..., fused: _Optional[_Union[_fusion_pb2.FusedAnswer, _Mapping]] = ..., timing: _Optional[_Union[GatewayTiming, _Mapping]] = ...) -> None: ...
+    notes: _containers.RepeatedCompositeFieldContainer[_image_pb2.FilmNote]
+    def __init__(self, height: _Optional[int] = ..., width: _Optional[int] = ..., members: _Optional[_Iterable[_Union[MemberAnswer, _Mapping]]] = ..., fused: _Optional[_Union[_fusion_pb2.FusedAnswer, _Mapping]] = ..., timing: _Optional[_Union[GatewayTiming, _Mapping]] = ..., notes: _Optional[_Iterable[_Union[_image_pb2.FilmNote, _Mapping]]] = ...) -> None: ...
 
 class SegmentStreamRequest(_message.Message):
     __slots__ = ("request",)
@@ -113,18 +116,20 @@ class SegmentStreamRequest(_message.Message):
     def __init__(self, request: _Optional[_Union[SegmentRequest, _Mapping]] = ...) -> None: ...
 
 class EnsembleSummary(_message.Message):
-    __slots__ = ("height", "width", "statuses", "fused", "timing")
+    __slots__ = ("height", "width", "statuses", "fused", "timing", "notes")
     HEIGHT_FIELD_NUMBER: _ClassVar[int]
     WIDTH_FIELD_NUMBER: _ClassVar[int]
     STATUSES_FIELD_NUMBER: _ClassVar[int]
     FUSED_FIELD_NUMBER: _ClassVar[int]
     TIMING_FIELD_NUMBER: _ClassVar[int]
+    NOTES_FIELD_NUMBER: _ClassVar[int]
     height: int
     width: int
     statuses: _containers.RepeatedCompositeFieldContainer[MemberStatus]
     fused: _fusion_pb2.FusedAnswer
     timing: GatewayTiming
-    def __init__(self, height: _Optional[int] = ..., width: _Optional[int] = ..., statuses: _Optional[_Iterable[_Union[MemberStatus, _Mapping]]] = ..., fused: _Optional[_Union[_fusion_pb2.FusedAnswer, _Mapping]] = ..., timing: _Optional[_Union[GatewayTiming, _Mapping]] = ...) -> None: ...
+    notes: _containers.RepeatedCompositeFieldContainer[_image_pb2.FilmNote]
+    def __init__(self, height: _Optional[int] = ..., width: _Optional[int] = ..., statuses: _Optional[_Iterable[_Union[MemberStatus, _Mapping]]] = ..., fused: _Optional[_Union[_fusion_pb2.FusedAnswer, _Mapping]] = ..., timing: _Optional[_Union[GatewayTiming, _Mapping]] = ..., notes: _Optional[_Iterable[_Union[_image_pb2.FilmNote, _Mapping]]] = ...) -> None: ...
 
 class SegmentStreamResponse(_message.Message):
     __slots__ = ("member", "summary")
@@ -163,11 +168,13 @@ class RosterMember(_message.Message):
     def __init__(self, member_name: _Optional[str] = ..., target: _Optional[str] = ..., status: _Optional[_Union[MemberStatus, _Mapping]] = ..., model: _Optional[_Union[_model_pb2.ModelInfo, _Mapping]] = ..., newcomer: _Optional[_Union[NewcomerStatus, _Mapping]] = ...) -> None: ...
 
 class ListModelsResponse(_message.Message):
-    __slots__ = ("members", "default_quorum", "default_member_deadline_ms")
+    __slots__ = ("members", "default_quorum", "default_member_deadline_ms", "reader")
     MEMBERS_FIELD_NUMBER: _ClassVar[int]
     DEFAULT_QUORUM_FIELD_NUMBER: _ClassVar[int]
     DEFAULT_MEMBER_DEADLINE_MS_FIELD_NUMBER: _ClassVar[int]
+    READER_FIELD_NUMBER: _ClassVar[int]
     members: _containers.RepeatedCompositeFieldContainer[RosterMember]
     default_quorum: int
     default_member_deadline_ms: int
-    def __init__(self, members: _Optional[_Iterable[_Union[RosterMember, _Mapping]]] = ..., default_quorum: _Optional[int] = ..., default_member_deadline_ms: _Optional[int] = ...) -> None: ...
+    reader: _labelling_pb2.ReaderProvenance
+    def __init__(self, members: _Optional[_Iterable[_Union[RosterMember, _Mapping]]] = ..., default_quorum: _Optional[int] = ..., default_member_deadline_ms: _Optional[int] = ..., reader: _Optional[_Union[_labelling_pb2.ReaderProvenance, _Mapping]] = ...) -> None: ...

@@ -24,17 +24,21 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17spinezoo/v1/image.proto\x12\x0bspinezoo.v1\"\xca\x01\n\tRawPixels\x12*\n\npixel_type\x18\x01 \x01(\x0e\x32\x16.spinezoo.v1.PixelType\x12\x0e\n\x06height\x18\x02 \x01(\r\x12\r\n\x05width\x18\x03 \x01(\r\x12\x0c\n\x04\x64\x61ta\x18\x04 \x01(\x0c\x12\x1b\n\x0erow_spacing_mm\x18\x05 \x01(\x01H\x00\x88\x01\x01\x12\x1e\n\x11\x63olumn_spacing_mm\x18\x06 \x01(\x01H\x01\x88\x01\x01\x42\x11\n\x0f_row_spacing_mmB\x14\n\x12_column_spacing_mm\"Z\n\x05Image\x12\x0f\n\x05\x64icom\x18\x01 \x01(\x0cH\x00\x12\x11\n\x07\x65ncoded\x18\x02 \x01(\x0cH\x00\x12%\n\x03raw\x18\x03 \x01(\x0b\x32\x16.spinezoo.v1.RawPixelsH\x00\x42\x06\n\x04\x66orm*l\n\tPixelType\x12\x1a\n\x16PIXEL_TYPE_UNSPECIFIED\x10\x00\x12\x14\n\x10PIXEL_TYPE_UINT8\x10\x01\x12\x15\n\x11PIXEL_TYPE_UINT16\x10\x02\x12\x16\n\x12PIXEL_TYPE_FLOAT32\x10\x03\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17spinezoo/v1/image.proto\x12\x0bspinezoo.v1\"\xca\x01\n\tRawPixels\x12*\n\npixel_type\x18\x01 \x01(\x0e\x32\x16.spinezoo.v1.PixelType\x12\x0e\n\x06height\x18\x02 \x01(\r\x12\r\n\x05width\x18\x03 \x01(\r\x12\x0c\n\x04\x64\x61ta\x18\x04 \x01(\x0c\x12\x1b\n\x0erow_spacing_mm\x18\x05 \x01(\x01H\x00\x88\x01\x01\x12\x1e\n\x11\x63olumn_spacing_mm\x18\x06 \x01(\x01H\x01\x88\x01\x01\x42\x11\n\x0f_row_spacing_mmB\x14\n\x12_column_spacing_mm\"A\n\x08\x46ilmNote\x12\'\n\x04\x63ode\x18\x01 \x01(\x0e\x32\x19.spinezoo.v1.FilmNoteCode\x12\x0c\n\x04text\x18\x02 \x01(\t\"Z\n\x05Image\x12\x0f\n\x05\x64icom\x18\x01 \x01(\x0cH\x00\x12\x11\n\x07\x65ncoded\x18\x02 \x01(\x0cH\x00\x12%\n\x03raw\x18\x03 \x01(\x0b\x32\x16.spinezoo.v1.RawPixelsH\x00\x42\x06\n\x04\x66orm*l\n\tPixelType\x12\x1a\n\x16PIXEL_TYPE_UNSPECIFIED\x10\x00\x12\x14\n\x10PIXEL_TYPE_UINT8\x10\x01\x12\x15\n\x11PIXEL_TYPE_UINT16\x10\x02\x12\x16\n\x12PIXEL_TYPE_FLOAT32\x10\x03*\xc7\x07\n\x0c\x46ilmNoteCode\x12\x1e\n\x1a\x46ILM_NOTE_CODE_UNSPECIFIED\x10\x00\x12\x18\n\x14\x46ILM_NOTE_CODE_OTHER\x10\x01\x12$\n FILM_NOTE_CODE_LOSSY_COMPRESSION\x10\x02\x12\x1d\n\x19\x46ILM_NOTE_CODE_NO_SPACING\x10\x03\x12!\n\x1d\x46ILM_NOTE_CODE_SPACING_IMAGER\x10\x04\x12 \n\x1c\x46ILM_NOTE_CODE_SPACING_PIXEL\x10\x05\x12*\n&FILM_NOTE_CODE_SPACING_NOMINAL_SCANNED\x10\x06\x12\"\n\x1e\x46ILM_NOTE_CODE_SPACING_IGNORED\x10\x07\x12!\n\x1d\x46ILM_NOTE_CODE_WINDOW_IGNORED\x10\x08\x12(\n$FILM_NOTE_CODE_LOOK_UP_TABLE_IGNORED\x10\t\x12\"\n\x1e\x46ILM_NOTE_CODE_RESCALE_IGNORED\x10\n\x12&\n\"FILM_NOTE_CODE_ORIENTATION_APPLIED\x10\x0b\x12!\n\x1d\x46ILM_NOTE_CODE_FOR_PROCESSING\x10\x0c\x12$\n FILM_NOTE_CODE_POLARITY_DOUBTFUL\x10\r\x12#\n\x1f\x46ILM_NOTE_CODE_PADDING_DOUBTFUL\x10\x0e\x12\x1e\n\x1a\x46ILM_NOTE_CODE_NOT_LATERAL\x10\x0f\x12\x1d\n\x19\x46ILM_NOTE_CODE_NOT_LUMBAR\x10\x10\x12!\n\x1d\x46ILM_NOTE_CODE_NOT_RADIOGRAPH\x10\x11\x12\x1e\n\x1a\x46ILM_NOTE_CODE_NOT_UPRIGHT\x10\x12\x12\"\n\x1e\x46ILM_NOTE_CODE_CHANNELS_MERGED\x10\x13\x12\x1e\n\x1a\x46ILM_NOTE_CODE_BITS_MASKED\x10\x14\x12%\n!FILM_NOTE_CODE_END_MARKER_MISSING\x10\x15\x12\"\n\x1e\x46ILM_NOTE_CODE_STREAM_REPAIRED\x10\x16\x12$\n FILM_NOTE_CODE_OVERLAY_NOT_SHOWN\x10\x17\x12\"\n\x1e\x46ILM_NOTE_CODE_SEVERAL_WINDOWS\x10\x18\x12\x1f\n\x1b\x46ILM_NOTE_CODE_SINGLE_LEVEL\x10\x19\x12 \n\x1c\x46ILM_NOTE_CODE_PAGES_IGNORED\x10\x1a\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'spinezoo.v1.image_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_PIXELTYPE']._serialized_start=337
-  _globals['_PIXELTYPE']._serialized_end=445
+  _globals['_PIXELTYPE']._serialized_start=404
+  _globals['_PIXELTYPE']._serialized_end=512
+  _globals['_FILMNOTECODE']._serialized_start=515
+  _globals['_FILMNOTECODE']._serialized_end=1482
   _globals['_RAWPIXELS']._serialized_start=41
   _globals['_RAWPIXELS']._serialized_end=243
-  _globals['_IMAGE']._serialized_start=245
-  _globals['_IMAGE']._serialized_end=335
+  _globals['_FILMNOTE']._serialized_start=245
+  _globals['_FILMNOTE']._serialized_end=310
+  _globals['_IMAGE']._serialized_start=312
+  _globals['_IMAGE']._serialized_end=402
 # @@protoc_insertion_point(module_scope)

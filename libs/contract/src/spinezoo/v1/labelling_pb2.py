@@ -25,17 +25,27 @@ _sym_db = _symbol_database.Default()
 from spinezoo.v1 import segment_pb2 as spinezoo_dot_v1_dot_segment__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1bspinezoo/v1/labelling.proto\x12\x0bspinezoo.v1\x1a\x19spinezoo/v1/segment.proto\"~\n\rNamedVertebra\x12%\n\x07segment\x18\x01 \x01(\x0b\x32\x14.spinezoo.v1.Segment\x12\x12\n\nconfidence\x18\x02 \x01(\x01\x12\x32\n\x0eunnamed_reason\x18\x03 \x01(\x0e\x32\x1a.spinezoo.v1.UnnamedReason\"\xec\x01\n\tLabelling\x12-\n\tvertebrae\x18\x01 \x03(\x0b\x32\x1a.spinezoo.v1.NamedVertebra\x12\x16\n\x0esacrum_in_view\x18\x02 \x01(\x08\x12\x16\n\x0emissing_levels\x18\x03 \x03(\t\x12\x19\n\x0clumbar_count\x18\x04 \x01(\rH\x00\x88\x01\x01\x12#\n\x16suspected_lumbar_count\x18\x05 \x01(\rH\x01\x88\x01\x01\x12\x14\n\x0c\x63ount_reason\x18\x06 \x01(\tB\x0f\n\r_lumbar_countB\x19\n\x17_suspected_lumbar_count*\x9c\x02\n\rUnnamedReason\x12\x1e\n\x1aUNNAMED_REASON_UNSPECIFIED\x10\x00\x12\x1c\n\x18UNNAMED_REASON_NO_SACRUM\x10\x01\x12 \n\x1cUNNAMED_REASON_SACRUM_UNSURE\x10\x02\x12\x1a\n\x16UNNAMED_REASON_SPACING\x10\x03\x12\x1c\n\x18UNNAMED_REASON_DUPLICATE\x10\x04\x12\x1d\n\x19UNNAMED_REASON_OFF_COLUMN\x10\x05\x12\x1b\n\x17UNNAMED_REASON_FRAGMENT\x10\x06\x12\x1a\n\x16UNNAMED_REASON_SEVERAL\x10\x07\x12\x19\n\x15UNNAMED_REASON_BEYOND\x10\x08\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1bspinezoo/v1/labelling.proto\x12\x0bspinezoo.v1\x1a\x19spinezoo/v1/segment.proto\"\xdb\x01\n\x0b\x46ilmReading\x12#\n\x04view\x18\x01 \x01(\x0e\x32\x15.spinezoo.v1.FilmView\x12\x1b\n\x13lateral_probability\x18\x02 \x01(\x01\x12\x1f\n\x17upside_down_probability\x18\x03 \x01(\x01\x12\x1a\n\x12turned_probability\x18\x04 \x01(\x01\x12%\n\x1dno_lateral_column_probability\x18\x05 \x01(\x01\x12&\n\x1esacrum_not_in_view_probability\x18\x06 \x01(\x01\"\\\n\x10ReaderProvenance\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\x16\n\x0eweights_sha256\x18\x03 \x01(\t\x12\x11\n\tthreshold\x18\x04 \x01(\x01\"\xab\x02\n\rNamedVertebra\x12%\n\x07segment\x18\x01 \x01(\x0b\x32\x14.spinezoo.v1.Segment\x12\x12\n\nconfidence\x18\x02 \x01(\x01\x12\x32\n\x0eunnamed_reason\x18\x03 \x01(\x0e\x32\x1a.spinezoo.v1.UnnamedReason\x12O\n\x13level_probabilities\x18\x04 \x03(\x0b\x32\x32.spinezoo.v1.NamedVertebra.LevelProbabilitiesEntry\x12\x1f\n\x17no_vertebra_probability\x18\x05 \x01(\x01\x1a\x39\n\x17LevelProbabilitiesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\"\xc3\x02\n\tLabelling\x12-\n\tvertebrae\x18\x01 \x03(\x0b\x32\x1a.spinezoo.v1.NamedVertebra\x12\x16\n\x0esacrum_in_view\x18\x02 \x01(\x08\x12\x16\n\x0emissing_levels\x18\x03 \x03(\t\x12\x19\n\x0clumbar_count\x18\x04 \x01(\rH\x00\x88\x01\x01\x12#\n\x16suspected_lumbar_count\x18\x05 \x01(\rH\x01\x88\x01\x01\x12\x14\n\x0c\x63ount_reason\x18\x06 \x01(\t\x12&\n\x04\x66ilm\x18\x07 \x01(\x0b\x32\x18.spinezoo.v1.FilmReading\x12-\n\x06reader\x18\x08 \x01(\x0b\x32\x1d.spinezoo.v1.ReaderProvenanceB\x0f\n\r_lumbar_countB\x19\n\x17_suspected_lumbar_count*\x9c\x02\n\rUnnamedReason\x12\x1e\n\x1aUNNAMED_REASON_UNSPECIFIED\x10\x00\x12\x1c\n\x18UNNAMED_REASON_NO_SACRUM\x10\x01\x12 \n\x1cUNNAMED_REASON_SACRUM_UNSURE\x10\x02\x12\x1a\n\x16UNNAMED_REASON_SPACING\x10\x03\x12\x1c\n\x18UNNAMED_REASON_DUPLICATE\x10\x04\x12\x1d\n\x19UNNAMED_REASON_OFF_COLUMN\x10\x05\x12\x1b\n\x17UNNAMED_REASON_FRAGMENT\x10\x06\x12\x1a\n\x16UNNAMED_REASON_SEVERAL\x10\x07\x12\x19\n\x15UNNAMED_REASON_BEYOND\x10\x08*\x8e\x01\n\x08\x46ilmView\x12\x19\n\x15\x46ILM_VIEW_UNSPECIFIED\x10\x00\x12\x15\n\x11\x46ILM_VIEW_LATERAL\x10\x01\x12\x19\n\x15\x46ILM_VIEW_UPSIDE_DOWN\x10\x02\x12\x14\n\x10\x46ILM_VIEW_TURNED\x10\x03\x12\x1f\n\x1b\x46ILM_VIEW_NO_LATERAL_COLUMN\x10\x04\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'spinezoo.v1.labelling_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_UNNAMEDREASON']._serialized_start=439
-  _globals['_UNNAMEDREASON']._serialized_end=723
-  _globals['_NAMEDVERTEBRA']._serialized_start=71
-  _globals['_NAMEDVERTEBRA']._serialized_end=197
-  _globals['_LABELLING']._serialized_start=200
-  _globals['_LABELLING']._serialized_end=436
+  _globals['_NAMEDVERTEBRA_LEVELPROBABILITIESENTRY']._loaded_options = None
+  _globals['_NAMEDVERTEBRA_LEVELPROBABILITIESENTRY']._serialized_options = b'8\001'
+  _globals['_UNNAMEDREASON']._serialized_start=1016
+  _globals['_UNNAMEDREASON']._serialized_end=1300
+  _globals['_FILMVIEW']._serialized_start=1303
+  _globals['_FILMVIEW']._serialized_end=1445
+  _globals['_FILMREADING']._serialized_start=72
+  _globals['_FILMREADING']._serialized_end=291
+  _globals['_READERPROVENANCE']._serialized_start=293
+  _globals['_READERPROVENANCE']._serialized_end=385
+  _globals['_NAMEDVERTEBRA']._serialized_start=388
+  _globals['_NAMEDVERTEBRA']._serialized_end=687
+  _globals['_NAMEDVERTEBRA_LEVELPROBABILITIESENTRY']._serialized_start=630
+  _globals['_NAMEDVERTEBRA_LEVELPROBABILITIESENTRY']._serialized_end=687
+  _globals['_LABELLING']._serialized_start=690
+  _globals['_LABELLING']._serialized_end=1013
 # @@protoc_insertion_point(module_scope)

@@ -30,18 +30,20 @@ class PredictRequest(_message.Message):
     def __init__(self, image: _Optional[_Union[_image_pb2.Image, _Mapping]] = ..., options: _Optional[_Union[PredictOptions, _Mapping]] = ...) -> None: ...
 
 class PredictResponse(_message.Message):
-    __slots__ = ("height", "width", "segments", "probability_maps", "provenance")
+    __slots__ = ("height", "width", "segments", "probability_maps", "provenance", "notes")
     HEIGHT_FIELD_NUMBER: _ClassVar[int]
     WIDTH_FIELD_NUMBER: _ClassVar[int]
     SEGMENTS_FIELD_NUMBER: _ClassVar[int]
     PROBABILITY_MAPS_FIELD_NUMBER: _ClassVar[int]
     PROVENANCE_FIELD_NUMBER: _ClassVar[int]
+    NOTES_FIELD_NUMBER: _ClassVar[int]
     height: int
     width: int
     segments: _containers.RepeatedCompositeFieldContainer[_segment_pb2.Segment]
     probability_maps: _containers.RepeatedCompositeFieldContainer[_segment_pb2.ProbabilityMap]
     provenance: _model_pb2.Provenance
-    def __init__(self, height: _Optional[int] = ..., width: _Optional[int] = ..., segments: _Optional[_Iterable[_Union[_segment_pb2.Segment, _Mapping]]] = ..., probability_maps: _Optional[_Iterable[_Union[_segment_pb2.ProbabilityMap, _Mapping]]] = ..., provenance: _Optional[_Union[_model_pb2.Provenance, _Mapping]] = ...) -> None: ...
+    notes: _containers.RepeatedCompositeFieldContainer[_image_pb2.FilmNote]
+    def __init__(self, height: _Optional[int] = ..., width: _Optional[int] = ..., segments: _Optional[_Iterable[_Union[_segment_pb2.Segment, _Mapping]]] = ..., probability_maps: _Optional[_Iterable[_Union[_segment_pb2.ProbabilityMap, _Mapping]]] = ..., provenance: _Optional[_Union[_model_pb2.Provenance, _Mapping]] = ..., notes: _Optional[_Iterable[_Union[_image_pb2.FilmNote, _Mapping]]] = ...) -> None: ...
 
 class GetModelRequest(_message.Message):
     __slots__ = ()

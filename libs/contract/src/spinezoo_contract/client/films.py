@@ -60,8 +60,10 @@ def film_kind(data: bytes) -> FilmKind:
     """Whether the bytes of a film file are DICOM (with or without preamble) or another form."""
     if data[128:132] == b"DICM":
         return "dicom"
-    # Without a preamble a file opens with its first group, 0002 or 0008, little-endian.
-    return "dicom" if data[:2] in (b"\x02\x00", b"\x08\x00") else "encoded"
+    # Without a preamble a file opens with its first group, 0002 or 0008, in either byte order.
+    if data[:2] in (b"\x02\x00", b"\x08\x00"):
+        return "dicom"
+    return "dicom" if data[:3] in (b"\x00\x02\x00", b"\x00\x08\x00") else "encoded"
 
 
 def raw_size(image: image_pb2.Image) -> tuple[int | None, int | None]:

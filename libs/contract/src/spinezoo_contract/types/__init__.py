@@ -32,12 +32,15 @@ from spinezoo_contract.types.evaluation import (
 )
 from spinezoo_contract.types.films import PIXEL_TYPES, Film, FilmKind
 from spinezoo_contract.types.fusion import (
+    FilmReading,
+    FilmView,
     FusedAnswer,
     FusedImplant,
     FusionOptions,
     FusionRule,
     Labelling,
     NamedVertebra,
+    ReaderProvenance,
     UnnamedReason,
 )
 from spinezoo_contract.types.models import (
@@ -48,6 +51,7 @@ from spinezoo_contract.types.models import (
     Provenance,
     Timing,
 )
+from spinezoo_contract.types.notes import NO_SPACING_NOTE, FilmNote, FilmNoteCode
 from spinezoo_contract.types.outlines import (
     VERTEBRAE,
     Annotation,
@@ -62,6 +66,7 @@ from spinezoo_contract.types.outlines import (
 )
 
 __all__ = [
+    "NO_SPACING_NOTE",
     "PIXEL_TYPES",
     "VERTEBRAE",
     "Annotation",
@@ -72,6 +77,10 @@ __all__ = [
     "EvaluationPair",
     "Film",
     "FilmKind",
+    "FilmNote",
+    "FilmNoteCode",
+    "FilmReading",
+    "FilmView",
     "FusedAnswer",
     "FusedImplant",
     "FusionOptions",
@@ -93,6 +102,7 @@ __all__ = [
     "Prediction",
     "ProbabilityMap",
     "Provenance",
+    "ReaderProvenance",
     "Roster",
     "RosterMember",
     "RunLengthMask",

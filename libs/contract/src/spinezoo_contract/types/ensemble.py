@@ -8,8 +8,9 @@ from enum import IntEnum
 from spinezoo_contract.errors import InvalidOutputError, OptionError
 from spinezoo_contract.limits import check_film_size
 from spinezoo_contract.types.checks import check_times
-from spinezoo_contract.types.fusion import FusedAnswer, FusionOptions
+from spinezoo_contract.types.fusion import FusedAnswer, FusionOptions, ReaderProvenance
 from spinezoo_contract.types.models import ModelInfo, Prediction, PredictOptions
+from spinezoo_contract.types.notes import FilmNote
 from spinezoo_contract.types.outlines import check_sizes
 
 
@@ -88,15 +89,22 @@ class GatewayTiming:
         )
 
 
+def _check_one_film(answer: EnsembleAnswer | EnsembleSummary) -> None:
+    """Checks that an answer's size is a film's, and its fused masks are of that size."""
+    check_film_size(answer.height, answer.width, None)
+    answer.fused.check_size(answer.height, answer.width)
+
+
 @dataclass(frozen=True, slots=True)
 class EnsembleAnswer:
-    """The gateway's answer: every asked member, sorted by name, and the fused masks."""
+    """The gateway's answer: every asked member by name, the fused masks, notes on the film."""
 
     height: int
     width: int
     members: tuple[MemberAnswer, ...]
     fused: FusedAnswer
     timing: GatewayTiming
+    notes: tuple[FilmNote, ...] = ()
 
     def __post_init__(self) -> None:
         """Checks that all of it is of one film.
@@ -106,11 +114,10 @@ class EnsembleAnswer:
             TooLargeError: The film's size is over a limit.
             MaskError: A mask has another size.
         """
-        check_film_size(self.height, self.width, None)
+        _check_one_film(self)
         for member in self.members:
             if member.prediction is not None:
                 check_sizes(member.prediction.segments, self.height, self.width)
-        self.fused.check_size(self.height, self.width)
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +129,7 @@ class EnsembleSummary:
     statuses: tuple[MemberStatus, ...]
     fused: FusedAnswer
     timing: GatewayTiming
+    notes: tuple[FilmNote, ...] = ()
 
     def __post_init__(self) -> None:
         """Checks that all of it is of one film.
@@ -131,8 +139,7 @@ class EnsembleSummary:
             TooLargeError: The film's size is over a limit.
             MaskError: A mask has another size.
         """
-        check_film_size(self.height, self.width, None)
-        self.fused.check_size(self.height, self.width)
+        _check_one_film(self)
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,8 +218,9 @@ class RosterMember:
 
 @dataclass(frozen=True, slots=True)
 class Roster:
-    """Who is in the zoo, sorted by name, and the gateway's defaults."""
+    """Who is in the zoo, sorted by name, the gateway's defaults, and which reader gives names."""
 
     members: tuple[RosterMember, ...]
     default_quorum: int
     default_member_deadline_ms: int
+    reader: ReaderProvenance | None = None

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from spinezoo_contract.errors import FilmError
 from spinezoo_contract.limits import check_film_size
+from spinezoo_contract.types.notes import FilmNote
 
 FilmKind = Literal["dicom", "encoded"]
 """The two forms of a film file that a reader has to decode."""
@@ -28,11 +29,13 @@ class Film:
         pixels: (height, width), ``uint8``, ``uint16`` or ``float32`` (finite), bright is dense.
         row_spacing_mm: Distance of two row centres at the detector plane, or None where unknown.
         column_spacing_mm: The same between columns.
+        notes: What whoever reads an answer about this film should know.
     """
 
     pixels: NDArray[np.generic]
     row_spacing_mm: float | None = None
     column_spacing_mm: float | None = None
+    notes: tuple[FilmNote, ...] = ()
 
     def __post_init__(self) -> None:
         """Looks at every pixel of a ``float32`` film, once.

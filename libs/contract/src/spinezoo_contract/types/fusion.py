@@ -59,19 +59,65 @@ class UnnamedReason(IntEnum):
     BEYOND = 8
 
 
+class FilmView(IntEnum):
+    """What a film shows; see ``labelling.proto``."""
+
+    LATERAL = 1
+    UPSIDE_DOWN = 2
+    TURNED = 3
+    NO_LATERAL_COLUMN = 4
+
+
+@dataclass(frozen=True, slots=True)
+class FilmReading:
+    """What the reader says of a film as a whole; probabilities, 0 to 1."""
+
+    view: FilmView
+    lateral_probability: float
+    upside_down_probability: float
+    turned_probability: float
+    no_lateral_column_probability: float
+    sacrum_not_in_view_probability: float
+
+    def __post_init__(self) -> None:
+        """Checks the probabilities.
+
+        Raises:
+            InvalidOutputError: One is not within 0 and 1.
+        """
+        for name in self.__dataclass_fields__:
+            if name != "view":
+                check_share(getattr(self, name), name, InvalidOutputError)
+
+
+@dataclass(frozen=True, slots=True)
+class ReaderProvenance:
+    """Which reader gave the names, and from which probability on."""
+
+    name: str
+    version: str
+    weights_sha256: str
+    threshold: float
+
+
 @dataclass(frozen=True, slots=True)
 class NamedVertebra:
     """One vertebra of the column.
 
     Attributes:
         segment: Its outline, an instance; ``level`` is set where it is named.
-        confidence: That the name is right, 0 to 1; below 0.5 it is withheld.
+        confidence: Calibrated probability of the name, 0 to 1; below the reader's threshold the
+            name is withheld.
         unnamed_reason: Why it has no name, None where it has one.
+        level_probabilities: Calibrated probability of each level from 0.001 on.
+        no_vertebra_probability: That the outline is not one vertebra.
     """
 
     segment: Segment
     confidence: float
     unnamed_reason: UnnamedReason | None
+    level_probabilities: Mapping[str, float] = field(default_factory=dict)
+    no_vertebra_probability: float = 0.0
 
     def __post_init__(self) -> None:
         """Checks that there is either a name or a reason.
@@ -82,6 +128,11 @@ class NamedVertebra:
         if (self.segment.level is None) == (self.unnamed_reason is None):
             raise InvalidOutputError("send a level, or the reason why there is none")
         check_share(self.confidence, "confidence", InvalidOutputError)
+        check_share(self.no_vertebra_probability, "no_vertebra_probability", InvalidOutputError)
+        for level, probability in self.level_probabilities.items():
+            if LEVEL.fullmatch(level) is None:
+                raise InvalidOutputError("a possible level is not of the form L4; correct it")
+            check_share(probability, f"probability of {level}", InvalidOutputError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +145,8 @@ class Labelling:
     lumbar_count: int | None = None
     suspected_lumbar_count: int | None = None
     count_reason: str = ""
+    film: FilmReading | None = None
+    reader: ReaderProvenance | None = None
 
     def __post_init__(self) -> None:
         """Checks the levels.

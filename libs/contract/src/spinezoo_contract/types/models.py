@@ -8,6 +8,7 @@ from enum import IntEnum
 from spinezoo_contract.errors import InvalidOutputError, OptionError
 from spinezoo_contract.limits import MAX_SEGMENTS_LIMIT
 from spinezoo_contract.types.checks import check_image_tag, check_share, check_times
+from spinezoo_contract.types.notes import FilmNote
 from spinezoo_contract.types.outlines import (
     ProbabilityMap,
     Segment,
@@ -114,6 +115,7 @@ class Prediction:
         segments: The outlines, best score first; empty means that none was found.
         probability_maps: Only when asked for.
         provenance: Who answered.
+        notes: On the film, as this server read it.
     """
 
     height: int
@@ -121,6 +123,7 @@ class Prediction:
     segments: tuple[Segment, ...]
     provenance: Provenance
     probability_maps: tuple[ProbabilityMap, ...] = ()
+    notes: tuple[FilmNote, ...] = ()
 
     def __post_init__(self) -> None:
         """Checks the outlines against the film and each other.

@@ -1,28 +1,31 @@
 """COCO JSON files, in and out.
 
 Polygons are taken as they are: COCO's and our coordinates agree (pixel edges, origin top left).
-A region given as run lengths, or as several polygons, is a mask: it is drawn and traced again as
-one polygon along pixel borders. Loss: of several separate parts only the largest stays an
-outline and holes are filled; what stays is exact to the pixel. Where more than
-:data:`MAX_LOST_SHARE` of the pixels would go, reading stops and says so.
+Run lengths and several polygons become one outline with parts and holes, exact to the pixel; see
+:mod:`spinezoo_spine.annotations.mask_outlines`.
 """
 
 from __future__ import annotations
 
 import json
 import os
-from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 from pycocotools import mask as coco_mask
-from spinezoo_contract.errors import AnnotationError, MaskError
-from spinezoo_contract.masks import decode_mask, encode_mask, mask_box
-from spinezoo_contract.types import RunLengthMask, Structure
+from spinezoo_contract.errors import AnnotationError
+from spinezoo_contract.masks import encode_mask, mask_box
+from spinezoo_contract.types import Structure
 
+from spinezoo_spine.annotations.limits import MAX_FILE_FILMS, MAX_FILE_REGIONS
+from spinezoo_spine.annotations.mask_outlines import (
+    mask_of_run_lengths,
+    outline_of_mask,
+    union_of_polygons,
+)
 from spinezoo_spine.annotations.raster import rasterise
 from spinezoo_spine.annotations.regions import (
     STRUCTURE_NAMES,
@@ -31,16 +34,34 @@ from spinezoo_spine.annotations.regions import (
     RawRegion,
     as_polygon,
     judge,
+    known_classes_text,
     level_of,
     polygon_area,
-    read_json,
 )
+from spinezoo_spine.annotations.text import check_count, read_json, shown, whole_number
+from spinezoo_spine.annotations.via.classes import choice_of
 
-MAX_LOST_SHARE = 0.1
-"""Most of a mask's pixels that its outline may lose or gain, as a share of the mask."""
+_UNSET = object()
 
-MAX_MASK_PIXELS = 67_108_864
-"""Most pixels of a run-length mask; more is refused before decoding."""
+
+@dataclass(slots=True)
+class ImageEntry:
+    """One image of a COCO file while it is read."""
+
+    place: str
+    name: str
+    size: tuple[int, int] | None
+    regions: list[RawRegion] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class _Outline:
+    """What a segmentation gives."""
+
+    points: NDArray[np.float64] | None
+    problem: str = ""
+    mask_size: tuple[int, int] | None = None
+    doubts: tuple[tuple[str, str], ...] = ()
 
 
 def is_coco(value: object) -> bool:
@@ -52,178 +73,301 @@ def is_coco(value: object) -> bool:
     )
 
 
-def outline_of_mask(mask: NDArray[np.bool_]) -> NDArray[np.float64]:
-    """(N, 2) outline of a mask's largest part along pixel borders, holes filled.
-
-    Drawing it by :mod:`spinezoo_spine.annotations.raster` gives exactly the pixels of that part.
-
-    Raises:
-        AnnotationError: The mask is empty.
-    """
-    if not mask.any():
-        raise AnnotationError("mask has no pixels; draw the region again or remove it")
-    # 4-connected parts: a polygon along pixel borders cannot pass through a corner.
-    count, labels, stats, _ = cv2.connectedComponentsWithStats(
-        mask.astype(np.uint8), connectivity=4
+def is_meant_as_coco(value: object) -> bool:
+    """Whether a parsed JSON value is a COCO file, or one that lacks a list."""
+    return is_coco(value) or (
+        isinstance(value, Mapping)
+        and "categories" in value
+        and ("images" in value or "annotations" in value)
     )
-    largest = 1 + int(np.argmax(stats[1:count, cv2.CC_STAT_AREA]))
-    left, top, width, height = (int(value) for value in stats[largest, :4])
-    part = np.zeros((height + 2, width + 2), dtype=bool)
-    part[1:-1, 1:-1] = labels[top : top + height, left : left + width] == largest
-    start = (1, int(np.argmax(part[1])))  # topmost row, its leftmost pixel
-    points = _trace_border(part, start)
-    return points + np.array([left - 1, top - 1], dtype=np.float64)
 
 
-def _trace_border(part: NDArray[np.bool_], start: tuple[int, int]) -> NDArray[np.float64]:
-    """Corners (x, y) of the outer border of a padded part, clockwise from a pixel's top left."""
-    # Directions: right, down, left, up. The part lies to the right of the way.
-    steps = ((1, 0), (0, 1), (-1, 0), (0, -1))
-    right_of = ((0, 0), (-1, 0), (-1, -1), (0, -1))  # pixel (dx, dy) right of the next step
-    left_of = ((0, -1), (0, 0), (-1, 0), (-1, -1))
-    x, y, direction = start[1], start[0], 0
-    first = (x, y, direction)
-    points: list[tuple[int, int]] = []
-    while True:
-        x, y = x + steps[direction][0], y + steps[direction][1]
-        ahead_left = part[y + left_of[direction][1], x + left_of[direction][0]]
-        ahead_right = part[y + right_of[direction][1], x + right_of[direction][0]]
-        if not ahead_right:
-            turned = (direction + 1) % 4
-        elif ahead_left:
-            turned = (direction + 3) % 4
-        else:
-            turned = direction
-        if turned != direction:
-            points.append((x, y))
-        direction = turned
-        if (x, y, direction) == first:
-            return np.array(points, dtype=np.float64)
-
-
-def _mask_of(segmentation: object, height: int, width: int) -> NDArray[np.bool_]:
-    """The pixels of run lengths (a list or COCO's text) or of several polygons.
+def id_of(value: object, what: str) -> str:
+    """An id as text, so that 7 and "7" are the same one.
 
     Raises:
-        AnnotationError: They do not fit the film.
+        AnnotationError: It is neither a whole number nor text.
     """
-    if isinstance(segmentation, list):
-        mask = np.zeros((height, width), dtype=bool)
-        for flat in segmentation:
-            mask |= rasterise(_polygon_of(flat), height, width)
-        return mask
-    if not isinstance(segmentation, Mapping) or "counts" not in segmentation:
-        raise AnnotationError("segmentation is neither polygons nor run lengths; export it again")
-    if list(segmentation.get("size") or []) != [height, width]:
-        raise AnnotationError(
-            f"mask is of size {segmentation.get('size')}, the film {[height, width]}; "
-            "export masks at the film's size"
-        )
-    if height * width > MAX_MASK_PIXELS:
-        raise AnnotationError(f"mask has more than {MAX_MASK_PIXELS} pixels; scale the film down")
-    counts = segmentation["counts"]
-    if isinstance(counts, list):
-        runs = np.array(counts)
-        if runs.ndim != 1 or runs.dtype.kind not in "iu" or (runs < 0).any():
-            raise AnnotationError("run lengths are not counts of 0 or more; export them again")
-        if int(runs.sum()) != height * width:
-            raise AnnotationError(
-                f"run lengths cover {int(runs.sum())} of {height * width} pixels; export them again"
-            )
-        values = (np.arange(len(runs)) % 2).astype(bool)
-        return np.repeat(values, runs).reshape(width, height).T
-    data = counts.encode() if isinstance(counts, str) else counts
-    try:
-        return decode_mask(RunLengthMask(height, width, data))
-    except MaskError:
-        raise AnnotationError("run lengths do not cover the film; export them again") from None
+    if isinstance(value, str) and value.strip():
+        return value.strip()
+    if isinstance(value, int) and not isinstance(value, bool):
+        return str(value)
+    if isinstance(value, float) and value.is_integer():
+        return str(int(value))
+    told = "missing" if value is None else shown(json.dumps(value, default=str), 40)
+    raise AnnotationError(f"{what} is {told}; give a whole number or text")
 
 
 def _polygon_of(flat: object) -> NDArray[np.float64]:
+    """(N, 2) points of COCO's x, y, x, y, ...; fewer than 3 are no error here."""
     if not isinstance(flat, list) or len(flat) % 2:
         raise AnnotationError("polygon is not a list of x, y, x, y, ...; export it again")
     try:
-        points = np.array(flat, dtype=np.float64).reshape(-1, 2)
-    except (TypeError, ValueError) as error:
+        points = np.array(flat, dtype=np.float64)
+    except (TypeError, ValueError, OverflowError) as error:
         raise AnnotationError("polygon has a coordinate that is no number") from error
+    if points.ndim != 1:
+        raise AnnotationError("polygon is not a list of x, y, x, y, ...; export it again")
+    points = points.reshape(-1, 2)
     if len(points) > 3 and (points[0] == points[-1]).all():
         points = points[:-1]
-    return as_polygon(points)
+    return points
 
 
-def _outline(annotation: Mapping[str, object], height: int, width: int) -> NDArray[np.float64]:
-    segmentation = annotation.get("segmentation")
-    if not segmentation:
-        raise AnnotationError("has no outline (segmentation); a box alone is not enough")
-    if isinstance(segmentation, list) and len(segmentation) == 1:
-        return _polygon_of(segmentation[0])
-    mask = _mask_of(segmentation, height, width)
-    outline = outline_of_mask(mask)
-    lost = int((rasterise(outline, height, width) != mask).sum())
-    if lost > MAX_LOST_SHARE * int(mask.sum()):
-        raise AnnotationError(
-            f"mask is not one part without holes ({lost} of {int(mask.sum())} pixels would "
-            "change); draw each part as a region of its own"
+def _parts_of(segmentation: list[object]) -> list[object]:
+    """The polygons of a list: COCO's list of lists, or one list of numbers or of pairs."""
+    if isinstance(segmentation[0], (int, float, str)):
+        return [segmentation]
+    pairs = all(isinstance(part, list) and len(part) == 2 for part in segmentation)
+    if pairs and len(segmentation) > 2:
+        return [[number for pair in segmentation for number in pair]]  # type: ignore[attr-defined]
+    return segmentation
+
+
+def _outline_of_polygons(segmentation: list[object]) -> _Outline:
+    parts = [_polygon_of(part) for part in _parts_of(segmentation)]
+    if len(parts) == 1:
+        return _Outline(as_polygon(parts[0]))
+    doubts: list[tuple[str, str]] = []
+    whole = []
+    for place, part in enumerate(parts):
+        if len(part) < 3:
+            doubts.append(
+                (
+                    "stray-part",
+                    f"its part {place} has {len(part)} points, encloses nothing and is left out",
+                )
+            )
+        else:
+            whole.append(as_polygon(part))
+    if not whole:
+        raise AnnotationError(f"none of its {len(parts)} parts has 3 points; draw it again")
+    if len(whole) == 1:
+        return _Outline(whole[0], doubts=tuple(doubts))
+    points, hidden = union_of_polygons(whole)
+    if hidden is not None:
+        doubts.append(
+            (
+                "part-within",
+                f"its part {hidden} lies within the others; COCO adds parts up, so it is no hole: "
+                "draw holes as run lengths",
+            )
         )
-    return as_polygon(outline)
+    return _Outline(as_polygon(points), doubts=tuple(doubts))
 
 
-def read_coco_raw(path: str | os.PathLike[str]) -> tuple[RawAnnotation, ...]:
+def _outline(annotation: Mapping[str, object], size: tuple[int, int] | None) -> _Outline:
+    """The outline of an annotation, or why there is none.
+
+    Args:
+        annotation: As in the file.
+        size: (height, width) of its image as the file states it, or None.
+    """
+    segmentation = annotation.get("segmentation")
+    try:
+        if not segmentation:
+            raise AnnotationError("has no outline (segmentation); a box alone is not enough")
+        if isinstance(segmentation, list):
+            return _outline_of_polygons(segmentation)
+        if not isinstance(segmentation, Mapping) or "counts" not in segmentation:
+            raise AnnotationError(
+                "segmentation is neither polygons nor run lengths; export it again"
+            )
+        mask = mask_of_run_lengths(segmentation)
+        height, width = mask.shape
+        if size is not None and size != (height, width):
+            raise AnnotationError(
+                f"mask is of size {height} x {width}, its image {size[0]} x {size[1]}; "
+                "export masks at the film's size"
+            )
+        return _Outline(as_polygon(outline_of_mask(mask)), mask_size=(height, width))
+    except AnnotationError as error:
+        return _Outline(None, str(error))
+
+
+def read_categories(value: object) -> dict[str, str]:
+    """Category names by id.
+
+    Raises:
+        AnnotationError: Two names have one id, or an entry is wrong.
+    """
+    names: dict[str, str] = {}
+    if not isinstance(value, list):
+        raise AnnotationError("categories is no list; export again")
+    for place, category in enumerate(value):
+        if not isinstance(category, Mapping) or category.get("name") is None:
+            raise AnnotationError(f"categories[{place}] has no name; export again")
+        number = id_of(category.get("id"), f"categories[{place}]: id")
+        name = str(category["name"])
+        if names.setdefault(number, name) != name:
+            raise AnnotationError(
+                f"categories {shown(names[number])!r} and {shown(name)!r} have the same id "
+                f"{shown(number)}; give each its own and correct the annotations"
+            )
+    return names
+
+
+def read_images(value: list[object]) -> dict[str, ImageEntry]:
+    """Images by id.
+
+    Raises:
+        AnnotationError: An entry is wrong, or two have one id or one name.
+    """
+    images: dict[str, ImageEntry] = {}
+    by_name: dict[str, str] = {}
+    for place, image in enumerate(value):
+        where = f"images[{place}]"
+        if not isinstance(image, Mapping):
+            raise AnnotationError(f"{where} is no object; export again")
+        name = image.get("file_name")
+        if not isinstance(name, str) or not name.strip():
+            raise AnnotationError(f"{where} has no file_name; export again")
+        number = id_of(image.get("id"), f"{where} ({shown(name)!r}): id")
+        sides = []
+        for side in ("height", "width"):
+            stated = image.get(side)
+            if stated in (None, "", 0, "0"):
+                continue
+            found = whole_number(stated, f"{where} ({shown(name)!r}): {side}")
+            if found < 0:
+                raise AnnotationError(f"{where} ({shown(name)!r}): {side} is {found}; correct it")
+            sides.append(found)
+        size = (sides[0], sides[1]) if len(sides) == 2 else None
+        if number in images:
+            raise AnnotationError(
+                f"images {shown(images[number].name)!r} and {shown(name)!r} have the same id "
+                f"{shown(number)}; give each its own and correct the annotations"
+            )
+        if name in by_name:
+            raise AnnotationError(
+                f"film {shown(name)!r} is listed twice, as image {shown(by_name[name])} and as "
+                f"image {shown(number)}; keep one entry"
+            )
+        by_name[name] = number
+        images[number] = ImageEntry(where, name, size)
+    return images
+
+
+def _class_of(
+    annotation: Mapping[str, object],
+    attributes: Mapping[str, object],
+    categories: Mapping[str, str],
+    class_attribute: str | None,
+    classes: Mapping[str, Structure] | None,
+) -> tuple[str | None, str]:
+    """Class name of an annotation, or None and why."""
+    if class_attribute is not None:
+        if class_attribute not in attributes:
+            found = ", ".join(repr(shown(name)) for name in attributes) or "none"
+            return None, (
+                f"has no class: it has no attribute {shown(class_attribute)!r} (--class-attribute);"
+                f" its attributes: {found}"
+            )
+        text, why = choice_of(attributes[class_attribute])
+        return text, "" if text else f"has no class: of {shown(class_attribute)!r}, {why}"
+    wanted = f"known are {known_classes_text(classes)}"
+    if not categories:
+        return None, f"has no class: the file lists no categories; {wanted}"
+    try:
+        number = id_of(annotation.get("category_id"), "category_id")
+    except AnnotationError as error:
+        return None, f"has no class: {error}"
+    if number not in categories:
+        listed = ", ".join(f"{shown(key)} {shown(name)!r}" for key, name in categories.items())
+        return None, (
+            f"has no class: category {shown(number)} is not listed; there are {shown(listed, 300)}"
+        )
+    return categories[number], ""
+
+
+def read_coco_raw(
+    path: str | os.PathLike[str],
+    *,
+    class_attribute: str | None = None,
+    classes: Mapping[str, Structure] | None = None,
+    value: object = _UNSET,
+) -> tuple[RawAnnotation, ...]:
     """Everything in a COCO instances file, unjudged.
+
+    Args:
+        path: The file.
+        class_attribute: Attribute of the annotations that holds the class instead of the category.
+        classes: Further class names, for messages.
+        value: The file's content where it has been parsed already.
 
     Raises:
         AnnotationError: The file cannot be read or is no COCO instances file.
     """
     path = Path(path)
-    value = read_json(path)
-    if not is_coco(value):
+    content = read_json(path) if value is _UNSET else value
+    if not is_coco(content) or not isinstance(content, Mapping):
         raise AnnotationError(
-            f"{path.name}: is not a COCO instances file; it needs images and annotations"
+            f"{path.name}: is not a COCO instances file; it needs the lists images and annotations"
         )
     try:
-        categories = {
-            category["id"]: str(category["name"]) for category in value.get("categories") or []
-        }
-        films: dict[object, tuple[str, int, int, list[RawRegion]]] = {}
-        for image in value["images"]:
-            height, width = int(image.get("height") or 0), int(image.get("width") or 0)
-            films[image["id"]] = (str(image["file_name"]), height, width, [])
-        for annotation in value["annotations"]:
-            if annotation["image_id"] not in films:
-                raise AnnotationError(
-                    f"annotation {annotation.get('id')} is of image {annotation['image_id']}, "
-                    "which is not listed; export again"
-                )
-            name, height, width, regions = films[annotation["image_id"]]
-            points, problem = None, ""
-            try:
-                points = _outline(annotation, height, width)
-            except AnnotationError as error:
-                problem = str(error)
-            class_name = categories.get(annotation.get("category_id"))
-            attributes = annotation.get("attributes") or {}
-            regions.append(
-                RawRegion(
-                    len(regions),
-                    "polygon" if points is not None else "",
-                    points,
-                    class_name,
-                    level_of(attributes.get("level") or annotation.get("level")),
-                    problem,
-                    attributes,
-                )
-            )
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise AnnotationError(
-            f"{path.name}: a field is missing or of the wrong kind ({type(error).__name__}); "
-            "export the file again"
-        ) from error
+        images = _read(content, class_attribute, classes)
     except AnnotationError as error:
         raise AnnotationError(f"{path.name}: {error}") from error
-    for name, count in Counter(name for name, *_ in films.values()).items():
-        if count > 1:
-            raise AnnotationError(f"{path.name}: film {name!r} is listed twice; keep one entry")
-    return tuple(RawAnnotation(name, tuple(regions)) for name, _, _, regions in films.values())
+    return tuple(
+        RawAnnotation(image.name, tuple(image.regions), image.size) for image in images.values()
+    )
+
+
+def _read(
+    content: Mapping[str, object],
+    class_attribute: str | None,
+    classes: Mapping[str, Structure] | None,
+) -> dict[str, ImageEntry]:
+    listed, annotations = content["images"], content["annotations"]
+    assert isinstance(listed, list)
+    assert isinstance(annotations, list)
+    check_count("annotations", len(annotations), MAX_FILE_REGIONS)
+    check_count("images", len(listed), MAX_FILE_FILMS)
+    categories = read_categories(content.get("categories") or [])
+    images = read_images(listed)
+    labels: dict[str, str] = {}
+    for place, annotation in enumerate(annotations):
+        if not isinstance(annotation, Mapping):
+            raise AnnotationError(f"annotations[{place}] is no object; export again")
+        known = annotation.get("id") is not None
+        label = f"annotation {shown(annotation['id'], 24)}" if known else f"annotations[{place}]"
+        image_id = id_of(annotation.get("image_id"), f"{label}: image_id")
+        if image_id not in images:
+            raise AnnotationError(
+                f"{label} is of image {shown(image_id)}, which is not listed; export again"
+            )
+        image = images[image_id]
+        attributes = annotation.get("attributes")
+        if not isinstance(attributes, Mapping):
+            attributes = {}
+        outline = _outline(annotation, image.size)
+        doubts = list(outline.doubts)
+        if annotation.get("iscrowd") in (1, True, "1"):
+            doubts.append(("crowd", "is marked as a crowd and counts as one object all the same"))
+        if known and label in labels:
+            doubts.append(("same-id", f"has the id of a region of film {labels[label]!r}"))
+        labels.setdefault(label, shown(image.name))
+        class_name, class_problem = _class_of(
+            annotation, attributes, categories, class_attribute, classes
+        )
+        level_text, _ = choice_of(attributes.get("level") or annotation.get("level"))
+        image.regions.append(
+            RawRegion(
+                len(image.regions),
+                "polygon" if outline.points is not None else "",
+                outline.points,
+                class_name,
+                level_of(level_text),
+                outline.problem,
+                attributes,
+                class_problem,
+                level_text or "",
+                label,
+                outline.mask_size,
+                tuple(doubts),
+            )
+        )
+    return images
 
 
 def read_coco(
@@ -239,7 +383,7 @@ def read_coco(
         AnnotationError: The file is wrong, or a region has no outline or no known category; the
             message names film and region.
     """
-    return tuple(judge(annotation, classes) for annotation in read_coco_raw(path))
+    return tuple(judge(annotation, classes) for annotation in read_coco_raw(path, classes=classes))
 
 
 def write_coco(

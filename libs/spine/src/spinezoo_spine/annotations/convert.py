@@ -19,8 +19,15 @@ from pathlib import Path
 from spinezoo_contract.errors import AnnotationError, SpineZooError
 
 from spinezoo_spine.annotations.coco import write_coco
-from spinezoo_spine.annotations.film_set import find_films, match_film, read_annotations_raw
+from spinezoo_spine.annotations.film_names import FilmNames
+from spinezoo_spine.annotations.folder import find_films, find_films_below, read_annotations_raw
+from spinezoo_spine.annotations.options import (
+    OutlineOptions,
+    add_outline_options,
+    outline_options,
+)
 from spinezoo_spine.annotations.regions import FilmAnnotation, judge
+from spinezoo_spine.annotations.text import shown
 from spinezoo_spine.annotations.via import write_via
 from spinezoo_spine.films.reader import read_film_file_size
 
@@ -35,20 +42,27 @@ def film_sizes(annotations: Sequence[FilmAnnotation], folder: Path) -> dict[str,
         AnnotationError: A film is not there.
         FilmError: A film cannot be read.
     """
-    films = find_films(folder) if folder.is_dir() else {}
+    films = {**find_films_below(folder), **find_films(folder)} if folder.is_dir() else {}
+    names = FilmNames(films, folder=folder.name)
     sizes = {}
     for annotation in annotations:
-        name = match_film(annotation.film_name, films)
-        if name is None:
+        match = names.match(annotation.film_name)
+        if match.film is None:
             raise AnnotationError(
-                f"film {annotation.film_name!r} is not in folder {folder.name!r}, and COCO needs "
-                "its size; say with --films where the films are"
+                f"film {shown(annotation.film_name)!r} {match.why_not}; COCO needs its size: say "
+                "with --films where the films are"
             )
-        sizes[annotation.film_name] = read_film_file_size(films[name])
+        sizes[annotation.film_name] = read_film_file_size(films[match.film])
     return sizes
 
 
-def convert(source: Path, target: Path, form: str, films: Path | None = None) -> int:
+def convert(
+    source: Path,
+    target: Path,
+    form: str,
+    films: Path | None = None,
+    options: OutlineOptions | None = None,
+) -> int:
     """Reads outlines and writes them in another form.
 
     Args:
@@ -56,6 +70,7 @@ def convert(source: Path, target: Path, form: str, films: Path | None = None) ->
         target: File to write; its folder has to exist.
         form: One of :data:`FORMATS`.
         films: Folder of the films, whose sizes COCO needs; None: the folder of ``source``.
+        options: Where the class stands and what further names mean.
 
     Returns:
         Number of films written.
@@ -71,8 +86,12 @@ def convert(source: Path, target: Path, form: str, films: Path | None = None) ->
         raise AnnotationError(f"there is no folder {target.parent.name!r}; make it first")
     if form == "coco" and target.suffix.lower() != ".json":
         raise AnnotationError(f"{target.name}: end the name of a COCO file in .json")
+    options = options or OutlineOptions()
     try:
-        annotations = [judge(raw) for raw in read_annotations_raw(source)]
+        raw = read_annotations_raw(
+            source, class_attribute=options.class_attribute, classes=options.classes
+        )
+        annotations = [judge(entry, options.classes) for entry in raw]
     except AnnotationError as error:
         text = str(error)
         named = text if text.startswith(source.name) else f"{source.name}: {text}"
@@ -96,9 +115,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--films", type=Path, help="folder of the films, for COCO (default: that of the source)"
     )
+    add_outline_options(parser, skip=False)
     arguments = parser.parse_args(argv)
     try:
-        count = convert(arguments.source, arguments.target, arguments.format, arguments.films)
+        count = convert(
+            arguments.source,
+            arguments.target,
+            arguments.format,
+            arguments.films,
+            outline_options(arguments),
+        )
     except SpineZooError as error:
         sys.stderr.write(f"not converted: {error}\n")
         return 2

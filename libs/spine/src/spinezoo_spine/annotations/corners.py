@@ -7,7 +7,6 @@ the study in it, so it is read here and not by :mod:`spinezoo_spine.annotations.
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -18,9 +17,10 @@ from numpy.typing import NDArray
 from spinezoo_contract.errors import AnnotationError
 from spinezoo_contract.types import Segment, Structure
 
-from spinezoo_spine.annotations.coco import is_coco
+from spinezoo_spine.annotations.coco import is_coco, read_categories, read_images
 from spinezoo_spine.annotations.raster import segments_from_regions
 from spinezoo_spine.annotations.regions import Region, as_polygon, level_of
+from spinezoo_spine.annotations.text import read_json
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -79,15 +79,12 @@ def read_corners(path: str | os.PathLike[str]) -> tuple[CornerFilm, ...]:
             message names it.
     """
     path = Path(path)
-    try:
-        value = json.loads(path.read_text(encoding="utf-8-sig"))
-    except OSError as error:
-        raise AnnotationError(f"{path.name}: cannot be read ({error.strerror})") from error
-    except (ValueError, RecursionError) as error:
-        raise AnnotationError(f"{path.name}: is not valid JSON; export it again") from error
+    value = read_json(path)
     if not is_coco(value):
         raise AnnotationError(f"{path.name}: is no COCO file; give images and annotations")
     try:
+        read_categories(value["categories"])  # an id twice, or a film twice, is an error
+        read_images(value["images"])
         levels = {entry["id"]: level_of(entry["name"]) for entry in value["categories"]}
         films = {entry["id"]: entry for entry in value["images"]}
         quads: dict[object, dict[str, NDArray[np.float64]]] = {key: {} for key in films}
@@ -114,7 +111,7 @@ def read_corners(path: str | os.PathLike[str]) -> tuple[CornerFilm, ...]:
             )
             for key, entry in films.items()
         )
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise AnnotationError(
             f"{path.name}: a field is missing or of the wrong kind ({type(error).__name__})"
         ) from error

@@ -5,111 +5,42 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from spinezoo_contract.errors import AnnotationError, FilmError
 from spinezoo_contract.types import Film, Structure
 
-from spinezoo_spine.annotations.coco import is_coco, read_coco_raw
-from spinezoo_spine.annotations.regions import FilmAnnotation, RawAnnotation, judge, read_json
-from spinezoo_spine.annotations.via import films_of_json, read_via_raw
+from spinezoo_spine.annotations.folder import (
+    PREFERRED_ANNOTATIONS,
+    find_annotations,
+    find_films,
+    match_film,
+    read_annotations_raw,
+)
+from spinezoo_spine.annotations.lint import CheckedFolder, check_folder
+from spinezoo_spine.annotations.regions import FilmAnnotation, RawAnnotation, judge
+from spinezoo_spine.annotations.rules import Finding
 from spinezoo_spine.films.reader import (
     DEFAULT_LIMITS,
-    FILM_SUFFIXES,
     FilmLimits,
-    kind_of,
     read_film_file,
     read_film_file_size,
 )
 
-PREFERRED_ANNOTATIONS = ("via.json", "via.csv", "coco.json")
-"""Annotation files that win where a folder holds several, in this order."""
+__all__ = [
+    "PREFERRED_ANNOTATIONS",
+    "FilmSet",
+    "describe_film_set",
+    "find_annotations",
+    "find_films",
+    "match_film",
+    "read_annotations_raw",
+]
 
-
-def find_films(folder: Path) -> dict[str, Path]:
-    """Film files of a folder by name, sorted; sub-folders and hidden files are left out.
-
-    A file without one of the usual endings counts when its first bytes are those of a film, as
-    DICOM files often have no ending.
-    """
-    films = {}
-    for path in sorted(folder.iterdir()):
-        if path.name.startswith(".") or not path.is_file():
-            continue
-        suffix = path.suffix.lower()
-        if suffix in FILM_SUFFIXES:
-            films[path.name] = path
-        elif suffix in ("", ".ima") or suffix[1:].isdigit() or len(suffix) > 6:
-            with path.open("rb") as file:
-                if kind_of(file.read(4096)) == "dicom":
-                    films[path.name] = path
-    return films
-
-
-def _is_annotation_file(path: Path) -> bool:
-    """Whether a JSON or CSV file looks like VIA or COCO."""
-    if path.suffix.lower() == ".csv":
-        with path.open(encoding="utf-8-sig", errors="replace") as file:
-            head = file.read(4096)
-        return "region_shape_attributes" in head or "metadata_id" in head
-    try:
-        value = json.loads(path.read_text(encoding="utf-8-sig"))
-    except (OSError, ValueError, RecursionError):
-        return False
-    try:
-        return is_coco(value) or films_of_json(value) is not None
-    except AnnotationError:
-        return True  # meant as VIA, and wrong: reading it will say how
-
-
-def find_annotations(folder: Path) -> Path:
-    """The annotation file of a folder.
-
-    Raises:
-        AnnotationError: There is none, or several and none has a preferred name.
-    """
-    for name in PREFERRED_ANNOTATIONS:
-        if (folder / name).is_file():
-            return folder / name
-    found = [
-        path
-        for path in sorted(folder.iterdir())
-        if path.suffix.lower() in (".json", ".csv")
-        and not path.name.startswith(".")
-        and path.is_file()
-        and _is_annotation_file(path)
-    ]
-    if not found:
-        raise AnnotationError(
-            f"folder {folder.name!r} has no VIA or COCO file; put the outlines there as via.json"
-        )
-    if len(found) > 1:
-        names = ", ".join(path.name for path in found)
-        raise AnnotationError(
-            f"folder {folder.name!r} has several annotation files ({names}); "
-            "name the one to use, or call it via.json"
-        )
-    return found[0]
-
-
-def read_annotations_raw(
-    path: Path,
-    *,
-    class_attribute: str | None = None,
-    classes: Mapping[str, Structure] | None = None,
-) -> tuple[RawAnnotation, ...]:
-    """A VIA or COCO file, unjudged.
-
-    Raises:
-        AnnotationError: It is neither, or damaged.
-    """
-    if path.suffix.lower() == ".json":
-        value = read_json(path)
-        if is_coco(value):
-            return read_coco_raw(path)
-    return read_via_raw(path, class_attribute=class_attribute, classes=classes)
+SHOWN_FINDINGS = 20
+"""Findings that an error lists; `make check` lists all."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -122,6 +53,9 @@ class FilmSet:
         film_paths: Film files by name.
         annotations: Outlines by film name; a film may have none.
         limits: What is refused by size.
+        findings: What was found wrong and did not stop the opening: warnings, films that cannot be
+            read, and with ``skip_bad_regions`` the errors of what was skipped.
+        left_out: Why films and entries are not among :attr:`names`, by name.
     """
 
     folder: Path
@@ -129,6 +63,8 @@ class FilmSet:
     film_paths: Mapping[str, Path]
     annotations: Mapping[str, FilmAnnotation]
     limits: FilmLimits = DEFAULT_LIMITS
+    findings: tuple[Finding, ...] = ()
+    left_out: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
     def open(
@@ -138,18 +74,24 @@ class FilmSet:
         *,
         class_attribute: str | None = None,
         classes: Mapping[str, Structure] | None = None,
+        skip_bad_regions: bool = False,
         limits: FilmLimits = DEFAULT_LIMITS,
     ) -> FilmSet:
         """Opens a folder of DICOM, PNG, JPEG or TIFF films with one VIA or COCO file.
 
-        Films without an entry in the file are left out of :attr:`names`; an entry without a film
-        is an error, because a truth that silently goes unused would change every figure.
+        The outlines are checked first; see :mod:`spinezoo_spine.annotations.rules`. An error
+        stops the opening, because a truth that silently is wrong or goes unused would change
+        every figure. A film that cannot be read does not: it fails when it is read. Films without
+        an entry in the file are left out of :attr:`names`.
 
         Args:
             folder: The films' folder.
             annotations: The annotation file; None looks for it in the folder.
-            class_attribute: VIA region attribute that holds the class; None finds it.
+            class_attribute: Attribute that holds the class; None finds it.
             classes: Further class names.
+            skip_bad_regions: Leave out regions with errors instead of stopping, and films that are
+                not there, of another size than the file says, or left without any region. Each is
+                in :attr:`findings`.
             limits: What is refused by size.
 
         Raises:
@@ -157,30 +99,22 @@ class FilmSet:
             AnnotationError: No or a wrong annotation file; a film is missing; a region is wrong.
         """
         folder = Path(folder)
-        if not folder.is_dir():
-            raise FilmError(f"{folder} is not a folder; give the folder that holds the films")
-        films = find_films(folder)
-        if not films:
-            raise FilmError(
-                f"folder {folder.name!r} holds no film; put DICOM, PNG, JPEG or TIFF files there"
-            )
-        path = Path(annotations) if annotations is not None else find_annotations(folder)
-        raw = read_annotations_raw(path, class_attribute=class_attribute, classes=classes)
-        judged: dict[str, FilmAnnotation] = {}
-        for entry in raw:
-            name = match_film(entry.film_name, films)
-            if name is None:
-                raise AnnotationError(
-                    f"{path.name}: film {entry.film_name!r} is not in folder {folder.name!r}; "
-                    "add the film or remove its entry"
-                )
-            if name in judged:
-                raise AnnotationError(f"{path.name}: film {name!r} has two entries; keep one")
-            try:
-                judged[name] = judge(RawAnnotation(name, entry.regions), classes)
-            except AnnotationError as error:
-                raise AnnotationError(f"{path.name}: {error}") from error
-        return cls(folder, path, films, judged, limits)
+        checked = check_folder(
+            folder, annotations, class_attribute=class_attribute, classes=classes, limits=limits
+        )
+        path = checked.annotations_path
+        stopping = [f for f in checked.findings if f.is_error and f.rule != "unreadable-film"]
+        if stopping and not skip_bad_regions:
+            raise AnnotationError(f"{path.name}: {_listed(stopping)}")
+        left_out = {
+            finding.film: finding.message
+            for finding in checked.findings
+            if finding.rule in ("no-entry", "not-taken")
+        }
+        judged = {}
+        for entry in _sound_entries(checked, stopping, left_out):
+            judged[entry.film_name] = judge(entry, classes)
+        return cls(folder, path, checked.film_paths, judged, limits, checked.findings, left_out)
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -235,12 +169,40 @@ class FilmSet:
             ) from None
 
 
-def match_film(film_name: str, films: Mapping[str, Path]) -> str | None:
-    """The film that an annotation names: its very name, else the name's last path part."""
-    if film_name in films:
-        return film_name
-    last = film_name.replace("\\", "/").rsplit("/", 1)[-1]
-    return last if last in films else None
+def _listed(findings: Sequence[Finding]) -> str:
+    """Errors that stop, as one message."""
+    if len(findings) == 1:
+        return findings[0].sentence
+    lines = [finding.sentence for finding in findings[:SHOWN_FINDINGS]]
+    if len(findings) > SHOWN_FINDINGS:
+        lines.append(f"and {len(findings) - SHOWN_FINDINGS} more")
+    return "\n  ".join(
+        [
+            f"{len(findings)} errors; correct them (make check lists all), or go on without these "
+            "regions by --skip-bad-regions:",
+            *lines,
+        ]
+    )
+
+
+def _sound_entries(
+    checked: CheckedFolder, errors: Sequence[Finding], left_out: dict[str, str]
+) -> list[RawAnnotation]:
+    """The entries without what is wrong; adds to ``left_out`` films of which nothing stays."""
+    films = {finding.film: finding for finding in errors if finding.region_index is None}
+    regions = {(f.film, f.region_index) for f in errors if f.region_index is not None}
+    sound = []
+    for entry in checked.entries:
+        name = entry.film_name
+        if name in films:
+            left_out[name] = f"{films[name].rule}: {films[name].message}"
+            continue
+        kept = tuple(r for r in entry.regions if (name, r.index) not in regions)
+        if entry.regions and not kept:
+            left_out[name] = f"none of its {len(entry.regions)} regions is without an error"
+            continue
+        sound.append(replace(entry, regions=kept))
+    return sound
 
 
 def describe_film_set(folder: Path) -> dict[str, object]:

@@ -9,15 +9,17 @@ film is cut off.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 from spinezoo_contract.limits import LEVEL
-from spinezoo_contract.masks import encode_mask, mask_box
+from spinezoo_contract.masks import mask_box
 from spinezoo_contract.types import Segment, SegmentKind, Structure
+
+from spinezoo_spine.instances import mask_from_crop
 
 PAINT_ORDER = (
     Structure.SACRAL_VERTEBRA,
@@ -70,13 +72,21 @@ class Patch:
         return slice(self.left, self.left + self.pixels.shape[1])
 
 
+MOST_AT_ONCE = 1_048_576
+"""Pixels and crossings that are worked on at once: bounds the memory of any number of outlines."""
+
+
 def patches(
     polygons_xy: Sequence[NDArray[np.float64]], height: int, width: int
 ) -> tuple[Patch, ...]:
-    """The pixels of each polygon, all polygons in one pass.
+    """The pixels of each polygon; see :func:`each_patch`."""
+    return tuple(each_patch(polygons_xy, height, width))
 
-    For every edge and every row of centres that it crosses, the crossing toggles all pixels to
-    its right; a running parity along the rows turns the toggles into pixels.
+
+def each_patch(
+    polygons_xy: Sequence[NDArray[np.float64]], height: int, width: int
+) -> Iterator[Patch]:
+    """The pixels of each polygon, in their order; few polygons' pixels are held at a time.
 
     Args:
         polygons_xy: (N, 2) outlines, finite.
@@ -84,7 +94,33 @@ def patches(
         width: Columns of the film.
     """
     if not len(polygons_xy):
-        return ()
+        return
+    if len(polygons_xy) * height * width <= 4 * MOST_AT_ONCE:  # a training canvas
+        yield from _patches_at_once(polygons_xy, height, width)
+        return
+    size = np.array([width, height])
+    group: list[NDArray[np.float64]] = []
+    pixels = 0
+    for polygon in polygons_xy:
+        extent = np.clip(polygon, 0, size)
+        own = int(np.prod(np.ptp(extent, axis=0) + 2.0))
+        if group and pixels + own > MOST_AT_ONCE:
+            yield from _patches_at_once(group, height, width)
+            group, pixels = [], 0
+        group.append(polygon)
+        pixels += own
+    if group:
+        yield from _patches_at_once(group, height, width)
+
+
+def _patches_at_once(
+    polygons_xy: Sequence[NDArray[np.float64]], height: int, width: int
+) -> tuple[Patch, ...]:
+    """The pixels of each polygon, all polygons in one pass.
+
+    For every edge and every row of centres that it crosses, the crossing toggles all pixels to
+    its right; a running parity along the rows turns the toggles into pixels.
+    """
     counts = np.array([len(polygon) for polygon in polygons_xy])
     starts = np.concatenate([[0], np.cumsum(counts)[:-1]])
     points = np.concatenate(polygons_xy)
@@ -112,21 +148,31 @@ def patches(
     end_row = np.clip(np.ceil(lower[:, 1] - 0.5), first[owner, 1], last[owner, 1]).astype(np.int64)
     crossings = end_row - top_row
     crossings[rows[owner] == 0] = 0
-    edge = np.repeat(np.arange(len(points)), crossings)
-    before = np.concatenate([[0], np.cumsum(crossings)[:-1]])
-    row = top_row[edge] + np.arange(len(edge)) - before[edge]
-    rise = lower[edge, 1] - upper[edge, 1]
-    x = upper[edge, 0] + (row + 0.5 - upper[edge, 1]) * ((lower[edge, 0] - upper[edge, 0]) / rise)
-    polygon = owner[edge]
-    column = np.clip(np.ceil(x - 0.5), first[polygon, 0], first[polygon, 0] + columns[polygon])
-    place = (
-        places[polygon]
-        + (row - first[polygon, 1]) * (columns[polygon] + 1)
-        + (column.astype(np.int64) - first[polygon, 0])
-    )
-    toggles = np.bincount(place, minlength=int(places[-1]))
+
+    toggles = np.zeros(int(places[-1]), dtype=np.uint8)
+    totals = np.cumsum(crossings)
+    begin = 0
+    while begin < len(points):
+        before_all = int(totals[begin - 1]) if begin else 0
+        end = max(begin + 1, int(np.searchsorted(totals, before_all + MOST_AT_ONCE, side="right")))
+        some = np.arange(begin, end)
+        edge = np.repeat(some, crossings[begin:end])
+        before = np.repeat(totals[begin:end] - crossings[begin:end], crossings[begin:end])
+        row = top_row[edge] + np.arange(before_all, before_all + len(edge)) - before
+        rise = lower[edge, 1] - upper[edge, 1]
+        run = (lower[edge, 0] - upper[edge, 0]) / rise
+        x = upper[edge, 0] + (row + 0.5 - upper[edge, 1]) * run
+        polygon = owner[edge]
+        column = np.clip(np.ceil(x - 0.5), first[polygon, 0], first[polygon, 0] + columns[polygon])
+        place = (
+            places[polygon]
+            + (row - first[polygon, 1]) * (columns[polygon] + 1)
+            + (column.astype(np.int64) - first[polygon, 0])
+        )
+        np.add.at(toggles, place, np.uint8(1))  # wraps at 256: only the last bit counts
+        begin = end
     # Closed outlines cross every row an even number of times: the parity is 0 again at its end.
-    inside = (np.cumsum(toggles) & 1).astype(bool)
+    inside = (np.bitwise_xor.accumulate(toggles & np.uint8(1)) if len(toggles) else toggles) != 0
     return tuple(
         Patch(
             int(first[index, 1]),
@@ -155,10 +201,10 @@ def paint(
 ) -> NDArray[np.uint8]:
     """Label map of outlines: 0 is background, else the structure's number; see PAINT_ORDER."""
     labels = np.zeros((height, width), dtype=np.uint8)
-    drawn = patches(polygons_xy, height, width)
     rank = {structure: place for place, structure in enumerate(PAINT_ORDER)}
-    for index in sorted(range(len(drawn)), key=lambda index: rank[structures[index]]):
-        patch = drawn[index]
+    order = sorted(range(len(structures)), key=lambda index: rank[structures[index]])
+    drawn = each_patch([polygons_xy[index] for index in order], height, width)
+    for index, patch in zip(order, drawn, strict=True):
         labels[patch.rows, patch.columns][patch.pixels] = int(structures[index])
     return labels
 
@@ -185,13 +231,11 @@ def segments_from_regions(
     name two levels ("L4/L5" of a cage); a segment has one level or none.
     """
     segments = []
-    drawn = patches([region.polygon_xy for region in regions], height, width)
+    drawn = each_patch([region.polygon_xy for region in regions], height, width)
     for region, patch in zip(regions, drawn, strict=True):
         if not patch.pixels.any():
             continue
-        mask = np.zeros((height, width), dtype=np.uint8, order="F")
-        mask[patch.rows, patch.columns] = patch.pixels
-        encoded = encode_mask(mask)
+        encoded = mask_from_crop(patch.pixels, patch.top, patch.left, height, width)
         segments.append(
             Segment(
                 region.structure,

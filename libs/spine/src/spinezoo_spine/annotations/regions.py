@@ -7,17 +7,17 @@ point is not repeated at the end.
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from spinezoo_contract.errors import AnnotationError
 from spinezoo_contract.types import Structure
+
+from spinezoo_spine.annotations.limits import MAX_COORDINATE_PX, MAX_OUTLINE_POINTS
+from spinezoo_spine.annotations.text import shown
 
 STRUCTURE_NAMES: Mapping[Structure, str] = {
     structure: structure.name.lower() for structure in Structure
@@ -74,10 +74,6 @@ LEVEL_PATTERN = re.compile(r"^(T1[0-2]|T[1-9]|L[1-6]|S[1-5])(/(T1[0-2]|T[1-9]|L[
 """A level such as ``L4``, or two neighbours such as ``L4/L5`` for what lies between them."""
 
 
-MAX_COORDINATE_PX = 1e6
-"""Largest coordinate of an outline, either sign; far beyond any film, small enough to be exact."""
-
-
 def class_key(name: str) -> str:
     """A class name without case and separators: ``"Lumbar_Vertebra"`` is ``lumbar vertebra``."""
     return " ".join(re.split(r"[\s_\-./&+]+", name.strip().lower())).strip()
@@ -122,16 +118,25 @@ def as_polygon(points_xy: ArrayLike) -> NDArray[np.float64]:
     """Points as a read-only (N, 2) float64 array.
 
     Raises:
-        AnnotationError: Not (N, 2), fewer than 3 points, or a coordinate that is not finite.
+        AnnotationError: Not (N, 2), fewer than 3 or too many points, or a coordinate that is not
+            finite.
     """
     try:
         polygon = np.array(points_xy, dtype=np.float64)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError) as error:
         raise AnnotationError("outline is not a list of (x, y) pairs of numbers") from error
     if polygon.ndim != 2 or polygon.shape[1] != 2:
         raise AnnotationError(f"outline has shape {polygon.shape}; give (N, 2) points x, y")
     if len(polygon) < 3:
-        raise AnnotationError(f"outline has {len(polygon)} points; draw at least 3")
+        count = len(polygon)
+        raise AnnotationError(
+            f"outline has {count} point{'' if count == 1 else 's'} and encloses nothing; draw at "
+            "least 3, or remove it"
+        )
+    if len(polygon) > MAX_OUTLINE_POINTS:
+        raise AnnotationError(
+            f"outline has {len(polygon)} points, the limit is {MAX_OUTLINE_POINTS}; simplify it"
+        )
     if not np.isfinite(polygon).all():
         raise AnnotationError("outline has a coordinate that is not a finite number; redraw it")
     if np.abs(polygon).max() > MAX_COORDINATE_PX:
@@ -210,6 +215,11 @@ class RawRegion:
         level: Anatomical level, or None.
         problem: Why there is no outline, in words; empty where there is one.
         attributes: All attributes of the region.
+        class_problem: Why there is no class, in words; empty where there is one.
+        level_text: What the file says of the level, understood or not.
+        label: What the file calls the region, such as ``annotation 17`` or ``line 5``.
+        mask_size: (height, width) that the region itself states (run lengths), or None.
+        doubts: (rule, message) of what a reader should know and that changes nothing.
     """
 
     index: int
@@ -219,14 +229,49 @@ class RawRegion:
     level: str | None = None
     problem: str = ""
     attributes: Mapping[str, object] = field(default_factory=dict)
+    class_problem: str = ""
+    level_text: str = ""
+    label: str = ""
+    mask_size: tuple[int, int] | None = None
+    doubts: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def place(self) -> str:
+        """Which region it is, for messages: position and, where there is one, label."""
+        return f"region {self.index}" + (f" ({self.label})" if self.label else "")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class RawAnnotation:
-    """One film of an annotation file, before it is judged."""
+    """One film of an annotation file, before it is judged.
+
+    Attributes:
+        film_name: File name as the annotation file gives it.
+        regions: In the order of the file.
+        size: (height, width) in pixels that the file states of the film, or None.
+        file_bytes: Size of the film's file in bytes that the file states, or None.
+        doubts: (rule, message) of what a reader should know of the entry.
+    """
 
     film_name: str
     regions: tuple[RawRegion, ...]
+    size: tuple[int, int] | None = None
+    file_bytes: int | None = None
+    doubts: tuple[tuple[str, str], ...] = ()
+
+
+def no_class_text(region: RawRegion, classes: Mapping[str, Structure] | None = None) -> str:
+    """Why a region stands for no structure, for messages; empty where it stands for one."""
+    if region.class_name is None:
+        return region.class_problem or (
+            f"has no class; give it one of {known_classes_text(classes)}"
+        )
+    if structure_of(region.class_name, classes) is not None:
+        return ""
+    return (
+        f"class {shown(region.class_name)!r} is unknown; known are {known_classes_text(classes)}; "
+        f'rename it, or say what it is by --map "{shown(region.class_name)}=structure"'
+    )
 
 
 def judge(raw: RawAnnotation, classes: Mapping[str, Structure] | None = None) -> FilmAnnotation:
@@ -242,36 +287,17 @@ def judge(raw: RawAnnotation, classes: Mapping[str, Structure] | None = None) ->
     """
     regions = []
     for region in raw.regions:
-        place = f"film {raw.film_name!r}, region {region.index}"
+        place = f"film {shown(raw.film_name)!r}, {region.place}"
         if region.points_xy is None:
             raise AnnotationError(f"{place}: {region.problem}")
-        if region.class_name is None:
-            raise AnnotationError(
-                f"{place}: has no class; give it one of {known_classes_text(classes)}"
-            )
+        wrong = no_class_text(region, classes)
+        if wrong or region.class_name is None:
+            raise AnnotationError(f"{place}: {wrong}")
         structure = structure_of(region.class_name, classes)
-        if structure is None:
-            raise AnnotationError(
-                f"{place}: class {region.class_name!r} is unknown; known are "
-                f"{known_classes_text(classes)}; rename it or pass a mapping of class names"
-            )
+        assert structure is not None
         level = region.level or level_of(region.class_name)
         try:
             regions.append(Region(structure, region.points_xy, level))
         except AnnotationError as error:
             raise AnnotationError(f"{place}: {error}") from error
     return FilmAnnotation(raw.film_name, tuple(regions))
-
-
-def read_json(path: Path) -> Any:
-    """The content of a JSON file, unjudged.
-
-    Raises:
-        AnnotationError: The file cannot be read or is not JSON.
-    """
-    try:
-        return json.loads(path.read_text(encoding="utf-8-sig"))
-    except OSError as error:
-        raise AnnotationError(f"{path.name}: cannot be read ({error.strerror})") from error
-    except (ValueError, RecursionError) as error:
-        raise AnnotationError(f"{path.name}: is not valid JSON; export it again") from error

@@ -96,7 +96,7 @@ def shape_of_runs(runs: ColumnRuns) -> Shape | None:
     xx = float(length @ (x * x)) / area + 1.0 / 12.0
     yy = float(length @ (y * y + length * length / 12.0)) / area
     xy = float(length @ (x * y)) / area
-    return _shape(area, centre_x, centre_y, xx, yy, xy)
+    return shape_of_moments(area, centre_x, centre_y, xx, yy, xy)
 
 
 def shape_of(mask: RunLengthMask) -> Shape | None:
@@ -115,7 +115,7 @@ def shape_of_box(box: Box) -> Shape | None:
     """
     if box.width <= 0.0 or box.height <= 0.0:
         return None
-    return _shape(
+    return shape_of_moments(
         box.width * box.height,
         box.x + box.width / 2.0,
         box.y + box.height / 2.0,
@@ -125,8 +125,13 @@ def shape_of_box(box: Box) -> Shape | None:
     )
 
 
-def _shape(area: float, centre_x: float, centre_y: float, xx: float, yy: float, xy: float) -> Shape:
-    """From moments to a shape; a rectangle's variance along a side is its square over 12."""
+def shape_of_moments(
+    area: float, centre_x: float, centre_y: float, xx: float, yy: float, xy: float
+) -> Shape:
+    """From area, centre and central second moments to a shape.
+
+    A rectangle's variance along a side is its square over 12.
+    """
     middle, half = (xx + yy) / 2.0, math.hypot((xx - yy) / 2.0, xy)
     angle = 0.5 * math.atan2(2.0 * xy, xx - yy)
     dx, dy = math.cos(angle), math.sin(angle)

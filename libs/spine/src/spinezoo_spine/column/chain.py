@@ -29,7 +29,7 @@ def longest_chain(film: Places) -> list[Place]:
     A chain pays for turns, for steps that are not a whole number of vertebrae and for places left
     out, so that a blob beside the column costs more than it brings.
     """
-    nodes = [node for node in film.nodes if node.index not in film.names]
+    nodes = [node for node in film.nodes if node.index not in film.left_out]
     nodes.sort(key=lambda node: -node.shape.centre_xy[1])
     if len(nodes) < 2:
         return nodes

@@ -11,7 +11,6 @@ from spinezoo_contract.types import VERTEBRAE, Segment, SegmentKind, Structure, 
 
 from spinezoo_spine.column.anatomy import USUAL_BODY_HEIGHT, USUAL_STEP
 from spinezoo_spine.column.bodies import Shape, shape_of
-from spinezoo_spine.column.reading import LevelName
 from spinezoo_spine.instances import DUPLICATE_SHARE, overlaps, spans_two
 
 MOST_OUTLINES = 48
@@ -41,15 +40,21 @@ class Place:
 
 @dataclass(slots=True, eq=False)
 class Places:
-    """The places of one film, what is said of outlines so far, and the size of its usual body."""
+    """The places of one film, and the size of its usual body.
+
+    Attributes:
+        nodes: The places.
+        left_out: Why an outline, by its index, stands for no place of its own.
+        size: Side of the usual body, in pixels.
+    """
 
     nodes: list[Place]
-    names: dict[int, LevelName] = field(default_factory=dict)
+    left_out: dict[int, UnnamedReason] = field(default_factory=dict)
     size: float = 0.0
 
 
 def places_of(segments: Sequence[Segment]) -> Places:
-    """Vertebral instances without duplicates; duplicates are named as such."""
+    """Vertebral instances without duplicates; duplicates are left out and said to be such."""
     found: list[tuple[int, Segment, Shape]] = []
     for index, segment in enumerate(segments):
         if segment.structure in VERTEBRAE and segment.kind is SegmentKind.INSTANCE:
@@ -61,8 +66,8 @@ def places_of(segments: Sequence[Segment]) -> Places:
     if len(found) > MOST_OUTLINES:
         ranked = sorted(found, key=lambda item: -item[1].score * item[2].area_px)
         for index, _, _ in ranked[MOST_OUTLINES:]:
-            film.names[index] = LevelName(index, None, 0.0, UnnamedReason.FRAGMENT)
-        found = [item for item in found if item[0] not in film.names]
+            film.left_out[index] = UnnamedReason.FRAGMENT
+        found = [item for item in found if item[0] not in film.left_out]
     if not found:
         return film
     outlines = [segment for _, segment, _ in found]
@@ -73,7 +78,7 @@ def places_of(segments: Sequence[Segment]) -> Places:
     nodes: dict[int, Place] = {}
     for place, (index, segment, shape) in enumerate(found):
         if spanning[place]:
-            film.names[index] = LevelName(index, None, 0.0, UnnamedReason.SEVERAL)
+            film.left_out[index] = UnnamedReason.SEVERAL
             continue
         rival = next(
             (
@@ -94,9 +99,7 @@ def places_of(segments: Sequence[Segment]) -> Places:
         else:
             node = nodes[rival]
             node.lumbar, node.sacral = max(node.lumbar, lumbar), max(node.sacral, sacral)
-            film.names[index] = LevelName(
-                index, None, 0.0, UnnamedReason.DUPLICATE, same_as=node.index
-            )
+            film.left_out[index] = UnnamedReason.DUPLICATE
     film.nodes = list(nodes.values())
     return film
 
@@ -140,7 +143,7 @@ def measure_sizes(film: Places) -> None:
         node.size = min(max(shape.size_px, 0.85 * usual), 1.15 * usual)
     for node in film.nodes:
         if node.worth < 0.12:
-            film.names[node.index] = LevelName(node.index, None, 0.0, UnnamedReason.FRAGMENT)
+            film.left_out[node.index] = UnnamedReason.FRAGMENT
 
 
 def _weighted_median(values: Sequence[float], weights: Sequence[float]) -> float:

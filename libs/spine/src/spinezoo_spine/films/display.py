@@ -2,107 +2,150 @@
 
 from __future__ import annotations
 
-import math
-
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 from pydicom.dataset import Dataset
-from pydicom.multival import MultiValue
-from pydicom.pixels import apply_modality_lut, apply_voi
 from spinezoo_contract.errors import FilmError
+from spinezoo_contract.types import FilmNoteCode
+
+from spinezoo_spine.films.encoded import is_flat
+from spinezoo_spine.films.header import Bits, group_items, integer_of, value_of, word_of
+from spinezoo_spine.films.notes import NoteBook
+from spinezoo_spine.films.stored import codes_of, padding_of
+from spinezoo_spine.films.tables import levels_of
 
 
-def _spread(values: NDArray[np.floating]) -> NDArray[np.uint16]:
-    """Values spread linearly over 0 to 65535; one single value becomes 0."""
-    low, high = float(values.min()), float(values.max())
-    if not (math.isfinite(low) and math.isfinite(high)):
-        raise FilmError("DICOM display transform gives values that are not finite; export again")
-    if high <= low:
-        return np.zeros(values.shape, dtype=np.uint16)
-    return np.rint((values - low) * (65535.0 / (high - low))).astype(np.uint16)
+def is_inverted(dataset: Dataset, book: NoteBook) -> bool:
+    """Whether low values are shown bright.
 
-
-def _padding(dataset: Dataset, stored: NDArray[np.integer]) -> NDArray[np.bool_] | None:
-    """Pixels that the file marks as padding, or None where it marks none."""
-    value = dataset.get("PixelPaddingValue")
-    if value is None or isinstance(value, bytes):
-        return None
-    limit = dataset.get("PixelPaddingRangeLimit")
-    ends = sorted((int(value), int(value if limit is None or isinstance(limit, bytes) else limit)))
-    mask = (stored >= ends[0]) & (stored <= ends[1])
-    return mask if mask.any() and not mask.all() else None
-
-
-def _first_number(value: object) -> float | None:
-    """The first of the values of an attribute, or None where there is none."""
-    if isinstance(value, (MultiValue, list, tuple)):
-        value = value[0] if value else None
-    return None if value is None or value == "" else float(str(value))
-
-
-def _window(dataset: Dataset) -> tuple[float, float, str] | None:
-    """Centre, width and function of the first window, or None where there is none."""
-    centre = _first_number(dataset.get("WindowCenter"))
-    width = _first_number(dataset.get("WindowWidth"))
-    if centre is None or width is None:
-        return None
-    function = str(dataset.get("VOILUTFunction") or "LINEAR").upper()
-    if function not in ("LINEAR", "LINEAR_EXACT", "SIGMOID"):
-        raise FilmError("DICOM VOI LUT function is unknown; export the film with a linear window")
-    if not ((math.isfinite(centre) and width >= 1.0) or (function != "LINEAR" and width > 0.0)):
-        raise FilmError("DICOM window width is not positive; export the film again")
-    return centre, width, function
-
-
-def _apply_window(
-    values: NDArray[np.floating], centre: float, width: float, function: str
-) -> NDArray[np.floating]:
-    """Values as 0 to 1 through a window, by PS3.3 C.11.2.1.2 and C.11.2.1.3.
-
-    Not pydicom's: its output range follows the rescale slope, so that a negative slope would turn
-    the film over.
+    MONOCHROME1 says so (PS3.3 C.7.6.3.1.2), and so does a Presentation LUT Shape of INVERSE
+    (C.11.6.1.2): both together, as DX films have them, mean one inversion.
     """
-    if function == "SIGMOID":
-        return 1.0 / (1.0 + np.exp(-4.0 * (values - centre) / width))
-    if function == "LINEAR_EXACT":
-        return np.clip((values - centre) / width + 0.5, 0.0, 1.0)
-    if width == 1.0:
-        return (values > centre - 0.5).astype(np.float64)
-    return np.clip((values - (centre - 0.5)) / (width - 1.0) + 0.5, 0.0, 1.0)
-
-
-def display_levels(dataset: Dataset, stored: NDArray[np.integer]) -> NDArray[np.generic]:
-    """Stored values as display levels, bright is dense."""
-    padding = _padding(dataset, stored)
-    slope, intercept = dataset.get("RescaleSlope"), dataset.get("RescaleIntercept")
-    identity = (slope is None or float(slope) == 1.0) and (
-        intercept is None or float(intercept) == 0.0
-    )
-    invert = dataset.PhotometricInterpretation == "MONOCHROME1"
-    window = _window(dataset)
-    has_tables = dataset.get("ModalityLUTSequence") or dataset.get("VOILUTSequence")
-    if identity and not has_tables and window is None:
-        bits = int(dataset.get("BitsStored") or dataset.BitsAllocated)
-        lowest = -(1 << (bits - 1)) if int(dataset.get("PixelRepresentation") or 0) else 0
-        levels = np.clip(stored.astype(np.int32) - lowest, 0, (1 << bits) - 1)
-        levels = (1 << bits) - 1 - levels if invert else levels
-        shown: NDArray[np.generic] = levels.astype(np.uint8 if bits <= 8 else np.uint16)
-        if padding is not None:
-            shown[padding] = shown[~padding].min()
-        return shown
-    values = apply_modality_lut(stored, dataset)
-    if dataset.get("VOILUTSequence"):
-        values = apply_voi(values, dataset, index=0)
-    elif window is not None:
-        values = _apply_window(np.asarray(values, dtype=np.float64), *window)
-    values = np.array(values, dtype=np.float64)
-    if values.min() == values.max() and stored.min() != stored.max():
-        raise FilmError(
-            "DICOM window leaves a single grey level of the film; export it with the window it "
-            "was read at"
+    first = word_of(dataset, "PhotometricInterpretation") == "MONOCHROME1"
+    shape = word_of(dataset, "PresentationLUTShape")
+    inverted = first or shape == "INVERSE"
+    if shape in ("IDENTITY", "INVERSE") and (shape == "INVERSE") != first:
+        book.add(
+            FilmNoteCode.POLARITY_DOUBTFUL,
+            f"The header says MONOCHROME{1 if first else 2} and a presentation LUT shape of "
+            f"{shape}, which contradict each other; low values were shown bright.",
         )
-    if invert:
-        values = -values
+    return inverted
+
+
+def note_polarity(dataset: Dataset, book: NoteBook, *, inverted: bool) -> None:
+    """Notes a film on which dense things are dark by what the header says of the detector."""
+    for item in group_items(dataset, "FramePixelDataPropertiesSequence"):
+        if value_of(item, "PixelIntensityRelationshipSign") is None:
+            continue
+        if word_of(item, "PixelIntensityRelationship") == "DISP":
+            return
+        sign = integer_of(item, "PixelIntensityRelationshipSign", 0)
+        if sign == (-1 if inverted else 1):
+            book.add(
+                FilmNoteCode.POLARITY_DOUBTFUL,
+                "By the header's pixel intensity relationship, bone is dark on this film as it is "
+                "shown; it was not turned over.",
+            )
+        return
+
+
+def display_levels(
+    dataset: Dataset, cells: NDArray[np.unsignedinteger], bits: Bits, book: NoteBook
+) -> NDArray[np.generic]:
+    """Cells as display levels, bright is dense.
+
+    Args:
+        dataset: The header.
+        cells: (rows, columns), ``uint8`` or ``uint16``, as they lie in the file.
+        bits: Where the values lie in them.
+        book: Takes the notes.
+
+    Returns:
+        ``uint8`` or ``uint16``: the stored values from their lowest up where the header asks for
+        no transform, else spread over 0 to 65535.
+
+    Raises:
+        FilmError: Header and values contradict each other.
+    """
+    codes = codes_of(cells, bits, dataset, book)
+    padding = padding_of(cells, codes, bits, dataset)
+    inverted = is_inverted(dataset, book)
+    note_polarity(dataset, book, inverted=inverted)
+    levels = levels_of(dataset, bits, None, book)
+    counts = None
+    if levels is None or padding is not None:
+        counts = _counts_of(codes, padding, 1 << bits.stored)
+        levels = levels_of(dataset, bits, counts, book)
+    if levels is None:
+        raise FilmError("DICOM display transform is missing; export the film again")
+    order = -levels.values if inverted else levels.values
+    if padding is not None and counts is not None:
+        padding = _without_saturated(padding, codes, order, counts, book)
+    if levels.plain:
+        shown: NDArray[np.generic] = codes
+        if inverted:
+            shown = codes.dtype.type((1 << bits.stored) - 1) - codes
+        if shown.dtype.byteorder == ">" or (bits.stored <= 8 and shown.dtype != np.uint8):
+            shown = shown.astype(np.uint8 if bits.stored <= 8 else np.uint16)
+    else:
+        assert counts is not None
+        shown = _spread(order, counts)[codes]
     if padding is not None:
-        values[padding] = values[~padding].min()
-    return _spread(values)
+        shown = np.array(shown)
+        shown[padding] = shown[~padding].min()
+    if is_flat(shown):
+        book.add(
+            FilmNoteCode.SINGLE_LEVEL,
+            "The whole film has one grey level; nothing can be found on it.",
+        )
+    return shown
+
+
+def _counts_of(
+    codes: NDArray[np.unsignedinteger], padding: NDArray[np.bool_] | None, length: int
+) -> NDArray[np.int64]:
+    """Pixels of each code, without padding; in strips, as counting widens what it counts."""
+    counts = np.zeros(length, dtype=np.int64)
+    for first in range(0, codes.shape[0], 256):
+        strip = codes[first : first + 256]
+        film = strip if padding is None else strip[~padding[first : first + 256]]
+        counts += np.bincount(film.ravel(), minlength=length)
+    return counts
+
+
+def _spread(order: NDArray[np.float64], counts: NDArray[np.int64]) -> NDArray[np.uint16]:
+    """Levels spread linearly over 0 to 65535 between the ends that pixels use."""
+    used = order[counts > 0]
+    low, high = float(used.min()), float(used.max())
+    if high <= low:
+        return np.zeros(order.shape, dtype=np.uint16)
+    share = np.clip((order - low) / (high - low), 0.0, 1.0)
+    return np.rint(share * 65535.0).astype(np.uint16)
+
+
+def _without_saturated(
+    padding: NDArray[np.bool_],
+    codes: NDArray[np.unsignedinteger],
+    order: NDArray[np.float64],
+    counts: NDArray[np.int64],
+    book: NoteBook,
+) -> NDArray[np.bool_] | None:
+    """Padding, without what may be bone or metal.
+
+    Where the padding value is shown as bright as the brightest of the film, saturated bone has it
+    too. Then only areas that reach a corner of the film are padding, as collimation makes them.
+    """
+    brightest = float(order[counts > 0].max())
+    if float(order[codes[padding]].max()) < brightest:
+        return padding
+    _, areas = cv2.connectedComponents(padding.astype(np.uint8), connectivity=4)
+    corners = {int(areas[row, column]) for row in (0, -1) for column in (0, -1)} - {0}
+    book.add(
+        FilmNoteCode.PADDING_DOUBTFUL,
+        "The padding value is also the brightest grey of the film; only areas that reach a corner "
+        "were taken as padding.",
+    )
+    kept = np.isin(areas, sorted(corners)) if corners else None
+    return None if kept is None or kept.all() else kept

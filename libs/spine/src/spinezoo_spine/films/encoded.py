@@ -1,24 +1,92 @@
-"""PNG, JPEG and TIFF files into films."""
+"""PNG, JPEG and TIFF files into films, turned as their orientation says."""
 
 from __future__ import annotations
 
 import io
+import struct
+from collections.abc import Iterator
 
+import imagecodecs
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
-from spinezoo_contract.errors import FilmError, TooLargeError
-from spinezoo_contract.types import Film
+from spinezoo_contract.errors import FilmError, SpineZooError, TooLargeError
+from spinezoo_contract.types import NO_SPACING_NOTE, Film, FilmNoteCode
 
-from spinezoo_spine.films.kinds import kind_of
-from spinezoo_spine.films.limits import TO_ONE_GREY, FilmLimits, check_size
+from spinezoo_spine.films.colour import check_opaque, grey_of
+from spinezoo_spine.films.kinds import foreign_kind, is_tiff, kind_of
+from spinezoo_spine.films.limits import TO_ONE_GREY, FilmLimits, check_raw_size, check_size
+from spinezoo_spine.films.notes import LOSSY_NOTE, NoteBook
+from spinezoo_spine.films.streams import (
+    check_complete,
+    check_progressive,
+    ended_stream,
+    stream_head,
+)
 
-_ENCODED_FORMATS = ("PNG", "JPEG", "TIFF")
+_ENCODED_FORMATS = ("PNG", "JPEG")
+_ORIENTATION = 0x0112
+
+_TEXT_CHUNKS = (b"tEXt", b"zTXt", b"iTXt")
+_EXIF_TEXTS = (b"Raw profile type exif", b"XML:com.adobe.xmp")
+
+_TURNS: dict[int, tuple[bool, int]] = {
+    2: (True, 0),
+    3: (False, 2),
+    4: (True, 2),
+    5: (True, 1),
+    6: (False, 3),
+    7: (True, 3),
+    8: (False, 1),
+}
+"""EXIF orientation: whether mirrored left to right first, then quarter turns against the clock."""
 
 
-def open_encoded(data: bytes, limits: FilmLimits) -> Image.Image:
+def upright(pixels: NDArray[np.generic], orientation: int, book: NoteBook) -> NDArray[np.generic]:
+    """Pixels as viewers show them; (rows, columns) or (rows, columns, channels)."""
+    turn = _TURNS.get(orientation)
+    if turn is None:
+        return pixels
+    mirrored, quarters = turn
+    book.add(
+        FilmNoteCode.ORIENTATION_APPLIED,
+        f"The file says that it is to be turned or mirrored (orientation {orientation}), and it "
+        "was; outlines are those of the film as viewers show it.",
+    )
+    if mirrored:
+        pixels = pixels[:, ::-1]
+    return np.ascontiguousarray(np.rot90(pixels, quarters))
+
+
+def upright_size(height: int, width: int, orientation: int) -> tuple[int, int]:
+    """(height, width) after :func:`upright`."""
+    return (width, height) if orientation in (5, 6, 7, 8) else (height, width)
+
+
+def png_chunks(data: bytes) -> Iterator[tuple[bytes, bytes]]:
+    """(name, content) of a PNG's chunks, without those of its pixels."""
+    position = 8
+    while position + 12 <= len(data):
+        (length,) = struct.unpack_from(">I", data, position)
+        name = data[position + 4 : position + 8]
+        if name == b"IDAT":
+            yield name, b""
+        else:
+            yield name, data[position + 8 : position + 8 + length]
+        position += 12 + length
+
+
+def _open(data: bytes, limits: FilmLimits) -> Image.Image:
     """The image, header read and judged, pixels not decoded."""
     if kind_of(data) == "dicom":
         raise FilmError("is a DICOM file, said to be PNG, JPEG or TIFF; send it as dicom")
+    if data.startswith(b"\xff\xd8"):
+        head = stream_head(data)
+        if head is not None and (head.kind not in ("jpeg", "jpeg-progressive") or head.depth != 8):
+            raise FilmError(
+                f"is a {head.kind} file of {head.depth} bits a pixel, which viewers cannot show "
+                "either; save it as PNG or TIFF, or send the DICOM file"
+            )
     try:
         image = Image.open(io.BytesIO(data), formats=_ENCODED_FORMATS)
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
@@ -26,8 +94,14 @@ def open_encoded(data: bytes, limits: FilmLimits) -> Image.Image:
             f"film has more than the {limits.max_pixels} pixels allowed; scale it down"
         ) from None
     except Exception:
+        if data.startswith((b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff")):
+            raise FilmError(
+                "is a PNG or JPEG file whose header is damaged or cut off; send the whole file"
+            ) from None
+        kind = foreign_kind(data)
+        said = f"is {kind}: it is neither DICOM" if kind else "is neither DICOM"
         raise FilmError(
-            "is neither DICOM nor a readable PNG, JPEG or TIFF; send one of these, whole"
+            f"{said} nor a readable PNG, JPEG or TIFF; send one of these, whole"
         ) from None
     check_size(image.height, image.width, limits)
     frames = int(getattr(image, "n_frames", 1))
@@ -35,9 +109,40 @@ def open_encoded(data: bytes, limits: FilmLimits) -> Image.Image:
         raise FilmError(f"{image.format} has {frames} frames; send one film a file")
     if image.mode == "1":
         raise FilmError(f"{image.format} has one bit a pixel; {TO_ONE_GREY}")
-    if image.mode not in ("L", "I", "F") and not image.mode.startswith("I;16"):
-        raise FilmError(f"{image.format} is {image.mode}, not grey; {TO_ONE_GREY}")
     return image
+
+
+def _orientation_of(image: Image.Image, data: bytes) -> int:
+    """The EXIF (or XMP) orientation; 1 where there is none."""
+    try:
+        if image.format == "PNG":
+            texts = False
+            for name, content in png_chunks(data):
+                if name == b"eXIf":  # may stand behind the pixels too
+                    exif = Image.Exif()
+                    exif.load(b"Exif\x00\x00" + content)
+                    return int(exif.get(_ORIENTATION, 1))
+                texts = texts or (name in _TEXT_CHUNKS and content.startswith(_EXIF_TEXTS))
+            if not texts:
+                return 1  # Pillow would decode the whole film to find out
+        return int(image.getexif().get(_ORIENTATION, 1))
+    except Exception:
+        return 1  # damaged EXIF says nothing
+
+
+def encoded_size(data: bytes, limits: FilmLimits) -> tuple[int, int]:
+    """(height, width) of a PNG, JPEG or TIFF film as it will be shown, by its header.
+
+    Raises:
+        FilmError: As :func:`read_encoded`, as far as the header shows it.
+        TooLargeError: Over a limit.
+    """
+    if is_tiff(data):
+        from spinezoo_spine.films.tiff import tiff_size
+
+        return tiff_size(data, limits)
+    image = _open(data, limits)
+    return upright_size(image.height, image.width, _orientation_of(image, data))
 
 
 def read_encoded(data: bytes, limits: FilmLimits) -> Film:
@@ -45,27 +150,112 @@ def read_encoded(data: bytes, limits: FilmLimits) -> Film:
 
     Raises:
         FilmError: None of these, damaged, or not one grey frame.
-        TooLargeError: Over the pixel limit.
+        TooLargeError: Over a limit.
     """
-    image = open_encoded(data, limits)
+    if is_tiff(data):
+        from spinezoo_spine.films.tiff import read_tiff
+
+        return read_tiff(data, limits)
+    book = NoteBook()
+    ended = True
+    if data.startswith(b"\xff\xd8"):
+        data, ended = ended_stream(data)
+    image = _open(data, limits)
+    orientation = _orientation_of(image, data)
+    deep = image.format == "PNG" and len(data) > 25 and data[24] == 16
+    check_raw_size(image.height, image.width, 2 if deep else 1, limits)
     try:
-        image.load()
-        pixels = np.array(image)
+        if image.format == "JPEG":
+            pixels = _jpeg_pixels(image, data, book, ended=ended)
+        else:
+            pixels = _png_pixels(image, data, book)
+    except SpineZooError:
+        raise
     except Exception as error:
         raise FilmError(
             f"{image.format} is truncated or damaged ({type(error).__name__}); send the whole file"
         ) from None
-    if pixels.dtype == np.uint8:
-        return Film(pixels)
-    if pixels.dtype.kind == "f":
-        if not np.isfinite(pixels).all():
-            raise FilmError("TIFF has pixels that are not finite; replace NaN and infinities")
-        return Film(pixels.astype(np.float32))
-    low, high = int(pixels.min()), int(pixels.max())
-    if low < 0 or high > 65535:
-        raise FilmError(f"{image.format} has levels from {low} to {high}; save it with 16 bits")
-    levels = pixels.astype(np.uint16)
-    # Photometric 0 is white-is-zero; Pillow turns 8-bit images over, but not 16-bit ones.
-    if image.format == "TIFF" and image.tag_v2.get(262) == 0:  # type: ignore[attr-defined]
-        levels = np.uint16(65535) - levels
-    return Film(levels)
+    if image.format == "JPEG":
+        book.add(LOSSY_NOTE.code, LOSSY_NOTE.text)
+    book.add(NO_SPACING_NOTE.code, NO_SPACING_NOTE.text)
+    return finished(pixels, orientation, book)
+
+
+def is_flat(pixels: NDArray[np.generic]) -> bool:
+    """Whether all pixels have one level."""
+    first = pixels[0, 0]
+    if (pixels[::16, ::16] != first).any():  # tells of nearly every film at once
+        return False
+    return bool((pixels == first).all())
+
+
+def finished(pixels: NDArray[np.generic], orientation: int, book: NoteBook) -> Film:
+    """The film of grey pixels, turned, with its notes."""
+    if is_flat(pixels):
+        book.add(
+            FilmNoteCode.SINGLE_LEVEL,
+            "The whole film has one grey level; nothing can be found on it.",
+        )
+    shown = np.ascontiguousarray(upright(pixels, orientation, book))
+    return Film(shown, notes=book.notes())
+
+
+def _png_pixels(image: Image.Image, data: bytes, book: NoteBook) -> NDArray[np.generic]:
+    """The grey channel of a PNG."""
+    bits, kind = data[24], data[25]
+    if bits >= 8 and kind in (0, 2, 4, 6) and "transparency" not in image.info:
+        # Pillow keeps 8 of 16 bits in colour.
+        pixels = np.asarray(imagecodecs.png_decode(data))
+        return pixels if kind == 0 else _merged(pixels, image, book)
+    image.load()
+    if image.mode == "L" and "transparency" not in image.info:
+        return np.array(image)
+    return _merged(np.asarray(image.convert("RGBA")), image, book)
+
+
+def _jpeg_pixels(
+    image: Image.Image, data: bytes, book: NoteBook, *, ended: bool
+) -> NDArray[np.generic]:
+    """The grey channel of a JPEG, of which all is there."""
+    check_progressive(data)
+    head = stream_head(data)
+    if head is None:
+        raise FilmError("JPEG has no frame header; send the whole file")
+
+    def decode(stream: bytes) -> NDArray[np.generic]:
+        if head.samples in (1, 3):
+            wanted = "RGB" if head.samples == 3 else None
+            return np.asarray(imagecodecs.jpeg8_decode(stream, outcolorspace=wanted))
+        return np.asarray(Image.open(io.BytesIO(stream), formats=("JPEG",)))
+
+    pixels = decode(data)
+    check_complete(data, head, pixels, decode, ended=ended)
+    if not ended:
+        book.add(
+            FilmNoteCode.END_MARKER_MISSING,
+            "The compressed stream lacks its end marker; all of the film is there.",
+        )
+    if pixels.ndim == 2:
+        return pixels
+    if head.samples == 4:
+        cmyk = Image.frombytes(image.mode, image.size, pixels.tobytes())
+        pixels = np.asarray(cmyk.convert("RGB"))
+    return _merged(pixels, image, book)
+
+
+def _merged(
+    channels: NDArray[np.generic], image: Image.Image, book: NoteBook
+) -> NDArray[np.generic]:
+    """One grey channel of grey with alpha, RGB or RGBA."""
+    full = 255.0 if channels.dtype == np.uint8 else 65535.0
+    kind = f"{image.format} is {image.mode}"
+    if channels.ndim == 3 and channels.shape[2] in (2, 4):
+        check_opaque(channels[..., -1], full, kind)
+        channels = channels[..., :-1]
+    if channels.ndim == 2 or channels.shape[2] == 1:
+        book.add(
+            FilmNoteCode.CHANNELS_MERGED,
+            "The film has an alpha channel, all of it opaque; it was left out.",
+        )
+        return np.ascontiguousarray(channels.reshape(channels.shape[:2]))
+    return grey_of(channels, full, kind, book)

@@ -1,17 +1,11 @@
 """Reads films: DICOM, PNG, JPEG and TIFF into grey levels where bright is dense.
 
-DICOM
-    MONOCHROME1 and MONOCHROME2, 8 to 16 bits, signed or not, native or compressed (JPEG, JPEG
-    lossless, JPEG-LS, JPEG 2000, RLE, deflated), with or without preamble. The stored values go
-    through the modality LUT or rescale and the VOI LUT or window (linear, linear exact, sigmoid);
-    MONOCHROME1 is inverted; padding becomes the darkest level. A file without VOI and with an
-    identity rescale keeps its integers, any other result is spread over 16 bits.
-PNG, JPEG, TIFF
-    One grey channel of 8 or 16 bits (TIFF also 32-bit float), taken as it is displayed.
+What is taken, what is refused and what becomes of the levels is in ``docs/data-format.md``.
 
-Spacing is that of the detector plane: Imager Pixel Spacing where the file has it, else Pixel
-Spacing, else Nominal Scanned Pixel Spacing. No correction for magnification is made: a length in
-the patient is shorter than in the detector plane by the magnification (1.1 to 1.4 in practice).
+Where native code of a decoder works on the bytes, it does so in a decoding process that can be
+stopped (:mod:`spinezoo_spine.films.isolation`). Read here are DICOM and simple TIFF files whose
+pixels are not compressed, and sequential JPEG files: their decoder's time and memory are bounded by
+the size of the film, and handing it over would cost a third of the few ms it takes.
 
 Sizes are checked in the header, before anything is decoded. Messages name technical attributes
 only; patient attributes are not even read.
@@ -27,10 +21,14 @@ from spinezoo_contract.errors import FilmError, SpineZooError
 from spinezoo_contract.types import Film, FilmKind
 from spinezoo_serving.settings import ServerSettings
 
-from spinezoo_spine.films.dicom import parse_dicom, read_dicom
-from spinezoo_spine.films.encoded import open_encoded, read_encoded
-from spinezoo_spine.films.kinds import FILM_SUFFIXES, kind_of
+from spinezoo_spine.films import isolation
+from spinezoo_spine.films.dicom import is_compressed, read_dicom
+from spinezoo_spine.films.encoded import encoded_size, read_encoded
+from spinezoo_spine.films.header import parse_dicom
+from spinezoo_spine.films.kinds import FILM_SUFFIXES, is_tiff, kind_of
 from spinezoo_spine.films.limits import DEFAULT_LIMITS, FilmLimits, check_bytes
+from spinezoo_spine.films.streams import is_sequential_jpeg
+from spinezoo_spine.films.tiff import is_simple_tiff
 
 __all__ = [
     "DEFAULT_LIMITS",
@@ -57,17 +55,22 @@ def read_film(
         limits: What is refused by size.
 
     Returns:
-        The film: ``uint8``, ``uint16`` or (float TIFF only) ``float32``, bright is dense.
+        The film: ``uint8``, ``uint16`` or (float TIFF only) ``float32``, bright is dense, with its
+        notes.
 
     Raises:
-        FilmError: Not a film, damaged, or not one grey frame.
+        FilmError: Not a film, damaged, or not one grey frame; or its decoder had to be stopped.
         TooLargeError: Over a limit; nothing has been decoded then.
     """
     check_bytes(len(data), limits)
-    found = kind or kind_of(data)
-    if found == "dicom":
-        return read_dicom(data, limits)
-    return read_encoded(data, limits)
+    if (kind or kind_of(data)) == "dicom":
+        dataset = parse_dicom(data, limits)
+        if not is_compressed(dataset):
+            return read_dicom(data, limits, dataset)
+        return isolation.read(data, "dicom", limits, int(dataset.Rows) * int(dataset.Columns))
+    if is_simple_tiff(data) or is_sequential_jpeg(data):
+        return read_encoded(data, limits)
+    return isolation.read(data, "encoded", limits)
 
 
 def read_served_film(data: bytes, *, kind: FilmKind | None = None) -> Film:
@@ -89,7 +92,7 @@ def _served_limits() -> FilmLimits:
 def read_film_size(
     data: bytes, *, kind: FilmKind | None = None, limits: FilmLimits = DEFAULT_LIMITS
 ) -> tuple[int, int]:
-    """(height, width) of a film by its header, without decoding it.
+    """(height, width) of a film as it will be shown, by its header, without decoding it.
 
     Raises:
         FilmError: As :func:`read_film`, as far as the header shows it.
@@ -99,8 +102,8 @@ def read_film_size(
     if (kind or kind_of(data)) == "dicom":
         dataset = parse_dicom(data, limits)
         return int(dataset.Rows), int(dataset.Columns)
-    image = open_encoded(data, limits)
-    return image.height, image.width
+    # The headers of PNG and JPEG are short, and read without native code.
+    return isolation.read_size(data, limits) if is_tiff(data) else encoded_size(data, limits)
 
 
 def _bytes_of(path: Path, limits: FilmLimits) -> bytes:

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import re
 
 from spinezoo_contract.errors import ConfigurationError
+from spinezoo_serving.settings import NetworkSettings
 
 DEVICE_VARIABLE = "SPINEZOO_DEVICE"
-"""Environment variable of the device; empty counts as ``auto``."""
-
-THREADS_VARIABLE = "SPINEZOO_THREADS"
-"""Environment variable of the CPU threads; 0 or empty leaves the number to the framework."""
+"""What messages tell to set; :class:`NetworkSettings` reads it."""
 
 
 def device_name(setting: str | None, found: int, framework: str) -> str:
@@ -26,7 +23,7 @@ def device_name(setting: str | None, found: int, framework: str) -> str:
     Raises:
         ConfigurationError: The setting is none of these, or asks for a device that is not there.
     """
-    wanted = (setting or os.environ.get(DEVICE_VARIABLE) or "auto").strip().lower()
+    wanted = (setting or NetworkSettings.from_env().device).strip().lower()
     if wanted == "auto":
         return "cuda:0" if found else "cpu"
     if wanted == "cpu":
@@ -59,10 +56,11 @@ def thread_count(setting: int | None = None) -> int:
     Raises:
         ConfigurationError: Not a number from 0 up.
     """
-    text = os.environ.get(THREADS_VARIABLE, "").strip() or "0" if setting is None else str(setting)
-    if not text.isdecimal():
+    if setting is None:
+        return NetworkSettings.from_env().threads
+    if setting < 0:
         raise ConfigurationError(
-            f"{text!r} threads is not a number from 0 up; set {THREADS_VARIABLE} to 0 (leave it "
-            "to the framework) or to the number of cores that this network may use"
+            f"{setting} threads is not a number from 0 up; take 0 (leave it to the framework) or "
+            "the number of cores that this network may use"
         )
-    return int(text)
+    return setting

@@ -2,7 +2,7 @@
 
 A predictor says how its network infers; checks, preparation, the way to the film's size, times and
 provenance are the same for all and stand here. A semantic network inherits
-:class:`RegionPredictor`, another one :class:`FilmPredictor`.
+:class:`SemanticPredictor`, another one :class:`FilmPredictor`.
 """
 
 from __future__ import annotations
@@ -109,7 +109,7 @@ class FilmPredictor(ABC, Generic[Output]):
         )
 
 
-class RegionPredictor(FilmPredictor[NDArray[np.float32]]):
+class SemanticPredictor(FilmPredictor[NDArray[np.float32]]):
     """A semantic network: class probabilities a pixel, one region a structure.
 
     ``suppression_iou`` is checked and otherwise without meaning: regions are not suppressed.

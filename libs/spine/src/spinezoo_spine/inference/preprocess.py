@@ -1,8 +1,8 @@
 """From a film to a network's input: one way, used in training and in serving alike.
 
 A network that is served other numbers than it was trained on fails silently, so both sides call
-:func:`unit_grey`, :func:`letterbox` and :func:`two_channels` and the card names them by
-:data:`PREPROCESSING_ID`.
+:func:`~spinezoo_spine.films.grey.unit_grey`, :func:`letterbox` and :func:`two_channels` and the
+card names them by :data:`PREPROCESSING_ID`.
 """
 
 from __future__ import annotations
@@ -13,6 +13,8 @@ from typing import Any
 import cv2
 import numpy as np
 from numpy.typing import NDArray
+
+from spinezoo_spine.films.grey import unit_grey
 
 PREPROCESSING_ID = "letterbox-2ch-v1"
 """Percentile grey, letterbox, standardised and locally normalised channels."""
@@ -80,21 +82,6 @@ class Letterbox:
         """(N, 2) canvas coordinates (x, y; pixel edges) on the film."""
         factors = np.array([self.film_width / self.width, self.film_height / self.height])
         return (points_xy - np.array([self.left, self.top], dtype=np.float64)) * factors
-
-
-def unit_grey(pixels: NDArray[np.generic]) -> NDArray[np.float32]:
-    """Pixels scaled so that the 0.5th and 99.5th percentile become 0 and 1, clipped to 0..1.
-
-    A film of one single value becomes all 0. The percentiles are taken on every fourth row and
-    column, which moves them by less than a grey level and saves most of the time.
-    """
-    low, high = np.percentile(pixels[::4, ::4].astype(np.float64), [0.5, 99.5])
-    if high <= low:
-        low, high = float(pixels.min()), float(pixels.max())
-    if high <= low:
-        return np.zeros(pixels.shape, dtype=np.float32)
-    grey = (pixels.astype(np.float32) - np.float32(low)) * np.float32(1.0 / (high - low))
-    return np.clip(grey, 0.0, 1.0, out=grey)
 
 
 def letterbox(

@@ -7,12 +7,18 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from pycocotools import mask as coco_mask
 from scipy.optimize import linear_sum_assignment
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 from spinezoo_contract.types import Segment
 
 MATCH_IOU = 0.5
 """Least IoU at which a predicted object is a true one's match; exactly this much matches."""
+
+_ROWS_AT_ONCE = 256
+"""True objects whose boxes are compared with all predicted ones at once: bounds the memory."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,21 +74,86 @@ def matched_pairs(
     """The matches of :func:`match_objects` as (true index, predicted index, IoU)."""
     if not truth or not prediction:
         return []
-    overlaps = coco_mask.iou(
-        [_rle(segment) for segment in prediction],
-        [_rle(segment) for segment in truth],
-        [0] * len(truth),
+    found: list[tuple[int, int, float]] = []
+    for true_places, predicted_places in _groups(truth, prediction, least_iou):
+        overlaps = _overlaps(
+            [prediction[place] for place in predicted_places],
+            [truth[place] for place in true_places],
+        )
+        candidate = overlaps >= least_iou
+        # Worth of a match: more than all IoUs together could add, so that their number comes first.
+        most = min(overlaps.shape) + 1
+        worth = np.where(candidate, most + overlaps, 0.0)
+        rows, columns = linear_sum_assignment(worth, maximize=True)
+        chosen = candidate[rows, columns]
+        found += [
+            (int(true_places[column]), int(predicted_places[row]), float(overlaps[row, column]))
+            for row, column in zip(rows[chosen], columns[chosen], strict=True)
+        ]
+    return sorted(found, key=lambda match: match[1])
+
+
+def _groups(
+    truth: Sequence[Segment], prediction: Sequence[Segment], least_iou: float
+) -> list[tuple[NDArray[np.int64], NDArray[np.int64]]]:
+    """Objects that may match, in groups that have nothing to do with each other.
+
+    Boxes and areas bound the IoU from above; only pairs whose bound reaches ``least_iou`` may
+    match. Memory and time follow the number of such pairs, not of all pairs.
+
+    Returns:
+        Places in ``truth`` and in ``prediction`` of each group, both ascending.
+    """
+    sides = []
+    for segments in (truth, prediction):
+        boxes = np.array(
+            [(s.mask.box.x, s.mask.box.y, s.mask.box.width, s.mask.box.height) for s in segments],
+            dtype=np.float64,
+        )
+        areas = np.array([segment.mask.area for segment in segments], dtype=np.float64)
+        sides.append((boxes[:, :2], boxes[:, :2] + boxes[:, 2:], areas))
+    (low, high, areas), (other_low, other_high, other_areas) = sides
+    pairs: list[NDArray[np.int64]] = []
+    for first in range(0, len(truth), _ROWS_AT_ONCE):
+        part = slice(first, first + _ROWS_AT_ONCE)
+        shared = np.minimum(high[part, None], other_high) - np.maximum(low[part, None], other_low)
+        both = np.minimum(
+            np.maximum(shared, 0.0).prod(axis=-1), np.minimum(areas[part, None], other_areas)
+        )
+        may = both >= least_iou * (areas[part, None] + other_areas - both) - 1e-6
+        found = np.argwhere(may & (both > 0.0))
+        found[:, 0] += first
+        pairs.append(found)
+    edges = np.concatenate(pairs)
+    total = len(truth) + len(prediction)
+    graph = coo_array(
+        (np.ones(len(edges), dtype=np.int8), (edges[:, 0], edges[:, 1] + len(truth))),
+        shape=(total, total),
     )
-    candidate = overlaps >= least_iou
-    # Worth of a match: more than all IoUs together could add, so that their number comes first.
-    most = min(overlaps.shape) + 1
-    rows, columns = linear_sum_assignment(np.where(candidate, most + overlaps, 0.0), maximize=True)
-    chosen = candidate[rows, columns]
+    _, labels = connected_components(graph, directed=False)
+    linked = np.unique(edges + np.array([0, len(truth)]))
+    order = linked[np.argsort(labels[linked], kind="stable")]
+    borders = np.flatnonzero(np.diff(labels[order])) + 1
     return [
-        (int(column), int(row), float(overlaps[row, column]))
-        for row, column in zip(rows[chosen], columns[chosen], strict=True)
+        (group[group < len(truth)], group[group >= len(truth)] - len(truth))
+        for group in np.split(order, borders)
+        if len(group)
     ]
 
 
-def _rle(segment: Segment) -> dict[str, Any]:
-    return {"size": [segment.mask.height, segment.mask.width], "counts": segment.mask.counts}
+def _overlaps(first: Sequence[Segment], second: Sequence[Segment]) -> NDArray[np.float64]:
+    """(len(first), len(second)) IoU of every two; equal masks are counted once."""
+    unique: list[list[dict[str, Any]]] = []
+    places: list[list[int]] = []
+    for segments in (first, second):
+        known: dict[bytes, int] = {}
+        places.append([known.setdefault(s.mask.counts, len(known)) for s in segments])
+        unique.append(
+            [
+                {"size": [segments[0].mask.height, segments[0].mask.width], "counts": counts}
+                for counts in known
+            ]
+        )
+    found = np.asarray(coco_mask.iou(unique[0], unique[1], [0] * len(unique[1])))
+    every: NDArray[np.float64] = found[np.ix_(places[0], places[1])]
+    return every

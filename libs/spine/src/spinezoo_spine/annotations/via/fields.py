@@ -5,6 +5,13 @@ from __future__ import annotations
 CLASS_ATTRIBUTES = ("structure", "class", "class_name", "label", "type", "category", "name")
 """Region attributes that may hold the class, tried in this order, without regard to case."""
 
+NOTHING_CHOSEN = frozenset(("undefined", "null", "none", "nan", "n/a"))
+"""Texts that stand where nothing was chosen in a drop-down list."""
+
+WIDTH_ATTRIBUTES = ("width", "image_width", "imagewidth")
+HEIGHT_ATTRIBUTES = ("height", "image_height", "imageheight")
+"""File attributes that state the film's size in pixels."""
+
 LEVEL_ATTRIBUTES = ("level", "vertebral_level", "anatomical_level")
 """Region attributes that may hold the anatomical level."""
 

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import csv
-import io
-import json
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -14,42 +12,94 @@ from numpy.typing import NDArray
 from spinezoo_contract.errors import AnnotationError
 from spinezoo_contract.types import Structure
 
+from spinezoo_spine.annotations.limits import MAX_FILE_FILMS, MAX_FILE_REGIONS
 from spinezoo_spine.annotations.regions import (
     FilmAnnotation,
     RawAnnotation,
     RawRegion,
     as_polygon,
     judge,
-    level_of,
     structure_of,
 )
+from spinezoo_spine.annotations.text import (
+    check_count,
+    csv_rows,
+    json_cell,
+    parse_json,
+    read_text,
+    separator_of,
+    shown,
+    whole_number,
+)
+from spinezoo_spine.annotations.via.classes import (
+    class_attribute_of,
+    has_attribute,
+    text_of,
+    with_class,
+)
 from spinezoo_spine.annotations.via.fields import (
-    CLASS_ATTRIBUTES,
     CSV3_FIELDS,
     CSV_FIELDS,
-    LEVEL_ATTRIBUTES,
+    HEIGHT_ATTRIBUTES,
     SHAPES3,
+    WIDTH_ATTRIBUTES,
 )
 from spinezoo_spine.annotations.via.shapes import _SHAPE_ARGUMENTS, outline_of_shape
 
+_UNSET = object()
 
-def _raw_region(
-    index: int,
-    shape: Mapping[str, object],
-    attributes: Mapping[str, object],
-) -> RawRegion:
-    """A region without its class, which is looked up once the whole file is known."""
-    name = str(shape.get("name", "")).strip().lower()
-    points: NDArray[np.float64] | None = None
-    problem = ""
-    if not name:
-        problem = "has no shape; draw its outline"
-    else:
-        try:
-            points = as_polygon(outline_of_shape(name, shape))
-        except AnnotationError as error:
-            problem = str(error)
-    return RawRegion(index, name, points, None, None, problem, attributes)
+
+@dataclass(slots=True)
+class Entry:
+    """One film of a VIA file while it is read.
+
+    Attributes:
+        key: What the file calls the entry, for messages.
+        name: File name of the film.
+        regions: So far, without classes.
+        size: (height, width) that the file states, or None.
+        file_bytes: Size of the film's file that the file states, or None.
+        doubts: What a reader should know.
+    """
+
+    key: str
+    name: str
+    regions: list[RawRegion] = field(default_factory=list)
+    size: tuple[int, int] | None = None
+    file_bytes: int | None = None
+    doubts: list[tuple[str, str]] = field(default_factory=list)
+
+    def add(
+        self, shape: Mapping[str, object], attributes: Mapping[str, object], label: str = ""
+    ) -> None:
+        """Adds a region; a shape that encloses nothing stays in with the reason."""
+        name = str(shape.get("name", "")).strip().lower()
+        points: NDArray[np.float64] | None = None
+        problem = ""
+        if not name:
+            problem = "has no shape; draw its outline"
+        else:
+            try:
+                points = as_polygon(outline_of_shape(name, shape))
+            except AnnotationError as error:
+                problem = str(error)
+        self._append(name, points, problem, attributes, label)
+
+    def add_broken(self, problem: str, label: str = "") -> None:
+        """Adds a region of which nothing can be read."""
+        self._append("", None, problem, {}, label)
+
+    def _append(
+        self,
+        name: str,
+        points: NDArray[np.float64] | None,
+        problem: str,
+        attributes: Mapping[str, object],
+        label: str,
+    ) -> None:
+        self.regions.append(
+            RawRegion(len(self.regions), name, points, None, None, problem, attributes, label=label)
+        )
 
 
 def _mapping(value: object, what: str) -> Mapping[str, object]:
@@ -58,82 +108,212 @@ def _mapping(value: object, what: str) -> Mapping[str, object]:
     return value
 
 
-def _films_of_json2(entries: Mapping[str, object]) -> list[tuple[str, list[RawRegion]]]:
+def _file_bytes(value: object) -> int | None:
+    """VIA's ``size``, which is in bytes and -1 where VIA did not know it."""
+    try:
+        size = whole_number(value, "size")
+    except AnnotationError:
+        return None
+    return size if size > 0 else None
+
+
+def _stated_size(place: str, *attributes: Mapping[str, object]) -> tuple[int, int] | None:
+    """(height, width) in pixels that attributes of a film state, None where they do not.
+
+    Raises:
+        AnnotationError: One of the two is no whole number above 0.
+    """
+    sides = []
+    for names in (HEIGHT_ATTRIBUTES, WIDTH_ATTRIBUTES):
+        values = [
+            value
+            for own in attributes
+            for key, value in own.items()
+            if str(key).strip().lower() in names and value not in ("", None, 0, "0")
+        ]
+        if not values:
+            return None
+        side = whole_number(values[0], f"{place}: {names[0]}")
+        if side < 1:
+            raise AnnotationError(f"{place}: {names[0]} is {side}; state it in pixels or remove it")
+        sides.append(side)
+    return sides[0], sides[1]
+
+
+# ------------------------------------------------------------------------------ versions 1 and 2
+
+
+def _attributes_of(value: object) -> Mapping[str, object] | None:
+    """Attributes as an object, also one that was written as text."""
+    if isinstance(value, str) and value.strip().startswith("{"):
+        try:
+            value = parse_json(value)
+        except AnnotationError:
+            return None
+    if value is None or value == "" or value == []:
+        return {}
+    return value if isinstance(value, Mapping) else None
+
+
+def _options2(project: Mapping[str, object]) -> dict[str, Mapping[str, object]]:
+    """The options of a project's drop-down lists: by attribute, description by option."""
+    definitions = project.get("_via_attributes")
+    region = definitions.get("region") if isinstance(definitions, Mapping) else None
+    found = {}
+    for name, definition in region.items() if isinstance(region, Mapping) else ():
+        options = definition.get("options") if isinstance(definition, Mapping) else None
+        if isinstance(options, Mapping):
+            found[str(name)] = options
+    return found
+
+
+def _described(
+    attributes: Mapping[str, object], options: Mapping[str, Mapping[str, object]]
+) -> Mapping[str, object]:
+    """Attributes whose option is a bare number get its description where that is a class."""
+    changed = dict(attributes)
+    for name, own in options.items():
+        value = attributes.get(name)
+        if isinstance(value, str) and structure_of(value) is None:
+            description = own.get(value)
+            if isinstance(description, str) and structure_of(description) is not None:
+                changed[name] = description
+    return changed
+
+
+def _films_of_json2(
+    entries: Mapping[str, object], options: Mapping[str, Mapping[str, object]]
+) -> list[Entry]:
     films = []
-    for key, entry in entries.items():
-        entry = _mapping(entry, f"entry {key!r}")
-        name = str(entry.get("filename") or "")
-        if not name:
-            raise AnnotationError(f"entry {key!r} has no filename; export from VIA again")
-        regions = entry.get("regions") or []
+    total = 0
+    check_count("films", len(entries), MAX_FILE_FILMS)
+    for key, item in entries.items():
+        item = _mapping(item, f"entry {shown(key)!r}")
+        name = item.get("filename")
+        name = str(name) if isinstance(name, (str, int)) else ""
+        if not name.strip():
+            raise AnnotationError(f"entry {shown(key)!r} has no filename; export from VIA again")
+        place = f"film {shown(name)!r}"
+        own = _attributes_of(item.get("file_attributes")) or {}
+        film = Entry(
+            key,
+            name,
+            size=_stated_size(place, own, item),
+            file_bytes=_file_bytes(item.get("size")),
+        )
+        regions = item.get("regions") or []
+        labels: list[str] = []
         if isinstance(regions, Mapping):  # VIA 1 numbers them
-            regions = [regions[number] for number in sorted(regions, key=_number_key)]
+            order = sorted(regions, key=_number_key)
+            labels = [
+                "" if number == str(index) else f"number {shown(number)}"
+                for index, number in enumerate(order)
+            ]
+            regions = [regions[number] for number in order]
         if not isinstance(regions, list):
-            raise AnnotationError(f"film {name!r}: regions is neither a list nor an object")
-        raw = []
+            raise AnnotationError(f"{place}: regions is neither a list nor an object")
+        total += len(regions)
+        check_count("regions", total, MAX_FILE_REGIONS)
         for index, region in enumerate(regions):
-            region = _mapping(region, f"film {name!r}, region {index}")
-            raw.append(
-                _raw_region(
-                    index,
-                    _mapping(region.get("shape_attributes") or {}, "shape_attributes"),
-                    _mapping(region.get("region_attributes") or {}, "region_attributes"),
-                )
-            )
-        films.append((name, raw))
+            label = labels[index] if labels else ""
+            if not isinstance(region, Mapping):
+                film.add_broken("is no object; draw it again, or remove it", label)
+                continue
+            shape = _attributes_of(region.get("shape_attributes"))
+            attributes = _attributes_of(region.get("region_attributes"))
+            if shape is None or attributes is None:
+                film.add_broken("has attributes that are no object; draw it again", label)
+                continue
+            film.add(shape, _described(attributes, options), label)
+        films.append(film)
     return films
 
 
 def _number_key(key: str) -> tuple[int, str]:
-    return (int(key), "") if key.isdigit() else (10**9, key)
+    return (int(key), "") if key.isdecimal() and len(key) < 10 else (10**9, key)
 
 
-def _json_cell(text: str, place: str) -> Mapping[str, object]:
-    try:
-        value = json.loads(text) if text.strip() else {}
-    except ValueError as error:
-        raise AnnotationError(f"{place}: a cell is not JSON; export the CSV again") from error
-    return _mapping(value, f"{place}: a cell")
-
-
-def _films_of_csv2(
-    rows: Iterable[list[str]], header: list[str]
-) -> list[tuple[str, list[RawRegion]]]:
-    columns = {name: header.index(name) for name in CSV_FIELDS if name in header}
-    missing = [
-        name
-        for name in ("filename", "region_shape_attributes", "region_attributes")
-        if name not in columns
-    ]
-    if missing:
-        raise AnnotationError(f"CSV has no column {missing[0]!r}; export it from VIA again")
-    films: dict[tuple[str, str], list[RawRegion]] = {}
-    for line, row in enumerate(rows, start=2):
-        if not any(cell.strip() for cell in row):
-            continue
+def _films_of_csv2(text: str, first_line: int, separator: str) -> list[Entry]:
+    rows = csv_rows(text, separator, first_line)
+    _, header = next(rows)
+    header = [cell.strip().lstrip("#").strip().lower() for cell in header]
+    columns: dict[str, int] = {}
+    for name in CSV_FIELDS:
+        if header.count(name) > 1:
+            raise AnnotationError(
+                f"CSV has {header.count(name)} columns {name!r}; keep the right one"
+            )
+        if name in header:
+            columns[name] = header.index(name)
+    for name in ("filename", "region_shape_attributes", "region_attributes"):
+        if name not in columns:
+            raise AnnotationError(f"CSV has no column {name!r}; export it from VIA again")
+    films: dict[tuple[str, str], Entry] = {}
+    counts: dict[tuple[str, str], str] = {}
+    for number, (line, row) in enumerate(rows):
+        check_count("rows", number, MAX_FILE_REGIONS)
+        if [cell.strip().lstrip("#").strip().lower() for cell in row] == header:
+            continue  # two exports, one behind the other
+        if len(row) != len(header) and any(cell.strip() for cell in row[len(header) :]):
+            raise AnnotationError(
+                f"line {line}: has {len(row)} cells, the header {len(header)}; cells that hold "
+                f"{separator!r} stand in quotes, and their own quotes twice"
+            )
         if len(row) < len(header):
-            raise AnnotationError(f"CSV row {line} has {len(row)} cells; {len(header)} are needed")
-        name = row[columns["filename"]]
-        size = row[columns["file_size"]] if "file_size" in columns else ""
-        regions = films.setdefault((name, size), [])
-        place = f"film {name!r}, CSV row {line}"
-        shape = _json_cell(row[columns["region_shape_attributes"]], place)
-        count = row[columns["region_count"]].strip() if "region_count" in columns else ""
-        if not shape and count == "0":
+            raise AnnotationError(f"line {line}: has {len(row)} cells; {len(header)} are needed")
+        cells = {name: row[column] for name, column in columns.items()}
+        name, size = cells["filename"].strip(), cells.get("file_size", "").strip()
+        if not name:
+            raise AnnotationError(f"line {line}: has no filename; export it from VIA again")
+        place = f"line {line}, film {shown(name)!r}"
+        values = {}
+        for column in ("file_attributes", "region_shape_attributes", "region_attributes"):
+            value = json_cell(cells.get(column, ""), f"{place}, column {column}")
+            values[column] = _mapping(value, f"{place}, column {column}: the cell")
+        film = films.get((name, size))
+        if film is None:
+            film = films[name, size] = Entry(
+                f"{name} of {size} bytes (line {line})",
+                name,
+                size=_stated_size(place, values["file_attributes"]),
+                file_bytes=_file_bytes(size),
+            )
+        count = cells.get("region_count", "").strip()
+        counts.setdefault((name, size), count)
+        if not values["region_shape_attributes"] and count in ("0", "", "0.0"):
             continue  # a film without regions has one empty row
-        attributes = _json_cell(row[columns["region_attributes"]], place)
-        regions.append(_raw_region(len(regions), shape, attributes))
-    return [(name, regions) for (name, _), regions in films.items()]
+        film.add(values["region_shape_attributes"], values["region_attributes"], f"line {line}")
+    for key, film in films.items():
+        stated = counts[key]
+        if stated.isdecimal() and int(stated) != len(film.regions):
+            film.doubts.append(
+                (
+                    "region-count",
+                    f"has {len(film.regions)} rows, its region_count says {shown(stated, 12)}; "
+                    "check that the file is whole",
+                )
+            )
+    return list(films.values())
 
 
-def _shape3(xy: object, place: str) -> Mapping[str, object]:
-    """The VIA 2 form of a VIA 3 shape ``[shape id, coordinates ...]``."""
+# ------------------------------------------------------------------------------------ version 3
+
+
+def _shape3(xy: object) -> Mapping[str, object]:
+    """The VIA 2 form of a VIA 3 shape ``[shape id, coordinates ...]``.
+
+    Raises:
+        AnnotationError: VIA knows no such shape.
+    """
     if not isinstance(xy, list) or not xy:
         return {}
     number, *values = xy
-    name = SHAPES3.get(number if isinstance(number, int) else -1)
+    try:
+        name = SHAPES3.get(whole_number(number, "shape number"))
+    except AnnotationError:
+        name = None
     if name is None:
-        raise AnnotationError(f"{place}: shape number {number!r} is unknown to VIA 3")
+        raise AnnotationError(f"shape number {shown(number, 20)} is unknown to VIA 3")
     if name in _SHAPE_ARGUMENTS:
         return {"name": name, **dict(zip(_SHAPE_ARGUMENTS[name], values, strict=False))}
     return {"name": name, "all_points_x": values[0::2], "all_points_y": values[1::2]}
@@ -150,167 +330,183 @@ def _attributes3(
             named[number] = value
             continue
         options = definition.get("options")
-        if isinstance(options, Mapping) and isinstance(value, str):
-            chosen = [options.get(part, part) for part in value.split(",")]
+        if isinstance(options, Mapping) and isinstance(value, (str, int)):
+            parts = [part.strip() for part in str(value).split(",")]
+            chosen = [options.get(part, part) for part in parts]
             value = chosen[0] if len(chosen) == 1 else {str(part): True for part in chosen}
         named[str(definition.get("aname", number))] = value
     return named
 
 
-def _films_of_json3(project: Mapping[str, object]) -> list[tuple[str, list[RawRegion]]]:
+def _add3(
+    film: Entry, xy: object, values: object, definitions: Mapping[str, object], label: str
+) -> None:
+    try:
+        shape = _shape3(xy)
+    except AnnotationError as error:
+        film.add_broken(str(error), label)
+        return
+    if not shape:
+        return  # an attribute of the whole film
+    if values is not None and not isinstance(values, Mapping):
+        film.add_broken("has attributes that are no object; draw it again", label)
+        return
+    film.add(shape, _attributes3(values or {}, definitions), label)
+
+
+def _films_of_json3(project: Mapping[str, object]) -> list[Entry]:
     files = _mapping(project.get("file") or {}, "file")
     views = _mapping(project.get("view") or {}, "view")
     definitions = _mapping(project.get("attribute") or {}, "attribute")
-    films: dict[str, tuple[str, list[RawRegion]]] = {}
+    metadata = _mapping(project.get("metadata") or {}, "metadata")
+    films: dict[str, Entry] = {}
+    check_count("films", len(views), MAX_FILE_FILMS)
+    check_count("regions", len(metadata), MAX_FILE_REGIONS)
     for view_id, view in views.items():
-        file_ids = _mapping(view, f"view {view_id!r}").get("fid_list") or []
+        file_ids = _mapping(view, f"view {shown(view_id)!r}").get("fid_list") or []
         if not isinstance(file_ids, list) or len(file_ids) != 1:
             raise AnnotationError(
-                f"VIA 3 view {view_id!r} shows {len(file_ids) if isinstance(file_ids, list) else 0}"
-                " files; one film a view is understood"
+                f"VIA 3 view {shown(view_id)!r} shows "
+                f"{len(file_ids) if isinstance(file_ids, list) else 0} files; one film a view is "
+                "understood"
             )
-        file = _mapping(files.get(str(file_ids[0])) or {}, f"file of view {view_id!r}")
-        name = str(file.get("fname") or file.get("src") or "")
-        if not name:
-            raise AnnotationError(f"VIA 3 view {view_id!r} has no file name; save it again")
-        films[view_id] = (name, [])
-    for key, item in _mapping(project.get("metadata") or {}, "metadata").items():
-        item = _mapping(item, f"metadata {key!r}")
+        file = _mapping(files.get(str(file_ids[0])) or {}, f"file of view {shown(view_id)!r}")
+        name = file.get("fname") or file.get("src")
+        if not isinstance(name, str) or not name.strip():
+            raise AnnotationError(f"VIA 3 view {shown(view_id)!r} has no file name; save it again")
+        size = _stated_size(f"film {shown(name)!r}", file)
+        films[view_id] = Entry(f"view {view_id}", name, size=size)
+    for key, item in metadata.items():
+        item = _mapping(item, f"metadata {shown(key)!r}")
         view_id = str(item.get("vid", ""))
         if view_id not in films:
-            raise AnnotationError(f"VIA 3 metadata {key!r} is of no view; save the project again")
-        name, regions = films[view_id]
-        shape = _shape3(item.get("xy"), f"film {name!r}, region {len(regions)}")
-        if not shape:
-            continue  # an attribute of the whole film
-        values = _mapping(item.get("av") or {}, "av")
-        regions.append(_raw_region(len(regions), shape, _attributes3(values, definitions)))
+            raise AnnotationError(
+                f"VIA 3 metadata {shown(key)!r} is of view {shown(view_id)!r}, which is not "
+                "listed; save the project again"
+            )
+        label = f"metadata {shown(key, 24)}"
+        _add3(films[view_id], item.get("xy"), item.get("av"), definitions, label)
     return list(films.values())
 
 
-def _films_of_csv3(
-    rows: Iterable[list[str]], definitions: Mapping[str, object]
-) -> list[tuple[str, list[RawRegion]]]:
-    films: dict[str, list[RawRegion]] = {}
-    for line, row in enumerate(rows, start=1):
-        if not any(cell.strip() for cell in row):
+def _films_of_csv3(text: str) -> list[Entry]:
+    definitions: Mapping[str, object] = {}
+    lines = text.split("\n")
+    count, separator = 0, ","
+    while count < len(lines) and lines[count].strip()[:2] in ("", "#", "# ", '"#'):
+        line = lines[count].strip()
+        if "CSV_HEADER" in line:
+            separator = separator_of(line.partition("=")[2])
+        count += 1
+    for number, line in enumerate(lines[:count], start=1):
+        if line.startswith('"'):  # saved by a program for tables
+            line = ",".join(next(csv_rows(line, separator))[1]).rstrip(",")
+        head, _, rest = line.strip().partition("=")
+        if head.strip(" #") in ("ATTRIBUTE", "ATTRIBUTES"):
+            value = json_cell(rest.strip().rstrip(separator), f"line {number}, ATTRIBUTE")
+            definitions = _mapping(value, f"line {number}, ATTRIBUTE")
+    films: dict[str, Entry] = {}
+    rows = csv_rows("\n".join(lines[count:]), separator, count + 1)
+    for number, (line_number, row) in enumerate(rows):
+        check_count("rows", number, MAX_FILE_REGIONS)
+        place = f"line {line_number}"
+        if row[0].strip() == CSV3_FIELDS[0]:
             continue
-        place = f"VIA 3 CSV row {line}"
         if len(row) < len(CSV3_FIELDS):
-            raise AnnotationError(f"{place} has {len(row)} cells; {len(CSV3_FIELDS)} are needed")
-        try:
-            names, xy, values = (json.loads(row[column] or "null") for column in (1, 4, 5))
-        except ValueError as error:
-            raise AnnotationError(f"{place}: a cell is not JSON; export the CSV again") from error
+            raise AnnotationError(f"{place}: has {len(row)} cells; {len(CSV3_FIELDS)} are needed")
+        names, xy, values = (
+            json_cell(row[column], f"{place}, column {CSV3_FIELDS[column]}") for column in (1, 4, 5)
+        )
         if not isinstance(names, list) or len(names) != 1 or not isinstance(names[0], str):
             raise AnnotationError(f"{place}: names no single file; one film a view is understood")
-        regions = films.setdefault(names[0], [])
-        shape = _shape3(xy, f"film {names[0]!r}, region {len(regions)}")
-        if not shape:
-            continue
-        attributes = _attributes3(_mapping(values or {}, place), definitions)
-        regions.append(_raw_region(len(regions), shape, attributes))
-    return list(films.items())
+        film = films.setdefault(names[0], Entry(place, names[0]))
+        _add3(film, xy, values, definitions, place)
+    return list(films.values())
 
 
-def _text_of(value: object) -> str | None:
-    """An attribute's text; a checkbox gives its one ticked option."""
-    if isinstance(value, Mapping):
-        ticked = [str(key) for key, on in value.items() if on is True]
-        return ticked[0] if len(ticked) == 1 else None
-    if isinstance(value, (int, float)) and not isinstance(value, bool):
-        return str(value)
-    if isinstance(value, str) and value.strip():
-        return value.strip()
-    return None
+# ---------------------------------------------------------------------------------- whole files
 
 
-def _attribute(region: RawRegion, name: str) -> str | None:
-    for key, value in region.attributes.items():
-        if key.strip().lower() == name.lower():
-            return _text_of(value)
-    return None
+def films_of_json(value: object) -> list[Entry] | None:
+    """Films of a parsed JSON file, or None where it is no VIA file of any version.
 
-
-def _class_attribute(
-    regions: Sequence[RawRegion], classes: Mapping[str, Structure] | None
-) -> str | None:
-    """The attribute that holds the class: the one with most known names, else the first present."""
-    best, best_known, fallback = None, 0, None
-    for name in CLASS_ATTRIBUTES:
-        texts = [text for region in regions if (text := _attribute(region, name)) is not None]
-        known = sum(structure_of(text, classes) is not None for text in texts)
-        if known > best_known:
-            best, best_known = name, known
-        if texts and fallback is None:
-            fallback = name
-    return best or fallback
-
-
-def _with_classes(
-    films: list[tuple[str, list[RawRegion]]],
-    class_attribute: str | None,
-    classes: Mapping[str, Structure] | None,
-) -> tuple[RawAnnotation, ...]:
-    every = [region for _, regions in films for region in regions]
-    attribute = class_attribute or _class_attribute(every, classes)
-    annotations: dict[str, RawAnnotation] = {}
-    for name, regions in films:
-        if name in annotations:
-            raise AnnotationError(
-                f"film {name!r} stands in the file twice; keep one entry a film name"
-            )
-        finished = []
-        for region in regions:
-            levels = (level_of(_attribute(region, key)) for key in LEVEL_ATTRIBUTES)
-            finished.append(
-                RawRegion(
-                    region.index,
-                    region.shape,
-                    region.points_xy,
-                    _attribute(region, attribute) if attribute else None,
-                    next((level for level in levels if level), None),
-                    region.problem,
-                    region.attributes,
-                )
-            )
-        annotations[name] = RawAnnotation(name, tuple(finished))
-    return tuple(annotations.values())
-
-
-def films_of_json(value: object) -> list[tuple[str, list[RawRegion]]] | None:
-    """Films of a parsed JSON file, or None where it is no VIA file of any version."""
+    Raises:
+        AnnotationError: It is meant as a VIA file, and wrong.
+    """
+    if isinstance(value, list):  # some programs write a list of VIA's entries
+        value = {str(number): entry for number, entry in enumerate(value)}
     if not isinstance(value, Mapping):
         return None
     if "_via_img_metadata" in value:
-        return _films_of_json2(_mapping(value["_via_img_metadata"], "_via_img_metadata"))
+        entries = _mapping(value["_via_img_metadata"], "_via_img_metadata")
+        return _films_of_json2(entries, _options2(value))
     if {"file", "view", "metadata"} <= set(value):
         return _films_of_json3(value)
-    if value and all(
-        isinstance(entry, Mapping) and "filename" in entry and "regions" in entry
+    if any(
+        isinstance(entry, Mapping)
+        and "filename" in entry
+        and ("regions" in entry or "file_attributes" in entry)
         for entry in value.values()
     ):
-        return _films_of_json2(value)
+        return _films_of_json2(value, {})
     return None
 
 
-def _films_of_csv(text: str) -> list[tuple[str, list[RawRegion]]] | None:
-    lines = text.splitlines(keepends=True)
-    comments = [line.strip() for line in lines if line.startswith("# ")]
-    if any(line.startswith("# CSV_HEADER") and "metadata_id" in line for line in comments):
-        definitions: Mapping[str, object] = {}
-        for line in comments:
-            head, _, rest = line.partition("=")
-            if head.strip() in ("# ATTRIBUTE", "# ATTRIBUTES"):
-                definitions = _json_cell(rest, "VIA 3 CSV, ATTRIBUTE line")
-        # VIA 3 writes quoted cells whose inner quotes are doubled.
-        rows = csv.reader(io.StringIO("".join(line for line in lines if line[:2] != "# ")))
-        return _films_of_csv3(rows, definitions)
-    rows = csv.reader(io.StringIO(text))
-    header = [cell.strip().lstrip("#") for cell in next(rows, [])]
-    if "filename" not in header or "region_shape_attributes" not in header:
+def _films_of_csv(text: str) -> list[Entry] | None:
+    if "\r" in text:  # line ends of other systems
+        text = text.replace("\r\n", "\n").replace("\r", "\n")
+    first_line = 1
+    head, _, rest = text.lstrip("\n").partition("\n")
+    if head.strip().lower().startswith("sep="):  # a hint for programs for tables
+        text, first_line = rest, 2
+        head = rest.partition("\n")[0]
+    comments = []
+    for line in text.lstrip("\n").split("\n"):
+        if not line.lstrip('"').startswith("#"):
+            break
+        comments.append(line)
+    if any("CSV_HEADER" in line and "metadata_id" in line for line in comments):
+        return _films_of_csv3(text)
+    if "filename" not in head.lower() or "region_shape_attributes" not in head.lower():
         return None
-    return _films_of_csv2(rows, header)
+    return _films_of_csv2(text, first_line, separator_of(head))
+
+
+def _with_classes(
+    films: list[Entry], class_attribute: str | None, classes: Mapping[str, Structure] | None
+) -> tuple[RawAnnotation, ...]:
+    every = [region for film in films for region in film.regions]
+    common = class_attribute_of(every, classes)
+
+    def attribute_of(region: RawRegion) -> str | None:
+        """Where a region's class stands: as in the others, unless it has another attribute only."""
+        if class_attribute is not None:
+            return class_attribute
+        if common is not None and not has_attribute(region, common):
+            own = class_attribute_of([region], classes)
+            if own is not None and structure_of(text_of(region, own) or "", classes) is not None:
+                return own
+        return common
+
+    keys: dict[str, str] = {}
+    annotations = []
+    for film in films:
+        if film.name in keys:
+            raise AnnotationError(
+                f"film {shown(film.name)!r} stands in the file twice, as "
+                f"{shown(keys[film.name])!r} and as {shown(film.key)!r}; keep one entry a film name"
+            )
+        keys[film.name] = film.key
+        annotations.append(
+            RawAnnotation(
+                film.name,
+                tuple(with_class(region, attribute_of(region), classes) for region in film.regions),
+                film.size,
+                film.file_bytes,
+                tuple(film.doubts),
+            )
+        )
+    return tuple(annotations)
 
 
 def read_via_raw(
@@ -318,6 +514,7 @@ def read_via_raw(
     *,
     class_attribute: str | None = None,
     classes: Mapping[str, Structure] | None = None,
+    value: object = _UNSET,
 ) -> tuple[RawAnnotation, ...]:
     """Everything in a VIA file, unjudged: unknown classes and shapes without area stay in.
 
@@ -325,33 +522,22 @@ def read_via_raw(
         path: VIA file of version 1, 2 or 3, JSON or CSV.
         class_attribute: Region attribute that holds the class; found by itself where None.
         classes: Further class names, for finding the attribute.
+        value: The file's content where it has been parsed already.
 
     Raises:
         AnnotationError: The file cannot be read or is no VIA file.
     """
     path = Path(path)
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except OSError as error:
-        raise AnnotationError(f"{path.name}: cannot be read ({error.strerror})") from error
-    except UnicodeDecodeError as error:
-        raise AnnotationError(
-            f"{path.name}: is not UTF-8 text; export it from VIA again"
-        ) from error
+    text = read_text(path) if value is _UNSET else ""
     try:
         if path.suffix.lower() == ".csv":
             films = _films_of_csv(text)
         else:
-            films = films_of_json(json.loads(text))
-    except (ValueError, RecursionError, csv.Error) as error:
-        raise AnnotationError(f"{path.name}: is not valid JSON or CSV; export it again") from error
-    except AnnotationError as error:
-        raise AnnotationError(f"{path.name}: {error}") from error
-    if films is None:
-        raise AnnotationError(
-            f"{path.name}: is not a VIA file of version 1, 2 or 3; export the annotations from VIA"
-        )
-    try:
+            films = films_of_json(parse_json(text) if value is _UNSET else value)
+        if films is None:
+            raise AnnotationError(
+                "is not a VIA file of version 1, 2 or 3; export the annotations from VIA"
+            )
         return _with_classes(films, class_attribute, classes)
     except AnnotationError as error:
         raise AnnotationError(f"{path.name}: {error}") from error

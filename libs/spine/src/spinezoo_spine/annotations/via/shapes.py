@@ -9,6 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 from spinezoo_contract.errors import AnnotationError
 
+from spinezoo_spine.annotations.limits import MAX_COORDINATE_PX
+from spinezoo_spine.annotations.text import number_of, shown
+
 ROUND_VERTICES = 72
 """Points of the polygon that stands for a circle or an ellipse (one every 5 degrees)."""
 
@@ -60,16 +63,36 @@ def _circle_through(points: NDArray[np.float64]) -> NDArray[np.float64]:
 def _numbers(shape: Mapping[str, object], names: Sequence[str]) -> list[float]:
     values = []
     for name in names:
-        value = shape.get(name)
-        if isinstance(value, bool) or not isinstance(value, (int, float, str)):
+        if name not in shape:
             raise AnnotationError(f"{shape.get('name')} has no number {name!r}; draw it again")
-        try:
-            values.append(float(value))
-        except ValueError as error:
-            raise AnnotationError(f"{name!r} is {value!r}, which is no number") from error
-    if not all(math.isfinite(value) for value in values):
-        raise AnnotationError("a coordinate is not a finite number; draw the region again")
+        value = number_of(shape[name], repr(name))
+        if abs(value) > MAX_COORDINATE_PX:
+            raise AnnotationError(f"{name!r} is beyond {MAX_COORDINATE_PX:.0f} px; draw it again")
+        if name in ("r", "rx", "ry") and value <= 0.0:
+            raise AnnotationError(
+                f"{shape.get('name')} has a radius of {value:g} and encloses nothing; draw it "
+                "again, or remove it"
+            )
+        values.append(value)
     return values
+
+
+def _points(name: str, shape: Mapping[str, object]) -> NDArray[np.float64]:
+    """(N, 2) points of a shape that lists them."""
+    xs, ys = shape.get("all_points_x"), shape.get("all_points_y")
+    if isinstance(xs, (int, float)) and isinstance(ys, (int, float)):
+        xs, ys = [xs], [ys]  # a stray click
+    if not isinstance(xs, list) or not isinstance(ys, list) or len(xs) != len(ys):
+        raise AnnotationError(f"{name} needs all_points_x and all_points_y of equal length")
+    try:
+        points = np.array([xs, ys], dtype=np.float64).T
+    except (TypeError, ValueError, OverflowError) as error:
+        raise AnnotationError(f"{name} has a coordinate that is no number") from error
+    if not np.isfinite(points).all():
+        raise AnnotationError(f"{name} has a coordinate that is not a finite number; redraw it")
+    if points.ndim != 2 or (points.size and np.abs(points).max() > MAX_COORDINATE_PX):
+        raise AnnotationError(f"{name} has a coordinate beyond {MAX_COORDINATE_PX:.0f} px")
+    return points
 
 
 def outline_of_shape(name: str, shape: Mapping[str, object]) -> NDArray[np.float64]:
@@ -79,6 +102,8 @@ def outline_of_shape(name: str, shape: Mapping[str, object]) -> NDArray[np.float
         AnnotationError: The shape encloses nothing or is incomplete.
     """
     if name == "rect":
+        if any(shape.get(key) not in (None, 0, 0.0, "", "0") for key in ("rotation", "theta")):
+            raise AnnotationError("rect is turned, which VIA does not know; draw it as a polygon")
         x, y, width, height = _numbers(shape, _SHAPE_ARGUMENTS["rect"])
         return np.array([[x, y], [x + width, y], [x + width, y + height], [x, y + height]])
     if name == "circle":
@@ -89,16 +114,9 @@ def outline_of_shape(name: str, shape: Mapping[str, object]) -> NDArray[np.float
         theta = _numbers(shape, ["theta"])[0] if shape.get("theta") is not None else 0.0
         return _round(cx, cy, rx, ry, theta)
     if name in ("polygon", "polyline", "extreme_rect", "extreme_circle"):
-        xs, ys = shape.get("all_points_x"), shape.get("all_points_y")
-        if not isinstance(xs, list) or not isinstance(ys, list) or len(xs) != len(ys):
-            raise AnnotationError(f"{name} needs all_points_x and all_points_y of equal length")
-        try:
-            points = np.array([xs, ys], dtype=np.float64).T
-        except (TypeError, ValueError) as error:
-            raise AnnotationError(f"{name} has a coordinate that is no number") from error
+        points = _points(name, shape)
         if name == "polyline":
-            ends = points[-1] - points[0] if len(points) else np.array([math.inf])
-            if not len(points) > 3 or not math.hypot(*ends) <= CLOSING_DISTANCE_PX:
+            if len(points) < 4 or math.hypot(*(points[-1] - points[0])) > CLOSING_DISTANCE_PX:
                 raise AnnotationError("polyline does not close; draw it as a polygon")
             return points[:-1]
         if name == "extreme_rect" and len(points) == 4:
@@ -109,4 +127,6 @@ def outline_of_shape(name: str, shape: Mapping[str, object]) -> NDArray[np.float
         if name.startswith("extreme"):
             raise AnnotationError(f"{name} has {len(points)} points; draw it again")
         return _without_closing_point(points)
-    raise AnnotationError(f"shape {name!r} encloses nothing; outline it as a polygon, or remove it")
+    raise AnnotationError(
+        f"shape {shown(name)!r} encloses nothing; outline it as a polygon, or remove it"
+    )

@@ -1,0 +1,130 @@
+"""Class and level of a region from its attributes, and why there is none."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+
+from spinezoo_contract.types import Structure
+
+from spinezoo_spine.annotations.regions import (
+    RawRegion,
+    known_classes_text,
+    level_of,
+    structure_of,
+)
+from spinezoo_spine.annotations.text import shown
+from spinezoo_spine.annotations.via.fields import (
+    CLASS_ATTRIBUTES,
+    LEVEL_ATTRIBUTES,
+    NOTHING_CHOSEN,
+)
+
+
+def choice_of(value: object) -> tuple[str | None, str]:
+    """What an attribute says: its text, or None and why it says nothing.
+
+    Text, a number, a drop-down, radio buttons and check boxes of which one is ticked.
+    """
+    if isinstance(value, Mapping):
+        ticked = [str(key) for key, on in value.items() if on is True or on in ("true", "1", 1)]
+        if len(ticked) == 1:
+            return ticked[0], ""
+        names = ", ".join(shown(key) for key in (ticked or value))
+        if not ticked:
+            return None, f"no box is ticked (of {names}); tick one" if value else "no box is ticked"
+        return None, f"{len(ticked)} boxes are ticked ({names}); tick one"
+    if isinstance(value, (list, tuple)):
+        return choice_of(value[0]) if len(value) == 1 else (None, f"{len(value)} values; give one")
+    if isinstance(value, bool) or value is None:
+        return None, "nothing is chosen"
+    text = str(value).strip()
+    if not text:
+        return None, "it is empty"
+    if text.casefold() in NOTHING_CHOSEN:
+        return None, f"it is {text!r}: nothing was chosen in the list"
+    return text, ""
+
+
+def _attribute(region: RawRegion, name: str) -> tuple[str, object] | None:
+    """An attribute by its name without regard to case; the first that says something."""
+    found = None
+    for key, value in region.attributes.items():
+        if str(key).strip().casefold() == name.strip().casefold():
+            if choice_of(value)[0] is not None:
+                return str(key), value
+            found = found or (str(key), value)
+    return found
+
+
+def has_attribute(region: RawRegion, name: str) -> bool:
+    """Whether a region has an attribute, whatever it says."""
+    return _attribute(region, name) is not None
+
+
+def text_of(region: RawRegion, name: str) -> str | None:
+    """What a region's attribute says, or None."""
+    found = _attribute(region, name)
+    return None if found is None else choice_of(found[1])[0]
+
+
+def class_attribute_of(
+    regions: Sequence[RawRegion], classes: Mapping[str, Structure] | None
+) -> str | None:
+    """The attribute that holds the class: the one with most known names, else the first present."""
+    best, best_known, fallback = None, 0, None
+    for name in CLASS_ATTRIBUTES:
+        found = [region for region in regions if _attribute(region, name) is not None]
+        texts = [text for region in found if (text := text_of(region, name)) is not None]
+        known = sum(structure_of(text, classes) is not None for text in texts)
+        if known > best_known:
+            best, best_known = name, known
+        if found and fallback is None:
+            fallback = name
+    return best or fallback
+
+
+def _no_class(
+    region: RawRegion, attribute: str | None, classes: Mapping[str, Structure] | None
+) -> str:
+    """Why a region has no class: what was found, what is understood and what to do."""
+    wanted = f"one of {known_classes_text(classes)}"
+    found = None if attribute is None else _attribute(region, attribute)
+    if found is not None:
+        return f"has no class: of its attribute {shown(found[0])!r}, {choice_of(found[1])[1]}; " + (
+            f"choose {wanted}"
+        )
+    told = ", ".join(
+        f"{shown(key, 40)!r}"
+        + ("" if (text := choice_of(value)[0]) is None else f" ({shown(text, 40)})")
+        for key, value in list(region.attributes.items())[:8]
+    )
+    if not told:
+        return f"has no class and no attributes; give it the attribute 'structure' with {wanted}"
+    understood = attribute or ", ".join(CLASS_ATTRIBUTES)
+    return (
+        f"has no class: its attributes are {told}, the class is looked for in {understood}; rename "
+        "the attribute, or say which it is by --class-attribute"
+    )
+
+
+def with_class(
+    region: RawRegion, attribute: str | None, classes: Mapping[str, Structure] | None
+) -> RawRegion:
+    """A region with what its attributes say of class and level.
+
+    Args:
+        region: As read, without class.
+        attribute: The attribute that holds the class, None where no region has one.
+        classes: Further class names.
+    """
+    class_name = None if attribute is None else text_of(region, attribute)
+    texts = [text for key in LEVEL_ATTRIBUTES if (text := text_of(region, key)) is not None]
+    level = next((level for text in texts if (level := level_of(text))), None)
+    return dataclasses.replace(
+        region,
+        class_name=class_name,
+        class_problem="" if class_name is not None else _no_class(region, attribute, classes),
+        level=level,
+        level_text=texts[0] if texts else "",
+    )

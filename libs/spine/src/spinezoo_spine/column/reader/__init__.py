@@ -1,0 +1,1 @@
+"""Names from pixels: what the reader is shown, its network, and all readings of a column."""

@@ -1,0 +1,61 @@
+"""Films in colour whose channels are equal: how viewers export grey films."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+from spinezoo_contract.errors import FilmError
+from spinezoo_contract.types import FilmNoteCode
+
+from spinezoo_spine.films.limits import MAX_CHANNEL_DIFFERENCE, TO_ONE_GREY
+from spinezoo_spine.films.notes import NoteBook
+
+
+def grey_of(
+    channels: NDArray[np.generic], full: float, kind: str, book: NoteBook
+) -> NDArray[np.generic]:
+    """The one grey channel of equal red, green and blue.
+
+    Args:
+        channels: (rows, columns, 3).
+        full: The greatest level of a channel.
+        kind: For messages: "PNG is RGB".
+        book: Takes the note.
+
+    Raises:
+        FilmError: They differ by more than :data:`MAX_CHANNEL_DIFFERENCE` of the full range.
+    """
+    allowed = full * MAX_CHANNEL_DIFFERENCE
+    greatest = 0.0
+    coloured = 0
+    for first in range(0, channels.shape[0], 256):  # in strips: no copy of a whole film
+        red, green, blue = np.moveaxis(channels[first : first + 256], 2, 0)
+        if np.array_equal(red, green) and np.array_equal(green, blue):
+            continue
+        low = np.minimum(np.minimum(red, green), blue).astype(np.float32)
+        spread = np.maximum(np.maximum(red, green), blue).astype(np.float32) - low
+        greatest = max(greatest, float(spread.max()))
+        coloured += int(np.count_nonzero(spread > allowed))
+    if not greatest <= allowed:
+        raise FilmError(
+            f"{kind}, not grey: {coloured} pixels are coloured, by up to "
+            f"{greatest / full:.0%} of the range; {TO_ONE_GREY}"
+        )
+    book.add(
+        FilmNoteCode.CHANNELS_MERGED,
+        "The film is grey but saved in colour; its equal channels were merged.",
+    )
+    return np.ascontiguousarray(channels[..., 1])
+
+
+def check_opaque(alpha: NDArray[np.generic], full: float, kind: str) -> None:
+    """Refuses a film with transparent pixels.
+
+    Raises:
+        FilmError: There are some.
+    """
+    clear = int(np.count_nonzero(alpha != full))
+    if clear:
+        raise FilmError(
+            f"{kind} with {clear} pixels that are not opaque; save it without transparency"
+        )

@@ -1,0 +1,350 @@
+"""DICOM headers: what is read of them, what is refused by them, functional groups."""
+
+from __future__ import annotations
+
+import io
+import math
+import struct
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import pydicom
+from pydicom import config
+from pydicom.dataset import Dataset
+from pydicom.multival import MultiValue
+from pydicom.tag import Tag
+from pydicom.uid import UID, DeflatedExplicitVRLittleEndian
+from spinezoo_contract.errors import FilmError, SpineZooError, TooLargeError
+
+from spinezoo_spine.films.kinds import foreign_kind, kind_of, looks_like_dicom
+from spinezoo_spine.films.limits import FilmLimits, check_raw_size, check_size
+
+OVERLAY_GROUPS = tuple(range(0x6000, 0x6020, 2))
+
+# Everything that decoding and the notes need; other attributes, the patient's above all, are
+# skipped unread.
+_DICOM_TAGS: list[str | int] = [
+    "SpecificCharacterSet",
+    "SOPClassUID",
+    "Modality",
+    "BodyPartExamined",
+    "ViewPosition",
+    "PatientOrientation",
+    "PresentationIntentType",
+    "PixelIntensityRelationship",
+    "PixelIntensityRelationshipSign",
+    "PresentationLUTShape",
+    "LossyImageCompression",
+    "ShutterShape",
+    "SamplesPerPixel",
+    "PhotometricInterpretation",
+    "PlanarConfiguration",
+    "NumberOfFrames",
+    "Rows",
+    "Columns",
+    "BitsAllocated",
+    "BitsStored",
+    "HighBit",
+    "PixelRepresentation",
+    "PixelPaddingValue",
+    "PixelPaddingRangeLimit",
+    "ImagerPixelSpacing",
+    "PixelSpacing",
+    "PixelSpacingCalibrationType",
+    "NominalScannedPixelSpacing",
+    "EstimatedRadiographicMagnificationFactor",
+    "DistanceSourceToDetector",
+    "DistanceSourceToPatient",
+    "RescaleIntercept",
+    "RescaleSlope",
+    "ModalityLUTSequence",
+    "WindowCenter",
+    "WindowWidth",
+    "VOILUTFunction",
+    "VOILUTSequence",
+    "RedPaletteColorLookupTableDescriptor",
+    "GreenPaletteColorLookupTableDescriptor",
+    "BluePaletteColorLookupTableDescriptor",
+    "RedPaletteColorLookupTableData",
+    "GreenPaletteColorLookupTableData",
+    "BluePaletteColorLookupTableData",
+    "SegmentedRedPaletteColorLookupTableData",
+    "SegmentedGreenPaletteColorLookupTableData",
+    "SegmentedBluePaletteColorLookupTableData",
+    "SharedFunctionalGroupsSequence",
+    "PerFrameFunctionalGroupsSequence",
+    "PixelDataProviderURL",
+    "FloatPixelData",
+    "DoubleFloatPixelData",
+    "PixelData",
+    *((group << 16) | element for group in OVERLAY_GROUPS for element in (0x0010, 0x0102)),
+]
+
+GREY = ("MONOCHROME1", "MONOCHROME2")
+COLOURED = ("RGB", "YBR_FULL", "YBR_FULL_422", "YBR_RCT", "YBR_ICT")
+PALETTE = "PALETTE COLOR"
+
+# What is told of a class of DICOM objects that are no images, by words of its name.
+_NO_IMAGES: tuple[tuple[str, str], ...] = (
+    ("Media Storage Directory", "a DICOMDIR, the table of contents of a disc"),
+    ("Encapsulated PDF", "a PDF document in a DICOM wrapping"),
+    ("Encapsulated CDA", "a text document in a DICOM wrapping"),
+    ("Encapsulated", "a document or model in a DICOM wrapping"),
+    ("Presentation State", "a presentation state: how to show an image, not the image"),
+    ("Key Object Selection", "a list of key images, not the images"),
+    (" SR ", "a structured report"),
+    ("SR Storage", "a structured report"),
+    ("Structured Report", "a structured report"),
+    ("CAD", "a structured report"),
+    ("Report", "a report"),
+    ("Waveform", "a waveform, such as an ECG"),
+    ("ECG", "a waveform, such as an ECG"),
+    ("RT Plan", "a radiotherapy plan"),
+    ("RT Structure Set", "a radiotherapy structure set"),
+    ("RT Dose", "a radiotherapy dose"),
+    ("RT Beams", "a radiotherapy record"),
+    ("Segmentation", "a segmentation, not the image it belongs to"),
+    ("Registration", "a registration, not an image"),
+    ("Raw Data", "raw data, not an image"),
+    ("Spectroscopy", "spectroscopy data, not an image"),
+    ("Video", "a video"),
+)
+
+
+def group_items(dataset: Dataset, sequence: str) -> Iterator[Dataset]:
+    """The data set's own attributes, then those of one macro of its functional groups."""
+    yield dataset
+    for groups in ("PerFrameFunctionalGroupsSequence", "SharedFunctionalGroupsSequence"):
+        outer = dataset.get(groups)
+        for item in list(outer)[:1] if isinstance(outer, pydicom.Sequence) else ():
+            inner = item.get(sequence)
+            yield from list(inner)[:1] if isinstance(inner, pydicom.Sequence) else ()
+
+
+class _Unreadable:
+    """Stands for a value that is there but is not what it should be: no number, no text."""
+
+    def __str__(self) -> str:
+        return ""
+
+    def __bool__(self) -> bool:
+        return False
+
+
+UNREADABLE = _Unreadable()
+
+
+def value_of(dataset: Dataset, keyword: str) -> Any:
+    """An attribute's value; None where it is absent, :data:`UNREADABLE` where it is damaged."""
+    try:
+        return dataset.get(keyword)
+    except Exception:  # pydicom reads values when they are asked for
+        return UNREADABLE
+
+
+def number_of(value: object) -> float | None:
+    """The first of the values of an attribute as a number; None where there is none or NaN."""
+    if isinstance(value, (MultiValue, list, tuple)):
+        value = value[0] if value else None
+    if value is None or isinstance(value, bytes):
+        return None
+    try:
+        number = float(str(value))
+    except ValueError:
+        return None
+    return number if math.isfinite(number) else None
+
+
+def word_of(dataset: Dataset, keyword: str) -> str:
+    """An attribute of a code string: upper case, one value, at most 32 characters; "" if absent."""
+    value = value_of(dataset, keyword)
+    if isinstance(value, (MultiValue, list, tuple)):
+        value = value[0] if value else ""
+    return str(value or "").strip().upper()[:32]
+
+
+def integer_of(dataset: Dataset, keyword: str, default: int | None) -> int:
+    """An integer attribute, or the default where it is absent or empty.
+
+    Raises:
+        FilmError: It is no integer, or absent without a default.
+    """
+    value = dataset.get(keyword)
+    if isinstance(value, (MultiValue, list, tuple)) and len(value) == 1:
+        value = value[0]
+    if value is None or value == "" or (isinstance(value, (MultiValue, list)) and not value):
+        if default is None:
+            raise FilmError(f"DICOM file has no {keyword}; export it again as a complete image")
+        return default
+    try:
+        return int(value)
+    except (TypeError, ValueError, OverflowError):
+        raise FilmError(
+            f"DICOM attribute {keyword} is not one whole number; export the film again"
+        ) from None
+
+
+@dataclass(frozen=True, slots=True)
+class Bits:
+    """How a stored value lies in its cell.
+
+    Attributes:
+        allocated: Bits of a cell: 8 or 16.
+        stored: Bits of a value.
+        high: Place of the value's highest bit.
+        signed: Whether values are two's complement.
+    """
+
+    allocated: int
+    stored: int
+    high: int
+    signed: bool
+
+    @property
+    def shift(self) -> int:
+        """Unused bits below the value."""
+        return self.high + 1 - self.stored
+
+    @property
+    def lowest(self) -> int:
+        """The lowest value that can be stored."""
+        return -(1 << (self.stored - 1)) if self.signed else 0
+
+
+def bits_of(dataset: Dataset) -> Bits:
+    """The bits of a checked header.
+
+    Raises:
+        FilmError: They are impossible, or not of the kind that is taken.
+    """
+    allocated = integer_of(dataset, "BitsAllocated", None)
+    # Where one is missing, the other tells.
+    stored = integer_of(dataset, "BitsStored", integer_of(dataset, "HighBit", allocated - 1) + 1)
+    high = integer_of(dataset, "HighBit", stored - 1)
+    if allocated not in (8, 16) or not 8 <= stored <= allocated:
+        raise FilmError(
+            f"DICOM file stores {stored} in {allocated} bits a pixel; export it with 8 to 16 bits"
+        )
+    if not stored - 1 <= high < allocated:
+        raise FilmError(
+            f"DICOM header contradicts itself: {stored} bits with the highest at {high} of "
+            f"{allocated}; export the film again"
+        )
+    return Bits(allocated, stored, high, bool(integer_of(dataset, "PixelRepresentation", 0)))
+
+
+def _refuse_deflate_bomb(data: bytes, limits: FilmLimits) -> None:
+    """A deflated data set may be a thousand times its file: measure it piece by piece."""
+    meta_length = struct.unpack_from("<I", data, 140)[0] if len(data) > 144 else 0
+    if str(DeflatedExplicitVRLittleEndian).encode() not in data[144 : 144 + meta_length]:
+        return
+    inflater = zlib.decompressobj(-zlib.MAX_WBITS)
+    pending, inflated = data[144 + meta_length :], 0
+    while pending and not inflater.eof:
+        inflated += len(inflater.decompress(pending, 1 << 20))
+        pending = inflater.unconsumed_tail
+        if inflated > 2 * limits.max_pixels + (1 << 20):
+            raise TooLargeError(
+                "deflated DICOM data is larger than the largest film allowed; "
+                "scale the film down or save it without deflation"
+            )
+    if not inflater.eof:
+        raise FilmError("DICOM file is truncated: its deflated data ends early; send it whole")
+
+
+def parse_dicom(data: bytes, limits: FilmLimits) -> Dataset:
+    """The data set, read but not decoded, its kind and size checked.
+
+    Raises:
+        FilmError: Not DICOM, damaged, or not one frame of a kind that is taken.
+        TooLargeError: Over a limit.
+    """
+    has_preamble = data[128:132] == b"DICM"
+    if not has_preamble and not looks_like_dicom(data):
+        kind = "a PNG, JPEG or TIFF file" if kind_of(data) else foreign_kind(data)
+        said = f"is {kind}, not a DICOM file" if kind else "is not a DICOM file"
+        raise FilmError(f"{said}; send DICOM, PNG, JPEG or TIFF")
+    # Its warnings quote values of the header.
+    config.settings.reading_validation_mode = config.IGNORE
+    try:
+        if has_preamble:
+            _refuse_deflate_bomb(data, limits)
+        dataset = pydicom.dcmread(
+            io.BytesIO(data),
+            force=not has_preamble,
+            specific_tags=[Tag(tag) for tag in _DICOM_TAGS],
+        )
+        _check_dicom(dataset, limits)
+    except SpineZooError:
+        raise
+    except Exception as error:  # hostile bytes reach deep into the parser: name the class only
+        raise FilmError(
+            f"DICOM file is damaged ({type(error).__name__} while reading its header); "
+            "export it again"
+        ) from None
+    return dataset
+
+
+def _refuse_no_image(dataset: Dataset) -> None:
+    """Refuses objects that are no images, by their class, in words."""
+    meta = getattr(dataset, "file_meta", None)
+    classes = [dataset.get("SOPClassUID"), meta.get("MediaStorageSOPClassUID") if meta else None]
+    for value in classes:
+        name = UID(str(value)).name if isinstance(value, str) else ""
+        for words, kind in _NO_IMAGES:
+            if words in name:
+                raise FilmError(f"DICOM file is {kind}, not a film; send the image itself")
+    if "PixelData" in dataset:
+        return
+    if "FloatPixelData" in dataset or "DoubleFloatPixelData" in dataset:
+        raise FilmError("DICOM file has pixels with decimals; export it with 8 to 16 bits")
+    if "PixelDataProviderURL" in dataset:
+        raise FilmError("DICOM file only says where its pixels are kept; send the image itself")
+    raise FilmError(
+        "DICOM file has no pixel data; send the image itself, not a report, a presentation "
+        "state or a truncated file"
+    )
+
+
+def _check_dicom(dataset: Dataset, limits: FilmLimits) -> None:
+    _refuse_no_image(dataset)
+    rows, columns = (integer_of(dataset, keyword, None) for keyword in ("Rows", "Columns"))
+    photometric = word_of(dataset, "PhotometricInterpretation")
+    if not photometric:
+        raise FilmError(
+            "DICOM file has no PhotometricInterpretation; export it again as a complete image"
+        )
+    check_size(rows, columns, limits)
+    frames = integer_of(dataset, "NumberOfFrames", 1) or 1
+    if frames != 1:
+        raise FilmError(f"DICOM file has {frames} frames; send one film a file")
+    if photometric not in (*GREY, *COLOURED, PALETTE):
+        known = photometric if photometric.replace("_", "").isalnum() else "of an unknown kind"
+        raise FilmError(f"DICOM file is {known[:16]}, not grey; convert it to one grey channel")
+    samples = integer_of(dataset, "SamplesPerPixel", 3 if photometric in COLOURED else 1)
+    if samples != (3 if photometric in COLOURED else 1):
+        raise FilmError(
+            f"DICOM header contradicts itself: {photometric} with {samples} channels; "
+            "convert it to one grey channel of 8 or 16 bits"
+        )
+    bits = bits_of(dataset)
+    check_raw_size(rows, columns, 1 if bits.stored <= 8 else 2, limits)
+    meta = getattr(dataset, "file_meta", None)
+    if meta is None or meta.get("TransferSyntaxUID") is None:
+        _assume_native_syntax(dataset)
+    elif not isinstance(meta.TransferSyntaxUID, UID):  # the element is of another data type
+        meta.TransferSyntaxUID = UID(str(meta.TransferSyntaxUID))
+
+
+def _assume_native_syntax(dataset: Dataset) -> None:
+    """A file without meta information says how it is encoded by being readable that way."""
+    implicit, little = dataset.original_encoding
+    dataset.file_meta = pydicom.dataset.FileMetaDataset()
+    if implicit:
+        dataset.file_meta.TransferSyntaxUID = pydicom.uid.ImplicitVRLittleEndian
+    elif little:
+        dataset.file_meta.TransferSyntaxUID = pydicom.uid.ExplicitVRLittleEndian
+    else:
+        dataset.file_meta.TransferSyntaxUID = pydicom.uid.ExplicitVRBigEndian

@@ -1,0 +1,285 @@
+"""TIFF and BigTIFF files into films, through tifffile."""
+
+from __future__ import annotations
+
+import io
+import logging
+import struct
+from typing import Any
+
+import numpy as np
+import tifffile
+from numpy.typing import NDArray
+from spinezoo_contract.errors import FilmError, SpineZooError
+from spinezoo_contract.types import NO_SPACING_NOTE, Film, FilmNoteCode
+
+from spinezoo_spine.films.colour import check_opaque, grey_of
+from spinezoo_spine.films.encoded import finished, upright_size
+from spinezoo_spine.films.kinds import is_tiff
+from spinezoo_spine.films.limits import TO_ONE_GREY, FilmLimits, check_raw_size, check_size
+from spinezoo_spine.films.notes import LOSSY_NOTE, NoteBook
+from spinezoo_spine.films.streams import ended_stream
+
+_GREY = (tifffile.PHOTOMETRIC.MINISWHITE, tifffile.PHOTOMETRIC.MINISBLACK)
+_COLOURED = (tifffile.PHOTOMETRIC.RGB, tifffile.PHOTOMETRIC.YCBCR)
+
+_LOSSY = ("JPEG", "JPEG_LOSSY", "JPEG_2000_LOSSY", "WEBP", "JPEGXR_NDPI", "OJPEG")
+
+_SMALLER = 1 | 4
+"""Bits of New Subfile Type: a smaller copy of another page, a mask."""
+
+_MAX_PAGES = 1000
+
+logging.getLogger("tifffile").setLevel(logging.CRITICAL)  # what it warns of is told in errors
+
+
+def _film_page(file: tifffile.TiffFile, book: NoteBook) -> tifffile.TiffPage:
+    """The page that holds the film.
+
+    Raises:
+        FilmError: There are several, or none.
+    """
+    pages: list[Any] = []
+    for page in file.pages:
+        pages.append(page)
+        if len(pages) > _MAX_PAGES:
+            raise FilmError(f"TIFF has more than {_MAX_PAGES} pages; send one film a file")
+    films = [page for page in pages if not int(page.subfiletype or 0) & _SMALLER] or pages[:1]
+    count = len(films)
+    if count == 1 and file.is_imagej:
+        count = max(1, int((file.imagej_metadata or {}).get("images", 1)))
+    if count > 1:
+        raise FilmError(f"TIFF has {count} frames (pages); send one film a file")
+    if not films:
+        raise FilmError("TIFF has no page; send the whole file")
+    film: tifffile.TiffPage = films[0]
+    if not isinstance(film, tifffile.TiffPage):
+        film = film.aspage()
+    if len(pages) > 1 or film.subifds:
+        book.add(
+            FilmNoteCode.PAGES_IGNORED,
+            "The file holds smaller copies of the film, which were not used.",
+        )
+    return film
+
+
+def _judged(page: tifffile.TiffPage, file_bytes: int, limits: FilmLimits) -> None:
+    """Refuses by the header what is no film, too large, or cut off."""
+    check_size(page.imagelength, page.imagewidth, limits)
+    if page.imagedepth > 1:
+        raise FilmError(f"TIFF has {page.imagedepth} planes; send one film a file")
+    photometric = page.photometric
+    kind = getattr(photometric, "name", str(photometric))
+    if photometric not in (*_GREY, *_COLOURED, tifffile.PHOTOMETRIC.PALETTE):
+        raise FilmError(f"TIFF is {kind}, not grey; {TO_ONE_GREY}")
+    if page.bitspersample == 1:
+        raise FilmError(f"TIFF has one bit a pixel; {TO_ONE_GREY}")
+    if page.dtype is None or page.dtype.kind not in "uif":
+        raise FilmError(
+            f"TIFF has {page.bitspersample} bits a pixel in a form that is not taken; {TO_ONE_GREY}"
+        )
+    wide = page.dtype.kind == "f"
+    check_raw_size(
+        page.imagelength, page.imagewidth, 4 if wide else min(2, page.dtype.itemsize), limits
+    )
+    if page.samplesperpixel > 5:
+        raise FilmError(f"TIFF has {page.samplesperpixel} channels; {TO_ONE_GREY}")
+    segments = list(zip(page.dataoffsets, page.databytecounts, strict=False))
+    if not segments or any(not size for _, size in segments):
+        raise FilmError(
+            "TIFF is truncated: it says of some pixels not where they are; send it whole"
+        )
+    if any(offset + size > file_bytes for offset, size in segments):
+        raise FilmError("TIFF is truncated: its pixels end behind the file's end; send it whole")
+
+
+def tiff_size(data: bytes, limits: FilmLimits) -> tuple[int, int]:
+    """(height, width) of a TIFF film as it will be shown, by its header.
+
+    Raises:
+        FilmError: As :func:`read_tiff`, as far as the header shows it.
+        TooLargeError: Over a limit.
+    """
+    try:
+        with tifffile.TiffFile(io.BytesIO(data)) as file:
+            page = _film_page(file, NoteBook())
+            _judged(page, len(data), limits)
+            return upright_size(page.imagelength, page.imagewidth, _orientation_of(page))
+    except SpineZooError:
+        raise
+    except Exception as error:
+        raise _damaged(error) from None
+
+
+def _damaged(error: Exception) -> FilmError:
+    return FilmError(
+        f"TIFF is truncated or damaged ({type(error).__name__}); it is not readable: send the "
+        "whole file, or save it as PNG"
+    )
+
+
+def _orientation_of(page: tifffile.TiffPage) -> int:
+    tag = page.tags.get(274)
+    value = tag.value if tag is not None else 1
+    return int(value) if isinstance(value, int) else 1
+
+
+def read_tiff(data: bytes, limits: FilmLimits) -> Film:
+    """Decodes a TIFF film.
+
+    Raises:
+        FilmError: It is damaged, or not one grey page.
+        TooLargeError: Over a limit.
+    """
+    book = NoteBook()
+    try:
+        with tifffile.TiffFile(io.BytesIO(data)) as file:
+            page = _film_page(file, book)
+            _judged(page, len(data), limits)
+            if page.compression == tifffile.COMPRESSION.JPEG:
+                _check_jpegs(page, data)
+            pixels = _channels(page)
+            orientation = _orientation_of(page)
+            shown = _levels(page, pixels, book)
+            if tifffile.COMPRESSION(page.compression).name in _LOSSY:
+                book.add(LOSSY_NOTE.code, LOSSY_NOTE.text)
+    except SpineZooError:
+        raise
+    except Exception as error:
+        raise _damaged(error) from None
+    check_raw_size(shown.shape[0], shown.shape[1], shown.dtype.itemsize, limits)
+    book.add(NO_SPACING_NOTE.code, NO_SPACING_NOTE.text)
+    return finished(shown, orientation, book)
+
+
+def _channels(page: tifffile.TiffPage) -> NDArray[np.generic]:
+    """(rows, columns, samples) as they lie in the file."""
+    pixels = page.asarray(maxworkers=2)
+    samples = page.samplesperpixel
+    shape = (page.imagelength, page.imagewidth)
+    if samples > 1 and page.planarconfig == tifffile.PLANARCONFIG.SEPARATE:
+        return np.moveaxis(pixels.reshape(samples, *shape), 0, -1)
+    return pixels.reshape(*shape, samples)
+
+
+def _check_jpegs(page: tifffile.TiffPage, data: bytes) -> None:
+    """Refuses a strip or tile of JPEG that ends early: its decoder would fill the rest."""
+    for offset, size in zip(page.dataoffsets, page.databytecounts, strict=True):
+        _, ended = ended_stream(data[offset : offset + size])
+        if not ended:
+            raise FilmError("TIFF is truncated: a JPEG in it ends early; send the whole file")
+
+
+def _levels(
+    page: tifffile.TiffPage, channels: NDArray[np.generic], book: NoteBook
+) -> NDArray[np.generic]:
+    """Channels as the one grey channel of a film, bright is dense."""
+    kind = f"TIFF is {tifffile.PHOTOMETRIC(page.photometric).name}"
+    bits = int(page.bitspersample)
+    full = float((1 << bits) - 1) if channels.dtype.kind == "u" else 1.0
+    if channels.dtype.kind == "i":
+        full = float((1 << (bits - 1)) - 1)
+    if page.photometric == tifffile.PHOTOMETRIC.PALETTE:
+        return _palette(page, channels[..., 0], kind, book)
+    count = 3 if page.photometric in _COLOURED else 1
+    if channels.shape[2] < count:
+        raise FilmError(f"{kind} with {channels.shape[2]} channels; {TO_ONE_GREY}")
+    if channels.shape[2] > count:
+        for place in range(count, channels.shape[2]):
+            check_opaque(channels[..., place], full, kind)
+        book.add(
+            FilmNoteCode.CHANNELS_MERGED,
+            "The film has an alpha channel, all of it opaque; it was left out.",
+        )
+    grey = grey_of(channels[..., :3], full, kind, book) if count == 3 else channels[..., 0]
+    return _as_film(grey, bits, white_is_zero=page.photometric == tifffile.PHOTOMETRIC.MINISWHITE)
+
+
+def _palette(
+    page: tifffile.TiffPage, places: NDArray[np.generic], kind: str, book: NoteBook
+) -> NDArray[np.generic]:
+    """Places in a palette as grey levels."""
+    table = np.asarray(page.colormap)
+    if table.ndim != 2 or table.shape[0] != 3 or places.dtype.kind != "u":
+        raise FilmError(f"TIFF palette is damaged; {TO_ONE_GREY}")
+    if int(places.max()) >= table.shape[1]:
+        raise FilmError(
+            f"TIFF palette has {table.shape[1]} entries, fewer than used; {TO_ONE_GREY}"
+        )
+    colours = np.moveaxis(table[:, places], 0, -1)
+    grey = grey_of(colours, 65535.0, kind, book)
+    low = (grey.astype(np.uint16) >> 8).astype(np.uint8)
+    # Entries of 8 bits are written as 16, times 256 or 257.
+    return low if (grey % 256 == 0).all() or (grey == low * np.uint16(257)).all() else grey
+
+
+def _as_film(grey: NDArray[np.generic], bits: int, *, white_is_zero: bool) -> NDArray[np.generic]:
+    """Levels of any type as those of a film.
+
+    Signed levels keep their order: they are counted from the lowest that their type has, where any
+    is below zero.
+    """
+    if grey.dtype.kind == "f":
+        if not np.isfinite(grey).all():
+            raise FilmError("TIFF has pixels that are not finite; replace NaN and infinities")
+        if float(np.abs(grey).max()) > 3e38:
+            raise FilmError("TIFF has levels beyond 3e38; save it with 16 bits")
+        real = grey.astype(np.float32)
+        return real.max() + real.min() - real if white_is_zero else real
+    levels: NDArray[np.generic] = grey
+    low, high = int(grey.min()), int(grey.max())
+    top = (1 << bits) - 1
+    if low < 0:
+        if low < -32768 or high > 32767:
+            raise FilmError(f"TIFF has levels from {low} to {high}; save it with 16 bits")
+        offset = 128 if bits <= 8 else 32768
+        levels = grey.astype(np.int64) + offset
+        top = 2 * offset - 1
+    elif grey.dtype.kind == "i":
+        top >>= 1
+    if high > 65535:
+        raise FilmError(f"TIFF has levels from {low} to {high}; save it with 16 bits")
+    if white_is_zero:
+        levels = min(top, 65535) - levels.astype(np.int64)
+    return levels.astype(np.uint8 if bits <= 8 else np.uint16)
+
+
+_SIMPLE_TAGS = 64
+_SIMPLE_VALUES = 4096
+
+
+def is_simple_tiff(data: bytes) -> bool:
+    """Whether a TIFF needs no decoder and its header no care: one page, grey, not compressed.
+
+    Only then is it read without a decoding process. A header that says otherwise of itself is not
+    simple, however small.
+    """
+    if not is_tiff(data):
+        return False
+    order = "<" if data[:2] == b"II" else ">"
+    try:
+        version, start = struct.unpack_from(f"{order}HI", data, 2)
+        (count,) = struct.unpack_from(f"{order}H", data, start)
+        if version != 42 or not 0 < count <= _SIMPLE_TAGS:
+            return False
+        found = {}
+        for place in range(start + 2, start + 2 + 12 * count, 12):
+            tag, kind, values = struct.unpack_from(f"{order}HHI", data, place)
+            if values > _SIMPLE_VALUES:
+                return False
+            if values == 1 and kind in (3, 4):
+                letter = "H" if kind == 3 else "I"
+                (found[tag],) = struct.unpack_from(f"{order}{letter}", data, place + 8)
+            else:
+                found[tag] = -1
+        (following,) = struct.unpack_from(f"{order}I", data, start + 2 + 12 * count)
+    except struct.error:
+        return False
+    return (
+        following == 0
+        and found.get(259, 1) == 1
+        and found.get(262) in (0, 1)
+        and found.get(277, 1) == 1
+        and found.get(258) in (8, 16)
+        and not {330, 322, 347, 513, 34665, 50706} & found.keys()
+    )

@@ -1,0 +1,143 @@
+"""What the notes of a film say, and that they say nothing of the patient."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from pydicom.dataset import Dataset
+from pydicom.sequence import Sequence
+from spinezoo_contract.types import Film, FilmNoteCode
+from spinezoo_spine.films.notes import BEGIN, END, MEANINGS, table
+from spinezoo_spine.films.reader import read_film
+
+Make = Callable[..., bytes]
+GREY = (np.arange(64 * 48) % 251).astype(np.uint8).reshape(64, 48)
+DOCS = Path(__file__).resolve().parents[3] / "docs"
+Code = FilmNoteCode
+
+
+def text_of(film: Film, code: FilmNoteCode) -> str:
+    return next(note.text for note in film.notes if note.code is code)
+
+
+def codes(film: Film) -> set[FilmNoteCode]:
+    return {note.code for note in film.notes}
+
+
+NOTED: dict[str, tuple[dict[str, object], FilmNoteCode]] = {
+    "AP": ({"ViewPosition": "AP"}, Code.NOT_LATERAL),
+    "PA": ({"ViewPosition": "pa "}, Code.NOT_LATERAL),
+    "oblique": ({"ViewPosition": "LLO"}, Code.NOT_LATERAL),
+    "decubitus": ({"ViewPosition": "RLD"}, Code.NOT_LATERAL),
+    "frontal rows": ({"PatientOrientation": ["L", "F"]}, Code.NOT_LATERAL),
+    "upside down": ({"PatientOrientation": ["A", "H"]}, Code.NOT_UPRIGHT),
+    "lying": ({"PatientOrientation": ["F", "P"]}, Code.NOT_UPRIGHT),
+    "chest": ({"BodyPartExamined": "CHEST"}, Code.NOT_LUMBAR),
+    "neck": ({"BodyPartExamined": "CSPINE"}, Code.NOT_LUMBAR),
+    "CT": ({"Modality": "CT"}, Code.NOT_RADIOGRAPH),
+    "ultrasound": ({"Modality": "US"}, Code.NOT_RADIOGRAPH),
+    "raw data": ({"PresentationIntentType": "FOR PROCESSING"}, Code.FOR_PROCESSING),
+    "raw data by class": (
+        {"SOPClassUID": "1.2.840.10008.5.1.4.1.1.1.1.1"},
+        Code.FOR_PROCESSING,
+    ),
+    "lossy once": ({"LossyImageCompression": "01"}, Code.LOSSY_COMPRESSION),
+    "shutter": ({"ShutterShape": "RECTANGULAR"}, Code.OVERLAY_NOT_SHOWN),
+    "no spacing": ({}, Code.NO_SPACING),
+    "imager": ({"ImagerPixelSpacing": ["0.15", "0.2"]}, Code.SPACING_IMAGER),
+    "pixel": ({"PixelSpacing": ["0.15", "0.2"]}, Code.SPACING_PIXEL),
+    "scanner": ({"NominalScannedPixelSpacing": ["0.3", "0.3"]}, Code.SPACING_NOMINAL_SCANNED),
+    "negative spacing": ({"PixelSpacing": ["-1", "0.1"]}, Code.SPACING_IGNORED),
+    "zero spacing": ({"ImagerPixelSpacing": ["0", "0"]}, Code.SPACING_IGNORED),
+    "half a spacing": ({"PixelSpacing": "0.1"}, Code.SPACING_IGNORED),
+}
+
+
+@pytest.mark.parametrize("name", NOTED)
+def test_what_is_noted(make_dicom: Make, secret: str, name: str) -> None:
+    attributes, code = NOTED[name]
+    film = read_film(make_dicom(GREY, **attributes))
+    assert code in codes(film)
+    assert text_of(film, code).endswith(".")
+    assert not any(secret.split("^")[0] in note.text for note in film.notes)
+
+
+def test_an_ordinary_film_has_no_note_but_its_spacing(make_dicom: Make) -> None:
+    film = read_film(
+        make_dicom(
+            GREY,
+            Modality="DX",
+            BodyPartExamined="LSPINE",
+            ViewPosition="LL",
+            PatientOrientation=["A", "F"],
+            PresentationIntentType="FOR PRESENTATION",
+            PresentationLUTShape="IDENTITY",
+            LossyImageCompression="00",
+            ImagerPixelSpacing=["0.15", "0.15"],
+        )
+    )
+    assert codes(film) == {Code.SPACING_IMAGER}
+
+
+def test_the_spacing_says_how_it_was_had(make_dicom: Make) -> None:
+    both = {"ImagerPixelSpacing": ["0.15", "0.2"], "PixelSpacing": ["0.1", "0.1"]}
+    film = read_film(make_dicom(GREY, EstimatedRadiographicMagnificationFactor="1.25", **both))
+    assert "0.15 x 0.2 mm" in text_of(film, Code.SPACING_IMAGER)
+    assert "magnification of 1.250" in text_of(film, Code.SPACING_IMAGER)
+    distances = {"DistanceSourceToDetector": "1150", "DistanceSourceToPatient": "1000"}
+    film = read_film(make_dicom(GREY, PixelSpacing=["0.1", "0.1"], **distances))
+    assert "magnification of 1.150" in text_of(film, Code.SPACING_PIXEL)
+    assert "not said to be calibrated" in text_of(film, Code.SPACING_PIXEL)
+    film = read_film(
+        make_dicom(GREY, PixelSpacing=["0.1", "0.1"], PixelSpacingCalibrationType="FIDUCIAL")
+    )
+    assert "calibrated by an object of known size" in text_of(film, Code.SPACING_PIXEL)
+    assert "says nothing of the magnification" in text_of(film, Code.SPACING_PIXEL)
+
+
+def test_free_text_of_the_header_is_never_repeated(make_dicom: Make) -> None:
+    secrets = {
+        "BodyPartExamined": "MUSTERMANN",
+        "ViewPosition": "MUSTERMANN",
+        "Modality": "MUSTERMANN",
+        "PresentationIntentType": "MUSTERMANN",
+        "VOILUTFunction": "MUSTERMANN",
+        "WindowCenter": "100",
+        "WindowWidth": "100",
+        "PatientOrientation": ["MUSTERMANN", "MUSTERMANN"],
+        "PixelSpacingCalibrationType": "MUSTERMANN",
+        "PixelSpacing": ["0.1", "0.1"],
+        "PresentationLUTShape": "MUSTERMANN",
+    }
+    film = read_film(make_dicom(GREY, **secrets))
+    assert film.notes
+    assert not any("MUSTERMANN" in note.text.upper() for note in film.notes)
+
+
+def test_the_orientation_of_functional_groups(make_dicom: Make) -> None:
+    def change(dataset: Dataset) -> None:
+        group, inner = Dataset(), Dataset()
+        inner.PatientOrientation = ["A", "H"]
+        group.PatientOrientationInFrameSequence = Sequence([inner])
+        dataset.SharedFunctionalGroupsSequence = Sequence([group])
+
+    assert Code.NOT_UPRIGHT in codes(read_film(make_dicom(GREY, change=change)))
+
+
+def test_a_film_of_one_level_is_noted(make_dicom: Make) -> None:
+    flat = np.full((64, 48), 7, np.uint8)
+    assert Code.SINGLE_LEVEL in codes(read_film(make_dicom(flat)))
+    buffer = io.BytesIO()
+    Image.fromarray(flat).save(buffer, "PNG")
+    assert codes(read_film(buffer.getvalue())) == {Code.SINGLE_LEVEL, Code.NO_SPACING}
+
+
+def test_every_code_has_a_meaning_and_the_document_has_them_all() -> None:
+    assert set(MEANINGS) == set(FilmNoteCode)
+    text = (DOCS / "data-format.md").read_text(encoding="utf-8")
+    assert text.split(BEGIN, 1)[1].split(END, 1)[0] == table()

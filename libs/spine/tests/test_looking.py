@@ -1,0 +1,108 @@
+"""What the reader is shown of a film: along the column, whatever the film's size, side and bits."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from spinezoo_spine.column.chain import longest_chain
+from spinezoo_spine.column.places import measure_sizes, places_of
+from spinezoo_spine.column.reader.looking import (
+    BEYOND,
+    FACTS,
+    FILM_PX,
+    HALF_SIDES,
+    PAIR_FACTS,
+    VIEW_PX,
+    blank_input,
+    own_step,
+    reader_input,
+    spots_of,
+)
+from spinezoo_testing.columns import column, painted_film
+
+
+def given_of(made, pixels):
+    film = places_of(made.segments)
+    measure_sizes(film)
+    chain = longest_chain(film)
+    spots = spots_of(chain, film.size)
+    return reader_input(pixels, spots, film.size, own_step(chain)), spots
+
+
+def test_spots_go_on_beyond_both_ends_in_the_columns_own_step():
+    made = column(size=24)
+    given, spots = given_of(made, painted_film(made))
+    assert [spot.place is None for spot in spots] == [True] * BEYOND + [False] * 8 + [True] * BEYOND
+    ys = [spot.centre_xy[1] for spot in spots]
+    assert ys == sorted(ys, reverse=True)
+    assert given.views.shape == (len(spots), len(HALF_SIDES), VIEW_PX, VIEW_PX)
+    assert given.facts.shape == (len(spots), FACTS)
+    assert given.pairs.shape == (len(spots), len(spots), PAIR_FACTS)
+    assert given.film.shape == (1, 1, FILM_PX, FILM_PX)
+    assert all(array.dtype == np.float32 for array in (given.views, given.facts, given.pairs))
+
+
+def test_a_body_lies_in_the_middle_of_its_view_and_upright():
+    made = column(size=40, height=520)
+    given, spots = given_of(made, painted_film(made))
+    for view, spot in zip(given.views, spots, strict=True):
+        if spot.place is None or spot.place.cut_off:
+            continue
+        middle = view[0, VIEW_PX // 2 - 4 : VIEW_PX // 2 + 4, VIEW_PX // 2 - 4 : VIEW_PX // 2 + 4]
+        side, above = (
+            view[0, VIEW_PX // 2, VIEW_PX // 2 + 9],
+            view[0, VIEW_PX // 2 - 12 :, VIEW_PX // 2],
+        )
+        # Broader than tall: bright beside the middle, a disc above it.
+        assert middle.mean() > 0.3
+        assert side > above[:4].min()
+
+
+def test_a_mirrored_film_gives_mirrored_views():
+    made, mirrored = column(size=30), column(size=30, mirrored=True)
+    one, _ = given_of(made, painted_film(made))
+    other, _ = given_of(mirrored, painted_film(mirrored))
+    away = np.abs(one.views - other.views[..., ::-1])
+    assert away.mean() < 0.08
+    np.testing.assert_allclose(one.facts, other.facts, atol=0.08)
+    np.testing.assert_allclose(one.pairs, other.pairs, atol=0.02)
+
+
+@pytest.mark.parametrize("factor", [0.7, 1.3, 4.0])
+def test_the_size_of_a_film_hardly_matters(factor):
+    made = column(size=40, height=520, width=360)
+    large = column(
+        size=40 * factor, height=round(520 * factor), width=round(360 * factor), bottom=20 * factor
+    )
+    one, _ = given_of(made, painted_film(made))
+    other, _ = given_of(large, painted_film(large))
+    assert np.abs(one.views - other.views).mean() < 0.12
+    np.testing.assert_allclose(one.facts, other.facts, atol=0.25)
+    np.testing.assert_allclose(one.pairs, other.pairs, atol=0.2)
+
+
+def test_bits_and_types_do_not_matter():
+    made = column()
+    grey = painted_film(made)
+    eight, _ = given_of(made, grey)
+    for pixels in (grey.astype(np.uint16) * 257, grey.astype(np.float32) / 255.0):
+        pixels.setflags(write=False)
+        other, _ = given_of(made, pixels)
+        np.testing.assert_allclose(eight.views, other.views, atol=0.05)
+
+
+def test_a_film_of_one_value_and_specks_taken_for_bodies_are_harmless():
+    made = column(size=14)
+    flat, _ = given_of(made, np.full((made.height, made.width), 7, np.uint8))
+    assert np.isfinite(flat.views).all()
+    tiny = column(size=5, height=3000, width=2000)
+    given, _ = given_of(tiny, painted_film(tiny))
+    assert np.isfinite(given.views).all()
+
+
+@pytest.mark.parametrize("shape", [(16, 16), (16, 2000), (3000, 20)])
+def test_a_film_without_outlines_is_shown_as_a_whole(shape):
+    given = blank_input(np.arange(shape[0] * shape[1], dtype=np.uint16).reshape(shape))
+    assert given.film.shape == (1, 1, FILM_PX, FILM_PX)
+    assert given.outlined.sum() == 0
+    assert np.isfinite(given.film).all()

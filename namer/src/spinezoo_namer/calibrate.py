@@ -1,0 +1,199 @@
+"""From what the network says to probabilities that can be believed: all on phantoms.
+
+The films are of another seed than those of the training, made worse than these on purpose: on films
+of another kind than phantoms the network is surer than it should be, and harder phantoms are the
+only other kind there is to fit on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from spinezoo_spine.column.reader.readings import LEVELS, Evidence, level_of, read_column
+
+from spinezoo_namer.examples import NONE, Example, FilmKind, example_of
+from spinezoo_namer.network import ReaderNetwork
+from spinezoo_namer.store import StoredFilm
+
+MOST_WRONG = 0.01
+"""Share of wrong names among vertebrae that the threshold allows."""
+
+LEAST_THRESHOLD = 0.5
+"""A name that is less likely than not is never given."""
+
+TEMPERATURES = np.exp(np.linspace(np.log(0.6), np.log(4.0), 24))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Judged:
+    """What the network says of an example, and the truth.
+
+    Attributes:
+        evidence: Not cooled.
+        views: (4,) probability of each kind of film.
+        levels: (N,) true level of each spot; None: no single vertebra, or beyond the names.
+        positions: (N,) true positions.
+        outlined: (N,) whether a spot is outlined.
+        lumbar_count: 4, 5 or 6.
+        kind: What the film shows.
+        named: Whether positions count.
+    """
+
+    evidence: Evidence
+    views: NDArray[np.float64]
+    levels: tuple[str | None, ...]
+    positions: NDArray[np.int64]
+    outlined: NDArray[np.bool_]
+    lumbar_count: int
+    kind: FilmKind
+    named: bool
+
+
+def judge(network: ReaderNetwork, example: Example) -> Judged:
+    """Asks the network about one example."""
+    given = example.given
+    tensors = [
+        torch.from_numpy(array)
+        for array in (given.views, given.facts, given.pairs, given.outlined, given.film)
+    ]
+    with torch.no_grad():
+        below, above, steps, counts, kind = (each.double().numpy() for each in network(*tensors))
+    views = np.exp(kind - kind.max())
+    levels = tuple(
+        None if position == NONE else level_of(int(position), example.lumbar_count)
+        for position in example.positions
+    )
+    return Judged(
+        Evidence(below, above, steps, counts),
+        views / views.sum(),
+        levels,
+        example.positions,
+        given.outlined > 0,
+        example.lumbar_count,
+        example.kind,
+        example.named,
+    )
+
+
+def judge_all(
+    network: ReaderNetwork, films: Sequence[StoredFilm], seed: int, *, hard: bool, looks: int = 1
+) -> list[Judged]:
+    """All films with chance outlines; the same arguments give the same examples."""
+    return [
+        judge(network, example_of(film, np.random.default_rng((seed, look, place)), hard=hard))
+        for look in range(looks)
+        for place, film in enumerate(films)
+    ]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Names:
+    """The name of the best reading for every outlined vertebra with a true name.
+
+    Attributes:
+        confidence: (M,) probability of the name; 0 where there is none.
+        right: (M,) whether it is right.
+        loss: (M,) negative log probability of the true name.
+        five: (M,) whether the patient has five lumbar vertebrae.
+    """
+
+    confidence: NDArray[np.float64]
+    right: NDArray[np.bool_]
+    loss: NDArray[np.float64]
+    five: NDArray[np.bool_]
+
+
+def names_of(judged: Iterable[Judged], temperature: float) -> Names:
+    """Reads every column at a temperature."""
+    confidence, right, loss, five = [], [], [], []
+    for one in judged:
+        if not one.named:
+            continue
+        readings = read_column(one.evidence.cooled(temperature))
+        for spot, level in enumerate(one.levels):
+            if level is None or not one.outlined[spot]:
+                continue
+            position = readings.best[spot]
+            said = None if position is None else level_of(position, readings.lumbar_count)
+            confidence.append(0.0 if said is None else readings.levels[spot, LEVELS.index(said)])
+            right.append(said == level)
+            loss.append(-np.log(max(readings.levels[spot, LEVELS.index(level)], 1e-6)))
+            five.append(one.lumbar_count == 5)
+    return Names(np.array(confidence), np.array(right), np.array(loss), np.array(five))
+
+
+def best_temperature(judged: Sequence[Judged]) -> float:
+    """The temperature at which true names are likeliest."""
+    losses = [names_of(judged, each).loss.mean() for each in TEMPERATURES]
+    return round(float(TEMPERATURES[int(np.argmin(losses))]), 3)
+
+
+def _percents() -> list[float]:
+    """Thresholds to choose from, the lowest first."""
+    return [percent / 100 for percent in range(round(100 * LEAST_THRESHOLD), 100)]
+
+
+def least_threshold(names: Names) -> float:
+    """The lowest threshold that keeps wrong names under :data:`MOST_WRONG`."""
+    for threshold in _percents():
+        given = names.confidence >= threshold
+        if (given & ~names.right).mean() < MOST_WRONG:
+            return threshold
+    return 0.99
+
+
+def view_threshold(judged: Sequence[Judged]) -> float:
+    """The lowest probability of "upright lateral" that keeps other films under 1 % of these."""
+    others = np.array([one.views[0] for one in judged if one.kind is not FilmKind.LATERAL])
+    for threshold in _percents():
+        if (others >= threshold).sum() <= MOST_WRONG * len(others):
+            return threshold
+    return 0.99
+
+
+def calibration_error(names: Names, bins: int = 10) -> float:
+    """Expected calibration error of names: bins of one width."""
+    total, error = len(names.confidence), 0.0
+    place = np.minimum((names.confidence * bins).astype(int), bins - 1)
+    for each in range(bins):
+        inside = place == each
+        if inside.any():
+            gap = abs(names.right[inside].mean() - names.confidence[inside].mean())
+            error += inside.sum() / total * gap
+    return float(error)
+
+
+def measured(judged: Sequence[Judged], calibration: dict[str, float]) -> dict[str, Any]:
+    """Figures for the card."""
+    names = names_of(judged, calibration["temperature"])
+    given = names.confidence >= calibration["threshold"]
+    others = [one for one in judged if one.kind is not FilmKind.LATERAL]
+    lateral = [one for one in judged if one.kind is FilmKind.LATERAL]
+    limit = calibration["view_threshold"]
+
+    def share(hits: Sequence[bool] | NDArray[np.bool_]) -> float | None:
+        return round(float(np.mean(hits)), 4) if len(hits) else None
+
+    def shares(rows: NDArray[np.bool_]) -> dict[str, float | None]:
+        return {
+            "vertebrae": int(rows.sum()),
+            "named_right": share((given & names.right)[rows]),
+            "named_wrong": share((given & ~names.right)[rows]),
+        }
+
+    return {
+        "vertebrae": len(given),
+        "five_lumbar": shares(names.five),
+        "four_or_six_lumbar": shares(~names.five),
+        "expected_calibration_error": round(calibration_error(names), 4),
+        "lateral_films": len(lateral),
+        "lateral_films_accepted": share([one.views[0] >= limit for one in lateral]),
+        "other_films": len(others),
+        "other_films_refused": share([one.views[0] < limit for one in others]),
+        "other_films_said": share([int(one.views.argmax()) == one.kind for one in others]),
+    }

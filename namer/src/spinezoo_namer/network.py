@@ -1,0 +1,125 @@
+"""The reader's network: small, one pass for all spots of a film."""
+
+from __future__ import annotations
+
+import torch
+from spinezoo_spine.column.reader.looking import FACTS, HALF_SIDES, PAIR_FACTS
+from spinezoo_spine.column.reader.readings import FROM_ABOVE, FROM_BELOW, LONGEST_STEP
+from torch import Tensor, nn
+
+KINDS = 4
+"""Lateral, upside down, turned, no lateral column."""
+
+
+def _layer(inputs: int, outputs: int, stride: int) -> nn.Sequential:
+    return nn.Sequential(
+        nn.Conv2d(inputs, outputs, 3, stride, 1, bias=False), nn.BatchNorm2d(outputs), nn.ReLU()
+    )
+
+
+class ReaderNetwork(nn.Module):
+    """Looks at spots one by one, at pairs of them by distance, and at the film as a whole."""
+
+    def __init__(self, width: int = 20, dropout: float = 0.05) -> None:
+        """Makes the layers.
+
+        Args:
+            width: Planes of the first layers.
+            dropout: Share of features left out in training.
+        """
+        super().__init__()
+        w = width
+        self.look = nn.Sequential(
+            _layer(len(HALF_SIDES), w, 2),
+            _layer(w, w, 1),
+            _layer(w, 2 * w, 2),
+            _layer(2 * w, 2 * w, 1),
+            _layer(2 * w, 4 * w, 2),
+            _layer(4 * w, 4 * w, 1),
+            _layer(4 * w, 5 * w, 2),
+            nn.Flatten(),
+            nn.Dropout(dropout),
+            nn.Linear(5 * w * 9, 96),
+            nn.ReLU(),
+        )
+        self.spot = nn.Sequential(
+            nn.Dropout(dropout),
+            nn.Linear(96 + FACTS, 96),
+            nn.ReLU(),
+            nn.Linear(96, FROM_BELOW + FROM_ABOVE),
+        )
+        self.step = nn.Sequential(
+            nn.Linear(PAIR_FACTS, 24),
+            nn.ReLU(),
+            nn.Linear(24, 24),
+            nn.ReLU(),
+            nn.Linear(24, LONGEST_STEP),
+        )
+        self.counts = nn.Parameter(torch.log(torch.tensor([0.07, 0.86, 0.07])))
+        self.whole = nn.Sequential(
+            _layer(1, 12, 2),
+            _layer(12, 16, 2),
+            _layer(16, 24, 2),
+            _layer(24, 32, 2),
+            nn.AdaptiveAvgPool2d(2),
+            nn.Flatten(),
+            nn.Dropout(dropout),
+        )
+        self.kind = nn.Sequential(nn.Linear(128 + 96, 48), nn.ReLU(), nn.Linear(48, KINDS))
+
+    def forward(
+        self, views: Tensor, facts: Tensor, pairs: Tensor, outlined: Tensor, film: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+        """One film.
+
+        Args:
+            views: (N, 3, 48, 48).
+            facts: (N, facts).
+            pairs: (N, N, pair facts).
+            outlined: (N,) 1 for outlined spots.
+            film: (1, 1, 96, 96).
+
+        Returns:
+            (N, 8) from below, (N, 9) from above, (N, N, 4) steps, (3,) log probability of each
+            lumbar count, (4,) logits of what the film shows.
+        """
+        seen = self.look(views)
+        said = self.spot(torch.cat([seen, facts], dim=1))
+        weight = outlined / outlined.sum().clamp(min=1.0)
+        mean = (seen * weight[:, None]).sum(dim=0, keepdim=True)
+        kind = self.kind(torch.cat([self.whole(film), mean], dim=1))
+        return (
+            said[:, :FROM_BELOW],
+            said[:, FROM_BELOW:],
+            self.step(pairs),
+            torch.log_softmax(self.counts, dim=0),
+            kind[0],
+        )
+
+    def of_batch(
+        self, views: Tensor, facts: Tensor, pairs: Tensor, outlined: Tensor, film: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+        """Several films with spots padded to one number, as :meth:`forward` says each.
+
+        Args:
+            views: (M, 3, 48, 48) of the films' real spots, film by film.
+            facts: (B, N, facts).
+            pairs: (B, N, N, pair facts).
+            outlined: (B, N) 1 outlined, 0 beyond the ends, -1 padding.
+            film: (B, 1, 96, 96).
+        """
+        real = outlined >= 0
+        seen = views.new_zeros(*outlined.shape, 96)
+        seen[real] = self.look(views)
+        said = self.spot(torch.cat([seen, facts], dim=2))
+        weight = (outlined > 0).float()
+        weight = weight / weight.sum(dim=1, keepdim=True).clamp(min=1.0)
+        mean = (seen * weight[:, :, None]).sum(dim=1)
+        kind = self.kind(torch.cat([self.whole(film), mean], dim=1))
+        return (
+            said[..., :FROM_BELOW],
+            said[..., FROM_BELOW:],
+            self.step(pairs),
+            torch.log_softmax(self.counts, dim=0),
+            kind,
+        )

@@ -1,0 +1,223 @@
+"""The films that the reader is trained on: phantoms, small, with every body from T9 to S2.
+
+::
+
+    python -m spinezoo_namer.store --seed 900 --patients 1600 --out data/namer-900
+
+A shard is a NumPy file of forty patients. A store that was cut short goes on where it stopped.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass, replace
+from functools import partial
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from spinezoo_contract.errors import ConfigurationError
+from spinezoo_phantom.settings import GENERATOR
+from spinezoo_training.phantom_films import TRAINING_SETTINGS, TrainingColumn, training_columns
+from tqdm import tqdm
+
+BODY_PX = 26.0
+"""Side of the usual body of a stored film: a fifth finer than the finest view needs."""
+
+CANVAS_PX = (640, 480)
+"""Rows and columns of the canvas that films are made on."""
+
+PATIENTS_A_SHARD = 40
+
+FRONTAL_EVERY = 8
+"""Every so many patients are taken from the front: films that must not be named."""
+
+TRANSITIONAL_SHARE = 0.25
+"""Share of patients with four or six lumbar vertebrae (half of them) or a transitional one."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Body:
+    """One vertebral body.
+
+    Attributes:
+        level: ``"T9"`` to ``"S2"``.
+        outline: (N, 2) in pixels of the stored film.
+    """
+
+    level: str
+    outline: NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class StoredFilm:
+    """One film.
+
+    Attributes:
+        name: Seed, patient and look.
+        grey: (height, width) ``uint8``.
+        bodies: Head first.
+        lumbar_count: 4, 5 or 6.
+        view: ``"lateral"``, or another: no lateral column is on the film.
+    """
+
+    name: str
+    grey: NDArray[np.uint8]
+    bodies: tuple[Body, ...]
+    lumbar_count: int
+    view: str
+
+
+def stored_film(column: TrainingColumn) -> StoredFilm | None:
+    """A training film without its bars, scaled; None where no body tells the scale."""
+    top, left, rows, columns = column.frame
+    sides = [
+        float(np.sqrt(cv2.contourArea(body.outline.astype(np.float32))))
+        for body in column.bodies
+        if body.level[0] in "TL"
+    ]
+    if not sides or float(np.median(sides)) < 6.0:
+        return None
+    factor = min(1.0, BODY_PX / float(np.median(sides)))
+    height, width = round(rows * factor), round(columns * factor)
+    film = column.film.grey[top : top + rows, left : left + columns]
+    grey: Any = cv2.resize(film, (width, height), interpolation=cv2.INTER_AREA)
+    scale, corner = np.array([width / columns, height / rows]), np.array([left, top])
+    bodies = tuple(Body(b.level, (b.outline - corner) * scale) for b in column.bodies)
+    return StoredFilm(column.film.name, grey, bodies, column.lumbar_count, column.view)
+
+
+def make_shard(folder: Path, seed: int, looks: int, patients: int, start: int) -> int:
+    """Makes the shard that begins with patient ``start``; returns its number of films."""
+    cv2.setNumThreads(1)
+    films = []
+    for index in range(start, min(start + PATIENTS_A_SHARD, patients)):
+        frontal = index % FRONTAL_EVERY == FRONTAL_EVERY - 1
+        settings = replace(
+            TRAINING_SETTINGS,
+            transitional_share=TRANSITIONAL_SHARE,
+            view="anteroposterior" if frontal else "lateral",
+        )
+        for column in training_columns(seed, index, *CANVAS_PX, looks, settings=settings):
+            film = stored_film(column)
+            if film is not None:
+                films.append(film)
+    write_shard(folder / f"{start:06d}.npz", films)
+    return len(films)
+
+
+def write_shard(path: Path, films: Sequence[StoredFilm]) -> None:
+    """Writes films as one file, whole or not at all."""
+    said = [
+        {
+            "name": film.name,
+            "height": film.grey.shape[0],
+            "width": film.grey.shape[1],
+            "lumbar_count": film.lumbar_count,
+            "view": film.view,
+            "bodies": [
+                {"level": body.level, "outline": np.round(body.outline, 2).tolist()}
+                for body in film.bodies
+            ],
+        }
+        for film in films
+    ]
+    partial_path = path.with_suffix(".part.npz")
+    np.savez(
+        partial_path,
+        grey=np.concatenate([film.grey.reshape(-1) for film in films]),
+        films=np.frombuffer(json.dumps(said).encode(), np.uint8),
+    )
+    os.replace(partial_path, path)
+
+
+def read_shard(path: Path) -> Iterator[StoredFilm]:
+    """The films of one shard."""
+    with np.load(path, allow_pickle=False) as shard:
+        grey, said = shard["grey"], json.loads(shard["films"].tobytes())
+    begin = 0
+    for film in said:
+        height, width = film["height"], film["width"]
+        end = begin + height * width
+        yield StoredFilm(
+            film["name"],
+            grey[begin:end].reshape(height, width),
+            tuple(Body(b["level"], np.array(b["outline"])) for b in film["bodies"]),
+            film["lumbar_count"],
+            film["view"],
+        )
+        begin = end
+
+
+def make_store(folder: Path, seed: int, patients: int, looks: int, workers: int) -> None:
+    """Makes what is missing of a store.
+
+    Raises:
+        ConfigurationError: The folder holds films of other numbers.
+    """
+    record = {"generator": str(GENERATOR), "seed": seed, "patients": patients, "looks": looks}
+    folder.mkdir(parents=True, exist_ok=True)
+    note = folder / "store.json"
+    if note.is_file():
+        if json.loads(note.read_text()) != record:
+            raise ConfigurationError(
+                f"{folder} holds other films; remove it or choose another folder"
+            )
+    else:
+        note.write_text(json.dumps(record) + "\n")
+    starts = [
+        start
+        for start in range(0, patients, PATIENTS_A_SHARD)
+        if not (folder / f"{start:06d}.npz").is_file()
+    ]
+    task = partial(make_shard, folder, seed, looks, patients)
+    with (
+        ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool,
+        tqdm(total=len(starts), unit="shard", disable=None) as bar,
+    ):
+        for _ in pool.map(task, starts):
+            bar.update()
+
+
+def read_record(folder: Path) -> dict[str, Any]:
+    """What a store holds: generator, seed, patients, looks."""
+    record: dict[str, Any] = json.loads((folder / "store.json").read_text())
+    return record
+
+
+def read_store(folder: Path) -> list[StoredFilm]:
+    """All films of a store, in order.
+
+    Raises:
+        ConfigurationError: There is none.
+    """
+    paths = sorted(folder.glob("[0-9]*[0-9].npz"))
+    if not paths:
+        raise ConfigurationError(f"{folder} holds no films; make them first (namer/README.md)")
+    return [film for path in paths for film in read_shard(path)]
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The command line."""
+    parser = argparse.ArgumentParser(prog="python -m spinezoo_namer.store", description=__doc__)
+    parser.add_argument("--seed", type=int, required=True)
+    parser.add_argument("--patients", type=int, required=True)
+    parser.add_argument("--looks", type=int, default=2)
+    parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--out", type=Path, required=True)
+    arguments = parser.parse_args(argv)
+    make_store(
+        arguments.out, arguments.seed, arguments.patients, arguments.looks, arguments.workers
+    )
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

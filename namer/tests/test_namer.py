@@ -1,0 +1,240 @@
+"""Training of the reader: films, examples, loss, resuming, calibration, export."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+import pytest
+import torch
+from spinezoo_contract.errors import ConfigurationError
+from spinezoo_namer import train
+from spinezoo_namer.batches import Batch, Epoch, batch_of, loader
+from spinezoo_namer.calibrate import (
+    Names,
+    calibration_error,
+    least_threshold,
+)
+from spinezoo_namer.examples import NONE, FilmKind, example_of
+from spinezoo_namer.export import INPUTS, export, some_input
+from spinezoo_namer.loss import reading_loss
+from spinezoo_namer.network import ReaderNetwork
+from spinezoo_namer.outlines import outlines_of, position_of, true_bodies
+from spinezoo_namer.store import make_store, read_record, read_store
+from spinezoo_spine.column.reader.card import WEIGHTS_FILE, load_reader_card
+from spinezoo_spine.column.reader.looking import ReaderInput
+from spinezoo_spine.column.reader.network import ColumnReader
+from spinezoo_spine.column.reader.readings import LUMBAR_COUNTS, Evidence, read_column
+
+
+@pytest.fixture(scope="session")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("films")
+    make_store(folder, seed=5, patients=8, looks=1, workers=1)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def films(store: Path):
+    return read_store(store)
+
+
+def test_a_store_is_made_once_and_only_as_asked(store, films):
+    before = sorted(path.stat().st_mtime_ns for path in store.iterdir())
+    make_store(store, seed=5, patients=8, looks=1, workers=1)
+    assert sorted(path.stat().st_mtime_ns for path in store.iterdir()) == before
+    with pytest.raises(ConfigurationError, match="other films"):
+        make_store(store, seed=6, patients=8, looks=1, workers=1)
+    assert read_record(store)["seed"] == 5
+    assert [film.view == "lateral" for film in films].count(False) == 1  # the eighth patient
+    with pytest.raises(ConfigurationError, match="no films"):
+        read_store(store / "none")
+
+
+def test_true_bodies_stand_in_order_from_below(films):
+    for film in films:
+        if film.view != "lateral":
+            continue
+        bodies = true_bodies(film.bodies, film.lumbar_count, *film.grey.shape)
+        positions = [body.position for body in bodies]
+        assert positions == sorted(set(positions))
+        ys = [body.shape.centre_xy[1] for body in bodies if body.position >= 0]
+        assert ys == sorted(ys, reverse=True)
+        sizes = [body.shape.size_px for body in bodies if body.position > 0]
+        assert 15 < np.median(sizes) < 40
+
+
+@pytest.mark.parametrize(
+    ("level", "count", "position"),
+    [("S2", 5, -1), ("S1", 4, 0), ("L5", 5, 1), ("L6", 6, 1), ("T12", 4, 5), ("T9", 5, 9)],
+)
+def test_levels_count_from_s1(level, count, position):
+    assert position_of(level, count) == position
+
+
+def test_outlines_are_near_their_bodies(films):
+    film = films[0]
+    bodies = {b.position: b for b in true_bodies(film.bodies, film.lumbar_count, *film.grey.shape)}
+    seen = 0
+    for seed in range(60):
+        rng = np.random.default_rng(seed)
+        for outline in outlines_of(list(bodies.values()), *film.grey.shape, rng):
+            if outline.position is None:
+                continue
+            true = bodies[outline.position].shape
+            away = math.dist(true.centre_xy, outline.place.shape.centre_xy) / true.size_px
+            assert away < 0.6
+            seen += 1
+    assert seen > 200
+
+
+def test_examples_say_positions_that_grow_and_repeat_themselves(films):
+    kinds = set()
+    for seed in range(40):
+        film = films[seed % len(films)]
+        example = example_of(film, np.random.default_rng(seed))
+        again = example_of(film, np.random.default_rng(seed))
+        np.testing.assert_array_equal(example.given.views, again.given.views)
+        there = example.positions[example.positions != NONE]
+        assert (np.diff(there) > 0).all()
+        assert np.isfinite(example.given.views).all()
+        assert len(example.positions) == len(example.given.views)
+        kinds.add(example.kind)
+        if film.view != "lateral":
+            assert example.kind is FilmKind.NO_COLUMN
+            assert not example.named
+    assert FilmKind.LATERAL in kinds
+    assert FilmKind.NO_COLUMN in kinds
+
+
+def test_the_loss_is_the_probability_of_the_reading_that_serving_computes():
+    rng = np.random.default_rng(1)
+    spots = 6
+    evidence = Evidence(
+        rng.normal(0, 2, (spots, 8)),
+        rng.normal(0, 2, (spots, 9)),
+        rng.normal(0, 2, (spots, spots, 4)),
+        np.log([0.1, 0.7, 0.2]),
+    )
+    best = read_column(evidence)
+    positions = [NONE if p is None else p for p in best.best]
+
+    def padded(array: np.ndarray, spot_axes: int) -> torch.Tensor:
+        widths = [(0, 2)] * spot_axes + [(0, 0)] * (array.ndim - spot_axes)
+        return torch.from_numpy(np.pad(array, widths))[None]
+
+    real = torch.tensor([[True] * spots + [False] * 2])
+    loss = reading_loss(
+        padded(evidence.below, 1),
+        padded(evidence.above, 1),
+        padded(evidence.steps, 2),
+        torch.from_numpy(evidence.counts),
+        real,
+        torch.tensor([positions + [NONE] * 2]),
+        torch.tensor([LUMBAR_COUNTS.index(best.lumbar_count)]),
+    )
+    assert math.exp(-float(loss)) == pytest.approx(best.best_probability)
+
+
+def test_films_of_a_batch_are_answered_as_each_alone(films):
+    torch.manual_seed(0)
+    network = ReaderNetwork().eval()
+    examples = [example_of(film, np.random.default_rng(3)) for film in films[:4]]
+    batch = batch_of(examples)
+    with torch.no_grad():
+        together = network.of_batch(*batch.given)
+        for row, example in enumerate(examples):
+            given = example.given
+            arrays = (given.views, given.facts, given.pairs, given.outlined, given.film)
+            alone = network(*(torch.from_numpy(array) for array in arrays))
+            spots = len(example.positions)
+            torch.testing.assert_close(together[0][row, :spots], alone[0], atol=1e-4, rtol=1e-4)
+            torch.testing.assert_close(together[4][row], alone[4], atol=1e-4, rtol=1e-4)
+
+
+def test_an_epoch_has_the_same_batches_whoever_makes_them(films):
+    epoch = Epoch(films, seed=1, epoch=0, batch_size=2, size=8)
+    here = [batch.positions for batch in loader(epoch, 0)]
+    there = [batch.positions for batch in loader(epoch, 1)]
+    assert len(here) == len(epoch) == 4
+    for one, other in zip(here, there, strict=True):
+        torch.testing.assert_close(one, other)
+
+
+def test_a_run_that_stops_goes_on_to_the_same_weights(films, tmp_path):
+    settings = train.Settings(epochs=2, batch_size=4, patients=8, width=4)
+    torch.set_num_threads(1)
+    whole, _ = train.fit(settings, films, make(tmp_path / "whole"), workers=0)
+    folder = make(tmp_path / "stopped")
+    stopped = 0
+    loss = train.loss_of
+
+    def stop_or(network: ReaderNetwork, batch: Batch) -> object:
+        nonlocal stopped
+        stopped += 1
+        if stopped > len(films) // 4:
+            raise KeyboardInterrupt
+        return loss(network, batch)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(train, "loss_of", stop_or)
+        with pytest.raises(KeyboardInterrupt):
+            train.fit(settings, films, folder, workers=0)
+    resumed, _ = train.fit(settings, films, folder, workers=0)
+    for name, value in whole.state_dict().items():
+        torch.testing.assert_close(resumed.state_dict()[name], value, msg=name)
+    assert len((folder / "log.jsonl").read_text().splitlines()) == 2
+    with pytest.raises(ConfigurationError, match="other settings"):
+        train.fit(train.Settings(epochs=3, width=4), films, folder, workers=0)
+
+
+def make(folder: Path) -> Path:
+    folder.mkdir()
+    return folder
+
+
+def test_the_exported_file_answers_as_the_network_for_any_number_of_spots(tmp_path):
+    torch.manual_seed(2)
+    network = ReaderNetwork(width=4).eval()
+    export(network, tmp_path / "reader.onnx")
+    session = onnxruntime.InferenceSession(str(tmp_path / "reader.onnx"))
+    given = some_input(9, seed=4)
+    said = session.run(None, {n: t.numpy() for n, t in zip(INPUTS, given, strict=True)})
+    with torch.no_grad():
+        own = network(*given)
+    for ours, its in zip(own, said, strict=True):
+        np.testing.assert_allclose(ours.numpy(), its, atol=1e-4)
+
+
+def test_what_is_finished_is_a_card_that_serving_loads(films, tmp_path):
+    torch.manual_seed(2)
+    network = ReaderNetwork(width=4).eval()
+    (tmp_path / "card.yaml").write_text("name: r\nversion: 0.0.1\nlicense: MIT\nnotes: none\n")
+    record = train.finish(
+        network, train.Settings(width=4), [films, films], tmp_path, {"real_films_trained_on": 0}
+    )
+    card = load_reader_card(tmp_path)
+    assert card.weights_path == tmp_path / WEIGHTS_FILE
+    assert card.calibration.threshold == record["calibration"]["threshold"]
+    assert json.dumps(card.metrics)
+    reader = ColumnReader(card)
+    given: ReaderInput = example_of(films[0], np.random.default_rng(0)).given
+    assert reader(given).views.sum() == pytest.approx(1.0)
+
+
+def test_thresholds_and_calibration_follow_the_names():
+    confidence = np.array([0.99] * 95 + [0.7] * 5)
+    right = np.array([True] * 95 + [False] * 5)
+    names = Names(confidence, right, np.zeros(100), np.ones(100, bool))
+    assert 0.7 < least_threshold(names) <= 0.72
+    assert calibration_error(names) == pytest.approx(0.95 * 0.01 + 0.05 * 0.7)
+    sure = Names(confidence, np.ones(100, bool), np.zeros(100), np.ones(100, bool))
+    assert least_threshold(sure) == 0.5
+
+
+def test_the_command_refuses_what_it_cannot_use(tmp_path, capsys):
+    assert train.main(["--data", "folder", "--run-dir", str(tmp_path)]) == 2
+    assert "phantoms:SEED" in capsys.readouterr().err

@@ -1,0 +1,72 @@
+r"""Coverage-guided fuzzing of what reads film bytes in Python itself: headers, streams, kinds.
+
+Atheris is no part of the environments: it exists for few platforms. With it installed,
+
+    .tools/bin/uv pip install --python .venvs/tests/bin/python atheris
+    .venvs/tests/bin/python tests/fuzz/guided_films.py \
+        -max_total_time=600 -timeout=5 -rss_limit_mb=1024
+
+ends with a status other than 0, and with the bytes in a file, at the first exception that is not of
+ours, at a hang and at too much memory. A fault found becomes a small input in ``libs/spine/tests``.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+import tempfile
+from pathlib import Path
+
+import atheris
+
+with atheris.instrument_imports(include=["spinezoo_spine.films", "spinezoo_contract"]):
+    from spinezoo_contract.errors import SpineZooError
+    from spinezoo_spine.films.dicom import is_compressed, read_dicom
+    from spinezoo_spine.films.encoded import encoded_size
+    from spinezoo_spine.films.header import parse_dicom
+    from spinezoo_spine.films.kinds import foreign_kind, kind_of
+    from spinezoo_spine.films.limits import FilmLimits
+    from spinezoo_spine.films.streams import (
+        check_jpeg2000,
+        ended_stream,
+        names_its_colours,
+        repaired,
+        stream_head,
+    )
+    from spinezoo_spine.films.tiff import is_simple_tiff
+
+LIMITS = FilmLimits(max_pixels=1_000_000, max_bytes=1_000_000)
+
+
+def one(data: bytes) -> None:
+    """Everything that looks at these bytes without a decoder."""
+    foreign_kind(data)
+    is_simple_tiff(data)
+    stream_head(data)
+    repaired(data)
+    ended_stream(data)
+    names_its_colours(data)
+    for read in (lambda: check_jpeg2000(data), lambda: encoded_size(data, LIMITS)):
+        with contextlib.suppress(SpineZooError):
+            read()
+    if kind_of(data) == "dicom":
+        with contextlib.suppress(SpineZooError):
+            header = parse_dicom(data, LIMITS)
+            if not is_compressed(header):
+                read_dicom(data, LIMITS, header)
+
+
+def main() -> None:
+    """Starts from the valid films of ``test_films.py``."""
+    sys.path.insert(0, str(Path(__file__).parents[1]))
+    from fuzz.test_films import seeds
+
+    with tempfile.TemporaryDirectory() as folder:
+        for place, data in enumerate(seeds()):
+            Path(folder, str(place)).write_bytes(data)
+        atheris.Setup([*sys.argv, folder], one)
+        atheris.Fuzz()
+
+
+if __name__ == "__main__":
+    main()

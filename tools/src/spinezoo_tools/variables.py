@@ -1,0 +1,224 @@
+"""Every setting of SpineZoo as a table: ``python -m spinezoo_tools.variables``.
+
+The settings of processes stand in their models (``spinezoo_serving.variables``), which the core
+environment reads. Here stand those that only the Makefile's commands, images and compositions read.
+The tools run before anything is installed, so this is standard library only.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import os
+import subprocess
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+from spinezoo_tools.environments import ROOT, python_of
+
+MODULES = (
+    "spinezoo_serving.settings",
+    "spinezoo_serving.security",
+    "spinezoo_spine.films.limits",
+    "spinezoo_gateway.settings",
+    "spinezoo_evaluator.settings",
+)
+"""Modules that define settings of processes."""
+
+
+class Variable(NamedTuple):
+    """One variable.
+
+    Attributes:
+        name: Its name; ``<NAME>`` stands for a service in capital letters.
+        default: Its value where it is unset or empty.
+        allowed: What may be set.
+        meaning: What it is.
+    """
+
+    name: str
+    default: str
+    allowed: str
+    meaning: str
+
+    def of(self, environment: Mapping[str, str] = os.environ) -> str:
+        """Its value, or the default."""
+        return environment.get(self.name, "").strip() or self.default
+
+
+RUN_DIR = Variable("SPINEZOO_RUN_DIR", "run", "a folder", "where `make up` keeps ids and logs")
+TLS_DIR = Variable(
+    "SPINEZOO_TLS_DIR",
+    "certs",
+    "a folder",
+    "`ca.crt` and `<name>.crt`, `<name>.key` for each process of `make up`; not used where "
+    "SPINEZOO_TLS_CERT is set",
+)
+FAULTS_PORT = Variable(
+    "SPINEZOO_FAULTS_EVALUATOR_PORT",
+    "50061",
+    "a port",
+    "`make faults`: port of its evaluator on this machine",
+)
+LIBFAKETIME = Variable(
+    "SPINEZOO_LIBFAKETIME", "", "a file", "`make faults`: libfaketime; found where Debian puts it"
+)
+DOCKER = Variable("SPINEZOO_DOCKER", "", "a program", "docker client; found on the path")
+CA_BUNDLE = Variable(
+    "SPINEZOO_CA_BUNDLE",
+    "",
+    "a PEM file",
+    "certificate authorities of a build, as a secret; else SSL_CERT_FILE, PIP_CERT or "
+    "REQUESTS_CA_BUNDLE",
+)
+INDEX_URL = Variable(
+    "SPINEZOO_INDEX_URL",
+    "",
+    "an address",
+    "package index of a build, as a secret; else UV_DEFAULT_INDEX, UV_INDEX_URL or PIP_INDEX_URL",
+)
+REQUIRE_DOCKER = Variable(
+    "SPINEZOO_REQUIRE_DOCKER", "0", "1", "containers' tests fail without an engine, not skip"
+)
+
+TOOLS = (
+    Variable(
+        "SPINEZOO_<NAME>_GRPC_PORT, SPINEZOO_<NAME>_HTTP_PORT",
+        "of `.env`",
+        "ports",
+        "the two ports that `make up` and the composition give a process",
+    ),
+    Variable(
+        "SPINEZOO_<NAME>_TARGET",
+        "",
+        "host:port",
+        "gRPC target of each process, for the command that `make benchmark` runs beside the zoo, "
+        "which sets it",
+    ),
+    RUN_DIR,
+    TLS_DIR,
+    FAULTS_PORT,
+    LIBFAKETIME,
+)
+"""What the Makefile's commands read."""
+
+CONTAINERS = (
+    Variable(
+        "SPINEZOO_<NAME>_IMAGE",
+        "spinezoo/<name>:<version>",
+        "a tag",
+        "image of a service, gateway or evaluator: what is built and what is started",
+    ),
+    Variable("SPINEZOO_VERSION", "of `.env`", "a version", "label of images that compose builds"),
+    Variable(
+        "SPINEZOO_PUBLISH_HOST",
+        "127.0.0.1",
+        "an address",
+        "where the gateway's port (SPINEZOO_GATEWAY_GRPC_PORT) is published",
+    ),
+    Variable(
+        "SPINEZOO_NETWORK_MEMORY, SPINEZOO_GATEWAY_MEMORY, SPINEZOO_EVALUATOR_MEMORY",
+        "3g, 2g, 2g",
+        "a size",
+        "memory limit of each container",
+    ),
+    Variable("SPINEZOO_<NAME>_GPU", "0", "an index", "`compose.gpu.yaml`: GPU of a network"),
+    Variable(
+        "SPINEZOO_GPU_MEMORY_SHARE",
+        "0.2",
+        "0 to 1",
+        "`compose.gpu.yaml`: share of its memory that a torch network may take",
+    ),
+    Variable(
+        "SPINEZOO_COMPOSE_TLS_DIR",
+        "./certs/compose",
+        "a folder",
+        "`compose.tls.yaml`: a certificate folder per container",
+    ),
+    Variable(
+        "SPINEZOO_COMPOSE_GATEWAY_TLS",
+        "server",
+        "off, server or mutual",
+        "`compose.tls.yaml`: SPINEZOO_TLS of the gateway",
+    ),
+    Variable(
+        "SPINEZOO_COMPOSE_TOKENS",
+        "",
+        "a file",
+        "`compose.tls.yaml`: the gateway's SPINEZOO_TOKENS",
+    ),
+    DOCKER,
+    CA_BUNDLE,
+    INDEX_URL,
+    Variable(
+        "BASE_IMAGE, TORCH_INDEX, LIGHT_LOCK, <ENVIRONMENT>_LOCK",
+        "of the `Dockerfile`",
+        "build arguments",
+        "base image; index of torch; lock of gateway and evaluator, and of the networks of an "
+        "environment, such as TORCH_LOCK",
+    ),
+    Variable("SPINEZOO_PROMETHEUS_PORT", "9090", "a port", "`compose.observe.yaml`: Prometheus"),
+    Variable("SPINEZOO_GRAFANA_PORT", "3000", "a port", "`compose.observe.yaml`: Grafana"),
+    Variable(
+        "SPINEZOO_GRAFANA_PASSWORD", "", "a password", "`compose.observe.yaml`: yours, needed"
+    ),
+    REQUIRE_DOCKER,
+    Variable("SPINEZOO_PROMETHEUS_BIN", "", "a folder", "tests: where `promtool` is"),
+)
+"""What images, compositions and their tests read."""
+
+
+HEAD = """<!-- Written by `make generate` from the models of the settings; change those. -->
+# Settings
+
+A variable of the environment wins over its line in `.env`, which holds the shipped values; an empty
+one counts as unset. A process refuses a value that is not allowed and names the variable. Seconds
+end in `_S`.
+"""
+
+
+@functools.cache
+def processes() -> Mapping[str, Sequence[Variable]]:
+    """The settings of processes, by who reads them."""
+    said = subprocess.run(
+        [python_of(ROOT, ROOT / "gateway"), "-m", "spinezoo_serving.variables", *MODULES],
+        capture_output=True, text=True, check=True,
+    ).stdout  # fmt: skip
+    return {who: [Variable(*row) for row in rows] for who, rows in json.loads(said).items()}
+
+
+def names() -> frozenset[str]:
+    """Names of all settings."""
+    groups = [*processes().values(), TOOLS, CONTAINERS]
+    return frozenset(name for rows in groups for one in rows for name in one.name.split(", "))
+
+
+def _escaped(cell: str) -> str:
+    """A cell whose ``<`` is none of HTML's; between backticks it is plain already."""
+    parts = cell.split("`")
+    parts[::2] = [part.replace("<", "\\<") for part in parts[::2]]
+    return "`".join(parts)
+
+
+def markdown() -> str:
+    """The table, a section for each reader."""
+    sections = {
+        **processes(),
+        "Commands of the Makefile": TOOLS,
+        "Images and compositions": CONTAINERS,
+    }
+    lines = [HEAD]
+    for reader, variables in sections.items():
+        lines += [f"## {reader}", "", "| variable | default | what may be set | what it is |"]
+        lines += ["|---|---|---|---|"]
+        for one in variables:
+            names = ", ".join(f"`{name}`" for name in one.name.split(", "))
+            default = f"`{one.default}`" if one.default and " " not in one.default else one.default
+            cells = (names, default, one.allowed, one.meaning)
+            lines.append(f"| {' | '.join(map(_escaped, cells))} |")
+        lines.append("")
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    print(markdown(), end="")
