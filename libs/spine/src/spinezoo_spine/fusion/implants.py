@@ -56,8 +56,8 @@ OUTLINE_VOTES = 2
 """Votes of an instance network's outline; a part of a region and a region have one."""
 
 BY_HEAD = frozenset({Structure.CAGE})
-"""Structures that one vote a member is enough for. Cages lie apart, so a region's part is as good an
-outline as any; of screws and rods it kept blobs of two (precision fell by 8 to 22 points)."""
+"""Structures that one vote a member is enough for. Cages lie apart, so a region's part is as good
+an outline as any; of screws and rods it kept blobs of two (precision fell by 8 to 22 points)."""
 
 APART_IOU = 0.5
 """Two implants of one class that overlap less than this are two."""
