@@ -13,7 +13,6 @@ from PIL import Image
 from spinezoo_contract.errors import FilmError, SpineZooError, TooLargeError
 from spinezoo_contract.types import NO_SPACING_NOTE, Film, FilmNoteCode
 
-from spinezoo_spine.films import canvas
 from spinezoo_spine.films.colour import check_opaque, grey_of
 from spinezoo_spine.films.kinds import foreign_kind, is_tiff, kind_of
 from spinezoo_spine.films.limits import TO_ONE_GREY, FilmLimits, check_raw_size, check_size
@@ -210,12 +209,9 @@ def _png_pixels(image: Image.Image, data: bytes, book: NoteBook) -> NDArray[np.g
     """The grey channel of a PNG."""
     bits, kind = data[24], data[25]
     if bits >= 8 and kind in (0, 2, 4, 6) and "transparency" not in image.info:
-        if kind == 0:
-            grey = canvas.empty((image.height, image.width), np.uint8 if bits == 8 else np.uint16)
-            imagecodecs.png_decode(data, out=grey)
-            return grey
         # Pillow keeps 8 of 16 bits in colour.
-        return _merged(np.asarray(imagecodecs.png_decode(data)), image, book)
+        pixels = np.asarray(imagecodecs.png_decode(data))
+        return pixels if kind == 0 else _merged(pixels, image, book)
     image.load()
     if image.mode == "L" and "transparency" not in image.info:
         return np.array(image)

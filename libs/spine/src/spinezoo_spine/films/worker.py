@@ -21,7 +21,6 @@ from typing import Any
 from spinezoo_contract.errors import SpineZooError
 from spinezoo_contract.types import Film
 
-from spinezoo_spine.films import canvas
 from spinezoo_spine.films.dicom import read_dicom
 from spinezoo_spine.films.encoded import encoded_size, read_encoded
 from spinezoo_spine.films.limits import DecoderLimits, FilmLimits
@@ -58,9 +57,6 @@ def _done(film: Film) -> tuple[dict[str, Any], int]:
         "spacing": [film.row_spacing_mm, film.column_spacing_mm],
         "notes": [[note.code.value, note.text] for note in film.notes],
     }
-    own = None if canvas.shared is None else canvas.shared.taken(film.pixels)
-    if own is not None:
-        return message, own
     return message, shared_memory(film.pixels.reshape(-1).view("u1").data)
 
 
@@ -111,8 +107,6 @@ def _serve(connection: socket.socket, limits: DecoderLimits) -> None:
             send(connection, {"state": "broken", "name": type(error).__name__})
             return
         finally:
-            if canvas.shared is not None:
-                canvas.shared.drop()
             signal.setitimer(signal.ITIMER_REAL, 0.0)
 
 
@@ -123,8 +117,6 @@ def main() -> int:
         Path("/proc/self/oom_score_adj").write_text("800")
     connection = socket.socket(fileno=int(sys.argv[1]))
     limits = DecoderLimits.from_env()
-    if hasattr(os, "memfd_create"):
-        canvas.shared = canvas.SharedCanvas()
     try:
         try:
             import imagecodecs
