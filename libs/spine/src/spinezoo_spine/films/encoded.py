@@ -76,6 +76,11 @@ def png_chunks(data: bytes) -> Iterator[tuple[bytes, bytes]]:
         position += 12 + length
 
 
+def is_plain_png(data: bytes) -> bool:
+    """Whether a file is a PNG of one grey channel of 8 or 16 bits."""
+    return data.startswith(b"\x89PNG\r\n\x1a\n") and data[24:26] in (b"\x08\x00", b"\x10\x00")
+
+
 def _open(data: bytes, limits: FilmLimits) -> Image.Image:
     """The image, header read and judged, pixels not decoded."""
     if kind_of(data) == "dicom":

@@ -4,8 +4,9 @@ What is taken, what is refused and what becomes of the levels is in ``docs/data-
 
 Where native code of a decoder works on the bytes, it does so in a decoding process that can be
 stopped (:mod:`spinezoo_spine.films.isolation`). Read here are DICOM and simple TIFF files whose
-pixels are not compressed, and sequential JPEG files: their decoder's time and memory are bounded by
-the size of the film, and handing it over would cost a third of the few ms it takes.
+pixels are not compressed, sequential JPEG files and grey PNG files: the time and memory of their
+decoders are bounded by the size of the film, and handing it over would cost a good part of the few
+ms that they take.
 
 Sizes are checked in the header, before anything is decoded. Messages name technical attributes
 only; patient attributes are not even read.
@@ -23,7 +24,7 @@ from spinezoo_serving.settings import ServerSettings
 
 from spinezoo_spine.films import isolation
 from spinezoo_spine.films.dicom import is_compressed, read_dicom
-from spinezoo_spine.films.encoded import encoded_size, read_encoded
+from spinezoo_spine.films.encoded import encoded_size, is_plain_png, read_encoded
 from spinezoo_spine.films.header import parse_dicom
 from spinezoo_spine.films.kinds import FILM_SUFFIXES, is_tiff, kind_of
 from spinezoo_spine.films.limits import DEFAULT_LIMITS, FilmLimits, check_bytes
@@ -68,7 +69,7 @@ def read_film(
         if not is_compressed(dataset):
             return read_dicom(data, limits, dataset)
         return isolation.read(data, "dicom", limits, int(dataset.Rows) * int(dataset.Columns))
-    if is_simple_tiff(data) or is_sequential_jpeg(data):
+    if is_simple_tiff(data) or is_sequential_jpeg(data) or is_plain_png(data):
         return read_encoded(data, limits)
     return isolation.read(data, "encoded", limits)
 
