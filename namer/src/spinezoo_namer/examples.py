@@ -63,7 +63,12 @@ NONE = -99
 
 
 def example_of(
-    film: StoredFilm, rng: np.random.Generator, *, hard: bool = False, kind: FilmKind | None = None
+    film: StoredFilm,
+    rng: np.random.Generator,
+    *,
+    hard: bool = False,
+    whole: bool = False,
+    kind: FilmKind | None = None,
 ) -> Example:
     """One look at a film, with chance outlines.
 
@@ -71,6 +76,7 @@ def example_of(
         film: The film.
         rng: Source of chance.
         hard: Whether the film is always made worse, as for calibration.
+        whole: Whether columns are outlined from end to end; see ``outlines_of``.
         kind: Which way to show it; None: mostly upright.
     """
     if kind is None:
@@ -89,7 +95,7 @@ def example_of(
     height, width = grey.shape
     grey = worsened(grey, rng, hard=hard)
     truth = true_bodies(bodies, film.lumbar_count, height, width)
-    outlines = outlines_of(truth, height, width, rng)
+    outlines = outlines_of(truth, height, width, rng, whole=whole)
     places = Places([each.place for each in outlines])
     chain: list[Place] = []
     if places.nodes:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
-
 import torch
 from spinezoo_spine.column.reader.readings import (
     BY_ABOVE,
@@ -90,18 +88,18 @@ def _true_weight(
     each: Tensor, steps: Tensor, counts: Tensor, positions: Tensor, lumbar: Tensor
 ) -> Tensor:
     """(B,) weight of the true readings."""
-    weights = []
-    for film in range(len(positions)):
-        where = [
-            (spot, position - LOWEST)
-            for spot, position in enumerate(positions[film].tolist())
-            if position != NONE
-        ]
-        count = int(lumbar[film])
-        weight = counts[count] if where else counts.new_zeros(())
-        for spot, place in where:
-            weight = weight + each[film, count, spot, place]
-        for (low, first), (high, second) in itertools.pairwise(where):
-            weight = weight + steps[film, low, high, second - first - 1]
-        weights.append(weight)
-    return torch.stack(weights)
+    rows = torch.arange(len(positions), device=each.device)
+    there = positions != NONE
+    place = torch.where(there, positions - LOWEST, 0)
+    of_count = each[rows, lumbar]  # (B, N, P)
+    spots = of_count.gather(2, place[:, :, None])[:, :, 0]
+    weight = torch.where(there, spots, 0.0).sum(dim=1)
+    weight = weight + torch.where(there.any(dim=1), counts[lumbar], 0.0)
+    before = torch.full_like(lumbar, -1)
+    for spot in range(positions.shape[1]):
+        low = before.clamp(min=0)
+        linked = there[:, spot] & (before >= 0)
+        step = torch.where(linked, place[:, spot] - place[rows, low] - 1, 0)
+        weight = weight + torch.where(linked, steps[rows, low, spot, step], 0.0)
+        before = torch.where(there[:, spot], spot, before)
+    return weight

@@ -109,7 +109,12 @@ class Outline:
 
 
 def outlines_of(
-    bodies: Sequence[TrueBody], height: int, width: int, rng: np.random.Generator
+    bodies: Sequence[TrueBody],
+    height: int,
+    width: int,
+    rng: np.random.Generator,
+    *,
+    whole: bool = False,
 ) -> list[Outline]:
     """Outlines of one film as some network might make them.
 
@@ -118,9 +123,11 @@ def outlines_of(
         height: Rows of the film.
         width: Columns of the film.
         rng: Source of chance.
+        whole: Whether columns are outlined from end to end, as networks do, with their faults;
+            else some are a part of the column only.
     """
     by_position = {body.position: body for body in bodies}
-    kept = _outlined(by_position, rng)
+    kept = _outlined(by_position, rng, whole=whole)
     sacral = _sacral_positions(rng)
     doubt = float(rng.choice([0.05, 0.2, 0.45]))
     found: list[Outline] = []
@@ -146,13 +153,15 @@ def outlines_of(
     return found
 
 
-def _outlined(by_position: dict[int, TrueBody], rng: np.random.Generator) -> list[int]:
+def _outlined(
+    by_position: dict[int, TrueBody], rng: np.random.Generator, *, whole: bool
+) -> list[int]:
     """Positions that are outlined."""
     positions = sorted(by_position)
     chance = rng.random()
     if chance < 0.15:  # someone who outlines all
         kept = [position for position in positions if position >= -1]
-    elif chance < 0.4 and len(positions) > 3:  # some part of the column
+    elif chance < 0.4 and len(positions) > 3 and not whole:  # some part of the column
         low = int(rng.integers(0, len(positions) - 2))
         high = int(rng.integers(low + 3, len(positions) + 1))
         kept = [position for position in positions[low:high] if position >= -1]

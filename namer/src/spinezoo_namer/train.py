@@ -32,6 +32,7 @@ from torch import nn
 
 from spinezoo_namer.batches import Batch, Epoch, loader
 from spinezoo_namer.calibrate import (
+    COUNT_SHARES,
     best_temperature,
     judge_all,
     least_threshold,
@@ -50,6 +51,9 @@ HELD_OUT_SEEDS = (1, 2)
 
 SINGLE_SPOTS = 0.3
 """Weight of what single spots are taken for, beside the whole reading."""
+
+RARE_TIMES = 3
+"""Times that films of four and six lumbar vertebrae are seen for once of the others."""
 
 WARM_UP = 0.1
 """Share of a training in which the learning rate rises."""
@@ -129,6 +133,8 @@ def fit(
     Raises:
         ConfigurationError: The folder holds a run with other settings.
     """
+    rare = [film for film in films if film.view == "lateral" and film.lumbar_count != 5]
+    films = [*films, *rare * (RARE_TIMES - 1)]
     torch.manual_seed(settings.seed)
     network = ReaderNetwork(settings.width).to(device)
     network.look.to(memory_format=torch.channels_last)  # 1.6 times faster on a CPU
@@ -181,6 +187,8 @@ def fit(
         }
         with (run_dir / "log.jsonl").open("a") as log:
             log.write(json.dumps(line) + "\n")
+    with torch.no_grad():
+        network.counts.copy_(torch.log(torch.tensor(COUNT_SHARES)))
     return network.cpu().eval(), minutes
 
 
@@ -260,16 +268,23 @@ def finish(
         folder: Of the card.
         training: See :func:`record_of`.
     """
-    fitted_on = judge_all(network, held_out[0], settings.seed, hard=True)
-    temperature = best_temperature(fitted_on)
+    worse = judge_all(network, held_out[0], settings.seed, hard=True)
+    whole = judge_all(network, held_out[0], settings.seed, whole=True)
+    whole += judge_all(network, held_out[0], settings.seed + 1, whole=True, hard=True)
+    temperature = best_temperature(worse)
     calibration = {
         "temperature": temperature,
-        "threshold": least_threshold(names_of(fitted_on, temperature)),
-        "view_threshold": view_threshold(fitted_on),
+        "threshold": least_threshold(names_of(whole, temperature)),
+        "view_threshold": view_threshold(worse),
+    }
+    sets: dict[str, dict[str, bool]] = {
+        "whole_columns": {"whole": True},
+        "whole_columns_made_worse": {"whole": True, "hard": True},
+        "with_parts_of_columns": {},
     }
     figures = {
-        name: measured(judge_all(network, held_out[1], settings.seed, hard=hard), calibration)
-        for name, hard in (("as_they_come", False), ("made_worse", True))
+        name: measured(judge_all(network, held_out[1], settings.seed, **options), calibration)
+        for name, options in sets.items()
     }
     path = folder / WEIGHTS_FILE
     export(network, path)
