@@ -1,9 +1,9 @@
 """From what the network says to probabilities that can be believed: all on phantoms.
 
-The films are of another seed than those of the training. The temperature is fitted on films made
-worse on purpose, with parts of columns among them: on films of another kind than phantoms the
-network is surer than it should be, and harder phantoms are the only other kind there is to fit on.
-The threshold is fitted on columns outlined from end to end, as networks outline them.
+The films are of another seed than those of the training. Temperature and threshold are fitted on
+columns outlined from end to end, as networks outline them, on films as they come and on the same
+made worse: on films of another kind than phantoms the network is surer than it should be, and
+harder phantoms are the only other kind there is to fit on.
 """
 
 from __future__ import annotations

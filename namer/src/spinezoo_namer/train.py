@@ -271,7 +271,7 @@ def finish(
     worse = judge_all(network, held_out[0], settings.seed, hard=True)
     whole = judge_all(network, held_out[0], settings.seed, whole=True)
     whole += judge_all(network, held_out[0], settings.seed + 1, whole=True, hard=True)
-    temperature = best_temperature(worse)
+    temperature = best_temperature(whole)
     calibration = {
         "temperature": temperature,
         "threshold": least_threshold(names_of(whole, temperature)),
