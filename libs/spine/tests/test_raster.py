@@ -118,9 +118,9 @@ def test_label_map_paints_hardware_on_top_whatever_the_order() -> None:
     layers = [
         Structure.SACRAL_VERTEBRA,
         Structure.LUMBAR_VERTEBRA,
-        Structure.CAGE,
         Structure.ROD,
         Structure.SCREW,
+        Structure.CAGE,
     ]
     regions = [
         Region(structure, box(index, index, 10, 10)) for index, structure in enumerate(layers)

@@ -17,7 +17,7 @@ from spinezoo_spine.annotations.film_set import FilmSet
 from spinezoo_spine.annotations.raster import segments_from_regions
 from spinezoo_spine.column.bodies import column_runs, shape_of, shape_of_box
 from spinezoo_spine.column.separation import separate, separate_region
-from spinezoo_spine.instances import to_instances
+from spinezoo_spine.instances import split_region, to_instances
 from spinezoo_spine.metrics.matching import match_objects, matched_pairs
 from spinezoo_testing import columns
 from spinezoo_testing.columns import LEVELS, Column, instance, region
@@ -197,7 +197,7 @@ def test_instances_and_implants_stay_as_they_are():
     found = separate([screw, rods, made.of("S1")])
     assert found[0] is screw
     assert found[-1] is made.of("S1")
-    assert found[1:-1] == to_instances([rods])
+    assert found[1:-1] == split_region(rods)
 
 
 @settings(max_examples=30, deadline=None)
