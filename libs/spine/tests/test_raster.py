@@ -129,7 +129,7 @@ def test_label_map_paints_hardware_on_top_whatever_the_order() -> None:
         labels = label_map(order, 10, 10)
         assert labels.dtype == np.uint8
         assert [labels[i, i] for i in range(5)] == [int(structure) for structure in layers]
-        assert labels[9, 9] == int(Structure.SCREW)
+        assert labels[9, 9] == int(Structure.CAGE)
     assert (label_map([], 4, 4) == 0).all()
 
 

@@ -4,7 +4,7 @@ A page holds a block between two markers, and the text around it is written by h
 
     <!-- made by make generate: outline-rules -->
     ...
-    <!-- end of what make generate made -->
+    <!-- made: end -->
 """
 
 from __future__ import annotations
@@ -36,12 +36,10 @@ def pages(root: Path) -> dict[Path, str]:
         source = root / page if (root / page).is_file() else ROOT / page
         before = written.get(page) or source.read_text(encoding="utf-8")
         marker = f"<!-- made by make generate: {name} -->\n"
-        block = re.compile(
-            rf"(?<={re.escape(marker)}).*?(?=<!-- end of what make generate made -->)", re.DOTALL
-        )
+        block = re.compile(rf"(?<={re.escape(marker)}).*?(?=<!-- made: end -->)", re.DOTALL)
         if before.count(marker) != 1 or len(block.findall(before)) != 1:
             raise ToolError(
-                f"{page} needs the lines {marker.strip()!r} and '<!-- end of what make generate made -->' once"
+                f"{page} needs the lines {marker.strip()!r} and '<!-- made: end -->' once"
             )
         content = f"{text()}\n"
         written[page] = block.sub(lambda _, content=content: content, before)  # type: ignore[misc]
