@@ -9,11 +9,11 @@ from pydicom.dataset import Dataset
 from spinezoo_contract.errors import FilmError
 from spinezoo_contract.types import FilmNoteCode
 
-from spinezoo_spine.films.encoded import is_flat
 from spinezoo_spine.films.header import Bits, group_items, integer_of, value_of, word_of
 from spinezoo_spine.films.notes import NoteBook
 from spinezoo_spine.films.stored import codes_of, padding_of
 from spinezoo_spine.films.tables import levels_of
+from spinezoo_spine.films.upright import is_flat
 
 
 def is_inverted(dataset: Dataset, book: NoteBook) -> bool:

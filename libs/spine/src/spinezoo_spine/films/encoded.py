@@ -23,44 +23,14 @@ from spinezoo_spine.films.streams import (
     ended_stream,
     stream_head,
 )
+from spinezoo_spine.films.tiff import read_tiff, tiff_size
+from spinezoo_spine.films.upright import finished, upright_size
 
 _ENCODED_FORMATS = ("PNG", "JPEG")
 _ORIENTATION = 0x0112
 
 _TEXT_CHUNKS = (b"tEXt", b"zTXt", b"iTXt")
 _EXIF_TEXTS = (b"Raw profile type exif", b"XML:com.adobe.xmp")
-
-_TURNS: dict[int, tuple[bool, int]] = {
-    2: (True, 0),
-    3: (False, 2),
-    4: (True, 2),
-    5: (True, 1),
-    6: (False, 3),
-    7: (True, 3),
-    8: (False, 1),
-}
-"""EXIF orientation: whether mirrored left to right first, then quarter turns against the clock."""
-
-
-def upright(pixels: NDArray[np.generic], orientation: int, book: NoteBook) -> NDArray[np.generic]:
-    """Pixels as viewers show them; (rows, columns) or (rows, columns, channels)."""
-    turn = _TURNS.get(orientation)
-    if turn is None:
-        return pixels
-    mirrored, quarters = turn
-    book.add(
-        FilmNoteCode.ORIENTATION_APPLIED,
-        f"The file says that it is to be turned or mirrored (orientation {orientation}), and it "
-        "was; outlines are those of the film as viewers show it.",
-    )
-    if mirrored:
-        pixels = pixels[:, ::-1]
-    return np.ascontiguousarray(np.rot90(pixels, quarters))
-
-
-def upright_size(height: int, width: int, orientation: int) -> tuple[int, int]:
-    """(height, width) after :func:`upright`."""
-    return (width, height) if orientation in (5, 6, 7, 8) else (height, width)
 
 
 def png_chunks(data: bytes) -> Iterator[tuple[bytes, bytes]]:
@@ -143,8 +113,6 @@ def encoded_size(data: bytes, limits: FilmLimits) -> tuple[int, int]:
         TooLargeError: Over a limit.
     """
     if is_tiff(data):
-        from spinezoo_spine.films.tiff import tiff_size
-
         return tiff_size(data, limits)
     image = _open(data, limits)
     return upright_size(image.height, image.width, _orientation_of(image, data))
@@ -158,8 +126,6 @@ def read_encoded(data: bytes, limits: FilmLimits) -> Film:
         TooLargeError: Over a limit.
     """
     if is_tiff(data):
-        from spinezoo_spine.films.tiff import read_tiff
-
         return read_tiff(data, limits)
     book = NoteBook()
     ended = True
@@ -184,25 +150,6 @@ def read_encoded(data: bytes, limits: FilmLimits) -> Film:
         book.add(LOSSY_NOTE.code, LOSSY_NOTE.text)
     book.add(NO_SPACING_NOTE.code, NO_SPACING_NOTE.text)
     return finished(pixels, orientation, book)
-
-
-def is_flat(pixels: NDArray[np.generic]) -> bool:
-    """Whether all pixels have one level."""
-    first = pixels[0, 0]
-    if (pixels[::16, ::16] != first).any():  # tells of nearly every film at once
-        return False
-    return bool((pixels == first).all())
-
-
-def finished(pixels: NDArray[np.generic], orientation: int, book: NoteBook) -> Film:
-    """The film of grey pixels, turned, with its notes."""
-    if is_flat(pixels):
-        book.add(
-            FilmNoteCode.SINGLE_LEVEL,
-            "The whole film has one grey level; nothing can be found on it.",
-        )
-    shown = np.ascontiguousarray(upright(pixels, orientation, book))
-    return Film(shown, notes=book.notes())
 
 
 def _png_pixels(image: Image.Image, data: bytes, book: NoteBook) -> NDArray[np.generic]:
