@@ -130,7 +130,7 @@ def _change(draw: Callable[..., Any], message: Message) -> None:
             elif how == "add":
                 items.add()
             elif how == "many" and items:
-                items.extend([items[0]] * draw(st.sampled_from([1, 5, 60])))
+                items.extend([items[0]] * draw(st.sampled_from([1, 5, 300])))
             elif items:
                 _change(draw, items[draw(st.integers(0, len(items) - 1))])
         elif draw(st.integers(0, 5)) == 0:

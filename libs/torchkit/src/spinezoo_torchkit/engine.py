@@ -203,8 +203,16 @@ class TorchFramework(Framework):
         torch.manual_seed(settings.seed)
         network = build_network(card, self.make)
         if start is not None:
-            begin_with(network, start.path, start.sha256)
+            self.begin(network, start)
         return TorchEngine(task, network, settings, torch.device(machine.device))
+
+    def begin(self, network: nn.Module, start: Start) -> None:
+        """Fills a network with the weights that a training starts from.
+
+        Raises:
+            WeightsError: They are of another network.
+        """
+        begin_with(network, start.path, start.sha256)
 
     def write_weights(self, card: ModelCard, engine: Engine, path: Path) -> WrittenWeights:
         """Writes the averaged weights in half precision, with a probe of the file as it is read."""

@@ -24,9 +24,8 @@ from spinezoo_serving.cards import ModelCard
 from spinezoo_torchkit.engine import TorchEngine, TorchFramework
 from spinezoo_torchkit.inputs import two_channels
 from spinezoo_training.command import train_main
-from spinezoo_training.engine import Engine, Machine, Task, WrittenWeights
+from spinezoo_training.engine import Engine, Task, WrittenWeights
 from spinezoo_training.initial_weights import Start
-from spinezoo_training.settings import TrainSettings
 from spinezoo_training.targets import CLASS_WEIGHTS
 from torch import nn
 from torch.nn import functional
@@ -50,8 +49,8 @@ class TorchUNet(nn.Module):
     """What :func:`spinezoo_unet.network.build_unet` builds, in torch; layers have its names.
 
     Args:
-        channels: Channels of the input.
-        outputs: Classes, background included.
+        in_channels: Channels of the input.
+        num_classes: Classes, background included.
         filters: See :func:`spinezoo_unet.network.build_unet`, as the rest.
         normalise: Likewise.
         levels: Likewise.
@@ -60,9 +59,9 @@ class TorchUNet(nn.Module):
 
     def __init__(
         self,
-        channels: int,
-        outputs: int,
         *,
+        in_channels: int,
+        num_classes: int,
         filters: int = 64,
         normalise: bool = False,
         levels: int = 5,
@@ -72,14 +71,14 @@ class TorchUNet(nn.Module):
         self.levels, self.normalise = levels, normalise
         widths = [min(filters * 2**level, most_filters or 2**30) for level in range(levels)]
         self.layers = nn.ModuleDict()
-        before = channels
+        before = in_channels
         for level, width in enumerate(widths):
             self._add_double(f"down{level}", before, width)
             before = width
         for level in reversed(range(levels - 1)):
             self.layers[f"up{level}_conv"] = _convolution(widths[level + 1], widths[level], 2, True)
             self._add_double(f"up{level}", 2 * widths[level], widths[level])
-        self.layers["logits"] = nn.Conv2d(widths[0], outputs, 1)
+        self.layers["logits"] = nn.Conv2d(widths[0], num_classes, 1)
         nn.init.xavier_uniform_(self.layers["logits"].weight)
         nn.init.zeros_(self.layers["logits"].bias)
 
@@ -98,7 +97,7 @@ class TorchUNet(nn.Module):
         return x
 
     def forward(self, films: torch.Tensor) -> torch.Tensor:
-        """(n, channels, h, w) inputs to (n, outputs, h, w) logits."""
+        """(n, in_channels, h, w) inputs to (n, num_classes, h, w) logits."""
         x, skips = films, []
         for level in range(self.levels):
             x = self._double(x, f"down{level}")
@@ -236,11 +235,6 @@ class TorchUNetTask(Task):
         return self._numbers.to(inputs.device)[network(inputs).argmax(dim=1)]
 
 
-def build_network(card: ModelCard) -> TorchUNet:
-    """The card's network with fresh weights."""
-    return TorchUNet(card.input.channels, 1 + len(card.structures), **card.network)
-
-
 class TorchUNetFramework(TorchFramework):
     """PyTorch, with Keras's file for the weights."""
 
@@ -249,20 +243,10 @@ class TorchUNetFramework(TorchFramework):
     def __init__(self) -> None:
         super().__init__(TorchUNet)
 
-    def engine(
-        self,
-        card: ModelCard,
-        task: Task,
-        settings: TrainSettings,
-        machine: Machine,
-        start: Start | None,
-    ) -> TorchEngine:
-        """The card's network, random or with the start's weights."""
-        torch.manual_seed(settings.seed)
-        network = build_network(card)
-        if start is not None:
-            load_keras_weights(network, start.path)
-        return TorchEngine(task, network, settings, torch.device(machine.device))
+    def begin(self, network: nn.Module, start: Start) -> None:
+        """Fills the network from Keras's file."""
+        assert isinstance(network, TorchUNet)
+        load_keras_weights(network, start.path)
 
     def write_weights(self, card: ModelCard, engine: Engine, path: Path) -> WrittenWeights:
         """Writes the averaged weights in half precision, and reads and probes them so."""
