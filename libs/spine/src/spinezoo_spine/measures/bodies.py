@@ -39,10 +39,10 @@ SAMPLES = 40
 OUTLINE_WEIGHT = 2.0
 """Weight of a member's outline; that of a region is 1."""
 
-ENDPLATE_SHARE = 0.40
+ENDPLATE_SHARE = 0.45
 """An endplate is fitted this far from its middle, in depths of the body."""
 
-WALL_SHARE = 0.34
+WALL_SHARE = 0.42
 """A wall is fitted this far from its middle, in heights of the body."""
 
 SACRAL_WALL = (-0.42, 0.0)
@@ -54,8 +54,10 @@ BLOCKS = 6
 LEAST_SCALE = 0.015
 """Least scale of the robust fit, in half patch sides: about a pixel."""
 
-RIDGE = np.array([[[1e-6, 0, 0], [0, 1e-3, 0], [0, 0, 0.3]]] * 2 + [[[1e-6, 0, 0], [0, 1e-2, 0], [0, 0, 1.0]]] * 2)[:, None]
-"""Ridge."""
+RIDGE = np.zeros((4, 1, 3, 3))
+"""Added to the normal equations of a side: draws slope and hollow towards 0 where few cells speak."""
+RIDGE[:2, :] = np.diag([1e-6, 1e-3, 0.3])
+RIDGE[2:, :] = np.diag([1e-6, 1e-2, 0.1])
 
 _AT = np.linspace(-1.0, 1.0, CELLS + 1)[:-1] + 1.0 / CELLS
 
