@@ -141,9 +141,7 @@ def _turned(frames: Frames, curves: NDArray[np.float64], sacral: NDArray[np.bool
 
 def _inner(curves: NDArray[np.float64], sacral: NDArray[np.bool_]) -> NDArray[np.float64]:
     """(4, J, CELLS) weight 1 on the part of each side that is fitted."""
-    with np.errstate(all="ignore"):
-        middle = np.abs(_AT) < 0.3
-        extents = np.nan_to_num(np.nanmedian(_or_zero(curves[:, :, middle]), axis=2), nan=0.5)
+    extents = median_of(curves[:, :, np.abs(_AT) < 0.3], 0.5)
     upper, lower, left, right = extents
     weights = np.zeros(curves.shape)
     across, depth = (right - left) / 2.0, right + left
@@ -161,10 +159,14 @@ def _inner(curves: NDArray[np.float64], sacral: NDArray[np.bool_]) -> NDArray[np
     return weights * np.isfinite(curves)
 
 
-def _or_zero(curves: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The curves, with 0.5 where a whole side has none: the median of nothing is a warning."""
-    empty = ~np.isfinite(curves).any(axis=2, keepdims=True)
-    return np.where(empty, 0.5, curves)
+def median_of(values: NDArray[np.float64], otherwise: float) -> NDArray[np.float64]:
+    """Median along the last axis without NaN; where all are NaN, the other value."""
+    count = np.isfinite(values).sum(axis=-1)
+    ordered = np.sort(values, axis=-1)  # NaN last
+    low, high = np.maximum((count - 1) // 2, 0), count // 2
+    high = np.minimum(high, np.maximum(count - 1, 0))
+    both = np.take_along_axis(ordered, np.stack([low, high], axis=-1), axis=-1)
+    return np.where(count > 0, both.mean(axis=-1), otherwise)
 
 
 def _design(at: NDArray[np.float64], curved: bool = True) -> NDArray[np.float64]:
@@ -186,14 +188,12 @@ def _fit(
     weights = inner
     enough = (inner > 0).sum(axis=-1) >= 6
     fits = np.zeros((*curves.shape[:-1], 3))
-    for _ in range(5):
+    for _ in range(4):
         weighted = weights[..., None] * design
         normal = np.swapaxes(weighted, -1, -2) @ design + RIDGE
         fits = np.linalg.solve(normal, np.swapaxes(weighted, -1, -2) @ values[..., None])[..., 0]
         off = np.abs(values - fits @ design.T)
-        counted = np.where(inner > 0, off, np.nan)
-        scale = np.full(off.shape[:-1], 0.02)
-        scale[enough] = np.nanmedian(counted[enough], axis=-1) * 1.4826
+        scale = median_of(np.where(inner > 0, off, np.nan), LEAST_SCALE) * 1.4826
         ratio = off / (4.685 * np.maximum(scale, LEAST_SCALE))[..., None]
         weights = inner * np.where(ratio < 1.0, (1.0 - ratio * ratio) ** 2, 0.0)
     fits[~enough] = np.nan
@@ -219,8 +219,7 @@ def _measured(
     values = np.where(found, curves, 0.0)
     share = weights[None, :, :, None] * found
     # A member far from the others at a place is left out there.
-    with np.errstate(all="ignore"):
-        middle = _middle_of(np.where(found, curves, np.nan))
+    middle = median_of(np.moveaxis(np.where(found, curves, np.nan), 2, -1), 0.0)
     share = share * (np.abs(values - middle[:, :, None]) < 0.06)
     total = share.sum(axis=2)
     mean = np.where(total > 0, (share * values).sum(axis=2) / np.maximum(total, 1e-9), np.nan)
@@ -261,17 +260,6 @@ def _measured(
         own / 255.0,
         found.any(axis=(0, 3)).mean(axis=1),
     )
-
-
-def _middle_of(curves: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Median over members (axis 2) where there are any, else 0."""
-    ordered = np.sort(curves, axis=2)  # NaN last
-    count = np.isfinite(curves).sum(axis=2)
-    low = np.maximum((count - 1) // 2, 0)[:, :, None]
-    high = np.maximum(count // 2, 0)[:, :, None]
-    high = np.minimum(high, np.maximum(count - 1, 0)[:, :, None])
-    both = np.take_along_axis(ordered, low, axis=2) + np.take_along_axis(ordered, high, axis=2)
-    return np.nan_to_num(both[:, :, 0] / 2.0)
 
 
 def _cut(

@@ -107,14 +107,15 @@ def painted(runs: ColumnRuns, window: tuple[int, int, int, int]) -> NDArray[np.u
     left, top, right, bottom = window
     low = int(np.searchsorted(runs.column, left))
     high = int(np.searchsorted(runs.column, right))
-    column = runs.column[low:high] - left
-    first = np.clip(runs.top[low:high] - top, 0, bottom - top)
-    last = np.clip(runs.bottom[low:high] - top, 0, bottom - top)
-    steps = np.zeros((right - left, bottom - top + 1), np.int8)
-    np.add.at(steps, (column, first), 1)
-    np.add.at(steps, (column, last), -1)
-    inside = np.cumsum(steps[:, :-1], axis=1, dtype=np.int8)
-    return np.ascontiguousarray((inside > 0).T).view(np.uint8) * np.uint8(255)
+    mask = np.zeros((bottom - top, right - left), np.uint8)
+    column, first, last = runs.column[low:high], runs.top[low:high], runs.bottom[low:high]
+    near = (first < bottom) & (last > top)
+    if not near.any():
+        return mask
+    column, first, last = column[near] - left, first[near] - top, last[near] - top - 1
+    ends = np.stack([np.stack([column, first], axis=1), np.stack([column, last], axis=1)], axis=1)
+    cv2.polylines(mask, ends.astype(np.int32), isClosed=False, color=255)
+    return mask
 
 
 def window_of(
@@ -148,7 +149,7 @@ def patch_of(
     origin = frames.centre_mm[place] * per_px - axes @ np.full(2, (CELLS - 1) / 2.0)
     origin = origin - 0.5 - np.array(window[:2], dtype=np.float64)
     shrink = float(np.sqrt(abs(np.linalg.det(axes))))
-    if shrink > 1.6:  # several pixels a cell: their mean, not one of them
+    if shrink > 2.2:  # many pixels a cell: their mean, not one of them
         size = int(round(shrink))
         mask = cv2.blur(mask, (size, size), borderType=cv2.BORDER_CONSTANT)
     matrix = np.column_stack([axes, origin])

@@ -24,6 +24,7 @@ NEAR_SHARE = 0.22
 """A spur starts within this share of the depth from its corner."""
 
 _AT = np.linspace(-1.0, 1.0, CELLS + 1)[:-1] + 1.0 / CELLS
+_GRID = np.meshgrid(_AT, _AT)
 
 
 def osteophytes_of(
@@ -57,7 +58,7 @@ def osteophytes_of(
     rest = (mask > 0) & (opened == 0)
     if not rest.any():
         return ()
-    x, y = np.meshgrid(_AT, _AT)
+    x, y = _GRID
     area = float(mask.sum())
     found = []
     for number, corner in enumerate(corners):
