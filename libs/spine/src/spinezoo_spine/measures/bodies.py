@@ -12,12 +12,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 from spinezoo_contract.types import Segment, Structure
 
+from spinezoo_spine.measures import shape
 from spinezoo_spine.measures.evidence import (
     CELLS,
     LEFT,
@@ -67,6 +68,9 @@ class Bodies:
     """The measured bodies of a film, J of them, with S samples each; the first is the estimate.
 
     Attributes:
+        local: Corners (S, J, 4, 2), middles (S, J, 2, 2) and borders (4, S, J, CELLS) in the
+            patches, before the model of shape.
+        sacral: (J,) which are of the sacrum.
         corners_mm: (S, J, 4, 2) upper left, upper right, lower right, lower left as seen on the
             film, mm from its corner. NaN: not in view, or not found.
         middles_mm: (S, J, 2, 2) middle of the upper and of the lower endplate, hollow included.
@@ -77,6 +81,8 @@ class Bodies:
         member_share: (J,) share of the members whose border was found.
     """
 
+    local: tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]
+    sacral: NDArray[np.bool_]
     corners_mm: NDArray[np.float64]
     middles_mm: NDArray[np.float64]
     curves_mm: NDArray[np.float64]
@@ -84,6 +90,28 @@ class Bodies:
     frames: Frames
     fused: NDArray[np.float64]
     member_share: NDArray[np.float64]
+
+
+def shaped(
+    bodies: Bodies, *, mirrored: bool, model: dict[str, NDArray[np.float64]] | None = None
+) -> Bodies:
+    """The bodies with corners and middles as a reader marks them; see :mod:`shape`.
+
+    Args:
+        bodies: As they were measured.
+        mirrored: Whether the patient looks to the film's left.
+        model: Coefficients; None: those shipped.
+    """
+    local = shape.turned(*bodies.local) if mirrored else bodies.local
+    corners, middles = shape.corrected(*local, bodies.sacral, model)
+    if mirrored:
+        corners, middles, _ = shape.turned(corners, middles, local[2])
+    frames = bodies.frames
+    return replace(
+        bodies,
+        corners_mm=np.moveaxis(frames.to_mm(np.moveaxis(corners, 1, 0)), 0, 1),
+        middles_mm=np.moveaxis(frames.to_mm(np.moveaxis(middles, 1, 0)), 0, 1),
+    )
 
 
 def measured_bodies(
@@ -252,6 +280,8 @@ def _measured(
     with np.errstate(all="ignore"):
         spread = np.sqrt((kept * residual**2).sum(axis=(0, 2)) / np.maximum(kept.sum((0, 2)), 1e-9))
     return Bodies(
+        (corners, middles, np.swapaxes(drawn, 1, 2)),
+        sacral,
         corners_mm,
         middles_mm,
         frames.to_mm(np.moveaxis(_border(mean), 0, 1)),

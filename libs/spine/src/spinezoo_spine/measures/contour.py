@@ -42,9 +42,7 @@ def contour_of(
     before, after = np.roll(border, 1, axis=0), np.roll(border, -1, axis=0)
     border = SMOOTH[0] * before + SMOOTH[1] * border + SMOOTH[2] * after
     row_mm, column_mm = spacing_mm
-    return tuple(
-        Point(x / column_mm, y / row_mm) for x, y in np.round(border[::EVERY], 4).tolist()
-    )
+    return tuple(Point(x / column_mm, y / row_mm) for x, y in np.round(border[::EVERY], 4).tolist())
 
 
 def _part(

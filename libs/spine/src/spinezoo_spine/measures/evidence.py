@@ -154,9 +154,7 @@ def patch_of(
         mask = cv2.blur(mask, (size, size), borderType=cv2.BORDER_CONSTANT)
     matrix = np.column_stack([axes, origin])
     return np.asarray(
-        cv2.warpAffine(
-            mask, matrix, (CELLS, CELLS), flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
-        ),
+        cv2.warpAffine(mask, matrix, (CELLS, CELLS), flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP),
         dtype=np.uint8,
     )
 
@@ -189,9 +187,7 @@ def fused_curves(patches: NDArray[np.uint8]) -> NDArray[np.float64]:
     return np.where(reached, distance, np.nan)
 
 
-def member_curves(
-    patches: NDArray[np.uint8], fused: NDArray[np.float64]
-) -> NDArray[np.float64]:
+def member_curves(patches: NDArray[np.uint8], fused: NDArray[np.float64]) -> NDArray[np.float64]:
     """(4, J, M, CELLS) distance of each member's border from the middle, in half patch sides.
 
     Args:

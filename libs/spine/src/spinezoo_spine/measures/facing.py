@@ -1,25 +1,24 @@
 """Which way the patient looks on the film, from the column's own shape.
 
-Four signs speak, each with a weight fitted on phantoms of other seeds than the tests':
+Three signs speak, each with a weight fitted on phantoms of other seeds than the tests':
 
 - *lordosis*: towards the feet endplates turn down to the front;
-- *sacrum*: below S1 the sacrum goes back;
-- *lumbosacral step*: the column above S1 stands in front of it, square to S1's endplate it leans;
-- *screws and rods*: they lie behind the bodies.
+- *lean*: of the lowest three bodies the lower step leads further back than the upper one;
+- *screws and rods*: most lie behind the bodies.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 from spinezoo_contract.types import Segment, Structure
 
-WEIGHTS = (0.16, 6.0, 2.5, 5.0)
-"""Log-odds by degree of lordosis, by size of a body that S2 lies aside of S1, by size that the column's
-lower half leans, and by size that metal lies aside of the column."""
+WEIGHTS = (0.41, 1.3, 0.3)
+"""Log-odds by degree of lordosis, by difference of the two steps' leans (0 to 2), and by size of a body
+that metal lies aside of the column."""
 
 LEAST_PROBABILITY = 0.95
 """Less is unsure: what lies in front and what behind is not told then."""
@@ -28,30 +27,26 @@ LEAST_PROBABILITY = 0.95
 def facing_signs(
     slopes_deg: Sequence[float],
     centres: NDArray[np.float64],
-    sacral: Mapping[str, NDArray[np.float64]],
     metal: Sequence[Segment],
     size: float,
     spacing_mm: tuple[float, float],
 ) -> NDArray[np.float64]:
-    """(4,) signs, positive where the patient looks to the film's right, 0 where nothing is seen.
+    """(3,) signs, positive where the patient looks to the film's right, 0 where nothing is seen.
 
     Args:
         slopes_deg: Slopes of the endplates from above to below, front taken to be the right.
-        centres: (J, 2) middles of the bodies from above to below.
-        sacral: Middles of "S1" and "S2", those that are known.
+        centres: (J, 2) middles of the bodies above the sacrum, from above to below.
         metal: Implants of the film.
         size: Of a body, in the unit of the centres.
         spacing_mm: Distance of rows and columns.
     """
-    signs = np.zeros(4)
+    signs = np.zeros(3)
     finite = [slope for slope in slopes_deg if math.isfinite(slope)]
     if len(finite) >= 4:
-        quarter = max(1, len(finite) // 3)
-        signs[0] = float(np.mean(finite[-quarter:]) - np.mean(finite[:quarter]))
-    if "S1" in sacral and "S2" in sacral:
-        signs[1] = float(sacral["S1"][0] - sacral["S2"][0]) / size
+        third = max(1, len(finite) // 3)
+        signs[0] = float(np.mean(finite[-third:]) - np.mean(finite[:third]))
     if len(centres) >= 3:
-        signs[2] = float(_lean(centres[-3], centres[-2]) - _lean(centres[-2], centres[-1])) * -1.0
+        signs[1] = _lean(centres[-3], centres[-2]) - _lean(centres[-2], centres[-1])
     behind = [each for each in metal if each.structure in (Structure.SCREW, Structure.ROD)]
     if behind and len(centres) >= 2:
         row_mm, column_mm = spacing_mm
@@ -60,7 +55,7 @@ def facing_signs(
             x = (each.box.x + each.box.width / 2.0) * column_mm
             y = (each.box.y + each.box.height / 2.0) * row_mm
             asides.append(float(np.interp(y, centres[:, 1], centres[:, 0])) - x)
-        signs[3] = float(np.clip(np.mean(asides) / size, -1.5, 1.5))
+        signs[2] = float(np.clip(np.mean(asides) / size, -1.5, 1.5))
     return signs
 
 

@@ -28,7 +28,7 @@ from spinezoo_contract.types import (
 
 from spinezoo_spine.column.consensus import Vertebrae
 from spinezoo_spine.measures import formulas
-from spinezoo_spine.measures.bodies import Bodies, measured_bodies
+from spinezoo_spine.measures.bodies import Bodies, measured_bodies, shaped
 from spinezoo_spine.measures.contour import contour_of
 from spinezoo_spine.measures.evidence import LEAST_SIZE_PX, MemberStrokes, strokes_of
 from spinezoo_spine.measures.facing import LEAST_PROBABILITY, facing_signs, probability_right
@@ -137,6 +137,8 @@ def measure_film(
     implants: Sequence[FusedImplant] = (),
     spacing_mm: tuple[float | None, float | None] = (None, None),
     options: MeasureOptions = MeasureOptions(),
+    *,
+    model: dict[str, Array] | None = None,
 ) -> FilmMeasures:
     """Corners, angles, heights and slips of a film.
 
@@ -146,6 +148,7 @@ def measure_film(
         implants: Its fused implants.
         spacing_mm: Distance of rows and of columns at the detector; None: not known.
         options: How to measure.
+        model: Of shape, see :mod:`spinezoo_spine.measures.shape`; None: the one shipped.
 
     Returns:
         Every measure of the named levels and the discs between them, with value or reason.
@@ -173,6 +176,7 @@ def measure_film(
     if probability < LEAST_PROBABILITY:
         facing = None
         column.overall = column.overall or WithheldReason.FACING_UNSURE
+    bodies = shaped(bodies, mirrored=right < 0.5, model=model)
     _fill(column, segments, bodies, scale, mirrored=right < 0.5)
     measures = _measures(column)
     if facing is not None and column.overall is None:
@@ -263,10 +267,9 @@ def film_signs(
         slopes.append(float(formulas.slope_deg(corners[1] - corners[0])))
         if level[0] != "S":
             slopes.append(float(formulas.slope_deg(corners[2] - corners[3])))
-    sacral = {level: centres[place] for place, level in enumerate(levels) if level[0] == "S"}
     above = [place for place, level in enumerate(levels) if level[0] != "S"]
     size = float(np.median(bodies.frames.half_mm))
-    return facing_signs(slopes, centres[above], sacral, metal, size, spacing)
+    return facing_signs(slopes, centres[above], metal, size, spacing)
 
 
 def _fill(

@@ -57,9 +57,7 @@ def implant_measures(
             measures += _screw(column, index, level, implant.segment, points, spacing_mm)
         elif structure is Structure.ROD:
             count = float(len(implant.touches))
-            measures.append(
-                _counted(column, MeasureKind.ROD_LEVELS, levels, count, index)
-            )
+            measures.append(_counted(column, MeasureKind.ROD_LEVELS, levels, count, index))
     for level, count in screws.items():
         measures.append(_counted(column, MeasureKind.SCREW_COUNT, (level,), float(count), None))
     return measures
@@ -70,9 +68,7 @@ def _counted(
 ) -> Measure:
     sources = tuple(column.index[level] for level in levels)
     unit = MeasureUnit.COUNT
-    return Measure(
-        kind, levels, unit, value, vertebra_indices=sources, implant_index=index
-    )
+    return Measure(kind, levels, unit, value, vertebra_indices=sources, implant_index=index)
 
 
 def _points(
@@ -118,9 +114,7 @@ def _along(corners: Array, *, upper: bool) -> tuple[Array, Array, Array]:
     return start, vector / np.maximum(size, 1e-9)[:, None], size
 
 
-def _cage(
-    column: Column, index: int, above: str, below: str, points: Array
-) -> list[Measure]:
+def _cage(column: Column, index: int, above: str, below: str, points: Array) -> list[Measure]:
     levels = (above, below)
     start, along, depth = _along(column.corners[below], upper=True)
     reach = np.einsum("snk,sk->sn", points[None] - start[:, None], along)
