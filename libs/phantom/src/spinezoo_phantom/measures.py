@@ -6,6 +6,7 @@ those at the detector. The grades of fracture and slip are those that the anatom
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import numpy as np
@@ -62,7 +63,7 @@ def measures_of(spine: Spine, camera: Camera) -> list[dict[str, Any]]:
     for body in bodies[:-1]:
         _say_body(said, say, body, corners[body.level], middles[body.level])
     discs = {disc.name: disc for disc in spine.discs}
-    for above, below in zip(bodies, bodies[1:], strict=False):
+    for above, below in itertools.pairwise(bodies):
         disc = discs[f"{above.level}/{below.level}"]
         pair = (above.level, below.level)
         _say_disc(say, pair, corners, middles, disc.slip_grade)

@@ -114,7 +114,7 @@ def painted(runs: ColumnRuns, window: tuple[int, int, int, int]) -> NDArray[np.u
         return mask
     column, first, last = column[near] - left, first[near] - top, last[near] - top - 1
     ends = np.stack([np.stack([column, first], axis=1), np.stack([column, last], axis=1)], axis=1)
-    cv2.polylines(mask, ends.astype(np.int32), isClosed=False, color=255)
+    cv2.polylines(mask, list(ends.astype(np.int32)), isClosed=False, color=255)
     return mask
 
 
@@ -151,7 +151,8 @@ def patch_of(
     shrink = float(np.sqrt(abs(np.linalg.det(axes))))
     if shrink > 2.2:  # many pixels a cell: their mean, not one of them
         size = int(round(shrink))
-        mask = cv2.blur(mask, (size, size), borderType=cv2.BORDER_CONSTANT)
+        blurred = cv2.blur(mask, (size, size), borderType=cv2.BORDER_CONSTANT)
+        mask = np.asarray(blurred, dtype=np.uint8)
     matrix = np.column_stack([axes, origin])
     return np.asarray(
         cv2.warpAffine(mask, matrix, (CELLS, CELLS), flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP),

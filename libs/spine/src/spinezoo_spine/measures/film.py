@@ -181,7 +181,7 @@ def measure_film(
     measures = _measures(column)
     if facing is not None and column.overall is None:
         measures += implant_measures(column, implants, spacing, scale)
-    landmarks = ()
+    landmarks: tuple[BodyLandmarks, ...] = ()
     if facing is not None:
         landmarks = _landmarks(column, segments, bodies, spacing, scale, known=known)
     return FilmMeasures(facing, probability, plane, landmarks, tuple(measures))
