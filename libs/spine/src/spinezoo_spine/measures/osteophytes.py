@@ -47,7 +47,7 @@ def osteophytes_of(
     frames = bodies.frames
     half = float(frames.half_mm[place])
     axes = np.stack([frames.right[place], frames.down[place]], axis=1)
-    corners = (bodies.corners_mm[0, place] - frames.centre_mm[place]) @ axes / half
+    corners = bodies.local[0][0, place]
     depth = float(np.hypot(*(corners[1] - corners[0])) + np.hypot(*(corners[2] - corners[3]))) / 2
     cells = round(DISC_SHARE * depth * CELLS / 2)
     if cells < 3:
