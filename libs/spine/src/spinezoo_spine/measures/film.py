@@ -226,17 +226,28 @@ def _bodies(
     strokes: Mapping[str, MemberStrokes],
     spacing: tuple[float, float],
 ) -> tuple[Bodies, Array]:
+    bodies = list(segments.values())
+    ups = directions_up(bodies, spacing)
+    return measured_bodies(bodies, strokes, ups, spacing), centres_of(bodies, spacing)
+
+
+def centres_of(segments: Sequence[Segment], spacing: tuple[float, float]) -> Array:
+    """(J, 2) middles of the boxes, in mm."""
     row_mm, column_mm = spacing
-    boxes = [segment.box for segment in segments.values()]
-    centres = np.array(
+    boxes = [segment.box for segment in segments]
+    return np.array(
         [((b.x + b.width / 2) * column_mm, (b.y + b.height / 2) * row_mm) for b in boxes]
     )
+
+
+def directions_up(segments: Sequence[Segment], spacing: tuple[float, float]) -> Array:
+    """(J, 2) unit vectors along the column towards the head, of bodies from above to below."""
+    centres = centres_of(segments, spacing)
     steps = np.zeros_like(centres)
     steps[:-1] += centres[:-1] - centres[1:]
     steps[1:] += centres[:-1] - centres[1:]
     lengths = np.hypot(steps[:, 0], steps[:, 1])
-    ups = np.where((lengths > 0)[:, None], steps / np.maximum(lengths, 1e-9)[:, None], (0.0, -1.0))
-    return measured_bodies(list(segments.values()), strokes, ups, spacing), centres
+    return np.where((lengths > 0)[:, None], steps / np.maximum(lengths, 1e-9)[:, None], (0.0, -1.0))
 
 
 def _looks_right(

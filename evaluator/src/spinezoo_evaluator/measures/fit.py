@@ -1,0 +1,142 @@
+"""Fits what measures were told by phantoms: the model of shape, and the width of intervals.
+
+Run on films of other seeds than the test set's, never on real films.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from spinezoo_contract.types import MeasureKind, MeasureUnit
+from spinezoo_spine.measures import shape, uncertainty
+from spinezoo_spine.measures.bodies import measured_bodies
+from spinezoo_spine.measures.evidence import strokes_of
+from spinezoo_spine.measures.film import directions_up
+
+from spinezoo_evaluator.measures.errors import Errors
+from spinezoo_evaluator.measures.run import KeptFilm
+
+PENALTY = 0.3
+"""Of the ridge regression, on coefficients of shares of the depth."""
+
+WANTED = 0.90
+"""Share of films whose true value an interval is to hold."""
+
+Rows = dict[str, list[tuple[NDArray[np.float64], NDArray[np.float64]]]]
+
+
+def fit_shape(films: Sequence[KeptFilm]) -> dict[str, NDArray[np.float32]]:
+    """Coefficients of the model of shape; see :mod:`spinezoo_spine.measures.shape`."""
+    rows: Rows = {"body": [], "sacrum": []}
+    for film in films:
+        _collect(film, rows)
+    model = {}
+    for name, pairs in rows.items():
+        values = np.array([value for value, _ in pairs])
+        wanted = np.array([offset for _, offset in pairs])
+        penalty = PENALTY * np.eye(values.shape[1])
+        penalty[-1, -1] = 1e-6
+        weights = np.ones(len(values))
+        for _ in range(10):  # an outline that is wrong must not bend the model
+            scaled = values * weights[:, None]
+            coefficients = np.linalg.solve(scaled.T @ values + penalty, scaled.T @ wanted)
+            off = np.abs(wanted - values @ coefficients).mean(axis=1)
+            weights = 1.0 / np.maximum(off / 0.02, 1.0)
+        model[name] = coefficients.astype(np.float32)
+    return model
+
+
+def _collect(film: KeptFilm, rows: Rows) -> None:
+    truth = film.truth
+    labelling = truth.named(film.vertebrae)
+    named = [v.segment for v in labelling.vertebrae if v.segment.level is not None]
+    named.sort(key=lambda segment: segment.box.y + segment.box.height / 2.0)
+    if len(named) < 2:
+        return
+    strokes = {name: strokes_of(said) for name, said in film.said().items()}
+    bodies = measured_bodies(named, strokes, directions_up(named, (1.0, 1.0)), (1.0, 1.0))
+    local = shape.turned(*bodies.local) if truth.faces_left else bodies.local
+    corners, middles, curves = local
+    for place, segment in enumerate(named):
+        level = str(segment.level)
+        axes = np.stack([bodies.frames.right[place], bodies.frames.down[place]], axis=1)
+        centre, half = bodies.frames.centre_mm[place], bodies.frames.half_mm[place]
+        quad = (truth.quads[level] - centre) @ axes / half
+        middle = (truth.middles[level] - centre) @ axes / half
+        if truth.faces_left:  # names of corners stay, sides change
+            quad, middle = quad * [-1.0, 1.0], middle * [-1.0, 1.0]
+        own, own_middle = corners[0, place], middles[0, place]
+        if level == "S1":
+            quad[2:], middle[1] = own[2:], own_middle[1]
+        look = shape.sacral_features if level == "S1" else shape.features
+        values, depth = look(own[None], curves[:, :1, place])
+        offset = np.concatenate([(quad - own).ravel(), (middle - own_middle).ravel()]) / depth[0]
+        if np.isfinite(offset).all() and np.abs(offset).max() < 0.4:
+            rows["sacrum" if level == "S1" else "body"].append((values[0], offset))
+
+
+def fit_intervals(films: Sequence[KeptFilm]) -> dict[str, list[float]]:
+    """Floor and factor of every kind; see :mod:`spinezoo_spine.measures.uncertainty`.
+
+    Of several floors that whose intervals are the shortest on average, each with the factor that
+    makes :data:`WANTED` of the true values lie inside.
+    """
+    rows: dict[str, list[tuple[float, float, float]]] = {}
+    for film in films:
+        measured = film.measured()
+        depths = [
+            float(np.hypot(*(quad[1] - quad[0]))) * (film.truth.spacing_mm or 1.0)
+            for quad in film.truth.quads.values()
+        ]
+        usual = float(np.median(depths))
+        for said in measured.measures:
+            true = film.truth.measures.get((said.kind, said.levels), (None, None))[0]
+            if true is None or said.value is None or said.low is None or said.high is None:
+                continue
+            if not film.truth.in_view(said.levels):
+                continue
+            unit = usual if said.unit is MeasureUnit.MILLIMETRE else 1.0
+            half = (said.high - said.low) / 2.0
+            spread = _spread_of(said.kind.name, half, unit)
+            rows.setdefault(said.kind.name, []).append((abs(said.value - true) / unit, spread, 1))
+        errors = Errors()
+        errors.add(film.truth, measured)
+    return {kind: _best(np.array(pairs)) for kind, pairs in rows.items()}
+
+
+def _spread_of(kind: str, half: float, unit: float) -> float:
+    """The bootstrap's spread behind a stated interval, as a share of the unit."""
+    floor, factor = uncertainty.calibration().get(kind, (0.0, 1.645))
+    return float(max((half / factor / unit) ** 2 - floor**2, 0.0) ** 0.5)
+
+
+def _best(pairs: NDArray[np.float64]) -> list[float]:
+    off, spread = pairs[:, 0], pairs[:, 1]
+    best: tuple[float, list[float]] | None = None
+    for share in (0.25, 0.5, 1.0, 2.0, 4.0):
+        floor = share * max(float(np.median(spread)), 1e-6)
+        width = np.sqrt(spread**2 + floor**2)
+        factor = float(np.quantile(off / width, WANTED))
+        length = factor * float(width.mean())
+        if best is None or length < best[0]:
+            best = (length, [round(floor, 5), round(factor, 4)])
+    assert best is not None
+    return best[1]
+
+
+def write_fit(model: dict[str, Any], intervals: dict[str, list[float]]) -> None:
+    """Puts both beside the code that reads them."""
+    if model:
+        np.savez(shape.FILE, **model)
+    if intervals:
+        kept = json.loads(uncertainty.FILE.read_text(encoding="utf-8"))
+        kept.update(intervals)
+        text = json.dumps(dict(sorted(kept.items())), indent=1)
+        uncertainty.FILE.write_text(text + "\n", encoding="utf-8")
+
+
+KINDS = tuple(MeasureKind)
