@@ -33,20 +33,24 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command line; returns the exit code."""
     parser = argparse.ArgumentParser(prog="python -m spinezoo_evaluator.measures")
     parser.add_argument("what", choices=("check", "fit"))
-    parser.add_argument("--run", type=Path, required=True, help="report folder of a benchmark")
-    parser.add_argument("--data", type=Path, required=True, help="its films with their truth")
+    parser.add_argument(
+        "--run", type=Path, nargs="+", required=True, help="report folders of benchmarks"
+    )
+    parser.add_argument(
+        "--data", type=Path, nargs="+", required=True, help="their films with truth, in order"
+    )
     parser.add_argument("--out", type=Path, default=Path("reports/measures"))
     arguments = parser.parse_args(argv)
     try:
-        truths = read_truth(arguments.data)
+        pairs = list(zip(arguments.run, arguments.data, strict=False))
+        films = [film for run, data in pairs for film in kept_films(read_truth(data), run)]
         if arguments.what == "fit":
-            films = list(kept_films(truths, arguments.run))
             fit.write_fit(fit.fit_shape(films), {})
             shape.coefficients.cache_clear()
             fit.write_fit({}, fit.fit_intervals(films))
             print(f"wrote {shape.FILE.name} and {uncertainty.FILE.name} from {len(films)} films")
             return 0
-        by_model, by_trait = errors_of(truths, arguments.run)
+        by_model, by_trait = errors_of(films)
     except SpineZooError as error:
         print(f"measures cannot be checked: {error}", file=sys.stderr)
         return 2

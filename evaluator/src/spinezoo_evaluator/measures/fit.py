@@ -11,13 +11,12 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from spinezoo_contract.types import MeasureKind, MeasureUnit
+from spinezoo_contract.types import FilmMeasures, MeasureUnit
 from spinezoo_spine.measures import shape, uncertainty
 from spinezoo_spine.measures.bodies import measured_bodies
 from spinezoo_spine.measures.evidence import strokes_of
 from spinezoo_spine.measures.film import directions_up
 
-from spinezoo_evaluator.measures.errors import Errors
 from spinezoo_evaluator.measures.run import KeptFilm
 
 PENALTY = 0.3
@@ -36,6 +35,7 @@ def fit_shape(films: Sequence[KeptFilm]) -> dict[str, NDArray[np.float32]]:
         _collect(film, rows)
     model = {}
     for name, pairs in rows.items():
+
         values = np.array([value for value, _ in pairs])
         wanted = np.array([offset for _, offset in pairs])
         penalty = PENALTY * np.eye(values.shape[1])
@@ -85,7 +85,7 @@ def fit_intervals(films: Sequence[KeptFilm]) -> dict[str, list[float]]:
     Of several floors that whose intervals are the shortest on average, each with the factor that
     makes :data:`WANTED` of the true values lie inside.
     """
-    rows: dict[str, list[tuple[float, float, float]]] = {}
+    rows: dict[str, list[tuple[float, float]]] = {}
     for film in films:
         measured = film.measured()
         depths = [
@@ -102,10 +102,24 @@ def fit_intervals(films: Sequence[KeptFilm]) -> dict[str, list[float]]:
             unit = usual if said.unit is MeasureUnit.MILLIMETRE else 1.0
             half = (said.high - said.low) / 2.0
             spread = _spread_of(said.kind.name, half, unit)
-            rows.setdefault(said.kind.name, []).append((abs(said.value - true) / unit, spread, 1))
-        errors = Errors()
-        errors.add(film.truth, measured)
+            rows.setdefault(said.kind.name, []).append((abs(said.value - true) / unit, spread))
+        for off, radius in _corner_errors(film, measured):
+            spread = _spread_of("CORNER", radius / usual, 1.0)
+            rows.setdefault("CORNER", []).append((off / usual, spread))
     return {kind: _best(np.array(pairs)) for kind, pairs in rows.items()}
+
+
+def _corner_errors(film: KeptFilm, measured: FilmMeasures) -> list[tuple[float, float]]:
+    """Distance of each corner in view from the true one, and its stated radius, both in mm."""
+    pixel_mm = film.truth.spacing_mm or 1.0
+    found = []
+    for body in measured.bodies:
+        if film.truth.in_view((body.level,)):
+            for landmark in body.corners:
+                x, y = film.truth.quads[body.level][landmark.corner - 1]
+                off = float(np.hypot(landmark.place.x - x, landmark.place.y - y))
+                found.append((off * pixel_mm, landmark.radius_px * pixel_mm))
+    return found
 
 
 def _spread_of(kind: str, half: float, unit: float) -> float:
@@ -137,6 +151,3 @@ def write_fit(model: dict[str, Any], intervals: dict[str, list[float]]) -> None:
         kept.update(intervals)
         text = json.dumps(dict(sorted(kept.items())), indent=1)
         uncertainty.FILE.write_text(text + "\n", encoding="utf-8")
-
-
-KINDS = tuple(MeasureKind)

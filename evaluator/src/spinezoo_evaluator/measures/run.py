@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from spinezoo_contract.errors import ConfigurationError
@@ -79,14 +79,14 @@ def kept_films(truths: list[TrueFilm], run: Path) -> Iterator[KeptFilm]:
         )
 
 
-def errors_of(truths: list[TrueFilm], run: Path) -> tuple[dict[str, Errors], dict[str, Errors]]:
+def errors_of(films: Iterable[KeptFilm]) -> tuple[dict[str, Errors], dict[str, Errors]]:
     """Errors of the fused ensemble and of each network, and of the ensemble by trait of the film.
 
     A network alone measures the same fused vertebrae by its own borders.
     """
     by_model: dict[str, Errors] = {}
     by_trait: dict[str, Errors] = {}
-    for film in kept_films(truths, run):
+    for film in films:
         fused = film.measured()
         by_model.setdefault(FUSED, Errors()).add(film.truth, fused)
         for trait in film.truth.traits.values():

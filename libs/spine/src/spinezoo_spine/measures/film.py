@@ -42,7 +42,7 @@ Levels = tuple[str, ...]
 
 _MIRROR = [1, 0, 3, 2]
 
-MOST_HALF_WIDTH = {MeasureUnit.DEGREE: 15.0, MeasureUnit.PERCENT: 40.0}
+MOST_HALF_WIDTH = {MeasureUnit.DEGREE: 25.0, MeasureUnit.PERCENT: 60.0}
 """An interval wider than this to either side says nothing: the measure is withheld."""
 
 _GLOBAL: tuple[tuple[MeasureKind, Levels], ...] = (
