@@ -7,6 +7,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from spinezoo_contract.measures.compare import compare_films
+from spinezoo_contract.measures.tables import to_csv, to_rows
 from spinezoo_contract.types import (
     Facing,
     FilmMeasures,
@@ -27,9 +29,7 @@ from spinezoo_spine.annotations.raster import segments_from_regions
 from spinezoo_spine.annotations.regions import Region
 from spinezoo_spine.column.consensus import vertebrae_of
 from spinezoo_spine.measures import formulas
-from spinezoo_spine.measures.compare import compare_films
 from spinezoo_spine.measures.film import measure_film
-from spinezoo_spine.measures.tables import to_csv, to_rows
 
 LEVELS = ("L1", "L2", "L3", "L4", "L5", "S1")
 HEIGHT, WIDTH = 1000, 760

@@ -51,6 +51,7 @@ from spinezoo_evaluator.benchmark.describe import (
 from spinezoo_evaluator.benchmark.options import add_common_options, positive, settings_for
 from spinezoo_evaluator.benchmark.runner import Runner
 from spinezoo_evaluator.benchmark.zoo import asked_networks, wait_for_evaluator, wait_for_gateway
+from spinezoo_evaluator.measures.report import write_measures
 from spinezoo_evaluator.report.names import titles_of
 from spinezoo_evaluator.report.pictures import write_answer_picture
 from spinezoo_evaluator.report.tables import table_1
@@ -296,6 +297,7 @@ def report_run(
 ) -> int:
     """Writes the report, prints the table and where the report is; returns the exit code."""
     report = write_report(run, records, films, folder, draw=not arguments.no_pictures)
+    write_measures(arguments.data, folder.path)
     if arguments.picture is not None:
         film = write_answer_picture(
             records, films, folder, titles_of(run["models"]), arguments.picture

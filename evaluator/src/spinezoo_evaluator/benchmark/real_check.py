@@ -53,6 +53,9 @@ from spinezoo_evaluator.benchmark.describe import describe_models, describe_read
 from spinezoo_evaluator.benchmark.measuring import columns_of
 from spinezoo_evaluator.benchmark.options import add_common_options, positive
 from spinezoo_evaluator.benchmark.zoo import asked_networks, wait_for_gateway
+from spinezoo_evaluator.measures.report import write_errors
+from spinezoo_evaluator.measures.run import KeptFilm
+from spinezoo_evaluator.measures.truth import of_corner_film
 from spinezoo_evaluator.report.drawing import Row, Tile, sheet
 from spinezoo_evaluator.report.names import ordered_names, titles_of
 from spinezoo_evaluator.report.real_check import (
@@ -126,8 +129,12 @@ async def check_film(
     name: str,
     options: EnsembleOptions,
     timeout_s: float,
+    kept: list[KeptFilm] | None = None,
 ) -> tuple[FilmResult, dict[str, Labelling | None]]:
-    """Asks for one film in one variant and counts every model's answer."""
+    """Asks for one film in one variant and counts every model's answer.
+
+    An answer about a film as it is goes into ``kept``, for its measures.
+    """
     sent, expected = variant(film, truth, name)
     sacrum = truth.s1_endplate is not None
     try:
@@ -136,6 +143,8 @@ async def check_film(
         failures = {FUSED: f"{error_name(error)}: {error}"}
         failed = {FUSED: ColumnCounts(failed=1)}
         return FilmResult(truth.name, name, sacrum, failed, {}, failures), {}
+    if kept is not None and name == "plain":
+        kept.append(KeptFilm.answered(of_corner_film(truth), answer))
     columns = await asyncio.to_thread(columns_of, answer, sent.pixels, built_in_reader())
     failures = {
         member.status.member_name: member.status.code.name.lower()
@@ -233,6 +242,7 @@ async def run_check(arguments: argparse.Namespace) -> int:
     )
     results: list[FilmResult] = []
     pictures: list[str] = []
+    kept: list[KeptFilm] = []
     arguments.report.mkdir(parents=True, exist_ok=True)
     variants = [name for name in VARIANTS if name in arguments.variants]
     async with AsyncEnsembleClient(arguments.gateway, **client_settings()) as ensemble:
@@ -244,7 +254,7 @@ async def run_check(arguments: argparse.Namespace) -> int:
                 film = await asyncio.to_thread(read_film_file, arguments.data / truth.name)
                 for name in variants:
                     result, columns = await check_film(
-                        ensemble, film, truth, name, options, arguments.timeout_s
+                        ensemble, film, truth, name, options, arguments.timeout_s, kept
                     )
                     results.append(result)
                     bar.update()
@@ -280,6 +290,7 @@ async def run_check(arguments: argparse.Namespace) -> int:
         pictures.insert(0, NAMES_FILE)
     (arguments.report / "report.md").write_text(to_markdown(report, pictures, titles))
     (arguments.report / "report.csv").write_text(to_csv(report))
+    write_errors(arguments.report, kept)
     (arguments.report / "report.json").write_text(json.dumps(report, indent=2) + "\n")
     for name in variants:
         print(f"\nFilms {name}")

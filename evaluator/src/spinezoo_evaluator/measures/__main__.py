@@ -10,11 +10,10 @@ folder of films holds a phantom's truth, or corner truth. ``fit`` writes the mod
 width of intervals into the package; only phantoms of other seeds than the tests' may be fitted to.
 """
 
-# ruff: noqa: T201 - a command: its messages go to the terminal.
+
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -23,10 +22,9 @@ from spinezoo_contract.errors import SpineZooError
 from spinezoo_spine.measures import shape, uncertainty
 
 from spinezoo_evaluator.measures import fit
-from spinezoo_evaluator.measures.report import bland_altman, to_csv, to_markdown
-from spinezoo_evaluator.measures.run import errors_of, kept_films
+from spinezoo_evaluator.measures.report import write_errors
+from spinezoo_evaluator.measures.run import kept_films
 from spinezoo_evaluator.measures.truth import read_truth
-from spinezoo_evaluator.results.records import FUSED
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -50,18 +48,10 @@ def main(argv: Sequence[str] | None = None) -> int:
             fit.write_fit({}, fit.fit_intervals(films))
             print(f"wrote {shape.FILE.name} and {uncertainty.FILE.name} from {len(films)} films")
             return 0
-        by_model, by_trait = errors_of(films)
     except SpineZooError as error:
         print(f"measures cannot be checked: {error}", file=sys.stderr)
         return 2
-    arguments.out.mkdir(parents=True, exist_ok=True)
-    text = to_markdown(by_model, by_trait)
-    (arguments.out / "measures.md").write_text(text, encoding="utf-8")
-    (arguments.out / "measures.csv").write_text(to_csv(by_model), encoding="utf-8")
-    plain = {name: errors.summary() for name, errors in [*by_model.items(), *by_trait.items()]}
-    (arguments.out / "measures.json").write_text(json.dumps(plain, indent=1), encoding="utf-8")
-    bland_altman(by_model[FUSED]).save(arguments.out / "bland_altman.png")
-    print(text)
+    print(write_errors(arguments.out, films))
     return 0
 
 

@@ -15,6 +15,10 @@ LONG_OSTEOPHYTE_MM = 3.0
 """Osteophytes longer than this at the detector are to be found."""
 
 
+BEYOND = frozenset({"T9", "T10", "T11"})
+"""Levels that the study did not outline and networks are not trained on: nothing is asked of them."""
+
+
 @dataclass(slots=True)
 class Errors:
     """Errors of all films by kind of measure.
@@ -40,7 +44,7 @@ class Errors:
         """Compares one film with its truth; only what is in view is asked for."""
         said = {(m.kind, m.levels): m for m in measured.measures}
         for (kind, levels), (value, grade) in film.measures.items():
-            if not film.in_view(levels):
+            if not film.in_view(levels) or BEYOND.intersection(levels):
                 continue
             found = said.get((kind, levels))
             if value is not None:
@@ -98,8 +102,7 @@ class Errors:
                 kind: {"share": float(np.mean([a == b for a, b in pairs])), "count": len(pairs)}
                 for kind, pairs in self.grades.items()
             },
-            "corners": _spread(corners)
-            | {"inside": _mean(inside for _, inside in self.corners)},
+            "corners": _spread(corners) | {"inside": _mean(inside for _, inside in self.corners)},
             "endplates_deg": _spread(endplates),
             "osteophytes": {
                 "true": true,
@@ -138,9 +141,7 @@ def summary_of(rows: Sequence[tuple[str, float | None, float, float | None]]) ->
         "mean": float(np.abs(error).mean()),
         "median": float(np.median(np.abs(error))),
         "p90": float(np.percentile(np.abs(error), 90)),
-        "relative_median": float(
-            np.median(np.abs(error) / np.maximum(np.abs(pairs[:, 1]), 1e-6))
-        ),
+        "relative_median": float(np.median(np.abs(error) / np.maximum(np.abs(pairs[:, 1]), 1e-6))),
         "icc": icc(pairs),
         "inside": _mean(off <= half for off, half in halves),
     }

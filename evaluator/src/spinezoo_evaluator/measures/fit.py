@@ -35,7 +35,6 @@ def fit_shape(films: Sequence[KeptFilm]) -> dict[str, NDArray[np.float32]]:
         _collect(film, rows)
     model = {}
     for name, pairs in rows.items():
-
         values = np.array([value for value, _ in pairs])
         wanted = np.array([offset for _, offset in pairs])
         penalty = PENALTY * np.eye(values.shape[1])

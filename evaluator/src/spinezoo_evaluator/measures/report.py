@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Mapping
+import json
+from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
+from spinezoo_contract.errors import SpineZooError
 
 from spinezoo_evaluator.measures.errors import Errors
+from spinezoo_evaluator.measures.run import KeptFilm, errors_of, kept_films
+from spinezoo_evaluator.measures.truth import read_truth
 from spinezoo_evaluator.results.records import FUSED
 
 COLUMNS = ("asked", "coverage", "bias", "median", "p90", "limits", "icc", "inside")
@@ -27,6 +32,35 @@ SHOWN = (
     "slip_percent",
 )
 """Measures that the picture shows."""
+
+
+def write_errors(folder: Path, films: Iterable[KeptFilm]) -> str:
+    """Writes ``measures.md``, ``.csv``, ``.json`` and ``bland_altman.png``; returns the first.
+
+    Args:
+        folder: Where to; made if missing.
+        films: At least one.
+    """
+    by_model, by_trait = errors_of(films)
+    if FUSED not in by_model:
+        return ""
+    folder.mkdir(parents=True, exist_ok=True)
+    text = to_markdown(by_model, by_trait)
+    (folder / "measures.md").write_text(text, encoding="utf-8")
+    (folder / "measures.csv").write_text(to_csv(by_model), encoding="utf-8")
+    plain = {name: errors.summary() for name, errors in [*by_model.items(), *by_trait.items()]}
+    (folder / "measures.json").write_text(json.dumps(plain, indent=1) + "\n", encoding="utf-8")
+    bland_altman(by_model[FUSED]).save(folder / "bland_altman.png")
+    return text
+
+
+def write_measures(data: Path, run: Path) -> None:
+    """Errors of measures of a benchmark's films, where their truth tells any; else nothing."""
+    try:
+        films = list(kept_films(read_truth(data), run))
+    except SpineZooError:
+        return
+    write_errors(run, films)
 
 
 def measures_table(summary: Mapping[str, Any]) -> str:

@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from spinezoo_contract.errors import ConfigurationError
-from spinezoo_contract.types import FilmMeasures, FusedImplant, FusionOptions, Segment
+from spinezoo_contract.types import (
+    EnsembleAnswer,
+    FilmMeasures,
+    FusedImplant,
+    FusionOptions,
+    Segment,
+)
 from spinezoo_spine.column.consensus import Vertebrae, vertebrae_of
 from spinezoo_spine.fusion.implants import fuse_implants, implants_of
 from spinezoo_spine.fusion.touching import with_touches
@@ -17,26 +24,43 @@ from spinezoo_evaluator.measures.truth import TrueFilm
 from spinezoo_evaluator.results.records import FUSED, NAMED, RunFolder
 
 
+@dataclass(frozen=True, slots=True)
 class KeptFilm:
-    """What a benchmark kept of one film.
+    """What is known of one film after the zoo answered.
 
     Attributes:
         truth: Its truth.
-        members: Segments of every member.
-        vertebrae: The fused vertebrae, with the names that they were given.
+        members: Segments of every member that answered.
+        vertebrae: The fused vertebrae.
     """
 
-    def __init__(self, truth: TrueFilm, folder: RunFolder) -> None:
-        """Reads the answers.
+    truth: TrueFilm
+    members: Mapping[str, Sequence[Segment]]
+    vertebrae: tuple[Segment, ...]
+
+    @classmethod
+    def read(cls, truth: TrueFilm, folder: RunFolder) -> KeptFilm:
+        """As a benchmark kept it.
 
         Raises:
-            ConfigurationError: They are absent or broken.
+            ConfigurationError: The answers are absent or broken.
         """
         kept = folder.read_answer(truth.name)
-        self.truth = truth
-        self.vertebrae: tuple[Segment, ...] = kept.pop(NAMED, ())
+        vertebrae = kept.pop(NAMED, ())
         kept.pop(FUSED, None)
-        self.members = kept
+        return cls(truth, kept, vertebrae)
+
+    @classmethod
+    def answered(cls, truth: TrueFilm, answer: EnsembleAnswer) -> KeptFilm:
+        """As the gateway answered."""
+        members = {
+            member.status.member_name: member.prediction.segments
+            for member in answer.members
+            if member.prediction is not None
+        }
+        labelling = answer.fused.labelling
+        vertebrae = () if labelling is None else labelling.vertebrae
+        return cls(truth, members, tuple(each.segment for each in vertebrae))
 
     def said(self, model: str | None = None) -> dict[str, Vertebrae]:
         """What the members say of the column; of one member alone where it is named."""
@@ -68,7 +92,7 @@ def kept_films(truths: list[TrueFilm], run: Path) -> Iterator[KeptFilm]:
     found = False
     for truth in truths:
         try:
-            kept = KeptFilm(truth, folder)
+            kept = KeptFilm.read(truth, folder)
         except ConfigurationError:
             continue
         found = True

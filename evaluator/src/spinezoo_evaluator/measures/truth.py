@@ -21,7 +21,7 @@ from spinezoo_contract.types import (
     Structure,
     UnnamedReason,
 )
-from spinezoo_spine.annotations.corners import find_corner_file, read_corners
+from spinezoo_spine.annotations.corners import CornerFilm, find_corner_file, read_corners
 from spinezoo_spine.annotations.raster import segments_from_regions
 from spinezoo_spine.annotations.regions import Region
 from spinezoo_spine.measures import formulas
@@ -107,9 +107,7 @@ class TrueFilm:
         )
 
 
-def _sacrum(
-    vertebrae: list[Segment], middle: NDArray[np.float64], taken: set[int]
-) -> int | None:
+def _sacrum(vertebrae: list[Segment], middle: NDArray[np.float64], taken: set[int]) -> int | None:
     """The sacral outline whose upper border lies at the true endplate."""
     best, nearest = None, 0.6
     for index, segment in enumerate(vertebrae):
@@ -118,7 +116,7 @@ def _sacrum(
         box = segment.box
         aside = box.x - 8 < middle[0] < box.x + box.width + 8
         share = (middle[1] - box.y) / max(box.height, 1.0)
-        if aside and -0.3 < share < nearest and segment.structure is Structure.SACRAL_VERTEBRA:
+        if aside and -0.3 < share < nearest:
             best, nearest = index, share
     return best
 
@@ -131,7 +129,7 @@ def read_truth(folder: Path) -> list[TrueFilm]:
     """
     if (folder / "truth.json").is_file() and (folder / "phantom.json").is_file():
         return _phantoms(folder)
-    return _corners(folder)
+    return [of_corner_film(film) for film in read_corners(find_corner_file(folder))]
 
 
 def _phantoms(folder: Path) -> list[TrueFilm]:
@@ -171,15 +169,12 @@ def _phantom(film: Any, said: Any, height: int, width: int) -> TrueFilm:
     )
 
 
-def _corners(folder: Path) -> list[TrueFilm]:
-    films = []
-    for film in read_corners(find_corner_file(folder)):
-        quads = {level: np.asarray(quad, dtype=np.float64) for level, quad in film.quads.items()}
-        if film.s1_endplate is not None:
-            quads["S1"] = np.vstack([film.s1_endplate, np.full((2, 2), np.nan)])
-        measures = _of_corners(quads)
-        films.append(TrueFilm(film.name, film.height, film.width, None, quads, measures))
-    return films
+def of_corner_film(film: CornerFilm) -> TrueFilm:
+    """The truth of a film with corner truth; its pixels have no distance."""
+    quads = {level: np.asarray(quad, dtype=np.float64) for level, quad in film.quads.items()}
+    if film.s1_endplate is not None:
+        quads["S1"] = np.vstack([film.s1_endplate, np.full((2, 2), np.nan)])
+    return TrueFilm(film.name, film.height, film.width, None, quads, _of_corners(quads))
 
 
 def _of_corners(quads: Quads) -> dict[Key, tuple[float | None, int | None]]:

@@ -132,7 +132,7 @@ def measured_bodies(
         seed: Of the bootstrap: the same answer is measured the same every time.
     """
     height, width = vertebrae[0].mask.height, vertebrae[0].mask.width
-    sacral = np.array([s.structure is Structure.SACRAL_VERTEBRA for s in vertebrae])
+    sacral = np.array([_is_sacral(segment) for segment in vertebrae])
     frames, runs = first_frames(vertebrae, ups, spacing_mm)
     for _ in range(2):
         smooth = fused_curves(fused_patches(runs, frames, spacing_mm, height, width))
@@ -148,6 +148,13 @@ def measured_bodies(
         curves, outlined = smooth[:, :, None], np.ones((len(vertebrae), 1), np.bool_)
     weights = np.where(outlined, OUTLINE_WEIGHT, 1.0)
     return _measured(curves, weights, own, sacral, frames, spacing_mm, (height, width), seed)
+
+
+def _is_sacral(segment: Segment) -> bool:
+    """By its name; without one, by its structure."""
+    if segment.level is not None:
+        return segment.level.startswith("S")
+    return segment.structure is Structure.SACRAL_VERTEBRA
 
 
 def _turned(frames: Frames, curves: NDArray[np.float64], sacral: NDArray[np.bool_]) -> Frames:

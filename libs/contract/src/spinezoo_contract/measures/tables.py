@@ -7,9 +7,8 @@ import io
 from collections.abc import Sequence
 from typing import Any
 
+from spinezoo_contract.measures.compare import Change
 from spinezoo_contract.types import FilmMeasures, MeasureUnit
-
-from spinezoo_spine.measures.compare import Change
 
 COLUMNS = ("measure", "levels", "unit", "value", "low", "high", "grade", "withheld", "implant")
 

@@ -1,0 +1,1 @@
+"""What a client does with measures: compare two films, write tables."""
