@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import replace
 
 import numpy as np
@@ -29,7 +30,7 @@ from spinezoo_spine.annotations.raster import segments_from_regions
 from spinezoo_spine.annotations.regions import Region
 from spinezoo_spine.column.consensus import vertebrae_of
 from spinezoo_spine.measures import formulas
-from spinezoo_spine.measures.film import measure_film
+from spinezoo_spine.measures.film import AT_DETECTOR, measure_film
 
 LEVELS = ("L1", "L2", "L3", "L4", "L5", "S1")
 HEIGHT, WIDTH = 1000, 760
@@ -113,7 +114,7 @@ def measured(
     spacing_mm: tuple[float | None, float | None] = (0.5, 0.5),
     height: int = HEIGHT,
     width: int = WIDTH,
-    options: MeasureOptions = MeasureOptions(),
+    options: MeasureOptions = AT_DETECTOR,
 ) -> FilmMeasures:
     """Measures of a drawn column."""
     column = labelled(segments_of(quads, height, width))
@@ -147,7 +148,7 @@ class TestAngles:
         assert value(film, MeasureKind.LORDOSIS, "L4", "S1") == pytest.approx(18.0, abs=0.5)
         assert value(film, MeasureKind.SACRAL_SLOPE, "S1") == pytest.approx(40.0, abs=0.5)
         assert value(film, MeasureKind.LUMBOSACRAL_ANGLE, "L5", "S1") == pytest.approx(9, abs=0.5)
-        for pair in zip(LEVELS, LEVELS[1:], strict=False):
+        for pair in itertools.pairwise(LEVELS):
             assert value(film, MeasureKind.DISC_ANGLE, *pair) == pytest.approx(9.0, abs=0.5)
             assert value(film, MeasureKind.SEGMENTAL_ANGLE, *pair) == pytest.approx(9.0, abs=0.6)
 
@@ -158,7 +159,7 @@ class TestAngles:
 
     def test_pelvic_angles_add_up_to_the_sacral_slope(self) -> None:
         sacrum = drawn_column()["S1"]
-        heads = sacrum[:2].mean(axis=0) + [35.0, 120.0]
+        heads = sacrum[:2].mean(axis=0) + np.array([35.0, 120.0])
         incidence, tilt = formulas.pelvic_angles_deg(sacrum, heads)
         assert tilt == pytest.approx(np.degrees(np.arctan2(35.0, 120.0)))
         assert incidence - tilt == pytest.approx(40.0)

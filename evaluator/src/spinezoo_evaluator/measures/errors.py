@@ -16,7 +16,7 @@ LONG_OSTEOPHYTE_MM = 3.0
 
 
 BEYOND = frozenset({"T9", "T10", "T11"})
-"""Levels that the study did not outline and networks are not trained on: nothing is asked of them."""
+"""Levels that the study did not outline: nothing is asked of them."""
 
 
 @dataclass(slots=True)

@@ -96,7 +96,8 @@ def landmarks_text(summary: Mapping[str, Any]) -> str:
     if corners["count"]:
         lines.append(
             f"- corners: median {100 * corners['median']:.1f} % of the depth, 90th percentile "
-            f"{100 * corners['p90']:.1f} %, within the stated radius {100 * corners['inside']:.0f} %"
+            f"{100 * corners['p90']:.1f} %, within the stated radius "
+            f"{100 * corners['inside']:.0f} %"
         )
         lines.append(
             f"- endplates: median {plates['median']:.2f} degrees, 90th percentile "

@@ -70,9 +70,8 @@ def _change(
 ) -> Change:
     before, after = _value(old), _value(new)
     change = half = None
-    if old is not None and new is not None and before is not None and after is not None:
-        if comparable:
-            change = after - before
-            half = (_half(old) ** 2 + _half(new) ** 2) ** 0.5
+    if comparable and old and new and before is not None and after is not None:
+        change = after - before
+        half = (_half(old) ** 2 + _half(new) ** 2) ** 0.5
     beyond = change is not None and half is not None and abs(change) > half
     return Change(known.kind, known.levels, known.unit, before, after, change, half, beyond)

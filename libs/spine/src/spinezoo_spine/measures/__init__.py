@@ -1,1 +1,1 @@
-"""From outlines to measures: corners, endplates, angles, heights, slips; see ``docs/measures.md``."""
+"""From outlines to corners, angles, heights and slips; see ``docs/measures.md``."""

@@ -4,7 +4,7 @@
 2. Endplates and walls are fitted to the mean of the members' borders by a robust parabola (Tukey's
    weights): the slope is that of the rim, the third coefficient the hollow. Only the inner part of
    each side counts, so that round corners and osteophytes do not turn it.
-3. A corner is where endplate and wall meet. Of S1 only the upper endplate and its two corners count.
+3. A corner is where endplate and wall meet. Of S1 only the upper endplate counts.
 4. Bootstrap: members are drawn with replacement, and the residuals of each border change sign
    block by block. All samples go through the same fit.
 """
@@ -56,7 +56,7 @@ LEAST_SCALE = 0.015
 """Least scale of the robust fit, in half patch sides: about a pixel."""
 
 RIDGE = np.zeros((4, 1, 3, 3))
-"""Added to the normal equations of a side: draws slope and hollow towards 0 where few cells speak."""
+"""Added to the normal equations of a side: few cells make no slope and no hollow."""
 RIDGE[:2, :] = np.diag([1e-6, 1e-3, 0.3])
 RIDGE[2:, :] = np.diag([1e-6, 1e-2, 0.1])
 
@@ -330,7 +330,7 @@ def _border(curves: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def _corners(fits: NDArray[np.float64]) -> NDArray[np.float64]:
-    """(B, J, 4, 2) where endplates and walls meet: upper left, upper right, lower right, lower left.
+    """(B, J, 4, 2) where endplates and walls meet, clockwise from the upper left.
 
     Args:
         fits: (B, 4, J, 3) parabolas.

@@ -1,9 +1,9 @@
-"""What the members say of each vertebra, turned upright: patches, and where each border runs in them.
+"""What the members say of each vertebra: patches turned upright, and the borders in them.
 
-Every vertebra is looked at in a square patch of its own, turned so that its endplates lie level and
-scaled in mm, so that films with oblong pixels need no care further on. In a patch the border of the
-body is four curves: the upper and lower endplate by column, the left and right wall by row. Each
-member's own border is read with linear interpolation between cells, so a curve is finer than a pixel.
+Every vertebra is looked at in a square patch of its own, turned so that its endplates lie level
+and scaled in mm, so that films with oblong pixels need no care further on. In a patch the border
+of the body is four curves: the upper and lower endplate by column, the left and right wall by row.
+Each member's own border is read with linear interpolation, so a curve is finer than a pixel.
 """
 
 from __future__ import annotations
@@ -90,7 +90,7 @@ def strokes_of(said: Vertebrae) -> MemberStrokes:
 
 
 def _strokes(borders: NDArray[np.int64], height: int) -> ColumnRuns:
-    """Strokes of a mask given by the borders of its runs, cut where a run goes into a new column."""
+    """Strokes of a mask given by the borders of its runs, cut at each new column."""
     starts, ends = borders[0::2], borders[1::2]
     first, last = starts // height, (ends - 1) // height
     further = last - first
@@ -150,7 +150,7 @@ def patch_of(
     origin = origin - 0.5 - np.array(window[:2], dtype=np.float64)
     shrink = float(np.sqrt(abs(np.linalg.det(axes))))
     if shrink > 2.2:  # many pixels a cell: their mean, not one of them
-        size = int(round(shrink))
+        size = round(shrink)
         blurred = cv2.blur(mask, (size, size), borderType=cv2.BORDER_CONSTANT)
         mask = np.asarray(blurred, dtype=np.uint8)
     matrix = np.column_stack([axes, origin])

@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 from spinezoo_contract.types import Segment, Structure
 
 WEIGHTS = (0.41, 1.3, 0.3)
-"""Log-odds by degree of lordosis, by difference of the two steps' leans (0 to 2), and by size of a body
-that metal lies aside of the column."""
+"""Log-odds by degree of lordosis, by difference of the two steps' leans (0 to 2), and by size of a
+body that metal lies aside of the column."""
 
 LEAST_PROBABILITY = 0.95
 """Less is unsure: what lies in front and what behind is not told then."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -44,6 +45,9 @@ _MIRROR = [1, 0, 3, 2]
 
 MOST_HALF_WIDTH = {MeasureUnit.DEGREE: 25.0, MeasureUnit.PERCENT: 60.0}
 """An interval wider than this to either side says nothing: the measure is withheld."""
+
+AT_DETECTOR = MeasureOptions()
+"""Lengths are those at the detector."""
 
 _GLOBAL: tuple[tuple[MeasureKind, Levels], ...] = (
     (MeasureKind.LORDOSIS, ("L1", "S1")),
@@ -136,7 +140,7 @@ def measure_film(
     members: Mapping[str, Vertebrae],
     implants: Sequence[FusedImplant] = (),
     spacing_mm: tuple[float | None, float | None] = (None, None),
-    options: MeasureOptions = MeasureOptions(),
+    options: MeasureOptions = AT_DETECTOR,
     *,
     model: dict[str, Array] | None = None,
 ) -> FilmMeasures:
@@ -212,7 +216,7 @@ def _chosen(labelling: Labelling, column: Column) -> dict[str, Segment]:
             chosen[level] = segment
     middles = [segment.box.y + segment.box.height / 2.0 for segment in chosen.values()]
     lumbar = [y for y, level in zip(middles, chosen, strict=True) if level[0] != "S"]
-    if any(below <= above for above, below in zip(lumbar, lumbar[1:], strict=False)):
+    if any(below <= above for above, below in itertools.pairwise(lumbar)):
         column.overall = WithheldReason.DISORDER
         return {}
     if lumbar and "S1" in chosen and middles[list(chosen).index("S1")] <= lumbar[-1]:
@@ -379,7 +383,7 @@ def _discs_between(column: Column) -> list[Levels]:
     span += [f"L{number}" for number in range(start, end + 1)]
     if "S1" in named:
         span.append("S1")
-    return [(above, below) for above, below in zip(span, span[1:], strict=False)]
+    return list(itertools.pairwise(span))
 
 
 _BODY_KINDS = (

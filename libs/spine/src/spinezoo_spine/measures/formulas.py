@@ -1,8 +1,8 @@
 """Every measure as a formula of landmarks: angles in degrees, lengths in the landmarks' unit.
 
-All take arrays whose last axis is x, y; leading axes are samples. x points to the patient's front and
-y to the feet, in a plane with equal units along both. Phantoms use the same formulas on their exact
-corners, so that truth and measure have one definition.
+All take arrays whose last axis is x, y; leading axes are samples. x points to the patient's front
+and y to the feet, in a plane with equal units along both. Phantoms use the same formulas on their
+exact corners, so that truth and measure have one definition.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Osteophytes by the study's erosion, dilation and subtraction.
 
-An opening (erosion, then dilation) takes away what is thinner than its disc: spurs. What is left after
-subtraction, at a corner and beyond the wall, is a spur; its length is how far it stands out from there.
+An opening (erosion, then dilation) takes away what is thinner than its disc: spurs. What is left
+after subtraction, at a corner and beyond the wall, is a spur; its length is how far it stands out.
 """
 
 from __future__ import annotations

@@ -80,7 +80,7 @@ def features(corners: Array, curves: Array) -> tuple[Array, Array]:
 
 
 def sacral_features(corners: Array, curves: Array) -> tuple[Array, Array]:
-    """The same for S1, whose lower end is no endplate: the upper side, and the walls' upper half."""
+    """The same for S1, whose lower end is no endplate: upper side and upper half of the walls."""
     lower = corners.copy()
     for side, upper in ((3, 0), (2, 1)):
         # A body as tall as half its depth stands for S1's upper part.

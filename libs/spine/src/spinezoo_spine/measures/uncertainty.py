@@ -1,8 +1,8 @@
 """From the bootstrap's spread to an interval that holds the true value on nine films of ten.
 
-The bootstrap knows how far members and borders differ, not what all members have in common: networks
-trained on the same films err together. So the spread is joined with a floor and stretched, both
-fitted by kind of measure on phantoms of other seeds than the tests'.
+The bootstrap knows how far members and borders differ, not what all members have in common:
+networks trained on the same films err together. So the spread is joined with a floor and stretched,
+both fitted by kind of measure on phantoms of other seeds than the tests'.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from pathlib import Path
 from spinezoo_contract.types import MeasureKind
 
 FILE = Path(__file__).with_name("calibration.json")
-"""Floor and factor by kind of measure: ``half = factor * sqrt(spread ** 2 + floor ** 2)``. Floors of
-lengths are shares of the depth of the usual body."""
+"""Floor and factor by kind of measure: ``half = factor * sqrt(spread ** 2 + floor ** 2)``. Floors
+of lengths are shares of the depth of the usual body."""
 
 
 @cache

@@ -1,4 +1,4 @@
-"""What bodies usually look like by level: only to tell a fracture from a shape that is normal there."""
+"""What bodies usually look like by level, to tell a fracture from a normal shape."""
 
 from __future__ import annotations
 
