@@ -8,8 +8,8 @@
 
 ``check`` writes ``measures.md``, ``measures.csv``, ``measures.json`` and ``bland_altman.png``. The
 folder of films holds a phantom's truth, or corner truth. ``fit`` writes the model of shape and the
-width of intervals into the package: from phantoms, of other seeds than the tests'.
-``speed`` prints the processor time of all measures of a film, on one thread, members' answers ready.
+width of intervals into the package: from phantoms, of other seeds than the tests'. ``speed`` prints
+the processor time of all measures of a film on one thread, the members' answers ready.
 """
 
 from __future__ import annotations

@@ -1,0 +1,106 @@
+"""Errors of measures against corner truth, from answers that are known."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from spinezoo_contract.errors import ConfigurationError
+from spinezoo_contract.types import MeasureKind, Segment
+from spinezoo_evaluator.measures.errors import icc, summary_of
+from spinezoo_evaluator.measures.report import write_errors
+from spinezoo_evaluator.measures.run import KeptFilm, kept_films
+from spinezoo_evaluator.measures.truth import TrueFilm, of_corner_film
+from spinezoo_evaluator.results.records import NAMED, RunFolder
+from spinezoo_spine.annotations.corners import CornerFilm
+
+HEIGHT, WIDTH = 900, 700
+
+
+def drawn_truth() -> CornerFilm:
+    """L1 to L5 along an arc of 40 degrees, looking right, and S1's endplate below."""
+    quads: dict[str, NDArray[np.float64]] = {}
+    for place, level in enumerate(("L1", "L2", "L3", "L4", "L5")):
+        angle = np.deg2rad(-20.0 + 10.0 * place)
+        along = np.array([np.cos(angle), np.sin(angle)])
+        down = np.array([-np.sin(angle), np.cos(angle)])
+        middle = np.array([330.0, 130.0 + 105.0 * place]) + np.array(
+            [30 - 7.0 * (place - 2) ** 2, 0.0]
+        )
+        offsets = ((-48, -38), (48, -38), (48, 38), (-48, 38))
+        quads[level] = np.array([middle + x * along + y * down for x, y in offsets])
+    return CornerFilm("drawn.png", HEIGHT, WIDTH, quads, None)
+
+
+def answered(film: CornerFilm) -> tuple[Segment, ...]:
+    """Its outlines, as a network that sees everything would answer them."""
+    return tuple(replace(segment, level=None) for segment in film.segments())
+
+
+@pytest.fixture
+def kept() -> KeptFilm:
+    corners = drawn_truth()
+    said = answered(corners)
+    return KeptFilm(of_corner_film(corners), {"one": said, "two": said}, said)
+
+
+def test_corner_truth_tells_angles_and_no_lengths() -> None:
+    truth = of_corner_film(drawn_truth())
+    assert truth.measures[MeasureKind.LORDOSIS, ("L1", "L5")][0] == pytest.approx(40.0)
+    assert truth.measures[MeasureKind.DISC_ANGLE, ("L2", "L3")][0] == pytest.approx(10.0)
+    assert not any(kind is MeasureKind.SLIP for kind, _ in truth.measures)
+    assert not truth.faces_left
+
+
+def test_outlines_without_fault_have_small_errors(kept: KeptFilm) -> None:
+    measured = kept.measured()
+    (lordosis,) = (
+        m for m in measured.measures if m.kind is MeasureKind.LORDOSIS and m.levels == ("L1", "L5")
+    )
+    assert lordosis.value == pytest.approx(40.0, abs=4.0)
+
+
+def test_a_report_of_measures_is_written(kept: KeptFilm, tmp_path: Path) -> None:
+    text = write_errors(tmp_path, [kept])
+    assert "lordosis L1-L5" in text
+    names = {path.name for path in tmp_path.iterdir()}
+    assert names == {"measures.md", "measures.csv", "measures.json", "bland_altman.png"}
+    figures = json.loads((tmp_path / "measures.json").read_text())
+    assert set(figures) == {"fused ensemble", "one", "two"}
+    assert figures["fused ensemble"]["corners"]["median"] < 0.05
+    assert figures["one"]["measures"]["lordosis L1-L5"]["coverage"] == 1.0
+
+
+def test_answers_are_taken_from_a_run(kept: KeptFilm, tmp_path: Path) -> None:
+    RunFolder(tmp_path).write_answer("drawn.png", {**kept.members, NAMED: kept.vertebrae})
+    (read,) = kept_films([kept.truth], tmp_path)
+    assert read.members.keys() == kept.members.keys()
+    assert len(read.vertebrae) == 5
+
+
+def test_a_run_without_answers_is_an_error(tmp_path: Path) -> None:
+    truth = TrueFilm("other.png", HEIGHT, WIDTH, None, {}, {})
+    with pytest.raises(ConfigurationError, match="make benchmark"):
+        list(kept_films([truth], tmp_path))
+
+
+def test_summary_counts_what_is_withheld_and_what_lies_inside() -> None:
+    rows = [("a", 11.0, 10.0, 2.0), ("b", 9.0, 10.0, 0.5), ("c", None, 10.0, None)]
+    said = summary_of(rows)
+    assert said["coverage"] == pytest.approx(2 / 3)
+    assert said["bias"] == pytest.approx(0.0)
+    assert said["inside"] == pytest.approx(0.5)
+    assert said["limits"][1] == pytest.approx(1.96 * np.sqrt(2))
+
+
+def test_icc_of_shrout_and_fleiss() -> None:
+    """Two raters who differ by a constant agree less than they correlate."""
+    truth = np.array([1.0, 2.0, 3.0, 4.0, 5.0])
+    assert icc(np.stack([truth, truth], axis=1)) == pytest.approx(1.0)
+    shifted = icc(np.stack([truth + 1.0, truth], axis=1))
+    # MSR 5, MSC 2.5, MSE 0: 5 / (5 + 2 * 2.5 / 5).
+    assert shifted == pytest.approx(5.0 / 6.0)
