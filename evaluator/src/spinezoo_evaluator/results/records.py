@@ -226,6 +226,23 @@ class RunFolder:
             )
         return run
 
+    def read_report(self) -> dict[str, Any]:
+        """The report of a finished run.
+
+        Raises:
+            ConfigurationError: There is none, or it is broken.
+        """
+        try:
+            report = json.loads(self.report_path.read_text())
+        except (OSError, ValueError) as error:
+            raise ConfigurationError(
+                f"{self.path.name} holds no {self.report_path.name} of a finished run "
+                f"({type(error).__name__}); name the folder of a report, or run it again"
+            ) from error
+        if not isinstance(report, dict) or "run" not in report and "summary" not in report:
+            raise ConfigurationError(f"{self.report_path.name} is no report; run it again")
+        return report
+
     def read_films(self) -> dict[str, FilmRecord]:
         """Films that are done, by name; a line that was cut off is removed from the file.
 
