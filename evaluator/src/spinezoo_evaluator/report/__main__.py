@@ -19,11 +19,12 @@ from pathlib import Path
 from typing import Any
 
 from spinezoo_contract.errors import ConfigurationError, SpineZooError
+from spinezoo_spine.annotations.corners import read_corners
 from spinezoo_spine.annotations.film_set import FilmSet
 from spinezoo_spine.annotations.options import class_map_entry
 
 from spinezoo_evaluator.benchmark.describe import describe_data, shown_path
-from spinezoo_evaluator.report.write import write_page
+from spinezoo_evaluator.report.write import write_check_page, write_page
 from spinezoo_evaluator.results.records import RunFolder
 
 
@@ -58,6 +59,25 @@ def data_folder(run: Mapping[str, Any], asked: Path | None) -> Path:
     return folder
 
 
+def render_check(
+    arguments: argparse.Namespace, report: Mapping[str, Any], folder: RunFolder
+) -> Path:
+    """Writes the page of a check on films with corner truth; returns its path.
+
+    Raises:
+        SpineZooError: The corner file cannot be read, or lacks a film of the report.
+    """
+    data = data_folder(report, arguments.data)
+    truths = read_corners(arguments.annotations or data / report["data"]["corners"])
+    known = {truth.name for truth in truths}
+    missing = sorted({film["film"] for film in report["films"]} - known)
+    if missing:
+        raise ConfigurationError(
+            f"{shown_path(data)} has no corners of {missing[0]!r}; name the right folder with --data"
+        )
+    return write_check_page(report, truths, folder, None if arguments.no_pictures else data)
+
+
 def render(arguments: argparse.Namespace) -> Path:
     """Writes the page; returns its path.
 
@@ -66,9 +86,13 @@ def render(arguments: argparse.Namespace) -> Path:
     """
     folder = RunFolder(arguments.report)
     report = folder.read_report()
+    if "summary" in report:
+        return render_check(arguments, report, folder)
     records = list(folder.read_films().values())
     if not records:
-        raise ConfigurationError("the report's folder holds no films.jsonl; run the benchmark again")
+        raise ConfigurationError(
+            "the report's folder holds no films.jsonl; run the benchmark again"
+        )
     run = report["run"]
     data = data_folder(run, arguments.data)
     outlines = run.get("options", {}).get("outlines", {})

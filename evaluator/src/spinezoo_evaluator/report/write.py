@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from spinezoo_contract.errors import ConfigurationError, SpineZooError
+from spinezoo_spine.annotations.corners import CornerFilm
 from spinezoo_spine.annotations.film_set import FilmSet
 
 from spinezoo_evaluator.report.data import build
@@ -68,6 +69,27 @@ def write_page(
     from spinezoo_evaluator.report.page.benchmark import make_page
 
     return save_page(make_page(report, records, films, folder, pictures=pictures), folder.path)
+
+
+def write_check_page(
+    report: Mapping[str, Any], truths: Sequence[CornerFilm], folder: RunFolder, data: Path | None
+) -> Path:
+    """Writes the page of a check on films with corner truth, ``index.html``.
+
+    Args:
+        report: From :func:`~spinezoo_evaluator.report.real_check.build`.
+        truths: Corners of its films.
+        folder: Of the report.
+        data: The films' folder, or None to draw none.
+
+    Raises:
+        ConfigurationError: Matplotlib is not installed.
+    """
+    if not plots_are_there():
+        raise ConfigurationError("the page needs Matplotlib; install spinezoo-evaluator[report]")
+    from spinezoo_evaluator.report.page.real_check import make_page
+
+    return save_page(make_page(report, truths, folder, data), folder.path)
 
 
 def write_report(

@@ -54,8 +54,8 @@ def lead(report: Mapping[str, Any]) -> tuple[str, ...]:
         f"outlined by {listed or 'no network'}; their answers were fused by "
         f"{run['options']['fusion'].replace('_', ' ')} and every vertebra was named or left "
         "without a name. Everything is measured against the truth.",
-        f"{films['measured']} films got an answer, {films['complete']} one by every network. "
-        f"Measured {run['started'][:10]}.",
+        f"{films['measured']} films got an answer, {films['complete']} of them from every network. "
+        f"Measured on {run['started'][:10]}.",
     )
 
 
@@ -99,7 +99,10 @@ def _table_1(report: Mapping[str, Any]) -> Section:
         "Each panel has its own scale.",
     )
     parts = [
-        Part(tables.metric_table(report, STUDY_METRICS, "film_mean", study=True), "In percent"),
+        Part(
+            tables.metric_table(report, STUDY_METRICS, "film_mean", study=True),
+            "Mean over films, in percent",
+        ),
         Part(tables.film_count_table(report), "Films"),
     ]
     if any(model["films_failed"] for model in report["models"].values()):
@@ -333,14 +336,18 @@ def _failures(report: Mapping[str, Any]) -> Section:
     check = report["evaluator"]
     differing = [*check["differs"], *check["no_answer"]]
     if differing:
-        rows = [[name, "differs" if name in check["differs"] else "no answer"] for name in differing]
+        rows = [
+            [name, "differs" if name in check["differs"] else "no answer"] for name in differing
+        ]
         heading = "Evaluator service"
         parts.append(Part((["film", "what it said"], rows), heading, numbers=False, warning=True))
-    text = () if parts else ("Every film was answered, none was left out, and nothing was skipped.",)
+    text = (
+        () if parts else ("Every film was answered, none was left out, and nothing was skipped.",)
+    )
     return Section("failures", "Failures and films left out", text, (), tuple(parts))
 
 
-def _methods(gallery: Gallery) -> Section:
+def _methods() -> Section:
     rows = [
         [s.title, s.definition, s.only_prediction.value, s.only_truth.value, s.both_empty.value]
         for s in METRICS.values()
@@ -355,9 +362,6 @@ def _methods(gallery: Gallery) -> Section:
         "vertebrae, and of all one-to-one assignments the one with the most matches is taken.",
         "docs/benchmark-protocol.md and docs/labelling.md of the project say it in full.",
     ]
-    if gallery.strata:
-        told = "; ".join(f"{name}: {strata.EXPLAINED[name]}" for name in gallery.strata)
-        text.append(f"Groups of films go: {told}.")
     part = Part(
         (header, rows),
         "All figures, and their value where truth or prediction is empty",
@@ -370,6 +374,7 @@ def _methods(gallery: Gallery) -> Section:
 def _provenance(report: Mapping[str, Any]) -> Section:
     run, data, films = report["run"], report["run"]["data"], report["films"]
     check = report["evaluator"]
+    asked = check["agrees"] + len(check["differs"]) + len(check["no_answer"])
     rows = [
         ["Command", f"`{run['command']}`"],
         ["Started", run["started"]],
@@ -386,7 +391,10 @@ def _provenance(report: Mapping[str, Any]) -> Section:
         told = f"{reader['name']} {reader['version']}, weights {reader['weights_sha256'][:16]}"
         rows.append(["Reader", f"{told}, names from a confidence of {reader['threshold']} on"])
     rows += [
-        ["Evaluator service", f"measured the same on {check['agrees']} films"],
+        [
+            "Evaluator service",
+            f"measured the same on {check['agrees']} of {asked} films that it was asked about",
+        ],
         ["Versions", ", ".join(f"{name} {version}" for name, version in run["versions"].items())],
         ["Machine", run["machine"]],
     ]
@@ -435,5 +443,5 @@ def make_page(
             _failures(report),
         ),
         gallery=gallery,
-        closing=(_methods(gallery), _provenance(report)),
+        closing=(_methods(), _provenance(report)),
     )

@@ -7,7 +7,7 @@ from typing import Any
 
 from spinezoo_evaluator.report.names import ordered_names
 from spinezoo_evaluator.report.page.content import KeyFigure, Part, Plot
-from spinezoo_evaluator.report.page.plots import name_shares, trust
+from spinezoo_evaluator.report.page.plots import LEAST_NAMES, name_shares, trust
 from spinezoo_evaluator.report.reliability import calibration_table, curve_table
 from spinezoo_evaluator.results.columns import ColumnCounts
 from spinezoo_evaluator.results.records import FUSED
@@ -116,7 +116,7 @@ def name_plots(
             "Left: had names been given from another confidence on, so many would have got one, "
             f"and so many a wrong one; low and far to the right is good.{where} Right: on the "
             "diagonal, a confidence of 90 % is right nine times in ten; below it, names are "
-            "less sure than they say.",
+            f"less sure than they say. Points of fewer than {LEAST_NAMES} names are left out.",
         ),
     )
 

@@ -18,7 +18,7 @@ import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, NullFormatter
+from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
 from spinezoo_evaluator.report.page.content import Plot
 from spinezoo_evaluator.report.reliability import Names, bins_of, given_from
@@ -66,6 +66,9 @@ _STYLE: dict[str, Any] = {
     "hatch.linewidth": 0.8,
 }
 
+LEAST_NAMES = 8
+"""Of a point in the drawing of confidence: fewer names say nothing about a share."""
+
 WIDTH_IN = 9.6
 """Width of every drawing, in inches of 72 drawing units."""
 
@@ -98,12 +101,16 @@ def _finish(figure: Figure, title: str, caption: str) -> Plot:
     for stand_in, name in _VARIABLES.items():
         svg = svg.replace(stand_in, f"var(--{name})")
     svg = re.sub(r"'DejaVu Sans'(, [^;\"]*)?", "var(--font)", svg)
-    svg = svg.replace("xlink:href", "href").replace(' xmlns:xlink="http://www.w3.org/1999/xlink"', "")
+    svg = svg.replace("xlink:href", "href").replace(
+        ' xmlns:xlink="http://www.w3.org/1999/xlink"', ""
+    )
     svg = svg.replace(' xmlns="http://www.w3.org/2000/svg"', "")
     svg = re.sub(r'<g id="[^"]*"', "<g", svg)
     # Markers and clips are found by id; two drawings must not share one.
     for found in dict.fromkeys(re.findall(r' id="([^"]+)"', svg)):
-        svg = svg.replace(f'"{found}"', f'"{salt}-{found}"').replace(f"#{found}", f"#{salt}-{found}")
+        svg = svg.replace(f'"{found}"', f'"{salt}-{found}"').replace(
+            f"#{found}", f"#{salt}-{found}"
+        )
     svg = re.sub(r'(<svg[^>]*?) height="[^"]*"', r"\1", svg, count=1)
     svg = re.sub(r'(<svg[^>]*?) width="[^"]*"', r"\1", svg, count=1)
     svg = svg.replace("<svg", '<svg aria-hidden="true" focusable="false"', 1)
@@ -173,7 +180,8 @@ def distributions(
             axes.grid(axis="y", visible=False)
             if logarithmic:
                 axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f} ms"))
-                axes.xaxis.set_minor_formatter(NullFormatter())
+                axes.xaxis.set_major_locator(LogLocator(10.0, subs=(1.0, 2.0, 5.0)))
+                axes.xaxis.set_minor_locator(NullLocator())
             else:
                 axes.set_xlim(right=1.0)
                 _percent_axis(axes)
@@ -203,7 +211,7 @@ def by_strata(
     models = list(titles)
     rows = [len(groups) for groups in strata.values()]
     with _drawing(
-        1.0 + 0.36 * sum(rows) + 0.45 * len(rows),
+        1.0 + 0.36 * sum(rows) + 0.65 * len(rows),
         nrows=len(strata),
         sharex=True,
         gridspec_kw={"height_ratios": rows},
@@ -227,6 +235,7 @@ def by_strata(
             axes.set_yticks(range(len(labels)), labels)
             axes.set_ylim(len(labels) - 0.4, -0.6)
             axes.set_xlim(right=1.0)
+            axes.tick_params(labelbottom=True)
             _percent_axis(axes)
         grid[-1, 0].set_xlabel(axis)
         if handles:
@@ -274,9 +283,7 @@ def against_study(
         return _finish(figure, name, caption)
 
 
-def name_shares(
-    shares: Mapping[str, tuple[float, float, float]], name: str, caption: str
-) -> Plot:
+def name_shares(shares: Mapping[str, tuple[float, float, float]], name: str, caption: str) -> Plot:
     """Names right, withheld and wrong as one bar a model.
 
     Args:
@@ -332,8 +339,7 @@ def trust(
                 continue
             look: dict[str, Any] = {"color": model_colour(place), "lw": 1.6}
             shares = [given_from(names[model], t) for t in np.linspace(1.0, 0.0, 101)]
-            right, wrong = [r for r, _ in shares], [w for _, w in shares]
-            covered = [r + w for r, w in shares]
+            covered, wrong = [right + wrong for right, wrong in shares], [w for _, w in shares]
             (line,) = curve.plot(covered, wrong, linestyle=_DASHES[place % 8], **look)
             if threshold is not None:
                 now = given_from(names[model], threshold)
@@ -341,14 +347,13 @@ def trust(
                     [sum(now)], [now[1]], _MARKERS[place % 8], ms=7, mfc=model_colour(place),
                     mec=_COLOUR["back"],
                 )  # fmt: skip
-            bins = bins_of(names[model])
+            bins = [each for each in bins_of(names[model]) if each[2] >= LEAST_NAMES]
             calibration.plot(
                 [said for said, _, _ in bins], [share for _, share, _ in bins],
                 marker=_MARKERS[place % 8], ms=4.5, linestyle=_DASHES[place % 8], **look,
             )  # fmt: skip
             handles.append(line)
             labels.append(titles[model])
-            del right
         curve.set_title("Names given against names wrong")
         curve.set_xlabel("vertebrae that get a name (coverage)")
         curve.set_ylabel("vertebrae with a wrong name")
