@@ -73,7 +73,8 @@ def render_check(
     missing = sorted({film["film"] for film in report["films"]} - known)
     if missing:
         raise ConfigurationError(
-            f"{shown_path(data)} has no corners of {missing[0]!r}; name the right folder with --data"
+            f"{shown_path(data)} has no corners of {missing[0]!r}; name the right "
+            "folder with --data"
         )
     return write_check_page(report, truths, folder, None if arguments.no_pictures else data)
 

@@ -239,7 +239,7 @@ class RunFolder:
                 f"{self.path.name} holds no {self.report_path.name} of a finished run "
                 f"({type(error).__name__}); name the folder of a report, or run it again"
             ) from error
-        if not isinstance(report, dict) or "run" not in report and "summary" not in report:
+        if not isinstance(report, dict) or not {"run", "summary"} & report.keys():
             raise ConfigurationError(f"{self.report_path.name} is no report; run it again")
         return report
 

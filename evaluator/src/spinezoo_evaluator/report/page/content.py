@@ -175,6 +175,7 @@ class Gallery:
         titles: Models by name, as shown, in the order of the switches.
         first: The model whose outlines are shown first.
         strata: Groups by stratum.
+        complete_truth: Whether the truth holds every vertebra in view.
     """
 
     cards: tuple[Card, ...]
@@ -184,6 +185,7 @@ class Gallery:
     titles: Mapping[str, str]
     first: str
     strata: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    complete_truth: bool = True
 
 
 @dataclass(frozen=True, slots=True)

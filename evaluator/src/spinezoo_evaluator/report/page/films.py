@@ -22,7 +22,10 @@ from spinezoo_evaluator.report.page.content import Drawing, Outline
 PICTURE_PX = 640
 """Longer side of a film's picture in the page."""
 
-_QUALITY = 68
+_QUALITIES = (68, 50, 35)
+MOST_BYTES = 110_000
+"""Of a film's picture: noise compresses badly, and a page of 100 films stays below 25 MB."""
+
 _UNITS = 2
 """Drawing units in a pixel of the picture: outlines are exact to half a pixel."""
 
@@ -62,10 +65,17 @@ def small_picture(grey: NDArray[np.uint8], scale: Scale) -> NDArray[np.uint8]:
 
 
 def as_address(grey: NDArray[np.uint8]) -> str:
-    """A grey picture as a ``data:`` address."""
-    buffer = io.BytesIO()
-    Image.fromarray(grey).save(buffer, "JPEG", quality=_QUALITY, optimize=True)
-    return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
+    """A grey picture as a ``data:`` address, in the best quality that has room."""
+    picture, content = Image.fromarray(grey), b""
+    while not content or len(content) > MOST_BYTES:
+        for quality in _QUALITIES:
+            buffer = io.BytesIO()
+            picture.save(buffer, "JPEG", quality=quality, optimize=True)
+            content = buffer.getvalue()
+            if len(content) <= MOST_BYTES:
+                break
+        picture = picture.reduce(2)
+    return "data:image/jpeg;base64," + base64.b64encode(content).decode("ascii")
 
 
 def path_of(segment: Segment, factor: float) -> str:
@@ -92,10 +102,24 @@ def path_of(segment: Segment, factor: float) -> str:
     return "".join(parts)
 
 
-def _kind(segment: Segment, match: int | None) -> str:
+def _kind(segment: Segment, match: int | None, top: float | None) -> str:
+    """The class of an outline in the style sheet.
+
+    Args:
+        segment: An object.
+        match: Place of the true vertebra that it matches.
+        top: Where the truth is not complete: the upper edge of what it holds. A vertebra above, and
+            a sacral one, is not judged then, as in ``count_column``.
+    """
     if segment.structure not in VERTEBRAE:
         return segment.structure.name.lower()
-    return "unmatched" if match is None else f"v{match % len(VERTEBRA_COLOURS)}"
+    if match is not None:
+        return f"v{match % len(VERTEBRA_COLOURS)}"
+    if top is not None:
+        middle = segment.box.y + segment.box.height / 2
+        if segment.structure is Structure.SACRAL_VERTEBRA or middle < top:
+            return "unjudged"
+    return "unmatched"
 
 
 def outlines_of(
@@ -105,6 +129,7 @@ def outlines_of(
     *,
     named: bool = False,
     judged: bool = True,
+    complete_truth: bool = True,
 ) -> tuple[Outline, ...]:
     """Outlines of one answer; vertebrae have the colour of the true one that they match.
 
@@ -114,7 +139,9 @@ def outlines_of(
         factor: Drawing units in a pixel.
         named: Whether vertebrae carry their level, or a question mark.
         judged: Whether names are held against the truth's.
+        complete_truth: Whether the truth holds every vertebra in view; see :func:`_kind`.
     """
+    top = min((bone.box.y for bone in truth), default=0.0)
     objects = list(to_instances(segments))
     kept = {segment.structure for segment in objects}
     objects += [segment for segment in segments if segment.structure not in kept]  # specks
@@ -139,7 +166,7 @@ def outlines_of(
         outlines.append(
             Outline(
                 path_of(segment, factor),
-                _kind(segment, match),
+                _kind(segment, match, None if complete_truth else top),
                 label,
                 label_kind,
                 round(x * factor),
@@ -161,6 +188,8 @@ def draw(
     truth: Sequence[Segment],
     answers: Mapping[str, Sequence[Segment]],
     named: Sequence[str],
+    *,
+    complete_truth: bool = True,
 ) -> Drawing:
     """A film with its truth and every answer.
 
@@ -170,6 +199,7 @@ def draw(
         truth: True outlines, with levels where they are known.
         answers: Segments by model.
         named: Models whose segments carry names.
+        complete_truth: Whether the truth holds every vertebra in view.
     """
     bones = true_vertebrae(truth)
     levels = any(segment.level for segment in bones)
@@ -178,12 +208,10 @@ def draw(
         scale.width,
         scale.height,
         {
-            name: outlines_of(segments, bones, scale.factor, named=name in named)
+            name: outlines_of(
+                segments, bones, scale.factor, named=name in named, complete_truth=complete_truth
+            )
             for name, segments in answers.items()
         },
         outlines_of(truth, bones, scale.factor, named=levels, judged=False),
     )
-
-
-IMPLANTS = (Structure.CAGE, Structure.SCREW, Structure.ROD)
-"""Structures with a colour of their own."""

@@ -340,17 +340,17 @@ def trust(
             look: dict[str, Any] = {"color": model_colour(place), "lw": 1.6}
             shares = [given_from(names[model], t) for t in np.linspace(1.0, 0.0, 101)]
             covered, wrong = [right + wrong for right, wrong in shares], [w for _, w in shares]
-            (line,) = curve.plot(covered, wrong, linestyle=_DASHES[place % 8], **look)
+            curve.plot(covered, wrong, linestyle=_DASHES[place % 8], **look)
             if threshold is not None:
                 now = given_from(names[model], threshold)
                 curve.plot(
                     [sum(now)], [now[1]], _MARKERS[place % 8], ms=7, mfc=model_colour(place),
-                    mec=_COLOUR["back"],
+                    mec=_COLOUR["back"], clip_on=False, zorder=5,
                 )  # fmt: skip
             bins = [each for each in bins_of(names[model]) if each[2] >= LEAST_NAMES]
-            calibration.plot(
+            (line,) = calibration.plot(
                 [said for said, _, _ in bins], [share for _, share, _ in bins],
-                marker=_MARKERS[place % 8], ms=4.5, linestyle=_DASHES[place % 8], **look,
+                marker=_MARKERS[place % 8], ms=5, linestyle=_DASHES[place % 8], **look,
             )  # fmt: skip
             handles.append(line)
             labels.append(titles[model])
@@ -358,7 +358,7 @@ def trust(
         curve.set_xlabel("vertebrae that get a name (coverage)")
         curve.set_ylabel("vertebrae with a wrong name")
         curve.set_xlim(0, 1)
-        curve.set_ylim(bottom=0)
+        curve.set_ylim(0, max(0.05, curve.get_ylim()[1]))
         calibration.plot([0, 1], [0, 1], color=_COLOUR["soft"], lw=0.9)
         calibration.set_title("Is the confidence true?")
         calibration.set_xlabel("confidence of the likeliest name")

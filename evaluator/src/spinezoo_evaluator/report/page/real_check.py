@@ -69,7 +69,7 @@ def _drawing(name: str, truth: CornerFilm, folder: RunFolder, data: Path) -> Dra
     scale = Scale.of(film.height, film.width)
     answers = folder.read_answer(name)
     small = small_picture(grey_picture(film), scale)
-    return draw(small, scale, truth.segments(), answers, list(answers))
+    return draw(small, scale, truth.segments(), answers, list(answers), complete_truth=False)
 
 
 def _figures(counts: Mapping[str, Any]) -> dict[str, Value]:
@@ -271,6 +271,7 @@ def make_page(
         models,
         FUSED if FUSED in models else next(iter(models)),
         {SACRUM: ("in view", "not in view")},
+        complete_truth=False,
     )
     films = report["data"]
     networks = ", ".join(title for name, title in models.items() if name != FUSED)

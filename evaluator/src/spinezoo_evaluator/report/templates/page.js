@@ -51,10 +51,12 @@
     byId("count").textContent = shown + " of " + data.films.length + " films";
   }
 
-  const switches = /^(show-|fill$|names$|large$)/;
-  form.addEventListener("input", (event) => {
-    if (!switches.test(event.target.id)) update();
-  });
+  const switches = /^(show|look)-/;
+  for (const kind of ["input", "change"]) {
+    form.addEventListener(kind, (event) => {
+      if (!switches.test(event.target.id)) update();
+    });
+  }
   form.addEventListener("reset", () => setTimeout(() => {
     for (const article of articles) { article.hidden = false; cards.append(article); }
     byId("unit").textContent = data.figures[byId("figure").value].percent ? "%" : "";
