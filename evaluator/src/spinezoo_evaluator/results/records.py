@@ -39,8 +39,10 @@ ANSWERS_FOLDER = "answers"
 FUSED = "fused ensemble"
 """Name of the fused ensemble in reports and towards the evaluator; no member may have it."""
 
-NAMED = "fused ensemble, named"
-"""Under which the fused and named vertebrae are kept beside the answers."""
+
+def named(model: str) -> str:
+    """Under which a model's vertebrae, taken apart and named, are kept beside the answers."""
+    return f"{model}, named"
 
 
 @dataclass(frozen=True, slots=True)

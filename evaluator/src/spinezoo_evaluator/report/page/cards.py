@@ -26,7 +26,7 @@ from spinezoo_evaluator.report.page.names import (
     withheld,
 )
 from spinezoo_evaluator.report.tables import Table
-from spinezoo_evaluator.results.records import FUSED, NAMED, FilmRecord, MemberRecord, RunFolder
+from spinezoo_evaluator.results.records import FUSED, FilmRecord, MemberRecord, RunFolder, named
 
 NAME_FIGURES = (
     Figure("named_wrong", "Names wrong", higher_is_better=False),
@@ -72,17 +72,29 @@ class Look:
     truth: tuple[Segment, ...] = ()
 
 
-def _answers(record: FilmRecord, folder: RunFolder) -> dict[str, Sequence[Segment]]:
-    """Segments by model; the ensemble's vertebrae as they were named."""
+def _answers(
+    record: FilmRecord, folder: RunFolder
+) -> tuple[dict[str, Sequence[Segment]], list[str]]:
+    """Segments by model, and the models whose vertebrae the run has kept taken apart and named.
+
+    Raises:
+        ConfigurationError: What was kept is absent or broken.
+    """
+    answers: dict[str, Sequence[Segment]] = {}
+    with_names: list[str] = []
     if record.failure is not None:
-        return {}
-    kept: dict[str, tuple[Segment, ...]] = folder.read_answer(record.name)
-    named, fused = kept.pop(NAMED, None), kept.get(FUSED, ())
-    answers: dict[str, Sequence[Segment]] = {**kept}
-    if named is not None:
-        implants = [segment for segment in fused if segment.structure not in VERTEBRAE]
-        answers[FUSED] = [*named, *implants]
-    return answers
+        return answers, with_names
+    kept = folder.read_answer(record.name)
+    for name in members_of(record):
+        own = kept.get(name)
+        vertebrae = kept.get(named(name))
+        if own is not None and vertebrae is not None:
+            implants = (segment for segment in own if segment.structure not in VERTEBRAE)
+            own = (*vertebrae, *implants)
+            with_names.append(name)
+        if own is not None:
+            answers[name] = own
+    return answers, with_names
 
 
 def look_at(record: FilmRecord, films: FilmSet, folder: RunFolder, *, pictures: bool) -> Look:
@@ -102,11 +114,12 @@ def look_at(record: FilmRecord, films: FilmSet, folder: RunFolder, *, pictures: 
         return Look(notice=f"No picture: {short(str(error))}", truth=truth)
     notice = ""
     answers: Mapping[str, Sequence[Segment]] = {}
+    with_names: Sequence[str] = ()
     try:
-        answers = _answers(record, folder)
+        answers, with_names = _answers(record, folder)
     except SpineZooError as error:
         notice = f"No outlines: {short(str(error))}"
-    drawing = draw(small, scale, truth, answers, (FUSED,))
+    drawing = draw(small, scale, truth, answers, with_names)
     return Look(drawing, notice, strata.contrast_of(small, truth), truth)
 
 

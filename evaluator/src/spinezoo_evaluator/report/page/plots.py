@@ -19,6 +19,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
+from numpy.typing import NDArray
 
 from spinezoo_evaluator.report.page.content import Plot
 from spinezoo_evaluator.report.reliability import Names, bins_of, given_from
@@ -127,7 +128,7 @@ def _models_below(figure: Figure, handles: Sequence[Any], titles: Sequence[str])
     figure.legend(handles, titles, loc="outside lower center", ncols=min(6, len(titles)))
 
 
-def jitter(count: int) -> np.ndarray[Any, np.dtype[np.float64]]:
+def jitter(count: int) -> NDArray[Any]:
     """Offsets between -1 and 1 that spread neighbours apart, the same every time."""
     golden = (5**0.5 - 1) / 2
     return 2 * ((np.arange(count) * golden + 0.5) % 1.0) - 1.0
