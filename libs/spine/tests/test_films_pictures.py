@@ -113,7 +113,7 @@ def test_dark_colours_in_wide_channels_are_colours(kind: str) -> None:
     dark = COLOURED.astype(np.uint16)
     for pixels in (dark, dark * 16):
         data = imagecodecs.png_encode(pixels) if kind == "PNG" else written(pixels, "rgb")
-        with pytest.raises(FilmError, match="pixels are coloured, by up to 81%"):
+        with pytest.raises(FilmError, match=r"coloured, by up to \d\d% of the range"):
             read_film(data)
 
 
