@@ -18,13 +18,18 @@ class OpenVinoGraph:
     """A compiled graph with its one request; see :class:`spinezoo_spine.inference.engines.Graph`."""
 
     def __init__(self, compiled: openvino.CompiledModel) -> None:
-        self._names = [output.get_any_name() for output in compiled.outputs]
+        # A tensor may have more names than that of the graph's output.
+        self._names = [
+            (name, index)
+            for index, output in enumerate(compiled.outputs)
+            for name in output.get_names()
+        ]
         self._request = compiled.create_infer_request()
 
     def run(self, *inputs: NDArray[np.float32]) -> Mapping[str, NDArray[np.float32]]:
         """The outputs by name, in OpenVINO's own memory."""
         found = self._request.infer(list(inputs), share_inputs=True, share_outputs=True)
-        return {name: found[index] for index, name in enumerate(self._names)}
+        return {name: found[index] for name, index in self._names}
 
 
 class OpenVinoEngine:
