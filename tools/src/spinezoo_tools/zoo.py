@@ -22,7 +22,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from spinezoo_tools.checkout import FRONT, ToolError, networks_of, read_env_file
-from spinezoo_tools.environments import python_of
+from spinezoo_tools.environments import python_of, serving_python_of
 from spinezoo_tools.running import (
     MARKER,
     Part,
@@ -163,7 +163,8 @@ class Zoo:
                     environment.update(self._roster_overrides(ports, networks, bool(only)))
             else:
                 folder = self.root / "services" / name
-                command = [str(python_of(self.root, folder)), "-m", "spinezoo_serving.bento"]
+                python = serving_python_of(self.root, folder, self.settings)
+                command = [str(python), "-m", "spinezoo_serving.bento"]
                 environment["BENTOML_DO_NOT_TRACK"] = "True"
                 # Where it puts what it counts; a killed process cannot tidy up after itself.
                 environment["TMPDIR"] = str(self.temporary_folder)
