@@ -34,6 +34,8 @@ LOCKS = ROOT / "locks"
 UV = ROOT / ".tools" / "bin" / "uv"
 UV_VERSION = "0.13.9"
 PYTHON_VERSION = "3.11"
+LEFT_OUT = ("openvino-telemetry",)
+"""Packages that our dependencies ask for and run without: nothing may call home."""
 GPU_NODE = Path("/dev/nvidia0")
 """Is there where NVIDIA's driver shows a GPU."""
 
@@ -325,7 +327,9 @@ def lock(only: Sequence[str] | None, *, upgrade: bool) -> None:
         say(f"{environment.name}: locking")
         members = environment.rooms
         ours = [
-            part for name in environment.local_packages() for part in ("--no-emit-package", name)
+            part
+            for name in (*environment.local_packages(), *LEFT_OUT)
+            for part in ("--no-emit-package", name)
         ]
         common: list[str | Path] = [
             UV, "pip", "compile", "--quiet", "--generate-hashes", "--no-emit-index-url",

@@ -68,9 +68,7 @@ def _below_the_folder(suffixes: tuple[str, ...]) -> Callable[[str], str]:
         if parts.is_absolute() or ".." in parts.parts or "\\" in file:
             raise _mend(f"is {file!r}", "write a path below the card's folder")
         if parts.suffix not in suffixes:
-            raise _mend(
-                f"is {file!r}", f"use a form that cannot carry code: {', '.join(suffixes)}"
-            )
+            raise _mend(f"is {file!r}", f"use a form that cannot carry code: {', '.join(suffixes)}")
         return file
 
     return check

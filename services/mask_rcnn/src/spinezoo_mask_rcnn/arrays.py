@@ -98,6 +98,12 @@ def clip(boxes: Array, height: int, width: int) -> Array:
     return np.clip(boxes, 0.0, np.array([width, height, width, height], dtype=np.float32))
 
 
+def sigmoid(logits: Array) -> Array:
+    """Probabilities of logits."""
+    found: Array = np.float32(1.0) / (np.float32(1.0) + np.exp(-logits))
+    return found
+
+
 def _sides(boxes: Array) -> Array:
     return boxes[..., 2:] - boxes[..., :2]
 
@@ -106,8 +112,11 @@ def suppressed(boxes: Array, scores: Array, groups: Numbers, iou: float) -> Numb
     """Which of (n, 4) boxes stay, best score first: none overlaps a better one of its group."""
     if not len(boxes):
         return np.zeros(0, dtype=np.int64)
-    rectangles = np.concatenate([boxes[:, :2], _sides(boxes)], axis=1).astype(np.float64)
-    kept = cv2.dnn.NMSBoxesBatched(rectangles, scores, groups.astype(np.int32), -1.0, iou)
+    # OpenCV takes arrays, its types say lists.
+    rectangles: Any = np.concatenate([boxes[:, :2], _sides(boxes)], axis=1).astype(np.float64)
+    values: Any = scores
+    numbers: Any = groups.astype(np.int32)
+    kept = cv2.dnn.NMSBoxesBatched(rectangles, values, numbers, -1.0, iou)
     stay = np.asarray(kept, dtype=np.int64).reshape(-1)
     return stay[np.argsort(-scores[stay], kind="stable")]
 
@@ -138,7 +147,7 @@ def propose(
         best = np.argpartition(-logits, count - 1)[:count]
         best = best[np.argsort(-logits[best], kind="stable")]
         boxes.append(clip(decode(offsets[first + best], cells[best]), height, width))
-        scores.append(1.0 / (1.0 + np.exp(-logits[best])))
+        scores.append(sigmoid(logits[best]))
         groups.append(np.full(count, level))
         first += len(cells)
     box, score, group = np.concatenate(boxes), np.concatenate(scores), np.concatenate(groups)
@@ -148,9 +157,7 @@ def propose(
     return box[kept[: int(settings["rpn_post_nms_top_n_test"])]]
 
 
-def _taps(
-    low: Array, high: Array, cells: int, bins: int
-) -> tuple[NDArray[np.int32], Array]:
+def _taps(low: Array, high: Array, cells: int, bins: int) -> tuple[NDArray[np.int32], Array]:
     """Where regions are sampled on one axis.
 
     Args:
@@ -206,9 +213,7 @@ def pool(features: Array, boxes: Array, bins: int, height: int, width: int) -> A
         on_level = boxes[which] / np.float32(STRIDES[level])
         y, y_weight = _taps(on_level[:, 1], on_level[:, 3], rows, bins)
         x, x_weight = _taps(on_level[:, 0], on_level[:, 2], columns, bins)
-        places[which] = (
-            first + y[:, :, None, :, None] * np.int32(columns) + x[:, None, :, None, :]
-        )
+        places[which] = first + y[:, :, None, :, None] * np.int32(columns) + x[:, None, :, None, :]
         weights[which] = y_weight[:, :, None, :, None] * x_weight[:, None, :, None, :]
         first += rows * columns
     ends = np.arange(0, places.size + 1, taps * taps, dtype=np.int32)

@@ -53,14 +53,13 @@ class MaskRcnnPredictor(InstancePredictor):
             max_detections=settings.max_segments,
         )
         logits = self._masks(features, boxes)[np.arange(len(labels)), labels]
-        return Objects(arrays.paste(1.0 / (1.0 + np.exp(-logits)), boxes, *self.size), scores, labels)
+        masks = arrays.paste(arrays.sigmoid(logits), boxes, *self.size)
+        return Objects(masks, scores, labels)
 
     def _boxes(
         self, features: NDArray[np.float32], regions: NDArray[np.float32]
     ) -> Mapping[str, NDArray[np.float32]]:
-        return self.graphs["boxes"].run(
-            arrays.pool(features, regions, BOX_POOL_CELLS, *self.size)
-        )
+        return self.graphs["boxes"].run(arrays.pool(features, regions, BOX_POOL_CELLS, *self.size))
 
     def _masks(
         self, features: NDArray[np.float32], boxes: NDArray[np.float32]
@@ -77,7 +76,11 @@ class MaskRcnnPredictor(InstancePredictor):
         film = self.graphs["pyramid"].run(probe_film(self.card, seed))
         regions = arrays.probe_regions(*self.size)
         boxes = self._boxes(film["features"], regions)
-        parts = [boxes["class_logits"], boxes["box_offsets"], self._masks(film["features"], regions)]
+        parts = [
+            boxes["class_logits"],
+            boxes["box_offsets"],
+            self._masks(film["features"], regions),
+        ]
         values = [arrays.evenly(part, PROBE_VALUES) for part in parts]
         return picked(np.concatenate([film["probe"], *values]), count)
 

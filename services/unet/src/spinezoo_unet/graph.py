@@ -27,9 +27,7 @@ def stored_tensors(path: Path) -> dict[str, StoredTensor]:
     with h5py.File(path, "r") as file:
         for name, array in file.items():
             order = KERNEL_ORDER if array.ndim == 4 else None
-            found[name] = StoredTensor(
-                str(array.dtype), array.shape, array.id.get_offset(), order
-            )
+            found[name] = StoredTensor(str(array.dtype), array.shape, array.id.get_offset(), order)
     return found
 
 
@@ -130,7 +128,10 @@ def unet_graph(card: ModelCard, stored: Mapping[str, StoredTensor]) -> onnx.Mode
         list(drawing.tensors.values()),
     )  # fmt: skip
     return helper.make_model(
-        graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=8, producer_name="spinezoo"
+        graph,
+        opset_imports=[helper.make_opsetid("", OPSET)],
+        ir_version=8,
+        producer_name="spinezoo",
     )
 
 

@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 from torch import Tensor
 
+
 class YolactOutput(NamedTuple):
     """What the network says about a batch.
 

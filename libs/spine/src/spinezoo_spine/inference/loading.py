@@ -129,8 +129,8 @@ def check_probe(predictor: GraphPredictor, card: ModelCard, engine: GraphEngine)
     found = predictor.probe(probe.seed, len(probe.values))
     if found.shape != (len(probe.values),):
         raise WeightsError(
-            f"{card.name}: the probe has {len(probe.values)} values, {len(found)} fit; export again "
-            f"with `make export NETWORK={card.name}`"
+            f"{card.name}: the probe has {len(probe.values)} values, {len(found)} fit; export "
+            f"again with `make export NETWORK={card.name}`"
         )
     difference = float(np.abs(found - np.asarray(probe.values)).max())
     most = probe.tolerance * PROBE_SLACK[engine.precision]

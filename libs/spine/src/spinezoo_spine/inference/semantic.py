@@ -14,7 +14,7 @@ from spinezoo_spine.inference.predictors import SemanticPredictor
 
 
 class SemanticGraphPredictor(SemanticPredictor):
-    """One graph, ``network``: (1, 2, h, w) to ``logits`` and ``probabilities`` (1, classes, h, w)."""
+    """One graph, ``network``: (1, 2, h, w) to ``logits`` and ``probabilities``, (1, K, h, w)."""
 
     def __init__(self, card: ModelCard, engine: GraphEngine, graphs: Mapping[str, Graph]) -> None:
         """Takes what :func:`spinezoo_spine.inference.loading.load_served` gives."""

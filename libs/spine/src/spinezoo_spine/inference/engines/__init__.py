@@ -66,8 +66,8 @@ def open_engine(name: str, precision: str = "auto", threads: int = 0) -> GraphEn
     """
     if name not in ENGINES and "." not in name:
         raise ConfigurationError(
-            f"engine {name!r} is unknown; set SPINEZOO_ENGINE to one of {', '.join(ENGINES)}, or to "
-            "the import path of a module with open_engine"
+            f"engine {name!r} is unknown; set SPINEZOO_ENGINE to one of {', '.join(ENGINES)}, to "
+            "the network's framework, or to the import path of a module with open_engine"
         )
     path = f"{PACKAGE}.{name}" if name in ENGINES else name
     try:

@@ -12,7 +12,7 @@ from spinezoo_contract.errors import ConfigurationError, WeightsError
 
 
 class OnnxRuntimeGraph:
-    """A session; see :class:`spinezoo_spine.inference.engines.Graph`."""
+    """A session; see ``Graph``."""
 
     def __init__(self, session: onnxruntime.InferenceSession) -> None:
         self._session = session

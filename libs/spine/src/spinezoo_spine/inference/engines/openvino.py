@@ -15,7 +15,7 @@ PRECISIONS = {"float32": "f32", "bfloat16": "bf16"}
 
 
 class OpenVinoGraph:
-    """A compiled graph with its one request; see :class:`spinezoo_spine.inference.engines.Graph`."""
+    """A compiled graph with its one request; see ``Graph``."""
 
     def __init__(self, compiled: openvino.CompiledModel) -> None:
         # A tensor may have more names than that of the graph's output.
