@@ -14,7 +14,6 @@ from spinezoo_contract.errors import (
     QueueFullError,
     TooLargeError,
 )
-from starlette.datastructures import UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import ClientDisconnect, Request
 
@@ -110,16 +109,17 @@ class Uploads:
             ) from None
         except ClientDisconnect:
             raise NotServingError("the caller has gone while it sent the film") from None
-        fields: dict[str, str] = {}
-        film: bytes | None = None
-        for name, value in form.multi_items():
-            if isinstance(value, UploadFile):
-                if name != "film":
+        async with contextlib.AsyncExitStack() as stack:
+            stack.push_async_callback(form.close)
+            fields: dict[str, str] = {}
+            film: bytes | None = None
+            for name, value in form.multi_items():
+                if isinstance(value, str):
+                    fields[name] = f"{fields[name]},{value}" if name in fields else value
+                elif name == "film":
+                    film = await value.read()
+                else:
                     raise BadInputError(f"a file is in a field that is not `film`; {_HOW}")
-                film = await value.read()
-                await value.close()
-            else:
-                fields[name] = f"{fields[name]},{value}" if name in fields else value
         if film is None:
             raise BadInputError(f"the form has no file `film`; {_HOW}")
         return Upload(film, fields)
