@@ -413,5 +413,5 @@ export class App {
 /** Called by login.js once the zoo lets the caller in. @param {any} session @param {HTMLElement} root */
 export function start(session, root) {
   const app = new App(session, root);
-  root.dataset.mode = app.mode;
+  root.dataset.ready = app.networks.length ? 'again' : 'once';
 }

@@ -20,7 +20,7 @@ export class Column {
     this.saving = this.#saving();
     this.notes = h('ul', { class: 'notes' });
     this.notesPart = h('section', {}, h('h2', {}, 'How the film was read'), this.notes);
-    this.root = h('div', { class: 'beside' }, h('section', {}, this.head, this.count, this.list, this.box), this.tools, this.saving, this.notesPart);
+    this.root = h('div', { class: 'beside' }, this.tools, h('section', {}, this.head, this.count, this.list, this.box), this.saving, this.notesPart);
   }
 
   #saving() {

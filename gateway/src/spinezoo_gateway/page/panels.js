@@ -258,7 +258,7 @@ export class Panels {
       return h('li', { class: `network ${code === '' ? 'idle' : code}`, 'data-network': name },
         h('span', { class: 'dot', 'aria-hidden': 'true' }),
         h('span', { class: 'who' }, networkName(name)),
-        h('span', { class: 'what' }, ok && member ? `${member.segments.length} outlines · ${time}` : CODES[code] ?? ''),
+        h('span', { class: 'what' }, ok && member ? h('span', { title: `${member.segments.length} outlines` }, `${member.segments.length} in ${time}`) : CODES[code] ?? ''),
         said && !ok && said.message ? h('span', { class: 'why' }, said.message.slice(0, 220)) : null);
     }));
   }
