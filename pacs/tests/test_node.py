@@ -311,13 +311,14 @@ def test_a_full_disk_is_said(tmp_path: Path, start: Any, orthanc: OrthancProcess
 
 
 def test_settings_that_are_wrong_are_named(tmp_path: Path, start: Any) -> None:
+    known = [{"ae_title": "A", "host": "127.0.0.1", "port": 1}]
     for change, word in (
         ({"peers": []}, "no peer may send"),
         ({"peers": [{"ae_title": "A", "host": "x"}]}, "has no port"),
         ({"colour": "blue"}, "colour"),
         ({"results": ["nrrd"]}, "results"),
     ):
-        made = NodeProcess(tmp_path / "node", "127.0.0.1:1", [], **{**change})
+        made = NodeProcess(tmp_path / "node", "127.0.0.1:1", known)
         made.settings |= change
         made.log.unlink(missing_ok=True)
         made.start(wait=False)
