@@ -19,7 +19,9 @@ from spinezoo_pacs.node.spool import MOST_CRASHES, Spool, key_of
 from spinezoo_pacs.results.identity import derived_uid
 from test_node import dataset_of, store
 
-pytestmark = pytest.mark.filterwarnings("ignore")
+pytestmark = [
+    pytest.mark.filterwarnings("ignore"),
+]
 
 FILMS = int(os.environ.get("SPINEZOO_PACS_FILMS", "24"))
 """Films of the test; 500 takes a quarter of an hour."""

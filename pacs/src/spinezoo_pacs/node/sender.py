@@ -47,22 +47,6 @@ class Link:
         """Wraps an association that stands."""
         self._association = association
 
-    def has(self, study_uid: str, sop_uid: str) -> bool:
-        """Whether the destination has an object; False where it does not say."""
-        query = Dataset()
-        query.QueryRetrieveLevel = "IMAGE"
-        query.StudyInstanceUID = study_uid
-        query.SeriesInstanceUID = ""
-        query.SOPInstanceUID = sop_uid
-        model = StudyRootQueryRetrieveInformationModelFind
-        if not any(cx.abstract_syntax == model for cx in self._association.accepted_contexts):
-            return False
-        found = False
-        for status, match in self._association.send_c_find(query, model):
-            if status and status.Status in (0xFF00, 0xFF01) and match is not None:
-                found = found or match.get("SOPInstanceUID") == sop_uid
-        return found
-
     def store(self, data: bytes) -> None:
         """Sends one object.
 
@@ -114,8 +98,34 @@ class Sender:
         for result_class in RESULT_CLASSES:
             ae.add_requested_context(result_class, ExplicitVRLittleEndian)
             ae.add_requested_context(result_class, ImplicitVRLittleEndian)
-        ae.add_requested_context(StudyRootQueryRetrieveInformationModelFind)
         self._ae = ae
+        self._asker = AE(settings.ae_title)
+        self._asker.acse_timeout = self._asker.dimse_timeout = settings.limits.association_s
+        self._asker.add_requested_context(StudyRootQueryRetrieveInformationModelFind)
+
+    def has(self, peer: Peer, study_uid: str, sop_uid: str) -> bool:
+        """Whether a peer has an object; False where it does not say.
+
+        The question has an association of its own: archives that take objects from everybody may
+        refuse it in a way that ends the association.
+
+        Raises:
+            NotServingError: The peer cannot be reached.
+        """
+        query = Dataset()
+        query.QueryRetrieveLevel = "IMAGE"
+        query.StudyInstanceUID = study_uid
+        query.SeriesInstanceUID = ""
+        query.SOPInstanceUID = sop_uid
+        model = StudyRootQueryRetrieveInformationModelFind
+        found = False
+        with self._associated(self._asker, peer) as association:
+            if not association.accepted_contexts:
+                return False
+            for status, match in association.send_c_find(query, model):
+                if status and status.Status in (0xFF00, 0xFF01) and match is not None:
+                    found = found or match.get("SOPInstanceUID") == sop_uid
+        return found
 
     @contextmanager
     def link(self, peer: Peer) -> Iterator[Link]:
@@ -124,11 +134,16 @@ class Sender:
         Raises:
             NotServingError: It cannot be reached or refuses the association.
         """
+        with self._associated(self._ae, peer) as association:
+            yield Link(association)
+
+    @contextmanager
+    def _associated(self, ae: AE, peer: Peer) -> Iterator[Association]:
         tls_args = None
         if peer.tls and self._tls is not None:
             tls_args = (self._tls, peer.server_name or peer.host)
         try:
-            association = self._ae.associate(
+            association = ae.associate(
                 peer.host, peer.port, ae_title=peer.ae_title, tls_args=tls_args
             )
         except (OSError, RuntimeError) as error:
@@ -138,7 +153,7 @@ class Sender:
         if not association.is_established:
             raise NotServingError(f"{peer.ae_title} takes no association; is it running?")
         try:
-            yield Link(association)
+            yield association
         finally:
             if association.is_established:
                 association.release()

@@ -158,12 +158,19 @@ class Workers:
             peer = self._settings.peer(title)
             if peer is None:
                 raise ConfigurationError(f"{title} is no peer any more; add it again")
+            left = []
+            for result in results:
+                # What was on its way when the process ended may have arrived.
+                if result.state == "sending" and self._sender.has(
+                    peer, film.study_uid, result.sop_uid
+                ):
+                    self._spool.mark(film, result, "sent")
+                else:
+                    left.append(result)
+            if not left:
+                continue
             with self._sender.link(peer) as link:
-                for result in results:
-                    # What was on its way when the process ended may have arrived.
-                    if result.state == "sending" and link.has(film.study_uid, result.sop_uid):
-                        self._spool.mark(film, result, "sent")
-                        continue
+                for result in left:
                     content = self._spool.result_path(film, result.kind).read_bytes()
                     self._spool.mark(film, result, "sending")
                     try:
