@@ -15,7 +15,7 @@ from spinezoo_evaluator.measures.errors import icc, summary_of
 from spinezoo_evaluator.measures.report import write_errors
 from spinezoo_evaluator.measures.run import KeptFilm, kept_films
 from spinezoo_evaluator.measures.truth import TrueFilm, of_corner_film
-from spinezoo_evaluator.results.records import NAMED, RunFolder
+from spinezoo_evaluator.results.records import FUSED, RunFolder, named
 from spinezoo_spine.annotations.corners import CornerFilm
 
 HEIGHT, WIDTH = 900, 700
@@ -76,7 +76,14 @@ def test_a_report_of_measures_is_written(kept: KeptFilm, tmp_path: Path) -> None
 
 
 def test_answers_are_taken_from_a_run(kept: KeptFilm, tmp_path: Path) -> None:
-    RunFolder(tmp_path).write_answer("drawn.png", {**kept.members, NAMED: kept.vertebrae})
+    RunFolder(tmp_path).write_answer(
+        "drawn.png",
+        {
+            **kept.members,
+            named("one"): kept.vertebrae[:2],
+            named(FUSED): kept.vertebrae,
+        },
+    )
     (read,) = kept_films([kept.truth], tmp_path)
     assert read.members.keys() == kept.members.keys()
     assert len(read.vertebrae) == 5

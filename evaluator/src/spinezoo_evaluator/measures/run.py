@@ -21,7 +21,7 @@ from spinezoo_spine.measures.film import measure_film
 
 from spinezoo_evaluator.measures.errors import Errors
 from spinezoo_evaluator.measures.truth import TrueFilm
-from spinezoo_evaluator.results.records import FUSED, NAMED, RunFolder
+from spinezoo_evaluator.results.records import FUSED, RunFolder, named
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,9 +46,10 @@ class KeptFilm:
             ConfigurationError: The answers are absent or broken.
         """
         kept = folder.read_answer(truth.name)
-        vertebrae = kept.pop(NAMED, ())
-        kept.pop(FUSED, None)
-        return cls(truth, kept, vertebrae)
+        vertebrae = kept.get(named(FUSED), ())
+        beside = {FUSED, *(named(name) for name in kept)}
+        members = {name: said for name, said in kept.items() if name not in beside}
+        return cls(truth, members, vertebrae)
 
     @classmethod
     def answered(cls, truth: TrueFilm, answer: EnsembleAnswer) -> KeptFilm:

@@ -18,6 +18,17 @@ FILE = Path(__file__).with_name("calibration.json")
 of lengths are shares of the depth of the usual body."""
 
 
+LIKE = {
+    "CAGE_POSITION": "SLIP_PERCENT",
+    "CAGE_TO_POSTERIOR_WALL": "SLIP",
+    "CAGE_SUBSIDENCE": "DISC_HEIGHT_MIDDLE",
+    "SCREW_ANGLE": "DISC_ANGLE",
+    "SCREW_BREACH": "DISC_HEIGHT_MIDDLE",
+}
+"""Kinds without a truth of their own, and the kind whose interval they take: they rest on the same
+landmarks."""
+
+
 @cache
 def calibration() -> dict[str, tuple[float, float]]:
     """Floor and factor by name of the kind, and of ``CORNER``."""
@@ -34,5 +45,5 @@ def half_width(kind: MeasureKind | str, spread: float, unit: float = 1.0) -> flo
         unit: What a floor is a share of: the usual body's depth for lengths, else 1.
     """
     name = kind if isinstance(kind, str) else kind.name
-    floor, factor = calibration().get(name, (0.0, 1.645))
+    floor, factor = calibration().get(LIKE.get(name, name), (0.0, 1.645))
     return float(factor * (spread**2 + (floor * unit) ** 2) ** 0.5)
