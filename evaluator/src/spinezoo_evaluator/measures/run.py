@@ -47,7 +47,7 @@ class KeptFilm:
         """
         kept = folder.read_answer(truth.name)
         vertebrae = kept.get(named(FUSED), ())
-        beside = {FUSED, *(named(name) for name in kept)}
+        beside = {FUSED, named(FUSED), *(named(name) for name in kept)}
         members = {name: said for name, said in kept.items() if name not in beside}
         return cls(truth, members, vertebrae)
 
