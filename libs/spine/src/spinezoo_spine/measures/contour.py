@@ -57,7 +57,7 @@ def _part(
     along = curve[-1] - curve[0]
     along = along / max(float(np.hypot(*along)), 1e-9)
     place = curve @ along
-    low = float(np.median(first @ along))
-    high = float(np.median(last @ along))
+    low = float(first[len(first) // 2] @ along)
+    high = float(last[len(last) // 2] @ along)
     margin = 0.02 * (high - low)
     return curve[(place > low + margin) & (place < high - margin)]

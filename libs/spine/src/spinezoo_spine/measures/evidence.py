@@ -103,19 +103,21 @@ def _strokes(borders: NDArray[np.int64], height: int) -> ColumnRuns:
 
 
 def painted(runs: ColumnRuns, window: tuple[int, int, int, int]) -> NDArray[np.uint8]:
-    """(bottom - top, right - left) mask within a window (left, top, right, bottom), 0 or 255."""
+    """(right - left, bottom - top) mask within a window (left, top, right, bottom), 0 or 255.
+
+    Columns of the film are its rows: so a stroke is one piece of memory.
+    """
     left, top, right, bottom = window
     low = int(np.searchsorted(runs.column, left))
     high = int(np.searchsorted(runs.column, right))
-    mask = np.zeros((bottom - top, right - left), np.uint8)
-    column, first, last = runs.column[low:high], runs.top[low:high], runs.bottom[low:high]
-    near = (first < bottom) & (last > top)
-    if not near.any():
-        return mask
-    column, first, last = column[near] - left, first[near] - top, last[near] - top - 1
-    ends = np.stack([np.stack([column, first], axis=1), np.stack([column, last], axis=1)], axis=1)
-    cv2.polylines(mask, list(ends.astype(np.int32)), isClosed=False, color=255)
-    return mask
+    height = bottom - top
+    first = np.clip(runs.top[low:high] - top, 0, height)
+    size = np.clip(runs.bottom[low:high] - top, 0, height) - first
+    mask = np.zeros((right - left) * height, np.uint8)
+    before = np.cumsum(size) - size
+    start = (runs.column[low:high] - left) * height + first - before
+    mask[np.repeat(start, size) + np.arange(int(size.sum()))] = 255
+    return mask.reshape(right - left, height)
 
 
 def window_of(
@@ -140,7 +142,7 @@ def patch_of(
     place: int,
     spacing_mm: tuple[float, float],
 ) -> NDArray[np.uint8]:
-    """(CELLS, CELLS) a mask's window, turned and scaled into a patch; 0 to 255."""
+    """(CELLS, CELLS) a painted window, turned and scaled into a patch; 0 to 255."""
     row_mm, column_mm = spacing_mm
     half = float(frames.half_mm[place])
     per_px = np.array([1.0 / column_mm, 1.0 / row_mm])
@@ -149,11 +151,11 @@ def patch_of(
     origin = frames.centre_mm[place] * per_px - axes @ np.full(2, (CELLS - 1) / 2.0)
     origin = origin - 0.5 - np.array(window[:2], dtype=np.float64)
     shrink = float(np.sqrt(abs(np.linalg.det(axes))))
-    if shrink > 2.2:  # many pixels a cell: their mean, not one of them
+    if shrink > 3.0:  # many pixels a cell: their mean, not one of them
         size = round(shrink)
         blurred = cv2.blur(mask, (size, size), borderType=cv2.BORDER_CONSTANT)
         mask = np.asarray(blurred, dtype=np.uint8)
-    matrix = np.column_stack([axes, origin])
+    matrix = np.column_stack([axes, origin])[::-1]  # x and y change places: see painted
     return np.asarray(
         cv2.warpAffine(mask, matrix, (CELLS, CELLS), flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP),
         dtype=np.uint8,

@@ -24,7 +24,6 @@ NEAR_SHARE = 0.22
 """A spur starts within this share of the depth from its corner."""
 
 _AT = np.linspace(-1.0, 1.0, CELLS + 1)[:-1] + 1.0 / CELLS
-_GRID = np.meshgrid(_AT, _AT)
 
 
 def osteophytes_of(
@@ -58,24 +57,21 @@ def osteophytes_of(
     rest = (mask > 0) & (opened == 0)
     if not rest.any():
         return ()
-    x, y = _GRID
+    rows, columns = np.nonzero(rest)
+    x, y = _AT[columns], _AT[rows]
     area = float(mask.sum())
     found = []
     for number, corner in enumerate(corners):
         aside = -1.0 if number in (0, 3) else 1.0
-        near = rest & (np.hypot(x - corner[0], y - corner[1]) < NEAR_SHARE * depth)
-        if not near.any():
-            continue
-        wall = _wall(corners, number, y)
-        out = aside * (x - wall)
-        beyond = near & (out > 0)
+        out = aside * (x - _wall(corners, number, y))
+        beyond = (np.hypot(x - corner[0], y - corner[1]) < NEAR_SHARE * depth) & (out > 0)
         if not beyond.any():
             continue
         tip = int(np.argmax(np.where(beyond, out, -1.0)))
-        length = float(out.flat[tip]) + 1.0 / CELLS
+        length = float(out[tip]) + 1.0 / CELLS
         if length < LEAST_LENGTH_SHARE * depth:
             continue
-        at = frames.centre_mm[place] + half * (axes @ np.array([x.flat[tip], y.flat[tip]]))
+        at = frames.centre_mm[place] + half * (axes @ np.array([x[tip], y[tip]]))
         row_mm, column_mm = spacing_mm
         found.append(
             Osteophyte(
