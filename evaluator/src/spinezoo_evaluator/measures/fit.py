@@ -101,8 +101,9 @@ def fit_intervals(films: Sequence[KeptFilm]) -> dict[str, list[float]]:
                 continue
             unit = usual if said.unit is MeasureUnit.MILLIMETRE else 1.0
             half = (said.high - said.low) / 2.0
-            spread = _spread_of(said.kind.name, half, unit)
-            rows.setdefault(said.kind.name, []).append((abs(said.value - true) / unit, spread))
+            name = uncertainty.name_of(said.kind, said.levels)
+            spread = _spread_of(name, half, unit)
+            rows.setdefault(name, []).append((abs(said.value - true) / unit, spread))
         for off, radius in _corner_errors(film, measured):
             spread = _spread_of("CORNER", radius / usual, 1.0)
             rows.setdefault("CORNER", []).append((off / usual, spread))

@@ -35,7 +35,7 @@ from spinezoo_spine.measures.evidence import LEAST_SIZE_PX, MemberStrokes, strok
 from spinezoo_spine.measures.facing import LEAST_PROBABILITY, facing_signs, probability_right
 from spinezoo_spine.measures.implants import implant_measures
 from spinezoo_spine.measures.osteophytes import osteophytes_of
-from spinezoo_spine.measures.uncertainty import half_width
+from spinezoo_spine.measures.uncertainty import half_width, name_of
 from spinezoo_spine.measures.usual import USUAL_HEIGHT, usual_wedge
 
 Array = NDArray[np.float64]
@@ -120,7 +120,9 @@ class Column:
         if not np.isfinite(value):
             return self.withheld(kind, levels, unit, WithheldReason.CUT_BY_FILM)
         spread = float(np.std(samples[1:])) if len(samples) > 1 else 0.0
-        half = half_width(kind, spread, self.unit_mm if unit is MILLIMETRE else 1.0)
+        half = half_width(
+            name_of(kind, levels), spread, self.unit_mm if unit is MILLIMETRE else 1.0
+        )
         if half > MOST_HALF_WIDTH.get(unit, np.inf):
             return self.withheld(kind, levels, unit, WithheldReason.TOO_UNSURE)
         sources = tuple(self.index[level] for level in levels)

@@ -8,6 +8,7 @@ both fitted by kind of measure on phantoms of other seeds than the tests'.
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 
@@ -29,6 +30,13 @@ LIKE = {
 landmarks."""
 
 
+def name_of(kind: MeasureKind, levels: Sequence[str]) -> str:
+    """Under which a measure's interval is fitted: lordoses apart, by their levels."""
+    if kind is MeasureKind.LORDOSIS:
+        return f"{kind.name} {levels[0]}-{levels[-1]}"
+    return kind.name
+
+
 @cache
 def calibration() -> dict[str, tuple[float, float]]:
     """Floor and factor by name of the kind, and of ``CORNER``."""
@@ -36,14 +44,13 @@ def calibration() -> dict[str, tuple[float, float]]:
     return {name: (float(floor), float(factor)) for name, (floor, factor) in read.items()}
 
 
-def half_width(kind: MeasureKind | str, spread: float, unit: float = 1.0) -> float:
+def half_width(name: str, spread: float, unit: float = 1.0) -> float:
     """Half the 90 % interval.
 
     Args:
-        kind: Of the measure, or "CORNER".
+        name: Of the measure, see :func:`name_of`, or "CORNER".
         spread: Standard deviation over the bootstrap.
         unit: What a floor is a share of: the usual body's depth for lengths, else 1.
     """
-    name = kind if isinstance(kind, str) else kind.name
     floor, factor = calibration().get(LIKE.get(name, name), (0.0, 1.645))
     return float(factor * (spread**2 + (floor * unit) ** 2) ** 0.5)
