@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import itertools
+import json
 from dataclasses import replace
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from spinezoo_contract.codec import to_json
 from spinezoo_contract.measures.compare import compare_films
 from spinezoo_contract.measures.tables import to_csv, to_rows
 from spinezoo_contract.types import (
@@ -403,3 +405,10 @@ def test_table_has_a_line_for_every_measure() -> None:
     text = to_csv(film)
     assert text.splitlines()[0].startswith("measure,levels,unit,value,low,high,grade,withheld")
     assert len(text.splitlines()) == len(rows) + 1
+
+
+def test_measures_are_plain_json() -> None:
+    film = measured(drawn_column(slips={"L4": 30.0}, fronts={"L2": 0.6}))
+    read = json.loads(json.dumps(to_json(film)))
+    assert read["facing"] == "right"
+    assert {each["grade"] for each in read["measures"]} >= {0, 2}

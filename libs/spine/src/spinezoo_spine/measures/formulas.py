@@ -98,13 +98,13 @@ def slip(above: Array, below: Array) -> Array:
 
 def meyerding_grade(percent: float) -> int:
     """0 to 5, negative for a backward slip."""
-    grade = sum(abs(percent) >= least for least in MEYERDING_PERCENT)
+    grade = sum(1 for least in MEYERDING_PERCENT if abs(percent) >= least)
     return grade if percent >= 0 else -grade
 
 
 def genant_grade(loss: float) -> int:
     """0 to 3."""
-    return sum(loss >= least for least in GENANT_LOSS)
+    return sum(1 for least in GENANT_LOSS if loss >= least)
 
 
 def height_loss(heights: Array, usual_back: Array | float, usual_wedge: float = 1.0) -> Array:
