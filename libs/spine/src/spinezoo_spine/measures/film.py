@@ -22,6 +22,7 @@ from spinezoo_contract.types import (
     MeasureOptions,
     MeasurePlane,
     MeasureUnit,
+    Osteophyte,
     Point,
     Segment,
     WithheldReason,
@@ -520,7 +521,7 @@ def _landmarks(
                 at = Point(float(x) / column_mm, float(y) / row_mm)
                 found.append(Landmark(_NAMES[number], at, radius))
         middles = bodies.middles_mm[0, place]
-        spurs = ()
+        spurs: tuple[Osteophyte, ...] = ()
         if level != "S1" and len(found) == 4:
             spurs = osteophytes_of(
                 bodies, place, spacing, scale if known else None, mirrored=column.mirrored

@@ -107,7 +107,9 @@ def genant_grade(loss: float) -> int:
     return sum(1 for least in GENANT_LOSS if loss >= least)
 
 
-def height_loss(heights: Array, usual_back: Array | float, usual_wedge: float = 1.0) -> Array:
+def height_loss(
+    heights: Array, usual_back: Array | float, usual_wedge: Array | float = 1.0
+) -> Array:
     """Greatest loss of height of a body: in front, in the middle, or all of it.
 
     Args:
