@@ -14,7 +14,7 @@ from outlines import block
 from PIL import Image
 from small_zoo import FILMS, Zoo, write_films
 from spinezoo_contract.types import MemberCode, Structure
-from spinezoo_evaluator.report import __main__ as rerender
+from spinezoo_evaluator.benchmark import page as rerender
 from spinezoo_evaluator.report.page import strata
 from spinezoo_evaluator.report.page.films import MOST_BYTES, Scale, as_address, outlines_of, path_of
 from spinezoo_evaluator.report.page.names import name_caption, name_figures

@@ -1,8 +1,8 @@
-"""``python -m spinezoo_evaluator.report reports/RUN``: writes a report's page again.
+"""``python -m spinezoo_evaluator.benchmark.page reports/RUN``: writes a report's page again.
 
 ::
 
-    python -m spinezoo_evaluator.report reports/phantom-test [--data FOLDER]
+    python -m spinezoo_evaluator.benchmark.page reports/phantom-test [--data FOLDER]
 
 Needs no zoo: figures and outlines come from the report's folder, films and truth from the folder
 of films. That folder is the one of the run's command unless ``--data`` names it; it has to hold the
@@ -31,7 +31,7 @@ from spinezoo_evaluator.results.records import RunFolder
 def make_parser() -> argparse.ArgumentParser:
     """The command line."""
     parser = argparse.ArgumentParser(
-        prog="python -m spinezoo_evaluator.report",
+        prog="python -m spinezoo_evaluator.benchmark.page",
         description="Writes the page (index.html) of a finished run again.",
     )
     parser.add_argument("report", type=Path, help="folder of the report")
