@@ -24,7 +24,7 @@ from spinezoo_evaluator.results.records import FUSED, RunFolder
 from spinezoo_testing.servers import serving
 from stand_in import StandInGateway, make_gateway
 
-ODD = "<script>alert(1)<img src=x onerror=alert(2)> & \"'{{7*7}}.png"
+ODD = "<script>alert(1)<img src=x onerror=alert(2)> & \"'{{7*7}}" + "o" * 120 + ".png"
 
 
 class Reader(HTMLParser):
@@ -157,6 +157,8 @@ def test_odd_names_are_text_and_what_failed_or_was_left_out_is_named(odd_zoo):
     assert "left out, and not measured" in page.text
     assert "film_4.png" in page.text
     assert len(page.of("article")) == FILMS - 1
+    # The group by contrast is every film's, also of one whose name is as long as a name can be.
+    assert page.text.count("Contrast: ") == FILMS - 1
 
 
 def test_a_film_without_an_answer_stands_first_and_is_told(zoo):

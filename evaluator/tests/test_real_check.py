@@ -29,9 +29,9 @@ from spinezoo_contract.types import (
     Structure,
     UnnamedReason,
 )
+from spinezoo_evaluator.benchmark import page as rerender
 from spinezoo_evaluator.benchmark import real_check
 from spinezoo_evaluator.benchmark.real_check import measure_column, say_column, variant
-from spinezoo_evaluator.benchmark import page as rerender
 from spinezoo_evaluator.report.reliability import bins_of, calibration_error, given_from
 from spinezoo_evaluator.results.columns import ColumnCounts, count_column
 from spinezoo_spine.annotations.corners import CornerFilm, find_corner_file, read_corners

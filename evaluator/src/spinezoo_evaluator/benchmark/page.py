@@ -9,6 +9,7 @@ of films. That folder is the one of the run's command unless ``--data`` names it
 same films. The same answers give the same bytes. Ends with 0, or with 2 and says why.
 """
 
+# ruff: noqa: T201 - a command: its messages go to the terminal.
 from __future__ import annotations
 
 import argparse
