@@ -175,6 +175,22 @@ def test_a_film_without_an_answer_stands_first_and_is_told(zoo):
     assert "No answer (" in page.text
 
 
+def test_an_empty_answer_is_told_from_none(zoo, monkeypatch):
+    own = zoo.gateway._segments
+    monkeypatch.setattr(
+        zoo.gateway,
+        "_segments",
+        lambda film, member: () if member == "yolact" else own(film, member),
+    )
+    zoo.gateway.plan = lambda film, member: (
+        MemberCode.UNAVAILABLE if (film, member) == ("film_0.png", "unet") else MemberCode.OK
+    )
+    assert zoo.run(pictures=True) == 0
+    page = Reader(page_of(zoo))
+    assert page.text.count("nothing found") == FILMS
+    assert page.text.count("no answer") == 1
+
+
 def test_answers_that_are_gone_are_said_and_the_rest_is_drawn(zoo, capsys):
     assert zoo.run() == 0
     next(iter((zoo.folder / "answers").glob("film_2*"))).unlink()
