@@ -215,7 +215,9 @@ def check_complete(
     if ended and not filled and head.kind != "jpeg-progressive":
         return
     try:
-        other = decode(stream.removesuffix(_END) + _STRANGE_TAIL + _END)
+        # A stream may fill up with 0xFF before its end marker, as those of dcmtk do.
+        data = stream.removesuffix(_END).rstrip(b"\xff")
+        other = decode(data + _STRANGE_TAIL + _END)
     except Exception:
         raise FilmError(TRUNCATED.format("before its last pixel")) from None
     if other.shape != decoded.shape or not np.array_equal(other, decoded):

@@ -35,7 +35,7 @@ _COLOURED = (
     tifffile.PHOTOMETRIC.SEPARATED,
 )
 
-_NAMES = {
+_NAMES: dict[object, str] = {
     tifffile.PHOTOMETRIC.YCBCR: "YCbCr",
     tifffile.PHOTOMETRIC.SEPARATED: "CMYK",
     tifffile.PHOTOMETRIC.MASK: "a mask of transparency",
