@@ -22,6 +22,7 @@ Json = dict[str, Any]
 def enum_name(message: Message, field: str) -> str:
     """An enum of a message in lower case without its type's prefix, such as ``lumbar_vertebra``."""
     descriptor = message.DESCRIPTOR.fields_by_name[field].enum_type
+    assert descriptor is not None, field
     prefix = descriptor.values_by_number[0].name.removesuffix("UNSPECIFIED")
     number = getattr(message, field)
     value = descriptor.values_by_number.get(number)

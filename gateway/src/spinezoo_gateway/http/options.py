@@ -125,8 +125,8 @@ class SegmentFields(BaseModel):
             member_deadline_ms=self.member_deadline_ms,
             quorum=self.quorum,
         )
-        kind = kind_of(film)
-        image = image_pb2.Image(**{kind or "encoded": film})
+        dicom = kind_of(film) == "dicom"
+        image = image_pb2.Image(dicom=film) if dicom else image_pb2.Image(encoded=film)
         return ensemble_request_to_proto(image, options)
 
 
