@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 import shutil
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import films
 import pytest
 from bench import NAMES, Bench
 from selenium import webdriver
@@ -21,9 +21,6 @@ from spinezoo_phantom.records import PhantomFilm
 from spinezoo_testing.servers import Loop, until
 from truth_member import TruthMember
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "screens"))
-
-import films
 
 CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
 
