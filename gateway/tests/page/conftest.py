@@ -21,7 +21,6 @@ from spinezoo_phantom.records import PhantomFilm
 from spinezoo_testing.servers import Loop, until
 from truth_member import TruthMember
 
-
 CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
 
 WAIT_S = 20.0
