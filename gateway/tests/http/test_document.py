@@ -15,6 +15,7 @@ import httpx
 import pytest
 import schemathesis
 from hypothesis import HealthCheck, Phase, settings
+from schemathesis.checks import not_a_server_error
 from schemathesis.config import SchemathesisConfig
 from schemathesis.specs.openapi.checks import positive_data_acceptance
 from spinezoo.v1 import (
@@ -142,8 +143,11 @@ def test_schemathesis_finds_nothing(connect: Connect) -> None:
         @operation_cases(operation)
         def check(case: schemathesis.Case) -> None:
             response = case.call(timeout=30)
-            # What makes bytes a film cannot be said in a schema.
-            case.validate_response(response, excluded_checks=[positive_data_acceptance])
+            # What makes bytes a film cannot be said in a schema, and a deadline of 1 ms is over
+            # before any answer: 503 and 504 are promised, 500 is not.
+            case.validate_response(
+                response, excluded_checks=[positive_data_acceptance, not_a_server_error]
+            )
             asked.append((case.operation.label, response.status_code))
 
         check()
@@ -153,7 +157,7 @@ def test_schemathesis_finds_nothing(connect: Connect) -> None:
         "GET /v1/models",
         "GET /v1/access",
     }
-    assert not [each for each in asked if each[1] >= 500]
+    assert not [each for each in asked if each[1] >= 500 and each[1] not in (503, 504)]
 
 
 def operation_cases(operation: Any) -> Any:
