@@ -206,5 +206,12 @@ speed: setup ## Measure speed as ratios within one run (see docs/performance.md)
 figures: ## Write the figures of README and docs from the reports of `make benchmark` and `make real-check`
 	@$(TOOL).figures $(ARGS)
 
+.PHONY: page-films screens
+page-films: setup ## Make the example films of the page again (phantoms)
+	@$(CORE) gateway/screens/films.py
+
+screens: setup ## Take the pictures of the page for docs/ (needs chromium and chromium-driver)
+	@$(TOOL).processes run -- $(CORE) gateway/screens/screens.py $(ARGS)
+
 clean: ## Remove all environments; data and reports stay
 	@$(TOOL).environments clean
