@@ -23,7 +23,7 @@ from spinezoo_namer.store import StoredFilm
 
 COUNT_SHARES = (0.05, 0.90, 0.05)
 """Shares of four, five and six lumbar vertebrae: those of the generator's films. They are served as
-prior, and weigh films when the threshold is chosen; training shows the rare ones more often."""
+prior, and weigh films in calibration; training shows the rare ones more often."""
 
 MOST_WRONG = 0.01
 """Share of wrong names among vertebrae that the threshold allows."""
@@ -119,6 +119,15 @@ class Names:
     loss: NDArray[np.float64]
     five: NDArray[np.bool_]
 
+    @property
+    def weights(self) -> NDArray[np.float64]:
+        """(M,) sum 1: patients with five lumbar vertebrae weigh as often as they come."""
+        weights = np.zeros(len(self.five))
+        for share, rows in ((COUNT_SHARES[1], self.five), (1.0 - COUNT_SHARES[1], ~self.five)):
+            if rows.any():
+                weights[rows] = share / rows.sum()
+        return weights / max(weights.sum(), 1e-9)
+
 
 def names_of(judged: Iterable[Judged], temperature: float) -> Names:
     """Reads every column at a temperature."""
@@ -141,7 +150,8 @@ def names_of(judged: Iterable[Judged], temperature: float) -> Names:
 
 def best_temperature(judged: Sequence[Judged]) -> float:
     """The temperature at which true names are likeliest."""
-    losses = [names_of(judged, each).loss.mean() for each in TEMPERATURES]
+    named = [names_of(judged, each) for each in TEMPERATURES]
+    losses = [float(names.loss @ names.weights) for names in named]
     return round(float(TEMPERATURES[int(np.argmin(losses))]), 3)
 
 
@@ -151,17 +161,10 @@ def _percents() -> list[float]:
 
 
 def least_threshold(names: Names) -> float:
-    """The lowest threshold that keeps wrong names under :data:`MOST_WRONG`.
-
-    Patients with five lumbar vertebrae weigh as often as they come.
-    """
-    groups = [(COUNT_SHARES[1], names.five), (1.0 - COUNT_SHARES[1], ~names.five)]
-    groups = [(weight, rows) for weight, rows in groups if rows.any()]
-    total = sum(weight for weight, _ in groups)
+    """The lowest threshold that keeps wrong names under :data:`MOST_WRONG`."""
     for threshold in _percents():
         wrong = (names.confidence >= threshold) & ~names.right
-        share = sum(weight * float(wrong[rows].mean()) for weight, rows in groups) / total
-        if share < MOST_WRONG:
+        if wrong @ names.weights < MOST_WRONG:
             return threshold
     return 0.99
 
@@ -177,13 +180,12 @@ def view_threshold(judged: Sequence[Judged]) -> float:
 
 def calibration_error(names: Names, bins: int = 10) -> float:
     """Expected calibration error of names: bins of one width."""
-    total, error = len(names.confidence), 0.0
+    weights, error = names.weights, 0.0
     place = np.minimum((names.confidence * bins).astype(int), bins - 1)
     for each in range(bins):
         inside = place == each
         if inside.any():
-            gap = abs(names.right[inside].mean() - names.confidence[inside].mean())
-            error += inside.sum() / total * gap
+            error += abs(((names.right - names.confidence) * weights)[inside].sum())
     return float(error)
 
 

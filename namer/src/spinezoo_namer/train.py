@@ -52,9 +52,6 @@ HELD_OUT_SEEDS = (1, 2)
 SINGLE_SPOTS = 0.3
 """Weight of what single spots are taken for, beside the whole reading."""
 
-RARE_TIMES = 3
-"""Times that films of four and six lumbar vertebrae are seen for once of the others."""
-
 WARM_UP = 0.1
 """Share of a training in which the learning rate rises."""
 
@@ -76,12 +73,12 @@ class Settings:
 
     seed: int = 1
     films_seed: int = 900
-    patients: int = 1400
-    epochs: int = 8
+    patients: int = 4000
+    epochs: int = 20
     batch_size: int = 24
     learning_rate: float = 3e-3
     weight_decay: float = 2e-3
-    width: int = 20
+    width: int = 24
 
 
 def loss_of(network: ReaderNetwork, batch: Batch) -> tuple[torch.Tensor, dict[str, float]]:
@@ -133,8 +130,6 @@ def fit(
     Raises:
         ConfigurationError: The folder holds a run with other settings.
     """
-    rare = [film for film in films if film.view == "lateral" and film.lumbar_count != 5]
-    films = [*films, *rare * (RARE_TIMES - 1)]
     torch.manual_seed(settings.seed)
     network = ReaderNetwork(settings.width).to(device)
     network.look.to(memory_format=torch.channels_last)  # 1.6 times faster on a CPU
@@ -319,7 +314,7 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument("--card", type=Path, default=FOLDER, help="folder of the reader's card")
     parser.add_argument("--workers", type=int, default=2, help="processes that make films")
     parser.add_argument("--device", default="cpu", help="where the network learns: cpu or cuda")
-    parser.add_argument("--held-out-patients", type=int, default=200, help="for each of two sets")
+    parser.add_argument("--held-out-patients", type=int, default=400, help="for each of two sets")
     for name in ("seed", "patients", "epochs", "batch_size", "width"):
         default = getattr(defaults, name)
         parser.add_argument(f"--{name.replace('_', '-')}", type=int, default=default)
