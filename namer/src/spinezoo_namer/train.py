@@ -34,9 +34,11 @@ from spinezoo_namer.batches import Batch, Epoch, loader
 from spinezoo_namer.calibrate import (
     COUNT_SHARES,
     best_temperature,
+    count_threshold,
+    counts_of,
     judge_all,
-    least_threshold,
     measured,
+    name_threshold,
     names_of,
     view_threshold,
 )
@@ -269,7 +271,8 @@ def finish(
     temperature = best_temperature(whole)
     calibration = {
         "temperature": temperature,
-        "threshold": least_threshold(names_of(whole, temperature)),
+        "threshold": name_threshold(names_of(whole, temperature)),
+        "count_threshold": count_threshold(counts_of(whole, temperature)),
         "view_threshold": view_threshold(worse),
     }
     sets: dict[str, dict[str, bool]] = {
