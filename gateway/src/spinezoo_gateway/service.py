@@ -30,6 +30,7 @@ from spinezoo_contract.types import (
     FusedAnswer,
     FusionOptions,
     GatewayTiming,
+    MeasureOptions,
     MemberCode,
     MemberStatus,
 )
@@ -38,6 +39,7 @@ from spinezoo_spine.column import consensus, naming
 from spinezoo_spine.column.reader.network import ColumnReader
 from spinezoo_spine.fusion import implants, touching
 from spinezoo_spine.fusion import votes as fusion
+from spinezoo_spine.measures.film import measure_film
 
 from spinezoo_gateway.members import MemberClient, MemberResult, Vote
 from spinezoo_gateway.settings import MAX_DEADLINE_MS, GatewaySettings
@@ -396,13 +398,20 @@ class EnsembleServicer(ensemble_pb2_grpc.EnsembleServiceServicer):
             )
         weights = {name: question.fusion.weights[name] for name in votes}
         options = FusionOptions(question.fusion.rule, weights)
-        return await asyncio.to_thread(fuse_and_name, votes, options, film, self._reader)
+        asked = question.options.measures
+        return await asyncio.to_thread(fuse_and_name, votes, options, film, self._reader, asked)
 
 
 def fuse_and_name(
-    votes: Mapping[str, Vote], options: FusionOptions, film: Film, reader: ColumnReader
+    votes: Mapping[str, Vote],
+    options: FusionOptions,
+    film: Film,
+    reader: ColumnReader,
+    asked: MeasureOptions | None = None,
 ) -> FusedAnswer:
     """The fused answer with its vertebrae as objects, named, and its implants as objects.
+
+    Where measures are asked for, it is measured too.
 
     Raises:
         OptionError: As :func:`spinezoo_spine.fusion.votes.count`.
@@ -416,7 +425,12 @@ def fuse_and_name(
     vertebrae = consensus.fuse_vertebrae(said, fused.segments, options)
     labelling = naming.named_vertebrae(vertebrae, film.pixels, reader)
     found = objects.result()
-    return replace(fused, labelling=labelling, implants=touching.with_touches(found, labelling))
+    placed = touching.with_touches(found, labelling)
+    measured = None
+    if asked is not None:
+        spacing_mm = (film.row_spacing_mm, film.column_spacing_mm)
+        measured = measure_film(labelling, said, placed, spacing_mm, asked)
+    return replace(fused, labelling=labelling, implants=placed, measures=measured)
 
 
 @dataclass(frozen=True, slots=True)

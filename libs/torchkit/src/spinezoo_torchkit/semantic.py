@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -13,7 +14,7 @@ from spinezoo_spine.inference.predictors import SemanticPredictor
 from torch import nn
 
 from spinezoo_torchkit.device import autocast
-from spinezoo_torchkit.loading import inference_precision, precision_name
+from spinezoo_torchkit.loading import inference_precision, load_network, precision_name
 
 
 class TorchSemanticPredictor(SemanticPredictor):
@@ -31,7 +32,7 @@ class TorchSemanticPredictor(SemanticPredictor):
             CardError: The card asks for another preprocessing.
             ConfigurationError: It names an unknown precision.
         """
-        super().__init__(card, str(device), precision_name(card))
+        super().__init__(card, str(device), precision_name(card), engine="torch")
         self.network = network.eval()
         self._precision = inference_precision(card)
 
@@ -56,3 +57,11 @@ class TorchSemanticPredictor(SemanticPredictor):
             logits = self.network(films.to(device, memory_format=torch.channels_last))
         found: NDArray[np.float32] = logits.float().softmax(dim=1).cpu().numpy()
         return [self.checked(each) for each in found]
+
+
+def load_semantic(
+    card_path: Path, make: Callable[..., nn.Module], device: str | None
+) -> TorchSemanticPredictor:
+    """The network of a card, its weights and probe checked; see :func:`load_network`."""
+    card, network, chosen = load_network(card_path, make, device=device)
+    return TorchSemanticPredictor(card, network, chosen)
