@@ -39,9 +39,11 @@ def compare_films(before: FilmMeasures, after: FilmMeasures) -> tuple[Change, ..
     left out: which implant is which is not known from film to film.
     """
     planes = {before.plane, after.plane}
-    one_plane = (len(planes) == 1 and MeasurePlane.DETECTOR not in planes) or planes == {
-        MeasurePlane.DETECTOR
-    }
+    one_plane = (
+        (len(planes) == 1
+        and MeasurePlane.DETECTOR not in planes)
+        or planes == {MeasurePlane.DETECTOR}
+    )
     first = {(m.kind, m.levels): m for m in before.measures if m.implant_index is None}
     second = {(m.kind, m.levels): m for m in after.measures if m.implant_index is None}
     changes = []
