@@ -82,7 +82,7 @@ convert: setup-core ## Write outlines in another form: FROM=file TO=file [FORMAT
 	@$(CORE) -m spinezoo_spine.annotations.convert --from $(call quote,$(FROM)) --to $(call quote,$(TO)) --format $(FORMAT) $(ARGS)
 
 report: setup ## Write the page of a finished run again, without the zoo: [RUN=phantom-test] [DATA=folder of its films]
-	@$(CORE) -m spinezoo_evaluator.report $(call quote,reports/$(RUN)) $(if $(DATA),--data $(call quote,$(DATA))) $(ARGS)
+	@$(CORE) -m spinezoo_evaluator.benchmark.page $(call quote,reports/$(RUN)) $(if $(DATA),--data $(call quote,$(DATA))) $(ARGS)
 
 .PHONY: report report-pictures
 report-pictures: setup ## Take the pictures of docs/images from the page of a report on phantoms: [RUN=phantom-test]
@@ -205,6 +205,13 @@ speed: setup ## Measure speed as ratios within one run (see docs/performance.md)
 
 figures: ## Write the figures of README and docs from the reports of `make benchmark` and `make real-check`
 	@$(TOOL).figures $(ARGS)
+
+.PHONY: page-films screens
+page-films: setup ## Make the example films of the page again (phantoms)
+	@$(CORE) gateway/screens/films.py
+
+screens: setup ## Take the pictures of the page for docs/ (needs chromium and chromium-driver)
+	@$(TOOL).processes run -- $(CORE) gateway/screens/screens.py $(ARGS)
 
 clean: ## Remove all environments; data and reports stay
 	@$(TOOL).environments clean

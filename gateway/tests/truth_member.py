@@ -14,6 +14,7 @@ from spinezoo_contract.masks import encode_mask, mask_box
 from spinezoo_contract.types import Segment, SegmentKind, Structure
 from spinezoo_phantom.records import PhantomFilm
 from spinezoo_spine.annotations.raster import rasterise
+from spinezoo_testing.servers import Loop
 
 SEMANTIC = ("unet", "pspnet", "deeplabv3")
 
@@ -63,6 +64,22 @@ class TruthMember(FakeMember):
     def __post_init__(self) -> None:
         self.gate.set()
         self._known: dict[tuple[int, int], list[Segment]] = {}
+
+    def shut(self, loop: Loop) -> None:
+        """Makes the member wait until it is let."""
+
+        async def clear() -> None:
+            self.gate.clear()
+
+        loop.run(clear())
+
+    def let(self, loop: Loop) -> None:
+        """Lets the member answer."""
+
+        async def answer() -> None:
+            self.gate.set()
+
+        loop.run(answer())
 
     async def GetModel(  # noqa: N802
         self, request: segmenter_pb2.GetModelRequest, context: grpc.aio.ServicerContext

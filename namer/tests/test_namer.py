@@ -13,11 +13,7 @@ import torch
 from spinezoo_contract.errors import ConfigurationError
 from spinezoo_namer import train
 from spinezoo_namer.batches import Batch, Epoch, batch_of, loader
-from spinezoo_namer.calibrate import (
-    Names,
-    calibration_error,
-    least_threshold,
-)
+from spinezoo_namer.calibrate import Said, calibration_error, count_threshold, name_threshold
 from spinezoo_namer.examples import NONE, FilmKind, example_of
 from spinezoo_namer.export import INPUTS, export, some_input
 from spinezoo_namer.loss import reading_loss
@@ -228,11 +224,15 @@ def test_what_is_finished_is_a_card_that_serving_loads(films, tmp_path):
 def test_thresholds_and_calibration_follow_the_names():
     confidence = np.array([0.99] * 95 + [0.7] * 5)
     right = np.array([True] * 95 + [False] * 5)
-    names = Names(confidence, right, np.zeros(100), np.ones(100, bool))
-    assert 0.7 < least_threshold(names) <= 0.72
+    names = Said(confidence, right, np.zeros(100), np.ones(100, bool))
+    assert 0.7 < name_threshold(names) <= 0.72
     assert calibration_error(names) == pytest.approx(0.95 * 0.01 + 0.05 * 0.7)
-    sure = Names(confidence, np.ones(100, bool), np.zeros(100), np.ones(100, bool))
-    assert least_threshold(sure) == 0.5
+    sure = Said(confidence, np.ones(100, bool), np.zeros(100), np.ones(100, bool))
+    assert name_threshold(sure) == 0.5
+    # Names presume five lumbar vertebrae; counts must hold for patients with four and six too.
+    other = Said(confidence, right, np.zeros(100), np.zeros(100, bool))
+    assert name_threshold(other) == 0.5
+    assert 0.7 < count_threshold(other) <= 0.72
 
 
 def test_the_command_refuses_what_it_cannot_use(tmp_path, capsys):

@@ -75,7 +75,9 @@ def test_every_container_is_locked_down(name: str) -> None:
 
 def test_only_the_gateway_is_published_and_members_have_no_way_out() -> None:
     assert [name for name, service in SERVICES.items() if "ports" in service] == ["gateway"]
-    assert len(SERVICES["gateway"]["ports"]) == 1
+    inside = [port.rpartition(":")[2] for port in SERVICES["gateway"]["ports"]]
+    environment = SERVICES["gateway"]["environment"]
+    assert inside == [str(environment[f"SPINEZOO_{kind}_PORT"]) for kind in ("GRPC", "HTTP")]
     assert composition_file("compose.yaml")["networks"]["members"] == {"internal": True}
     for name, service in SERVICES.items():
         wanted = ["front", "members"] if name == "gateway" else ["members"]

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import ssl
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import httpx
 import pytest
 from spinezoo_contract.client import EnsembleClient
 from spinezoo_contract.errors import AccessError, SpineZooError
@@ -100,6 +102,24 @@ def test_a_film_passes_under_tls(closed: Composition, certificates: Path, film_p
     ca_file = str(certificates / "ca.crt")
     with EnsembleClient(closed.target, ca_file=ca_file) as gateway, pytest.raises(AccessError):
         gateway.list_models()
+
+
+def test_the_page_under_tls_shows_the_login_alone_without_a_token(
+    closed: Composition, certificates: Path, film_path: Path
+) -> None:
+    trust = ssl.create_default_context(cafile=str(certificates / "ca.crt"))
+    with httpx.Client(base_url=f"https://{closed.page}", verify=trust, timeout=120.0) as page:
+        assert page.get("/").status_code == 200
+        assert page.get("/v1/access").status_code == 401
+        assert page.get("/page/free/app.js").status_code == 404
+        page.headers["Authorization"] = f"Bearer {closed.environment['SPINEZOO_TOKEN']}"
+        access = page.get("/v1/access").json()
+        assert page.get(f"{access['page']}app.js").status_code == 200
+        form = {"members": MEMBER, "quorum": "1"}
+        film = {"film": film_path.read_bytes()}
+        answer = page.post("/v1/segment", files=film, data=form)
+        assert answer.status_code == 200, answer.text
+        assert [member["code"] for member in answer.json()["members"]] == ["ok"]
 
 
 def test_a_member_is_swapped_under_tls(

@@ -121,7 +121,7 @@ class Gateway:
         face = HttpFace(
             servicer,
             read_film=read,
-            # A page asks for a preview and an answer at once.
+            # Half of them may be previews, which take no place among the films under way.
             uploads=Uploads(
                 2 * self.settings.gateway_concurrency, server_settings.max_message_bytes
             ),

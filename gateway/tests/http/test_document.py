@@ -15,9 +15,17 @@ import httpx
 import pytest
 import schemathesis
 from hypothesis import HealthCheck, Phase, settings
+from schemathesis.checks import not_a_server_error
 from schemathesis.config import SchemathesisConfig
 from schemathesis.specs.openapi.checks import positive_data_acceptance
-from spinezoo.v1 import ensemble_pb2, fusion_pb2, labelling_pb2, model_pb2, segment_pb2
+from spinezoo.v1 import (
+    ensemble_pb2,
+    fusion_pb2,
+    labelling_pb2,
+    measures_pb2,
+    model_pb2,
+    segment_pb2,
+)
 from spinezoo_gateway.http import models
 from test_requests import GREY, dicom
 
@@ -66,30 +74,33 @@ def test_the_python_example_runs(connect: Connect, folder: Path) -> None:
     assert lines[-1] == "fused"
 
 
-PAIRS: list[tuple[Any, Any, set[str]]] = [
-    (models.SegmentModel, segment_pb2.Segment, set()),
-    (models.VertebraModel, labelling_pb2.NamedVertebra, set()),
-    (models.ReadingModel, labelling_pb2.FilmReading, set()),
-    (models.ReaderModel, labelling_pb2.ReaderProvenance, set()),
-    (models.LabellingModel, labelling_pb2.Labelling, set()),
-    (models.ImplantModel, fusion_pb2.FusedImplant, set()),
-    (models.FusedModel, fusion_pb2.FusedAnswer, set()),
-    (models.TimingModel, model_pb2.Timing, set()),
-    (models.ProvenanceModel, model_pb2.Provenance, set()),
-    (models.InfoModel, model_pb2.ModelInfo, set()),
-    (models.GatewayTimingModel, ensemble_pb2.GatewayTiming, set()),
-    (models.SegmentAnswer, ensemble_pb2.SegmentResponse, set()),
-    (models.SummaryEvent, ensemble_pb2.EnsembleSummary, set()),
-    (models.NewcomerModel, ensemble_pb2.NewcomerStatus, set()),
-    (models.ModelsAnswer, ensemble_pb2.ListModelsResponse, set()),
+PAIRS: list[tuple[Any, Any]] = [
+    (models.SegmentModel, segment_pb2.Segment),
+    (models.VertebraModel, labelling_pb2.NamedVertebra),
+    (models.ReadingModel, labelling_pb2.FilmReading),
+    (models.ReaderModel, labelling_pb2.ReaderProvenance),
+    (models.LabellingModel, labelling_pb2.Labelling),
+    (models.ImplantModel, fusion_pb2.FusedImplant),
+    (models.LandmarkModel, measures_pb2.Landmark),
+    (models.OsteophyteModel, measures_pb2.Osteophyte),
+    (models.BodyModel, measures_pb2.BodyLandmarks),
+    (models.MeasureModel, measures_pb2.Measure),
+    (models.MeasuresModel, measures_pb2.FilmMeasures),
+    (models.FusedModel, fusion_pb2.FusedAnswer),
+    (models.TimingModel, model_pb2.Timing),
+    (models.ProvenanceModel, model_pb2.Provenance),
+    (models.InfoModel, model_pb2.ModelInfo),
+    (models.GatewayTimingModel, ensemble_pb2.GatewayTiming),
+    (models.SegmentAnswer, ensemble_pb2.SegmentResponse),
+    (models.SummaryEvent, ensemble_pb2.EnsembleSummary),
+    (models.NewcomerModel, ensemble_pb2.NewcomerStatus),
+    (models.ModelsAnswer, ensemble_pb2.ListModelsResponse),
 ]
 
 
-@pytest.mark.parametrize(("model", "message", "without"), PAIRS, ids=lambda each: str(each)[-30:])
-def test_models_have_the_fields_of_the_contract(
-    model: Any, message: Any, without: set[str]
-) -> None:
-    assert set(model.model_fields) == set(message.DESCRIPTOR.fields_by_name) - without
+@pytest.mark.parametrize(("model", "message"), PAIRS, ids=lambda each: str(each)[-30:])
+def test_models_have_the_fields_of_the_contract(model: Any, message: Any) -> None:
+    assert set(model.model_fields) == set(message.DESCRIPTOR.fields_by_name)
 
 
 def test_names_of_enums_are_those_of_the_contract() -> None:
@@ -101,6 +112,9 @@ def test_names_of_enums_are_those_of_the_contract() -> None:
         return set(annotation.__args__)
 
     assert said(models.StructureName) == names(segment_pb2.Structure)
+    assert said(models.CornerName) == names(measures_pb2.BodyCorner)
+    unit = models.MeasureModel.model_fields["unit"].annotation
+    assert said(unit) == names(measures_pb2.MeasureUnit)
     assert said(models.CodeName) == names(ensemble_pb2.MemberCode)
     rule = models.FusedModel.model_fields["rule"].annotation
     assert said(rule) == names(fusion_pb2.FusionRule)
@@ -129,8 +143,11 @@ def test_schemathesis_finds_nothing(connect: Connect) -> None:
         @operation_cases(operation)
         def check(case: schemathesis.Case) -> None:
             response = case.call(timeout=30)
-            # What makes bytes a film cannot be said in a schema.
-            case.validate_response(response, excluded_checks=[positive_data_acceptance])
+            # What makes bytes a film cannot be said in a schema, and a deadline of 1 ms is over
+            # before any answer: 503 and 504 are promised, 500 is not.
+            case.validate_response(
+                response, excluded_checks=[positive_data_acceptance, not_a_server_error]
+            )
             asked.append((case.operation.label, response.status_code))
 
         check()
@@ -140,7 +157,7 @@ def test_schemathesis_finds_nothing(connect: Connect) -> None:
         "GET /v1/models",
         "GET /v1/access",
     }
-    assert not [each for each in asked if each[1] >= 500]
+    assert not [each for each in asked if each[1] >= 500 and each[1] not in (503, 504)]
 
 
 def operation_cases(operation: Any) -> Any:

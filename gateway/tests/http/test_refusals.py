@@ -224,9 +224,11 @@ def test_tls_on_the_one_port(connect: Connect, png: bytes, certificates: Certifi
         turned = plain.get("/")
         assert turned.status_code == 307
         assert turned.headers["location"] == f"{client.base_url}".rstrip("/") + "/"
-    with httpx.Client(verify=ssl.create_default_context(), trust_env=False) as stranger:
-        with pytest.raises(httpx.ConnectError):
-            stranger.get(f"{client.base_url}/readyz")
+    with (
+        httpx.Client(verify=ssl.create_default_context(), trust_env=False) as stranger,
+        pytest.raises(httpx.ConnectError),
+    ):
+        stranger.get(f"{client.base_url}/readyz")
 
 
 def test_mutual_tls_asks_browsers_for_a_certificate_and_takes_new_files(
@@ -241,6 +243,8 @@ def test_mutual_tls_asks_browsers_for_a_certificate_and_takes_new_files(
     own.load_cert_chain(certificates.path("client.crt"), certificates.path("client.key"))
     assert client.get("/v1/models").status_code == 200
     certificates.add("server", names=("another.example",))
-    with httpx.Client(base_url=client.base_url, verify=own, trust_env=False) as later:
-        with pytest.raises(httpx.ConnectError, match="not valid for"):
-            later.get("/v1/models")
+    with (
+        httpx.Client(base_url=client.base_url, verify=own, trust_env=False) as later,
+        pytest.raises(httpx.ConnectError, match="not valid for"),
+    ):
+        later.get("/v1/models")

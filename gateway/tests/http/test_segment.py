@@ -7,8 +7,10 @@ import json
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import cv2
+import films
 import httpx
 import numpy as np
 import pytest
@@ -24,6 +26,7 @@ from spinezoo_gateway.http.models import (
     SummaryEvent,
 )
 from spinezoo_testing.servers import until
+from truth_member import TruthMember
 
 Connect = Callable[..., httpx.Client]
 STREAM = {"Accept": "text/event-stream"}
@@ -243,3 +246,26 @@ def test_request_ids_go_on_and_are_counted(
     assert member.request_ids == ["film-17.b", made.headers["x-request-id"]]
     counted = client.get("/metrics").text
     assert 'spinezoo_requests_total{code="OK",method="http:segment"} 2.0' in counted
+
+
+def test_measures_of_a_phantom(bench: Bench, connect: Connect, tmp_path: Path) -> None:
+    film = films.film_of("plain.dcm", small=True)
+    for name in ("mask_rcnn", "unet", "yolact"):
+        member = TruthMember(name=name, films=[film])
+        bench.loop.run(member.start())
+        bench.members[name] = member
+    path = tmp_path / "plain.dcm"
+    films.write(path.name, path, film)
+    client = connect()
+    fields = {"measures": "1", "magnification": "1.2", "masks": "none"}
+    answer = client.post("/v1/segment", files={"film": path.read_bytes()}, data=fields)
+    said = SegmentAnswer.model_validate_json(answer.content).fused
+    assert len(said.labelling.vertebrae) > 4
+    assert said.measures.plane in ("patient", "unspecified")
+    assert len(said.measures.measures) > 5
+    for measure in said.measures.measures:
+        assert (measure.value is None) == (measure.withheld_reason is not None)
+    plain = client.post("/v1/segment", files={"film": path.read_bytes()})
+    assert SegmentAnswer.model_validate_json(plain.content).fused.measures is None
+    wrong = client.post("/v1/segment", files={"film": b"x"}, data={"magnification": "0.5"})
+    assert wrong.json()["error"] == "OptionError"

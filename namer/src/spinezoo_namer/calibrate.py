@@ -23,10 +23,11 @@ from spinezoo_namer.store import StoredFilm
 
 COUNT_SHARES = (0.05, 0.90, 0.05)
 """Shares of four, five and six lumbar vertebrae: those of the generator's films. They are served as
-prior, and weigh films when the threshold is chosen; training shows the rare ones more often."""
+prior, and weigh films in calibration; training shows the rare ones more often."""
 
 MOST_WRONG = 0.01
-"""Share of wrong names among vertebrae that the threshold allows."""
+"""Share of wrong names among vertebrae of patients with five lumbar ones that the threshold allows;
+of wrong counts among films; of other films taken for upright lateral ones."""
 
 LEAST_THRESHOLD = 0.5
 """A name that is less likely than not is never given."""
@@ -104,13 +105,13 @@ def judge_all(
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Names:
-    """The name of the best reading for every outlined vertebra with a true name.
+class Said:
+    """What is said of every outlined vertebra with a true name, or of every film.
 
     Attributes:
-        confidence: (M,) probability of the name; 0 where there is none.
+        confidence: (M,) probability of what is said; 0 where nothing is.
         right: (M,) whether it is right.
-        loss: (M,) negative log probability of the true name.
+        loss: (M,) negative log probability of the truth.
         five: (M,) whether the patient has five lumbar vertebrae.
     """
 
@@ -119,8 +120,17 @@ class Names:
     loss: NDArray[np.float64]
     five: NDArray[np.bool_]
 
+    @property
+    def weights(self) -> NDArray[np.float64]:
+        """(M,) sum 1: patients with five lumbar vertebrae weigh as often as they come."""
+        weights = np.zeros(len(self.five))
+        for share, rows in ((COUNT_SHARES[1], self.five), (1.0 - COUNT_SHARES[1], ~self.five)):
+            if rows.any():
+                weights[rows] = share / rows.sum()
+        return weights / max(weights.sum(), 1e-9)
 
-def names_of(judged: Iterable[Judged], temperature: float) -> Names:
+
+def names_of(judged: Iterable[Judged], temperature: float) -> Said:
     """Reads every column at a temperature."""
     confidence, right, loss, five = [], [], [], []
     for one in judged:
@@ -136,12 +146,27 @@ def names_of(judged: Iterable[Judged], temperature: float) -> Names:
             right.append(said == level)
             loss.append(-np.log(max(readings.levels[spot, LEVELS.index(level)], 1e-6)))
             five.append(one.lumbar_count == 5)
-    return Names(np.array(confidence), np.array(right), np.array(loss), np.array(five))
+    return Said(np.array(confidence), np.array(right), np.array(loss), np.array(five))
+
+
+def counts_of(judged: Iterable[Judged], temperature: float) -> Said:
+    """The likeliest number of lumbar vertebrae of every film."""
+    films = [one for one in judged if one.named]
+    counts = [read_column(one.evidence.cooled(temperature)).counts for one in films]
+    best = [max(each, key=lambda count: each[count]) for each in counts]
+    pairs = list(zip(films, counts, best, strict=True))
+    return Said(
+        np.array([each[count] for _, each, count in pairs]),
+        np.array([count == one.lumbar_count for one, _, count in pairs]),
+        np.array([-np.log(max(each[one.lumbar_count], 1e-6)) for one, each, _ in pairs]),
+        np.array([one.lumbar_count == 5 for one in films]),
+    )
 
 
 def best_temperature(judged: Sequence[Judged]) -> float:
     """The temperature at which true names are likeliest."""
-    losses = [names_of(judged, each).loss.mean() for each in TEMPERATURES]
+    named = [names_of(judged, each) for each in TEMPERATURES]
+    losses = [float(names.loss @ names.weights) for names in named]
     return round(float(TEMPERATURES[int(np.argmin(losses))]), 3)
 
 
@@ -150,18 +175,24 @@ def _percents() -> list[float]:
     return [percent / 100 for percent in range(round(100 * LEAST_THRESHOLD), 100)]
 
 
-def least_threshold(names: Names) -> float:
-    """The lowest threshold that keeps wrong names under :data:`MOST_WRONG`.
+def name_threshold(names: Said) -> float:
+    """The lowest that keeps wrong names under :data:`MOST_WRONG` on five lumbar vertebrae.
 
-    Patients with five lumbar vertebrae weigh as often as they come.
+    Where ribs do not show how many there are, five are presumed, as people do; the answer says
+    whether the count was read (:func:`count_threshold`).
     """
-    groups = [(COUNT_SHARES[1], names.five), (1.0 - COUNT_SHARES[1], ~names.five)]
-    groups = [(weight, rows) for weight, rows in groups if rows.any()]
-    total = sum(weight for weight, _ in groups)
+    return _least_threshold(names, np.where(names.five, 1.0 / max(names.five.sum(), 1), 0.0))
+
+
+def count_threshold(counts: Said) -> float:
+    """The lowest threshold that keeps wrong counts under :data:`MOST_WRONG` of films."""
+    return _least_threshold(counts, counts.weights)
+
+
+def _least_threshold(said: Said, weights: NDArray[np.float64]) -> float:
     for threshold in _percents():
-        wrong = (names.confidence >= threshold) & ~names.right
-        share = sum(weight * float(wrong[rows].mean()) for weight, rows in groups) / total
-        if share < MOST_WRONG:
+        wrong = (said.confidence >= threshold) & ~said.right
+        if wrong @ weights < MOST_WRONG:
             return threshold
     return 0.99
 
@@ -175,21 +206,21 @@ def view_threshold(judged: Sequence[Judged]) -> float:
     return 0.99
 
 
-def calibration_error(names: Names, bins: int = 10) -> float:
+def calibration_error(names: Said, bins: int = 10) -> float:
     """Expected calibration error of names: bins of one width."""
-    total, error = len(names.confidence), 0.0
+    weights, error = names.weights, 0.0
     place = np.minimum((names.confidence * bins).astype(int), bins - 1)
     for each in range(bins):
         inside = place == each
         if inside.any():
-            gap = abs(names.right[inside].mean() - names.confidence[inside].mean())
-            error += inside.sum() / total * gap
+            error += abs(((names.right - names.confidence) * weights)[inside].sum())
     return float(error)
 
 
 def measured(judged: Sequence[Judged], calibration: dict[str, float]) -> dict[str, Any]:
     """Figures for the card."""
     names = names_of(judged, calibration["temperature"])
+    counts = counts_of(judged, calibration["temperature"])
     given = names.confidence >= calibration["threshold"]
     others = [one for one in judged if one.kind is not FilmKind.LATERAL]
     lateral = [one for one in judged if one.kind is FilmKind.LATERAL]
@@ -198,7 +229,14 @@ def measured(judged: Sequence[Judged], calibration: dict[str, float]) -> dict[st
     def share(hits: Sequence[bool] | NDArray[np.bool_]) -> float | None:
         return round(float(np.mean(hits)), 4) if len(hits) else None
 
-    def shares(rows: NDArray[np.bool_]) -> dict[str, float | None]:
+    def count_shares(rows: NDArray[np.bool_]) -> dict[str, float | None]:
+        told = counts.confidence >= calibration["count_threshold"]
+        return {
+            "read_right": share((told & counts.right)[rows]),
+            "read_wrong": share((told & ~counts.right)[rows]),
+        }
+
+    def shares(rows: NDArray[np.bool_]) -> dict[str, Any]:
         return {
             "vertebrae": int(rows.sum()),
             "named_right": share((given & names.right)[rows]),
@@ -207,8 +245,8 @@ def measured(judged: Sequence[Judged], calibration: dict[str, float]) -> dict[st
 
     return {
         "vertebrae": len(given),
-        "five_lumbar": shares(names.five),
-        "four_or_six_lumbar": shares(~names.five),
+        "five_lumbar": shares(names.five) | {"count": count_shares(counts.five)},
+        "four_or_six_lumbar": shares(~names.five) | {"count": count_shares(~counts.five)},
         "expected_calibration_error": round(calibration_error(names), 4),
         "lateral_films": len(lateral),
         "lateral_films_accepted": share([one.views[0] >= limit for one in lateral]),

@@ -20,7 +20,7 @@ def _layer(inputs: int, outputs: int, stride: int) -> nn.Sequential:
 class ReaderNetwork(nn.Module):
     """Looks at spots one by one, at pairs of them by distance, and at the film as a whole."""
 
-    def __init__(self, width: int = 20, dropout: float = 0.05) -> None:
+    def __init__(self, width: int = 24, dropout: float = 0.05) -> None:
         """Makes the layers.
 
         Args:
@@ -55,7 +55,7 @@ class ReaderNetwork(nn.Module):
             nn.ReLU(),
             nn.Linear(24, LONGEST_STEP),
         )
-        self.counts = nn.Parameter(torch.log(torch.tensor([0.07, 0.86, 0.07])))
+        self.counts = nn.Parameter(torch.log(torch.tensor([0.15, 0.7, 0.15])))
         self.whole = nn.Sequential(
             _layer(1, 12, 2),
             _layer(12, 16, 2),

@@ -129,7 +129,7 @@ def checkout(folder: Path) -> Path:
 
 @dataclass
 class Composition:
-    """A composition for one purpose: a checkout, a project name and a published port of its own.
+    """A composition for one purpose: a checkout, a project name and published ports of its own.
 
     Attributes:
         root: The checkout that it is started from.
@@ -143,7 +143,7 @@ class Composition:
 
     @classmethod
     def prepare(cls, folder: Path, project: str = PROJECT, **settings: str) -> Composition:
-        """Copies the checkout and chooses a port; starts nothing.
+        """Copies the checkout and chooses ports; starts nothing.
 
         Args:
             folder: For the copy.
@@ -155,8 +155,11 @@ class Composition:
             for key, value in os.environ.items()
             if not key.startswith(("SPINEZOO_", "COMPOSE_", "MAKE", "MFLAGS"))
         }
-        with socket.create_server(("127.0.0.1", 0)) as free:
-            port = free.getsockname()[1]
+        with (
+            socket.create_server(("127.0.0.1", 0)) as free,
+            socket.create_server(("127.0.0.1", 0)) as other,
+        ):
+            port, http_port = free.getsockname()[1], other.getsockname()[1]
         return cls(
             checkout(folder),
             {
@@ -165,6 +168,7 @@ class Composition:
                 "COMPOSE_PROJECT_NAME": project,
                 "COMPOSE_FILE": "compose.yaml",
                 "SPINEZOO_GATEWAY_GRPC_PORT": str(port),
+                "SPINEZOO_GATEWAY_HTTP_PORT": str(http_port),
                 **settings,
             },
         )
@@ -178,6 +182,11 @@ class Composition:
     def target(self) -> str:
         """The gateway's published address."""
         return f"127.0.0.1:{self.environment['SPINEZOO_GATEWAY_GRPC_PORT']}"
+
+    @property
+    def page(self) -> str:
+        """The published address of the gateway's HTTP port, without the scheme."""
+        return f"127.0.0.1:{self.environment['SPINEZOO_GATEWAY_HTTP_PORT']}"
 
     def gateway(self) -> EnsembleClient:
         """A client of the gateway, through the published port."""

@@ -100,6 +100,9 @@ def how_to_call(zoo: Zoo, running: Sequence[Running]) -> str:
     if "gateway" in by_name:
         target = f"{zoo.call_host}:{by_name['gateway'].grpc_port}"
         ours, bufs, scheme = access_options(zoo)
+        page_scheme = "http" if zoo.tls == "off" else "https"
+        page = f"{page_scheme}://{zoo.call_host}:{by_name['gateway'].http_port}/"
+        lines += ["", f"Open the page: {page}"]
         lines += ["", "Ask the gateway:"]
         for example in sorted((zoo.root / "examples").glob("*.py")):
             script = example.relative_to(zoo.root)

@@ -10,7 +10,14 @@ import cv2
 import numpy as np
 from google.protobuf.message import Message
 from numpy.typing import NDArray
-from spinezoo.v1 import ensemble_pb2, fusion_pb2, labelling_pb2, model_pb2, segment_pb2
+from spinezoo.v1 import (
+    ensemble_pb2,
+    fusion_pb2,
+    labelling_pb2,
+    measures_pb2,
+    model_pb2,
+    segment_pb2,
+)
 from spinezoo_contract.runs import decode_runs, runs_box
 from spinezoo_spine.annotations.mask_outlines import rings_of_mask
 
@@ -22,6 +29,7 @@ Json = dict[str, Any]
 def enum_name(message: Message, field: str) -> str:
     """An enum of a message in lower case without its type's prefix, such as ``lumbar_vertebra``."""
     descriptor = message.DESCRIPTOR.fields_by_name[field].enum_type
+    assert descriptor is not None, field
     prefix = descriptor.values_by_number[0].name.removesuffix("UNSPECIFIED")
     number = getattr(message, field)
     value = descriptor.values_by_number.get(number)
@@ -177,6 +185,27 @@ def fused_json(message: fusion_pb2.FusedAnswer, write: MaskWriter) -> Json:
         }
         for each in message.implants
     ]
+    if message.HasField("measures"):
+        found["measures"] = measures_json(message.measures)
+    return found
+
+
+def measures_json(message: Message) -> Any:
+    """Measures and all that is below them; a place is written as [x, y]."""
+    if isinstance(message, measures_pb2.Point):
+        return [_number(message.x), _number(message.y)]
+    found = _plain(message)
+    if found.get("withheld_reason") == "unspecified":
+        del found["withheld_reason"]
+    for field in message.DESCRIPTOR.fields:
+        value = getattr(message, field.name)
+        if field.message_type is None:
+            if field.is_repeated:
+                found[field.name] = list(value)
+        elif field.is_repeated:
+            found[field.name] = [measures_json(each) for each in value]
+        elif message.HasField(field.name):
+            found[field.name] = measures_json(value)
     return found
 
 

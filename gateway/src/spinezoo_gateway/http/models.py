@@ -86,6 +86,8 @@ class ProvenanceModel(Model):
     preprocessing_id: str
     device: str
     image: str
+    engine: str
+    precision: str
     timing: TimingModel
 
 
@@ -158,6 +160,68 @@ class ImplantModel(Model):
     member_names: list[str]
 
 
+Place = Annotated[tuple[float, float], Field(description="Pixels to the right and down.")]
+CornerName = Literal[
+    "superior_posterior", "superior_anterior", "inferior_anterior", "inferior_posterior"
+]
+
+
+class LandmarkModel(Model):
+    """One corner, and how far it may be off."""
+
+    corner: CornerName
+    place: Place
+    radius_px: float
+
+
+class OsteophyteModel(Model):
+    """A bony spur at a corner."""
+
+    corner: CornerName
+    length_mm: float | None = None
+    length_share: float
+    area_share: float
+    tip: Place
+
+
+class BodyModel(Model):
+    """The landmarks of one named vertebra."""
+
+    level: Level
+    vertebra_index: int
+    corners: list[LandmarkModel]
+    contour: list[Place]
+    upper_middle: Place | None = None
+    lower_middle: Place | None = None
+    waviness: float
+    osteophytes: list[OsteophyteModel]
+
+
+class MeasureModel(Model):
+    """One measure, or why it is withheld; docs/measures.md defines each kind."""
+
+    kind: str
+    levels: list[Level]
+    unit: Literal["degree", "millimetre", "percent", "ratio", "count"]
+    value: float | None = None
+    low: float | None = None
+    high: float | None = None
+    grade: int | None = None
+    withheld_reason: str | None = None
+    vertebra_indices: list[int]
+    implant_index: int | None = None
+
+
+class MeasuresModel(Model):
+    """Everything measured on the film, where it was asked for."""
+
+    facing: Literal["left", "right", "unspecified"]
+    facing_probability: Share
+    plane: Literal["detector", "patient", "unspecified"]
+    bodies: list[BodyModel]
+    measures: list[MeasureModel]
+
+
 class FusedModel(Model):
     """Several members' outlines as one."""
 
@@ -167,6 +231,7 @@ class FusedModel(Model):
     merged_mask: Mask | None = None
     labelling: LabellingModel | None = None
     implants: list[ImplantModel]
+    measures: MeasuresModel | None = None
 
 
 class GatewayTimingModel(Model):

@@ -11,6 +11,7 @@ from spinezoo_contract.codec import ensemble_request_to_proto
 from spinezoo_contract.errors import OptionError
 from spinezoo_contract.limits import MAX_SEGMENTS_LIMIT
 from spinezoo_contract.types import EnsembleOptions, FusionOptions, FusionRule, PredictOptions
+from spinezoo_contract.types.measures import MeasureOptions
 from spinezoo_spine.films.kinds import kind_of
 
 from spinezoo_gateway.settings import MAX_DEADLINE_MS
@@ -100,6 +101,16 @@ class SegmentFields(BaseModel):
         default_factory=dict,
         description="For `weighted_vote`: `unet=2,pspnet=0.5`. A member without one weighs 1.",
     )
+    measures: bool = Field(
+        False, description="Whether the fused answer is measured (docs/measures.md)."
+    )
+    magnification: float | None = Field(
+        None,
+        ge=1.0,
+        le=3.0,
+        description="With `measures`: how much larger the spine is on the film than in the "
+        "patient; lengths are then those in the patient.",
+    )
     member_deadline_ms: int | None = Field(
         None, ge=1, le=MAX_DEADLINE_MS, description="Time each member has, in ms."
     )
@@ -124,9 +135,10 @@ class SegmentFields(BaseModel):
             fusion=FusionOptions(FusionRule[self.fusion_rule.name], self.weights),
             member_deadline_ms=self.member_deadline_ms,
             quorum=self.quorum,
+            measures=MeasureOptions(self.magnification) if self.measures else None,
         )
-        kind = kind_of(film)
-        image = image_pb2.Image(**{kind or "encoded": film})
+        dicom = kind_of(film) == "dicom"
+        image = image_pb2.Image(dicom=film) if dicom else image_pb2.Image(encoded=film)
         return ensemble_request_to_proto(image, options)
 
 

@@ -36,7 +36,8 @@ def levels_of(film: Film) -> tuple[NDArray[Any], float, float]:
         return pixels, 1.0, 0.0
     low, high = float(pixels.min()), float(pixels.max())
     scale = (high - low) / 65535.0 or 1.0
-    return np.rint((pixels - low) / scale).astype(np.uint16), scale, low
+    values = pixels.astype(np.float64)
+    return np.rint((values - low) / scale).astype(np.uint16), scale, low
 
 
 def png_of(film: Film) -> bytes:

@@ -96,7 +96,7 @@ export class App {
 
   // ------------------------------------------------------------------ a film
 
-  /** Opens a film: its picture and its answer are asked for at once. @param {File} file */
+  /** Opens a film: its picture, then what the networks make of it. @param {File} file */
   async open(file) {
     if (this.corrections.unsaved && !window.confirm('Corrections of the film that is open are not saved. Open another film?')) return;
     this.task?.abort();
@@ -118,10 +118,14 @@ export class App {
       this.render();
       return;
     }
+    this.answer.running = true;
     this.render();
-    const preview = this.#preview(file, signal);
-    this.#ask(file, signal, preview);
-    await preview;
+    // The picture first: the networks take every processor there is.
+    if (await this.#preview(file, signal)) this.#ask(file, signal);
+    else if (!signal.aborted) {
+      this.answer.running = false;
+      this.render();
+    }
   }
 
   /** @param {File} file @param {AbortSignal} signal */
@@ -147,8 +151,8 @@ export class App {
     }
   }
 
-  /** @param {File} file @param {AbortSignal} signal @param {Promise<boolean>} preview */
-  async #ask(file, signal, preview) {
+  /** @param {File} file @param {AbortSignal} signal */
+  async #ask(file, signal) {
     this.answer.running = true;
     const { answer } = this;
     try {
@@ -158,7 +162,7 @@ export class App {
         else answer.summary = value;
         if (event === 'member') this.render();
       });
-      if (!(await preview) || signal.aborted) return;
+      if (signal.aborted) return;
       answer.running = false;
       answer.fused = fusedShapes(answer.summary.fused, answer.members);
       const view = answer.summary.fused.labelling?.film?.view;
@@ -173,7 +177,7 @@ export class App {
         const code = each.code.toLowerCase();
         if (code !== 'ok') answer.byName.set(each.member_name, { name: each.member_name, code, message: each.message, latency_ms: each.latency_ms });
       }
-      if (await preview) this.#failed(file, error);
+      this.#failed(file, error);
       this.render();
     }
   }
@@ -193,7 +197,7 @@ export class App {
       this.task?.abort();
       this.task = new AbortController();
       this.answer = App.noAnswer();
-      this.#ask(file, this.task.signal, Promise.resolve(true));
+      this.#ask(file, this.task.signal);
       this.render();
     }]]);
   }

@@ -85,7 +85,7 @@ export class Column {
     const lines = details(one, app.networks.length).map((line) => h('li', {}, line));
     if (one.seenBy.length) {
       const missing = app.networks.filter((name) => !one.seenBy.includes(name));
-      lines.push(h('li', { class: 'fine' }, `seen by ${one.seenBy.map(networkName).join(', ')}${missing.length ? `; not by ${missing.map(networkName).join(', ')}` : ''}`));
+      if (missing.length) lines.push(h('li', { class: 'fine' }, `by ${one.seenBy.map(networkName).join(', ')}; not by ${missing.map(networkName).join(', ')}`));
     }
     const bars = Object.entries(one.levels).filter(([, share]) => share >= 0.005).slice(0, 4).map(([level, share]) => h('li', {},
       h('span', {}, level), h('meter', { min: 0, max: 1, value: share, 'aria-label': `Probability of ${level}` }), h('span', {}, percent(share))));

@@ -164,7 +164,7 @@ export class Editor {
     const one = this.shape;
     if (!one || this.active < 0) return;
     if (!this.app.corrections.deletePoint(one.id, this.active)) this.hint = 'Three points are the fewest; remove the outline instead.';
-    else this.active = Math.min(this.active, this.app.corrections.find(one.id).rings[0].length / 2 - 1);
+    else this.active = Math.min(this.active, /** @type {any} */ (this.app.corrections.find(one.id)).rings[0].length / 2 - 1);
     this.app.render();
   }
 
@@ -256,7 +256,7 @@ export class Editor {
     const box = pane.canvas.getBoundingClientRect();
     const [x, y] = pane.toFilm(box.left + box.width / 2, box.top + box.height / 2);
     const sizes = this.app.corrections.shapes.filter((one) => one.structure === 'lumbar_vertebra').map((one) => Math.sqrt(Math.abs(area(one.rings[0]))));
-    const radius = sizes.length ? sizes.sort((a, b) => a - b)[sizes.length >> 1] / 1.7 : this.app.film.height / 30;
+    const radius = sizes.length ? sizes.sort((a, b) => a - b)[sizes.length >> 1] / 1.7 : (this.app.film?.height ?? 900) / 30;
     this.#added(Array.from({ length: 8 }, (_, i) => (i + 0.5) * (Math.PI / 4)).flatMap((angle) => [x + radius * Math.cos(angle), y + radius * Math.sin(angle)]));
   }
 

@@ -45,6 +45,7 @@ export class Film {
   /** Windows by name, from the film's own levels. @returns {Record<string, [number, number]>} */
   #presets() {
     const step = Math.max(1, Math.floor(this.shown.length / 60000));
+    /** @type {number[]} */
     const sample = [];
     for (let i = 0; i < this.shown.length; i += step) sample.push(this.shown[i]);
     sample.sort((a, b) => a - b);

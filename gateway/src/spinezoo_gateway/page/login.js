@@ -21,7 +21,7 @@ class Session {
   /** @type {Access | null} */
   access = null;
 
-  /** Headers of a call. */
+  /** Headers of a call. @returns {Record<string, string>} */
   get headers() {
     return this.#token ? { Authorization: `Bearer ${this.#token}` } : {};
   }

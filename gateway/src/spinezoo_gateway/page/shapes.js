@@ -11,6 +11,9 @@ import { REASONS, STRUCTURES } from './words.js';
  *   doubtful: boolean, score: number | null, levels: Record<string, number>, touches: string[], kind: string,
  * }} Shape */
 
+/** A name below this confidence is doubtful: it is wrong in more than one of twenty. */
+const DOUBTFUL = 0.95;
+
 const ORDER = Object.keys(STRUCTURES);
 
 /** @param {any} segment @param {string} id @returns {Shape} */
@@ -41,14 +44,11 @@ export const memberShapes = (member) => (member.segments ?? []).map(
  * @returns {Shape[]}
  */
 export function fusedShapes(fused, members) {
-  // Names are given from the reader's threshold on; those in the lower half above it are doubtful.
-  const threshold = fused.labelling?.reader?.threshold ?? 0.5;
-  const doubtful = (1 + threshold) / 2;
   const found = (fused.labelling?.vertebrae ?? []).map((/** @type {any} */ each, /** @type {number} */ place) => ({
     ...shape(each.segment, `vertebra-${place}`),
     confidence: each.confidence,
     reason: each.unnamed_reason ?? null,
-    doubtful: each.segment.level !== undefined && each.confidence < doubtful,
+    doubtful: each.segment.level !== undefined && each.confidence < DOUBTFUL,
     levels: each.level_probabilities,
     seenBy: seenBy(each.segment, members),
   }));

@@ -2,7 +2,8 @@
 
 Outlines say where to look, the reader (:mod:`spinezoo_spine.column.reader`) says what is there. It
 weighs all consecutive readings of the column at once; a name is given where its probability
-reaches the reader's threshold, and every vertebra carries the whole distribution.
+reaches the reader's threshold, and every vertebra carries the whole distribution. Names presume the
+likeliest number of lumbar vertebrae; whether that number was read is said beside them.
 """
 
 from __future__ import annotations
@@ -93,7 +94,7 @@ def named_vertebrae(
         missing_levels=_missing(spots, readings, vertebrae, film) if spots and upright else (),
         film=view,
         reader=reader_provenance(reader),
-        **_count(spots, readings, calibration.threshold, upright=upright),
+        **_count(spots, readings, calibration.count_threshold, upright=upright),
     )
 
 
@@ -201,8 +202,14 @@ def _count(
     whole = bool(seen & {-1, 0}) and any(p > readings.lumbar_count for p in seen)
     said = f"read with a probability of {share:.2f}"
     if not whole:
-        return {"count_reason": f"{count} {said}, but not both the sacrum and T12 are in view"}
+        return {
+            "count_reason": f"{count} {said}, but not both the sacrum and T12 are in view; names "
+            f"presume {count}"
+        }
     if share >= threshold:
         return {"lumbar_count": count, "count_reason": f"{said}, sacrum and T12 in view"}
     likeliest = count if count != 5 else None
-    return {"suspected_lumbar_count": likeliest, "count_reason": f"{count} {said}"}
+    return {
+        "suspected_lumbar_count": likeliest,
+        "count_reason": f"{count} {said}, too little to rely on; names presume {count}",
+    }

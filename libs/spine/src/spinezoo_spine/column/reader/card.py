@@ -34,11 +34,13 @@ class Calibration:
     Attributes:
         temperature: Evidence is divided by it.
         threshold: A name is given when its probability reaches this.
+        count_threshold: The number of lumbar vertebrae counts as read when its probability does.
         view_threshold: Names are given when the probability of an upright lateral film does.
     """
 
     temperature: float
     threshold: float
+    count_threshold: float
     view_threshold: float
 
 
