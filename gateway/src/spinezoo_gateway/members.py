@@ -22,10 +22,12 @@ from spinezoo_contract.types import (
     ModelInfo,
     Prediction,
     Segment,
+    SegmentKind,
 )
 from spinezoo_spine.column import consensus
 from spinezoo_spine.fusion import implants
 from spinezoo_spine.fusion import votes as fusion
+from spinezoo_spine.implant_parts import IMPLANTS
 
 from spinezoo_gateway.addresses import addresses_target, named_host
 from spinezoo_gateway.lines import Line
@@ -374,11 +376,17 @@ class MemberClient:
             async with self.patience.waiting():
                 line, answer = await self._call(request, began + deadline_s, metadata)
             if len(answer) <= INLINE_ANSWER_BYTES:
-                response, prediction, vote = check_answer(answer, height, width)
+                response, prediction = check_answer(answer, height, width)
             else:
-                response, prediction, vote = await asyncio.to_thread(
-                    check_answer, answer, height, width
-                )
+                response, prediction = await asyncio.to_thread(check_answer, answer, height, width)
+            segments = prediction.segments
+            # Taking regions of metal apart takes some milliseconds, which others would wait for.
+            if len(answer) <= INLINE_ANSWER_BYTES and not any(
+                one.kind is SegmentKind.REGION and one.structure in IMPLANTS for one in segments
+            ):
+                vote = vote_of(segments, height, width)
+            else:
+                vote = await asyncio.to_thread(vote_of, segments, height, width)
             await self._check_structures(line, prediction, deadline_s - _ms_since(began) / 1000.0)
         except GivenUpError as error:
             return self._failure(self._failed(began, MemberCode.UNAVAILABLE, str(error)))
@@ -519,8 +527,8 @@ class MemberClient:
 
 def check_answer(
     answer: bytes, height: int, width: int
-) -> tuple[segmenter_pb2.PredictResponse, Prediction, Vote]:
-    """Parses and checks a member's answer, and makes it ready to be fused.
+) -> tuple[segmenter_pb2.PredictResponse, Prediction]:
+    """Parses and checks a member's answer.
 
     Args:
         answer: A serialised ``PredictResponse``, from anybody.
@@ -528,7 +536,7 @@ def check_answer(
         width: Columns of the film that was sent, in pixels.
 
     Returns:
-        The message, to be passed on as it is, its checked content, and its vote.
+        The message, to be passed on as it is, and its checked content.
 
     Raises:
         InvalidOutputError: The answer breaks the contract; the message says how.
@@ -539,8 +547,7 @@ def check_answer(
         raise InvalidOutputError(
             f"the answer of {len(answer)} bytes is no PredictResponse; is this a member?"
         ) from None
-    prediction = codec.from_proto(Prediction, response, height, width)
-    return response, prediction, vote_of(prediction.segments, height, width)
+    return response, codec.from_proto(Prediction, response, height, width)
 
 
 def _named(error: grpc.aio.AioRpcError) -> tuple[MemberCode, str]:

@@ -8,6 +8,7 @@ import functools
 import json
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -60,6 +61,9 @@ SPARE_MS = 20.0
 """How much faster than the slowest a member usually is, in ms, that waits for the head start."""
 
 ReadFilm = Callable[..., Film]
+
+_IMPLANTS = ThreadPoolExecutor(4, thread_name_prefix="implants")
+"""Fuses implants beside the naming of vertebrae."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -414,11 +418,13 @@ def fuse_and_name(
         InvalidOutputError: The reader answered nonsense.
     """
     fused = fusion.count({name: vote.ballot for name, vote in votes.items()}, options)
+    metal = {name: vote.implants for name, vote in votes.items()}
+    # Column and implants need nothing of each other: an idle processor takes the implants.
+    objects = _IMPLANTS.submit(implants.fuse_implants, metal, fused.segments, options)
     said = {name: vote.vertebrae for name, vote in votes.items()}
     vertebrae = consensus.fuse_vertebrae(said, fused.segments, options)
     labelling = naming.named_vertebrae(vertebrae, film.pixels, reader)
-    metal = {name: vote.implants for name, vote in votes.items()}
-    found = implants.fuse_implants(metal, fused.segments, options)
+    found = objects.result()
     placed = touching.with_touches(found, labelling)
     measured = None
     if asked is not None:

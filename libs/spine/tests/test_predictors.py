@@ -148,3 +148,16 @@ def test_threads(monkeypatch: pytest.MonkeyPatch) -> None:
         thread_count()
     with pytest.raises(ConfigurationError, match="-1"):
         thread_count(-1)
+
+
+def test_several_films_at_once_are_answered_as_one_by_one() -> None:
+    predictor = Halves(card(), "cpu")
+    small = Film(np.arange(40 * 70, dtype=np.uint16).reshape(40, 70))
+    options = PredictOptions(include_probability_maps=True), PredictOptions(score_threshold=0.8)
+    together = predictor.predict_many((FILM, small), options)
+    for film, settings, answer in zip((FILM, small), options, together, strict=True):
+        alone = predictor.predict(film, settings)
+        assert (answer.height, answer.width) == (film.height, film.width)
+        assert answer.segments == alone.segments
+        assert len(answer.probability_maps) == len(alone.probability_maps)
+        assert answer.provenance.model_name == "demo"

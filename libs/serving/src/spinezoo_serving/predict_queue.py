@@ -1,21 +1,31 @@
-"""A bounded queue in front of the one thread that runs a network."""
+"""A bounded queue in front of the one thread that runs a network, one film or several at a time.
+
+Batches are for GPUs, which take eight films in little more than the time of one. They grow with the
+load by themselves: what waits while the network runs goes in together next. The network waits for
+more only where somebody is already on the way, and never longer than it is told. A limit of 1 is
+the plain queue.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import threading
 import time
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from collections import deque
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
 from types import TracebackType
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from spinezoo_contract.errors import DeadlineError, QueueFullError
+from spinezoo_contract.errors import DeadlineError, InvalidOutputError, QueueFullError
 
 if TYPE_CHECKING:
     from spinezoo_serving.metrics import ServerMetrics
 
 _T = TypeVar("_T")
+_Asked = TypeVar("_Asked")
+_Answer = TypeVar("_Answer")
 
 
 class _Place:
@@ -65,6 +75,145 @@ class _Place:
                 self._queue._finish()
 
         return await asyncio.wrap_future(self._queue._executor.submit(guarded))
+
+
+@dataclass(slots=True, eq=False)
+class _Waiting(Generic[_Asked, _Answer]):
+    """A question that waits to go into a batch.
+
+    Attributes:
+        place: Its place in the queue.
+        asked: The question.
+        deadline: ``time.monotonic()`` by which its batch has to start, or None.
+        since: When it came.
+        future: Gets the answer, and the time it waited, in ms.
+    """
+
+    place: _Place
+    asked: _Asked
+    deadline: float | None
+    since: float
+    future: Future[tuple[_Answer, float]] = field(default_factory=Future)
+
+
+class Batches(Generic[_Asked, _Answer]):
+    """Questions to one network, put together as they wait.
+
+    Args:
+        queue: Whose thread answers.
+        answer: Answers some questions at once, one answer each. Where it fails for several, each is
+            asked alone, so that one wrong film fails by itself.
+        most: Questions in a batch.
+        wait_s: Longest that a question waits for others which are on the way, in s.
+    """
+
+    def __init__(
+        self,
+        queue: PredictQueue,
+        answer: Callable[[Sequence[_Asked]], Sequence[_Answer]],
+        *,
+        most: int,
+        wait_s: float,
+    ) -> None:
+        self._queue = queue
+        self._answer = answer
+        self._most = most
+        self._wait_s = wait_s
+        self._questions: deque[_Waiting[_Asked, _Answer]] = deque()
+        self._came = threading.Condition()
+
+    async def ask(
+        self, place: Any, asked: _Asked, *, deadline: float | None
+    ) -> tuple[_Answer, float]:
+        """Waits for the network and asks it, with others where others wait.
+
+        Args:
+            place: Of :meth:`PredictQueue.admit`.
+            asked: The question.
+            deadline: ``time.monotonic()`` by which the network has to start, or None.
+
+        Returns:
+            The answer, and the time it waited, in ms.
+
+        Raises:
+            DeadlineError: The deadline passed while the question waited.
+        """
+        waiting: _Waiting[_Asked, _Answer] = _Waiting(place, asked, deadline, time.monotonic())
+        with self._came:
+            self._questions.append(waiting)
+            self._came.notify()
+        # Each question brings a turn of the thread; one whose question went along finds nothing.
+        self._queue._executor.submit(self._turn)
+        return await asyncio.wrap_future(waiting.future)
+
+    def _turn(self) -> None:
+        batch = self._gather()
+        if not batch:
+            return
+        now = time.monotonic()
+        waited_ms = [(now - each.since) * 1000.0 for each in batch]
+        try:
+            for each, answer, ms in zip(batch, self._answers(batch), waited_ms, strict=True):
+                if isinstance(answer, BaseException):
+                    each.future.set_exception(answer)
+                else:
+                    each.future.set_result((answer, ms))
+        finally:
+            for _ in batch:
+                self._queue._finish()
+
+    def _answers(
+        self, batch: Sequence[_Waiting[_Asked, _Answer]]
+    ) -> Sequence[_Answer | BaseException]:
+        asked = [each.asked for each in batch]
+        try:
+            answers = self._answer(asked)
+            if len(answers) == len(asked):
+                return answers
+            return [InvalidOutputError("the network lost a film of a batch; check it")] * len(asked)
+        except Exception as error:
+            if len(asked) == 1:
+                return [error]
+        alone: list[_Answer | BaseException] = []
+        for one in asked:
+            try:
+                alone += self._answer([one])
+            except Exception as error:
+                alone.append(error)
+        return alone
+
+    def _gather(self) -> list[_Waiting[_Asked, _Answer]]:
+        """The questions of the next batch, each of which may still start."""
+        batch: list[_Waiting[_Asked, _Answer]] = []
+        while len(batch) < self._most:
+            with self._came:
+                if not self._questions:
+                    if not batch or not self._others_come(batch):
+                        break
+                    left_s = batch[0].since + self._wait_s - time.monotonic()
+                    if left_s <= 0.0 or not self._came.wait(left_s):
+                        break
+                    continue
+                waiting = self._questions.popleft()
+            if not waiting.future.set_running_or_notify_cancel():
+                continue
+            if waiting.deadline is not None and time.monotonic() >= waiting.deadline:
+                waiting.future.set_exception(
+                    DeadlineError("the deadline passed while the request waited in the queue")
+                )
+                continue
+            self._queue._start(waiting.place)
+            batch.append(waiting)
+        return batch
+
+    def _others_come(self, batch: Sequence[_Waiting[_Asked, _Answer]]) -> bool:
+        """Whether films are being read whose questions are not here yet, and may be waited for.
+
+        Nobody waits whose deadline is near: what is left of it is for the network.
+        """
+        soon = time.monotonic() + 10.0 * self._wait_s
+        hurried = any(each.deadline is not None and each.deadline < soon for each in batch)
+        return self._queue.length > 0 and not hurried
 
 
 class PredictQueue:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from spinezoo_contract.types import Film, Prediction, PredictOptions
 
@@ -31,5 +32,26 @@ class Predictor(Protocol):
         Raises:
             FilmError: The film cannot be used.
             OptionError: A setting is out of its range.
+        """
+        ...
+
+
+@runtime_checkable
+class BatchPredictor(Protocol):
+    """A network that takes several films at once faster than one after the other."""
+
+    def predict_many(
+        self, films: Sequence[Film], options: Sequence[PredictOptions]
+    ) -> Sequence[Prediction]:
+        """What :meth:`Predictor.predict` answers for each film, in their order.
+
+        ``infer_ms`` of each answer is its share of the batch's time.
+
+        Args:
+            films: One or more, of any sizes.
+            options: Settings of each.
+
+        Raises:
+            SpineZooError: A film fails; each is then asked alone.
         """
         ...

@@ -20,7 +20,8 @@ from spinezoo_contract.errors import InvalidOutputError, MaskError, NotServingEr
 from spinezoo_contract.limits import MAX_SEGMENTS_LIMIT
 from spinezoo_contract.types import Film, ModelInfo, Prediction, PredictOptions, Structure
 
-from spinezoo_serving.predict_queue import PredictQueue
+from spinezoo_serving.predict_queue import Batches, PredictQueue
+from spinezoo_serving.predictor import BatchPredictor
 from spinezoo_serving.server import GrpcServer
 from spinezoo_serving.settings import ServerSettings
 from spinezoo_serving.state import ServingState
@@ -100,6 +101,20 @@ def ask_network(predictor: Predictor, asked: Asked) -> Prediction:
         raise InvalidOutputError(f"the network's answer breaks the contract: {error}") from error
 
 
+def ask_together(predictor: Predictor, asked: Sequence[Asked]) -> Sequence[Prediction]:
+    """What a network answers on several films; see :func:`ask_network`.
+
+    Raises:
+        InvalidOutputError: An answer breaks the contract; the message says how.
+    """
+    if len(asked) == 1 or not isinstance(predictor, BatchPredictor):
+        return [ask_network(predictor, one) for one in asked]
+    try:
+        return predictor.predict_many([one.film for one in asked], [one.options for one in asked])
+    except MaskError as error:
+        raise InvalidOutputError(f"the network's answer breaks the contract: {error}") from error
+
+
 class NetworkRunner:
     """One network with its queue: what the gRPC and the HTTP endpoint both ask.
 
@@ -120,6 +135,14 @@ class NetworkRunner:
         self.predictor = predictor
         self.metrics = metrics
         self.queue = PredictQueue(settings.queue_limit, metrics)
+        self._batches: Batches[Asked, Prediction] | None = None
+        if settings.batch > 1:
+            self._batches = Batches(
+                self.queue,
+                lambda asked: ask_together(self._loaded(), asked),
+                most=settings.batch,
+                wait_s=settings.batch_wait_ms / 1000.0,
+            )
         # More than the processor has room for: one that waits for a decoder that hangs waits only.
         self._readers = ThreadPoolExecutor(8, thread_name_prefix="films")
         self._finishers = ThreadPoolExecutor(2, thread_name_prefix="answers")
@@ -171,9 +194,12 @@ class NetworkRunner:
             started = time.perf_counter()
             asked = await self.in_reader(read)
             decode_ms = (time.perf_counter() - started) * 1000.0
-            prediction, queue_ms = await place.run(
-                functools.partial(ask_network, predictor, asked), deadline=deadline
-            )
+            if self._batches is not None:
+                prediction, queue_ms = await self._batches.ask(place, asked, deadline=deadline)
+            else:
+                prediction, queue_ms = await place.run(
+                    functools.partial(ask_network, predictor, asked), deadline=deadline
+                )
         return await asyncio.get_running_loop().run_in_executor(
             self._finishers,
             functools.partial(

@@ -37,6 +37,18 @@ class ServerSettings(EnvironmentSettings):
     queue_limit: int = setting(
         16, "requests that may wait in a network", minimum=1, maximum=100_000
     )
+    batch: int = setting(
+        1,
+        "most films that a network is given at once, for GPUs; 1: one by one",
+        minimum=1,
+        maximum=256,
+    )
+    batch_wait_ms: float = setting(
+        5.0,
+        "longest that a film waits for others which are being read, to go in with them",
+        maximum=10_000.0,
+        unit="ms",
+    )
     drain_s: float = setting(
         20.0, "time for requests in flight after SIGTERM", maximum=3600.0, unit="s"
     )

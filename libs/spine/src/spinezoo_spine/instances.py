@@ -160,12 +160,13 @@ def _implants(regions: Sequence[Segment]) -> dict[Structure, list[Segment]]:
                 (right - left, bottom - top),
                 interpolation=cv2.INTER_LINEAR,
             )
-            rows, columns = np.nonzero(fine > 127)
-            if len(rows) == 0:
+            c0, r0, across, down = cv2.boundingRect(
+                cv2.threshold(fine, 127, 255, cv2.THRESH_BINARY)[1]
+            )
+            if across == 0:
                 continue
-            r0, r1, c0, c1 = rows.min(), rows.max() + 1, columns.min(), columns.max() + 1
             mask = mask_from_crop(
-                fine[r0:r1, c0:c1] > 127, top + int(r0), left + int(c0), height, width
+                fine[r0 : r0 + down, c0 : c0 + across] > 127, top + r0, left + c0, height, width
             )
             found[structure].append(
                 Segment(structure, SegmentKind.INSTANCE, mask, scores[structure], mask.box)

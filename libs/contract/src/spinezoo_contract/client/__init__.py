@@ -22,9 +22,11 @@ from spinezoo_contract.client.channel import DEFAULT_MAX_MESSAGE_BYTES, DEFAULT_
 from spinezoo_contract.client.ensemble import AsyncEnsembleClient, EnsembleClient
 from spinezoo_contract.client.evaluation import AsyncEvaluationClient, EvaluationClient
 from spinezoo_contract.client.films import FilmSource, film_kind, image_message
+from spinezoo_contract.client.many import DEFAULT_AT_ONCE, Outcome
 from spinezoo_contract.client.segmenter import AsyncSegmenterClient, SegmenterClient
 
 __all__ = [
+    "DEFAULT_AT_ONCE",
     "DEFAULT_MAX_MESSAGE_BYTES",
     "DEFAULT_TIMEOUT_S",
     "AsyncEnsembleClient",
@@ -33,6 +35,7 @@ __all__ = [
     "EnsembleClient",
     "EvaluationClient",
     "FilmSource",
+    "Outcome",
     "SegmenterClient",
     "film_kind",
     "image_message",

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
+import contextlib
+import threading
+from collections.abc import AsyncIterator, Iterable, Iterator
+from typing import Any
 
+import grpc
 from spinezoo.v1 import (
     ensemble_pb2,
     ensemble_pb2_grpc,
@@ -13,9 +17,14 @@ from spinezoo.v1 import (
 from spinezoo_contract import codec
 from spinezoo_contract.client.channel import AsyncClient, BlockingClient, Call
 from spinezoo_contract.client.films import FilmSource, image_message, raw_size
-from spinezoo_contract.errors import (
-    InvalidOutputError,
+from spinezoo_contract.client.many import (
+    DEFAULT_AT_ONCE,
+    Outcome,
+    check_at_once,
+    in_order,
+    in_order_async,
 )
+from spinezoo_contract.errors import InvalidOutputError, NotServingError
 from spinezoo_contract.types import (
     EnsembleAnswer,
     EnsembleOptions,
@@ -78,6 +87,58 @@ class EnsembleClient(BlockingClient):
         with call.named_errors():
             stub = ensemble_pb2_grpc.EnsembleServiceStub(self._channel)
             return codec.from_proto(EnsembleAnswer, stub.Segment(request, **call.arguments))
+
+    def segment_many(
+        self,
+        films: Iterable[FilmSource],
+        options: EnsembleOptions = EnsembleOptions(),
+        *,
+        at_once: int = DEFAULT_AT_ONCE,
+        kind: FilmKind | None = None,
+        timeout_s: float | None = None,
+    ) -> Iterator[Outcome[EnsembleAnswer]]:
+        """Many films, several under way at once; what became of each, in the order of the films.
+
+        A film that fails is an outcome with an error, and the others go on. Leaving the loop early
+        cancels the calls under way.
+
+        Args:
+            films: Any source, such as paths or a generator; films are taken as they are needed.
+            options: As for :meth:`segment`.
+            at_once: Films under way at once; more than the gateway takes
+                (``SPINEZOO_GATEWAY_CONCURRENCY``) fail with ``QueueFullError``.
+            kind: As for :meth:`segment`.
+            timeout_s: Time that each film has, in s; None takes the client's.
+
+        Raises:
+            OptionError: ``at_once`` is less than 1.
+        """
+        check_at_once(at_once)
+        under_way: set[Any] = set()
+        left = threading.Event()
+        stub = ensemble_pb2_grpc.EnsembleServiceStub(self._channel)
+
+        def ask(film: FilmSource) -> EnsembleAnswer:
+            request = _segment_request(film, options, kind)
+            call = self._call(timeout_s, None)
+            with call.named_errors():
+                future = stub.Segment.future(request, **call.arguments)
+                under_way.add(future)
+                if left.is_set():
+                    future.cancel()
+                try:
+                    return codec.from_proto(EnsembleAnswer, future.result())
+                except grpc.FutureCancelledError:
+                    raise NotServingError("the call was cancelled: nobody waits for it") from None
+                finally:
+                    under_way.discard(future)
+
+        def cancel() -> None:
+            left.set()
+            for future in tuple(under_way):
+                future.cancel()
+
+        return in_order(films, ask, at_once, cancel)
 
     def stream(
         self,
@@ -143,6 +204,26 @@ class AsyncEnsembleClient(AsyncClient):
         with call.named_errors():
             stub = ensemble_pb2_grpc.EnsembleServiceStub(self._channel)
             return codec.from_proto(EnsembleAnswer, await stub.Segment(request, **call.arguments))
+
+    async def segment_many(
+        self,
+        films: Iterable[FilmSource],
+        options: EnsembleOptions = EnsembleOptions(),
+        *,
+        at_once: int = DEFAULT_AT_ONCE,
+        kind: FilmKind | None = None,
+        timeout_s: float | None = None,
+    ) -> AsyncIterator[Outcome[EnsembleAnswer]]:
+        """Many films, several under way at once; see :meth:`EnsembleClient.segment_many`."""
+        check_at_once(at_once)
+
+        async def ask(film: FilmSource) -> EnsembleAnswer:
+            return await self.segment(film, options, kind=kind, timeout_s=timeout_s)
+
+        outcomes = in_order_async(films, ask, at_once)
+        async with contextlib.aclosing(outcomes):
+            async for outcome in outcomes:
+                yield outcome
 
     async def stream(
         self,

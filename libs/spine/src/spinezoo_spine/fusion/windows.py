@@ -46,8 +46,7 @@ def crop(borders: NDArray[np.int64], window: Window, height: int) -> NDArray[np.
     near = np.clip(borders[2 * low : 2 * high], first, last) - first
     starts, stops = near[0::2], near[1::2]
     start_column, stop_column = starts // height, (stops - 1) // height
-    whole = stop_column > start_column
-    if bool(whole.any()):
+    if bool((stop_column > start_column).any()):
         # A run that goes on into the next column covers that one's first row and its own last.
         starts, stops = _cut(starts, stops, height)
         start_column = starts // height
@@ -55,10 +54,11 @@ def crop(borders: NDArray[np.int64], window: Window, height: int) -> NDArray[np.
     of_column = start_column * height + top
     begin = np.clip(starts - of_column, 0, rows)
     end = np.clip(stops - of_column, 0, rows)
-    steps = np.zeros(columns * (rows + 1), dtype=np.int8)
     place = start_column * (rows + 1)
-    np.add.at(steps, place + begin, 1)
-    np.subtract.at(steps, place + end, 1)
+    seen = end > begin
+    steps = np.zeros(columns * (rows + 1), dtype=np.int8)
+    steps[(place + begin)[seen]] = 1
+    steps[(place + end)[seen]] -= 1  # where a run starts again, the two cancel
     painted = np.cumsum(steps, dtype=np.int8).reshape(columns, rows + 1)
     return np.asarray(painted[:, :-1].T > 0)
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import time
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 import numpy as np
@@ -112,6 +113,47 @@ class FilmPredictor(ABC, Generic[Output]):
             probability_maps=maps,
         )
 
+    def infer_many(
+        self, inputs: Sequence[NDArray[np.float32]], settings: Sequence[ResolvedOptions]
+    ) -> Sequence[Output]:
+        """As :meth:`infer`, for several films; a network that is faster so overrides it."""
+        return [self.infer(each, own) for each, own in zip(inputs, settings, strict=True)]
+
+    def predict_many(
+        self, films: Sequence[Film], options: Sequence[PredictOptions]
+    ) -> tuple[Prediction, ...]:
+        """What :meth:`predict` answers for each film; ``infer_ms`` is its share of the batch's.
+
+        Raises:
+            InvalidOutputError: The network answered nonsense.
+        """
+        settings = [resolve_options(each, self.card) for each in options]
+        watch = Stopwatch()
+        inputs, fits, prepare_ms = [], [], []
+        for film in films:
+            size = (self.card.input.height, self.card.input.width)
+            grey, fit = prepare.letterbox(film.pixels, *size)
+            inputs.append(prepare.two_channels(grey))
+            fits.append(fit)
+            prepare_ms.append(watch.lap_ms())
+        outputs = self.infer_many(inputs, settings)
+        infer_ms = watch.lap_ms() / len(films)
+        predictions = []
+        for film, fit, output, own, ms in zip(
+            films, fits, outputs, settings, prepare_ms, strict=True
+        ):
+            segments, maps = self.outlines(output, fit, own)
+            timing = Timing(prepare_ms=ms, infer_ms=infer_ms, finish_ms=watch.lap_ms())
+            answer = Prediction(
+                height=film.height,
+                width=film.width,
+                segments=segments,
+                provenance=self._provenance(timing),
+                probability_maps=maps,
+            )
+            predictions.append(answer)
+        return tuple(predictions)
+
     def _provenance(self, timing: Timing) -> Provenance:
         """Who answered."""
         card = self.card
@@ -143,7 +185,14 @@ class SemanticPredictor(FilmPredictor[NDArray[np.float32]]):
 
     def infer(self, inputs: NDArray[np.float32], settings: ResolvedOptions) -> NDArray[np.float32]:
         """The probabilities, all of them finite; see :meth:`FilmPredictor.infer`."""
-        probabilities = self.probabilities(inputs)
+        return self.checked(self.probabilities(inputs))
+
+    def checked(self, probabilities: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Probabilities as they are.
+
+        Raises:
+            InvalidOutputError: They are not all finite.
+        """
         if not np.isfinite(probabilities).all():
             raise InvalidOutputError(
                 f"{self.card.name} answered probabilities that are not finite; check the weights"

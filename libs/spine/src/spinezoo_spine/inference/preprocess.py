@@ -109,10 +109,14 @@ def two_channels(grey: NDArray[np.float32]) -> NDArray[np.float32]:
     normalised by the mean and deviation of a :data:`LOCAL_WINDOW_PX` window (separable box
     filter, mirrored border). Both are clipped to -3..3.
     """
-    overall = (grey - grey.mean()) / (grey.std() + 1e-3)
+    planes = np.empty((2, *grey.shape), dtype=np.float32)
+    overall, local = planes
+    np.subtract(grey, grey.mean(), out=overall)
+    overall /= grey.std() + np.float32(1e-3)
     window = (LOCAL_WINDOW_PX, LOCAL_WINDOW_PX)
     mean = cv2.blur(grey, window, borderType=cv2.BORDER_REFLECT_101)
     mean_square = cv2.blur(grey * grey, window, borderType=cv2.BORDER_REFLECT_101)
     deviation = np.sqrt(np.clip(mean_square - mean * mean, 0.0, None))
-    local = (grey - mean) / (deviation + LOCAL_FLOOR)
-    return np.clip(np.stack([overall, local]), -3.0, 3.0).astype(np.float32)
+    np.subtract(grey, mean, out=local)
+    local /= deviation + np.float32(LOCAL_FLOOR)
+    return np.clip(planes, -3.0, 3.0, out=planes)

@@ -1,0 +1,184 @@
+"""The ensemble of this checkout against that of another one, in turns within one run.
+
+Both zoos are started by their own ``make up``, beside each other on ports of their own, and are
+asked the same phantom films through their gateways: first one client that waits for each answer
+(latency), then several (films a second). The other zoo stands still meanwhile, so that the ratio
+does not depend on how fast the machine is::
+
+    .venvs/core/bin/python benchmarks/ensemble.py --other ../before [--rounds 5] [--json FILE]
+
+Both checkouts must be set up (``make setup``). Prints a line a round and the medians; ends with 1
+where an answer lacks a member. Memory is the sum of the proportional set sizes after the rounds.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import os
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import grpc
+from memory import pss_bytes
+from spinezoo.v1 import ensemble_pb2, ensemble_pb2_grpc, image_pb2
+from spinezoo_contract.codec import film_to_proto
+from spinezoo_contract.types import Film
+from spinezoo_phantom import PhantomSettings, make_film
+
+ROOT = Path(__file__).resolve().parents[1]
+LIMIT = 64 << 20
+CHANNEL = (("grpc.max_receive_message_length", LIMIT), ("grpc.max_send_message_length", LIMIT))
+CALL_S = 120.0
+START_S = 600.0
+
+
+@dataclass
+class Side:
+    """One checkout's zoo.
+
+    Attributes:
+        name: For the output.
+        stub: Its gateway.
+        pids: Its processes.
+        latencies_ms: Median a round, of one client.
+        films_per_s: A round, of several clients.
+    """
+
+    name: str
+    stub: ensemble_pb2_grpc.EnsembleServiceStub
+    pids: list[int]
+    latencies_ms: list[float] = field(default_factory=list)
+    films_per_s: list[float] = field(default_factory=list)
+
+
+def free_ports(count: int) -> list[int]:
+    """Ports that were free a moment ago."""
+    with contextlib.ExitStack() as stack:
+        listeners = [stack.enter_context(socket.socket()) for _ in range(count)]
+        for listener in listeners:
+            listener.bind(("127.0.0.1", 0))
+        return [listener.getsockname()[1] for listener in listeners]
+
+
+@contextlib.contextmanager
+def zoo_of(root: Path) -> Iterator[Side]:
+    """Starts a checkout's zoo on free ports, as its ``make up`` does, and stops it."""
+    networks = sorted(path.parent.name for path in (root / "services").glob("*/card.yaml"))
+    parts = [*networks, "gateway", "evaluator"]
+    ports = iter(free_ports(2 * len(parts)))
+    with tempfile.TemporaryDirectory() as folder:
+        environment = {**os.environ, "SPINEZOO_RUN_DIR": folder}
+        for part in parts:
+            for kind in ("GRPC", "HTTP"):
+                environment[f"SPINEZOO_{part.upper()}_{kind}_PORT"] = str(next(ports))
+
+        def make(target: str) -> None:
+            subprocess.run(
+                ["make", "-C", str(root), target],
+                env=environment,
+                check=True,
+                timeout=START_S,
+                stdout=subprocess.DEVNULL,
+            )
+
+        make("up")
+        try:
+            state = json.loads(Path(folder, "zoo.json").read_text())
+            pids = [int(each["pid"]) for each in _processes(state)]
+            target = f"127.0.0.1:{environment['SPINEZOO_GATEWAY_GRPC_PORT']}"
+            with grpc.insecure_channel(target, CHANNEL) as channel:
+                yield Side(root.name, ensemble_pb2_grpc.EnsembleServiceStub(channel), pids)
+        finally:
+            make("down")
+
+
+def _processes(state: object) -> list[dict[str, object]]:
+    """Every entry of ``zoo.json`` that has a process number, whatever its layout."""
+    if isinstance(state, dict):
+        if "pid" in state:
+            return [state]
+        return [one for value in state.values() for one in _processes(value)]
+    if isinstance(state, list):
+        return [one for value in state for one in _processes(value)]
+    return []
+
+
+def ask(side: Side, image: image_pb2.Image) -> float:
+    """Asks once; what it took, in ms."""
+    began = time.perf_counter()
+    answer = side.stub.Segment(ensemble_pb2.SegmentRequest(image=image), timeout=CALL_S)
+    took = (time.perf_counter() - began) * 1000.0
+    failed = [str(m.status) for m in answer.members if m.status.message]
+    if failed:
+        raise SystemExit(f"{side.name}: members failed: {failed}")
+    return took
+
+
+def one_round(side: Side, images: list[image_pb2.Image], clients: int) -> None:
+    """One client, then several, over the same films."""
+    side.latencies_ms.append(statistics.median(ask(side, image) for image in images))
+    began = time.perf_counter()
+    with ThreadPoolExecutor(clients) as pool:
+        list(pool.map(lambda image: ask(side, image), images))
+    side.films_per_s.append(len(images) / (time.perf_counter() - began))
+
+
+def main() -> int:
+    """The command line; returns the exit code."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--other", type=Path, required=True, help="the checkout to compare with")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--films", type=int, default=12, help="films a round")
+    parser.add_argument("--clients", type=int, default=4, help="clients at the same time")
+    parser.add_argument("--height", type=int, default=1100)
+    parser.add_argument("--width", type=int, default=900)
+    parser.add_argument("--json", type=Path, help="write the results here as well")
+    options = parser.parse_args()
+    size = PhantomSettings(height_px=options.height, width_px=options.width)
+    images = [film_to_proto(Film(make_film(seed, size).pixels)) for seed in range(options.films)]
+    with zoo_of(options.other.resolve()) as other, zoo_of(ROOT) as this:
+        for side in (other, this):  # the first films warm up
+            for image in images[:3]:
+                ask(side, image)
+        for number in range(options.rounds):
+            for side in (other, this):
+                one_round(side, images, options.clients)
+            print(
+                f"round {number + 1}: latency {other.latencies_ms[-1]:.0f} to "
+                f"{this.latencies_ms[-1]:.0f} ms, {other.films_per_s[-1]:.1f} to "
+                f"{this.films_per_s[-1]:.1f} films/s",
+                flush=True,
+            )
+        memory = {side.name: sum(map(pss_bytes, side.pids)) / (1 << 20) for side in (other, this)}
+    latency = [b / a for a, b in zip(other.latencies_ms, this.latencies_ms, strict=True)]
+    films = [b / a for a, b in zip(other.films_per_s, this.films_per_s, strict=True)]
+    result = {
+        "benchmark": "ensemble",
+        "film": f"{options.height} x {options.width}",
+        "rounds": options.rounds,
+        "other_latency_ms": round(statistics.median(other.latencies_ms), 1),
+        "latency_ms": round(statistics.median(this.latencies_ms), 1),
+        "latency_ratio": round(statistics.median(latency), 3),
+        "other_films_per_s": round(statistics.median(other.films_per_s), 2),
+        "films_per_s": round(statistics.median(this.films_per_s), 2),
+        "films_ratio": round(statistics.median(films), 3),
+        "memory_mib": {name: round(each) for name, each in memory.items()},
+    }
+    print(json.dumps(result))
+    if options.json:
+        options.json.write_text(json.dumps(result, indent=1) + "\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
