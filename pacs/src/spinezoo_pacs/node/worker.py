@@ -144,7 +144,7 @@ class Workers:
             kinds=self._settings.results,
             viewer=self._settings.viewer,
         )
-        files = {
+        files: dict[str, tuple[str, bytes]] = {
             kind: (str(made.datasets[kind].SOPInstanceUID), content)
             for kind, content in made.files().items()
         }
