@@ -159,12 +159,16 @@ class Chooser:
             else ("series-not-lumbar")
         )
 
+    @staticmethod
+    def header_reason(film: Film) -> str:
+        """Why a film's header says that it is none of ours; empty where it does not."""
+        codes = {note.code for note in film.notes}
+        return next((name for code, name in HEADER_REASONS.items() if code in codes), "")
+
     def reason(self, film: Film, data: bytes) -> str:
         """Why a film is left out; empty where it is kept."""
-        codes = {note.code for note in film.notes}
-        for code, reason in HEADER_REASONS.items():
-            if code in codes:
-                return reason
+        if said := self.header_reason(film):
+            return said
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             header = dcmread(io.BytesIO(data), stop_before_pixels=True)
@@ -232,7 +236,7 @@ def _take(data: bytes, series: str, collection: Collection, chooser: Chooser, ke
         # Of the cleaned pixels: text that was burned in goes nowhere.
         reason = chooser.reason(clean.film, data)
     except SetAsideError as error:
-        reason = error.reason
+        reason = (chooser.header_reason(error.film) if error.film else "") or error.reason
     except BadInputError as error:
         reason = f"zoo-refuses-{type(error).__name__}"
     if reason:

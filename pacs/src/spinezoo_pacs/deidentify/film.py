@@ -37,6 +37,9 @@ METHODS = (
 class SetAsideError(SpineZooError):
     """A film that cannot be freed of its patient with certainty; ``reason`` is a short name."""
 
+    film: Film | None = None
+    """The pixels, where they could be read."""
+
     def __init__(self, reason: str) -> None:
         """Keeps the name."""
         super().__init__(f"the film was set aside: {reason}; docs/pacs.md says what to do")
@@ -114,7 +117,11 @@ def clean_film(data: bytes, key: SiteKey, report: AttributeReport | None = None)
             raise SetAsideError("unreadable-header") from None
         if not original.get("PatientID") and not original.get("PatientName"):
             raise SetAsideError("no-patient")
-        pixels, lines = _clean_pixels(film.pixels, original)
+        try:
+            pixels, lines = _clean_pixels(film.pixels, original)
+        except SetAsideError as error:
+            error.film = film
+            raise
         try:
             made = _clean_header(original, key)
         except Exception as error:

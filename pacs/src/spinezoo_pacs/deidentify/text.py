@@ -13,16 +13,14 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-LEAST_LETTERS = 3
-"""Letters beside each other that make a line of text."""
-
 MIDDLE = (0.35, 0.65)
 """Share of the film's width and of its height between which its middle lies."""
 
 
-CONTRASTS = ((120, 12, 0.45), (70, 12, 0.45), (45, 10, 0.5), (30, 8, 0.5))
-"""Least contrast of letters against what is around them, greatest spread of their level, both of
-255, and the share of a letter's pixels that keep to it. Fainter text is missed."""
+CONTRASTS = ((120, 12, 0.45, 3), (70, 12, 0.45, 3), (45, 10, 0.5, 5), (30, 8, 0.5, 5))
+"""Least contrast of letters against what is around them, greatest spread of their level (both of
+255), share of a letter's pixels that keep to it, and letters beside each other that make a line:
+more where they are faint, since ribs and gas give faint marks. Fainter text is missed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,9 +66,9 @@ def _lines(picture: NDArray[np.uint8]) -> list[TextBox]:
     kernel = cv2.getStructuringElement(cv2.MORPH_RECT, (size, size))
     strokes = cv2.morphologyEx(picture, cv2.MORPH_TOPHAT, kernel)
     found: list[TextBox] = []
-    for contrast, tolerance, share in CONTRASTS:
+    for contrast, tolerance, share, least in CONTRASTS:
         letters = _letters(picture, strokes > contrast, tolerance, share)
-        found += [_around(group) for group in _groups(letters) if len(group) >= LEAST_LETTERS]
+        found += [_around(group) for group in _groups(letters) if len(group) >= least]
     return found
 
 
