@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any, TypeAlias
 
 import numpy as np
 from highdicom.sr import (
@@ -52,6 +53,11 @@ OHIF_TRACKER = "Cornerstone3DTools@^0.1.0:PlanarFreehandROI"
 """Tracking identifier by which OHIF takes a region for an outline that can be edited."""
 
 
+Group: TypeAlias = (
+    PlanarROIMeasurementsAndQualitativeEvaluations | MeasurementsAndQualitativeEvaluations
+)
+
+
 @dataclass(frozen=True, slots=True)
 class Measure:
     """A value that was measured on one outline.
@@ -80,9 +86,7 @@ def report(
     A trusted answer has a group with a polygon for each named vertebra, and one with the
     cautions. Another has one group that says why there are none. It is never empty.
     """
-    groups: list[
-        PlanarROIMeasurementsAndQualitativeEvaluations | MeasurementsAndQualitativeEvaluations
-    ] = []
+    groups: list[Group] = []
     named = [each for each in findings if each.named] if verdict.trusted else []
     for finding in named:
         own = [measure for measure in measures if measure.label == finding.label]
@@ -196,18 +200,33 @@ def _said_group(
     algorithm: AlgorithmIdentification,
     *,
     refused: bool,
-) -> MeasurementsAndQualitativeEvaluations:
+) -> Group:
+    """What is said of the whole film; OHIF stops at a group without a region, so it gets one."""
     dataset = making.source.dataset
-    evaluations = None
-    if refused:
-        evaluations = [QualitativeEvaluation(QUALITY_FINDING, NOT_INTERPRETABLE)]
-    group = MeasurementsAndQualitativeEvaluations(
-        tracking_identifier=TrackingIdentifier(uid=making.tracking_uid(title), identifier=title),
-        algorithm_id=algorithm,
-        finding_sites=[FindingSite(LUMBAR_SPINE)],
-        qualitative_evaluations=evaluations,
-        source_images=[SourceImageForMeasurementGroup(dataset.SOPClassUID, dataset.SOPInstanceUID)],
-    )
+    shared: dict[str, Any] = {
+        "tracking_identifier": TrackingIdentifier(uid=making.tracking_uid(title), identifier=title),
+        "algorithm_id": algorithm,
+        "finding_sites": [FindingSite(LUMBAR_SPINE)],
+        "qualitative_evaluations": (
+            [QualitativeEvaluation(QUALITY_FINDING, NOT_INTERPRETABLE)] if refused else None
+        ),
+    }
+    uids = (dataset.SOPClassUID, dataset.SOPInstanceUID)
+    group: Group
+    if making.viewer == "ohif":
+        height, width = float(dataset.Rows), float(dataset.Columns)
+        border = [
+            [0, 0], [width / 2, 0], [width, 0], [width, height], [width / 2, height], [0, height],
+            [0, 0],
+        ]  # fmt: skip
+        region = ImageRegion(
+            GraphicTypeValues.POLYLINE, np.array(border), SourceImageForRegion(*uids)
+        )
+        group = PlanarROIMeasurementsAndQualitativeEvaluations(referenced_region=region, **shared)
+    else:
+        group = MeasurementsAndQualitativeEvaluations(
+            source_images=[SourceImageForMeasurementGroup(*uids)], **shared
+        )
     for sentence in sentences:
         group[0].ContentSequence.append(_comment(sentence))
     return group
