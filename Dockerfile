@@ -1,12 +1,13 @@
 # Every image of SpineZoo: one target per framework, one build argument per service.
 #
-#   target      SERVICE=                                        framework layer from
-#   torch       services/{deeplabv3,mask_rcnn,pspnet,yolact}    TORCH_LOCK, the same for all four
-#   tensorflow  services/unet                                   TENSORFLOW_LOCK
+#   target      SERVICE=                                        third-party layer from
+#   engine      services/*, on the CPU                          ENGINE_LOCK, the same for all five
+#   torch       services/{deeplabv3,mask_rcnn,pspnet,yolact}    TORCH_LOCK; on GPUs, EXTRA=framework
+#   tensorflow  services/unet                                   TENSORFLOW_LOCK; likewise
 #   light       gateway, evaluator                              LIGHT_LOCK, the same for both
 #   node        pacs                                            LIGHT_LOCK=locks/pacs.lock
 #
-#   docker build --target torch --build-arg SERVICE=services/pspnet -t spinezoo/pspnet:0.1.0 .
+#   docker build --target engine --build-arg SERVICE=services/pspnet -t spinezoo/pspnet:0.1.0 .
 #
 # `make images` builds them all and fills in version, card digest and tag; docs/containers.md tells
 # the rest. There is no `# syntax=` line: the front end that is part of BuildKit is enough, and a
@@ -14,8 +15,9 @@
 
 # Replace it by your mirror's, and pin it: BASE_IMAGE=python:3.11-slim-bookworm@sha256:...
 ARG BASE_IMAGE=python:3.11-slim-bookworm
+ARG ENGINE_LOCK=locks/engine.lock
 ARG TORCH_LOCK=locks/torch.lock
-ARG TENSORFLOW_LOCK=locks/tensorflow.lock
+ARG TENSORFLOW_LOCK=locks/tensorflow-gpu.lock
 ARG LIGHT_LOCK=locks/core.lock
 
 # ---- what all images run on ---------------------------------------------------------------------
@@ -34,7 +36,7 @@ HEALTHCHECK --interval=15s --timeout=10s --start-period=120s --retries=3 \
 
 # ---- build stages: nothing of them is in an image but what is copied or installed from them -----
 FROM base AS tools
-COPY deploy/images/fetch.sh deploy/images/framework.sh deploy/images/distributions.py deploy/images/tools.lock /build/
+COPY deploy/images/fetch.sh deploy/images/framework.sh deploy/images/slim.sh deploy/images/distributions.py deploy/images/tools.lock /build/
 RUN --mount=type=cache,id=spinezoo-packages,target=/cache,sharing=locked \
     --mount=type=secret,id=ca_bundle --mount=type=secret,id=index_url \
     python3 -m venv /build/venv \
@@ -45,13 +47,14 @@ RUN --mount=type=cache,id=spinezoo-packages,target=/cache,sharing=locked \
 # must not make an image that its user cannot read.
 FROM tools AS service-files
 ARG SERVICE
+ARG EXTRA=
 ARG CARD_SHA256=unknown
 COPY libs /source/libs
 COPY ${SERVICE} /source/${SERVICE}
 WORKDIR /source
 RUN test -n "${SERVICE}" || { echo "say which service: --build-arg SERVICE=services/pspnet" >&2; exit 1; } \
  && mkdir -p /wheels "/out/app/${SERVICE}" \
- && for room in $(python3 /build/distributions.py "${SERVICE}"); do \
+ && for room in $(python3 /build/distributions.py "${SERVICE}" ${EXTRA}); do \
       /build/venv/bin/uv build --quiet --offline --no-config --wheel --no-build-isolation \
         --python /build/venv/bin/python --out-dir /wheels "$room" || exit 1; \
     done \
@@ -62,6 +65,10 @@ RUN test -n "${SERVICE}" || { echo "say which service: --build-arg SERVICE=servi
     done \
  && chmod -R a+rX,go-w /out \
  && if [ "${CARD_SHA256}" != unknown ]; then echo "${CARD_SHA256}  ${SERVICE}/card.yaml" | sha256sum --check --quiet; fi
+
+FROM scratch AS engine-lock
+ARG ENGINE_LOCK
+COPY ${ENGINE_LOCK} /requirements.lock
 
 FROM scratch AS torch-lock
 ARG TORCH_LOCK
@@ -78,6 +85,15 @@ COPY ${LIGHT_LOCK} /requirements.lock
 # ---- framework layers: third-party packages only, hashes checked, wheels only (no compiler) -----
 # The installer is mounted, not copied. Byte code is written now, because a container cannot do it:
 # its file system is read-only.
+FROM base AS engine-framework
+RUN --mount=type=bind,from=tools,source=/build,target=/build \
+    --mount=type=bind,from=engine-lock,target=/lock \
+    --mount=type=cache,id=spinezoo-packages,target=/cache \
+    --mount=type=secret,id=ca_bundle --mount=type=secret,id=index_url \
+    /build/framework.sh /lock/requirements.lock \
+ && /build/slim.sh
+CMD ["python", "-m", "spinezoo_serving.bento", "."]
+
 FROM base AS torch-framework
 ARG TORCH_INDEX=
 RUN --mount=type=bind,from=tools,source=/build,target=/build \
@@ -106,6 +122,18 @@ RUN --mount=type=bind,from=tools,source=/build,target=/build \
 CMD ["sh", "-c", "exec python -m spinezoo_${SPINEZOO_SERVICE}.serve"]
 
 # ---- the images: a few MB each on top of their framework layer ----------------------------------
+FROM engine-framework AS engine
+ARG SERVICE
+ARG VERSION=unknown
+ARG IMAGE=
+ARG CARD_SHA256=unknown
+COPY --from=service-files /out /
+WORKDIR /app/${SERVICE}
+USER 10001:10001
+ENV SPINEZOO_IMAGE=${IMAGE}
+LABEL org.opencontainers.image.title="spinezoo ${SERVICE}" org.opencontainers.image.version="${VERSION}" \
+      org.opencontainers.image.licenses="Apache-2.0" spinezoo.card.sha256="${CARD_SHA256}"
+
 FROM torch-framework AS torch
 ARG SERVICE
 ARG VERSION=unknown

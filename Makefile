@@ -49,7 +49,7 @@ BENCHMARK = $(CORE) -m spinezoo_evaluator.benchmark \
 REAL_CHECK = $(CORE) -m spinezoo_evaluator.benchmark.real_check \
   --data $(call quote,$(DATA)) --report $(call quote,reports/real-check-$(call name_of,$(DATA)))
 
-.PHONY: compare fuzz help setup benchmark test-set train-set phantoms-sheet test up down status conform train proto generate lock lint format speed clean swap certs real-check figures convert
+.PHONY: compare fuzz help setup setup-serving export benchmark test-set train-set phantoms-sheet test up down status conform train proto generate lock lint format speed clean swap certs real-check figures convert
 .PHONY: faults images containers-up containers-down containers-certs test-containers bento-build torch-lock
 
 help: ## This list
@@ -58,37 +58,51 @@ help: ## This list
 setup: ## Make every environment (downloads from the package registry, shows progress)
 	@$(TOOL).environments setup
 
-benchmark: setup ## Measure the zoo and write the report: on phantoms, or DATA=folder of films with outlines
+setup-serving: ## Make the environments that serve and measure; no deep-learning framework
+	@$(TOOL).environments setup --serving
+
+.PHONY: setup-core
+setup-core:
+	@$(TOOL).environments setup --room evaluator
+
+benchmark: setup-serving ## Measure the zoo and write the report: on phantoms, or DATA=folder of films with outlines
 	@$(if $(DATA),,$(MAKE) --no-print-directory test-set)
 	@$(BENCHMARK) --check $(ARGS)
 	@$(TOOL).processes run -- $(BENCHMARK) $(ARGS)
 
-real-check: setup ## Measure recognition and names on films with corner truth: DATA=folder
+real-check: setup-serving ## Measure recognition and names on films with corner truth: DATA=folder
 	@test -n $(call quote,$(DATA)) || { echo "say on which films: DATA=folder with a corner file (docs/labelling.md)"; exit 2; }
 	@$(REAL_CHECK) --check $(ARGS)
 	@$(TOOL).processes run -- $(REAL_CHECK) $(ARGS)
 
 .PHONY: check
-check: setup ## Check the outlines of a folder before anything reads them: DATA=folder
+check: setup-core ## Check the outlines of a folder before anything reads them: DATA=folder
 	@test -n $(call quote,$(DATA)) || { echo "say which outlines: make check DATA=folder (docs/data-format.md)"; exit 2; }
 	@$(CORE) -m spinezoo_spine.annotations.lint $(call quote,$(DATA)) $(ARGS)
 
-convert: setup ## Write outlines in another form: FROM=file TO=file [FORMAT=via1|via2|via3|coco]
+convert: setup-core ## Write outlines in another form: FROM=file TO=file [FORMAT=via1|via2|via3|coco]
 	@test -n $(call quote,$(FROM)) -a -n $(call quote,$(TO)) || { echo "say from what to what: make convert FROM=via.json TO=coco.json FORMAT=coco"; exit 2; }
 	@$(CORE) -m spinezoo_spine.annotations.convert --from $(call quote,$(FROM)) --to $(call quote,$(TO)) --format $(FORMAT) $(ARGS)
+
+report: setup ## Write the page of a finished run again, without the zoo: [RUN=phantom-test] [DATA=folder of its films]
+	@$(CORE) -m spinezoo_evaluator.report $(call quote,reports/$(RUN)) $(if $(DATA),--data $(call quote,$(DATA))) $(ARGS)
+
+.PHONY: report report-pictures
+report-pictures: setup ## Take the pictures of docs/images from the page of a report on phantoms: [RUN=phantom-test]
+	@$(CORE) -m spinezoo_evaluator.report.screenshots $(call quote,reports/$(RUN)) $(ARGS)
 
 compare: ## Print every figure in which two reports differ, times aside: A=folder B=folder
 	@$(TOOL).compare $(call quote,$(A)) $(call quote,$(B))
 
-test-set: setup ## Make the phantom test set (100 films, DICOM) if it is not there
+test-set: setup-core ## Make the phantom test set (100 films, DICOM) if it is not there
 	@$(CORE) -m spinezoo_phantom --out $(TEST_SET) \
 	  --count $(TEST_FILMS) --seed $(TEST_SEED) --format dicom --workers 2
 
-train-set: setup ## Make a phantom training set (TRAIN_FILMS=730, PNG) if it is not there
+train-set: setup-core ## Make a phantom training set (TRAIN_FILMS=730, PNG) if it is not there
 	@$(CORE) -m spinezoo_phantom --out $(TRAIN_SET) \
 	  --count $(TRAIN_FILMS) --seed $(TRAIN_SEED) --format png --workers 2
 
-phantoms-sheet: setup ## Draw phantom films beside real ones, for looking at: [DATA=folder of films]
+phantoms-sheet: setup-core ## Draw phantom films beside real ones, for looking at: [DATA=folder of films]
 	@$(CORE) -m spinezoo_phantom --count 16 --seed $(SHEET_SEED) \
 	  --sheet reports/phantoms-sheet.png --beside $(call quote,$(if $(DATA),$(DATA),../shared/data/real_lateral_dev))
 	@echo reports/phantoms-sheet.png
@@ -96,7 +110,7 @@ phantoms-sheet: setup ## Draw phantom films beside real ones, for looking at: [D
 test: setup ## Run every test (ROOM=libs/spine for one room, ARGS for pytest, JOBS=2 rooms at a time)
 	@$(TOOL).environments test $(if $(ROOM),--room $(ROOM)) --jobs $(JOBS) -- $(ARGS)
 
-up: setup ## Start the zoo and leave it running; prints how to call it
+up: setup-serving ## Start the zoo and leave it running; prints how to call it
 	@$(TOOL).processes up
 
 down: ## Stop what `make up` started
@@ -113,7 +127,7 @@ status: ## Which processes of the zoo are running
 certs: setup ## Make certificates for development in certs/ (ARGS=--force renews them); see docs/security.md
 	@$(TESTS) -m spinezoo_tools.certs $(ARGS)
 
-conform: setup ## Put a network container through the conformance suite: TARGET=host:port
+conform: setup-core ## Put a network container through the conformance suite: TARGET=host:port
 	@$(CORE) -m spinezoo_conformance $(TARGET) $(ARGS)
 
 # The reader that names vertebrae is no member of the zoo, but is trained by the same command.
@@ -142,6 +156,13 @@ annotate: setup ## First outlines by the running zoo, for correcting in VIA: DAT
 
 pacs-demo: setup ## Phantoms into an Orthanc of its own, answered by the running zoo (make up), results back
 	@$(PACS) -m spinezoo_pacs.demo --gateway $(TARGET) $(ARGS)
+
+EXPORTED = $(if $(NETWORK),$(NETWORK),$(patsubst services/%/card.yaml,%,$(wildcard services/*/card.yaml)))
+export: setup ## Write the engines' graphs of shipped weights again (training does it by itself): [NETWORK=pspnet] [PRESET=lite]
+	@for name in $(EXPORTED); do \
+	  $$($(TOOL).environments python --room services/$$name) -m spinezoo_$$name.train --export \
+	    --card services/$$name/card.yaml --preset $(PRESET) || exit 1; \
+	done
 
 proto: setup ## Lint the protos and generate the Python code again
 	@$(TOOL).proto $(ARGS)

@@ -52,13 +52,18 @@ def test_every_service_has_the_same_files(service: Path) -> None:
 
 @pytest.mark.parametrize("service", SERVICES, ids=lambda path: path.name)
 def test_every_card_is_valid_and_its_weights_are_the_ones_it_names(service: Path) -> None:
-    from spinezoo_serving.cards import load_card, verify_weights
+    from spinezoo_serving.cards import load_card, verify_graphs, verify_weights
 
     card = load_card(service / "card.yaml")
     assert card.name == service.name
     weights = verify_weights(card)
     assert weights.stat().st_size < 16 * 2**20
     assert weights.suffix in {".safetensors", ".h5"}
+    # Whoever puts other weights here exports them too: `make export`.
+    graphs = verify_graphs(card)
+    assert {path.name for path in graphs.values()} == {
+        path.name for path in weights.parent.glob("lite.*.onnx")
+    }
 
 
 def test_roster_names_exactly_the_services() -> None:
@@ -70,20 +75,36 @@ def test_roster_names_exactly_the_services() -> None:
 def test_every_environment_has_locks_with_hashes_and_without_addresses(
     environment: Environment,
 ) -> None:
-    assert environment.dev_lock.is_file()
-    assert environment.lock.is_file() == any(room.serves for room in environment.rooms)
-    for path in environment.locks:
+    serves = [room for room in (*environment.rooms, *environment.served_rooms) if room.serves]
+    assert environment.dev_lock.is_file() == bool(environment.rooms)
+    assert environment.lock.is_file() == bool(serves)
+    for path in {*environment.locks, *([environment.gpu_lock] if serves else [])}:
         text = path.read_text()
         assert "--hash=sha256:" in text
         assert "://" not in text
         assert not re.search(r"^-", text, flags=re.MULTILINE)
-    if environment.lock.is_file():
+    if environment.lock.is_file() and environment.dev_lock.is_file():
         assert not set(packages_of(environment.lock)) & set(packages_of(environment.dev_lock))
 
 
 def test_no_lock_is_left_over() -> None:
     used = {path for environment in environments() for path in environment.locks}
+    used |= {each.gpu_lock for each in environments() if each.gpu_lock.is_file()}
     assert set((ROOT / "locks").iterdir()) == used
+
+
+FRAMEWORKS = {"torch", "torchvision", "tensorflow", "keras", "timm", "openvino-telemetry"}
+
+
+@pytest.mark.parametrize("service", SERVICES, ids=lambda path: path.name)
+def test_a_network_on_the_cpu_carries_no_framework(service: Path) -> None:
+    listed = subprocess.run(
+        [sys.executable, "deploy/images/distributions.py", service.relative_to(ROOT)],
+        cwd=ROOT, capture_output=True, check=True, text=True,
+    ).stdout.split()  # fmt: skip
+    assert not {"libs/phantom", "libs/training", "libs/testing", "libs/torchkit"} & set(listed)
+    (room,) = rooms([service.name])
+    assert not FRAMEWORKS & set(packages_of(room.serving_environment.lock))
 
 
 @pytest.mark.parametrize("front", ["gateway", "evaluator"])
@@ -94,8 +115,7 @@ def test_gateway_and_evaluator_carry_no_framework_and_no_phantoms(front: str) ->
     ).stdout.split()  # fmt: skip
     assert {"libs/contract", "libs/serving", "libs/spine", front} <= set(listed)
     assert not {"libs/phantom", "libs/training", "libs/testing", "libs/torchkit"} & set(listed)
-    frameworks = {"torch", "torchvision", "tensorflow", "keras", "timm"}
-    assert not frameworks & set(packages_of(ROOT / "locks/core.lock"))
+    assert not FRAMEWORKS & set(packages_of(ROOT / "locks/core.lock"))
 
 
 def test_no_file_of_ours_is_long() -> None:
@@ -120,7 +140,7 @@ def test_no_tracked_file_is_large_or_a_pickle() -> None:
 def test_no_tracked_file_names_this_machine() -> None:
     needle = str(ROOT)
     for path in tracked():
-        if path.suffix in {".png", ".safetensors", ".h5", ".dcm"}:
+        if path.suffix in {".png", ".safetensors", ".h5", ".dcm", ".onnx"}:
             continue
         assert needle not in path.read_text(encoding="utf-8", errors="replace"), path
 

@@ -11,13 +11,9 @@ from spinezoo_contract.errors import CardError, InvalidOutputError
 from spinezoo_contract.masks import decode_mask
 from spinezoo_contract.types import Film, PredictOptions, SegmentKind, Structure
 from spinezoo_serving.cards import load_card
+from spinezoo_spine.inference.objects import Objects, box_suppression, one_an_object
 from spinezoo_torchkit.engine import write_weights
-from spinezoo_torchkit.instance import (
-    Objects,
-    TorchInstancePredictor,
-    box_suppression,
-    one_an_object,
-)
+from spinezoo_torchkit.instance import TorchInstancePredictor
 from spinezoo_torchkit.loading import load_network
 from spinezoo_torchkit.semantic import TorchSemanticPredictor
 from spinezoo_training.records import write_records

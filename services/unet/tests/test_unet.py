@@ -28,8 +28,9 @@ from spinezoo_testing.predictors import PredictorTests
 from spinezoo_unet import train
 from spinezoo_unet.batches import Batch, collate, encode, inputs_of, weights_of
 from spinezoo_unet.engine import KerasEngine
+from spinezoo_unet.keras_predictor import choose_device, load_keras_predictor
 from spinezoo_unet.network import build_unet
-from spinezoo_unet.predictor import choose_device, load_predictor
+from spinezoo_unet.predictor import load_predictor
 from spinezoo_unet.task import segmentation_loss
 from spinezoo_unet.weights import check_probe, load_weights, probe_values, save_weights
 
@@ -39,9 +40,10 @@ SERVICE = Path(__file__).parents[1]
 class TestUNet(PredictorTests):
     room = SERVICE
     load_predictor = staticmethod(load_predictor)
+    framework = "tensorflow"
 
     def test_answers_that_are_not_finite_are_an_error(self) -> None:
-        predictor = load_predictor(SERVICE / "card.yaml", device="cpu")
+        predictor = load_keras_predictor(SERVICE / "card.yaml", device="cpu")
         predictor._infer = lambda film: keras.ops.full((1, 64, 48, 6), float("nan"))
         with pytest.raises(InvalidOutputError, match="not finite"):
             predictor.predict(Film(np.zeros((64, 64), np.uint8)), PredictOptions())

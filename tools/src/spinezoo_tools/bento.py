@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from spinezoo_tools.engine import ContainersError, ask, run, say
-from spinezoo_tools.environments import ROOT, UV, Room, python_of
+from spinezoo_tools.environments import ROOT, UV, Room, serving_python_of
 from spinezoo_tools.images import Part, parts, settings
 
 DIST = ROOT / "dist"
@@ -52,7 +52,7 @@ def bento(only: Sequence[str], dist: Path = DIST) -> None:
         ContainersError: A service is not set up, or BentoML refuses it.
     """
     for part in (each for each in parts(only) if each.card.is_file()):
-        bentoml = python_of(ROOT, ROOT / part.folder).parent / "bentoml"
+        bentoml = serving_python_of(ROOT, ROOT / part.folder, {}).parent / "bentoml"
         if not bentoml.exists() or not UV.exists():
             raise ContainersError(f"{part.folder} is not set up; run `make setup`")
         folder = dist / "bento" / part.name
@@ -66,7 +66,7 @@ def bento(only: Sequence[str], dist: Path = DIST) -> None:
         for name in ("service.py", "card.yaml"):
             shutil.copy2(source / name, folder / name)
         shutil.copytree(source / "weights", folder / "weights")
-        lock = Room(source).environment.lock.read_text(encoding="utf-8")
+        lock = Room(source).serving_environment.lock.read_text(encoding="utf-8")
         ours = "".join(f"./wheels/{path.name}\n" for path in sorted(wheels.glob("*.whl")))
         (folder / "requirements.txt").write_text(lock + ours, encoding="utf-8")
         (folder / "bentofile.yaml").write_text(_bentofile(part), encoding="utf-8")

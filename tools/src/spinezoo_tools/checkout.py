@@ -19,6 +19,10 @@ TARGETS = {"torch": "torch", "tensorflow": "tensorflow"}
 """Dockerfile target by the framework that a service's pyproject.toml names."""
 
 
+ENGINE_TARGET = "engine"
+"""Dockerfile target of the networks that are served without their framework."""
+
+
 class ToolError(Exception):
     """Something the user has to know, worded for the user."""
 
@@ -30,9 +34,13 @@ class Service:
     Attributes:
         name: Its name in composition, roster and variables.
         folder: Its folder below the repository.
-        target: Its target in the Dockerfile.
-        environment: Its environment, which names the lock of its image.
+        target: Its target in the Dockerfile, on the CPU.
+        environment: The environment it serves in, which names the lock of its image.
         version: Of its pyproject.toml; the tag of its image.
+        gpu_target: Its target in the Dockerfile where a GPU is used; gateway and evaluator have
+            the one.
+        gpu_environment: The environment of that image.
+        gpu_lock: That image's lock.
     """
 
     name: str
@@ -40,6 +48,9 @@ class Service:
     target: str
     environment: str
     version: str
+    gpu_target: str = ""
+    gpu_environment: str = ""
+    gpu_lock: str = ""
 
     @property
     def is_network(self) -> bool:
@@ -53,9 +64,19 @@ class Service:
         return f"${{{variable}:-locks/{self.environment}.lock}}"
 
     @property
+    def gpu_lock_argument(self) -> str:
+        """The lock of its image for GPUs, likewise."""
+        return f"${{{lock_variable(self.gpu_target, self.gpu_environment)}:-{self.gpu_lock}}}"
+
+    @property
     def image(self) -> str:
         """Name and tag of its image where nothing else is said."""
         return f"spinezoo/{self.name}:{self.version}"
+
+    @property
+    def gpu_image(self) -> str:
+        """Name and tag of its image for GPUs."""
+        return f"{self.image}-gpu"
 
     @property
     def host(self) -> str:
@@ -92,7 +113,11 @@ def services_of(root: Path) -> list[Service]:
     for folder in folders:
         room = Room(folder)
         project = room.project["project"]
-        named = {re.split(r"[^a-z0-9_-]", text.lower())[0] for text in project["dependencies"]}
+        needs = [
+            *project["dependencies"],
+            *project.get("optional-dependencies", {}).get("framework", []),
+        ]
+        named = {re.split(r"[^a-z0-9_-]", text.lower())[0] for text in needs}
         targets = {target for framework, target in TARGETS.items() if framework in named}
         if folder.name in FRONT:
             targets = {"light"}
@@ -101,13 +126,19 @@ def services_of(root: Path) -> list[Service]:
                 f"{folder.name}: its pyproject.toml must name one of {', '.join(TARGETS)}; "
                 "give a new framework a target in the Dockerfile and a line in TARGETS"
             )
+        framework = targets.pop()
+        own, serving = room.environment, room.serving_environment
+        lock = own.gpu_lock if "gpu" in room.extras else own.lock
         found.append(
             Service(
                 name=folder.name,
                 folder=folder.relative_to(root).as_posix(),
-                target=targets.pop(),
-                environment=room.environment.name,
+                target=framework if own == serving else ENGINE_TARGET,
+                environment=serving.name,
                 version=str(project["version"]),
+                gpu_target=framework,
+                gpu_environment=own.name,
+                gpu_lock=f"locks/{lock.name}",
             )
         )
     return found

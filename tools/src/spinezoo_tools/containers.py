@@ -6,7 +6,8 @@
                         says whether a Docker Engine answers; --install makes one
     ... engine --stop   stops the engine that this checkout started, and no other
     ... base            finds or makes the image that all others start from
-    ... build [NAMES]   builds images, all by default
+    ... build [--gpu] [NAMES]
+                        builds images, all by default; those of the networks for GPUs
     ... up | down       the composition; up waits until all is healthy
     ... certs           certificates of `make certs`, laid out for compose.tls.yaml
     ... test [--install]
@@ -55,6 +56,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             command.add_argument("--stop", action="store_true", help="stop what --install started")
         if name in ("build", "bento"):
             command.add_argument("names", nargs="*")
+        if name == "build":
+            command.add_argument("--gpu", action="store_true", help="the networks' for GPUs")
         if name == "certs":
             command.add_argument("--source", type=Path, default=ROOT / "certs")
             command.add_argument("--target", type=Path, default=ROOT / "certs" / "compose")
@@ -72,7 +75,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             need_engine()
             print(base_image())
         elif options.command == "build":
-            build(options.names)
+            build(options.names, gpu=options.gpu)
         elif options.command == "up":
             up()
         elif options.command == "down":

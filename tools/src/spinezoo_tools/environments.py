@@ -6,6 +6,10 @@ runs in (``[tool.spinezoo] environment``); an environment is made from two locks
 
 - ``locks/<name>.lock``: what the services of the environment need to serve; images install it.
 - ``locks/<name>-dev.lock``: what training and tests need beside it, at versions that agree.
+
+A network also names the environment that it is *served* in without its framework (``serving``). Its
+extra ``framework`` is what its own environment has more, to train and to serve on a GPU; the extra
+``gpu``, where there is one, what only an image for GPUs has (``locks/<name>-gpu.lock``).
 """
 
 from __future__ import annotations
@@ -13,12 +17,13 @@ from __future__ import annotations
 import argparse
 import hashlib
 import os
+import re
 import shutil
 import subprocess
 import sys
 import time
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,6 +34,10 @@ LOCKS = ROOT / "locks"
 UV = ROOT / ".tools" / "bin" / "uv"
 UV_VERSION = "0.13.9"
 PYTHON_VERSION = "3.11"
+LEFT_OUT = ("openvino-telemetry",)
+"""Packages that our dependencies ask for and run without: nothing may call home."""
+GPU_NODE = Path("/dev/nvidia0")
+"""Is there where NVIDIA's driver shows a GPU."""
 
 
 @dataclass(frozen=True)
@@ -63,6 +72,17 @@ class Room:
         return Environment(name)
 
     @property
+    def serving_environment(self) -> Environment:
+        """The environment that it serves in where no GPU is used."""
+        name = self.project.get("tool", {}).get("spinezoo", {}).get("serving")
+        return Environment(name) if name else self.environment
+
+    @property
+    def extras(self) -> frozenset[str]:
+        """Its optional parts."""
+        return frozenset(self.project["project"].get("optional-dependencies", {}))
+
+    @property
     def is_package(self) -> bool:
         """Whether it is a distribution (``tests`` is only a folder of tests)."""
         return "build-system" in self.project
@@ -76,6 +96,21 @@ class Room:
     def is_tests(self) -> bool:
         """Whether it is ``tests``, which is a folder of tests itself."""
         return self.path.name == "tests"
+
+    def serving_sources(self) -> dict[str, Path]:
+        """Our own distributions that it needs to serve, by name."""
+        found: dict[str, Path] = {}
+        waiting = [self.path]
+        while waiting:
+            folder = waiting.pop()
+            document = tomllib.loads((folder / "pyproject.toml").read_text(encoding="utf-8"))
+            sources = document.get("tool", {}).get("uv", {}).get("sources", {})
+            for text in document["project"].get("dependencies", []):
+                name = re.split(r"[^A-Za-z0-9._-]", text)[0]
+                if name in sources and name not in found:
+                    found[name] = (folder / sources[name]["path"]).resolve()
+                    waiting.append(found[name])
+        return found
 
     def local_sources(self) -> dict[str, Path]:
         """Our own distributions that it uses, and theirs, by name."""
@@ -120,6 +155,12 @@ class Environment:
         return LOCKS / f"{self.name}-dev.lock"
 
     @property
+    def gpu_lock(self) -> Path:
+        """What an image for GPUs installs: a lock of its own, or that of serving."""
+        own = LOCKS / f"{self.name}-gpu.lock"
+        return own if own.is_file() else self.lock
+
+    @property
     def locks(self) -> list[Path]:
         """Those of its locks that there are: an environment without services has one."""
         return [path for path in (self.lock, self.dev_lock) if path.is_file()]
@@ -129,6 +170,15 @@ class Environment:
         """The rooms that name it."""
         return [room for room in rooms() if room.environment == self]
 
+    @property
+    def served_rooms(self) -> list[Room]:
+        """The networks of other environments that are served in it."""
+        return [
+            room
+            for room in rooms()
+            if room.serving_environment == self and room.environment != self
+        ]
+
     def local_packages(self) -> dict[str, Path]:
         """Our own distributions that are installed in it, by name."""
         found: dict[str, Path] = {}
@@ -136,6 +186,9 @@ class Environment:
             found |= room.local_sources()
             if room.is_package:
                 found[room.project["project"]["name"]] = room.path
+        for room in self.served_rooms:
+            found |= room.serving_sources()
+            found[room.project["project"]["name"]] = room.path
         return dict(sorted(found.items()))
 
     def fingerprint(self) -> str:
@@ -168,9 +221,21 @@ def rooms(only: Sequence[str] | None = None) -> list[Room]:
     return [known[name] for name in only]
 
 
-def environments(only: Sequence[str] | None = None) -> list[Environment]:
-    """All environments, or those of the rooms that are named."""
-    return sorted({room.environment for room in rooms(only)})
+def environments(only: Sequence[str] | None = None, *, serving: bool = False) -> list[Environment]:
+    """All environments, or those of the rooms that are named.
+
+    Args:
+        only: Names of rooms.
+        serving: Only those that the zoo is served, measured and fed with.
+    """
+    found = {room.environment for room in rooms(only)} | {
+        room.serving_environment for room in rooms(only)
+    }
+    if serving:
+        found = {room.serving_environment for room in rooms(only) if room.serves}
+    elif only:
+        found = {room.environment for room in rooms(only)}
+    return sorted(found)
 
 
 def python_of(root: Path, folder: Path) -> Path:
@@ -180,6 +245,29 @@ def python_of(root: Path, folder: Path) -> Path:
         SystemExit: The room names no environment.
     """
     return root / ".venvs" / Room(folder).environment.name / "bin" / "python"
+
+
+def serving_python_of(root: Path, folder: Path, settings: Mapping[str, str]) -> Path:
+    """The interpreter that serves a room: its framework's where the settings ask for that.
+
+    Args:
+        root: The checkout.
+        folder: The room's.
+        settings: Variables, of which SPINEZOO_ENGINE and SPINEZOO_DEVICE count.
+
+    Raises:
+        SystemExit: The room names no environment.
+    """
+    room = Room(folder)
+    own = python_of(root, folder)
+    engine = settings.get("SPINEZOO_ENGINE", "").strip() or "auto"
+    device = settings.get("SPINEZOO_DEVICE", "").strip().lower() or "auto"
+    if room.environment == room.serving_environment or engine == room.environment.name:
+        return own
+    finds_gpu = device == "auto" and GPU_NODE.exists() and own.exists()
+    if engine == "auto" and (device.startswith("cuda") or finds_gpu):
+        return own
+    return root / ".venvs" / room.serving_environment.name / "bin" / "python"
 
 
 def say(text: str) -> None:
@@ -203,10 +291,10 @@ def bootstrap_uv() -> None:
     run([ROOT / ".tools/bin/python", "-m", "pip", "install", "--quiet", f"uv=={UV_VERSION}"])
 
 
-def setup(only: Sequence[str] | None) -> None:
+def setup(only: Sequence[str] | None, *, serving: bool = False) -> None:
     """Makes environments as their locks say; does nothing where that is so already."""
     bootstrap_uv()
-    wanted = environments(only)
+    wanted = environments(only, serving=serving)
     for number, environment in enumerate(wanted, start=1):
         stamp = environment.folder / ".made-from"
         mark = environment.fingerprint()
@@ -239,7 +327,9 @@ def lock(only: Sequence[str] | None, *, upgrade: bool) -> None:
         say(f"{environment.name}: locking")
         members = environment.rooms
         ours = [
-            part for name in environment.local_packages() for part in ("--no-emit-package", name)
+            part
+            for name in (*environment.local_packages(), *LEFT_OUT)
+            for part in ("--no-emit-package", name)
         ]
         common: list[str | Path] = [
             UV, "pip", "compile", "--quiet", "--generate-hashes", "--no-emit-index-url",
@@ -248,19 +338,30 @@ def lock(only: Sequence[str] | None, *, upgrade: bool) -> None:
         ]  # fmt: skip
         if upgrade:
             common.append("--upgrade")
-        serving = [room.path / "pyproject.toml" for room in members if room.serves]
+        serving = [room for room in [*members, *environment.served_rooms] if room.serves]
         beside: list[str | Path] = []
+        framework = any("framework" in room.extras for room in members)
+        with_framework = ["--extra", "framework"] if framework else []
         if serving:
-            run([*common, *serving, "-o", environment.lock])
+            projects = [room.path / "pyproject.toml" for room in serving]
+            run([*common, *with_framework, *projects, "-o", environment.lock])
             beside = ["-c", environment.lock]
             for name in packages_of(environment.lock):
                 beside += ["--no-emit-package", name]
+        for_gpus = [room.path / "pyproject.toml" for room in members if "gpu" in room.extras]
+        if for_gpus:
+            run([
+                *common, "-c", environment.lock, *with_framework, "--extra", "gpu", *for_gpus,
+                "-o", LOCKS / f"{environment.name}-gpu.lock",
+            ])  # fmt: skip
+        if not members:
+            continue
         everything = [room.path / "pyproject.toml" for room in members]
         has_dev = any(
             "dev" in room.project["project"].get("optional-dependencies", {}) for room in members
         )
         extra = ["--extra", "dev"] if has_dev else []
-        run([*common, *beside, *extra, *everything, "-o", environment.dev_lock])
+        run([*common, *beside, *with_framework, *extra, *everything, "-o", environment.dev_lock])
 
 
 def test(only: Sequence[str] | None, arguments: Sequence[str], jobs: int) -> int:
@@ -323,6 +424,10 @@ def main() -> int:
         command.add_argument("--room", action="append", help="only this room; may be repeated")
         if name == "test":
             command.add_argument("--jobs", type=int, default=2, help="rooms at a time (default 2)")
+        if name == "setup":
+            command.add_argument(
+                "--serving", action="store_true", help="only what the zoo is served with"
+            )
         if name == "lock":
             command.add_argument("--upgrade", action="store_true")
     arguments, rest = parser.parse_known_args()
@@ -331,7 +436,7 @@ def main() -> int:
     if arguments.command == "list":
         print("\n".join(f"{room.name} ({room.environment.name})" for room in rooms(arguments.room)))
     elif arguments.command == "setup":
-        setup(arguments.room)
+        setup(arguments.room, serving=arguments.serving)
     elif arguments.command == "lock":
         lock(arguments.room, upgrade=arguments.upgrade)
     elif arguments.command == "python":

@@ -15,7 +15,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from spinezoo_tools.checkout import lock_variable, read_env_file, services_of
@@ -48,6 +48,8 @@ class Part:
         environment: Its environment, which names the lock of its framework layer.
         image: Name and tag.
         version: Of its pyproject.toml.
+        lock: The lock of its framework layer where no variable names another.
+        extra: Its optional part that the image has too.
     """
 
     name: str
@@ -56,6 +58,8 @@ class Part:
     environment: str
     image: str
     version: str
+    lock: str
+    extra: str = ""
 
     @property
     def card(self) -> Path:
@@ -68,13 +72,18 @@ def settings() -> dict[str, str]:
     return {**read_env_file(ROOT / ".env"), **os.environ}
 
 
-def parts(only: Sequence[str] = ()) -> list[Part]:
+def parts(only: Sequence[str] = (), *, gpu: bool = False) -> list[Part]:
     """The images, gateway and evaluator first because they are small.
+
+    Args:
+        only: Names; empty stands for all.
+        gpu: Those of the networks for GPUs instead.
 
     Raises:
         ToolError: A name is unknown, or a service names no framework that we know.
     """
     values = settings()
+    services = sorted(services_of(ROOT), key=lambda service: service.is_network)
     found = [
         Part(
             name=service.name,
@@ -83,9 +92,23 @@ def parts(only: Sequence[str] = ()) -> list[Part]:
             environment=service.environment,
             image=values.get(f"SPINEZOO_{service.name.upper()}_IMAGE") or service.image,
             version=service.version,
+            lock=f"locks/{service.environment}.lock",
         )
-        for service in sorted(services_of(ROOT), key=lambda service: service.is_network)
+        for service in services
     ]
+    if gpu:
+        found = [
+            replace(
+                part,
+                target=service.gpu_target,
+                environment=service.gpu_environment,
+                image=values.get(f"SPINEZOO_{service.name.upper()}_GPU_IMAGE") or service.gpu_image,
+                lock=service.gpu_lock,
+                extra="framework",
+            )
+            for part, service in zip(found, services, strict=True)
+            if service.is_network
+        ]
     unknown = sorted(set(only) - {part.name for part in found})
     if unknown:
         known = ", ".join(part.name for part in found)
@@ -183,8 +206,10 @@ def build_arguments(part: Part, base: str) -> dict[str, str]:
         "VERSION": part.version,
         "IMAGE": part.image,
         f"{part.target.upper()}_LOCK": os.environ.get(lock_variable(part.target, part.environment))
-        or f"locks/{part.environment}.lock",
+        or part.lock,
     }
+    if part.extra:
+        arguments["EXTRA"] = part.extra
     if part.card.is_file():
         arguments["CARD_SHA256"] = hashlib.sha256(part.card.read_bytes()).hexdigest()
     if os.environ.get("TORCH_INDEX"):
@@ -205,9 +230,9 @@ def build_command(part: Part, base: str, secrets: Sequence[str]) -> list[str]:
     return [*command, "."]
 
 
-def build(only: Sequence[str]) -> None:
+def build(only: Sequence[str], *, gpu: bool = False) -> None:
     """Builds images one after the other; what they share is built once."""
-    wanted = parts(only)
+    wanted = parts(only, gpu=gpu)
     need_engine()
     base = base_image()
     environment = {**os.environ, "DOCKER_BUILDKIT": "1"}
@@ -221,7 +246,7 @@ def build(only: Sequence[str]) -> None:
 
 def torch_lock(index: str) -> None:
     """Writes ``deploy/images/torch.lock``: ``locks/torch.lock`` with torch of another index."""
-    part = next(part for part in parts() if part.target == "torch")
+    part = next(part for part in parts(gpu=True) if part.target == "torch")
     room = Room(ROOT / part.folder)
     ours = [flag for name in room.local_sources() for flag in ("--no-emit-package", name)]
     kept = ("torch", "torchvision", "triton", "nvidia-", "cuda-")
@@ -239,6 +264,7 @@ def torch_lock(index: str) -> None:
             UV, "pip", "compile", "pyproject.toml", "--quiet",
             "--generate-hashes", "--no-emit-index-url", "--no-annotate", "--python-version", "3.11",
             "--index", index, "--index-strategy", "unsafe-best-match", "-c", constraints, *ours,
+            "--extra", "framework",
             "--custom-compile-command", "make torch-lock", "--no-config",
             "-o", ROOT / "deploy/images/torch.lock",
         ], cwd=room.path)  # fmt: skip

@@ -22,7 +22,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from spinezoo_tools.checkout import FRONT, ToolError, networks_of, read_env_file
-from spinezoo_tools.environments import python_of
+from spinezoo_tools.environments import python_of, serving_python_of
 from spinezoo_tools.running import (
     MARKER,
     Part,
@@ -140,8 +140,8 @@ class Zoo:
         if not networks and not only:
             raise ZooError(f"no network found: no card.yaml under {self.root / 'services'}/*/")
         threads = int(self._number("SPINEZOO_THREADS", 0))
-        if threads == 0:
-            threads = max(1, (os.cpu_count() or 1) // max(1, len(networks)))
+        # A framework's threads wait busily, so each network gets its share of the processors.
+        share = threads or max(1, (os.cpu_count() or 1) // max(1, len(networks)))
         parts = []
         for name in chosen:
             grpc_port, http_port = ports[name]
@@ -163,7 +163,10 @@ class Zoo:
                     environment.update(self._roster_overrides(ports, networks, bool(only)))
             else:
                 folder = self.root / "services" / name
-                command = [str(python_of(self.root, folder)), "-m", "spinezoo_serving.bento"]
+                python = serving_python_of(self.root, folder, self.settings)
+                if python == python_of(self.root, folder):
+                    environment["SPINEZOO_THREADS"] = str(share)
+                command = [str(python), "-m", "spinezoo_serving.bento"]
                 environment["BENTOML_DO_NOT_TRACK"] = "True"
                 # Where it puts what it counts; a killed process cannot tidy up after itself.
                 environment["TMPDIR"] = str(self.temporary_folder)

@@ -30,6 +30,9 @@ from spinezoo_contract.types import ModelFamily, Structure
 WEIGHTS_SUFFIXES = (".safetensors", ".h5", ".hdf5")
 """File name endings that weights may have: forms that cannot carry code."""
 
+GRAPH_SUFFIXES = (".onnx",)
+"""File name endings that a graph may have."""
+
 STRUCTURES = {structure.name.lower(): structure for structure in Structure}
 FAMILIES = {family.name.lower(): family for family in ModelFamily}
 
@@ -57,15 +60,18 @@ def _wrong_type(value: Any, wanted: str) -> PydanticCustomError:
     return _mend(f"is {_kind(value)}", f"write {wanted}")
 
 
-def _below_the_folder(file: str) -> str:
-    parts = PurePosixPath(file)
-    if parts.is_absolute() or ".." in parts.parts or "\\" in file:
-        raise _mend(f"is {file!r}", "write a path below the card's folder")
-    if parts.suffix not in WEIGHTS_SUFFIXES:
-        raise _mend(
-            f"is {file!r}", f"use a form that cannot carry code: {', '.join(WEIGHTS_SUFFIXES)}"
-        )
-    return file
+def _below_the_folder(suffixes: tuple[str, ...]) -> Callable[[str], str]:
+    """Makes the check of a file's path, which ends in one of some endings."""
+
+    def check(file: str) -> str:
+        parts = PurePosixPath(file)
+        if parts.is_absolute() or ".." in parts.parts or "\\" in file:
+            raise _mend(f"is {file!r}", "write a path below the card's folder")
+        if parts.suffix not in suffixes:
+            raise _mend(f"is {file!r}", f"use a form that cannot carry code: {', '.join(suffixes)}")
+        return file
+
+    return check
 
 
 # Strict: true passes for no number, and a number for no text.
@@ -101,7 +107,18 @@ Sha256 = Annotated[
 ]
 Dtype = Annotated[str, Strict(), Field(pattern=r"^[a-z]+[0-9]+$"), Wanted("a type such as float16")]
 File = Annotated[
-    str, Strict(), Field(pattern=r"\S"), AfterValidator(_below_the_folder), Wanted("text")
+    str,
+    Strict(),
+    Field(pattern=r"\S"),
+    AfterValidator(_below_the_folder(WEIGHTS_SUFFIXES)),
+    Wanted("text"),
+]
+GraphPath = Annotated[
+    str,
+    Strict(),
+    Field(pattern=r"\S"),
+    AfterValidator(_below_the_folder(GRAPH_SUFFIXES)),
+    Wanted("text"),
 ]
 Argument = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")]
 
@@ -195,6 +212,38 @@ class CardWeights:
 
 
 @dataclass(frozen=True, slots=True)
+class CardGraph:
+    """One file of an exported network.
+
+    Attributes:
+        file: Path relative to the card's folder, with forward slashes.
+        sha256: Lower-case hexadecimal SHA-256 of the file.
+        bytes: Size of the file, in bytes.
+    """
+
+    __pydantic_config__ = _STRICT
+
+    file: GraphPath
+    sha256: Sha256
+    bytes: Bytes
+
+
+@dataclass(frozen=True, slots=True)
+class CardGraphs:
+    """A network as it was exported for the engines that need no framework.
+
+    Attributes:
+        weights_sha256: SHA-256 of the weights file that it was exported for.
+        parts: Its files by the name of the part.
+    """
+
+    __pydantic_config__ = _STRICT
+
+    weights_sha256: Sha256
+    parts: Annotated[dict[Argument, CardGraph], Field(min_length=1), Wanted("at least one part")]
+
+
+@dataclass(frozen=True, slots=True)
 class CardDefaults:
     """Options used when a request gives none.
 
@@ -217,6 +266,8 @@ class CardPreset(BaseModel):
     Attributes:
         input: Size of the network's input.
         network: Keyword arguments of the network's constructor.
+        engine: What runs the network where ``SPINEZOO_ENGINE`` says nothing; None leaves it to
+            the device.
         notes: What people have to say of the preset's weights and how they were made.
     """
 
@@ -224,6 +275,7 @@ class CardPreset(BaseModel):
 
     input: CardInput
     network: dict[Argument, Any]
+    engine: Text | None = None
     notes: Text | None = None
 
 
@@ -254,6 +306,7 @@ class TrainingRecord(BaseModel):
 
     Attributes:
         weights: The weights file; None where there is none.
+        graphs: The network as it was exported; None where it was not.
         training: How the weights were trained.
         metrics: What was measured with them.
     """
@@ -261,6 +314,7 @@ class TrainingRecord(BaseModel):
     model_config = _STRICT
 
     weights: CardWeights | None = None
+    graphs: CardGraphs | None = None
     training: dict[str, Any] = Field(default_factory=dict)
     metrics: dict[str, Any] = Field(default_factory=dict)
 

@@ -23,6 +23,8 @@ from spinezoo_serving.card_models import (
     WEIGHTS_SUFFIXES,
     CardDefaults,
     CardFile,
+    CardGraph,
+    CardGraphs,
     CardInput,
     CardProbe,
     CardWeights,
@@ -44,15 +46,19 @@ __all__ = [
     "PRESET_VARIABLE",
     "WEIGHTS_SUFFIXES",
     "CardDefaults",
+    "CardGraph",
+    "CardGraphs",
     "CardInput",
     "CardProbe",
     "CardWeights",
     "ModelCard",
+    "describe_graphs",
     "describe_weights",
     "file_sha256",
     "load_card",
     "record_path",
     "update_card",
+    "verify_graphs",
     "verify_weights",
     "weights_path",
 ]
@@ -95,7 +101,9 @@ class ModelCard:
         preset: Name of the chosen preset.
         input: Input size of the preset.
         network: Keyword arguments of the network's constructor for the preset.
+        engine: What runs the network where no setting says so; empty leaves it to the device.
         weights: Weights of the preset; None until somebody has trained it.
+        graphs: The preset as it was exported for engines that need no framework; None until then.
         training: How the preset's weights were trained; empty until they were.
         metrics: What was measured with the preset's weights.
         notes: What people have to say of the preset's weights; empty where nobody did.
@@ -115,7 +123,9 @@ class ModelCard:
     preset: str
     input: CardInput
     network: Mapping[str, Any]
+    engine: str
     weights: CardWeights | None
+    graphs: CardGraphs | None
     training: Mapping[str, Any]
     metrics: Mapping[str, Any]
     notes: str
@@ -244,6 +254,56 @@ def verify_weights(card: ModelCard) -> Path:
     return path
 
 
+def verify_graphs(card: ModelCard) -> dict[str, Path]:
+    """Paths of the exported network's parts after they were found to be those of the record.
+
+    Raises:
+        WeightsError: Not exported, exported for other weights, or a file is missing or changed.
+    """
+    mend = (
+        f"export the weights again with `make export NETWORK={card.name}`, or serve with the "
+        "network's framework (SPINEZOO_ENGINE)"
+    )
+    graphs = card.graphs
+    if graphs is None:
+        raise WeightsError(f"{card.name}: preset {card.preset!r} was never exported; {mend}")
+    if graphs.weights_sha256 != card.weights_sha256:
+        raise WeightsError(
+            f"{card.name}: the graphs of preset {card.preset!r} were exported for weights "
+            f"{graphs.weights_sha256[:12]}, the card has {card.weights_sha256[:12]}; {mend}"
+        )
+    found = {}
+    for part, graph in graphs.parts.items():
+        path = card.path.parent / graph.file
+        if not path.is_file():
+            raise WeightsError(f"{card.name}: graph {path} is missing; {mend}")
+        if file_sha256(path) != graph.sha256:
+            raise WeightsError(f"{card.name}: graph {path} is not the exported one; {mend}")
+        found[part] = path
+    return found
+
+
+def describe_graphs(card: ModelCard, files: Mapping[str, Path]) -> CardGraphs:
+    """The record's entry of an export that was just written.
+
+    Args:
+        card: The card whose weights were exported.
+        files: The files by the name of the part, below the card's folder.
+    """
+    folder = card.path.resolve().parent
+    return CardGraphs(
+        weights_sha256=card.weights_sha256,
+        parts={
+            part: CardGraph(
+                file=file.resolve().relative_to(folder).as_posix(),
+                sha256=file_sha256(file),
+                bytes=file.stat().st_size,
+            )
+            for part, file in files.items()
+        },
+    )
+
+
 def describe_weights(
     card_path: Path | str,
     weights_file: Path | str,
@@ -295,6 +355,7 @@ def update_card(
     preset: str,
     *,
     weights: CardWeights | None = None,
+    graphs: CardGraphs | None = None,
     training: Mapping[str, Any] | None = None,
     metrics: Mapping[str, Any] | None = None,
 ) -> ModelCard:
@@ -307,6 +368,7 @@ def update_card(
         path: The ``card.yaml``.
         preset: The preset, which must exist.
         weights: New weights entry, see :func:`describe_weights`; None leaves it.
+        graphs: New entry of the exported network, see :func:`describe_graphs`; None leaves it.
         training: New training record of the preset; None leaves it.
         metrics: New measured metrics of the preset; None leaves them.
 
@@ -318,9 +380,10 @@ def update_card(
     """
     path = Path(path)
     card = _card_from(path, preset)
-    described = weights or card.weights
+    described, exported = weights or card.weights, graphs or card.graphs
     entries: dict[str, Any] = {
         "weights": None if described is None else dataclasses.asdict(described),
+        **({} if exported is None else {"graphs": dataclasses.asdict(exported)}),
         "training": card.training if training is None else training,
         "metrics": card.metrics if metrics is None else metrics,
     }
@@ -330,7 +393,11 @@ def update_card(
     text = json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
     replace_file(place, text.encode("utf-8"))
     return dataclasses.replace(
-        card, weights=record.weights, training=record.training, metrics=record.metrics
+        card,
+        weights=record.weights,
+        graphs=record.graphs,
+        training=record.training,
+        metrics=record.metrics,
     )
 
 
@@ -381,7 +448,9 @@ def _card_from(path: Path, preset: str | None) -> ModelCard:
         preset=chosen,
         input=card.presets[chosen].input,
         network=networks[chosen],
+        engine=card.presets[chosen].engine or "",
         weights=record.weights,
+        graphs=record.graphs,
         training=record.training,
         metrics=record.metrics,
         notes=(card.presets[chosen].notes or "").strip(),

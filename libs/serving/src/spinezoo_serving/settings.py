@@ -18,6 +18,7 @@ MAX_MAX_MESSAGE_BYTES = (1 << 31) - 1
 """Greatest message limit that gRPC can hold."""
 
 _DEVICE = re.compile(r"auto|cpu|cuda(:[0-9]+)?")
+_ENGINE = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*")
 
 
 class ServerSettings(EnvironmentSettings):
@@ -64,8 +65,21 @@ class NetworkSettings(EnvironmentSettings):
         "device of the network; auto takes CUDA where there is some",
         allowed="auto, cpu, cuda or cuda:<number>",
     )
+    engine: str = setting(
+        "auto",
+        "what runs the network; auto takes the card's, else openvino on a CPU and the network's "
+        "framework on a GPU",
+        allowed="auto, openvino, onnxruntime, the network's framework (torch or tensorflow), or "
+        "the import path of a module with open_engine",
+    )
+    precision: Annotated[str, LowerCase] = setting(
+        "auto",
+        "what openvino computes in; auto takes bfloat16 where the processor has it; float32 gives "
+        "the same pixels on every machine",
+        allowed="auto, float32 or bfloat16",
+    )
     threads: int = setting(
-        0, "CPU threads within one operation; 0 leaves it to the framework", maximum=1024
+        0, "CPU threads of a network; 0 lets it use all processors", maximum=1024
     )
     preset: str = setting("", "preset to serve", shown_default="the card's")
 
@@ -75,3 +89,17 @@ class NetworkSettings(EnvironmentSettings):
         if not _DEVICE.fullmatch(device):
             raise ValueError
         return device
+
+    @field_validator("engine")
+    @classmethod
+    def _is_engine(cls, engine: str) -> str:
+        if not _ENGINE.fullmatch(engine):
+            raise ValueError
+        return engine
+
+    @field_validator("precision")
+    @classmethod
+    def _is_precision(cls, precision: str) -> str:
+        if precision not in ("auto", "float32", "bfloat16"):
+            raise ValueError
+        return precision

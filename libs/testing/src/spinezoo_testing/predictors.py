@@ -7,6 +7,7 @@ A network's own test file names its parts and adds what only it has::
     class TestUNet(PredictorTests):
         room = Path(__file__).parents[1]
         load_predictor = staticmethod(load_predictor)
+        framework = "tensorflow"
 
 Torch networks inherit more, see ``spinezoo_torchkit.testing``.
 """
@@ -23,9 +24,17 @@ import cv2
 import numpy as np
 import pytest
 import yaml
-from spinezoo_contract.errors import CardError, WeightsError
+from numpy.typing import NDArray
+from spinezoo_contract.errors import CardError, ConfigurationError, WeightsError
 from spinezoo_contract.masks import decode_mask
-from spinezoo_contract.types import Film, ModelFamily, PredictOptions, SegmentKind, Structure
+from spinezoo_contract.types import (
+    Film,
+    ModelFamily,
+    Prediction,
+    PredictOptions,
+    SegmentKind,
+    Structure,
+)
 from spinezoo_phantom import make_film
 from spinezoo_serving.cards import load_card, record_path
 from spinezoo_serving.predictor import Predictor
@@ -102,6 +111,15 @@ def tiny_card(room: Path, folder: Path, height: int = 96, width: int = 80) -> Pa
     return card
 
 
+def label_map(answer: Prediction) -> NDArray[np.uint8]:
+    """(height, width) numbers of the structures, small ones over large ones, 0 for none."""
+    labels = np.zeros((answer.height, answer.width), dtype=np.uint8)
+    masks = [(segment, decode_mask(segment.mask)) for segment in answer.segments]
+    for segment, mask in sorted(masks, key=lambda each: -int(each[1].sum())):
+        labels[mask] = int(segment.structure)
+    return labels
+
+
 class PredictorTests:
     """What holds for the predictor of every network; a subclass named ``Test...`` gives the parts.
 
@@ -113,6 +131,9 @@ class PredictorTests:
 
     load_predictor: ClassVar[Callable[..., Any]]
     """``load_predictor(card_path, device=...)``."""
+
+    framework: ClassVar[str]
+    """Name of the engine that is the network's framework."""
 
     @pytest.fixture(scope="class")
     @classmethod
@@ -196,11 +217,73 @@ class PredictorTests:
         with pytest.raises(WeightsError, match="probe"):
             type(self).load_predictor(card, device="cpu")
 
-    def test_wrong_network_entry_is_named(self, trained: Path, tmp_path: Path) -> None:
+    def test_answers_name_engine_and_precision(
+        self, trained: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("SPINEZOO_PRECISION", "float32")
+        for engine in ("openvino", "onnxruntime"):
+            monkeypatch.setenv("SPINEZOO_ENGINE", engine)
+            loaded = type(self).load_predictor(trained, device="cpu")
+            answer = loaded.predict(Film(np.full((64, 64), 7, np.uint8)), PredictOptions())
+            assert (answer.provenance.engine, answer.provenance.precision) == (engine, "float32")
+
+    def test_engines_answer_as_the_framework_does(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        answers = {}
+        films = [Film(make_film(seed).pixels) for seed in (2_000_006, 2_000_007)]
+        monkeypatch.setenv("SPINEZOO_PRECISION", "float32")
+        for engine in (self.framework, "openvino", "onnxruntime"):
+            monkeypatch.setenv("SPINEZOO_ENGINE", engine)
+            loaded = type(self).load_predictor(self.room / "card.yaml", device="cpu")
+            answers[engine] = [loaded.predict(film, PredictOptions()) for film in films]
+        for place in range(len(films)):
+            wanted = label_map(answers[self.framework][place])
+            for engine in ("openvino", "onnxruntime"):
+                same = label_map(answers[engine][place]) == wanted
+                assert same.mean() >= 0.9999, engine
+                assert len(answers[engine][place].segments) == len(
+                    answers[self.framework][place].segments
+                )
+
+    def test_bfloat16_moves_few_pixels(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        film = Film(make_film(2_000_008).pixels)
+        maps = []
+        for precision in ("float32", "bfloat16"):
+            monkeypatch.setenv("SPINEZOO_PRECISION", precision)
+            try:
+                loaded = type(self).load_predictor(self.room / "card.yaml", device="cpu")
+            except ConfigurationError:
+                pytest.skip("this processor has no bfloat16")
+            maps.append(label_map(loaded.predict(film, PredictOptions())))
+        assert (maps[0] == maps[1]).mean() >= 0.999
+
+    def test_graphs_of_other_weights_are_refused(self, trained: Path, tmp_path: Path) -> None:
+        card, _ = self._copy(trained, tmp_path)
+        record = record_path(card, "lite")
+        document = json.loads(record.read_text(encoding="utf-8"))
+        document["graphs"]["weights_sha256"] = "0" * 64
+        record.write_text(json.dumps(document), encoding="utf-8")
+        with pytest.raises(WeightsError, match="make export"):
+            type(self).load_predictor(card, device="cpu")
+        del document["graphs"]
+        record.write_text(json.dumps(document), encoding="utf-8")
+        with pytest.raises(WeightsError, match="never exported"):
+            type(self).load_predictor(card, device="cpu")
+
+    def test_changed_graph_is_refused(self, trained: Path, tmp_path: Path) -> None:
+        card, weights = self._copy(trained, tmp_path)
+        graph = next(weights.parent.glob("*.onnx"))
+        graph.write_bytes(graph.read_bytes() + b" ")
+        with pytest.raises(WeightsError, match="not the exported one"):
+            type(self).load_predictor(card, device="cpu")
+
+    def test_wrong_network_entry_is_named(
+        self, trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         card, _ = self._copy(trained, tmp_path)
         document = yaml.safe_load(card.read_text(encoding="utf-8"))
         document["presets"]["lite"]["network"]["colour"] = "blue"
         card.write_text(yaml.safe_dump(document), encoding="utf-8")
+        monkeypatch.setenv("SPINEZOO_ENGINE", self.framework)
         with pytest.raises(CardError, match="colour"):
             type(self).load_predictor(card, device="cpu")
 
@@ -230,6 +313,8 @@ class PredictorTests:
         weights = loaded.weights
         assert weights is not None
         (folder / weights.file).parent.mkdir()
+        for graph in loaded.graphs.parts.values() if loaded.graphs else ():
+            shutil.copy(card.parent / graph.file, folder / graph.file)
         shutil.copy(
             record_path(card, loaded.preset), record_path(folder / "card.yaml", loaded.preset)
         )

@@ -40,6 +40,7 @@ from spinezoo_torchkit.checkpoints import (
     save_weights,
 )
 from spinezoo_torchkit.device import autocast, choose_device, precision_of, set_threads
+from spinezoo_torchkit.export import MakeParts, semantic_parts, write_graphs
 from spinezoo_torchkit.loading import build_network
 
 CUDA_WORKERS = 4
@@ -170,9 +171,16 @@ class TorchFramework(Framework):
 
     weights_suffix = ".safetensors"
 
-    def __init__(self, make: Callable[..., nn.Module]) -> None:
-        """Takes the constructor, see :func:`~spinezoo_torchkit.loading.build_network`."""
-        self.make = make
+    def __init__(
+        self, make: Callable[..., nn.Module], make_parts: MakeParts = semantic_parts
+    ) -> None:
+        """Takes a network's parts.
+
+        Args:
+            make: The constructor, see :func:`~spinezoo_torchkit.loading.build_network`.
+            make_parts: The graphs that it is exported as.
+        """
+        self.make, self.make_parts = make, make_parts
 
     def set_up(self, device: str | None, threads: int | None) -> Machine:
         """Chooses the device and sets the threads."""
@@ -220,6 +228,10 @@ class TorchFramework(Framework):
         served, written = write_weights(card, engine.average, self.make, path)
         engine.average.load_state_dict(served.state_dict())
         return written
+
+    def write_graphs(self, card: ModelCard) -> dict[str, Path]:
+        """Exports the card's weights."""
+        return write_graphs(card, build_network(card, self.make), self.make_parts)
 
 
 def write_weights(

@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
-from typing import NamedTuple, Protocol
+from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from spinezoo_contract.errors import InvalidOutputError
-from spinezoo_contract.types import VERTEBRAE, Structure
 from spinezoo_serving.cards import ModelCard
-from spinezoo_spine.inference import postprocess as finish
+from spinezoo_spine.inference.objects import InstancePredictor, Objects
 from spinezoo_spine.inference.options import ResolvedOptions
-from spinezoo_spine.inference.predictors import FilmPredictor, Outlines
-from spinezoo_spine.inference.preprocess import Letterbox
 from torch import nn
 
 from spinezoo_torchkit.device import autocast
-from spinezoo_torchkit.loading import inference_precision, precision_name
+from spinezoo_torchkit.loading import inference_precision, load_network, precision_name
 
 
 class Detections(Protocol):
@@ -44,20 +40,6 @@ Detect = Callable[..., Sequence[Detections]]
 mode, in the card's precision."""
 
 
-class Objects(NamedTuple):
-    """Detections of one film as arrays.
-
-    Attributes:
-        masks: (N, h, w) float32 probabilities on the canvas.
-        scores: (N,) float32.
-        labels: (N,) integers from 1.
-    """
-
-    masks: NDArray[np.float32]
-    scores: NDArray[np.float32]
-    labels: NDArray[np.int64]
-
-
 def objects_of(found: Detections) -> Objects:
     """A network's detections as arrays, unchecked."""
     return Objects(
@@ -67,70 +49,8 @@ def objects_of(found: Detections) -> Objects:
     )
 
 
-CROSSING = frozenset({Structure.SCREW, Structure.ROD})
-"""Structures of which two lie on each other on most lateral films: the left and the right one."""
-
-
-def box_suppression(iou: float) -> float:
-    """The overlap of boxes at which a network itself drops one, for a request's ``iou`` of masks.
-
-    61 % of true screws share 0.4 of their box with another one, but only 18 % share 0.7: what is
-    one object is decided by :func:`one_an_object`, on masks. The fourth root: 0.4 gives 0.8.
-    """
-    return math.sqrt(math.sqrt(iou))
-
-
-def one_an_object(objects: Objects, structures: Sequence[Structure], iou: float) -> Objects:
-    """Objects without second outlines of the same one.
-
-    A vertebra is one object whichever class it has: of two vertebral masks that overlap more than
-    ``iou`` the one of lower score goes. Of other structures two of one class are compared. Screws
-    and rods lie on each other, so two of them may share the square root of ``iou``: 0.63 for 0.4,
-    which 5 % of true neighbours share.
-
-    Args:
-        objects: What a network found on one film, checked.
-        structures: Those of its card.
-        iou: Most overlap of masks at 0.5, 0 to 1; the request's ``suppression_iou``.
-    """
-    kept = np.ones(len(objects.labels), dtype=bool)
-    vertebral = np.array([structure in VERTEBRAE for structure in structures], dtype=bool)
-    groups = [(np.flatnonzero(vertebral[objects.labels - 1]), iou)]
-    for label, structure in enumerate(structures, start=1):
-        if structure not in VERTEBRAE:
-            most = math.sqrt(iou) if structure in CROSSING else iou
-            groups.append((np.flatnonzero(objects.labels == label), most))
-    for which, most in groups:
-        kept[_second(objects, which, most)] = False
-    return Objects(objects.masks[kept], objects.scores[kept], objects.labels[kept])
-
-
-def _second(objects: Objects, which: NDArray[np.intp], most: float) -> list[int]:
-    """Which of some objects overlap a better one of them by more than ``most``."""
-    if len(which) < 2:
-        return []
-    which = which[np.argsort(-objects.scores[which], kind="stable")]
-    masks = objects.masks[which] > 0.5
-    rows, columns = masks.any(axis=(0, 2)), masks.any(axis=(0, 1))
-    flat = masks[:, rows][:, :, columns].reshape(len(which), -1).astype(np.float32)
-    overlap = flat @ flat.T
-    size = overlap.diagonal()
-    ious = overlap / np.maximum(size[:, None] + size[None, :] - overlap, 1.0)
-    stay: list[int] = []
-    second: list[int] = []
-    for index in range(len(which)):
-        if (ious[index, stay] <= most).all():
-            stay.append(index)
-        else:
-            second.append(int(which[index]))
-    return second
-
-
-class TorchInstancePredictor(FilmPredictor[Objects]):
-    """A loaded instance network.
-
-    Probability maps are asked for in vain: an instance network has no class probability a pixel,
-    so the answer holds none.
+class TorchInstancePredictor(InstancePredictor):
+    """An instance network in torch.
 
     Attributes:
         network: In evaluation mode on the device.
@@ -151,13 +71,15 @@ class TorchInstancePredictor(FilmPredictor[Objects]):
             CardError: The card asks for another preprocessing.
             ConfigurationError: It names an unknown precision.
         """
-        super().__init__(card, str(device), precision_name(card))
+        super().__init__(card, str(device), precision_name(card), engine="torch")
         self.network = network.eval()
         self._precision = inference_precision(card)
         self._detect = detect
 
-    def infer(self, inputs: NDArray[np.float32], settings: ResolvedOptions) -> Objects:
-        """The objects of one film; see ``FilmPredictor.infer``."""
+    def objects(
+        self, inputs: NDArray[np.float32], settings: ResolvedOptions, box_iou: float
+    ) -> Objects:
+        """The objects of one film; see ``InstancePredictor.objects``."""
         device = torch.device(self.device)
         film = torch.from_numpy(inputs).unsqueeze(0)
         with torch.inference_mode(), autocast(device, self._precision):
@@ -165,39 +87,15 @@ class TorchInstancePredictor(FilmPredictor[Objects]):
                 self.network,
                 film.to(device, memory_format=torch.channels_last),
                 score_threshold=settings.score_threshold,
-                suppression_iou=box_suppression(settings.suppression_iou),
+                suppression_iou=box_iou,
                 max_detections=settings.max_segments,
             )
-        objects = objects_of(found)
-        self._check(objects)
-        return one_an_object(objects, self.card.structures, settings.suppression_iou)
+        return objects_of(found)
 
-    def outlines(self, output: Objects, fit: Letterbox, settings: ResolvedOptions) -> Outlines:
-        """One segment an object, best score first; see ``FilmPredictor.outlines``."""
-        kept = np.flatnonzero(output.scores >= settings.score_threshold)
-        segments = finish.instances_from_masks(
-            output.masks[kept],
-            output.scores[kept],
-            [self.card.structures[int(label) - 1] for label in output.labels[kept]],
-            fit,
-            max_segments=settings.max_segments,
-        )
-        return segments, ()
 
-    def _check(self, objects: Objects) -> None:
-        masks, scores, labels = objects
-        count = len(scores)
-        sound = (
-            masks.ndim == 3
-            and len(masks) == count
-            and labels.shape == scores.shape == (count,)
-            and bool(np.isfinite(scores).all())
-            and bool(np.isfinite(masks).all())
-            and bool(((labels >= 1) & (labels <= len(self.card.structures))).all())
-        )
-        if not sound:
-            raise InvalidOutputError(
-                f"{self.card.name} answered masks {masks.shape}, scores {scores.shape}, labels "
-                f"{labels.shape} that are not finite, not alike or of unknown classes; check the "
-                "weights"
-            )
+def load_instance(
+    card_path: Path, make: Callable[..., nn.Module], detect: Detect, device: str | None
+) -> TorchInstancePredictor:
+    """The network of a card, its weights and probe checked; see :func:`load_network`."""
+    card, network, chosen = load_network(card_path, make, device=device)
+    return TorchInstancePredictor(card, network, chosen, detect)

@@ -11,18 +11,13 @@ from numpy.typing import NDArray
 from spinezoo_contract.types import PredictOptions
 from spinezoo_serving.cards import ModelCard
 from spinezoo_spine.annotations.raster import PAINT_ORDER
+from spinezoo_spine.inference.objects import Objects, box_suppression, one_an_object
 from spinezoo_spine.inference.options import resolve_options
 from spinezoo_training.engine import Answers, FoundObjects, Task
 from spinezoo_training.prepared_set import PreparedFilm
 from torch import nn
 
-from spinezoo_torchkit.instance import (
-    Detect,
-    Objects,
-    box_suppression,
-    objects_of,
-    one_an_object,
-)
+from spinezoo_torchkit.instance import Detect, objects_of
 
 
 class InstanceTask(Task):

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from pathlib import Path
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -10,7 +13,7 @@ from spinezoo_spine.inference.predictors import SemanticPredictor
 from torch import nn
 
 from spinezoo_torchkit.device import autocast
-from spinezoo_torchkit.loading import inference_precision, precision_name
+from spinezoo_torchkit.loading import inference_precision, load_network, precision_name
 
 
 class TorchSemanticPredictor(SemanticPredictor):
@@ -28,7 +31,7 @@ class TorchSemanticPredictor(SemanticPredictor):
             CardError: The card asks for another preprocessing.
             ConfigurationError: It names an unknown precision.
         """
-        super().__init__(card, str(device), precision_name(card))
+        super().__init__(card, str(device), precision_name(card), engine="torch")
         self.network = network.eval()
         self._precision = inference_precision(card)
 
@@ -41,3 +44,11 @@ class TorchSemanticPredictor(SemanticPredictor):
             logits = self.network(film.to(device, memory_format=torch.channels_last))
         found: NDArray[np.float32] = logits.float().softmax(dim=1)[0].cpu().numpy()
         return found
+
+
+def load_semantic(
+    card_path: Path, make: Callable[..., nn.Module], device: str | None
+) -> TorchSemanticPredictor:
+    """The network of a card, its weights and probe checked; see :func:`load_network`."""
+    card, network, chosen = load_network(card_path, make, device=device)
+    return TorchSemanticPredictor(card, network, chosen)

@@ -90,6 +90,8 @@ class NetworkTests(PredictorTests):
     paper_parameters: ClassVar[int]
     """Parameters of the ``paper`` preset with the card's classes and channels."""
 
+    framework = "torch"
+
     tiny_size: ClassVar[tuple[int, int]] = (96, 80)
     """Height and width of the input in the tests that train."""
 
@@ -238,6 +240,14 @@ class NetworkTests(PredictorTests):
         dilate_one_convolution(network)
         with pytest.raises(WeightsError, match="dilation"):
             checkpoints.check_probe(network, shape, probe)
+
+    def test_export_gives_the_same_graphs_again(self, trained: Path, tmp_path: Path) -> None:
+        card, weights = self._copy(trained, tmp_path)
+        before = load_card(card).graphs
+        for graph in weights.parent.glob("*.onnx"):
+            graph.unlink()
+        assert type(self).main(["--export", "--card", str(card)]) == 0
+        assert load_card(card).graphs == before
 
     def test_weights_hold_no_more_than_the_network(self, trained: Path) -> None:
         card = load_card(trained)

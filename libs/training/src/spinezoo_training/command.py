@@ -14,6 +14,7 @@ from spinezoo_serving.cards import ModelCard, load_card
 
 from spinezoo_training.data_options import add_data_arguments, open_data
 from spinezoo_training.engine import Framework, Machine, Task
+from spinezoo_training.graphs import record_graphs
 from spinezoo_training.initial_weights import add_start_argument, find_start
 from spinezoo_training.loop import fit
 from spinezoo_training.records import metrics_record, training_record, write_records
@@ -51,6 +52,9 @@ def train_main(
         0 when trained, 130 when stopped on the way, 1 with a message on a named error.
     """
     module = module or f"spinezoo_{name}.train"
+    exporting = _export_parser(card_path).parse_known_args(argv)[0]
+    if exporting.export:
+        return _export(name, exporting.card, exporting.preset, framework)
     arguments = _parser(name, module, card_path, defaults).parse_args(argv)
     command = command_of(module, list(sys.argv[1:] if argv is None else argv))
     try:
@@ -65,6 +69,33 @@ def train_main(
         return 1
 
 
+def _export_parser(card_path: Path) -> argparse.ArgumentParser:
+    """The part of the command line that an export looks at."""
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument(
+        "--export",
+        action="store_true",
+        help="train nothing: write the graphs of the card's weights again (`make export`)",
+    )
+    parser.add_argument("--preset", default="lite", help="preset of the card (default lite)")
+    parser.add_argument("--card", type=Path, default=card_path, help="the network's card.yaml")
+    return parser
+
+
+def _export(name: str, card_path: Path, preset: str, framework: Framework) -> int:
+    """Exports a card's weights for engines that need no framework, and records it."""
+    try:
+        card = load_card(card_path, preset)
+        files = framework.write_graphs(card)
+        record_graphs(card, files)
+    except SpineZooError as error:
+        sys.stderr.write(f"{name}: {error}\n")
+        return 1
+    sizes = ", ".join(f"{path.name} ({path.stat().st_size} bytes)" for path in files.values())
+    sys.stdout.write(f"{name} {card.preset}: wrote {sizes}\n")
+    return 0
+
+
 def _parser(
     name: str, module: str, card_path: Path, defaults: TrainSettings
 ) -> argparse.ArgumentParser:
@@ -72,6 +103,7 @@ def _parser(
         prog=f"python -m {module}",
         description=f"Train {name} on films with outlines. Stop it with Ctrl-C and start it again "
         "with the same command to go on.",
+        parents=[_export_parser(card_path)],
     )
     add_data_arguments(parser)
     add_start_argument(parser)
@@ -83,8 +115,6 @@ def _parser(
     parser.add_argument(
         "--run-dir", type=Path, help="folder of this run (default runs/NAME-PRESET)"
     )
-    parser.add_argument("--preset", default="lite", help="preset of the card (default lite)")
-    parser.add_argument("--card", type=Path, default=card_path, help="the network's card.yaml")
     parser.add_argument("--seed", type=int, default=defaults.seed)
     parser.add_argument("--device", help="auto, cpu, cuda, cuda:1 (default SPINEZOO_DEVICE)")
     parser.add_argument("--threads", type=int, help="CPU threads (default SPINEZOO_THREADS)")
@@ -180,6 +210,7 @@ def _train(
         ),
         metrics=metrics_record(data, validation),
     )
+    record_graphs(card, framework.write_graphs(card))
     score = validation.get("merged_mean_iou")
     shown = "not validated" if score is None else f"merged mean IoU {score:.4f}"
     assert card.weights is not None

@@ -250,3 +250,14 @@ class Framework(ABC):
         Raises:
             WeightsError: The weights are not finite.
         """
+
+    @abstractmethod
+    def write_graphs(self, card: ModelCard) -> dict[str, Path]:
+        """Exports the card's weights for engines that need no framework.
+
+        Returns:
+            The files by the name of the part, beside the weights (:mod:`spinezoo_training.graphs`).
+
+        Raises:
+            WeightsError: The weights are not the card's.
+        """

@@ -34,11 +34,7 @@ from torchvision.models.detection.transform import GeneralizedRCNNTransform
 from torchvision.ops import FeaturePyramidNetwork, MultiScaleRoIAlign
 from torchvision.ops.feature_pyramid_network import LastLevelMaxPool
 
-BOX_POOL_CELLS = 7
-"""Side of the grid that the box head sees of a region."""
-
-MASK_POOL_CELLS = 14
-"""Side of the grid that the mask head sees of a region; its masks are twice as fine."""
+from spinezoo_mask_rcnn.arrays import BOX_POOL_CELLS, MASK_POOL_CELLS, PROBE_VALUES
 
 NETWORK_PARTS = ("_generator", "_head", "_pool", "_predictor")
 """Ends of the names of torchvision's arguments that are modules."""
@@ -52,9 +48,6 @@ SETTINGS = frozenset(
     if name.startswith(("rpn_", "box_", "bbox_")) and not name.endswith(NETWORK_PARTS)
 )
 """torchvision's settings of training and detection that a card may give."""
-
-PROBE_VALUES = 16
-"""Values that a probe takes from each of the network's raw outputs."""
 
 
 class Detections(NamedTuple):

@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
-from spinezoo_torchkit.loading import load_network
-from spinezoo_torchkit.semantic import TorchSemanticPredictor
+from spinezoo_spine.inference.loading import load_served
+from spinezoo_spine.inference.predictors import FilmPredictor
+from spinezoo_spine.inference.semantic import SemanticGraphPredictor
 
-from spinezoo_pspnet.network import PSPNet
+
+def load_predictor(card_path: Path, *, device: str | None = None) -> FilmPredictor[Any]:
+    """The network of a card, its weights and probe checked; see :func:`load_served`."""
+    return load_served(card_path, SemanticGraphPredictor, "torch", with_torch, device=device)
 
 
-def load_predictor(card_path: Path, *, device: str | None = None) -> TorchSemanticPredictor:
-    """The network of a card, its weights and probe checked.
+def with_torch(card_path: Path, device: str) -> FilmPredictor[Any]:
+    """The network in torch, which is imported only now."""
+    from spinezoo_torchkit.semantic import load_semantic
 
-    Args:
-        card_path: The ``card.yaml``.
-        device: Device setting; None takes ``SPINEZOO_DEVICE``.
+    from spinezoo_pspnet.network import PSPNet
 
-    Raises:
-        ConfigurationError: Card, device, threads or weights are wrong.
-    """
-    card, network, chosen = load_network(card_path, PSPNet, device=device)
-    return TorchSemanticPredictor(card, network, chosen)
+    return load_semantic(card_path, PSPNet, device)

@@ -198,7 +198,7 @@ class KerasFramework(Framework):
                 f"Keras does not start: {error}; set KERAS_BACKEND to tensorflow"
             ) from error
 
-        from spinezoo_unet.predictor import choose_device
+        from spinezoo_unet.keras_predictor import choose_device
 
         if keras.backend.backend() != "tensorflow":
             raise ConfigurationError(
@@ -228,7 +228,7 @@ class KerasFramework(Framework):
         """Where networks live and everything runs."""
         import tensorflow as tf
 
-        from spinezoo_unet.predictor import tensorflow_device
+        from spinezoo_unet.keras_predictor import tensorflow_device
 
         placed: AbstractContextManager[Any] = tf.device(tensorflow_device(machine.device))
         return placed
@@ -244,7 +244,7 @@ class KerasFramework(Framework):
         """The card's network twice: in the settings' precision to train, in float32 to measure."""
         import keras
 
-        from spinezoo_unet.predictor import build_network
+        from spinezoo_unet.keras_predictor import build_network
         from spinezoo_unet.weights import load_weights
 
         assert isinstance(task, UNetTask)
@@ -270,3 +270,9 @@ class KerasFramework(Framework):
         load_weights(network, path)
         values = probe_values(network, PROBE_SEED).round(4).tolist()
         return WrittenWeights("float16", PROBE_SEED, values, PROBE_TOLERANCE)
+
+    def write_graphs(self, card: ModelCard) -> dict[str, Path]:
+        """Exports the card's weights; needs neither Keras nor TensorFlow."""
+        from spinezoo_unet.graph import write_graphs
+
+        return write_graphs(card)

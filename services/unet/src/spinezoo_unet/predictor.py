@@ -1,107 +1,36 @@
-"""U-Net as SpineZoo's server shell serves it."""
+"""U-Net as a predictor that the server shell can serve."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from spinezoo_contract.errors import CardError
-from spinezoo_serving.cards import ModelCard, load_card, verify_weights
-from spinezoo_spine.inference.device import device_name, thread_count
-from spinezoo_spine.inference.predictors import SemanticPredictor
-
-if TYPE_CHECKING:
-    import keras
+from spinezoo_spine.inference.loading import load_served
+from spinezoo_spine.inference.predictors import FilmPredictor
+from spinezoo_spine.inference.semantic import SemanticGraphPredictor
 
 
-class UNetPredictor(SemanticPredictor):
-    """One loaded U-Net. ``predict`` is called from one thread at a time."""
+class UNetPredictor(SemanticGraphPredictor):
+    """The exported U-Net."""
 
-    def __init__(self, card: ModelCard, model: keras.Model, device: str) -> None:
-        import keras
-        import tensorflow as tf
-
-        super().__init__(card, device)
-
-        # A traced function beats model.predict by a fifth on a processor and allocates less.
-        @tf.function(
-            input_signature=[tf.TensorSpec((1, *model.input_shape[1:]), tf.float32)],
-            reduce_retracing=True,
-        )
-        def infer(film: tf.Tensor) -> tf.Tensor:
-            with tf.device(tensorflow_device(device)):
-                return keras.ops.softmax(model(film, training=False), axis=-1)
-
-        self._infer = infer
-        self._infer(tf.zeros((1, *model.input_shape[1:])))  # trace now, not in the first request
-
-    def probabilities(self, inputs: NDArray[np.float32]) -> NDArray[np.float32]:
-        """(2, h, w) network input to (classes, h, w) probabilities."""
-        import tensorflow as tf
-
-        film = tf.constant(np.ascontiguousarray(inputs.transpose(1, 2, 0))[np.newaxis])
-        return np.ascontiguousarray(self._infer(film).numpy()[0].transpose(2, 0, 1))
+    def probe(self, seed: int, count: int) -> NDArray[np.float64]:
+        """What :func:`spinezoo_unet.weights.probe_values` picks: channels last, not clipped."""
+        shape = (self.card.input.height, self.card.input.width, self.card.input.channels)
+        film = np.random.default_rng(seed).standard_normal((1, *shape)).astype(np.float32)
+        film = np.ascontiguousarray(film.transpose(0, 3, 1, 2))
+        logits = self.network.run(film)["logits"].transpose(0, 2, 3, 1).ravel()
+        return logits[np.linspace(0, logits.size - 1, count).astype(int)].astype(np.float64)
 
 
-def build_network(card: ModelCard) -> keras.Model:
-    """The card's network with fresh weights."""
-    from spinezoo_unet.network import build_unet
-
-    try:
-        return build_unet(
-            card.input_height,
-            card.input_width,
-            card.input_channels,
-            outputs=1 + len(card.structures),
-            **card.network,
-        )
-    except TypeError as error:
-        raise CardError(f"{card.name}: presets.{card.preset}.network: {error}") from error
+def load_predictor(card_path: Path, *, device: str | None = None) -> FilmPredictor[Any]:
+    """The network of a card, its weights and probe checked; see :func:`load_served`."""
+    return load_served(card_path, UNetPredictor, "tensorflow", with_tensorflow, device=device)
 
 
-def choose_device(setting: str | None) -> str:
-    """``"cpu"`` or ``"cuda:N"`` from the setting and what TensorFlow finds.
+def with_tensorflow(card_path: Path, device: str) -> FilmPredictor[Any]:
+    """The network in Keras, which is imported only now."""
+    from spinezoo_unet.keras_predictor import load_keras_predictor
 
-    Args:
-        setting: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``; None takes ``SPINEZOO_DEVICE``.
-
-    Raises:
-        ConfigurationError: The setting is unknown, or the GPU it names is not there.
-    """
-    import tensorflow as tf
-
-    return device_name(setting, len(tf.config.list_physical_devices("GPU")), "TensorFlow")
-
-
-def tensorflow_device(device: str) -> str:
-    """TensorFlow's name of ``"cpu"`` or ``"cuda:N"``."""
-    return "/CPU:0" if device == "cpu" else "/GPU:" + (device.partition(":")[2] or "0")
-
-
-def load_predictor(card_path: Path, *, device: str | None = None) -> UNetPredictor:
-    """Loads the card's preset and proves that code and weights belong together.
-
-    Raises:
-        CardError: The card is wrong.
-        WeightsError: The weights are missing, changed, or of another network.
-        ConfigurationError: The device is not there.
-    """
-    card = load_card(card_path)
-    path = verify_weights(card)
-    import tensorflow as tf
-
-    threads = thread_count()
-    if threads:
-        tf.config.threading.set_intra_op_parallelism_threads(threads)
-        tf.config.threading.set_inter_op_parallelism_threads(1)
-    from spinezoo_unet.weights import check_probe, load_weights
-
-    chosen = choose_device(device)
-    model = build_network(card)
-    load_weights(model, path)
-    assert card.weights is not None  # verify_weights has refused a preset without
-    probe = card.weights.probe
-    check_probe(model, probe.seed, probe.values, probe.tolerance)
-    return UNetPredictor(card, model, chosen)
+    return load_keras_predictor(card_path, device)

@@ -32,6 +32,7 @@ from torch.nn import functional
 
 from spinezoo_unet.batches import GAP_STEPS
 from spinezoo_unet.engine import PROBE_SEED, PROBE_TOLERANCE
+from spinezoo_unet.graph import write_graphs
 from spinezoo_unet.task import CROSS_ENTROPY_SHARE, DICE_SMOOTHING, UNetTask
 from spinezoo_unet.train import CARD, DEFAULTS
 
@@ -259,6 +260,10 @@ class TorchUNetFramework(TorchFramework):
         torch.backends.cudnn.allow_tf32 = False
         values = probe_values(average, card).round(4).tolist()
         return WrittenWeights("float16", PROBE_SEED, values, PROBE_TOLERANCE)
+
+    def write_graphs(self, card: ModelCard) -> dict[str, Path]:
+        """Exports the card's weights as the other training does."""
+        return write_graphs(card)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

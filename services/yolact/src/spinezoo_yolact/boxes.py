@@ -5,8 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-VARIANCES = (0.1, 0.2)
-"""Scale of encoded box centres and of encoded box sizes (SSD)."""
+from spinezoo_yolact.arrays import VARIANCES
 
 
 def to_corners(centres: Tensor) -> Tensor:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from spinezoo_yolact.arrays import CROP_PADDING_PX
 from spinezoo_yolact.boxes import box_window, decode_boxes, pairwise_iou
 from spinezoo_yolact.network import Yolact
-from spinezoo_yolact.outputs import CROP_PADDING_PX, Detections, YolactOutput
+from spinezoo_yolact.outputs import Detections, YolactOutput
 
 
 def fast_nms(

@@ -9,9 +9,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from spinezoo_yolact.arrays import CROP_PADDING_PX
 from spinezoo_yolact.boxes import box_window, encode_boxes
 from spinezoo_yolact.matching import first_objects, match_batch, places
-from spinezoo_yolact.outputs import CROP_PADDING_PX, Truth, YolactOutput
+from spinezoo_yolact.outputs import Truth, YolactOutput
 
 BOX_WEIGHT = 1.5
 MASK_WEIGHT = 6.125

@@ -6,9 +6,6 @@ from typing import NamedTuple
 
 from torch import Tensor
 
-CROP_PADDING_PX = 1.0
-"""Prototype pixels that are kept around a box when a mask is cropped to it."""
-
 
 class YolactOutput(NamedTuple):
     """What the network says about a batch.

@@ -22,6 +22,7 @@ from spinezoo_training.targets import instances_of
 from torch import Tensor, nn
 
 from spinezoo_yolact.detection import detect
+from spinezoo_yolact.export import yolact_parts
 from spinezoo_yolact.network import Yolact
 from spinezoo_yolact.outputs import Truth
 
@@ -81,7 +82,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv,
         name="yolact",
         card_path=CARD,
-        framework=TorchFramework(Yolact),
+        framework=TorchFramework(Yolact, yolact_parts),
         make_task=YolactTask,
         defaults=TrainSettings(epochs=30, batch_size=4),
     )

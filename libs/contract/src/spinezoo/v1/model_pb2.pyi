@@ -32,7 +32,7 @@ class Timing(_message.Message):
     def __init__(self, decode_ms: _Optional[float] = ..., prepare_ms: _Optional[float] = ..., queue_ms: _Optional[float] = ..., infer_ms: _Optional[float] = ..., finish_ms: _Optional[float] = ...) -> None: ...
 
 class Provenance(_message.Message):
-    __slots__ = ("model_name", "model_version", "preset", "weights_sha256", "preprocessing_id", "device", "timing", "image")
+    __slots__ = ("model_name", "model_version", "preset", "weights_sha256", "preprocessing_id", "device", "timing", "image", "engine", "precision")
     MODEL_NAME_FIELD_NUMBER: _ClassVar[int]
     MODEL_VERSION_FIELD_NUMBER: _ClassVar[int]
     PRESET_FIELD_NUMBER: _ClassVar[int]
@@ -41,6 +41,8 @@ class Provenance(_message.Message):
     DEVICE_FIELD_NUMBER: _ClassVar[int]
     TIMING_FIELD_NUMBER: _ClassVar[int]
     IMAGE_FIELD_NUMBER: _ClassVar[int]
+    ENGINE_FIELD_NUMBER: _ClassVar[int]
+    PRECISION_FIELD_NUMBER: _ClassVar[int]
     model_name: str
     model_version: str
     preset: str
@@ -49,7 +51,9 @@ class Provenance(_message.Message):
     device: str
     timing: Timing
     image: str
-    def __init__(self, model_name: _Optional[str] = ..., model_version: _Optional[str] = ..., preset: _Optional[str] = ..., weights_sha256: _Optional[str] = ..., preprocessing_id: _Optional[str] = ..., device: _Optional[str] = ..., timing: _Optional[_Union[Timing, _Mapping]] = ..., image: _Optional[str] = ...) -> None: ...
+    engine: str
+    precision: str
+    def __init__(self, model_name: _Optional[str] = ..., model_version: _Optional[str] = ..., preset: _Optional[str] = ..., weights_sha256: _Optional[str] = ..., preprocessing_id: _Optional[str] = ..., device: _Optional[str] = ..., timing: _Optional[_Union[Timing, _Mapping]] = ..., image: _Optional[str] = ..., engine: _Optional[str] = ..., precision: _Optional[str] = ...) -> None: ...
 
 class ModelInfo(_message.Message):
     __slots__ = ("name", "version", "architecture", "family", "preset", "structures", "input_height", "input_width", "weights_sha256", "card_sha256", "license", "default_score_threshold", "default_suppression_iou", "max_message_bytes", "queue_limit", "image")

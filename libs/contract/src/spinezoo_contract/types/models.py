@@ -92,6 +92,8 @@ class Provenance:
     device: str
     timing: Timing = Timing()
     image: str = ""
+    engine: str = ""
+    precision: str = ""
 
     def __post_init__(self) -> None:
         """Checks the names.

@@ -48,9 +48,12 @@ class FilmPredictor(ABC, Generic[Output]):
         card: The model card with its preset chosen.
         device: Name of the device, ``cpu`` or such as ``cuda:0``.
         precision: Name of the type that the network computes in, such as ``float32``.
+        engine: What runs the network, such as ``openvino`` or ``torch``.
     """
 
-    def __init__(self, card: ModelCard, device: str, precision: str = "float32") -> None:
+    def __init__(
+        self, card: ModelCard, device: str, precision: str = "float32", engine: str = ""
+    ) -> None:
         """Keeps what the answers name.
 
         Raises:
@@ -60,6 +63,7 @@ class FilmPredictor(ABC, Generic[Output]):
         self.card = card
         self.device = device
         self.precision = precision
+        self.engine = engine
 
     @abstractmethod
     def infer(self, inputs: NDArray[np.float32], settings: ResolvedOptions) -> Output:
@@ -104,8 +108,23 @@ class FilmPredictor(ABC, Generic[Output]):
             height=film.height,
             width=film.width,
             segments=segments,
-            provenance=provenance(self.card, self.device, timing),
+            provenance=self._provenance(timing),
             probability_maps=maps,
+        )
+
+    def _provenance(self, timing: Timing) -> Provenance:
+        """Who answered."""
+        card = self.card
+        return Provenance(
+            model_name=card.name,
+            model_version=card.version,
+            preset=card.preset,
+            weights_sha256=card.weights_sha256,
+            preprocessing_id=card.preprocessing_id,
+            device=self.device,
+            timing=timing,
+            engine=self.engine,
+            precision=self.precision,
         )
 
 
@@ -160,19 +179,6 @@ def check_preprocessing(card: ModelCard) -> None:
             f"channels was trained, {prepare.PREPROCESSING_ID!r} with {INPUT_CHANNELS} is what "
             "this version does; install the version that trained the weights, or train again"
         )
-
-
-def provenance(card: ModelCard, device: str, timing: Timing) -> Provenance:
-    """Who answered."""
-    return Provenance(
-        model_name=card.name,
-        model_version=card.version,
-        preset=card.preset,
-        weights_sha256=card.weights_sha256,
-        preprocessing_id=card.preprocessing_id,
-        device=device,
-        timing=timing,
-    )
 
 
 class Stopwatch:

@@ -1,0 +1,80 @@
+"""What runs a network that was exported: one module an engine, each with :func:`open_engine`.
+
+``SPINEZOO_ENGINE`` or a card names one of :data:`ENGINES`, or a module of one's own by its import
+path. An engine's module has ``open_engine(precision, threads)``; nothing else knows of it.
+
+A network that is to be replaced by its framework (``torch``, ``tensorflow``) is none of these: its
+own predictor does that, see :mod:`spinezoo_spine.inference.loading`.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+from spinezoo_contract.errors import ConfigurationError
+
+PACKAGE = __name__
+
+ENGINES = ("openvino", "onnxruntime")
+"""Engines that are modules of this package."""
+
+
+class Graph(Protocol):
+    """One exported network, or a part of one, ready to run on the CPU."""
+
+    def run(self, *inputs: NDArray[np.float32]) -> Mapping[str, NDArray[np.float32]]:
+        """The outputs by name; they may lie in the engine's memory and change with the next call.
+
+        Args:
+            inputs: In the graph's order, contiguous.
+        """
+        ...
+
+
+class GraphEngine(Protocol):
+    """Loads graphs.
+
+    Attributes:
+        name: As the settings name it.
+        precision: What it computes in, ``float32`` or ``bfloat16``.
+    """
+
+    name: str
+    precision: str
+
+    def load(self, path: Path) -> Graph:
+        """A graph from an ONNX file whose tensors lie in the weights file beside it."""
+        ...
+
+
+def open_engine(name: str, precision: str = "auto", threads: int = 0) -> GraphEngine:
+    """An engine by its name.
+
+    Args:
+        name: One of :data:`ENGINES`, or the import path of a module with a dot in it.
+        precision: ``auto`` (what the processor is fastest in), ``float32`` or ``bfloat16``.
+        threads: CPU threads; 0 takes one a processor.
+
+    Raises:
+        ConfigurationError: There is no such engine, it is not installed, or it cannot compute in
+            that precision.
+    """
+    if name not in ENGINES and "." not in name:
+        raise ConfigurationError(
+            f"engine {name!r} is unknown; set SPINEZOO_ENGINE to one of {', '.join(ENGINES)}, to "
+            "the network's framework, or to the import path of a module with open_engine"
+        )
+    path = f"{PACKAGE}.{name}" if name in ENGINES else name
+    try:
+        module = importlib.import_module(path)
+    except ModuleNotFoundError as error:
+        raise ConfigurationError(
+            f"engine {name!r} cannot be loaded: {error}; install it, or set SPINEZOO_ENGINE"
+        ) from error
+    opened: GraphEngine = module.open_engine(precision, threads)
+    return opened

@@ -1,0 +1,287 @@
+"""What lies between Mask R-CNN's graphs, on numpy arrays: anchors, proposals, pooling, pasting.
+
+What torchvision's ``rpn``, ``roi_align``, ``roi_heads`` and ``paste_masks_in_image`` do on tensors,
+for serving without torch; a test holds both equal. Boxes are corners (x1, y1, x2, y2) in pixels of
+the input. Shapes: A anchors, R regions of interest, D detections, K classes with background.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from scipy.sparse import csr_array
+
+Array = NDArray[np.float32]
+Numbers = NDArray[np.int64]
+
+BOX_POOL_CELLS = 7
+"""Side of the grid that the box head sees of a region."""
+
+MASK_POOL_CELLS = 14
+"""Side of the grid that the mask head sees of a region; its masks are twice as fine."""
+
+PROBE_VALUES = 16
+"""Values that a probe takes from each of the network's raw outputs."""
+
+STRIDES = (4, 8, 16, 32)
+"""Of P2 to P5."""
+
+BOX_WEIGHTS = (10.0, 10.0, 5.0, 5.0)
+"""What the box head's offsets are multiplied by."""
+
+MOST_GROWTH = math.log(1000.0 / 16)
+"""Greatest logarithm of a box's growth."""
+
+POOL_LEVEL = 4
+POOL_SIZE_PX = 224
+"""A region of that size is pooled from that level (Lin et al., equation 1)."""
+
+SAMPLES = 2
+"""Samples a side of a pooled cell."""
+
+PADDING_CELLS = 1
+"""Cells around a mask when it is pasted."""
+
+
+def level_sizes(height: int, width: int, levels: int) -> list[tuple[int, int]]:
+    """(rows, columns) of the pyramid's levels; a fifth is P5 at half its size."""
+    sizes = [(-(-height // stride), -(-width // stride)) for stride in STRIDES]
+    if levels > len(STRIDES):
+        rows, columns = sizes[-1]
+        sizes.append(((rows + 1) // 2, (columns + 1) // 2))
+    return sizes
+
+
+def make_anchors(network: Mapping[str, Any], height: int, width: int) -> list[Array]:
+    """(a h w, 4) corners of the anchors of each level, row by row.
+
+    Args:
+        network: The preset's arguments of :class:`spinezoo_mask_rcnn.network.MaskRcnn`.
+        height: Rows of the input.
+        width: Columns of the input.
+    """
+    sizes_px = network["anchor_sizes_px"]
+    roots = np.sqrt(np.array(network["anchor_ratios"], dtype=np.float32))
+    found = []
+    for (rows, columns), sizes in zip(
+        level_sizes(height, width, len(sizes_px)), sizes_px, strict=True
+    ):
+        side = np.array(sizes, dtype=np.float32)
+        wide = ((1.0 / roots)[:, None] * side).ravel()
+        high = (roots[:, None] * side).ravel()
+        cell = np.round(np.stack([-wide, -high, wide, high], axis=1) / 2)
+        y = np.arange(rows, dtype=np.float32) * (height // rows)
+        x = np.arange(columns, dtype=np.float32) * (width // columns)
+        shift = np.stack(np.broadcast_arrays(x, y[:, None], x, y[:, None]), axis=-1)
+        found.append((shift.reshape(-1, 1, 4) + cell).reshape(-1, 4).astype(np.float32))
+    return found
+
+
+def decode(offsets: Array, boxes: Array, weights: Sequence[float] = (1.0, 1.0, 1.0, 1.0)) -> Array:
+    """(n, ..., 4) offsets from (n, 4) boxes as corners."""
+    boxes = boxes.reshape(len(boxes), *(1,) * (offsets.ndim - 2), 4)
+    size = boxes[..., 2:] - boxes[..., :2]
+    centre = boxes[..., :2] + np.float32(0.5) * size
+    moves = offsets / np.array(weights, dtype=np.float32)
+    centre = moves[..., :2] * size + centre
+    half = np.exp(np.minimum(moves[..., 2:], np.float32(MOST_GROWTH))) * size * np.float32(0.5)
+    return np.concatenate([centre - half, centre + half], axis=-1)
+
+
+def clip(boxes: Array, height: int, width: int) -> Array:
+    """Boxes cut to the input."""
+    return np.clip(boxes, 0.0, np.array([width, height, width, height], dtype=np.float32))
+
+
+def sigmoid(logits: Array) -> Array:
+    """Probabilities of logits."""
+    found: Array = np.float32(1.0) / (np.float32(1.0) + np.exp(-logits))
+    return found
+
+
+def _sides(boxes: Array) -> Array:
+    return boxes[..., 2:] - boxes[..., :2]
+
+
+def suppressed(boxes: Array, scores: Array, groups: Numbers, iou: float) -> Numbers:
+    """Which of (n, 4) boxes stay, best score first: none overlaps a better one of its group."""
+    if not len(boxes):
+        return np.zeros(0, dtype=np.int64)
+    # OpenCV takes arrays, its types say lists.
+    rectangles: Any = np.concatenate([boxes[:, :2], _sides(boxes)], axis=1).astype(np.float64)
+    values: Any = scores
+    numbers: Any = groups.astype(np.int32)
+    kept = cv2.dnn.NMSBoxesBatched(rectangles, values, numbers, -1.0, iou)
+    stay = np.asarray(kept, dtype=np.int64).reshape(-1)
+    return stay[np.argsort(-scores[stay], kind="stable")]
+
+
+def propose(
+    objectness: Array,
+    offsets: Array,
+    anchors: Sequence[Array],
+    height: int,
+    width: int,
+    settings: Mapping[str, Any],
+) -> Array:
+    """(R, 4) proposals, the likeliest first.
+
+    Args:
+        objectness: (A,) logits.
+        offsets: (A, 4).
+        anchors: Of :func:`make_anchors`.
+        height: Rows of the input.
+        width: Columns of the input.
+        settings: torchvision's settings by its names.
+    """
+    first = 0
+    boxes, scores, groups = [], [], []
+    for level, cells in enumerate(anchors):
+        logits = objectness[first : first + len(cells)]
+        count = min(int(settings["rpn_pre_nms_top_n_test"]), len(cells))
+        best = np.argpartition(-logits, count - 1)[:count]
+        best = best[np.argsort(-logits[best], kind="stable")]
+        boxes.append(clip(decode(offsets[first + best], cells[best]), height, width))
+        scores.append(sigmoid(logits[best]))
+        groups.append(np.full(count, level))
+        first += len(cells)
+    box, score, group = np.concatenate(boxes), np.concatenate(scores), np.concatenate(groups)
+    sound = (_sides(box) >= 1e-3).all(axis=1)
+    box, score, group = box[sound], score[sound], group[sound]
+    kept = suppressed(box, score, group, float(settings["rpn_nms_thresh"]))
+    return box[kept[: int(settings["rpn_post_nms_top_n_test"])]]
+
+
+def _taps(low: Array, high: Array, cells: int, bins: int) -> tuple[NDArray[np.int32], Array]:
+    """Where regions are sampled on one axis.
+
+    Args:
+        low: (R,) beginnings, in cells.
+        high: (R,) ends.
+        cells: Cells of the axis.
+        bins: Bins of a region.
+
+    Returns:
+        (R, bins, 2 SAMPLES) cells and their weights in a bin's mean.
+    """
+    length = np.maximum(high - low, np.float32(1.0)) / np.float32(bins)
+    steps = (np.arange(bins * SAMPLES, dtype=np.float32) + np.float32(0.5)) / SAMPLES
+    place = low[:, None] + length[:, None] * steps
+    outside = (place < -1.0) | (place > cells)
+    place = np.clip(place, 0.0, cells - 1)
+    before = np.minimum(place.astype(np.int32), cells - 1)
+    after = np.minimum(before + 1, cells - 1)
+    share = np.where(outside, 0.0, place - before).astype(np.float32)
+    rest = np.where(outside, 0.0, 1.0 - share).astype(np.float32)
+    shape = (len(low), bins, 2 * SAMPLES)
+    return (
+        np.stack([before, after], axis=-1).reshape(shape),
+        np.stack([rest, share], axis=-1).reshape(shape) / np.float32(SAMPLES),
+    )
+
+
+def pool_levels(boxes: Array) -> Numbers:
+    """(R,) level of :data:`STRIDES` that each box is pooled from."""
+    side = np.sqrt(_sides(boxes).prod(axis=1))
+    level = np.floor(POOL_LEVEL + np.log2(side / POOL_SIZE_PX) + np.float32(1e-6))
+    first = int(math.log2(STRIDES[0]))
+    return (np.clip(level, first, first + len(STRIDES) - 1) - first).astype(np.int64)
+
+
+def pool(features: Array, boxes: Array, bins: int, height: int, width: int) -> Array:
+    """(R, bins, bins, c) regions of the pyramid: RoIAlign as one product with a sparse matrix.
+
+    Args:
+        features: (cells, c) of P2 to P5, one level after the other.
+        boxes: (R, 4).
+        bins: Cells a side of a pooled region.
+        height: Rows of the input.
+        width: Columns of the input.
+    """
+    count, taps = len(boxes), 2 * SAMPLES
+    places = np.empty((count, bins, bins, taps, taps), dtype=np.int32)
+    weights = np.empty(places.shape, dtype=np.float32)
+    level_of = pool_levels(boxes)
+    first = 0
+    for level, (rows, columns) in enumerate(level_sizes(height, width, len(STRIDES))):
+        which = np.flatnonzero(level_of == level)
+        on_level = boxes[which] / np.float32(STRIDES[level])
+        y, y_weight = _taps(on_level[:, 1], on_level[:, 3], rows, bins)
+        x, x_weight = _taps(on_level[:, 0], on_level[:, 2], columns, bins)
+        places[which] = first + y[:, :, None, :, None] * np.int32(columns) + x[:, None, :, None, :]
+        weights[which] = y_weight[:, :, None, :, None] * x_weight[:, None, :, None, :]
+        first += rows * columns
+    ends = np.arange(0, places.size + 1, taps * taps, dtype=np.int32)
+    matrix = csr_array(
+        (weights.ravel(), places.ravel(), ends), shape=(count * bins * bins, len(features))
+    )
+    return (matrix @ features).reshape(count, bins, bins, features.shape[1])
+
+
+def select(
+    logits: Array,
+    offsets: Array,
+    regions: Array,
+    height: int,
+    width: int,
+    *,
+    score_threshold: float,
+    suppression_iou: float,
+    max_detections: int,
+) -> tuple[Array, Numbers, Array]:
+    """(D, 4) boxes, (D,) labels from 1 and (D,) scores, best first, of what the box head found.
+
+    Args:
+        logits: (R, K).
+        offsets: (R, 4 K).
+        regions: (R, 4) proposals.
+        height: Rows of the input.
+        width: Columns of the input.
+        score_threshold: Keep scores above this.
+        suppression_iou: IoU of boxes of one class above which the lesser one is dropped.
+        max_detections: Most objects of a film.
+    """
+    powers = np.exp(logits - logits.max(axis=1, keepdims=True))
+    scores = powers / powers.sum(axis=1, keepdims=True)
+    boxes = clip(decode(offsets.reshape(*logits.shape, 4), regions, BOX_WEIGHTS), height, width)
+    sound = (scores > score_threshold) & (_sides(boxes) >= 1e-2).all(axis=2)
+    sound[:, 0] = False  # background
+    region, label = np.nonzero(sound)
+    box, score = boxes[region, label], scores[region, label]
+    kept = suppressed(box, score, label, suppression_iou)[:max_detections]
+    return box[kept], label[kept], score[kept]
+
+
+def paste(masks: Array, boxes: Array, height: int, width: int) -> Array:
+    """(D, height, width) masks on the input from (D, m, m) probabilities in their boxes."""
+    side = masks.shape[-1]
+    scale = np.float32((side + 2 * PADDING_CELLS) / side)
+    half = _sides(boxes) * np.float32(0.5) * scale
+    centre = (boxes[:, 2:] + boxes[:, :2]) * np.float32(0.5)
+    corners = np.concatenate([centre - half, centre + half], axis=1).astype(np.int64)
+    pasted = np.zeros((len(masks), height, width), dtype=np.float32)
+    for canvas, mask, (left, top, right, bottom) in zip(pasted, masks, corners, strict=True):
+        size = (max(int(right - left) + 1, 1), max(int(bottom - top) + 1, 1))
+        drawn = cv2.resize(np.pad(mask, PADDING_CELLS), size, interpolation=cv2.INTER_LINEAR)
+        x, y = max(int(left), 0), max(int(top), 0)
+        end_x, end_y = min(int(right) + 1, width), min(int(bottom) + 1, height)
+        canvas[y:end_y, x:end_x] = drawn[y - top : end_y - top, x - left : end_x - left]
+    return pasted
+
+
+def probe_regions(height: int, width: int) -> Array:
+    """(4, 4) boxes of :meth:`spinezoo_mask_rcnn.network.MaskRcnn.probe_forward`."""
+    size = np.array([width, height], dtype=np.float32)
+    corner = np.array([[0.0, 0.0], [0.25, 0.5], [0.5, 0.25], [0.75, 0.75]], np.float32) * size
+    return np.concatenate([corner, corner + size / 4], axis=1)
+
+
+def evenly(values: Array, count: int) -> Array:
+    """(count,) values at evenly spaced places of a flattened array."""
+    flat = values.reshape(-1)
+    return flat[np.linspace(0, flat.size - 1, count).round().astype(np.int64)]

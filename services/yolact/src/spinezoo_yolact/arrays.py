@@ -1,0 +1,138 @@
+"""YOLACT's last steps on numpy arrays: priors, boxes, Fast NMS, masks.
+
+What :mod:`spinezoo_yolact.detection` does on tensors, for serving without torch; a test holds both
+equal. Boxes run 0 to 1 over the input; shapes are written as in :mod:`spinezoo_yolact.network`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from spinezoo_spine.inference.objects import Objects
+
+Array = NDArray[np.float32]
+
+VARIANCES = (0.1, 0.2)
+"""Scale of encoded box centres and of encoded box sizes (SSD)."""
+
+CROP_PADDING_PX = 1.0
+"""Prototype pixels that are kept around a box when a mask is cropped to it."""
+
+TOP = 200
+"""Most candidates of a class."""
+
+
+def make_priors(network: Mapping[str, Any], height: int, width: int) -> Array:
+    """(P, 4) centres (cx, cy, width, height) of the priors of a card's ``network`` entry.
+
+    Args:
+        network: The preset's arguments of :class:`spinezoo_yolact.network.Yolact`.
+        height: Rows of the input.
+        width: Columns of the input.
+    """
+    stages = [int(stage) for stage in network["pyramid_stages"]]
+    sizes = [(_halved(height, stage + 2), _halved(width, stage + 2)) for stage in stages]
+    for _ in range(int(network["extra_levels"])):
+        sizes.append((_halved(sizes[-1][0], 1), _halved(sizes[-1][1], 1)))
+    levels = []
+    for (rows, columns), scales in zip(
+        sizes[int(network["head_start"]) :], network["prior_scales_px"], strict=True
+    ):
+        shapes = []
+        for scale in scales:
+            for ratio in network["prior_ratios"]:
+                wide = scale * math.sqrt(ratio)
+                high = wide if network["square_priors"] else scale / math.sqrt(ratio)
+                shapes.append((wide / width, high / height))
+        priors = np.empty((rows, columns, len(shapes), 4), dtype=np.float32)
+        priors[..., 0] = ((np.arange(columns, dtype=np.float32) + 0.5) / columns)[None, :, None]
+        priors[..., 1] = ((np.arange(rows, dtype=np.float32) + 0.5) / rows)[:, None, None]
+        priors[..., 2:] = np.array(shapes, dtype=np.float32)
+        levels.append(priors.reshape(-1, 4))
+    return np.concatenate(levels)
+
+
+def _halved(size: int, times: int) -> int:
+    """A side after convolutions of stride 2."""
+    for _ in range(times):
+        size = -(-size // 2)
+    return size
+
+
+def decode_boxes(offsets: Array, priors: Array) -> Array:
+    """(n, 4) offsets from (n, 4) priors as corners."""
+    centre = priors[:, :2] + offsets[:, :2] * VARIANCES[0] * priors[:, 2:]
+    half = priors[:, 2:] * np.exp(offsets[:, 2:] * VARIANCES[1]) / 2
+    return np.concatenate([centre - half, centre + half], axis=1)
+
+
+def overlaps(boxes: Array) -> Array:
+    """(n, n) intersection over union of (n, 4) corners."""
+    low = np.maximum(boxes[:, None, :2], boxes[None, :, :2])
+    high = np.minimum(boxes[:, None, 2:], boxes[None, :, 2:])
+    common = np.clip(high - low, 0.0, None).prod(axis=2)
+    area = np.clip(boxes[:, 2:] - boxes[:, :2], 0.0, None).prod(axis=1)
+    ious: Array = common / np.maximum(area[:, None] + area[None, :] - common, 1e-12)
+    return ious
+
+
+def detect(
+    found: Mapping[str, Array],
+    priors: Array,
+    *,
+    score_threshold: float,
+    suppression_iou: float,
+    max_detections: int,
+) -> Objects:
+    """The objects of one film; see :func:`spinezoo_yolact.detection.detections_of`.
+
+    Args:
+        found: ``boxes``, ``class_logits``, ``coefficients``, ``prototypes`` of the graph.
+        priors: Of :func:`make_priors`.
+        score_threshold: Keep scores above this.
+        suppression_iou: IoU of boxes above which the lesser one is dropped.
+        max_detections: Most objects of a film.
+    """
+    logits = found["class_logits"]
+    powers = np.exp(logits - logits.max(axis=1, keepdims=True))
+    scores = powers[:, 1:] / powers.sum(axis=1, keepdims=True)  # (P, C)
+    plausible = np.flatnonzero(scores.max(axis=1) > score_threshold)
+    scores = scores[plausible]
+    boxes = decode_boxes(found["boxes"][plausible], priors[plausible])
+    kept, labels = [], []
+    for label in range(scores.shape[1]):
+        order = np.argsort(-scores[:, label], kind="stable")[:TOP]
+        order = order[scores[order, label] > score_threshold]
+        if len(order):
+            most = np.triu(overlaps(boxes[order]), k=1).max(axis=0)
+            order = order[most <= suppression_iou]
+        kept.append(order)
+        labels.append(np.full(len(order), label + 1))
+    which, label_of = np.concatenate(kept), np.concatenate(labels)
+    score_of = scores[which, label_of - 1]
+    best = np.argsort(-score_of, kind="stable")[:max_detections]
+    which, label_of, score_of = which[best], label_of[best], score_of[best]
+    masks = assemble_masks(
+        found["prototypes"], found["coefficients"][plausible[which]], boxes[which]
+    )
+    return Objects(masks, score_of, label_of)
+
+
+def assemble_masks(prototypes: Array, coefficients: Array, boxes: Array) -> Array:
+    """(ph, pw, K) prototypes and (D, K) coefficients to (D, ph, pw) masks, cropped to the boxes."""
+    height, width = prototypes.shape[:2]
+    masks = np.zeros((len(boxes), height, width), dtype=np.float32)
+    size = np.array([width, height, width, height], dtype=np.float32)
+    padding = np.array([-1.0, -1.0, 1.0, 1.0], dtype=np.float32) * CROP_PADDING_PX
+    edges = np.clip(boxes * size + padding, 0.0, size)
+    # The cells from the first that is not before the box to the last that begins in it.
+    for mask, values, (left, top, right, bottom) in zip(
+        masks, coefficients, np.ceil(edges).astype(int), strict=True
+    ):
+        near = prototypes[top:bottom, left:right] @ values
+        mask[top:bottom, left:right] = 1.0 / (1.0 + np.exp(-near))
+    return masks
