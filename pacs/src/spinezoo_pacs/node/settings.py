@@ -140,6 +140,7 @@ class NodeSettings(_Model):
         peers: Nodes that are known.
         results: What is sent back.
         viewer: ``standard``, or ``ohif`` for what OHIF wants beside the standard.
+        measures: Whether the gateway is asked to measure, for the report.
         workers: Films under way at the same time.
         limits: What is taken at most.
         retry: How failures are tried again.
@@ -159,6 +160,7 @@ class NodeSettings(_Model):
     peers: tuple[Peer, ...]
     results: tuple[ResultKind, ...] = RESULT_KINDS
     viewer: Literal["standard", "ohif"] = "standard"
+    measures: bool = False
     workers: Annotated[int, Field(ge=1, le=64)] = 2
     limits: Limits = Limits()
     retry: Retry = Retry()
