@@ -85,7 +85,7 @@ convert: setup-core ## Write outlines in another form: FROM=file TO=file [FORMAT
 	@$(CORE) -m spinezoo_spine.annotations.convert --from $(call quote,$(FROM)) --to $(call quote,$(TO)) --format $(FORMAT) $(ARGS)
 
 report: setup ## Write the page of a finished run again, without the zoo: [RUN=phantom-test] [DATA=folder of its films]
-	@$(CORE) -m spinezoo_evaluator.report $(call quote,reports/$(RUN)) $(if $(DATA),--data $(call quote,$(DATA))) $(ARGS)
+	@$(CORE) -m spinezoo_evaluator.benchmark.page $(call quote,reports/$(RUN)) $(if $(DATA),--data $(call quote,$(DATA))) $(ARGS)
 
 .PHONY: report report-pictures
 report-pictures: setup ## Take the pictures of docs/images from the page of a report on phantoms: [RUN=phantom-test]

@@ -14,7 +14,7 @@ from outlines import block
 from PIL import Image
 from small_zoo import FILMS, Zoo, write_films
 from spinezoo_contract.types import MemberCode, Structure
-from spinezoo_evaluator.report import __main__ as rerender
+from spinezoo_evaluator.benchmark import page as rerender
 from spinezoo_evaluator.report.page import strata
 from spinezoo_evaluator.report.page.films import MOST_BYTES, Scale, as_address, outlines_of, path_of
 from spinezoo_evaluator.report.page.names import name_caption, name_figures
@@ -24,7 +24,7 @@ from spinezoo_evaluator.results.records import FUSED, RunFolder
 from spinezoo_testing.servers import serving
 from stand_in import StandInGateway, make_gateway
 
-ODD = "<script>alert(1)<img src=x onerror=alert(2)> & \"'{{7*7}}.png"
+ODD = "<script>alert(1)<img src=x onerror=alert(2)> & \"'{{7*7}}" + "o" * 120 + ".png"
 
 
 class Reader(HTMLParser):
@@ -157,6 +157,8 @@ def test_odd_names_are_text_and_what_failed_or_was_left_out_is_named(odd_zoo):
     assert "left out, and not measured" in page.text
     assert "film_4.png" in page.text
     assert len(page.of("article")) == FILMS - 1
+    # The group by contrast is every film's, also of one whose name is as long as a name can be.
+    assert all(film["strata"]["Contrast"] for film in data["films"])
 
 
 def test_a_film_without_an_answer_stands_first_and_is_told(zoo):
@@ -171,6 +173,22 @@ def test_a_film_without_an_answer_stands_first_and_is_told(zoo):
     values = [film["values"][FUSED][0] for film in data["films"][1:]]
     assert values == sorted(values)
     assert "No answer (" in page.text
+
+
+def test_an_empty_answer_is_told_from_none(zoo, monkeypatch):
+    own = zoo.gateway._segments
+    monkeypatch.setattr(
+        zoo.gateway,
+        "_segments",
+        lambda film, member: () if member == "yolact" else own(film, member),
+    )
+    zoo.gateway.plan = lambda film, member: (
+        MemberCode.UNAVAILABLE if (film, member) == ("film_0.png", "unet") else MemberCode.OK
+    )
+    assert zoo.run(pictures=True) == 0
+    page = Reader(page_of(zoo))
+    assert page.text.count("nothing found") == FILMS
+    assert page.text.count("no answer") == 1
 
 
 def test_answers_that_are_gone_are_said_and_the_rest_is_drawn(zoo, capsys):

@@ -53,6 +53,7 @@ def chromium():
         options.add_argument(word)
     options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
     driver = webdriver.Chrome(options=options, service=Service(DRIVER))
+    driver.set_script_timeout(300)  # s; a machine with other work is slow
     yield driver
     driver.quit()
 

@@ -29,6 +29,7 @@ from spinezoo_contract.types import (
     Structure,
     UnnamedReason,
 )
+from spinezoo_evaluator.benchmark import page as rerender
 from spinezoo_evaluator.benchmark import real_check
 from spinezoo_evaluator.benchmark.real_check import measure_column, say_column, variant
 from spinezoo_evaluator.report.reliability import bins_of, calibration_error, given_from
@@ -191,10 +192,21 @@ def test_the_check_measures_every_network_in_every_variant_and_draws_each_film(c
     assert report["reader"]["weights_sha256"] == built_in_reader().card.weights_sha256
     with Image.open(folder / "names.png") as picture:
         assert picture.size[0] > 800
+    first = (folder / "index.html").read_bytes()
+    page = first.decode()
+    assert "This file holds pictures of the films" in page
+    assert page.count('<article class="card"') == page.count("data:image/jpeg") == 2
+    assert "unavailable" in page
+    # What the truth does not judge, S1 and S2, is not shown as false.
+    assert 'class="unjudged"' in page
+    assert 'path class="unmatched"' not in page
+    assert rerender.main([str(folder), "--data", str(folder.parent / "films")]) == 0
+    assert (folder / "index.html").read_bytes() == first
     rows = list(csv.DictReader((folder / "report.csv").read_text().splitlines()))
     assert {row["film"] for row in rows} == {"all", "a.png", "b.png"}
     assert "a.png" in printed
     assert "Mask R-CNN" in printed
+    assert rerender.main([str(folder)]) == 2
 
 
 def test_a_wrong_name_a_missing_one_and_a_false_vertebra_are_counted():

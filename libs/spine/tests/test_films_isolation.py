@@ -56,6 +56,24 @@ def test_the_reasons_are_told_apart(bad_decoders: None) -> None:
             read_film(film_that_says(fault))
 
 
+def test_a_decoder_that_gets_no_processor_has_more_time(
+    bad_decoders: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SPINEZOO_DECODER_S", "0.1")
+    monkeypatch.setenv("SPINEZOO_DECODER_PER_MEGAPIXEL_S", "0")
+    isolation.close()
+    isolation.warm_up()
+    worked_s = iter(np.arange(1.0, 2.0, 1e-4))
+    monkeypatch.setattr(isolation, "_worked_s", lambda pid: float(next(worked_s)))
+    monkeypatch.setattr(isolation, "PATIENCE", 600)
+    large = np.tile(GREY, (60, 60))  # takes more than its 0.1 s
+    assert (read_film(rle_film(large)).pixels == large).all()
+    monkeypatch.setattr(isolation, "PATIENCE", 10)
+    for fault in ("spin", "sleep"):  # works as slowly, but without end
+        with pytest.raises(FilmError, match=r"stopped after \d+\.\d s"):
+            read_film(film_that_says(fault))
+
+
 def test_good_films_beside_bad_ones_are_read(bad_decoders: None) -> None:
     good = rle_film(GREY)
     bad = film_that_says("sleep")

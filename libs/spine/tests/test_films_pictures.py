@@ -238,6 +238,27 @@ def test_compressions_that_are_not_taken_are_named(compression: int, words: str)
         read_film(tiff({262: 1, 259: compression}, GREY))
 
 
+@pytest.mark.parametrize("compression", ["jpeg", "jpeg2000", "jpegxl", "lzw", "zlib", "png"])
+@pytest.mark.parametrize("layout", [{"rowsperstrip": ROWS}, {"tile": (ROWS, COLUMNS)}])
+@pytest.mark.parametrize("share", [0.5, 0.9])
+@pytest.mark.parametrize("end", [b"", b"\xff\xd9"])
+def test_a_strip_or_tile_that_ends_early(
+    compression: str, layout: dict, share: float, end: bytes
+) -> None:
+    noisy = GREY + np.random.default_rng(2).integers(0, 20, GREY.shape).astype(np.uint8)
+    data = bytearray(written(noisy, "minisblack", compression=compression, **layout))
+    assert np.abs(read_film(bytes(data)).pixels.astype(int) - noisy).max() <= 20
+    with tifffile.TiffFile(io.BytesIO(data)) as file:
+        page = file.pages.first
+        offset, size = page.dataoffsets[0], page.databytecounts[0]
+        count = page.tags.get(279) or page.tags.get(325)
+    cut = bytes(data[offset : offset + int(size * share)]) + end
+    data[offset : offset + len(cut)] = cut
+    struct.pack_into("<H" if int(count.dtype) == 3 else "<I", data, count.valueoffset, len(cut))
+    with pytest.raises(FilmError, match="truncated"):
+        read_film(bytes(data))
+
+
 @pytest.mark.parametrize("bits", [24, 20])
 def test_whole_numbers_of_odd_width(bits: int) -> None:
     pixels = np.zeros((ROWS, COLUMNS * bits // 8), dtype=np.uint8)

@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from spinezoo_spine.annotations.film_set import FilmSet
-from spinezoo_spine.annotations.text import shown
 from spinezoo_spine.metrics.registry import METRICS, STUDY_METRICS
 
 from spinezoo_evaluator.report import tables
@@ -239,7 +238,7 @@ def _stratum_tables(
     names, ious = [], []
     for group in gallery.strata[stratum]:
         part = _in_group(gallery, stratum, group)
-        counts = add_up([columns[c.name] for c in part.cards if c.name in columns])
+        counts = add_up([columns[c.film] for c in part.cards if c.film in columns])
         values = counts.values()
         asked = counts.to_name
         kept = asked - counts.named_right - counts.named_wrong
@@ -265,7 +264,7 @@ def _strata(gallery: Gallery, records: Sequence[FilmRecord]) -> Section | None:
     if not gallery.strata:
         return None
     columns = {
-        shown(record.name): record.fused.column
+        record.name: record.fused.column
         for record in records
         if record.fused is not None and record.fused.column is not None
     }

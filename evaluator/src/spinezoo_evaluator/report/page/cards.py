@@ -45,6 +45,9 @@ FIGURES = (
 )
 """By which films of a benchmark can be sorted."""
 
+NAME_CHARACTERS = 300
+"""Of a film's name: as many as file systems allow, so that no two films look the same."""
+
 _MESSAGE_CHARACTERS = 240
 
 
@@ -210,7 +213,8 @@ def make_card(
         groups[strata.DISEASE] = diseases
     members = members_of(record)
     return Card(
-        name=shown(record.name),
+        film=record.name,
+        name=shown(record.name, NAME_CHARACTERS),
         drawing=look.drawing,
         notice=look.notice,
         failure=_failure(record, titles),
@@ -224,7 +228,7 @@ def make_card(
 def _badness(card: Card) -> tuple[float, str]:
     """Films without a value of the ensemble first, then the lowest ones."""
     value = card.figures.get(FUSED, {}).get("mean_iou")
-    return (-1.0 if value is None else value), card.name
+    return (-1.0 if value is None else value), card.film
 
 
 def make_gallery(
@@ -251,11 +255,11 @@ def make_gallery(
         known = tags.get(record.name)
         diseases = None if known is None else strata.diseases_of(known)
         cards.append(make_card(record, look, titles, diseases))
-        contrasts[cards[-1].name] = look.contrast
+        contrasts[record.name] = look.contrast
     third_of = strata.thirds(contrasts)
     cards = [
-        replace(card, strata={**card.strata, strata.CONTRAST: (third_of[card.name],)})
-        if card.name in third_of
+        replace(card, strata={**card.strata, strata.CONTRAST: (third_of[card.film],)})
+        if card.film in third_of
         else card
         for card in cards
     ]

@@ -143,6 +143,7 @@ class Card:
     """One film of the gallery.
 
     Attributes:
+        film: The film's name as it is in the run.
         name: The film's name, as it may be shown.
         drawing: Its picture and outlines, or None.
         notice: Why there is no picture, or what else is to say; may be empty.
@@ -153,6 +154,7 @@ class Card:
         table: The main figures by model.
     """
 
+    film: str
     name: str
     drawing: Drawing | None
     notice: str

@@ -15,7 +15,7 @@ from spinezoo_evaluator.report.drawing import grey_picture
 from spinezoo_evaluator.report.names import ordered_names, titles_of
 from spinezoo_evaluator.report.page import plots
 from spinezoo_evaluator.report.page.benchmark import HOLDS_FILMS
-from spinezoo_evaluator.report.page.cards import NAME_FIGURES, short
+from spinezoo_evaluator.report.page.cards import NAME_CHARACTERS, NAME_FIGURES, short
 from spinezoo_evaluator.report.page.content import (
     Card,
     Drawing,
@@ -131,7 +131,8 @@ def _cards(
             if models[name]["failure"]
         ]
         cards[film["film"]] = Card(
-            name=shown(film["film"]),
+            film=film["film"],
+            name=shown(film["film"], NAME_CHARACTERS),
             drawing=drawing,
             notice=notice,
             failure=short("; ".join(ill)),

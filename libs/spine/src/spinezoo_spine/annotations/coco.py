@@ -32,6 +32,7 @@ from spinezoo_spine.annotations.regions import (
     FilmAnnotation,
     RawAnnotation,
     RawRegion,
+    agrees,
     as_polygon,
     judge,
     known_classes_text,
@@ -161,7 +162,8 @@ def _outline(annotation: Mapping[str, object], size: tuple[int, int] | None) -> 
 
     Args:
         annotation: As in the file.
-        size: (height, width) of its image as the file states it, or None.
+        size: (height, width) of its image as the file states it, 0 for a side that it does not,
+            or None.
     """
     segmentation = annotation.get("segmentation")
     try:
@@ -175,7 +177,7 @@ def _outline(annotation: Mapping[str, object], size: tuple[int, int] | None) -> 
             )
         mask = mask_of_run_lengths(segmentation)
         height, width = mask.shape
-        if size is not None and size != (height, width):
+        if size is not None and not agrees(size, (height, width)):
             raise AnnotationError(
                 f"mask is of size {height} x {width}, its image {size[0]} x {size[1]}; "
                 "export masks at the film's size"
@@ -226,13 +228,13 @@ def read_images(value: list[object]) -> dict[str, ImageEntry]:
         sides = []
         for side in ("height", "width"):
             stated = image.get(side)
-            if stated in (None, "", 0, "0"):
-                continue
-            found = whole_number(stated, f"{where} ({shown(name)!r}): {side}")
+            found = 0
+            if stated not in (None, "", 0, "0"):
+                found = whole_number(stated, f"{where} ({shown(name)!r}): {side}")
             if found < 0:
                 raise AnnotationError(f"{where} ({shown(name)!r}): {side} is {found}; correct it")
             sides.append(found)
-        size = (sides[0], sides[1]) if len(sides) == 2 else None
+        size = (sides[0], sides[1]) if any(sides) else None
         if number in images:
             raise AnnotationError(
                 f"images {shown(images[number].name)!r} and {shown(name)!r} have the same id "

@@ -14,6 +14,8 @@ from spinezoo_spine.annotations.text import shown
 
 _ENDINGS = ("bmp", "dcm", "dicom", "gif", "ima", "jpeg", "jpg", "png", "tif", "tiff", "webp")
 _ENDING = re.compile(rf"\.(?:{'|'.join(_ENDINGS)})$")
+_QUERY = re.compile(rf"(\.(?:{'|'.join(_ENDINGS)}))[?#].*$")
+_DASHES = dict.fromkeys(map(ord, "\u2010\u2011\u2012\u2013\u2014\u2212"), "-")
 _SIZE_BEHIND = re.compile(rf"(\.(?:{'|'.join(_ENDINGS)}))-?\d+$")
 
 PICTURE_SUFFIXES = (".bmp", ".gif", ".webp", ".jp2", ".heic", ".pdf")
@@ -36,9 +38,15 @@ class Match:
 
 
 def spelling(name: str) -> str:
-    """A name without what people do not see: case, Unicode form, back-slashes, %20, blanks."""
-    plain = unicodedata.normalize("NFC", unquote(name)).casefold().replace("\\", "/")
-    return unicodedata.normalize("NFC", plain).strip()
+    """A name without what people do not see.
+
+    That is: case, Unicode form, back-slashes, %20, kinds of blanks and of dashes, letters without
+    width, what an address has behind the ending.
+    """
+    plain = unicodedata.normalize("NFKC", unquote(name)).casefold().replace("\\", "/")
+    plain = unicodedata.normalize("NFKC", plain).translate(_DASHES)
+    seen = "".join(char for char in plain if unicodedata.category(char) != "Cf")
+    return _QUERY.sub(r"\1", " ".join(seen.split()))
 
 
 @lru_cache(maxsize=65_536)

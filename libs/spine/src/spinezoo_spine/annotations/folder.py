@@ -11,7 +11,14 @@ from spinezoo_contract.types import Structure
 from spinezoo_spine.annotations.coco import is_meant_as_coco, read_coco_raw
 from spinezoo_spine.annotations.film_names import PICTURE_SUFFIXES, FilmNames
 from spinezoo_spine.annotations.regions import RawAnnotation
-from spinezoo_spine.annotations.text import decode_text, read_json, shown
+from spinezoo_spine.annotations.text import (
+    TABLE_SUFFIXES,
+    decode_text,
+    is_table,
+    read_json,
+    read_text,
+    shown,
+)
 from spinezoo_spine.annotations.via import films_of_json, read_via_raw
 from spinezoo_spine.films.reader import FILM_SUFFIXES, kind_of
 
@@ -132,7 +139,7 @@ def _is_annotation_file(path: Path) -> bool:
     Raises:
         AnnotationError: It is meant as JSON and cannot be read.
     """
-    if path.suffix.lower() == ".csv":
+    if path.suffix.lower() in TABLE_SUFFIXES:
         with path.open("rb") as file:
             data = file.read(8192)
         try:
@@ -140,6 +147,8 @@ def _is_annotation_file(path: Path) -> bool:
         except AnnotationError:
             head = data.decode("latin-1")
         return "region_shape_attributes" in head or "metadata_id" in head
+    if is_table(path, read_text(path)):
+        return True
     value = read_json(path)
     try:
         return is_meant_as_coco(value) or films_of_json(value) is not None
@@ -158,7 +167,7 @@ def find_annotations(folder: Path) -> Path:
             return folder / name
     found, broken, seen = [], [], []
     for path in _listed(folder):
-        if path.suffix.lower() not in (".json", ".csv") or path.name.startswith("."):
+        if path.suffix.lower() not in (".json", *TABLE_SUFFIXES) or path.name.startswith("."):
             continue
         seen.append(path.name)
         try:
@@ -199,7 +208,7 @@ def read_annotations_raw(
     Raises:
         AnnotationError: It is neither, or damaged.
     """
-    if path.suffix.lower() == ".json":
+    if path.suffix.lower() == ".json" and not is_table(path, read_text(path)):
         value = read_json(path)
         if is_meant_as_coco(value):
             return read_coco_raw(

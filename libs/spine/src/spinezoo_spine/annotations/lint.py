@@ -37,6 +37,7 @@ from spinezoo_spine.annotations.regions import (
     FilmAnnotation,
     RawAnnotation,
     RawRegion,
+    agrees,
     level_of,
     no_class_text,
     polygon_area,
@@ -120,6 +121,9 @@ def _size_text(stated: tuple[int, int], size: tuple[int, int]) -> str:
     """How a stated size differs from the film's."""
     (height, width), (rows, columns) = stated, size
     told = f"of {height} x {width} pixels (height x width), the film has {rows} x {columns}"
+    if not height or not width:
+        side, own = ("width", columns) if width else ("height", rows)
+        return f"of {side} {height or width}, the film has {own}"
     if (height, width) == (columns, rows):
         return f"{told}: height and width are swapped"
     if height * columns == width * rows:
@@ -134,10 +138,10 @@ def _lint_size(
     advice = "export film and outlines at the same size"
     masks = [region.mask_size for region in entry.regions if region.mask_size is not None]
     for stated in ([entry.size] if entry.size is not None else []) + masks:
-        if stated is not None and stated != size:
+        if stated is not None and not agrees(stated, size):
             yield "wrong-size", f"is in the annotation file {_size_text(stated, size)}; {advice}"
             return
-    if entry.size is not None or masks:
+    if (entry.size is not None and all(entry.size)) or masks:
         return
     points = [region.points_xy for region in entry.regions if region.points_xy is not None]
     if not points:

@@ -74,6 +74,9 @@ LEVEL_PATTERN = re.compile(r"^(T1[0-2]|T[1-9]|L[1-6]|S[1-5])(/(T1[0-2]|T[1-9]|L[
 """A level such as ``L4``, or two neighbours such as ``L4/L5`` for what lies between them."""
 
 
+_SHORT_LEVELS = re.compile(r"^([TLS])(\d+)/(\d+)$")
+
+
 def class_key(name: str) -> str:
     """A class name without case and separators: ``"Lumbar_Vertebra"`` is ``lumbar vertebra``."""
     return " ".join(re.split(r"[\s_\-./&+]+", name.strip().lower())).strip()
@@ -100,12 +103,19 @@ def level_of(text: object) -> str | None:
     if not isinstance(text, str):
         return None
     level = text.strip().upper().replace("TH", "T").replace("-", "/").replace(" ", "")
+    if short := _SHORT_LEVELS.match(level):  # L4/5
+        level = f"{short[1]}{short[2]}/{short[1]}{short[3]}"
     return level if LEVEL_PATTERN.match(level) else None
 
 
 def known_classes_text(classes: Mapping[str, Structure] | None = None) -> str:
     """The class names that files should use, for error messages."""
     return ", ".join([*STRUCTURE_NAMES.values(), *(classes or {})])
+
+
+def agrees(stated: tuple[int, int], size: tuple[int, int]) -> bool:
+    """Whether the sides that a file states are those of (height, width); 0 is not stated."""
+    return all(side in (0, own) for side, own in zip(stated, size, strict=True))
 
 
 def polygon_area(polygon_xy: NDArray[np.float64]) -> float:
@@ -248,7 +258,8 @@ class RawAnnotation:
     Attributes:
         film_name: File name as the annotation file gives it.
         regions: In the order of the file.
-        size: (height, width) in pixels that the file states of the film, or None.
+        size: (height, width) in pixels that the file states of the film, 0 for a side that it
+            does not state, or None.
         file_bytes: Size of the film's file in bytes that the file states, or None.
         doubts: (rule, message) of what a reader should know of the entry.
     """

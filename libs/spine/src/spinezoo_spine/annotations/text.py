@@ -18,6 +18,9 @@ from spinezoo_spine.annotations.limits import (
     MAX_FILE_VALUES,
 )
 
+TABLE_SUFFIXES = (".csv", ".tsv", ".txt")
+"""Endings of files that are read as tables."""
+
 SEPARATORS = (",", ";", "\t", "|")
 """What may stand between the cells of a CSV file."""
 
@@ -193,6 +196,29 @@ def read_json(path: Path) -> Any:
         return parse_json(text)
     except AnnotationError as error:
         raise AnnotationError(f"{path.name}: {error}") from error
+
+
+def is_table(path: Path, text: str) -> bool:
+    """Whether a text is a table (CSV) and not JSON, by its name and how it begins."""
+    if path.suffix.lower() in TABLE_SUFFIXES:
+        return not text.lstrip().startswith(("{", "["))
+    head = text.lstrip()[:1]
+    return bool(head) and head not in "{[" and "region_shape_attributes" in text[:4096]
+
+
+def foreign_form(value: object) -> str:
+    """Whose annotations a JSON value holds that are neither VIA's nor COCO's, for messages."""
+    if isinstance(value, Mapping):
+        if "shapes" in value and "imagePath" in value:
+            return "a LabelMe file, "
+        if value.get("type") == "FeatureCollection":
+            return "a GeoJSON file, "
+    if isinstance(value, list) and value and isinstance(value[0], Mapping):
+        if "image_id" in value[0]:
+            return "a list of COCO results, which names no films, "
+        if "annotations" in value[0] or "completions" in value[0]:
+            return "a Label Studio export, "
+    return ""
 
 
 def separator_of(header: str) -> str:

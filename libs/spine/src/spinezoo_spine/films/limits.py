@@ -39,6 +39,10 @@ DEFAULT_LIMITS = FilmLimits()
 """The limits where none are given."""
 
 
+PATIENCE = 4
+"""How many times its time a decoder may take on a machine that is too busy to let it work."""
+
+
 class DecoderLimits(EnvironmentSettings):
     """What decoding one film may use, and how many processes decode.
 

@@ -118,7 +118,8 @@ def _joined_items(content: bytes, needed: int, *, little: bool) -> bytes:
     if not _begins_with_item(content):
         return content
     layout = "<HHI" if little else ">HHI"
-    pieces, position = [], 0
+    pieces: list[bytes] = []
+    position = 0
     while position + 8 <= len(content):
         if len(pieces) > _MAX_ITEMS:
             raise FilmError("DICOM pixel data is in too many pieces; export it again")

@@ -24,7 +24,7 @@ from spinezoo_contract.types import Film
 from spinezoo_spine.films.dicom import read_dicom
 from spinezoo_spine.films.encoded import encoded_size, read_encoded
 from spinezoo_spine.films.header import parse_dicom
-from spinezoo_spine.films.limits import DecoderLimits, FilmLimits
+from spinezoo_spine.films.limits import PATIENCE, DecoderLimits, FilmLimits
 from spinezoo_spine.films.transfer import ClosedError, mapped, receive, send, shared_memory
 
 _ALARM_AFTER_S = 10.0
@@ -46,7 +46,8 @@ def _allow(limits: DecoderLimits, pixels: int) -> None:
     if own:
         _, hard = resource.getrlimit(resource.RLIMIT_AS)
         resource.setrlimit(resource.RLIMIT_AS, (own + limits.memory_for(pixels), hard))
-    signal.setitimer(signal.ITIMER_REAL, limits.time_s(pixels) + _ALARM_AFTER_S)
+    longest_s = PATIENCE * limits.time_s(pixels) + _ALARM_AFTER_S
+    signal.setitimer(signal.ITIMER_REAL, longest_s)
 
 
 def _done(film: Film) -> tuple[dict[str, Any], int]:

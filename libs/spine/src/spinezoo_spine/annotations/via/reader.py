@@ -24,6 +24,8 @@ from spinezoo_spine.annotations.regions import (
 from spinezoo_spine.annotations.text import (
     check_count,
     csv_rows,
+    foreign_form,
+    is_table,
     json_cell,
     parse_json,
     read_text,
@@ -118,7 +120,9 @@ def _file_bytes(value: object) -> int | None:
 
 
 def _stated_size(place: str, *attributes: Mapping[str, object]) -> tuple[int, int] | None:
-    """(height, width) in pixels that attributes of a film state, None where they do not.
+    """(height, width) in pixels that attributes of a film state, 0 for a side that they do not.
+
+    None where they state none.
 
     Raises:
         AnnotationError: One of the two is no whole number above 0.
@@ -132,12 +136,13 @@ def _stated_size(place: str, *attributes: Mapping[str, object]) -> tuple[int, in
             if str(key).strip().lower() in names and value not in ("", None, 0, "0")
         ]
         if not values:
-            return None
+            sides.append(0)
+            continue
         side = whole_number(values[0], f"{place}: {names[0]}")
         if side < 1:
             raise AnnotationError(f"{place}: {names[0]} is {side}; state it in pixels or remove it")
         sides.append(side)
-    return sides[0], sides[1]
+    return (sides[0], sides[1]) if any(sides) else None
 
 
 # ------------------------------------------------------------------------------ versions 1 and 2
@@ -530,13 +535,15 @@ def read_via_raw(
     path = Path(path)
     text = read_text(path) if value is _UNSET else ""
     try:
-        if path.suffix.lower() == ".csv":
+        if value is _UNSET and is_table(path, text):
             films = _films_of_csv(text)
         else:
-            films = films_of_json(parse_json(text) if value is _UNSET else value)
+            value = parse_json(text) if value is _UNSET else value
+            films = films_of_json(value)
         if films is None:
             raise AnnotationError(
-                "is not a VIA file of version 1, 2 or 3; export the annotations from VIA"
+                f"is {foreign_form(value)}not a VIA file of version 1, 2 or 3; export the "
+                "annotations from VIA, or as COCO"
             )
         return _with_classes(films, class_attribute, classes)
     except AnnotationError as error:

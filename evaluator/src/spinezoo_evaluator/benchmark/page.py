@@ -1,14 +1,15 @@
-"""``python -m spinezoo_evaluator.report reports/RUN``: writes a report's page again.
+"""``python -m spinezoo_evaluator.benchmark.page reports/RUN``: writes a report's page again.
 
 ::
 
-    python -m spinezoo_evaluator.report reports/phantom-test [--data FOLDER]
+    python -m spinezoo_evaluator.benchmark.page reports/phantom-test [--data FOLDER]
 
 Needs no zoo: figures and outlines come from the report's folder, films and truth from the folder
 of films. That folder is the one of the run's command unless ``--data`` names it; it has to hold the
 same films. The same answers give the same bytes. Ends with 0, or with 2 and says why.
 """
 
+# ruff: noqa: T201 - a command: its messages go to the terminal.
 from __future__ import annotations
 
 import argparse
@@ -31,7 +32,7 @@ from spinezoo_evaluator.results.records import RunFolder
 def make_parser() -> argparse.ArgumentParser:
     """The command line."""
     parser = argparse.ArgumentParser(
-        prog="python -m spinezoo_evaluator.report",
+        prog="python -m spinezoo_evaluator.benchmark.page",
         description="Writes the page (index.html) of a finished run again.",
     )
     parser.add_argument("report", type=Path, help="folder of the report")
