@@ -5,6 +5,7 @@
 #   torch       services/{deeplabv3,mask_rcnn,pspnet,yolact}    TORCH_LOCK; on GPUs, EXTRA=framework
 #   tensorflow  services/unet                                   TENSORFLOW_LOCK; likewise
 #   light       gateway, evaluator                              LIGHT_LOCK, the same for both
+#   node        pacs                                            LIGHT_LOCK=locks/pacs.lock
 #
 #   docker build --target engine --build-arg SERVICE=services/pspnet -t spinezoo/pspnet:0.1.0 .
 #
@@ -167,3 +168,10 @@ USER 10001:10001
 ENV SPINEZOO_IMAGE=${IMAGE} SPINEZOO_SERVICE=${SERVICE}
 LABEL org.opencontainers.image.title="spinezoo ${SERVICE}" org.opencontainers.image.version="${VERSION}" \
       org.opencontainers.image.licenses="Apache-2.0"
+
+# ---- the DICOM node: as light, with a folder that it may write ----------------------------------
+FROM light AS node
+USER root
+RUN install -d -m 700 -o 10001 -g 10001 /var/lib/spinezoo
+USER 10001:10001
+CMD ["python", "-m", "spinezoo_pacs.node.serve", "/etc/spinezoo/node.yaml"]

@@ -8,6 +8,7 @@ PYTHON ?= python3
 # The commands of tools/: those that need nothing but Python, and those that need an environment.
 TOOL := PYTHONPATH=tools/src $(PYTHON) -m spinezoo_tools
 CORE := .venvs/core/bin/python
+PACS := .venvs/pacs/bin/python
 TESTS := .venvs/tests/bin/python
 export BENTOML_DO_NOT_TRACK := True
 # Without bytecode each of our many processes compiles its framework anew, for seconds.
@@ -26,6 +27,8 @@ DATA ?=
 FROM ?=
 TO ?=
 FORMAT ?= via2
+QUERY ?=
+OUT ?=
 
 # A value as one word of the shell, whatever is in it; and the last part of a path.
 quote = '$(subst ','\'',$(1))'
@@ -141,6 +144,18 @@ else
 	@$$($(TOOL).environments python --room services/$(NETWORK)) -m spinezoo_$(NETWORK).train --data $(call quote,$(DATA)) --preset $(PRESET) \
 	  --card services/$(NETWORK)/card.yaml --run-dir runs/$(NETWORK)-$(PRESET) $(ARGS)
 endif
+
+.PHONY: collect annotate pacs-demo
+collect: setup ## Collect films from a PACS, de-identified on arrival: QUERY=query.yaml OUT=folder (docs/pacs.md)
+	@test -n $(call quote,$(QUERY)) -a -n $(call quote,$(OUT)) || { echo "say what and whereto: make collect QUERY=query.yaml OUT=folder (docs/pacs.md)"; exit 2; }
+	@$(PACS) -m spinezoo_pacs.collect.command --query $(call quote,$(QUERY)) --out $(call quote,$(OUT)) $(ARGS)
+
+annotate: setup ## First outlines by the running zoo, for correcting in VIA: DATA=folder; ARGS=--finish takes them
+	@test -n $(call quote,$(DATA)) || { echo "say of which films: make annotate DATA=folder (docs/pacs.md); make up starts the zoo"; exit 2; }
+	@$(PACS) -m spinezoo_pacs.annotate.command --data $(call quote,$(DATA)) --gateway $(TARGET) $(ARGS)
+
+pacs-demo: setup ## Phantoms into an Orthanc of its own, answered by the running zoo (make up), results back
+	@$(PACS) -m spinezoo_pacs.demo --gateway $(TARGET) $(ARGS)
 
 EXPORTED = $(if $(NETWORK),$(NETWORK),$(patsubst services/%/card.yaml,%,$(wildcard services/*/card.yaml)))
 export: setup ## Write the engines' graphs of shipped weights again (training does it by itself): [NETWORK=pspnet] [PRESET=lite]

@@ -342,3 +342,29 @@ def test_the_order_within_a_study_is_kept(node: NodeProcess, orthanc: OrthancPro
                 series = evidence.ReferencedSeriesSequence[0]
                 order.append(series.ReferencedSOPSequence[0].ReferencedSOPInstanceUID)
     assert order == [dataset_of(content).SOPInstanceUID for content in contents]
+
+
+def test_measures_of_the_gateway_stand_in_the_report_with_ucum_units(
+    tmp_path: Path, start: Any, zoo: ZooProcess, orthanc: OrthancProcess
+) -> None:
+    made = NodeProcess(tmp_path / "node", zoo.target, peers(orthanc), measures=True, results=["sr"])
+    start(made)
+    content = film(5)
+    assert store(made, content) == [0]
+    made.settled(1)
+    (one,) = orthanc.find(StudyInstanceUID=dataset_of(content).StudyInstanceUID)
+    report = dataset_of(orthanc.file(one))
+    names: dict[str, str] = {}
+
+    def walk(item: Any) -> None:
+        for child in item.get("ContentSequence", []):
+            if child.ValueType == "NUM":
+                unit = child.MeasuredValueSequence[0].MeasurementUnitsCodeSequence[0]
+                assert unit.CodingSchemeDesignator == "UCUM"
+                names[child.ConceptNameCodeSequence[0].CodeMeaning] = unit.CodeValue
+            walk(child)
+
+    walk(report)
+    assert len(names) >= 10
+    assert "deg" in names.values()
+    assert any(name.startswith("Body height") for name in names)

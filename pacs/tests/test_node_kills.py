@@ -76,7 +76,7 @@ def test_kills_lose_nothing_and_send_nothing_twice(
     node.settled(FILMS, 60 + 10 * FILMS)
     assert node.films() == {"waiting": 0, "answered": 0, "done": FILMS, "aside": 0}
     answered: Counter[tuple[str, str]] = Counter()
-    for one in orthanc.find(StudyInstanceUID="*"):
+    for one in orthanc.get("/instances"):
         dataset = dataset_of(orthanc.file(one))
         source = (
             dataset.CurrentRequestedProcedureEvidenceSequence[0].ReferencedSeriesSequence[0]

@@ -24,7 +24,7 @@ from spinezoo_pacs.results import Results, Source, SourceError, make_results
 from spinezoo_pacs.results.findings import findings_of
 from spinezoo_pacs.results.outline import TOLERANCE_PX, polygon_of
 from spinezoo_pacs.results.seg import label_map
-from spinezoo_pacs.results.sr import Measure
+from spinezoo_pacs.results.values import Value
 from spinezoo_phantom.settings import PhantomSettings
 from spinezoo_spine.annotations.mask_outlines import rings_of_mask
 from spinezoo_spine.films.reader import read_film
@@ -220,7 +220,7 @@ def test_measures_carry_ucum_units() -> None:
     named = [finding for finding in findings_of(answer) if finding.named]
     coded = highdicom.sr.CodedConcept("81827009", "SCT", "Diameter")
     unit = highdicom.sr.CodedConcept("mm", "UCUM", "mm")
-    measure = Measure(named[0].label, coded, 31.5, unit)
+    measure = Value(named[0].label, coded, 31.5, unit)
     made = make_results(Source(data), answer, film, WHEN, measures=[measure])
     values = [
         item.MeasuredValueSequence[0]
@@ -285,6 +285,9 @@ def test_the_ohif_option_adds_what_ohif_reads_and_changes_no_mask() -> None:
     assert plain.datasets["seg"].PixelData == ohif.datasets["seg"].PixelData
     shared = ohif.datasets["seg"].SharedFunctionalGroupsSequence[0]
     assert "PlaneOrientationSequence" in shared
+    for group in groups_of(ohif.datasets["sr"]):
+        # OHIF 3.13 stops at a group without a region.
+        assert any(item.ValueType == "SCOORD" for item in group.ContentSequence)
     for group in groups_of(ohif.datasets["sr"]):
         if texts_of(group)[0].startswith("Cornerstone3DTools@^0.1.0:PlanarFreehandROI"):
             (area,) = [item for item in group.ContentSequence if item.ValueType == "NUM"]

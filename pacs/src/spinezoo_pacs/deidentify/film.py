@@ -37,6 +37,9 @@ METHODS = (
 class SetAsideError(SpineZooError):
     """A film that cannot be freed of its patient with certainty; ``reason`` is a short name."""
 
+    film: Film | None = None
+    """The pixels, where they could be read."""
+
     def __init__(self, reason: str) -> None:
         """Keeps the name."""
         super().__init__(f"the film was set aside: {reason}; docs/pacs.md says what to do")
@@ -114,15 +117,20 @@ def clean_film(data: bytes, key: SiteKey, report: AttributeReport | None = None)
             raise SetAsideError("unreadable-header") from None
         if not original.get("PatientID") and not original.get("PatientName"):
             raise SetAsideError("no-patient")
-        pixels, lines = _clean_pixels(film.pixels, original)
+        try:
+            pixels, lines = _clean_pixels(film.pixels, original)
+        except SetAsideError as error:
+            error.film = film
+            raise
         try:
             made = _clean_header(original, key)
         except Exception as error:
             raise SetAsideError(f"profile-{type(error).__name__}") from None
         if report is not None:
             report.add(original, made)
+        header = _header_bytes(made)
         _put_pixels(made, pixels)
-        header, content = _written(made)
+        content = _written(made)
     if left_over(original, header):
         raise SetAsideError("value-left")
     cleaned = Film(pixels, film.row_spacing_mm, film.column_spacing_mm, film.notes)
@@ -210,8 +218,23 @@ def _put_pixels(made: Dataset, pixels: NDArray[np.generic]) -> None:
         made.PixelData += b"\0"
 
 
-def _written(made: Dataset) -> tuple[bytes, bytes]:
-    """(header bytes, whole file); both from an empty file meta header."""
+_CONSTANTS = ("DeidentificationMethod", "DeidentificationMethodCodeSequence")
+"""What every film says alike; a patient may be called as a word in it."""
+
+
+def _header_bytes(made: Dataset) -> bytes:
+    """The header without its constants, for the last check."""
+    part = Dataset()
+    for element in made:
+        if element.keyword not in _CONSTANTS:
+            part.add(element)
+    buffer = io.BytesIO()
+    part.save_as(buffer, implicit_vr=False, little_endian=True, enforce_file_format=False)
+    return buffer.getvalue()
+
+
+def _written(made: Dataset) -> bytes:
+    """The whole file, from an empty file meta header."""
     meta = FileMetaDataset()
     meta.MediaStorageSOPClassUID = made.SOPClassUID
     meta.MediaStorageSOPInstanceUID = made.SOPInstanceUID
@@ -222,6 +245,4 @@ def _written(made: Dataset) -> tuple[bytes, bytes]:
     made.preamble = b"\0" * 128
     buffer = io.BytesIO()
     made.save_as(buffer, enforce_file_format=True)
-    content = buffer.getvalue()
-    size = len(made.PixelData)
-    return content[: len(content) - size], content
+    return buffer.getvalue()

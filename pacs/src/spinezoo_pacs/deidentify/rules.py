@@ -9,6 +9,7 @@ overlays, new ones) do not pass at all. A kept text must be one of the words tha
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence as DicomSequence
@@ -75,7 +76,7 @@ def kept(dataset: Dataset) -> Dataset:
     return made
 
 
-def _values(value: object) -> list[object]:
+def _values(value: Any) -> list[Any]:
     if value is None or value == "":
         return []
     return list(value) if isinstance(value, (list, tuple)) or hasattr(value, "append") else [value]
@@ -84,7 +85,7 @@ def _values(value: object) -> list[object]:
 def _all_numbers(value: object) -> bool:
     values = _values(value)
     try:
-        [float(each) for each in values]  # type: ignore[arg-type]
+        [float(each) for each in values]
     except (TypeError, ValueError):
         return False
     return bool(values)

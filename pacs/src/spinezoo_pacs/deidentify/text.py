@@ -13,11 +13,14 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-LEAST_LETTERS = 3
-"""Letters beside each other that make a line of text."""
-
 MIDDLE = (0.35, 0.65)
 """Share of the film's width and of its height between which its middle lies."""
+
+
+CONTRASTS = ((120, 12, 0.45, 3), (70, 12, 0.45, 3), (45, 10, 0.5, 5), (30, 8, 0.5, 5))
+"""Least contrast of letters against what is around them, greatest spread of their level (both of
+255), share of a letter's pixels that keep to it, and letters beside each other that make a line:
+more where they are faint, since ribs and gas give faint marks. Fainter text is missed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,12 +62,24 @@ def find_text(pixels: NDArray[np.generic]) -> list[TextBox]:
 
 def _lines(picture: NDArray[np.uint8]) -> list[TextBox]:
     """Lines of letters that are brighter than what is around them."""
-    height = picture.shape[0]
-    size = max(9, (height // 40) | 1)
+    size = max(9, (picture.shape[0] // 40) | 1)
     kernel = cv2.getStructuringElement(cv2.MORPH_RECT, (size, size))
     strokes = cv2.morphologyEx(picture, cv2.MORPH_TOPHAT, kernel)
-    marked = (strokes > 70).astype(np.uint8)
-    count, labels, stats, _ = cv2.connectedComponentsWithStats(marked, connectivity=8)
+    found: list[TextBox] = []
+    for contrast, tolerance, share, least in CONTRASTS:
+        letters = _letters(picture, strokes > contrast, tolerance, share)
+        found += [_around(group) for group in _groups(letters) if len(group) >= least]
+    return found
+
+
+def _letters(
+    picture: NDArray[np.uint8], marked: NDArray[np.bool_], tolerance: float, share: float
+) -> list[tuple[int, int, int, int]]:
+    """Boxes of marks that look like letters: left, top, right, bottom; from the left."""
+    height = picture.shape[0]
+    count, labels, stats, _ = cv2.connectedComponentsWithStats(
+        marked.astype(np.uint8), connectivity=8
+    )
     letters = []
     for number in range(1, count):
         left, top, wide, tall, area = (int(value) for value in stats[number])
@@ -75,11 +90,10 @@ def _lines(picture: NDArray[np.uint8]) -> list[TextBox]:
         ]
         peak = float(np.percentile(levels, 90))
         # One level but for the smooth rim of the letters.
-        if float((np.abs(levels - peak) <= 12).mean()) < 0.45:
+        if float((np.abs(levels - peak) <= tolerance).mean()) < share:
             continue
         letters.append((left, top, left + wide, top + tall))
-    letters.sort()
-    return [_around(group) for group in _groups(letters) if len(group) >= LEAST_LETTERS]
+    return sorted(letters)
 
 
 def _groups(letters: list[tuple[int, int, int, int]]) -> list[list[tuple[int, int, int, int]]]:

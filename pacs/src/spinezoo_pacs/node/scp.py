@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import socket
 import ssl
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -21,6 +22,7 @@ from pynetdicom.sop_class import (
 from pynetdicom.transport import ThreadedAssociationServer
 from spinezoo_contract.errors import QueueFullError, TooLargeError
 
+from spinezoo_pacs.node.addresses import AddressBook
 from spinezoo_pacs.node.settings import NodeSettings
 from spinezoo_pacs.node.spool import Spool, key_of
 
@@ -53,7 +55,8 @@ class _Server(ThreadedAssociationServer):
 
     daemon_threads = True
     request_queue_size = 256
-    known_addresses: frozenset[str] = frozenset()
+    known_addresses: tuple[str, ...] = ()
+    book = AddressBook()
     count: Count = staticmethod(lambda what: None)
 
     def get_request(self) -> tuple[socket.socket, Any]:
@@ -62,7 +65,7 @@ class _Server(ThreadedAssociationServer):
 
     def verify_request(self, request: Any, client_address: Any) -> bool:
         """Whether the address is known."""
-        known = client_address[0] in self.known_addresses
+        known = self.book.holds(self.known_addresses, client_address[0])
         if not known:
             self.count("address-refused")
             log.warning("connection from an address that no peer has; add it, or block it")
@@ -100,6 +103,7 @@ class FilmReceiver:
         self._settings, self._spool = settings, spool
         self._count, self._wake = count, wake
         self._server: _Server | None = None
+        self._book = AddressBook()
         ae = AE(settings.ae_title)
         ae.require_called_aet = True
         ae.require_calling_aet = [peer.ae_title for peer in settings.peers if peer.may_send]
@@ -137,14 +141,11 @@ class FilmReceiver:
             ],
             server_class=_Server,
         )
-        addresses: set[str] = set()
-        for peer in settings.peers:
-            if peer.may_send:
-                addresses |= peer.known_addresses
-        self._server.known_addresses = frozenset(addresses)
+        self._server.book = self._book
+        self._server.known_addresses = tuple(
+            entry for peer in settings.peers if peer.may_send for entry in peer.known_addresses
+        )
         self._server.count = self._count
-        import threading
-
         threading.Thread(target=self._server.serve_forever, daemon=True, name="scp").start()
 
     def stop(self) -> None:
@@ -161,7 +162,11 @@ class FilmReceiver:
         """Keeps one film; the status says whether it is safe with us."""
         requestor = event.assoc.requestor
         peer = self._settings.peer(str(requestor.ae_title))
-        if peer is None or not peer.may_send or requestor.address not in peer.known_addresses:
+        if (
+            peer is None
+            or not peer.may_send
+            or not self._book.holds(peer.known_addresses, requestor.address)
+        ):
             self._count("not-authorized")
             log.warning("film refused: AE title and address do not belong together")
             return NOT_AUTHORIZED

@@ -29,7 +29,7 @@ class Peer(_Model):
         ae_title: Its AE title.
         host: Where results are sent to.
         port: Its DICOM port; 0: it only sends.
-        addresses: Addresses that it calls from; none takes ``host``.
+        addresses: Addresses, networks or names that it calls from; none takes ``host``.
         may_send: Whether films are taken from it.
         answers_to: AE titles of peers that get the results of its films; none: itself.
         tls: Whether results are sent to it over TLS.
@@ -46,9 +46,9 @@ class Peer(_Model):
     server_name: str = ""
 
     @property
-    def known_addresses(self) -> frozenset[str]:
-        """Addresses that it calls from."""
-        return frozenset(self.addresses or (self.host,))
+    def known_addresses(self) -> tuple[str, ...]:
+        """Addresses, networks or names that it calls from."""
+        return self.addresses or (self.host,)
 
 
 class Limits(_Model):
@@ -140,6 +140,7 @@ class NodeSettings(_Model):
         peers: Nodes that are known.
         results: What is sent back.
         viewer: ``standard``, or ``ohif`` for what OHIF wants beside the standard.
+        measures: Whether the gateway is asked to measure, for the report.
         workers: Films under way at the same time.
         limits: What is taken at most.
         retry: How failures are tried again.
@@ -159,6 +160,7 @@ class NodeSettings(_Model):
     peers: tuple[Peer, ...]
     results: tuple[ResultKind, ...] = RESULT_KINDS
     viewer: Literal["standard", "ohif"] = "standard"
+    measures: bool = False
     workers: Annotated[int, Field(ge=1, le=64)] = 2
     limits: Limits = Limits()
     retry: Retry = Retry()

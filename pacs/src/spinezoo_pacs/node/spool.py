@@ -21,6 +21,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from spinezoo_contract.errors import QueueFullError, TooLargeError
 
@@ -353,12 +354,12 @@ class Spool:
         with self._lock:
             self._database.execute(statement, values)
 
-    def _one(self, statement: str, *values: object) -> tuple[object, ...] | None:
+    def _one(self, statement: str, *values: object) -> tuple[Any, ...] | None:
         with self._lock:
-            found: tuple[object, ...] | None = self._database.execute(statement, values).fetchone()
+            found: tuple[Any, ...] | None = self._database.execute(statement, values).fetchone()
             return found
 
-    def _all(self, statement: str, *values: object) -> list[tuple[object, ...]]:
+    def _all(self, statement: str, *values: object) -> list[tuple[Any, ...]]:
         with self._lock:
             return self._database.execute(statement, values).fetchall()
 

@@ -22,6 +22,7 @@ from spinezoo_contract.errors import (
     TooLargeError,
 )
 from spinezoo_contract.tls import client_settings
+from spinezoo_contract.types import EnsembleOptions, MeasureOptions
 from spinezoo_spine.films.reader import read_film
 
 from spinezoo_pacs.node.sender import NotTakenError, RefusedError, Sender
@@ -51,6 +52,7 @@ class Workers:
         self._gateway = EnsembleClient(
             settings.gateway, timeout_s=settings.gateway_s, **client_settings()
         )
+        self._options = EnsembleOptions(measures=MeasureOptions() if settings.measures else None)
         self._sender = Sender(settings)
         self._wake = threading.Event()
         self._stop = threading.Event()
@@ -130,7 +132,7 @@ class Workers:
     def _answer(self, film: QueuedFilm) -> None:
         data = self._spool.film_data(film)
         source = Source(data)
-        answer = self._gateway.segment(data, kind="dicom", request_id=film.key)
+        answer = self._gateway.segment(data, self._options, kind="dicom", request_id=film.key)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             pixels = read_film(data, kind="dicom")
@@ -144,7 +146,7 @@ class Workers:
             kinds=self._settings.results,
             viewer=self._settings.viewer,
         )
-        files = {
+        files: dict[str, tuple[str, bytes]] = {
             kind: (str(made.datasets[kind].SOPInstanceUID), content)
             for kind, content in made.files().items()
         }

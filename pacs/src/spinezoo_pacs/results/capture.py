@@ -68,11 +68,11 @@ def _orientation(source: Dataset) -> tuple[str, str] | None:
 
 def draw(film: Film, findings: Sequence[Finding], verdict: Verdict) -> NDArray[np.uint8]:
     """(height, width, 3) RGB picture; no patient data in it."""
-    grey = _grey(film.pixels)
-    scale = min(1.0, LONGEST_SIDE_PX / max(grey.shape))
-    height, width = (max(1, round(side * scale)) for side in grey.shape)
-    grey = cv2.resize(grey, (width, height), interpolation=cv2.INTER_AREA)
-    picture = np.ascontiguousarray(np.repeat(grey[:, :, None], 3, axis=2))
+    full = _grey(film.pixels)
+    scale = min(1.0, LONGEST_SIDE_PX / max(full.shape))
+    height, width = (max(1, round(side * scale)) for side in full.shape)
+    grey = cv2.resize(full, (width, height), interpolation=cv2.INTER_AREA)
+    picture = np.repeat(grey[:, :, None], 3, axis=2).astype(np.uint8, order="C")
     thick = max(1, round(max(height, width) / 600))
     size = max(height, width) / 1400.0
     if verdict.trusted:
@@ -86,8 +86,8 @@ def draw(film: Film, findings: Sequence[Finding], verdict: Verdict) -> NDArray[n
 
 def _outline(picture: NDArray[np.uint8], finding: Finding, thick: int, size: float) -> None:
     height, width = picture.shape[:2]
-    mask = decode_mask(finding.mask).astype(np.uint8)
-    mask = cv2.resize(mask, (width, height), interpolation=cv2.INTER_NEAREST)
+    full = decode_mask(finding.mask).astype(np.uint8)
+    mask = cv2.resize(full, (width, height), interpolation=cv2.INTER_NEAREST)
     contours, _ = cv2.findContours(mask, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
     colour = colour_of(finding)
     cv2.drawContours(picture, contours, -1, colour, thick)

@@ -17,7 +17,8 @@ from spinezoo_pacs.results.equipment import Making, Viewer
 from spinezoo_pacs.results.findings import Verdict, findings_of, verdict_of
 from spinezoo_pacs.results.seg import binary_seg, labelmap_seg
 from spinezoo_pacs.results.sources import Source
-from spinezoo_pacs.results.sr import Measure, report
+from spinezoo_pacs.results.sr import report
+from spinezoo_pacs.results.values import Value, plane_words, values_of
 
 ResultKind = Literal["seg", "labelmap", "sr", "sc"]
 """What can be sent back."""
@@ -50,7 +51,7 @@ def make_results(
     *,
     kinds: Sequence[ResultKind] = RESULT_KINDS,
     viewer: Viewer = "standard",
-    measures: Sequence[Measure] = (),
+    measures: Sequence[Value] | None = None,
 ) -> Results:
     """Results of an answer, filed in the film's study.
 
@@ -63,7 +64,7 @@ def make_results(
         made_at: Date and time that the results carry.
         kinds: What to make.
         viewer: Whom for; see docs/viewers.md.
-        measures: Values for the report.
+        measures: Values for the report; None takes those of the answer.
 
     Raises:
         SourceError: The answer is of another size than the film.
@@ -72,6 +73,9 @@ def make_results(
     source.check_size(answer.height, answer.width)
     making = Making(source, answer, made_at, viewer)
     verdict, findings = verdict_of(answer), findings_of(answer)
+    if plane := plane_words(answer):
+        verdict = Verdict(verdict.refusals, (*verdict.cautions, plane))
+    values = values_of(answer) if measures is None else measures
     made: dict[ResultKind, Dataset] = {}
     with warnings.catch_warnings():
         # Of values of the film that the standard does not allow; the film came with them.
@@ -82,7 +86,7 @@ def make_results(
             if "labelmap" in kinds:
                 made["labelmap"] = labelmap_seg(making, findings)
         if "sr" in kinds:
-            made["sr"] = report(making, findings, verdict, measures)
+            made["sr"] = report(making, findings, verdict, values)
         if "sc" in kinds:
             made["sc"] = capture(making, findings, verdict, film)
     for dataset in made.values():

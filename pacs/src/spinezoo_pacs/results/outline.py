@@ -16,18 +16,18 @@ LEAST_POINTS = 6
 """OHIF turns polygons of 4 or 5 points into rectangles."""
 
 
-def polygon_of(mask: RunLengthMask) -> NDArray[np.float64]:
+def polygon_of(mask: RunLengthMask, tolerance_px: float = TOLERANCE_PX) -> NDArray[np.float64]:
     """(N, 2) x and y of the outer border of a mask's largest part, N at least 6, not closed.
 
     Coordinates are pixels from the film's top-left corner, as PS3.3 C.18.6.1.2 counts them. No
-    point of the border is farther than :data:`TOLERANCE_PX` from the polygon.
+    point of the border is farther than ``tolerance_px`` from the polygon.
 
     Raises:
         AnnotationError: The border has too many corners.
     """
     rings = rings_of_mask(decode_mask(mask))
     ring = max(rings, key=_area)
-    loose = cv2.approxPolyDP(ring.astype(np.float32)[:, None], TOLERANCE_PX, True)
+    loose = cv2.approxPolyDP(ring.astype(np.float32)[:, None], tolerance_px, True)
     points: NDArray[np.float64] = loose[:, 0].astype(np.float64)
     if len(points) < 3:
         points = ring

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import Any, TypeAlias
 
 import numpy as np
 from highdicom.sr import (
@@ -47,42 +47,29 @@ from spinezoo_pacs.results.equipment import MANUFACTURER, MODEL, Making, report_
 from spinezoo_pacs.results.findings import Finding, Verdict
 from spinezoo_pacs.results.identity import derived_uid
 from spinezoo_pacs.results.outline import polygon_of
+from spinezoo_pacs.results.values import Value
 
 OHIF_TRACKER = "Cornerstone3DTools@^0.1.0:PlanarFreehandROI"
 """Tracking identifier by which OHIF takes a region for an outline that can be edited."""
 
 
-@dataclass(frozen=True, slots=True)
-class Measure:
-    """A value that was measured on one outline.
-
-    Attributes:
-        label: Label of the finding it belongs to, such as ``L4 vertebra``.
-        name: What was measured, coded.
-        value: The value.
-        unit: UCUM unit, coded.
-    """
-
-    label: str
-    name: CodedConcept
-    value: float
-    unit: CodedConcept
+Group: TypeAlias = (
+    PlanarROIMeasurementsAndQualitativeEvaluations | MeasurementsAndQualitativeEvaluations
+)
 
 
 def report(
     making: Making,
     findings: Sequence[Finding],
     verdict: Verdict,
-    measures: Sequence[Measure] = (),
+    measures: Sequence[Value] = (),
 ) -> Dataset:
     """The report of one film.
 
     A trusted answer has a group with a polygon for each named vertebra, and one with the
     cautions. Another has one group that says why there are none. It is never empty.
     """
-    groups: list[
-        PlanarROIMeasurementsAndQualitativeEvaluations | MeasurementsAndQualitativeEvaluations
-    ] = []
+    groups: list[Group] = []
     named = [each for each in findings if each.named] if verdict.trusted else []
     for finding in named:
         own = [measure for measure in measures if measure.label == finding.label]
@@ -100,6 +87,7 @@ def report(
         )
     elif verdict.cautions:
         groups.append(_said_group(making, "Cautions", verdict.cautions, algorithm, refused=False))
+    groups += _measured(making, named, measures, algorithm) if verdict.trusted else []
     observer = ObserverContext(
         observer_type=codes.DCM.Device,
         observer_identifying_attributes=DeviceObserverIdentifyingAttributes(
@@ -126,25 +114,44 @@ def report(
     )
 
 
+def _measurements(making: Making, measures: Sequence[Value]) -> list[Measurement]:
+    dataset = making.source.dataset
+    uids = (dataset.SOPClassUID, dataset.SOPInstanceUID)
+    return [
+        Measurement(
+            name=measure.name,
+            value=measure.value,
+            unit=measure.unit,
+            referenced_images=[SourceImageForMeasurement(*uids)],
+        )
+        for measure in measures
+    ]
+
+
+def _measured(
+    making: Making,
+    named: Sequence[Finding],
+    measures: Sequence[Value],
+    algorithm: AlgorithmIdentification,
+) -> list[Group]:
+    """The group of the measures that belong to no single outline; none where there are none."""
+    outlined = {finding.label for finding in named}
+    own = [measure for measure in measures if measure.label not in outlined]
+    if not own:
+        return []
+    notes = [measure.note for measure in measures if measure.note]
+    return [_said_group(making, "Measures", notes, algorithm, refused=False, measures=own)]
+
+
 def _outline_group(
-    making: Making, finding: Finding, measures: Sequence[Measure]
+    making: Making, finding: Finding, measures: Sequence[Value]
 ) -> PlanarROIMeasurementsAndQualitativeEvaluations:
     points = polygon_of(finding.mask)
     closed = np.concatenate([points, points[:1]])
     dataset = making.source.dataset
     image = SourceImageForRegion(dataset.SOPClassUID, dataset.SOPInstanceUID)
     for_ohif = making.viewer == "ohif"
-    measured = [
-        Measurement(
-            name=measure.name,
-            value=measure.value,
-            unit=measure.unit,
-            referenced_images=[
-                SourceImageForMeasurement(dataset.SOPClassUID, dataset.SOPInstanceUID)
-            ],
-        )
-        for measure in measures
-    ]
+    measured = _measurements(making, measures)
     group = PlanarROIMeasurementsAndQualitativeEvaluations(
         tracking_identifier=TrackingIdentifier(
             uid=making.tracking_uid(finding.label),
@@ -196,18 +203,35 @@ def _said_group(
     algorithm: AlgorithmIdentification,
     *,
     refused: bool,
-) -> MeasurementsAndQualitativeEvaluations:
+    measures: Sequence[Value] = (),
+) -> Group:
+    """What is said of the whole film; OHIF stops at a group without a region, so it gets one."""
     dataset = making.source.dataset
-    evaluations = None
-    if refused:
-        evaluations = [QualitativeEvaluation(QUALITY_FINDING, NOT_INTERPRETABLE)]
-    group = MeasurementsAndQualitativeEvaluations(
-        tracking_identifier=TrackingIdentifier(uid=making.tracking_uid(title), identifier=title),
-        algorithm_id=algorithm,
-        finding_sites=[FindingSite(LUMBAR_SPINE)],
-        qualitative_evaluations=evaluations,
-        source_images=[SourceImageForMeasurementGroup(dataset.SOPClassUID, dataset.SOPInstanceUID)],
-    )
+    shared: dict[str, Any] = {
+        "tracking_identifier": TrackingIdentifier(uid=making.tracking_uid(title), identifier=title),
+        "algorithm_id": algorithm,
+        "finding_sites": [FindingSite(LUMBAR_SPINE)],
+        "measurements": _measurements(making, measures) or None,
+        "qualitative_evaluations": (
+            [QualitativeEvaluation(QUALITY_FINDING, NOT_INTERPRETABLE)] if refused else None
+        ),
+    }
+    uids = (dataset.SOPClassUID, dataset.SOPInstanceUID)
+    group: Group
+    if making.viewer == "ohif":
+        height, width = float(dataset.Rows), float(dataset.Columns)
+        border = [
+            [0, 0], [width / 2, 0], [width, 0], [width, height], [width / 2, height], [0, height],
+            [0, 0],
+        ]  # fmt: skip
+        region = ImageRegion(
+            GraphicTypeValues.POLYLINE, np.array(border), SourceImageForRegion(*uids)
+        )
+        group = PlanarROIMeasurementsAndQualitativeEvaluations(referenced_region=region, **shared)
+    else:
+        group = MeasurementsAndQualitativeEvaluations(
+            source_images=[SourceImageForMeasurementGroup(*uids)], **shared
+        )
     for sentence in sentences:
         group[0].ContentSequence.append(_comment(sentence))
     return group

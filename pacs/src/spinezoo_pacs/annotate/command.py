@@ -1,0 +1,228 @@
+"""``make annotate DATA=folder``: first outlines by the zoo, for people to correct in VIA.
+
+Writes ``folder-annotate/``: a VIA 2 project, most disputed films first, and a PNG of each film for
+VIA to show. A person corrects outlines and sets their status; then ``make annotate DATA=folder
+ARGS=--finish`` writes ``folder/via.json`` with the films of which every outline was corrected or
+approved. That file is what ``make check``, ``make train`` and ``make benchmark`` take; what nobody
+has looked at never gets there.
+"""
+
+# ruff: noqa: T201 - a command: its summary goes to the terminal.
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from itertools import combinations
+from pathlib import Path
+
+import cv2
+import numpy as np
+from spinezoo_contract.client import EnsembleClient
+from spinezoo_contract.errors import AnnotationError, BadInputError, SpineZooError
+from spinezoo_contract.masks import decode_mask
+from spinezoo_contract.tls import client_settings
+from spinezoo_contract.types import VERTEBRAE, EnsembleAnswer, Film
+from spinezoo_spine.annotations.folder import find_films
+from spinezoo_spine.films.reader import read_film_file
+from tqdm import tqdm
+
+from spinezoo_pacs.annotate.project import (
+    PREDICTED,
+    Outline,
+    Picture,
+    project,
+    read_project,
+    structure_name,
+)
+from spinezoo_pacs.node.serve import silence_libraries
+from spinezoo_pacs.results.findings import Finding, findings_of, verdict_of
+from spinezoo_pacs.results.identity import zoo_version
+from spinezoo_pacs.results.outline import polygon_of
+
+PROJECT = "via_project.json"
+
+
+def tolerance_px(finding: Finding) -> float:
+    """How far a first outline may leave the mask's border: 1.5 % of the outline's size, in px."""
+    return max(1.1, 0.015 * float(np.sqrt(finding.mask.area)))
+
+
+def dispute(answer: EnsembleAnswer) -> float:
+    """How much networks and reader disagree on a film, 0 to 2; the greatest first.
+
+    One minus the mean IoU of the networks' vertebral pixels, pair by pair, and one minus the mean
+    probability of the names.
+    """
+    masks = []
+    for member in answer.members:
+        if member.prediction is None:
+            continue
+        pixels = np.zeros((answer.height, answer.width), dtype=bool)
+        for segment in member.prediction.segments:
+            if segment.structure in VERTEBRAE:
+                pixels |= decode_mask(segment.mask)
+        masks.append(pixels)
+    ious = [
+        float((one & two).sum()) / max(1, int((one | two).sum()))
+        for one, two in combinations(masks, 2)
+    ]
+    apart = 1.0 - float(np.mean(ious)) if ious else 1.0
+    labelling = answer.fused.labelling
+    names = [each.confidence for each in labelling.vertebrae] if labelling is not None else []
+    unsure = 1.0 - float(np.mean(names)) if names else 1.0
+    return apart + unsure
+
+
+def outlines_of(answer: EnsembleAnswer, made_at: str) -> tuple[Outline, ...]:
+    """The answer's vertebrae and implants as outlines with few points."""
+    version = zoo_version(answer)
+    found = []
+    for finding in findings_of(answer):
+        attributes: dict[str, str] = {
+            "structure": structure_name(finding.structure),
+            "status": PREDICTED,
+            "source": "fused: " + ", ".join(finding.member_names),
+            "source_version": version,
+            "made_at": made_at,
+            "confidence": f"{finding.score:.3f}",
+        }
+        if finding.level is not None and finding.structure in VERTEBRAE:
+            attributes["level"] = finding.level
+        found.append(Outline(polygon_of(finding.mask, tolerance_px(finding)), attributes))
+    return tuple(found)
+
+
+def annotate(data: Path, work: Path, gateway: str) -> Path:
+    """Asks the zoo about every film of a folder and writes the project.
+
+    What a person has already worked on is not overwritten: films of an existing project stay as
+    they are, new ones are added.
+
+    Raises:
+        SpineZooError: The gateway cannot be reached, or there is no film.
+    """
+    films = find_films(data)
+    if not films:
+        raise AnnotationError(f"{data} holds no film; give the folder of a set")
+    (work / "png").mkdir(parents=True, exist_ok=True)
+    path = work / PROJECT
+    before = {each.film_name: each for each in read_project(path)} if path.exists() else {}
+    made_at = datetime.now(UTC).isoformat(timespec="seconds")
+    pictures: dict[str, Picture] = {}
+    refused = []
+    with EnsembleClient(gateway, **client_settings()) as zoo:
+        for name, film_path in tqdm(films.items(), unit="film", file=sys.stderr):
+            if name in before:
+                pictures[name] = before[name]
+                continue
+            try:
+                film = read_film_file(film_path)
+                answer = zoo.segment(film_path)
+            except BadInputError as error:
+                refused.append(f"{name}: {error}")
+                continue
+            picture = work / "png" / f"{name}.png"
+            _write_png(picture, film)
+            verdict = verdict_of(answer)
+            attributes = {"film_status": "open", "dispute": f"{dispute(answer):.3f}"}
+            if not verdict.trusted:
+                attributes["doubt"] = " ".join(verdict.refusals)
+            pictures[name] = Picture(
+                name,
+                f"png/{picture.name}",
+                picture.stat().st_size,
+                outlines_of(answer, made_at),
+                attributes,
+            )
+    ordered = sorted(
+        pictures.values(), key=lambda each: -float(each.attributes.get("dispute", 0) or 0)
+    )
+    _write(path, project(ordered))
+    for line in refused:
+        print(f"left out: {line}", file=sys.stderr)
+    return path
+
+
+def finish(data: Path, work: Path) -> tuple[int, int]:
+    """Writes ``via.json`` with the films that a person has finished.
+
+    Returns:
+        Films that are finished, and films that are not.
+
+    Raises:
+        AnnotationError: There is no project, or it is damaged.
+    """
+    pictures = read_project(work / PROJECT)
+    films = find_films(data)
+    done = [each for each in pictures if each.finished]
+    for each in done:
+        if each.film_name not in films:
+            raise AnnotationError(f"film {each.film_name!r} of the project is not in {data}")
+    entries = [
+        Picture(
+            each.film_name,
+            each.film_name,
+            films[each.film_name].stat().st_size,
+            tuple(_with_status(outline) for outline in each.outlines),
+            each.attributes,
+        )
+        for each in done
+    ]
+    if entries:
+        _write(data / "via.json", project(entries))
+    return len(done), len(pictures) - len(done)
+
+
+def _with_status(outline: Outline) -> Outline:
+    return Outline(outline.points_xy, {**outline.attributes, "status": outline.status})
+
+
+def _write_png(path: Path, film: Film) -> None:
+    values = film.pixels.astype(np.float32)
+    low, high = (float(each) for each in np.percentile(values[::4, ::4], (0.2, 99.8)))
+    high = high if high > low else low + 1.0
+    shown = np.clip((values - low) * (255.0 / (high - low)), 0, 255).astype(np.uint8)
+    if not cv2.imwrite(str(path), shown):
+        raise AnnotationError(f"{path} cannot be written; is the disk full?")
+
+
+def _write(path: Path, document: object) -> None:
+    partial = path.with_name(path.name + ".partial")
+    partial.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
+    partial.replace(path)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs the command line; returns the exit status."""
+    parser = argparse.ArgumentParser(
+        prog="python -m spinezoo_pacs.annotate.command",
+        description="First outlines by the zoo, for people to correct in VIA.",
+    )
+    parser.add_argument("--data", type=Path, required=True, help="folder of films")
+    parser.add_argument("--work", type=Path, help="folder of the project (default DATA-annotate)")
+    parser.add_argument("--gateway", default="127.0.0.1:50050", help="gRPC target of the zoo")
+    parser.add_argument(
+        "--finish", action="store_true", help="write via.json from what people corrected"
+    )
+    options = parser.parse_args(arguments)
+    data = options.data.resolve()
+    work = options.work or data.with_name(data.name + "-annotate")
+    silence_libraries()
+    try:
+        if options.finish:
+            done, left = finish(data, work)
+            print(f"{done} films finished, {left} not yet")
+            print(data / "via.json" if done else "nothing written")
+            return 0 if done else 1
+        print(annotate(data, work, options.gateway))
+    except SpineZooError as error:
+        print(f"stopped: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

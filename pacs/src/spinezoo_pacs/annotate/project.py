@@ -1,0 +1,174 @@
+"""VIA 2 projects whose regions say where they come from and how far a person has looked at them.
+
+Beside structure and level each region has a ``status`` (``predicted``, ``corrected``,
+``approved``), and where it comes from: ``source``, ``source_version``, ``made_at``.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from spinezoo_contract.errors import AnnotationError
+from spinezoo_contract.types import Structure
+from spinezoo_spine.annotations.regions import STRUCTURE_NAMES
+
+PREDICTED, CORRECTED, APPROVED = "predicted", "corrected", "approved"
+STATUSES = (PREDICTED, CORRECTED, APPROVED)
+
+LEVELS = ("", "T9", "T10", "T11", "T12", "L1", "L2", "L3", "L4", "L5", "L6", "S1", "S2")
+
+
+@dataclass(frozen=True, slots=True)
+class Outline:
+    """One region of a project.
+
+    Attributes:
+        points_xy: (N, 2), pixels of the film.
+        attributes: Of the region, as VIA holds them; unknown ones stay.
+    """
+
+    points_xy: NDArray[np.float64]
+    attributes: Mapping[str, Any]
+
+    @property
+    def status(self) -> str:
+        """How far a person has looked at it; what a person drew has none and is corrected."""
+        return str(self.attributes.get("status") or CORRECTED)
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """One film of a project.
+
+    Attributes:
+        film_name: The film's file in the set.
+        picture: Path of the picture that VIA shows, relative to the project.
+        size_bytes: Of that picture.
+        outlines: The regions.
+        attributes: Of the file, as VIA holds them.
+    """
+
+    film_name: str
+    picture: str
+    size_bytes: int
+    outlines: tuple[Outline, ...]
+    attributes: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def finished(self) -> bool:
+        """Whether a person has looked at every outline, or said that none belongs there."""
+        if self.attributes.get("film_status") == "finished":
+            return not any(each.status == PREDICTED for each in self.outlines)
+        return bool(self.outlines) and all(each.status != PREDICTED for each in self.outlines)
+
+
+def _options(names: Sequence[str], default: str) -> dict[str, Any]:
+    return {
+        "type": "dropdown",
+        "description": "",
+        "options": {name: name for name in names if name},
+        "default_options": {default: True} if default else {},
+    }
+
+
+def project(pictures: Sequence[Picture]) -> dict[str, Any]:
+    """A VIA 2 project with the pictures in their order."""
+    metadata = {}
+    for picture in pictures:
+        metadata[f"{picture.picture}{picture.size_bytes}"] = {
+            "filename": picture.picture,
+            "size": picture.size_bytes,
+            "regions": [
+                {
+                    "shape_attributes": {
+                        "name": "polygon",
+                        "all_points_x": each.points_xy[:, 0].tolist(),
+                        "all_points_y": each.points_xy[:, 1].tolist(),
+                    },
+                    "region_attributes": dict(each.attributes),
+                }
+                for each in picture.outlines
+            ],
+            "file_attributes": {"film": picture.film_name, **picture.attributes},
+        }
+    text = {"type": "text", "description": "", "default_value": ""}
+    return {
+        "_via_settings": {
+            "ui": {
+                "annotation_editor_height": 25,
+                "annotation_editor_fontsize": 0.8,
+                "leftsidebar_width": 18,
+                "image_grid": {"img_height": 80, "rshape_fill": "none", "rshape_fill_opacity": 0.3,
+                               "rshape_stroke": "yellow", "rshape_stroke_width": 2,
+                               "show_region_shape": True, "show_image_policy": "all"},
+                "image": {"region_label": "level", "region_color": "status",
+                          "region_label_font": "10px Sans", "on_image_annotation_editor_placement":
+                          "NEAR_REGION"},
+            },
+            "core": {"buffer_size": 18, "filepath": {}, "default_filepath": ""},
+            "project": {"name": "SpineZoo first outlines"},
+        },
+        "_via_img_metadata": metadata,
+        "_via_attributes": {
+            "region": {
+                "structure": _options(list(STRUCTURE_NAMES.values()), ""),
+                "level": _options(LEVELS, ""),
+                "status": _options(STATUSES, CORRECTED),
+                "source": text, "source_version": text, "made_at": text, "confidence": text,
+            },
+            "file": {"film": text, "film_status": _options(("open", "finished"), "open"),
+                     "dispute": text},
+        },
+        "_via_data_format_version": "2.0.10",
+        "_via_image_id_list": list(metadata),
+    }  # fmt: skip
+
+
+def read_project(path: Path) -> list[Picture]:
+    """The pictures of a project that this module wrote and a person changed.
+
+    Raises:
+        AnnotationError: The file is no such project; the message says where.
+    """
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+        entries = document["_via_img_metadata"]
+        order = document.get("_via_image_id_list") or list(entries)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise AnnotationError(
+            f"{path.name} is no VIA 2 project ({type(error).__name__}); save it by Project, Save"
+        ) from None
+    found = []
+    for key in order:
+        if key not in entries:
+            continue
+        entry = entries[key]
+        attributes = dict(entry.get("file_attributes") or {})
+        film = str(attributes.pop("film", "") or entry["filename"])
+        outlines = []
+        for number, region in enumerate(entry.get("regions") or []):
+            shape = region.get("shape_attributes") or {}
+            if shape.get("name") not in ("polygon", "polyline"):
+                raise AnnotationError(
+                    f"{path.name}, film {film!r}, region {number}: is a {shape.get('name')}; draw "
+                    "it again as a polygon"
+                )
+            points = np.array(
+                [shape["all_points_x"], shape["all_points_y"]], dtype=np.float64
+            ).T  # fmt: skip
+            outlines.append(Outline(points, dict(region.get("region_attributes") or {})))
+        found.append(
+            Picture(film, entry["filename"], int(entry["size"]), tuple(outlines), attributes)
+        )
+    return found
+
+
+def structure_name(structure: Structure) -> str:
+    """How a structure is called in files."""
+    return STRUCTURE_NAMES[structure]

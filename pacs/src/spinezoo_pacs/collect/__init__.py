@@ -1,0 +1,1 @@
+"""A set of lateral lumbar films from a PACS, without their patients."""

@@ -1,0 +1,265 @@
+"""Archives: series are searched and fetched by C-FIND with C-GET or C-MOVE, or by DICOMweb."""
+
+from __future__ import annotations
+
+import io
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from pydicom.dataset import Dataset
+from pynetdicom import AE, ALL_TRANSFER_SYNTAXES, build_role, evt
+from pynetdicom.association import Association
+from pynetdicom.sop_class import (
+    StudyRootQueryRetrieveInformationModelFind,
+    StudyRootQueryRetrieveInformationModelGet,
+    StudyRootQueryRetrieveInformationModelMove,
+)
+from spinezoo_contract.errors import NotServingError
+
+from spinezoo_pacs.collect.query import Dimse, Query, Web
+from spinezoo_pacs.node.scp import FILM_CLASSES
+
+TIMEOUT_S = 60.0
+"""Longest silence of an archive, in s."""
+
+SERIES_KEYS = (
+    "Modality",
+    "BodyPartExamined",
+    "SeriesDescription",
+    "NumberOfSeriesRelatedInstances",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Series:
+    """One series of an archive; its header says what it may show."""
+
+    study_uid: str
+    series_uid: str
+    header: Mapping[str, str] = field(default_factory=dict)
+
+
+class Archive(Protocol):
+    """Where films come from."""
+
+    def search(self) -> Iterator[Series]:
+        """Series of the studies that match."""
+
+    def fetch(self, series: Series) -> list[bytes]:
+        """The films of a series, as DICOM files in memory."""
+
+
+def archive_of(query: Query) -> Archive:
+    """The archive of a query."""
+    if query.pacs is not None:
+        return DimseArchive(query.pacs, query.studies, query.modalities)
+    assert query.web is not None
+    return WebArchive(query.web, query.studies, query.modalities)
+
+
+class DimseArchive:
+    """An archive by C-FIND and C-GET or C-MOVE."""
+
+    def __init__(
+        self, settings: Dimse, studies: Mapping[str, str], modalities: Sequence[str]
+    ) -> None:
+        """Keeps the settings; every call opens an association."""
+        self._settings, self._studies, self._modalities = settings, studies, modalities
+
+    def search(self) -> Iterator[Series]:
+        """Series of the studies that match.
+
+        Raises:
+            NotServingError: The archive cannot be reached or refuses.
+        """
+        model = StudyRootQueryRetrieveInformationModelFind
+        with self._association([(model, None)]) as link:
+            query = Dataset()
+            query.QueryRetrieveLevel = "STUDY"
+            query.StudyInstanceUID = ""
+            for name, value in self._studies.items():
+                setattr(query, name, value)
+            studies = sorted({str(found.StudyInstanceUID) for found in _found(link, query, model)})
+            for study in studies:
+                query = Dataset()
+                query.QueryRetrieveLevel = "SERIES"
+                query.StudyInstanceUID = study
+                query.SeriesInstanceUID = ""
+                for name in SERIES_KEYS:
+                    setattr(query, name, None if name.startswith("Number") else "")
+                for found in _found(link, query, model):
+                    if str(found.get("Modality", "")) in self._modalities:
+                        header = {name: str(found.get(name) or "") for name in SERIES_KEYS}
+                        yield Series(study, str(found.SeriesInstanceUID), header)
+
+    def fetch(self, series: Series) -> list[bytes]:
+        """The films of a series.
+
+        Raises:
+            NotServingError: The archive went away or did not send all.
+        """
+        query = Dataset()
+        query.QueryRetrieveLevel = "SERIES"
+        query.StudyInstanceUID, query.SeriesInstanceUID = series.study_uid, series.series_uid
+        films: list[bytes] = []
+
+        def keep(event: evt.Event) -> int:
+            films.append(event.encoded_dataset())
+            return 0x0000
+
+        if self._settings.retrieve == "get":
+            self._get(query, keep)
+        else:
+            self._move(query, keep)
+        return films
+
+    def _get(self, query: Dataset, keep: Any) -> None:
+        model = StudyRootQueryRetrieveInformationModelGet
+        contexts: list[tuple[str, Any]] = [(model, None)]
+        contexts += [(each, ALL_TRANSFER_SYNTAXES) for each in FILM_CLASSES]
+        roles = [build_role(each, scp_role=True) for each in FILM_CLASSES]
+        handlers = [(evt.EVT_C_STORE, keep)]
+        with self._association(contexts, ext_neg=roles, evt_handlers=handlers) as link:
+            _check_all_came(link.send_c_get(query, model))
+
+    def _move(self, query: Dataset, keep: Any) -> None:
+        settings = self._settings
+        ours = AE(settings.our_ae_title)
+        ours.require_called_aet = True
+        ours.require_calling_aet = [settings.ae_title]
+        for each in FILM_CLASSES:
+            ours.add_supported_context(each, ALL_TRANSFER_SYNTAXES)
+        server = ours.start_server(
+            (settings.our_host, settings.our_port),
+            block=False,
+            evt_handlers=[(evt.EVT_C_STORE, keep)],
+            ssl_context=settings.tls.server_context() if settings.tls else None,
+        )
+        try:
+            model = StudyRootQueryRetrieveInformationModelMove
+            with self._association([(model, None)]) as link:
+                _check_all_came(link.send_c_move(query, settings.our_ae_title, model))
+        finally:
+            server.shutdown()
+
+    @contextmanager
+    def _association(self, contexts: list[tuple[str, Any]], **more: Any) -> Iterator[Association]:
+        settings = self._settings
+        ae = AE(settings.our_ae_title)
+        ae.acse_timeout = ae.dimse_timeout = ae.network_timeout = TIMEOUT_S
+        ae.connection_timeout = TIMEOUT_S
+        for abstract, syntaxes in contexts:
+            ae.add_requested_context(abstract, *([syntaxes] if syntaxes else []))
+        if settings.tls is not None:
+            more["tls_args"] = (settings.tls.client_context(), settings.host)
+        try:
+            link = ae.associate(settings.host, settings.port, ae_title=settings.ae_title, **more)
+        except (OSError, RuntimeError) as error:
+            raise NotServingError(f"{settings.ae_title}: {type(error).__name__}") from None
+        if not link.is_established:
+            raise NotServingError(
+                f"{settings.ae_title} at {settings.host}:{settings.port} takes no association; "
+                f"is it running, and does it know {settings.our_ae_title}?"
+            )
+        try:
+            yield link
+        finally:
+            if link.is_established:
+                link.release()
+
+
+def _found(link: Association, query: Dataset, model: str) -> list[Dataset]:
+    found = []
+    for status, match in link.send_c_find(query, model):
+        code = status.get("Status") if status else None
+        if code is None or (code not in (0x0000, 0xFF00, 0xFF01)):
+            shown = "no answer" if code is None else f"status {code:04X}"
+            raise NotServingError(f"the archive refused a search ({shown}); may we query it?")
+        if match is not None:
+            found.append(match)
+    return found
+
+
+def _check_all_came(replies: Any) -> None:
+    last = None
+    for status, _ in replies:
+        last = status.get("Status") if status else None
+    if last not in (0x0000, 0xB000):
+        shown = "no answer" if last is None else f"status {last:04X}"
+        raise NotServingError(f"the archive did not send a series ({shown})")
+    if last == 0xB000:
+        raise NotServingError("the archive sent only a part of a series")
+
+
+class WebArchive:
+    """An archive by QIDO-RS and WADO-RS."""
+
+    def __init__(
+        self, settings: Web, studies: Mapping[str, str], modalities: Sequence[str]
+    ) -> None:
+        """Makes the client."""
+        from dicomweb_client.api import DICOMwebClient
+
+        headers = {}
+        if settings.token_file is not None:
+            headers["Authorization"] = f"Bearer {settings.token_file.read_text().strip()}"
+        self._client = DICOMwebClient(settings.url, headers=headers)
+        self._studies, self._modalities = studies, modalities
+        self._lock = threading.Lock()
+
+    def search(self) -> Iterator[Series]:
+        """Series of the studies that match.
+
+        Raises:
+            NotServingError: The archive cannot be reached or refuses.
+        """
+        with _named():
+            studies = self._client.search_for_studies(
+                search_filters=dict(self._studies), get_remaining=True
+            )
+        for study in sorted({_first(one, "0020000D") for one in studies}):
+            with _named():
+                found = self._client.search_for_series(
+                    study, fields=["BodyPartExamined", "SeriesDescription"], get_remaining=True
+                )
+            for one in found:
+                if _first(one, "00080060") in self._modalities:
+                    header = {
+                        "Modality": _first(one, "00080060"),
+                        "BodyPartExamined": _first(one, "00180015"),
+                    }
+                    yield Series(study, _first(one, "0020000E"), header)
+
+    def fetch(self, series: Series) -> list[bytes]:
+        """The films of a series.
+
+        Raises:
+            NotServingError: The archive went away.
+        """
+        with _named():
+            found = self._client.retrieve_series(series.study_uid, series.series_uid)
+        films = []
+        for dataset in found:
+            buffer = io.BytesIO()
+            dataset.save_as(buffer, enforce_file_format=True)
+            films.append(buffer.getvalue())
+        return films
+
+
+@contextmanager
+def _named() -> Iterator[None]:
+    """Turns errors of the web client into ours; its texts may hold patient data."""
+    try:
+        yield
+    except Exception as error:
+        status = getattr(getattr(error, "response", None), "status_code", None)
+        shown = f"status {status}" if status else type(error).__name__
+        raise NotServingError(f"the archive did not answer ({shown})") from None
+
+
+def _first(one: Mapping[str, Any], tag: str) -> str:
+    values = one.get(tag, {}).get("Value") or [""]
+    return str(values[0])

@@ -1,0 +1,102 @@
+"""A film without its patient: nothing left, the film the same."""
+
+from __future__ import annotations
+
+import io
+import shutil
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pytest
+from answers import changed, dicom_of
+from planted import needles, planted_film, written
+from pydicom import dcmread
+from spinezoo_pacs.deidentify.film import clean_film
+from spinezoo_pacs.deidentify.keys import SiteKey
+from spinezoo_pacs.deidentify.text import find_text
+from spinezoo_spine.films.reader import read_film
+
+pytestmark = pytest.mark.filterwarnings("ignore")
+
+KEY = SiteKey(b"k" * 32)
+
+
+def test_nothing_of_the_patient_is_left() -> None:
+    contents = [planted_film(number, number // 2) for number in range(1, 4)]
+    for content in contents:
+        clean = clean_film(content, KEY)
+        for needle in needles(contents):
+            assert needle.lower() not in clean.content.lower(), needle
+
+
+def test_the_film_and_its_technical_header_stay() -> None:
+    content = changed(dicom_of(5), ViewPosition="LL")
+    clean = clean_film(content, KEY)
+    before, after = read_film(content), read_film(clean.content)
+    assert (before.pixels == after.pixels).all()
+    assert (before.row_spacing_mm, before.column_spacing_mm) == pytest.approx(
+        (after.row_spacing_mm, after.column_spacing_mm)
+    )
+    header = dcmread(io.BytesIO(clean.content))
+    assert (header.ViewPosition, header.BodyPartExamined) == ("LL", "LSPINE")
+    assert header.PatientIdentityRemoved == "YES"
+    codes = {item.CodeValue for item in header.DeidentificationMethodCodeSequence}
+    assert codes == {"113100", "113101", "113105", "113107"}
+
+
+@pytest.mark.skipif(shutil.which("dciodvfy") is None, reason="dicom3tools are not installed")
+def test_the_result_is_valid(tmp_path: Path) -> None:
+    path = tmp_path / "film.dcm"
+    path.write_bytes(clean_film(planted_film(1, 1), KEY).content)
+    done = subprocess.run(["dciodvfy", path], capture_output=True, text=True)
+    lines = (done.stdout + done.stderr).splitlines()
+    assert not [line for line in lines if line.startswith("Error")]
+
+
+def test_pseudonyms_and_dates_are_consistent_over_a_set_and_differ_by_key() -> None:
+    first, second = (clean_film(planted_film(number, 7), KEY) for number in (1, 2))
+    other = clean_film(planted_film(1, 7), SiteKey(b"x" * 32))
+    stranger = clean_film(planted_film(3, 8), KEY)
+    assert first.patient == second.patient != stranger.patient
+    assert other.patient != first.patient
+    one, two = (dcmread(io.BytesIO(each.content)) for each in (first, second))
+    assert one.StudyInstanceUID == two.StudyInstanceUID
+    assert one.SOPInstanceUID != two.SOPInstanceUID
+    days = KEY.shifted("A", "20200301"), KEY.shifted("A", "20200229")
+    assert int(days[0]) - int(days[1]) in (1, 70, 71, 72, 73, 8870)
+    assert KEY.shifted("A", "no date") == ""
+
+
+def test_words_that_are_not_known_do_not_pass() -> None:
+    content = changed(
+        dicom_of(5), BodyPartExamined="SMITH", ViewPosition="JONES", ImageType=["DERIVED", "MILLER"]
+    )
+    clean = dcmread(io.BytesIO(clean_film(content, KEY).content))
+    assert "BodyPartExamined" not in clean
+    assert "ViewPosition" not in clean
+    assert clean.ImageType == "DERIVED"
+
+
+@pytest.mark.parametrize("scale", [0.5, 0.7, 1.0])
+@pytest.mark.parametrize("at", [(8, 25), (200, 500)])
+def test_burned_in_text_is_blanked(scale: float, at: tuple[int, int]) -> None:
+    dataset = dcmread(io.BytesIO(dicom_of(6)))
+    pixels = dataset.pixel_array.copy()
+    written(pixels, "MUSTER 1951", at, scale)
+    dataset.PixelData = pixels.tobytes()
+    buffer = io.BytesIO()
+    dataset.save_as(buffer)
+    assert find_text(pixels)
+    clean = clean_film(buffer.getvalue(), KEY)
+    assert clean.blanked_lines
+    assert not find_text(clean.film.pixels)
+    row = slice(at[1] - 4, at[1] - 1)
+    assert np.ptp(clean.film.pixels[row, at[0] + 4 : at[0] + 60]) == 0
+
+
+def test_films_that_cannot_be_freed_with_certainty_are_set_aside() -> None:
+    plain = dicom_of(11)
+    in_the_middle = dcmread(io.BytesIO(plain))
+    pixels = in_the_middle.pixel_array.copy()
+    written(pixels, "MUSTER", (150, 250), 0.8)
