@@ -77,8 +77,11 @@ class OpenVinoEngine:
 
 @functools.cache
 def _core() -> openvino.Core:
-    """OpenVINO itself, for as long as the process lives: unloading its plug-in leaves pointers into
-    it behind, which ended a later training of torch or TensorFlow in the same process."""
+    """OpenVINO itself, for as long as the process lives.
+
+    Unloading its plug-in leaves pointers into it behind, which ended a later training of torch or
+    TensorFlow in the same process.
+    """
     return openvino.Core()
 
 
