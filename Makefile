@@ -81,6 +81,13 @@ convert: setup-core ## Write outlines in another form: FROM=file TO=file [FORMAT
 	@test -n $(call quote,$(FROM)) -a -n $(call quote,$(TO)) || { echo "say from what to what: make convert FROM=via.json TO=coco.json FORMAT=coco"; exit 2; }
 	@$(CORE) -m spinezoo_spine.annotations.convert --from $(call quote,$(FROM)) --to $(call quote,$(TO)) --format $(FORMAT) $(ARGS)
 
+report: setup ## Write the page of a finished run again, without the zoo: [RUN=phantom-test] [DATA=folder of its films]
+	@$(CORE) -m spinezoo_evaluator.report $(call quote,reports/$(RUN)) $(if $(DATA),--data $(call quote,$(DATA))) $(ARGS)
+
+.PHONY: report report-pictures
+report-pictures: setup ## Take the pictures of docs/images from the page of a report on phantoms: [RUN=phantom-test]
+	@$(CORE) -m spinezoo_evaluator.report.screenshots $(call quote,reports/$(RUN)) $(ARGS)
+
 compare: ## Print every figure in which two reports differ, times aside: A=folder B=folder
 	@$(TOOL).compare $(call quote,$(A)) $(call quote,$(B))
 

@@ -24,7 +24,7 @@ from spinezoo_evaluator.benchmark.runner import ask_evaluator
 from spinezoo_evaluator.report.data import failures, spread
 from spinezoo_evaluator.report.names import STUDY_TABLE
 from spinezoo_evaluator.report.pictures import choose_films, film_score
-from spinezoo_evaluator.results.records import FUSED, NAMED, RunFolder
+from spinezoo_evaluator.results.records import FUSED, RunFolder, named
 from spinezoo_evaluator.service.servicer import EVALUATION_SERVICE, EvaluationServicer
 from spinezoo_serving.server import GrpcServer
 from spinezoo_serving.settings import ServerSettings
@@ -52,11 +52,12 @@ def test_a_whole_run(zoo):
     assert report["evaluator"] == {"agrees": 1, "differs": [], "no_answer": []}
     assert list(report["models"]) == ["unet", "mask_rcnn", "pspnet", "deeplabv3", "yolact", FUSED]
 
-    # Kept for pictures: what the ensemble names, beside the answers.
+    # Kept for pictures: what is named, beside the answers.
     kept = RunFolder(zoo.folder).read_answer(names[0])
-    assert sorted(kept) == sorted([*report["models"], NAMED])
-    assert kept[NAMED]
-    assert {segment.structure for segment in kept[NAMED]} <= set(VERTEBRAE)
+    assert sorted(kept) == sorted([*report["models"], *map(named, report["models"])])
+    for model in report["models"]:
+        assert kept[named(model)]
+        assert {segment.structure for segment in kept[named(model)]} <= set(VERTEBRAE)
 
     # The figures are those of the library on the same answers.
     films = FilmSet.open(zoo.data)

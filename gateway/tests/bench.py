@@ -58,6 +58,11 @@ class Bench:
         self.channel = grpc.insecure_channel(f"127.0.0.1:{self.gateway.server.port}", CHANNEL)
         self.stub = ensemble_pb2_grpc.EnsembleServiceStub(self.channel)
 
+    def start_http(self) -> str:
+        """Starts the gateway's HTTP port; gives the address that calls begin with."""
+        self.loop.run(self.gateway.http.start())
+        return f"{self.gateway.http.scheme}://127.0.0.1:{self.gateway.http.port}"
+
     def segment(
         self, film: Film | image_pb2.Image, timeout_s: float = 20.0, **fields: Any
     ) -> ensemble_pb2.SegmentResponse:
@@ -68,6 +73,7 @@ class Bench:
     def close(self) -> None:
         async def end() -> None:
             if self.gateway is not None:
+                await self.gateway.http.stop()
                 await self.gateway.server.stop(0.0)
                 await self.gateway.zoo.stop()
             for member in self.members.values():

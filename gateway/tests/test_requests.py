@@ -239,7 +239,7 @@ def test_films_under_way_are_bounded(bench: Bench, film: Film) -> None:
     for call in calls:
         call.cancel()
     member.delay_s = 0.0
-    assert until(lambda: bench.gateway.server._interceptor.in_flight._count == 0)
+    assert until(lambda: bench.gateway.server.calls.in_flight._count == 0)
     assert bench.segment(film).height == 96  # the places are free again
 
 

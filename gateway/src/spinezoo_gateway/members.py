@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -29,14 +28,10 @@ from spinezoo_spine.fusion import implants
 from spinezoo_spine.fusion import votes as fusion
 
 from spinezoo_gateway.addresses import addresses_target, named_host
+from spinezoo_gateway.lines import Line
+from spinezoo_gateway.patience import GivenUpError, Patience, PatienceSettings
 from spinezoo_gateway.roster import Member
 from spinezoo_gateway.settings import MAX_DEADLINE_MS
-
-SERVICE_NAME = "spinezoo.v1.SegmenterService"
-"""What a member serves, and the name under which its health is watched."""
-
-_PREDICT = f"/{SERVICE_NAME}/Predict"
-_GET_MODEL = f"/{SERVICE_NAME}/GetModel"
 
 MODEL_TIMEOUT_S = 2.0
 """Time a member has to say what it is."""
@@ -44,17 +39,11 @@ MODEL_TIMEOUT_S = 2.0
 CONNECT_S = 2.0
 """Time a channel to new addresses has to connect before films use it, in s."""
 
-MODELS_KEPT = 16
-"""Models remembered for each channel: replicas may differ for a while."""
-
 INLINE_ANSWER_BYTES = 65_536
 """Answers up to this size are checked on the event loop; the hop to a thread costs more."""
 
 MAX_MESSAGE_CHARACTERS = 500
 """Longest member message that is passed on."""
-
-USUAL_SHARE = 0.2
-"""Weight of a new latency in a member's usual one."""
 
 _CODES = {
     grpc.StatusCode.DEADLINE_EXCEEDED: MemberCode.DEADLINE_EXCEEDED,
@@ -71,54 +60,6 @@ _CODES = {
 
 _GONE = frozenset({grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED})
 """How calls end whose server or connection has gone; a film may be asked about again."""
-
-
-def service_config() -> str:
-    """The gRPC service config of a member's channel.
-
-    - ``round_robin`` over every address of the target, each health-checked: a member that is
-      loading or draining gets no film, and a replica of it does.
-    - A member that cannot be reached is tried three times within about 0.2 s, then it is named;
-      it never waits for a connection until its deadline.
-    """
-    return json.dumps(
-        {
-            "loadBalancingConfig": [{"round_robin": {}}],
-            "healthCheckConfig": {"serviceName": SERVICE_NAME},
-            "methodConfig": [
-                {
-                    "name": [{"service": SERVICE_NAME}],
-                    "waitForReady": False,
-                    "retryPolicy": {
-                        "maxAttempts": 3,
-                        "initialBackoff": "0.05s",
-                        "maxBackoff": "0.5s",
-                        "backoffMultiplier": 2,
-                        "retryableStatusCodes": ["UNAVAILABLE"],
-                    },
-                }
-            ],
-        }
-    )
-
-
-def channel_options(max_message_bytes: int) -> list[tuple[str, str | int]]:
-    """Options of a member's channel."""
-    return [
-        ("grpc.service_config", service_config()),
-        ("grpc.max_send_message_length", max_message_bytes),
-        ("grpc.max_receive_message_length", max_message_bytes),
-        # A film larger than this buffer (256 KiB by default) would never be tried again.
-        ("grpc.per_rpc_retry_buffer_size", max_message_bytes),
-        # A member that comes back is found within about a second.
-        ("grpc.initial_reconnect_backoff_ms", 200),
-        ("grpc.min_reconnect_backoff_ms", 200),
-        ("grpc.max_reconnect_backoff_ms", 1000),
-        # A machine that vanishes without a word is noticed while a film is under way.
-        ("grpc.keepalive_time_ms", 30_000),
-        ("grpc.keepalive_timeout_ms", 10_000),
-        ("grpc.enable_http_proxy", 0),
-    ]
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,53 +113,6 @@ class MemberResult:
         return MemberCode(self.message.status.code)
 
 
-class _Line:
-    """One channel to a member's addresses, and what was learnt through it."""
-
-    def __init__(
-        self,
-        target: str,
-        max_message_bytes: int,
-        security: ClientSecurity,
-        server_name: str | None,
-    ) -> None:
-        self.models: dict[str, ModelInfo] = {}
-        self._channel = security.aio_channel(
-            target, channel_options(max_message_bytes), server_name
-        )
-        # The same request bytes go to every member, so nothing is serialised here; the answer is
-        # parsed by us, so that bytes that are no answer are named as the member's fault.
-        self.predict = self._channel.unary_unary(
-            _PREDICT, request_serializer=bytes, response_deserializer=bytes
-        )
-        self.get_model = self._channel.unary_unary(
-            _GET_MODEL,
-            request_serializer=segmenter_pb2.GetModelRequest.SerializeToString,
-            response_deserializer=segmenter_pb2.GetModelResponse.FromString,
-        )
-
-    async def ready(self, timeout_s: float) -> bool:
-        """Connects, and waits until a healthy address is found or the time, in s, is over."""
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(timeout_s):
-                state = self._channel.get_state(try_to_connect=True)
-                while state is not grpc.ChannelConnectivity.READY:
-                    await self._channel.wait_for_state_change(state)
-                    state = self._channel.get_state(try_to_connect=True)
-                return True
-        return False
-
-    def learn(self, weights_sha256: str, model: ModelInfo) -> None:
-        """Remembers which model has given answers of these weights."""
-        if len(self.models) >= MODELS_KEPT:
-            self.models.clear()
-        self.models[weights_sha256] = model
-
-    async def close(self, grace_s: float | None) -> None:
-        """Closes after the calls under way, or after the grace, in s."""
-        await self._channel.close(grace_s)
-
-
 class MemberClient:
     """One member: a channel to where it is now.
 
@@ -228,11 +122,15 @@ class MemberClient:
     Attributes:
         member: Its entry in the roster, with the target that is asked now.
         model: What it last said of itself; None until it has been asked.
-        usual_ms: Its usual latency, a running mean, in ms; 0 until it has answered.
+        patience: Whether films wait for it, and what it usually takes.
     """
 
     def __init__(
-        self, member: Member, max_message_bytes: int, security: ClientSecurity | None = None
+        self,
+        member: Member,
+        max_message_bytes: int,
+        security: ClientSecurity | None = None,
+        patience: PatienceSettings | None = None,
     ) -> None:
         """Opens the channel lazily; nothing is sent yet.
 
@@ -242,6 +140,7 @@ class MemberClient:
             member: Its entry in the roster.
             max_message_bytes: gRPC message limit.
             security: How members are spoken to; None speaks without encryption.
+            patience: When it is set aside; None: as shipped.
 
         Raises:
             ConfigurationError: A certificate's file is wrong.
@@ -249,11 +148,12 @@ class MemberClient:
         self.member = member
         self._security = security or ClientSecurity()
         self.model: ModelInfo | None = None
-        self.usual_ms = 0.0
+        self.patience = Patience(member.name, patience or PatienceSettings())
+        self._trial: asyncio.Task[MemberResult] | None = None
         self._max_message_bytes = max_message_bytes
         self._addresses: tuple[str, ...] = ()
         self._problem = "its address has not been looked up yet; try again in a second"
-        self._line: _Line | None = None
+        self._line: Line | None = None
         self._lost = False
         self._closed = False
         self._switching = asyncio.Lock()
@@ -263,7 +163,7 @@ class MemberClient:
         if named_host(member.target) is None:
             self._line = self._open(member, ())
 
-    def _open(self, member: Member, addresses: tuple[str, ...]) -> _Line | None:
+    def _open(self, member: Member, addresses: tuple[str, ...]) -> Line | None:
         """A channel to a member, or None where its name has no address yet."""
         named = named_host(member.target)
         target, server_name = member.target, member.server_name
@@ -272,7 +172,7 @@ class MemberClient:
                 return None
             target = addresses_target(addresses, named[1])
             server_name = server_name or named[0]
-        return _Line(target, self._max_message_bytes, self._security, server_name)
+        return Line(target, self._max_message_bytes, self._security, server_name)
 
     @contextlib.contextmanager
     def held(self) -> Iterator[None]:
@@ -300,6 +200,9 @@ class MemberClient:
         self._closed = True
         line, self._line = self._line, None
         self._problem = "left the roster meanwhile"
+        if self._trial is not None:
+            self._trial.cancel()
+            await asyncio.gather(self._trial, return_exceptions=True)
         if line is not None:
             await line.close(grace_s)
         if not grace_s:
@@ -385,6 +288,7 @@ class MemberClient:
             # Replicas of one name: what is known of a model holds behind its other addresses too.
             line.models.update(old.models)
         self.member, self._addresses = member, addresses
+        self.patience.forget()
         if old is not None:
             # Calls under way have at most this long.
             task = asyncio.create_task(old.close(MAX_DEADLINE_MS / 1000.0))
@@ -402,7 +306,7 @@ class MemberClient:
             raise NotServingError(self._problem)
         return await self._fetch_model(line, timeout_s)
 
-    async def _fetch_model(self, line: _Line, timeout_s: float) -> ModelInfo:
+    async def _fetch_model(self, line: Line, timeout_s: float) -> ModelInfo:
         try:
             answer = await line.get_model(
                 segmenter_pb2.GetModelRequest(), timeout=timeout_s, wait_for_ready=False
@@ -417,7 +321,7 @@ class MemberClient:
             self.model = model
         return model
 
-    async def _fetch_either(self, line: _Line, timeout_s: float) -> ModelInfo:
+    async def _fetch_either(self, line: Line, timeout_s: float) -> ModelInfo:
         """What a member is, asked where it is now if the line of its answer has closed since.
 
         Raises:
@@ -442,6 +346,8 @@ class MemberClient:
         except SpineZooError as error:
             code = _CODES.get(to_status(error)[0], MemberCode.INTERNAL)
             return self._failed(began, code, str(error))
+        if self.patience.set_aside:
+            return self._failed(began, MemberCode.UNAVAILABLE, self.patience.set_aside)
         return MemberStatus(self.member.name, MemberCode.OK, _ms_since(began))
 
     async def ask(
@@ -463,8 +369,10 @@ class MemberClient:
             metadata: Sent along.
         """
         began = time.perf_counter()
+        latency_ms = None
         try:
-            line, answer = await self._call(request, began + deadline_s, metadata)
+            async with self.patience.waiting():
+                line, answer = await self._call(request, began + deadline_s, metadata)
             if len(answer) <= INLINE_ANSWER_BYTES:
                 response, prediction, vote = check_answer(answer, height, width)
             else:
@@ -472,6 +380,8 @@ class MemberClient:
                     check_answer, answer, height, width
                 )
             await self._check_structures(line, prediction, deadline_s - _ms_since(began) / 1000.0)
+        except GivenUpError as error:
+            return self._failure(self._failed(began, MemberCode.UNAVAILABLE, str(error)))
         except grpc.aio.AioRpcError as error:
             code, message = _named(error)
             if code == MemberCode.DEADLINE_EXCEEDED:
@@ -483,19 +393,63 @@ class MemberClient:
             status = self._failed(began, MemberCode.UNAVAILABLE, str(error))
         else:
             status = MemberStatus(self.member.name, MemberCode.OK, _ms_since(began))
-            self.usual_ms += USUAL_SHARE * (status.latency_ms - self.usual_ms)
-            answered = ensemble_pb2.MemberAnswer(
-                status=codec.to_proto(status),
-                segments=response.segments,
-                probability_maps=response.probability_maps,
-                provenance=response.provenance,
-            )
-            return MemberResult(answered, vote)
-        return MemberResult(ensemble_pb2.MemberAnswer(status=codec.to_proto(status)), None)
+            latency_ms = status.latency_ms
+        if status.code == MemberCode.DEADLINE_EXCEEDED:
+            self.patience.timed_out(status.latency_ms / 1000.0, self.member.deadline_ms)
+        else:
+            self.patience.answered(latency_ms)
+        if latency_ms is None:
+            return self._failure(status)
+        answered = ensemble_pb2.MemberAnswer(
+            status=codec.to_proto(status),
+            segments=response.segments,
+            probability_maps=response.probability_maps,
+            provenance=response.provenance,
+        )
+        return MemberResult(answered, vote)
+
+    def without(self) -> MemberResult:
+        """What a film says of the member while it is set aside."""
+        began = time.perf_counter()
+        return self._failure(
+            self._failed(began, MemberCode.UNAVAILABLE, self.patience.set_aside or "set aside")
+        )
+
+    def trial(
+        self,
+        request: bytes,
+        *,
+        height: int,
+        width: int,
+        metadata: tuple[tuple[str, str], ...] = (),
+    ) -> asyncio.Task[MemberResult] | None:
+        """Asks the member though it is set aside, if it is time to; nobody has to wait for it.
+
+        Args:
+            request: A serialised ``PredictRequest``.
+            height: Rows of the film, in pixels.
+            width: Columns of the film, in pixels.
+            metadata: Sent along.
+        """
+        if not self.patience.trial_due or self._closed:
+            return None
+
+        async def ask() -> MemberResult:
+            with self.held(), self.patience.trial():
+                return await self.ask(
+                    request,
+                    height=height,
+                    width=width,
+                    deadline_s=self.patience.fair_s(self.member.deadline_ms),
+                    metadata=metadata,
+                )
+
+        self._trial = asyncio.create_task(ask())
+        return self._trial
 
     async def _call(
         self, request: bytes, end: float, metadata: tuple[tuple[str, str], ...]
-    ) -> tuple[_Line, bytes]:
+    ) -> tuple[Line, bytes]:
         """The answer, and the channel it came through.
 
         Args:
@@ -527,7 +481,7 @@ class MemberClient:
                 return line, answer
 
     async def _check_structures(
-        self, line: _Line, prediction: Prediction, time_left_s: float
+        self, line: Line, prediction: Prediction, time_left_s: float
     ) -> None:
         """Raises InvalidOutputError for a structure that the member's model does not have."""
         weights = prediction.provenance.weights_sha256
@@ -553,6 +507,10 @@ class MemberClient:
             raise InvalidOutputError(
                 f"answered {names}, which its model card does not list; correct card or network"
             )
+
+    @staticmethod
+    def _failure(status: MemberStatus) -> MemberResult:
+        return MemberResult(ensemble_pb2.MemberAnswer(status=codec.to_proto(status)), None)
 
     def _failed(self, began: float, code: MemberCode, message: str) -> MemberStatus:
         text = " ".join(message.split())[:MAX_MESSAGE_CHARACTERS]

@@ -6,6 +6,7 @@ import asyncio
 import functools
 import logging
 import os
+import re
 import sys
 from collections.abc import Mapping
 
@@ -22,7 +23,13 @@ from spinezoo_serving.tokens import TokenFile
 from spinezoo_spine.column.reader.network import built_in_reader
 from spinezoo_spine.films import isolation
 from spinezoo_spine.films.reader import FilmLimits, read_film
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, RedirectResponse, Response
+from starlette.routing import Mount, Route
 
+from spinezoo_gateway.http.app import HttpFace, http_app
+from spinezoo_gateway.http.page import Page
+from spinezoo_gateway.http.uploads import Uploads
 from spinezoo_gateway.members import MemberResult
 from spinezoo_gateway.service import EnsembleServicer
 from spinezoo_gateway.settings import GatewaySettings
@@ -34,7 +41,18 @@ SERVICE_NAME = "spinezoo.v1.EnsembleService"
 MESSAGE_RESERVE_BYTES = 65_536
 """What a request to a member may hold beside the pixels."""
 
+_HOST = re.compile(r"[A-Za-z0-9.-]+(:[0-9]{1,5})?|\[[0-9A-Fa-f:]+\](:[0-9]{1,5})?")
+"""What a browser says in its Host header."""
+
 log = logging.getLogger("spinezoo.gateway")
+
+
+async def speak_tls(request: Request) -> Response:
+    """What a caller without TLS gets where TLS is on: the way to the page, and no film read."""
+    host = request.headers.get("host", "")
+    if request.method == "GET" and _HOST.fullmatch(host):
+        return RedirectResponse(f"https://{host}/", 307)
+    return PlainTextResponse("this port speaks TLS: write https:// in front of the address", 426)
 
 
 class MemberMetrics:
@@ -82,11 +100,12 @@ class Gateway:
             # The members get the decoded pixels, in a message with as much beside them.
             max_raw_bytes=max(1, server_settings.max_message_bytes - MESSAGE_RESERVE_BYTES),
         )
+        read = functools.partial(read_film, limits=limits)
         servicer = EnsembleServicer(
             self.zoo,
             self.settings,
             reader=built_in_reader(),
-            read_film=functools.partial(read_film, limits=limits),
+            read_film=read,
             max_pixels=server_settings.max_pixels,
             observe=members.observe,
         )
@@ -98,10 +117,26 @@ class Gateway:
         self.server.add(
             ensemble_pb2_grpc.add_EnsembleServiceServicer_to_server, servicer, SERVICE_NAME
         )
+        page = Page(self.server.tokens)
+        face = HttpFace(
+            servicer,
+            read_film=read,
+            # A page asks for a preview and an answer at once.
+            uploads=Uploads(
+                2 * self.settings.gateway_concurrency, server_settings.max_message_bytes
+            ),
+            page=page,
+            max_pixels=server_settings.max_pixels,
+            max_bytes=server_settings.max_message_bytes,
+        )
+        app = http_app(face, page, self.server.calls)
+        state = self.server.state
         self.http = HttpEndpoint(
             server_settings.host,
             server_settings.http_port,
-            make_app(self.server.state, self.metrics),
+            make_app(state, self.metrics, [Mount("/", app)]),
+            security=server_settings.security,
+            plain=make_app(state, self.metrics, [Route("/{path:path}", speak_tls)]),
         )
 
     async def run(self) -> None:

@@ -29,6 +29,7 @@ from spinezoo_contract.types import (
     FusedAnswer,
     FusionOptions,
     GatewayTiming,
+    MeasureOptions,
     MemberCode,
     MemberStatus,
 )
@@ -37,6 +38,7 @@ from spinezoo_spine.column import consensus, naming
 from spinezoo_spine.column.reader.network import ColumnReader
 from spinezoo_spine.fusion import implants, touching
 from spinezoo_spine.fusion import votes as fusion
+from spinezoo_spine.measures.film import measure_film
 
 from spinezoo_gateway.members import MemberClient, MemberResult, Vote
 from spinezoo_gateway.settings import MAX_DEADLINE_MS, GatewaySettings
@@ -297,21 +299,28 @@ class EnsembleServicer(ensemble_pb2_grpc.EnsembleServiceServicer):
     ) -> AsyncGenerator[MemberResult, None]:
         """Asks every member at once and yields each result as it comes.
 
-        When the consumer stops, or the client cancels, the calls under way are cancelled too.
+        A member that is set aside is not waited for, unless the quorum cannot be met without it.
+        Where it answers no later than the others, as a trial, its answer counts.
+
+        When the consumer stops, or the client cancels, the calls under way are cancelled too;
+        trials go on.
         """
         metadata = ((REQUEST_ID_KEY, REQUEST_ID.get()),) if REQUEST_ID.get() else ()
         remaining_s = context.time_remaining()
         clock.asked = time.perf_counter()
         # The slowest first: the answer waits for it, and sending a film takes both ends some ms of
         # processor time, which the others' films would share. They have the time to spare.
-        ordered = sorted(question.clients, key=lambda each: -each.usual_ms)
-        slowest_ms = ordered[0].usual_ms
+        waited = [each for each in question.clients if not each.patience.set_aside]
+        if len(waited) < question.quorum:
+            waited = list(question.clients)
+        ordered = sorted(waited, key=lambda each: -each.patience.usual_ms)
+        slowest_ms = ordered[0].patience.usual_ms
 
         async def ask(client: MemberClient) -> MemberResult:
             deadline_s = self._deadline_s(question, client, remaining_s)
             if (
                 len(sent.body) >= HEAD_START_BYTES
-                and 0.0 < client.usual_ms < slowest_ms - SPARE_MS
+                and 0.0 < client.patience.usual_ms < slowest_ms - SPARE_MS
                 and deadline_s > 10.0 * HEAD_START_S
             ):
                 await asyncio.sleep(HEAD_START_S)
@@ -325,11 +334,23 @@ class EnsembleServicer(ensemble_pb2_grpc.EnsembleServiceServicer):
             )
 
         tasks = [asyncio.create_task(ask(client)) for client in ordered]
+        trials = {
+            client: client.trial(
+                sent.body, height=sent.film.height, width=sent.film.width, metadata=metadata
+            )
+            for client in question.clients
+            if client not in waited
+        }
         try:
             for task in asyncio.as_completed(tasks):
                 result = await task
                 self._observe(result)
                 clock.answered = time.perf_counter()
+                yield result
+            for client, trial in trials.items():
+                tried = trial is not None and trial.done() and not trial.cancelled()
+                result = trial.result() if trial is not None and tried else client.without()
+                self._observe(result)
                 yield result
         finally:
             for task in tasks:
@@ -373,13 +394,20 @@ class EnsembleServicer(ensemble_pb2_grpc.EnsembleServiceServicer):
             )
         weights = {name: question.fusion.weights[name] for name in votes}
         options = FusionOptions(question.fusion.rule, weights)
-        return await asyncio.to_thread(fuse_and_name, votes, options, film, self._reader)
+        asked = question.options.measures
+        return await asyncio.to_thread(fuse_and_name, votes, options, film, self._reader, asked)
 
 
 def fuse_and_name(
-    votes: Mapping[str, Vote], options: FusionOptions, film: Film, reader: ColumnReader
+    votes: Mapping[str, Vote],
+    options: FusionOptions,
+    film: Film,
+    reader: ColumnReader,
+    asked: MeasureOptions | None = None,
 ) -> FusedAnswer:
     """The fused answer with its vertebrae as objects, named, and its implants as objects.
+
+    Where measures are asked for, it is measured too.
 
     Raises:
         OptionError: As :func:`spinezoo_spine.fusion.votes.count`.
@@ -391,7 +419,12 @@ def fuse_and_name(
     labelling = naming.named_vertebrae(vertebrae, film.pixels, reader)
     metal = {name: vote.implants for name, vote in votes.items()}
     found = implants.fuse_implants(metal, fused.segments, options)
-    return replace(fused, labelling=labelling, implants=touching.with_touches(found, labelling))
+    placed = touching.with_touches(found, labelling)
+    measured = None
+    if asked is not None:
+        spacing_mm = (film.row_spacing_mm, film.column_spacing_mm)
+        measured = measure_film(labelling, said, placed, spacing_mm, asked)
+    return replace(fused, labelling=labelling, implants=placed, measures=measured)
 
 
 @dataclass(frozen=True, slots=True)

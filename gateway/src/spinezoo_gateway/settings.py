@@ -40,6 +40,18 @@ class GatewaySettings(EnvironmentSettings):
     member_deadline_ms: int = setting(
         60_000, "time each member has", minimum=1, maximum=MAX_DEADLINE_MS, unit="ms"
     )
+    member_timeouts: int = setting(
+        2,
+        "time-outs in a row after which films no longer wait for a member; 0: never",
+        maximum=1000,
+    )
+    member_retry_ms: int = setting(
+        1000,
+        "least time between two films that go to such a member beside the others",
+        minimum=1,
+        maximum=MAX_DEADLINE_MS,
+        unit="ms",
+    )
     gateway_concurrency: int = setting(
         16, "films under way at the same time", minimum=1, maximum=10_000
     )

@@ -31,6 +31,7 @@ from spinezoo_serving.security import RETRY_SECONDS
 from spinezoo_gateway.addresses import HostResolver, Resolve, addresses_target, named_host
 from spinezoo_gateway.members import MemberClient
 from spinezoo_gateway.newcomers import NewcomerRefusedError, check_newcomer
+from spinezoo_gateway.patience import PatienceSettings
 from spinezoo_gateway.roster import Member, Roster, load_roster
 from spinezoo_gateway.settings import MAX_DEADLINE_MS, ROSTER_POLL_S, GatewaySettings
 
@@ -200,7 +201,13 @@ class Zoo:
     # ------------------------------------------------------------------ who is in the zoo
 
     def _join(self, member: Member) -> MemberClient:
-        client = MemberClient(member, self._max_message_bytes, self._security)
+        settings = self._settings
+        patience = PatienceSettings(
+            settings.member_timeouts,
+            settings.member_retry_ms / 1000.0,
+            settings.member_deadline_ms / 1000.0,
+        )
+        client = MemberClient(member, self._max_message_bytes, self._security, patience)
         self._clients[member.name] = client
         log.info(
             "member joined", extra={"fields": {"member": member.name, "target": member.target}}

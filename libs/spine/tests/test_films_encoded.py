@@ -294,7 +294,7 @@ REFUSED_TIFF = {
     "NaN": (lambda: tiff(np.where(GREY > 200, np.nan, GREY).astype(np.float32)), "not finite"),
     "too large for 32 bits": (lambda: tiff(GREY * 1e300), "levels beyond"),
     "complex": (lambda: tiff(GREY.astype(np.complex64)), "TIFF"),
-    "CMYK": (lambda: tiff(np.dstack([GREY] * 4), photometric="separated"), "SEPARATED, not grey"),
+    "CIELAB": (lambda: tiff(np.dstack([GREY] * 3), photometric="cielab"), "CIELAB, not grey"),
     "two pages": (lambda: tiff(np.stack([GREY, GREY]), photometric="minisblack"), "2 frames"),
     "ImageJ stack": (lambda: tiff(np.stack([GREY] * 3), imagej=True), "3 frames"),
     "seven pages": (lambda: tiff(np.stack([GREY] * 7), photometric="minisblack"), "7 frames"),

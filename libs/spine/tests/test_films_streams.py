@@ -176,8 +176,10 @@ def test_a_flat_corner_is_no_missing_data(make_dicom: Make) -> None:
         flat[64:, 64:] = 1 << (bits - 1)
         settings = {"lossless": True} if name == "lossless" else {"level": 95}
         stream = imagecodecs.jpeg8_encode(flat, bitspersample=bits, **settings)
-        film = read_film(compressed(make_dicom, flat, syntax, stream, BitsStored=bits))
-        assert np.abs(film.pixels.astype(int) - flat).max() <= 90
+        # Some writers fill up with 0xFF before the end marker.
+        for whole in (stream, stream.removesuffix(b"\xff\xd9") + b"\xff\xff\xd9"):
+            film = read_film(compressed(make_dicom, flat, syntax, whole, BitsStored=bits))
+            assert np.abs(film.pixels.astype(int) - flat).max() <= 90
 
 
 @pytest.mark.parametrize("bits", [8, 12])

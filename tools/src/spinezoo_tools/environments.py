@@ -90,7 +90,7 @@ class Room:
     @property
     def serves(self) -> bool:
         """Whether an image is made of it."""
-        return self.path.parent.name == "services" or self.name in ("gateway", "evaluator")
+        return self.path.parent.name == "services" or self.name in ("gateway", "evaluator", "pacs")
 
     @property
     def is_tests(self) -> bool:
@@ -208,7 +208,7 @@ def rooms(only: Sequence[str] | None = None) -> list[Room]:
         SystemExit: A name is unknown.
     """
     folders = [*sorted((ROOT / "libs").iterdir()), *sorted((ROOT / "services").iterdir())]
-    folders += [ROOT / name for name in ("gateway", "evaluator", "namer", "tools", "tests")]
+    folders += [ROOT / name for name in ("gateway", "evaluator", "pacs", "namer", "tools", "tests")]
     found = [Room(folder) for folder in folders if (folder / "pyproject.toml").is_file()]
     if not only:
         return found

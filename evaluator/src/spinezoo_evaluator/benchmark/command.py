@@ -52,6 +52,7 @@ from spinezoo_evaluator.benchmark.options import add_common_options, positive, s
 from spinezoo_evaluator.benchmark.runner import Runner
 from spinezoo_evaluator.benchmark.zoo import asked_networks, wait_for_evaluator, wait_for_gateway
 from spinezoo_evaluator.report.names import titles_of
+from spinezoo_evaluator.report.page.render import PAGE_FILE
 from spinezoo_evaluator.report.pictures import write_answer_picture
 from spinezoo_evaluator.report.tables import table_1
 from spinezoo_evaluator.report.write import write_report
@@ -319,7 +320,7 @@ def report_run(
         print(f"the evaluator service gave no answer on {len(check['no_answer'])} films")
     if measured == 0:
         print("no film was measured; see the failures in the report")
-    print(f"report: {shown_path(folder.path / 'report.md')}")
+    print(f"report: {shown_path(folder.path / 'report.md')} and, to look at, {PAGE_FILE}")
     return 1 if measured == 0 or check["differs"] else 0
 
 

@@ -187,14 +187,14 @@ class Measured:
         fused: The fused ensemble.
         disagreement: See :func:`disagreement`.
         columns: Vertebrae and names by model.
-        named: The fused and named vertebrae.
+        named: Vertebrae by model, taken apart and named.
     """
 
     members: dict[str, FilmMeasurement]
     fused: FilmMeasurement
     disagreement: float | None
     columns: dict[str, ColumnCounts]
-    named: tuple[Segment, ...]
+    named: dict[str, tuple[Segment, ...]]
 
 
 def measure(answer: EnsembleAnswer, film: Film, reader: ColumnReader) -> Measured:
@@ -209,7 +209,6 @@ def measure(answer: EnsembleAnswer, film: Film, reader: ColumnReader) -> Measure
         if member.prediction is not None
     }
     columns = columns_of(answer, read_film(film.data).pixels, reader)
-    fused = columns[FUSED]
     return Measured(
         {
             name: measure_film(film.truth, segments, film.height, film.width)
@@ -218,5 +217,9 @@ def measure(answer: EnsembleAnswer, film: Film, reader: ColumnReader) -> Measure
         measure_fused(answer, film.truth),
         disagreement(list(answered.values()), film.height, film.width),
         measure_columns(columns, film),
-        () if fused is None else tuple(vertebra.segment for vertebra in fused.vertebrae),
+        {
+            name: tuple(vertebra.segment for vertebra in column.vertebrae)
+            for name, column in columns.items()
+            if column is not None
+        },
     )

@@ -66,9 +66,10 @@ from spinezoo_evaluator.report.real_check import (
 )
 from spinezoo_evaluator.report.reliability import NAMES_FILE, names_picture
 from spinezoo_evaluator.report.tables import text_table
+from spinezoo_evaluator.report.write import plots_are_there, write_check_page
 from spinezoo_evaluator.results.columns import ColumnCounts, count_column
 from spinezoo_evaluator.results.corner_films import VARIANTS, FilmResult
-from spinezoo_evaluator.results.records import FUSED
+from spinezoo_evaluator.results.records import FUSED, RunFolder
 
 LEVELS = ("L1", "L2", "L3", "L4", "L5")
 """What is measured; T11, T12 and S1 are on too few films or have no outline."""
@@ -148,6 +149,15 @@ async def check_film(
     }
     said = {model: say_column(column) for model, column in columns.items() if column is not None}
     return FilmResult(truth.name, name, sacrum, counts, said, failures), columns
+
+
+def outlines_of(columns: Mapping[str, Labelling | None]) -> dict[str, tuple[Segment, ...]]:
+    """The named vertebrae of every model that answered, to be kept for the page."""
+    return {
+        model: tuple(vertebra.segment for vertebra in column.vertebrae)
+        for model, column in columns.items()
+        if column is not None
+    }
 
 
 def picture_of(
@@ -234,6 +244,7 @@ async def run_check(arguments: argparse.Namespace) -> int:
     results: list[FilmResult] = []
     pictures: list[str] = []
     arguments.report.mkdir(parents=True, exist_ok=True)
+    folder = RunFolder(arguments.report)
     variants = [name for name in VARIANTS if name in arguments.variants]
     async with AsyncEnsembleClient(arguments.gateway, **client_settings()) as ensemble:
         roster = await wait_for_gateway(ensemble, arguments.wait_s)
@@ -248,6 +259,8 @@ async def run_check(arguments: argparse.Namespace) -> int:
                     )
                     results.append(result)
                     bar.update()
+                    if name == "plain":
+                        folder.write_answer(truth.name, outlines_of(columns))
                     if name == "plain" and columns and not arguments.no_pictures:
                         file_name = f"film_{Path(truth.name).stem}.png"
                         picture = await asyncio.to_thread(
@@ -266,6 +279,7 @@ async def run_check(arguments: argparse.Namespace) -> int:
         if member.model is None
         else {
             "version": member.model.version,
+            "architecture": member.model.architecture,
             "preset": member.model.preset,
             "weights_sha256": member.model.weights_sha256,
         }
@@ -281,6 +295,9 @@ async def run_check(arguments: argparse.Namespace) -> int:
     (arguments.report / "report.md").write_text(to_markdown(report, pictures, titles))
     (arguments.report / "report.csv").write_text(to_csv(report))
     (arguments.report / "report.json").write_text(json.dumps(report, indent=2) + "\n")
+    if plots_are_there():
+        drawn = None if arguments.no_pictures else arguments.data
+        write_check_page(report, truths, folder, drawn)
     for name in variants:
         print(f"\nFilms {name}")
         print(text_table(summary_table(report, name, titles)))
@@ -289,7 +306,7 @@ async def run_check(arguments: argparse.Namespace) -> int:
         print(text_table(loss_table(report, titles)))
     print()
     print(text_table(film_table(report, variants[0], titles)))
-    print(f"\nreport: {arguments.report.name}/report.md")
+    print(f"\nreport: {arguments.report.name}/report.md and, to look at, index.html")
     return int(any(result.failures for result in results))
 
 

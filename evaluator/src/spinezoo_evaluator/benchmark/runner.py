@@ -49,11 +49,11 @@ from spinezoo_evaluator.benchmark.measuring import (
 from spinezoo_evaluator.results.columns import ColumnCounts
 from spinezoo_evaluator.results.records import (
     FUSED,
-    NAMED,
     Failure,
     FilmRecord,
     MemberRecord,
     RunFolder,
+    named,
 )
 
 _FUSED_MERGED = "fused ensemble, merged mask"
@@ -230,7 +230,11 @@ class Runner:
         await asyncio.to_thread(
             self._folder.write_answer,
             name,
-            {**outlines, FUSED: answer.fused.segments, NAMED: measured.named},
+            {
+                **outlines,
+                FUSED: answer.fused.segments,
+                **{named(model): vertebrae for model, vertebrae in measured.named.items()},
+            },
         )
         timing = answer.timing
         return FilmRecord(

@@ -15,7 +15,7 @@ from spinezoo_spine.metrics.film import FilmMeasurement
 
 from spinezoo_evaluator.report.drawing import Row, Tile, sheet
 from spinezoo_evaluator.report.names import ordered_names
-from spinezoo_evaluator.results.records import FUSED, NAMED, FilmRecord, RunFolder
+from spinezoo_evaluator.results.records import FUSED, FilmRecord, RunFolder, named
 
 
 def film_score(record: FilmRecord) -> float:
@@ -156,7 +156,7 @@ def named_row(
             f"{counts.predicted - counts.right} false\n"
             f"{counts.named_right} named right, {counts.named_wrong} wrong"
         )
-        vertebrae: Sequence[Segment] = answers.get(NAMED, ())
+        vertebrae: Sequence[Segment] = answers.get(named(FUSED), ())
         if name != FUSED:
             column = named_column(tile.segments, row.film.pixels, built_in_reader())
             vertebrae = [vertebra.segment for vertebra in column.vertebrae]

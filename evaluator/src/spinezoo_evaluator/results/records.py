@@ -39,8 +39,10 @@ ANSWERS_FOLDER = "answers"
 FUSED = "fused ensemble"
 """Name of the fused ensemble in reports and towards the evaluator; no member may have it."""
 
-NAMED = "fused ensemble, named"
-"""Under which the fused and named vertebrae are kept beside the answers."""
+
+def named(model: str) -> str:
+    """Under which a model's vertebrae, taken apart and named, are kept beside the answers."""
+    return f"{model}, named"
 
 
 @dataclass(frozen=True, slots=True)
@@ -225,6 +227,23 @@ class RunFolder:
                 f"{self.run_path.name} of the report is broken; start the run again with --fresh"
             )
         return run
+
+    def read_report(self) -> dict[str, Any]:
+        """The report of a finished run.
+
+        Raises:
+            ConfigurationError: There is none, or it is broken.
+        """
+        try:
+            report = json.loads(self.report_path.read_text())
+        except (OSError, ValueError) as error:
+            raise ConfigurationError(
+                f"{self.path.name} holds no {self.report_path.name} of a finished run "
+                f"({type(error).__name__}); name the folder of a report, or run it again"
+            ) from error
+        if not isinstance(report, dict) or not {"run", "summary"} & report.keys():
+            raise ConfigurationError(f"{self.report_path.name} is no report; run it again")
+        return report
 
     def read_films(self) -> dict[str, FilmRecord]:
         """Films that are done, by name; a line that was cut off is removed from the file.

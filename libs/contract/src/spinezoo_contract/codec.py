@@ -247,7 +247,7 @@ def evaluation_pair_from_proto(
 # --- JSON, for the HTTP endpoints -----------------------------------------------------------------
 
 _JSON_WITHOUT: dict[type, frozenset[str]] = {
-    FusedAnswer: frozenset({"labelling", "implants"}),
+    FusedAnswer: frozenset({"labelling", "implants", "measures"}),
     Prediction: frozenset({"probability_maps"}),
 }
 """Fields that are left to gRPC."""

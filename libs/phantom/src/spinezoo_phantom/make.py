@@ -13,6 +13,7 @@ from spinezoo_phantom.bones import BoneLayers, draw_skeleton
 from spinezoo_phantom.detector import Layers, look
 from spinezoo_phantom.frontal import draw_frontal_trunk
 from spinezoo_phantom.implants import Hardware, build_hardware, draw_hardware
+from spinezoo_phantom.measures import measures_of, osteophytes_of
 from spinezoo_phantom.projection import Camera, Window, coverage_of, smooth_noise
 from spinezoo_phantom.records import (
     ANNOTATED_LEVELS,
@@ -353,6 +354,8 @@ def _truth_of(scene: Scene, place: Any) -> dict[str, object]:
             "cobb_coronal": round(spine.cobb_deg, 2),
             "cobb_levels": list(spine.cobb_levels),
         },
+        "measures": measures_of(spine, camera),
+        "osteophytes": osteophytes_of(spine, camera),
         "osteoporosis_grade": spine.osteoporosis,
         "implants": [
             {"structure": implant.structure, "level": implant.level, "design": implant.design}

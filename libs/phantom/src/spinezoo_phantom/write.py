@@ -25,6 +25,8 @@ _FIXED_DATE = "20000101"  # phantoms have no date; a fixed one keeps files byte-
 _FIXED_TIME = "120000"
 _SUFFIX = {"dicom": ".dcm", "png": ".png"}
 _RECORDS = ".records"
+TRUTH = 2
+"""Of what the truth of a film holds; a set with an older one is made again."""
 
 
 def _uid(*parts: object) -> UID:
@@ -162,6 +164,7 @@ def _json_bytes(value: object) -> bytes:
 def _identity(seed: int, settings: PhantomSettings, file_format: str) -> dict[str, Any]:
     return {
         "generator": str(GENERATOR),
+        "truth": TRUTH,
         "seed": seed,
         "settings": settings.as_dict(),
         "file_format": file_format,

@@ -1,4 +1,4 @@
-"""HTTP endpoints of gateway and evaluator: ``/livez``, ``/readyz``, ``/metrics``.
+"""HTTP endpoints of gateway and evaluator: ``/livez``, ``/readyz``, ``/metrics``, and their own.
 
 Members have BentoML's HTTP endpoints instead; both answer from the same :class:`ServingState`.
 """
@@ -9,19 +9,29 @@ import asyncio
 import contextlib
 import logging
 import socket
+import ssl
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import uvicorn
 from spinezoo_contract.errors import ConfigurationError
+from spinezoo_contract.tls import TlsMode
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import BaseRoute, Route
 
 from spinezoo_serving.metrics import CONTENT_TYPE, ServerMetrics
+from spinezoo_serving.security import RETRY_SECONDS, ServerSecurity
 from spinezoo_serving.state import ServingState
 
 log = logging.getLogger("spinezoo.http")
+
+FIRST_BYTE_S = 10.0
+"""Time a connection has to say its first byte where TLS is on, in s."""
+
+_TLS_HANDSHAKE = b"\x16"
+"""First byte of every connection that speaks TLS."""
 
 
 def make_app(
@@ -78,58 +88,173 @@ class _QuietServer(uvicorn.Server):
         """Captures none."""
         yield
 
+    def protocol(self) -> Any:
+        """What talks to one connection that was accepted elsewhere."""
+        return self.config.http_protocol_class(  # type: ignore[call-arg]
+            config=self.config, server_state=self.server_state, app_state=self.lifespan.state
+        )
+
+
+def _server(app: Any) -> _QuietServer:
+    config = uvicorn.Config(
+        app,
+        loop="asyncio",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        # A proxy in front may say whatever it likes: nothing here goes by the caller's address.
+        proxy_headers=False,
+        timeout_graceful_shutdown=5,
+    )
+    return _QuietServer(config)
+
 
 class HttpEndpoint:
     """An HTTP server in the running event loop.
+
+    With TLS one port speaks both: what begins with a handshake gets the application, what does not
+    gets ``plain``, such as the three endpoints that probes and Prometheus ask. Certificates are
+    read again when their files have changed.
 
     Args:
         host: Address to bind.
         port: Port to bind; 0 takes a free one.
         app: What to serve, such as :func:`make_app` gives.
+        security: TLS of the process; None, or TLS off, serves the application in the clear.
+        plain: What callers without TLS get where TLS is on.
     """
 
-    def __init__(self, host: str, port: int, app: Starlette) -> None:
+    def __init__(
+        self,
+        host: str,
+        port: int,
+        app: Starlette,
+        *,
+        security: ServerSecurity | None = None,
+        plain: Starlette | None = None,
+    ) -> None:
         self._host = host
         self._asked_port = port
         self._port = 0
-        config = uvicorn.Config(
-            app,
-            loop="asyncio",
-            log_config=None,
-            access_log=False,
-            server_header=False,
-            timeout_graceful_shutdown=5,
-        )
-        self._server = _QuietServer(config)
-        self._task: asyncio.Task[None] | None = None
+        self._security = security if security and security.tls is not TlsMode.OFF else None
+        self._servers = [_server(app)]
+        if self._security is not None and plain is not None:
+            self._servers.append(_server(plain))
+        self._tasks: list[asyncio.Task[None]] = []
+        self._greetings: set[asyncio.Task[None]] = set()
+        self._stamp: Any = None
+        self._retry_at = 0.0
+        self._context: ssl.SSLContext | None = None
 
     @property
     def port(self) -> int:
         """The port that is bound; 0 before the start."""
         return self._port
 
+    @property
+    def scheme(self) -> str:
+        """``http`` or ``https``."""
+        return "http" if self._security is None else "https"
+
     async def start(self) -> None:
         """Binds and serves.
 
         Raises:
-            ConfigurationError: The port is taken.
+            ConfigurationError: The port is taken, or a certificate is wrong.
         """
+        if self._security is not None:
+            self._context, self._stamp = self._security.context(), self._security.stamp()
         listener = bind(self._host, self._asked_port)
         self._port = listener.getsockname()[1]
-        self._task = asyncio.create_task(self._server.serve(sockets=[listener]))
-        while not self._server.started:
-            if self._task.done():
-                await self._task
-                raise ConfigurationError("the HTTP endpoint ended while it started; see the log")
-            await asyncio.sleep(0.01)
-        log.info(
-            "listening",
-            extra={"fields": {"endpoint": "http", "host": self._host, "port": self._port}},
-        )
+        sockets = [listener] if self._security is None else []
+        for server in self._servers:
+            self._tasks.append(asyncio.create_task(server.serve(sockets=sockets)))
+        for server, task in zip(self._servers, tuple(self._tasks), strict=True):
+            while not server.started:
+                if task.done():
+                    await task
+                    raise ConfigurationError(
+                        "the HTTP endpoint ended while it started; see the log"
+                    )
+                await asyncio.sleep(0.01)
+        if self._security is not None:
+            listener.setblocking(False)
+            self._tasks.append(asyncio.create_task(self._accept(listener)))
+        fields = {"endpoint": self.scheme, "host": self._host, "port": self._port}
+        log.info("listening", extra={"fields": fields})
 
     async def stop(self) -> None:
         """Answers what is in flight, at most 5 s long, and stops."""
-        if self._task is not None:
-            self._server.should_exit = True
-            await self._task
-            self._task = None
+        for server in self._servers:
+            server.should_exit = True
+        for task in (*self._tasks[len(self._servers) :], *self._greetings):
+            task.cancel()
+        await asyncio.gather(*self._tasks, *self._greetings, return_exceptions=True)
+        self._tasks.clear()
+
+    async def _accept(self, listener: socket.socket) -> None:
+        loop = asyncio.get_running_loop()
+        with listener:
+            while True:
+                try:
+                    connection, _ = await loop.sock_accept(listener)
+                except OSError as error:
+                    # Out of file descriptors, mostly: those in use come back.
+                    log.error("connection not taken: %s", error.strerror)
+                    await asyncio.sleep(0.1)
+                    continue
+                task = asyncio.create_task(self._greet(connection))
+                self._greetings.add(task)
+                task.add_done_callback(self._greetings.discard)
+
+    async def _greet(self, connection: socket.socket) -> None:
+        """Gives a connection to the server that it speaks to by its first byte."""
+        loop = asyncio.get_running_loop()
+        connection.setblocking(False)
+        try:
+            async with asyncio.timeout(FIRST_BYTE_S):
+                first = await _first_byte(connection)
+            if first == _TLS_HANDSHAKE:
+                await loop.connect_accepted_socket(
+                    self._servers[0].protocol, connection, ssl=self._renewed()
+                )
+            elif first and len(self._servers) > 1:
+                await loop.connect_accepted_socket(self._servers[1].protocol, connection)
+            else:
+                connection.close()
+        except (OSError, TimeoutError):
+            # Gone, silent, or no handshake that both ends understand.
+            connection.close()
+        except asyncio.CancelledError:
+            connection.close()
+            raise
+
+    def _renewed(self) -> ssl.SSLContext:
+        """The certificates as they are now; files that are wrong are logged, the old ones stay."""
+        assert self._security is not None
+        assert self._context is not None
+        now, stamp = asyncio.get_running_loop().time(), self._security.stamp()
+        if stamp != self._stamp or 0.0 < self._retry_at <= now:
+            self._stamp, self._retry_at = stamp, 0.0
+            try:
+                self._context = self._security.context()
+            except ConfigurationError as error:
+                self._retry_at = now + RETRY_SECONDS
+                log.error("certificates not renewed", extra={"fields": {"reason": str(error)}})
+        return self._context
+
+
+async def _first_byte(connection: socket.socket) -> bytes:
+    """The first byte of a connection, which stays there to be read; empty: it was closed."""
+    loop = asyncio.get_running_loop()
+    ready = asyncio.Event()
+    loop.add_reader(connection, ready.set)
+    try:
+        while True:
+            try:
+                return connection.recv(1, socket.MSG_PEEK)
+            except BlockingIOError:
+                ready.clear()
+                await ready.wait()
+    finally:
+        loop.remove_reader(connection)

@@ -71,6 +71,9 @@ class GrpcServer:
         state: Shared with the HTTP endpoint; None makes one.
         metrics: Where to count; None counts nothing.
         tokens: Who may call; None lets everybody call.
+
+    Attributes:
+        calls: What all calls share, those over HTTP too: tokens, counts, and the calls in flight.
     """
 
     def __init__(
@@ -88,7 +91,7 @@ class GrpcServer:
         self._services: list[tuple[Callable[[Any, Any], None], Any, str]] = []
         self._server: grpc.aio.Server | None = None
         self._health: HealthServicer | None = None
-        self._interceptor: ShellInterceptor | None = None
+        self.calls = ShellInterceptor(settings.max_message_bytes, metrics, tokens)
         self._port = 0
 
     def add(self, register: Callable[[Any, Any], None], servicer: Any, full_name: str) -> None:
@@ -120,9 +123,8 @@ class GrpcServer:
         security = settings.security
         identity = security.check()
         credentials = security.credentials()
-        interceptor = ShellInterceptor(settings.max_message_bytes, self.metrics, self.tokens)
         server = grpc.aio.server(
-            interceptors=[interceptor],
+            interceptors=[self.calls],
             options=[
                 *channel_options(settings.max_message_bytes),
                 # A taken port is an error, not a lottery between two servers.
@@ -157,7 +159,7 @@ class GrpcServer:
                 "SPINEZOO_GRPC_PORT"
             )
         await server.start()
-        self._server, self._health, self._interceptor = server, health, interceptor
+        self._server, self._health = server, health
         self._port = port
         fields = {
             "endpoint": "grpc",
@@ -181,16 +183,16 @@ class GrpcServer:
         Returns:
             Whether every call in flight was answered in time.
         """
-        if self._server is None or self._health is None or self._interceptor is None:
+        if self._server is None or self._health is None:
             self.state.move(Phase.DRAINING)
             return True
         server, self._server = self._server, None
         grace = self.settings.drain_s if grace is None else grace
         self.state.move(Phase.DRAINING)
         await asyncio.sleep(min(DRAIN_NOTICE_SECONDS, grace))
-        self._interceptor.refusing = True
-        finished = await self._interceptor.in_flight.wait_idle(grace)
-        await self._interceptor.in_flight.wait_quiet(QUIET_SECONDS, min(grace, MOST_QUIET_SECONDS))
+        self.calls.refusing = True
+        finished = await self.calls.in_flight.wait_idle(grace)
+        await self.calls.in_flight.wait_quiet(QUIET_SECONDS, min(grace, MOST_QUIET_SECONDS))
         self._health.closing.set()
         # Returns as soon as the last bytes are out and the watches have ended.
         await server.stop(min(grace, 5.0) if finished else 0.0)

@@ -29,6 +29,7 @@ import re
 import secrets
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
@@ -227,6 +228,33 @@ class TokenFile:
             error.caller = found.name
             raise error
         return found.name
+
+    def ticket(self, caller: str, life_s: float) -> str:
+        """A short-lived ticket for files that a browser fetches without its token.
+
+        Any server with the same token file takes it; revoking the token takes it back.
+
+        Args:
+            caller: Name of a caller, as :meth:`caller` gives it.
+            life_s: How long it counts, in s.
+        """
+        until = str(int(time.time() + life_s))
+        digests = [entry.digest for entry in self._entries if entry.name == caller]
+        return f"{caller}.{until}.{_seal(digests[0] if digests else b'', caller, until)}"
+
+    def takes(self, ticket: str) -> bool:
+        """Whether a ticket counts now."""
+        self._renew()
+        name, _, rest = ticket.rpartition(".")
+        name, _, until = name.rpartition(".")
+        for entry in self._entries:
+            if entry.name == name and hmac.compare_digest(_seal(entry.digest, name, until), rest):
+                return time.time() < int(until) and not entry.expired(self._today())
+        return False
+
+
+def _seal(key: bytes, name: str, until: str) -> str:
+    return hmac.new(key, f"{name} {until}".encode(), hashlib.sha256).hexdigest()
 
 
 # --- the command ---------------------------------------------------------------------------------

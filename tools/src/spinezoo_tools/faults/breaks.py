@@ -22,7 +22,9 @@ from spinezoo_tools.faults.row import (
     FAULT_S,
     HUNG,
     KILL_REQUESTS,
+    MOST_WAIT,
     NETWORKS,
+    PAUSE_S,
     REFUSALS,
     SOME_REQUESTS,
     Row,
@@ -85,19 +87,23 @@ def kill_two(zoo: Zoo) -> Result:
 @row(
     "paused",
     "a member paused past its deadline",
-    f"SIGSTOP to pspnet for {FAULT_S:g} s, SIGCONT; members get {DEADLINE_MS} ms",
+    f"SIGSTOP to pspnet for {PAUSE_S:g} s, SIGCONT; members get {DEADLINE_MS} ms",
 )
 def paused(zoo: Zoo) -> Result:
-    """The member is there and says nothing."""
+    """The member is there and says nothing: two films wait for it, then it is set aside."""
     with zoo.load(options=EnsembleOptions(member_deadline_ms=DEADLINE_MS)) as load:
         load.wait(8)
         fault = zoo.signal(signal.SIGSTOP, "pspnet")
         try:
-            time.sleep(FAULT_S)
+            time.sleep(PAUSE_S)
         finally:
             lifted = zoo.signal(signal.SIGCONT, "pspnet")
         load.wait_full(lifted, SOME_REQUESTS)
     result = sum_up(load.requests, fault, lifted, may_miss={"pspnet": HUNG}, must_miss=True)
+    waited = sum(request.ms > 0.9 * DEADLINE_MS for request in load.requests)
+    result.sees += f"; {waited} waited for it"
+    result.raw["waited"] = waited
+    result.must(waited <= MOST_WAIT, f"{waited} films waited for the member, not {MOST_WAIT}")
     result.must(result.max_ms < DEADLINE_MS + 5000, "an answer came long after the deadline")
     return result
 

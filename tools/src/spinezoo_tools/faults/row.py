@@ -17,7 +17,13 @@ DEADLINE_MS = 5000
 """Member deadline that clients ask for where a member hangs."""
 
 FAULT_S = 20.0
-"""How long a member hangs or is cut off, in s: several deadlines."""
+"""How long a member is cut off, in s: several deadlines."""
+
+PAUSE_S = 60.0
+"""How long a member hangs, in s: long after it has been set aside."""
+
+MOST_WAIT = 2
+"""Most films that may wait for a member that hangs."""
 
 AWAY = ("UNAVAILABLE",)
 HUNG = ("UNAVAILABLE", "DEADLINE_EXCEEDED")

@@ -25,46 +25,47 @@ _sym_db = _symbol_database.Default()
 from spinezoo.v1 import fusion_pb2 as spinezoo_dot_v1_dot_fusion__pb2
 from spinezoo.v1 import image_pb2 as spinezoo_dot_v1_dot_image__pb2
 from spinezoo.v1 import labelling_pb2 as spinezoo_dot_v1_dot_labelling__pb2
+from spinezoo.v1 import measures_pb2 as spinezoo_dot_v1_dot_measures__pb2
 from spinezoo.v1 import model_pb2 as spinezoo_dot_v1_dot_model__pb2
 from spinezoo.v1 import segment_pb2 as spinezoo_dot_v1_dot_segment__pb2
 from spinezoo.v1 import segmenter_pb2 as spinezoo_dot_v1_dot_segmenter__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1aspinezoo/v1/ensemble.proto\x12\x0bspinezoo.v1\x1a\x18spinezoo/v1/fusion.proto\x1a\x17spinezoo/v1/image.proto\x1a\x1bspinezoo/v1/labelling.proto\x1a\x17spinezoo/v1/model.proto\x1a\x19spinezoo/v1/segment.proto\x1a\x1bspinezoo/v1/segmenter.proto\"o\n\x0cMemberStatus\x12\x13\n\x0bmember_name\x18\x01 \x01(\t\x12%\n\x04\x63ode\x18\x02 \x01(\x0e\x32\x17.spinezoo.v1.MemberCode\x12\x12\n\nlatency_ms\x18\x03 \x01(\x01\x12\x0f\n\x07message\x18\x04 \x01(\t\"\xc5\x01\n\x0cMemberAnswer\x12)\n\x06status\x18\x01 \x01(\x0b\x32\x19.spinezoo.v1.MemberStatus\x12&\n\x08segments\x18\x02 \x03(\x0b\x32\x14.spinezoo.v1.Segment\x12\x35\n\x10probability_maps\x18\x03 \x03(\x0b\x32\x1b.spinezoo.v1.ProbabilityMap\x12+\n\nprovenance\x18\x04 \x01(\x0b\x32\x17.spinezoo.v1.Provenance\"Y\n\rGatewayTiming\x12\x11\n\tdecode_ms\x18\x01 \x01(\x01\x12\x12\n\nfan_out_ms\x18\x02 \x01(\x01\x12\x0f\n\x07\x66use_ms\x18\x03 \x01(\x01\x12\x10\n\x08total_ms\x18\x04 \x01(\x01\"\xfb\x01\n\x0eSegmentRequest\x12!\n\x05image\x18\x01 \x01(\x0b\x32\x12.spinezoo.v1.Image\x12,\n\x07options\x18\x02 \x01(\x0b\x32\x1b.spinezoo.v1.PredictOptions\x12\x14\n\x0cmember_names\x18\x03 \x03(\t\x12*\n\x06\x66usion\x18\x04 \x01(\x0b\x32\x1a.spinezoo.v1.FusionOptions\x12\x1f\n\x12member_deadline_ms\x18\x05 \x01(\rH\x00\x88\x01\x01\x12\x13\n\x06quorum\x18\x06 \x01(\rH\x01\x88\x01\x01\x42\x15\n\x13_member_deadline_msB\t\n\x07_quorum\"\xd7\x01\n\x0fSegmentResponse\x12\x0e\n\x06height\x18\x01 \x01(\r\x12\r\n\x05width\x18\x02 \x01(\r\x12*\n\x07members\x18\x03 \x03(\x0b\x32\x19.spinezoo.v1.MemberAnswer\x12\'\n\x05\x66used\x18\x04 \x01(\x0b\x32\x18.spinezoo.v1.FusedAnswer\x12*\n\x06timing\x18\x05 \x01(\x0b\x32\x1a.spinezoo.v1.GatewayTiming\x12$\n\x05notes\x18\x06 \x03(\x0b\x32\x15.spinezoo.v1.FilmNote\"D\n\x14SegmentStreamRequest\x12,\n\x07request\x18\x01 \x01(\x0b\x32\x1b.spinezoo.v1.SegmentRequest\"\xd8\x01\n\x0f\x45nsembleSummary\x12\x0e\n\x06height\x18\x01 \x01(\r\x12\r\n\x05width\x18\x02 \x01(\r\x12+\n\x08statuses\x18\x03 \x03(\x0b\x32\x19.spinezoo.v1.MemberStatus\x12\'\n\x05\x66used\x18\x04 \x01(\x0b\x32\x18.spinezoo.v1.FusedAnswer\x12*\n\x06timing\x18\x05 \x01(\x0b\x32\x1a.spinezoo.v1.GatewayTiming\x12$\n\x05notes\x18\x06 \x03(\x0b\x32\x15.spinezoo.v1.FilmNote\"~\n\x15SegmentStreamResponse\x12+\n\x06member\x18\x01 \x01(\x0b\x32\x19.spinezoo.v1.MemberAnswerH\x00\x12/\n\x07summary\x18\x02 \x01(\x0b\x32\x1c.spinezoo.v1.EnsembleSummaryH\x00\x42\x07\n\x05\x65vent\"\x13\n\x11ListModelsRequest\"[\n\x0eNewcomerStatus\x12\x0e\n\x06target\x18\x01 \x01(\t\x12)\n\x05state\x18\x02 \x01(\x0e\x32\x1a.spinezoo.v1.NewcomerState\x12\x0e\n\x06reason\x18\x03 \x01(\t\"\xb4\x01\n\x0cRosterMember\x12\x13\n\x0bmember_name\x18\x01 \x01(\t\x12\x0e\n\x06target\x18\x02 \x01(\t\x12)\n\x06status\x18\x03 \x01(\x0b\x32\x19.spinezoo.v1.MemberStatus\x12%\n\x05model\x18\x04 \x01(\x0b\x32\x16.spinezoo.v1.ModelInfo\x12-\n\x08newcomer\x18\x05 \x01(\x0b\x32\x1b.spinezoo.v1.NewcomerStatus\"\xab\x01\n\x12ListModelsResponse\x12*\n\x07members\x18\x01 \x03(\x0b\x32\x19.spinezoo.v1.RosterMember\x12\x16\n\x0e\x64\x65\x66\x61ult_quorum\x18\x02 \x01(\r\x12\"\n\x1a\x64\x65\x66\x61ult_member_deadline_ms\x18\x03 \x01(\r\x12-\n\x06reader\x18\x04 \x01(\x0b\x32\x1d.spinezoo.v1.ReaderProvenance*\xfd\x01\n\nMemberCode\x12\x1b\n\x17MEMBER_CODE_UNSPECIFIED\x10\x00\x12\x12\n\x0eMEMBER_CODE_OK\x10\x01\x12!\n\x1dMEMBER_CODE_DEADLINE_EXCEEDED\x10\x02\x12\x1b\n\x17MEMBER_CODE_UNAVAILABLE\x10\x03\x12\x1e\n\x1aMEMBER_CODE_INVALID_OUTPUT\x10\x04\x12\"\n\x1eMEMBER_CODE_RESOURCE_EXHAUSTED\x10\x05\x12 \n\x1cMEMBER_CODE_INVALID_ARGUMENT\x10\x06\x12\x18\n\x14MEMBER_CODE_INTERNAL\x10\x07*h\n\rNewcomerState\x12\x1e\n\x1aNEWCOMER_STATE_UNSPECIFIED\x10\x00\x12\x1b\n\x17NEWCOMER_STATE_CHECKING\x10\x01\x12\x1a\n\x16NEWCOMER_STATE_REFUSED\x10\x02\x32\x80\x02\n\x0f\x45nsembleService\x12\x44\n\x07Segment\x12\x1b.spinezoo.v1.SegmentRequest\x1a\x1c.spinezoo.v1.SegmentResponse\x12X\n\rSegmentStream\x12!.spinezoo.v1.SegmentStreamRequest\x1a\".spinezoo.v1.SegmentStreamResponse0\x01\x12M\n\nListModels\x12\x1e.spinezoo.v1.ListModelsRequest\x1a\x1f.spinezoo.v1.ListModelsResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1aspinezoo/v1/ensemble.proto\x12\x0bspinezoo.v1\x1a\x18spinezoo/v1/fusion.proto\x1a\x17spinezoo/v1/image.proto\x1a\x1bspinezoo/v1/labelling.proto\x1a\x1aspinezoo/v1/measures.proto\x1a\x17spinezoo/v1/model.proto\x1a\x19spinezoo/v1/segment.proto\x1a\x1bspinezoo/v1/segmenter.proto\"o\n\x0cMemberStatus\x12\x13\n\x0bmember_name\x18\x01 \x01(\t\x12%\n\x04\x63ode\x18\x02 \x01(\x0e\x32\x17.spinezoo.v1.MemberCode\x12\x12\n\nlatency_ms\x18\x03 \x01(\x01\x12\x0f\n\x07message\x18\x04 \x01(\t\"\xc5\x01\n\x0cMemberAnswer\x12)\n\x06status\x18\x01 \x01(\x0b\x32\x19.spinezoo.v1.MemberStatus\x12&\n\x08segments\x18\x02 \x03(\x0b\x32\x14.spinezoo.v1.Segment\x12\x35\n\x10probability_maps\x18\x03 \x03(\x0b\x32\x1b.spinezoo.v1.ProbabilityMap\x12+\n\nprovenance\x18\x04 \x01(\x0b\x32\x17.spinezoo.v1.Provenance\"Y\n\rGatewayTiming\x12\x11\n\tdecode_ms\x18\x01 \x01(\x01\x12\x12\n\nfan_out_ms\x18\x02 \x01(\x01\x12\x0f\n\x07\x66use_ms\x18\x03 \x01(\x01\x12\x10\n\x08total_ms\x18\x04 \x01(\x01\"\xaa\x02\n\x0eSegmentRequest\x12!\n\x05image\x18\x01 \x01(\x0b\x32\x12.spinezoo.v1.Image\x12,\n\x07options\x18\x02 \x01(\x0b\x32\x1b.spinezoo.v1.PredictOptions\x12\x14\n\x0cmember_names\x18\x03 \x03(\t\x12*\n\x06\x66usion\x18\x04 \x01(\x0b\x32\x1a.spinezoo.v1.FusionOptions\x12\x1f\n\x12member_deadline_ms\x18\x05 \x01(\rH\x00\x88\x01\x01\x12\x13\n\x06quorum\x18\x06 \x01(\rH\x01\x88\x01\x01\x12-\n\x08measures\x18\x07 \x01(\x0b\x32\x1b.spinezoo.v1.MeasureOptionsB\x15\n\x13_member_deadline_msB\t\n\x07_quorum\"\xd7\x01\n\x0fSegmentResponse\x12\x0e\n\x06height\x18\x01 \x01(\r\x12\r\n\x05width\x18\x02 \x01(\r\x12*\n\x07members\x18\x03 \x03(\x0b\x32\x19.spinezoo.v1.MemberAnswer\x12\'\n\x05\x66used\x18\x04 \x01(\x0b\x32\x18.spinezoo.v1.FusedAnswer\x12*\n\x06timing\x18\x05 \x01(\x0b\x32\x1a.spinezoo.v1.GatewayTiming\x12$\n\x05notes\x18\x06 \x03(\x0b\x32\x15.spinezoo.v1.FilmNote\"D\n\x14SegmentStreamRequest\x12,\n\x07request\x18\x01 \x01(\x0b\x32\x1b.spinezoo.v1.SegmentRequest\"\xd8\x01\n\x0f\x45nsembleSummary\x12\x0e\n\x06height\x18\x01 \x01(\r\x12\r\n\x05width\x18\x02 \x01(\r\x12+\n\x08statuses\x18\x03 \x03(\x0b\x32\x19.spinezoo.v1.MemberStatus\x12\'\n\x05\x66used\x18\x04 \x01(\x0b\x32\x18.spinezoo.v1.FusedAnswer\x12*\n\x06timing\x18\x05 \x01(\x0b\x32\x1a.spinezoo.v1.GatewayTiming\x12$\n\x05notes\x18\x06 \x03(\x0b\x32\x15.spinezoo.v1.FilmNote\"~\n\x15SegmentStreamResponse\x12+\n\x06member\x18\x01 \x01(\x0b\x32\x19.spinezoo.v1.MemberAnswerH\x00\x12/\n\x07summary\x18\x02 \x01(\x0b\x32\x1c.spinezoo.v1.EnsembleSummaryH\x00\x42\x07\n\x05\x65vent\"\x13\n\x11ListModelsRequest\"[\n\x0eNewcomerStatus\x12\x0e\n\x06target\x18\x01 \x01(\t\x12)\n\x05state\x18\x02 \x01(\x0e\x32\x1a.spinezoo.v1.NewcomerState\x12\x0e\n\x06reason\x18\x03 \x01(\t\"\xb4\x01\n\x0cRosterMember\x12\x13\n\x0bmember_name\x18\x01 \x01(\t\x12\x0e\n\x06target\x18\x02 \x01(\t\x12)\n\x06status\x18\x03 \x01(\x0b\x32\x19.spinezoo.v1.MemberStatus\x12%\n\x05model\x18\x04 \x01(\x0b\x32\x16.spinezoo.v1.ModelInfo\x12-\n\x08newcomer\x18\x05 \x01(\x0b\x32\x1b.spinezoo.v1.NewcomerStatus\"\xab\x01\n\x12ListModelsResponse\x12*\n\x07members\x18\x01 \x03(\x0b\x32\x19.spinezoo.v1.RosterMember\x12\x16\n\x0e\x64\x65\x66\x61ult_quorum\x18\x02 \x01(\r\x12\"\n\x1a\x64\x65\x66\x61ult_member_deadline_ms\x18\x03 \x01(\r\x12-\n\x06reader\x18\x04 \x01(\x0b\x32\x1d.spinezoo.v1.ReaderProvenance*\xfd\x01\n\nMemberCode\x12\x1b\n\x17MEMBER_CODE_UNSPECIFIED\x10\x00\x12\x12\n\x0eMEMBER_CODE_OK\x10\x01\x12!\n\x1dMEMBER_CODE_DEADLINE_EXCEEDED\x10\x02\x12\x1b\n\x17MEMBER_CODE_UNAVAILABLE\x10\x03\x12\x1e\n\x1aMEMBER_CODE_INVALID_OUTPUT\x10\x04\x12\"\n\x1eMEMBER_CODE_RESOURCE_EXHAUSTED\x10\x05\x12 \n\x1cMEMBER_CODE_INVALID_ARGUMENT\x10\x06\x12\x18\n\x14MEMBER_CODE_INTERNAL\x10\x07*h\n\rNewcomerState\x12\x1e\n\x1aNEWCOMER_STATE_UNSPECIFIED\x10\x00\x12\x1b\n\x17NEWCOMER_STATE_CHECKING\x10\x01\x12\x1a\n\x16NEWCOMER_STATE_REFUSED\x10\x02\x32\x80\x02\n\x0f\x45nsembleService\x12\x44\n\x07Segment\x12\x1b.spinezoo.v1.SegmentRequest\x1a\x1c.spinezoo.v1.SegmentResponse\x12X\n\rSegmentStream\x12!.spinezoo.v1.SegmentStreamRequest\x1a\".spinezoo.v1.SegmentStreamResponse0\x01\x12M\n\nListModels\x12\x1e.spinezoo.v1.ListModelsRequest\x1a\x1f.spinezoo.v1.ListModelsResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'spinezoo.v1.ensemble_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_MEMBERCODE']._serialized_start=1969
-  _globals['_MEMBERCODE']._serialized_end=2222
-  _globals['_NEWCOMERSTATE']._serialized_start=2224
-  _globals['_NEWCOMERSTATE']._serialized_end=2328
-  _globals['_MEMBERSTATUS']._serialized_start=204
-  _globals['_MEMBERSTATUS']._serialized_end=315
-  _globals['_MEMBERANSWER']._serialized_start=318
-  _globals['_MEMBERANSWER']._serialized_end=515
-  _globals['_GATEWAYTIMING']._serialized_start=517
-  _globals['_GATEWAYTIMING']._serialized_end=606
-  _globals['_SEGMENTREQUEST']._serialized_start=609
-  _globals['_SEGMENTREQUEST']._serialized_end=860
-  _globals['_SEGMENTRESPONSE']._serialized_start=863
-  _globals['_SEGMENTRESPONSE']._serialized_end=1078
-  _globals['_SEGMENTSTREAMREQUEST']._serialized_start=1080
-  _globals['_SEGMENTSTREAMREQUEST']._serialized_end=1148
-  _globals['_ENSEMBLESUMMARY']._serialized_start=1151
-  _globals['_ENSEMBLESUMMARY']._serialized_end=1367
-  _globals['_SEGMENTSTREAMRESPONSE']._serialized_start=1369
-  _globals['_SEGMENTSTREAMRESPONSE']._serialized_end=1495
-  _globals['_LISTMODELSREQUEST']._serialized_start=1497
-  _globals['_LISTMODELSREQUEST']._serialized_end=1516
-  _globals['_NEWCOMERSTATUS']._serialized_start=1518
-  _globals['_NEWCOMERSTATUS']._serialized_end=1609
-  _globals['_ROSTERMEMBER']._serialized_start=1612
-  _globals['_ROSTERMEMBER']._serialized_end=1792
-  _globals['_LISTMODELSRESPONSE']._serialized_start=1795
-  _globals['_LISTMODELSRESPONSE']._serialized_end=1966
-  _globals['_ENSEMBLESERVICE']._serialized_start=2331
-  _globals['_ENSEMBLESERVICE']._serialized_end=2587
+  _globals['_MEMBERCODE']._serialized_start=2044
+  _globals['_MEMBERCODE']._serialized_end=2297
+  _globals['_NEWCOMERSTATE']._serialized_start=2299
+  _globals['_NEWCOMERSTATE']._serialized_end=2403
+  _globals['_MEMBERSTATUS']._serialized_start=232
+  _globals['_MEMBERSTATUS']._serialized_end=343
+  _globals['_MEMBERANSWER']._serialized_start=346
+  _globals['_MEMBERANSWER']._serialized_end=543
+  _globals['_GATEWAYTIMING']._serialized_start=545
+  _globals['_GATEWAYTIMING']._serialized_end=634
+  _globals['_SEGMENTREQUEST']._serialized_start=637
+  _globals['_SEGMENTREQUEST']._serialized_end=935
+  _globals['_SEGMENTRESPONSE']._serialized_start=938
+  _globals['_SEGMENTRESPONSE']._serialized_end=1153
+  _globals['_SEGMENTSTREAMREQUEST']._serialized_start=1155
+  _globals['_SEGMENTSTREAMREQUEST']._serialized_end=1223
+  _globals['_ENSEMBLESUMMARY']._serialized_start=1226
+  _globals['_ENSEMBLESUMMARY']._serialized_end=1442
+  _globals['_SEGMENTSTREAMRESPONSE']._serialized_start=1444
+  _globals['_SEGMENTSTREAMRESPONSE']._serialized_end=1570
+  _globals['_LISTMODELSREQUEST']._serialized_start=1572
+  _globals['_LISTMODELSREQUEST']._serialized_end=1591
+  _globals['_NEWCOMERSTATUS']._serialized_start=1593
+  _globals['_NEWCOMERSTATUS']._serialized_end=1684
+  _globals['_ROSTERMEMBER']._serialized_start=1687
+  _globals['_ROSTERMEMBER']._serialized_end=1867
+  _globals['_LISTMODELSRESPONSE']._serialized_start=1870
+  _globals['_LISTMODELSRESPONSE']._serialized_end=2041
+  _globals['_ENSEMBLESERVICE']._serialized_start=2406
+  _globals['_ENSEMBLESERVICE']._serialized_end=2662
 # @@protoc_insertion_point(module_scope)

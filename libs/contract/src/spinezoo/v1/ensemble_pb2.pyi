@@ -1,6 +1,7 @@
 from spinezoo.v1 import fusion_pb2 as _fusion_pb2
 from spinezoo.v1 import image_pb2 as _image_pb2
 from spinezoo.v1 import labelling_pb2 as _labelling_pb2
+from spinezoo.v1 import measures_pb2 as _measures_pb2
 from spinezoo.v1 import model_pb2 as _model_pb2
 from spinezoo.v1 import segment_pb2 as _segment_pb2
 from spinezoo.v1 import segmenter_pb2 as _segmenter_pb2
@@ -78,20 +79,22 @@ class GatewayTiming(_message.Message):
     def __init__(self, decode_ms: _Optional[float] = ..., fan_out_ms: _Optional[float] = ..., fuse_ms: _Optional[float] = ..., total_ms: _Optional[float] = ...) -> None: ...
 
 class SegmentRequest(_message.Message):
-    __slots__ = ("image", "options", "member_names", "fusion", "member_deadline_ms", "quorum")
+    __slots__ = ("image", "options", "member_names", "fusion", "member_deadline_ms", "quorum", "measures")
     IMAGE_FIELD_NUMBER: _ClassVar[int]
     OPTIONS_FIELD_NUMBER: _ClassVar[int]
     MEMBER_NAMES_FIELD_NUMBER: _ClassVar[int]
     FUSION_FIELD_NUMBER: _ClassVar[int]
     MEMBER_DEADLINE_MS_FIELD_NUMBER: _ClassVar[int]
     QUORUM_FIELD_NUMBER: _ClassVar[int]
+    MEASURES_FIELD_NUMBER: _ClassVar[int]
     image: _image_pb2.Image
     options: _segmenter_pb2.PredictOptions
     member_names: _containers.RepeatedScalarFieldContainer[str]
     fusion: _fusion_pb2.FusionOptions
     member_deadline_ms: int
     quorum: int
-    def __init__(self, image: _Optional[_Union[_image_pb2.Image, _Mapping]] = ..., options: _Optional[_Union[_segmenter_pb2.PredictOptions, _Mapping]] = ..., member_names: _Optional[_Iterable[str]] = ..., fusion: _Optional[_Union[_fusion_pb2.FusionOptions, _Mapping]] = ..., member_deadline_ms: _Optional[int] = ..., quorum: _Optional[int] = ...) -> None: ...
+    measures: _measures_pb2.MeasureOptions
+    def __init__(self, image: _Optional[_Union[_image_pb2.Image, _Mapping]] = ..., options: _Optional[_Union[_segmenter_pb2.PredictOptions, _Mapping]] = ..., member_names: _Optional[_Iterable[str]] = ..., fusion: _Optional[_Union[_fusion_pb2.FusionOptions, _Mapping]] = ..., member_deadline_ms: _Optional[int] = ..., quorum: _Optional[int] = ..., measures: _Optional[_Union[_measures_pb2.MeasureOptions, _Mapping]] = ...) -> None: ...
 
 class SegmentResponse(_message.Message):
     __slots__ = ("height", "width", "members", "fused", "timing", "notes")

@@ -23,10 +23,11 @@ _sym_db = _symbol_database.Default()
 
 
 from spinezoo.v1 import labelling_pb2 as spinezoo_dot_v1_dot_labelling__pb2
+from spinezoo.v1 import measures_pb2 as spinezoo_dot_v1_dot_measures__pb2
 from spinezoo.v1 import segment_pb2 as spinezoo_dot_v1_dot_segment__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18spinezoo/v1/fusion.proto\x12\x0bspinezoo.v1\x1a\x1bspinezoo/v1/labelling.proto\x1a\x19spinezoo/v1/segment.proto\"\xa0\x01\n\rFusionOptions\x12%\n\x04rule\x18\x01 \x01(\x0e\x32\x17.spinezoo.v1.FusionRule\x12\x38\n\x07weights\x18\x02 \x03(\x0b\x32\'.spinezoo.v1.FusionOptions.WeightsEntry\x1a.\n\x0cWeightsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\"\\\n\x0c\x46usedImplant\x12%\n\x07segment\x18\x01 \x01(\x0b\x32\x14.spinezoo.v1.Segment\x12\x0f\n\x07touches\x18\x02 \x03(\t\x12\x14\n\x0cmember_names\x18\x03 \x03(\t\"\xfb\x01\n\x0b\x46usedAnswer\x12&\n\x08segments\x18\x01 \x03(\x0b\x32\x14.spinezoo.v1.Segment\x12/\n\x0bmerged_mask\x18\x02 \x01(\x0b\x32\x1a.spinezoo.v1.RunLengthMask\x12%\n\x04rule\x18\x03 \x01(\x0e\x32\x17.spinezoo.v1.FusionRule\x12\x14\n\x0cmember_names\x18\x04 \x03(\t\x12)\n\tlabelling\x18\x05 \x01(\x0b\x32\x16.spinezoo.v1.Labelling\x12+\n\x08implants\x18\x07 \x03(\x0b\x32\x19.spinezoo.v1.FusedImplant*\x97\x01\n\nFusionRule\x12\x1b\n\x17\x46USION_RULE_UNSPECIFIED\x10\x00\x12\x15\n\x11\x46USION_RULE_UNION\x10\x01\x12\x1c\n\x18\x46USION_RULE_INTERSECTION\x10\x02\x12\x18\n\x14\x46USION_RULE_MAJORITY\x10\x03\x12\x1d\n\x19\x46USION_RULE_WEIGHTED_VOTE\x10\x04\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18spinezoo/v1/fusion.proto\x12\x0bspinezoo.v1\x1a\x1bspinezoo/v1/labelling.proto\x1a\x1aspinezoo/v1/measures.proto\x1a\x19spinezoo/v1/segment.proto\"\xa0\x01\n\rFusionOptions\x12%\n\x04rule\x18\x01 \x01(\x0e\x32\x17.spinezoo.v1.FusionRule\x12\x38\n\x07weights\x18\x02 \x03(\x0b\x32\'.spinezoo.v1.FusionOptions.WeightsEntry\x1a.\n\x0cWeightsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\"\\\n\x0c\x46usedImplant\x12%\n\x07segment\x18\x01 \x01(\x0b\x32\x14.spinezoo.v1.Segment\x12\x0f\n\x07touches\x18\x02 \x03(\t\x12\x14\n\x0cmember_names\x18\x03 \x03(\t\"\xa8\x02\n\x0b\x46usedAnswer\x12&\n\x08segments\x18\x01 \x03(\x0b\x32\x14.spinezoo.v1.Segment\x12/\n\x0bmerged_mask\x18\x02 \x01(\x0b\x32\x1a.spinezoo.v1.RunLengthMask\x12%\n\x04rule\x18\x03 \x01(\x0e\x32\x17.spinezoo.v1.FusionRule\x12\x14\n\x0cmember_names\x18\x04 \x03(\t\x12)\n\tlabelling\x18\x05 \x01(\x0b\x32\x16.spinezoo.v1.Labelling\x12+\n\x08implants\x18\x07 \x03(\x0b\x32\x19.spinezoo.v1.FusedImplant\x12+\n\x08measures\x18\x08 \x01(\x0b\x32\x19.spinezoo.v1.FilmMeasures*\x97\x01\n\nFusionRule\x12\x1b\n\x17\x46USION_RULE_UNSPECIFIED\x10\x00\x12\x15\n\x11\x46USION_RULE_UNION\x10\x01\x12\x1c\n\x18\x46USION_RULE_INTERSECTION\x10\x02\x12\x18\n\x14\x46USION_RULE_MAJORITY\x10\x03\x12\x1d\n\x19\x46USION_RULE_WEIGHTED_VOTE\x10\x04\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -35,14 +36,14 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_FUSIONOPTIONS_WEIGHTSENTRY']._loaded_options = None
   _globals['_FUSIONOPTIONS_WEIGHTSENTRY']._serialized_options = b'8\001'
-  _globals['_FUSIONRULE']._serialized_start=609
-  _globals['_FUSIONRULE']._serialized_end=760
-  _globals['_FUSIONOPTIONS']._serialized_start=98
-  _globals['_FUSIONOPTIONS']._serialized_end=258
-  _globals['_FUSIONOPTIONS_WEIGHTSENTRY']._serialized_start=212
-  _globals['_FUSIONOPTIONS_WEIGHTSENTRY']._serialized_end=258
-  _globals['_FUSEDIMPLANT']._serialized_start=260
-  _globals['_FUSEDIMPLANT']._serialized_end=352
-  _globals['_FUSEDANSWER']._serialized_start=355
-  _globals['_FUSEDANSWER']._serialized_end=606
+  _globals['_FUSIONRULE']._serialized_start=682
+  _globals['_FUSIONRULE']._serialized_end=833
+  _globals['_FUSIONOPTIONS']._serialized_start=126
+  _globals['_FUSIONOPTIONS']._serialized_end=286
+  _globals['_FUSIONOPTIONS_WEIGHTSENTRY']._serialized_start=240
+  _globals['_FUSIONOPTIONS_WEIGHTSENTRY']._serialized_end=286
+  _globals['_FUSEDIMPLANT']._serialized_start=288
+  _globals['_FUSEDIMPLANT']._serialized_end=380
+  _globals['_FUSEDANSWER']._serialized_start=383
+  _globals['_FUSEDANSWER']._serialized_end=679
 # @@protoc_insertion_point(module_scope)

@@ -1,4 +1,5 @@
 from spinezoo.v1 import labelling_pb2 as _labelling_pb2
+from spinezoo.v1 import measures_pb2 as _measures_pb2
 from spinezoo.v1 import segment_pb2 as _segment_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
@@ -48,17 +49,19 @@ class FusedImplant(_message.Message):
     def __init__(self, segment: _Optional[_Union[_segment_pb2.Segment, _Mapping]] = ..., touches: _Optional[_Iterable[str]] = ..., member_names: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class FusedAnswer(_message.Message):
-    __slots__ = ("segments", "merged_mask", "rule", "member_names", "labelling", "implants")
+    __slots__ = ("segments", "merged_mask", "rule", "member_names", "labelling", "implants", "measures")
     SEGMENTS_FIELD_NUMBER: _ClassVar[int]
     MERGED_MASK_FIELD_NUMBER: _ClassVar[int]
     RULE_FIELD_NUMBER: _ClassVar[int]
     MEMBER_NAMES_FIELD_NUMBER: _ClassVar[int]
     LABELLING_FIELD_NUMBER: _ClassVar[int]
     IMPLANTS_FIELD_NUMBER: _ClassVar[int]
+    MEASURES_FIELD_NUMBER: _ClassVar[int]
     segments: _containers.RepeatedCompositeFieldContainer[_segment_pb2.Segment]
     merged_mask: _segment_pb2.RunLengthMask
     rule: FusionRule
     member_names: _containers.RepeatedScalarFieldContainer[str]
     labelling: _labelling_pb2.Labelling
     implants: _containers.RepeatedCompositeFieldContainer[FusedImplant]
-    def __init__(self, segments: _Optional[_Iterable[_Union[_segment_pb2.Segment, _Mapping]]] = ..., merged_mask: _Optional[_Union[_segment_pb2.RunLengthMask, _Mapping]] = ..., rule: _Optional[_Union[FusionRule, str]] = ..., member_names: _Optional[_Iterable[str]] = ..., labelling: _Optional[_Union[_labelling_pb2.Labelling, _Mapping]] = ..., implants: _Optional[_Iterable[_Union[FusedImplant, _Mapping]]] = ...) -> None: ...
+    measures: _measures_pb2.FilmMeasures
+    def __init__(self, segments: _Optional[_Iterable[_Union[_segment_pb2.Segment, _Mapping]]] = ..., merged_mask: _Optional[_Union[_segment_pb2.RunLengthMask, _Mapping]] = ..., rule: _Optional[_Union[FusionRule, str]] = ..., member_names: _Optional[_Iterable[str]] = ..., labelling: _Optional[_Union[_labelling_pb2.Labelling, _Mapping]] = ..., implants: _Optional[_Iterable[_Union[FusedImplant, _Mapping]]] = ..., measures: _Optional[_Union[_measures_pb2.FilmMeasures, _Mapping]] = ...) -> None: ...

@@ -9,6 +9,7 @@ from spinezoo_contract.errors import InvalidOutputError, OptionError
 from spinezoo_contract.limits import check_film_size
 from spinezoo_contract.types.checks import check_times
 from spinezoo_contract.types.fusion import FusedAnswer, FusionOptions, ReaderProvenance
+from spinezoo_contract.types.measures import MeasureOptions
 from spinezoo_contract.types.models import ModelInfo, Prediction, PredictOptions
 from spinezoo_contract.types.notes import FilmNote
 from spinezoo_contract.types.outlines import check_sizes
@@ -152,6 +153,7 @@ class EnsembleOptions:
         fusion: How to fuse.
         member_deadline_ms: Time each member has.
         quorum: Members that must answer for the call to succeed.
+        measures: How to measure; None measures nothing.
     """
 
     options: PredictOptions = field(default_factory=PredictOptions)
@@ -159,6 +161,7 @@ class EnsembleOptions:
     fusion: FusionOptions | None = None
     member_deadline_ms: int | None = None
     quorum: int | None = None
+    measures: MeasureOptions | None = None
 
     def __post_init__(self) -> None:
         """Checks the ranges.

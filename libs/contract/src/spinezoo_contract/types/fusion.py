@@ -10,6 +10,7 @@ from enum import IntEnum
 from spinezoo_contract.errors import InvalidOutputError, MaskError, OptionError
 from spinezoo_contract.limits import LEVEL
 from spinezoo_contract.types.checks import check_share
+from spinezoo_contract.types.measures import FilmMeasures
 from spinezoo_contract.types.outlines import (
     VERTEBRAE,
     RunLengthMask,
@@ -196,6 +197,7 @@ class FusedAnswer:
         member_names: Whose masks took part.
         labelling: The members' vertebrae, fused and named; None in an answer of ``Fuse``.
         implants: The members' implants, fused as objects; none in an answer of ``Fuse``.
+        measures: Corners, angles, heights; None unless the request asks for them.
     """
 
     segments: tuple[Segment, ...]
@@ -204,6 +206,7 @@ class FusedAnswer:
     member_names: tuple[str, ...]
     labelling: Labelling | None = None
     implants: tuple[FusedImplant, ...] = ()
+    measures: FilmMeasures | None = None
 
     def __post_init__(self) -> None:
         """Checks the merged mask.

@@ -29,6 +29,7 @@ from rle.rle import decode_segment
 from spinezoo_contract.errors import FilmError, SpineZooError
 from spinezoo_contract.types import FilmNoteCode
 
+from spinezoo_spine.films.colour import rgb_of_ybr
 from spinezoo_spine.films.header import Bits, word_of
 from spinezoo_spine.films.limits import FilmLimits, check_size
 from spinezoo_spine.films.notes import LOSSY_NOTE, NoteBook
@@ -42,6 +43,7 @@ from spinezoo_spine.films.streams import (
     names_its_colours,
     repaired,
     stream_head,
+    transforms_colours,
 )
 
 _AGAIN = "export it as Explicit VR Little Endian"
@@ -83,10 +85,23 @@ def frame_of(dataset: Dataset) -> bytes:
             f"DICOM file has {len(fragments[0]) // 4} frames by its offset table; send one film "
             "a file"
         )
+    starts = sum(_begins_a_frame(fragment) for fragment in fragments[1:])
+    if starts > 1:
+        raise FilmError(f"DICOM file has {starts} frames in its pixel data; send one film a file")
     frame = b"".join(fragments[1:])
     if not frame:
         raise FilmError("DICOM file is truncated: its pixel data is empty; send the whole file")
     return frame
+
+
+def _begins_a_frame(fragment: bytes) -> bool:
+    """Whether a fragment begins as a JPEG, JPEG-LS or JPEG 2000 stream or an RLE header does."""
+    if fragment.startswith((b"\xff\xd8\xff", b"\xff\x4f\xff\x51", b"\x00\x00\x00\x0cjP")):
+        return True
+    if len(fragment) < 64:
+        return False
+    count, first, *others = struct.unpack_from("<16I", fragment)
+    return 1 <= count <= 15 and first == 64 and not any(others[count - 1 :])
 
 
 def compressed_cells(
@@ -106,7 +121,7 @@ def compressed_cells(
         if foreign:
             cells = _by_pydicom(dataset, frame, bits, samples)
         else:
-            cells = _rle_cells(frame, rows, columns, samples, bits)
+            cells = _in_rgb(_rle_cells(frame, rows, columns, samples, bits), dataset, bits)
     else:
         head = stream_head(frame)
         if head is None:
@@ -160,6 +175,15 @@ def _stream_cells(
     cells = decode_jpeg(stream, head, ended=ended, rgb=word_of(dataset, _PHOTOMETRIC) == "RGB")
     if not ended:
         _note_no_end(book)
+    return _in_rgb(cells, dataset, bits) if head.kind in ("jpeg-lossless", "jpeg-ls") else cells
+
+
+def _in_rgb(
+    cells: NDArray[np.unsignedinteger], dataset: Dataset, bits: Bits
+) -> NDArray[np.unsignedinteger]:
+    """Cells of a compression that knows no colours, from YBR to RGB where the header says so."""
+    if cells.ndim == 3 and word_of(dataset, _PHOTOMETRIC).startswith("YBR_FULL"):
+        return rgb_of_ybr(cells, bits.stored).view(cells.dtype)
     return cells
 
 
@@ -314,10 +338,8 @@ def _by_pydicom(
         raise
     except Exception as error:
         raise _undecodable(error) from None
-    if samples == 3 and str(properties.get("photometric_interpretation", photometric)) in (
-        "YBR_FULL",
-        "YBR_FULL_422",
-    ):
+    kept = str(properties.get("photometric_interpretation", photometric))
+    if samples == 3 and kept in ("YBR_FULL", "YBR_FULL_422") and not transforms_colours(frame):
         image = convert_color_space(image, "YBR_FULL", "RGB")
     if signed and image.dtype.itemsize * 8 < bits.allocated:
         image = image.astype(f"i{bits.allocated // 8}")

@@ -18,13 +18,17 @@ def grey_of(
 
     Args:
         channels: (rows, columns, 3).
-        full: The greatest level of a channel.
+        full: The greatest level that a channel can have. Where cells of more than 8 bits use less
+            of it, the greatest level used counts: a dark coloured film is coloured all the same.
         kind: For messages: "PNG is RGB".
         book: Takes the note.
 
     Raises:
         FilmError: They differ by more than :data:`MAX_CHANNEL_DIFFERENCE` of the full range.
     """
+    if channels.dtype != np.uint8:
+        used = max(abs(float(channels.min())), abs(float(channels.max())))
+        full = min(full, max(used, 255.0)) if channels.dtype.kind in "iu" else used or 1.0
     allowed = full * MAX_CHANNEL_DIFFERENCE
     greatest = 0.0
     coloured = 0
@@ -46,6 +50,24 @@ def grey_of(
         "The film is grey but saved in colour; its equal channels were merged.",
     )
     return np.ascontiguousarray(channels[..., 1])
+
+
+def rgb_of_ybr(channels: NDArray[np.generic], bits: int) -> NDArray[np.generic]:
+    """Full-range YBR (YCbCr) as RGB (PS3.3 C.7.6.3.1.2).
+
+    Args:
+        channels: (rows, columns, 3), unsigned.
+        bits: Of a channel.
+    """
+    rgb = np.empty_like(channels)
+    top, middle = (1 << bits) - 1, 1 << (bits - 1)
+    for first in range(0, channels.shape[0], 256):
+        y, blue, red = np.moveaxis(channels[first : first + 256].astype(np.float32), 2, 0)
+        blue -= middle
+        red -= middle
+        shown = (y + 1.402 * red, y - 0.344136 * blue - 0.714136 * red, y + 1.772 * blue)
+        rgb[first : first + 256] = np.clip(np.rint(np.stack(shown, axis=-1)), 0, top)
+    return rgb
 
 
 def check_opaque(alpha: NDArray[np.generic], full: float, kind: str) -> None:

@@ -5,27 +5,42 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 from pydicom.dataset import Dataset
-from pydicom.pixels.processing import apply_color_lut, convert_color_space
+from pydicom.pixels.processing import apply_color_lut
 from spinezoo_contract.errors import FilmError, SpineZooError
 from spinezoo_contract.types import Film
 
 from spinezoo_spine.films.about import note_about, spacing_mm
 from spinezoo_spine.films.codecs import compressed_cells
-from spinezoo_spine.films.colour import grey_of
+from spinezoo_spine.films.colour import grey_of, rgb_of_ybr
 from spinezoo_spine.films.display import display_levels
 from spinezoo_spine.films.header import COLOURED, PALETTE, Bits, bits_of, parse_dicom, word_of
 from spinezoo_spine.films.limits import FilmLimits, check_raw_size
 from spinezoo_spine.films.notes import NoteBook
 from spinezoo_spine.films.stored import codes_of, native_cells
 
+_NOT_TAKEN = (
+    *((f"1.2.840.10008.1.2.4.{number}", "an MPEG video") for number in range(100, 109)),
+    ("1.2.840.10008.1.2.4.11", "JPEG XL"),
+    ("1.2.840.10008.1.2.1.98", "pixels that are wrapped but not compressed"),
+    ("1.2.840.10008.1.2.8.1", "frames compressed by deflation"),
+    ("1.2.840.10008.1.2.7", "a video stream (SMPTE)"),
+)
+"""How transfer syntaxes that are not taken begin, and what is said of them."""
+
 
 def is_compressed(dataset: Dataset) -> bool:
     """Whether native code of a decoder has to be run on the pixel data.
 
     Raises:
-        FilmError: The transfer syntax is not one of DICOM's.
+        FilmError: The transfer syntax is not one of DICOM's, or not taken.
     """
     syntax = dataset.file_meta.TransferSyntaxUID
+    name = next((name for start, name in _NOT_TAKEN if syntax.startswith(start)), "")
+    if name:
+        raise FilmError(
+            f"DICOM file holds {name}, which is not taken; export the film as Explicit VR Little "
+            "Endian"
+        )
     try:
         return bool(syntax.is_compressed)
     except ValueError:
@@ -89,7 +104,7 @@ def _grey_cells(
 ) -> NDArray[np.unsignedinteger]:
     photometric = word_of(dataset, "PhotometricInterpretation")
     if not is_compressed(dataset) and photometric.startswith("YBR_FULL"):
-        cells = convert_color_space(cells, "YBR_FULL", "RGB")
+        cells = rgb_of_ybr(cells, bits.stored).view(cells.dtype)
     grey = grey_of(cells, float((1 << bits.stored) - 1), f"DICOM file is {photometric}", book)
     return grey.view(f"u{grey.dtype.itemsize}")
 

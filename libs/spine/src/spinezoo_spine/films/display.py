@@ -11,8 +11,9 @@ from spinezoo_contract.types import FilmNoteCode
 
 from spinezoo_spine.films.header import Bits, group_items, integer_of, value_of, word_of
 from spinezoo_spine.films.notes import NoteBook
+from spinezoo_spine.films.plausible import check_plausible
 from spinezoo_spine.films.stored import codes_of, padding_of
-from spinezoo_spine.films.tables import levels_of
+from spinezoo_spine.films.tables import levels_of, look_up_table
 from spinezoo_spine.films.upright import is_flat
 
 
@@ -32,6 +33,26 @@ def is_inverted(dataset: Dataset, book: NoteBook) -> bool:
             f"{shape}, which contradict each other; low values were shown bright.",
         )
     return inverted
+
+
+def note_presentation_table(dataset: Dataset, book: NoteBook) -> None:
+    """Notes a presentation look-up table, which is not applied, above all one that inverts."""
+    for item in value_of(dataset, "PresentationLUTSequence") or ():
+        book.add(
+            FilmNoteCode.LOOK_UP_TABLE_IGNORED,
+            "The header holds a presentation look-up table, which is not applied.",
+        )
+        try:
+            entries = look_up_table(item, "presentation LUT").entries
+        except (FilmError, TypeError, ValueError):
+            return
+        if entries[0] > entries[-1]:
+            book.add(
+                FilmNoteCode.POLARITY_DOUBTFUL,
+                "The header's presentation look-up table turns the film over and is not applied; "
+                "bone may be dark.",
+            )
+        return
 
 
 def note_polarity(dataset: Dataset, book: NoteBook, *, inverted: bool) -> None:
@@ -70,8 +91,10 @@ def display_levels(
         FilmError: Header and values contradict each other.
     """
     codes = codes_of(cells, bits, dataset, book)
-    padding = padding_of(cells, codes, bits, dataset)
+    check_plausible(cells, codes, bits)
+    padding = padding_of(cells, codes, bits, dataset, book)
     inverted = is_inverted(dataset, book)
+    note_presentation_table(dataset, book)
     note_polarity(dataset, book, inverted=inverted)
     levels = levels_of(dataset, bits, None, book)
     counts = None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import struct
 from collections.abc import Iterator
+from typing import Any
 
 import imagecodecs
 import numpy as np
@@ -20,6 +21,7 @@ from spinezoo_spine.films.notes import LOSSY_NOTE, NoteBook
 from spinezoo_spine.films.streams import (
     check_complete,
     check_progressive,
+    check_segments,
     ended_stream,
     stream_head,
 )
@@ -29,14 +31,23 @@ from spinezoo_spine.films.upright import finished, upright_size
 _ENCODED_FORMATS = ("PNG", "JPEG")
 _ORIENTATION = 0x0112
 
+_MAX_CHUNKS = 100_000
+"""Most chunks of a PNG: one of the largest size taken, in pieces of less than 1 KiB."""
+
 _TEXT_CHUNKS = (b"tEXt", b"zTXt", b"iTXt")
 _EXIF_TEXTS = (b"Raw profile type exif", b"XML:com.adobe.xmp")
 
 
 def png_chunks(data: bytes) -> Iterator[tuple[bytes, bytes]]:
-    """(name, content) of a PNG's chunks, without those of its pixels."""
+    """(name, content) of a PNG's chunks, without those of its pixels.
+
+    Raises:
+        FilmError: There are more than any film has: going through them would take seconds.
+    """
     position = 8
-    while position + 12 <= len(data):
+    for _ in range(_MAX_CHUNKS):
+        if position + 12 > len(data):
+            return
         (length,) = struct.unpack_from(">I", data, position)
         name = data[position + 4 : position + 8]
         if name == b"IDAT":
@@ -44,6 +55,7 @@ def png_chunks(data: bytes) -> Iterator[tuple[bytes, bytes]]:
         else:
             yield name, data[position + 8 : position + 8 + length]
         position += 12 + length
+    raise FilmError(f"PNG has more than {_MAX_CHUNKS} chunks; it is damaged: save the film again")
 
 
 def is_plain_png(data: bytes) -> bool:
@@ -55,7 +67,11 @@ def _open(data: bytes, limits: FilmLimits) -> Image.Image:
     """The image, header read and judged, pixels not decoded."""
     if kind_of(data) == "dicom":
         raise FilmError("is a DICOM file, said to be PNG, JPEG or TIFF; send it as dicom")
+    if data.startswith(b"\x89PNG\r\n\x1a\n"):
+        for _ in png_chunks(data):  # counts them, before a library goes through them
+            pass
     if data.startswith(b"\xff\xd8"):
+        check_segments(data)
         head = stream_head(data)
         if head is not None and (head.kind not in ("jpeg", "jpeg-progressive") or head.depth != 8):
             raise FilmError(
@@ -87,6 +103,11 @@ def _open(data: bytes, limits: FilmLimits) -> Image.Image:
     return image
 
 
+def _number(value: Any) -> int:
+    """A number of EXIF; some programs write it as a byte."""
+    return value[0] if isinstance(value, bytes) and len(value) == 1 else int(value)
+
+
 def _orientation_of(image: Image.Image, data: bytes) -> int:
     """The EXIF (or XMP) orientation; 1 where there is none."""
     try:
@@ -96,11 +117,11 @@ def _orientation_of(image: Image.Image, data: bytes) -> int:
                 if name == b"eXIf":  # may stand behind the pixels too
                     exif = Image.Exif()
                     exif.load(b"Exif\x00\x00" + content)
-                    return int(exif.get(_ORIENTATION, 1))
+                    return _number(exif.get(_ORIENTATION, 1))
                 texts = texts or (name in _TEXT_CHUNKS and content.startswith(_EXIF_TEXTS))
             if not texts:
                 return 1  # Pillow would decode the whole film to find out
-        return int(image.getexif().get(_ORIENTATION, 1))
+        return _number(image.getexif().get(_ORIENTATION, 1))
     except Exception:
         return 1  # damaged EXIF says nothing
 
@@ -153,16 +174,24 @@ def read_encoded(data: bytes, limits: FilmLimits) -> Film:
 
 
 def _png_pixels(image: Image.Image, data: bytes, book: NoteBook) -> NDArray[np.generic]:
-    """The grey channel of a PNG."""
-    bits, kind = data[24], data[25]
-    if bits >= 8 and kind in (0, 2, 4, 6) and "transparency" not in image.info:
-        # Pillow keeps 8 of 16 bits in colour.
-        pixels = np.asarray(imagecodecs.png_decode(data))
-        return pixels if kind == 0 else _merged(pixels, image, book)
-    image.load()
-    if image.mode == "L" and "transparency" not in image.info:
-        return np.array(image)
-    return _merged(np.asarray(image.convert("RGBA")), image, book)
+    """The grey channel of a PNG; transparency and palettes become channels."""
+    # Pillow keeps 8 of 16 bits in colour and fills in rows that are not there.
+    pixels = np.asarray(imagecodecs.png_decode(data))
+    if image.mode == "P":
+        _check_palette(image)
+    if pixels.ndim == 3:
+        pixels = _merged(pixels, image, book)
+    if data[24] == 1:
+        raise FilmError(f"PNG has one bit a pixel; {TO_ONE_GREY}")
+    return pixels
+
+
+def _check_palette(image: Image.Image) -> None:
+    """Refuses a palette that lacks entries that are used: decoders show them black."""
+    palette = image.palette
+    entries = 256 if palette is None else len(palette.palette) // len(palette.mode)
+    if entries < 256 and int(np.asarray(image).max()) >= entries:
+        raise FilmError(f"PNG palette has {entries} entries, fewer than used; {TO_ONE_GREY}")
 
 
 def _jpeg_pixels(

@@ -12,6 +12,7 @@ from typing import Any
 
 import pydicom
 from pydicom import config
+from pydicom.dataelem import RawDataElement
 from pydicom.dataset import Dataset
 from pydicom.multival import MultiValue
 from pydicom.tag import Tag
@@ -21,6 +22,7 @@ from spinezoo_contract.errors import FilmError, SpineZooError, TooLargeError
 from spinezoo_spine.films.kinds import foreign_kind, kind_of, looks_like_dicom
 from spinezoo_spine.films.limits import FilmLimits, check_raw_size, check_size
 
+_PIXEL_DATA = 0x7FE00010
 OVERLAY_GROUPS = tuple(range(0x6000, 0x6020, 2))
 
 # Everything that decoding and the notes need; other attributes, the patient's above all, are
@@ -64,6 +66,7 @@ _DICOM_TAGS: list[str | int] = [
     "WindowWidth",
     "VOILUTFunction",
     "VOILUTSequence",
+    "PresentationLUTSequence",
     "RedPaletteColorLookupTableDescriptor",
     "GreenPaletteColorLookupTableDescriptor",
     "BluePaletteColorLookupTableDescriptor",
@@ -223,7 +226,7 @@ def bits_of(dataset: Dataset) -> Bits:
     # Where one is missing, the other tells.
     stored = integer_of(dataset, "BitsStored", integer_of(dataset, "HighBit", allocated - 1) + 1)
     high = integer_of(dataset, "HighBit", stored - 1)
-    if allocated not in (8, 16) or not 8 <= stored <= allocated:
+    if allocated not in (8, 16) or not 2 <= stored <= allocated:
         raise FilmError(
             f"DICOM file stores {stored} in {allocated} bits a pixel; export it with 8 to 16 bits"
         )
@@ -232,14 +235,30 @@ def bits_of(dataset: Dataset) -> Bits:
             f"DICOM header contradicts itself: {stored} bits with the highest at {high} of "
             f"{allocated}; export the film again"
         )
-    return Bits(allocated, stored, high, bool(integer_of(dataset, "PixelRepresentation", 0)))
+    signed = integer_of(dataset, "PixelRepresentation", 0)
+    if signed not in (0, 1):
+        raise FilmError(
+            f"DICOM header says PixelRepresentation {signed}; there are only 0 (unsigned) and 1 "
+            "(signed); export the film again"
+        )
+    return Bits(allocated, stored, high, bool(signed))
+
+
+def _meta_length(data: bytes) -> int:
+    return int(struct.unpack_from("<I", data, 140)[0]) if len(data) > 144 else 0
+
+
+def _is_deflated(data: bytes) -> bool:
+    """Whether the meta information says that the data set is deflated."""
+    meta = data[144 : 144 + _meta_length(data)]
+    return str(DeflatedExplicitVRLittleEndian).encode() in meta
 
 
 def _refuse_deflate_bomb(data: bytes, limits: FilmLimits) -> None:
     """A deflated data set may be a thousand times its file: measure it piece by piece."""
-    meta_length = struct.unpack_from("<I", data, 140)[0] if len(data) > 144 else 0
-    if str(DeflatedExplicitVRLittleEndian).encode() not in data[144 : 144 + meta_length]:
+    if not _is_deflated(data):
         return
+    meta_length = _meta_length(data)
     inflater = zlib.decompressobj(-zlib.MAX_WBITS)
     pending, inflated = data[144 + meta_length :], 0
     while pending and not inflater.eof:
@@ -254,10 +273,68 @@ def _refuse_deflate_bomb(data: bytes, limits: FilmLimits) -> None:
         raise FilmError("DICOM file is truncated: its deflated data ends early; send it whole")
 
 
-def parse_dicom(data: bytes, limits: FilmLimits) -> Dataset:
-    """The data set, read but not decoded, its kind and size checked.
+_LIGHT_READS = 100_000
+_LIGHT_BYTES = 1 << 20
+"""A header that takes more reads, or holds more bytes of values beside pixels and overlays, is
+heavy: parsing it may take longer than decoding a film."""
+
+
+class HeavyHeaderError(Exception):
+    """A header is not to be parsed here but in a decoding process."""
+
+
+class _CountedFile(io.BytesIO):
+    """A file in memory that is read a limited number of times."""
+
+    left = _LIGHT_READS
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        """As of any file.
+
+        Raises:
+            HeavyHeaderError: It has been read too often.
+        """
+        self.left -= 1
+        if self.left < 0:
+            raise HeavyHeaderError
+        return super().read(size)
+
+
+def _value_bytes(dataset: Dataset) -> int:
+    """Bytes of all values that have been read but not looked at, without the pixels."""
+    total = 0
+    for tag in dataset.keys():  # noqa: SIM118  (iterating over the data set would parse its values)
+        element = dataset.get_item(tag)
+        if isinstance(element, RawDataElement):
+            total += 0 if tag == _PIXEL_DATA else len(element.value or b"")
+        elif element is not None and element.VR == "SQ":
+            total += sum(_value_bytes(item) for item in element.value)
+    return total
+
+
+def parse_light_dicom(data: bytes, limits: FilmLimits) -> Dataset:
+    """:func:`parse_dicom` for headers that take little time and memory, as nearly all do.
 
     Raises:
+        HeavyHeaderError: It is heavy, or deflated.
+        FilmError: As :func:`parse_dicom`.
+        TooLargeError: Over a limit.
+    """
+    if data[128:132] == b"DICM" and _is_deflated(data):
+        raise HeavyHeaderError
+    return parse_dicom(data, limits, light=True)
+
+
+def parse_dicom(data: bytes, limits: FilmLimits, *, light: bool = False) -> Dataset:
+    """The data set, read but not decoded, its kind and size checked.
+
+    Args:
+        data: The file.
+        limits: What is refused by size.
+        light: Whether a heavy header is left to a decoding process.
+
+    Raises:
+        HeavyHeaderError: It is heavy; only where it is to be light.
         FilmError: Not DICOM, damaged, or not one frame of a kind that is taken.
         TooLargeError: Over a limit.
     """
@@ -272,12 +349,14 @@ def parse_dicom(data: bytes, limits: FilmLimits) -> Dataset:
         if has_preamble:
             _refuse_deflate_bomb(data, limits)
         dataset = pydicom.dcmread(
-            io.BytesIO(data),
+            _CountedFile(data) if light else io.BytesIO(data),
             force=not has_preamble,
             specific_tags=[Tag(tag) for tag in _DICOM_TAGS],
         )
+        if light and _value_bytes(dataset) > _LIGHT_BYTES:
+            raise HeavyHeaderError
         _check_dicom(dataset, limits)
-    except SpineZooError:
+    except (SpineZooError, HeavyHeaderError):
         raise
     except Exception as error:  # hostile bytes reach deep into the parser: name the class only
         raise FilmError(
@@ -322,7 +401,10 @@ def _check_dicom(dataset: Dataset, limits: FilmLimits) -> None:
         raise FilmError(f"DICOM file has {frames} frames; send one film a file")
     if photometric not in (*GREY, *COLOURED, PALETTE):
         known = photometric if photometric.replace("_", "").isalnum() else "of an unknown kind"
-        raise FilmError(f"DICOM file is {known[:16]}, not grey; convert it to one grey channel")
+        raise FilmError(
+            f"DICOM file says that its pixels are {known[:16]}, which is not taken; export it as "
+            "MONOCHROME2"
+        )
     samples = integer_of(dataset, "SamplesPerPixel", 3 if photometric in COLOURED else 1)
     if samples != (3 if photometric in COLOURED else 1):
         raise FilmError(

@@ -276,8 +276,13 @@ def read(data: bytes, kind: FilmKind, limits: FilmLimits, pixels: int = 0) -> Fi
     return Film(film, row_spacing_mm, column_spacing_mm, notes)
 
 
-def read_size(data: bytes, limits: FilmLimits) -> tuple[int, int]:
-    """(height, width) of a PNG, JPEG or TIFF film as it will be shown, by its header.
+def read_size(data: bytes, kind: FilmKind, limits: FilmLimits) -> tuple[int, int]:
+    """(height, width) of a film as it will be shown, by its header.
+
+    Args:
+        data: The file.
+        kind: Its kind.
+        limits: What is refused by size.
 
     Raises:
         FilmError: As :func:`read`.
@@ -285,5 +290,5 @@ def read_size(data: bytes, limits: FilmLimits) -> tuple[int, int]:
         ConfigurationError: No decoding process can be started.
     """
     with pool().worker() as worker:
-        message, _ = worker.ask("size", data, "encoded", limits, 0)
+        message, _ = worker.ask("size", data, kind, limits, 0)
     return int(message["height"]), int(message["width"])

@@ -48,11 +48,12 @@ MEANINGS: Mapping[FilmNoteCode, tuple[str, str]] = {
         "nothing; export with the window it was read at if the film looks wrong",
     ),
     FilmNoteCode.LOOK_UP_TABLE_IGNORED: (
-        "a look-up table in the header leaves nearly nothing of the film; it was not used",
+        "a look-up table in the header leaves nearly nothing of the film, or is one for "
+        "presentation (which are not applied); it was not used",
         "export the film again if it looks wrong",
     ),
     FilmNoteCode.RESCALE_IGNORED: (
-        "rescale slope or intercept is zero or no number; stored values were used",
+        "rescale slope or intercept is zero, no number or senseless; stored values were used",
         "nothing",
     ),
     FilmNoteCode.ORIENTATION_APPLIED: (
@@ -69,8 +70,8 @@ MEANINGS: Mapping[FilmNoteCode, tuple[str, str]] = {
         "look at the film; if bone is dark, export it again",
     ),
     FilmNoteCode.PADDING_DOUBTFUL: (
-        "the padding value is also the brightest grey; only areas that reach a corner of the film "
-        "were taken as padding",
+        "the padding value is also the brightest grey, and only areas that reach a corner of the "
+        "film were taken as padding; or padding would be nearly all of the film, and was not taken",
         "look at the film's border",
     ),
     FilmNoteCode.NOT_LATERAL: (

@@ -3,10 +3,10 @@
 What is taken, what is refused and what becomes of the levels is in ``docs/data-format.md``.
 
 Where native code of a decoder works on the bytes, it does so in a decoding process that can be
-stopped (:mod:`spinezoo_spine.films.isolation`). Read here are DICOM and simple TIFF files whose
-pixels are not compressed, sequential JPEG files and grey PNG files: the time and memory of their
-decoders are bounded by the size of the film, and handing it over would cost a good part of the few
-ms that they take.
+stopped (:mod:`spinezoo_spine.films.isolation`), and so are DICOM headers that are unusually large.
+Read here are DICOM and simple TIFF files whose pixels are not compressed, sequential JPEG files and
+grey PNG files: the time and memory of their decoders are bounded by the size of the film, and
+handing it over would cost a good part of the few ms that they take.
 
 Sizes are checked in the header, before anything is decoded. Messages name technical attributes
 only; patient attributes are not even read.
@@ -25,7 +25,7 @@ from spinezoo_serving.settings import ServerSettings
 from spinezoo_spine.films import isolation
 from spinezoo_spine.films.dicom import is_compressed, read_dicom
 from spinezoo_spine.films.encoded import encoded_size, is_plain_png, read_encoded
-from spinezoo_spine.films.header import parse_dicom
+from spinezoo_spine.films.header import HeavyHeaderError, parse_light_dicom
 from spinezoo_spine.films.kinds import FILM_SUFFIXES, is_tiff, kind_of
 from spinezoo_spine.films.limits import DEFAULT_LIMITS, FilmLimits, check_bytes
 from spinezoo_spine.films.streams import is_sequential_jpeg
@@ -65,7 +65,10 @@ def read_film(
     """
     check_bytes(len(data), limits)
     if (kind or kind_of(data)) == "dicom":
-        dataset = parse_dicom(data, limits)
+        try:
+            dataset = parse_light_dicom(data, limits)
+        except HeavyHeaderError:
+            return isolation.read(data, "dicom", limits)
         if not is_compressed(dataset):
             return read_dicom(data, limits, dataset)
         return isolation.read(data, "dicom", limits, int(dataset.Rows) * int(dataset.Columns))
@@ -101,10 +104,15 @@ def read_film_size(
     """
     check_bytes(len(data), limits)
     if (kind or kind_of(data)) == "dicom":
-        dataset = parse_dicom(data, limits)
+        try:
+            dataset = parse_light_dicom(data, limits)
+        except HeavyHeaderError:
+            return isolation.read_size(data, "dicom", limits)
         return int(dataset.Rows), int(dataset.Columns)
+    if is_tiff(data):
+        return isolation.read_size(data, "encoded", limits)
     # The headers of PNG and JPEG are short, and read without native code.
-    return isolation.read_size(data, limits) if is_tiff(data) else encoded_size(data, limits)
+    return encoded_size(data, limits)
 
 
 def _bytes_of(path: Path, limits: FilmLimits) -> bytes:

@@ -14,11 +14,23 @@ from pydicom.dataset import Dataset
 from spinezoo_contract.errors import FilmError
 from spinezoo_contract.types import FilmNoteCode
 
-from spinezoo_spine.films.header import OVERLAY_GROUPS, Bits, integer_of, value_of, word_of
+from spinezoo_spine.films.header import (
+    OVERLAY_GROUPS,
+    Bits,
+    integer_of,
+    number_of,
+    value_of,
+    word_of,
+)
+from spinezoo_spine.films.limits import MAX_CLIPPED_SHARE
 from spinezoo_spine.films.notes import NoteBook
+from spinezoo_spine.films.plausible import becomes_noise
 
 _FEW = 1e-3
 """Share of pixels whose unused bits may be set without the header being called wrong."""
+
+_MAX_ITEMS = 100_000
+"""Most items that native pixel data of undefined length may be in."""
 
 _ITEM, _DELIMITER = 0xFFFEE000, 0xFFFEE0DD
 
@@ -43,7 +55,7 @@ def native_cells(dataset: Dataset, bits: Bits, samples: int) -> NDArray[np.unsig
     per_pixel = 2 if subsampled else samples
     needed = rows * columns * per_pixel * (bits.allocated // 8)
     if element.is_undefined_length or (len(content) > needed and _begins_with_item(content)):
-        content = _joined_items(content, little=little)
+        content = _joined_items(content, needed, little=little)
     for start, name in _CODECS:
         if content.startswith(start) and len(content) < needed:
             raise FilmError(
@@ -58,10 +70,11 @@ def native_cells(dataset: Dataset, bits: Bits, samples: int) -> NDArray[np.unsig
             f"DICOM file is truncated: {found} of {needed} bytes of pixel data are there; "
             "send the whole file"
         )
-    if found >= 2 * needed:
+    # What is less than a row and a column is filling; more may be a film of another size.
+    if found >= needed + min(rows, columns) * per_pixel * (bits.allocated // 8):
         raise FilmError(
             f"DICOM file holds {found} bytes of pixel data, a film of {rows} x {columns} has "
-            f"{needed}; export it again as one film"
+            f"{needed}: its header is of another size, or of one frame of several; export it again"
         )
     if bits.allocated == 8:
         if not little and element.VR == "OW":  # bytes are packed in words, and words are turned
@@ -96,13 +109,19 @@ def _begins_with_item(content: bytes) -> bool:
     return content[:4] in (b"\xfe\xff\x00\xe0", b"\xff\xfe\xe0\x00")
 
 
-def _joined_items(content: bytes, *, little: bool) -> bytes:
-    """The bytes within the items of a value of undefined length; one without items as it is."""
+def _joined_items(content: bytes, needed: int, *, little: bool) -> bytes:
+    """The bytes within the items of a value of undefined length; one without items as it is.
+
+    The first item may be a table of offsets, as of compressed pixels: it is left out where the
+    others hold the film without it.
+    """
     if not _begins_with_item(content):
         return content
     layout = "<HHI" if little else ">HHI"
     pieces, position = [], 0
     while position + 8 <= len(content):
+        if len(pieces) > _MAX_ITEMS:
+            raise FilmError("DICOM pixel data is in too many pieces; export it again")
         group, element, length = struct.unpack_from(layout, content, position)
         tag = (group << 16) | element
         if tag == _DELIMITER:
@@ -111,6 +130,8 @@ def _joined_items(content: bytes, *, little: bool) -> bytes:
             raise FilmError("DICOM pixel data of undefined length is damaged; export it again")
         pieces.append(content[position + 8 : position + 8 + length])
         position += 8 + length
+    if len(pieces) > 1 and len(pieces[0]) in (0, 4) and sum(map(len, pieces[1:])) >= needed:
+        pieces = pieces[1:]
     return b"".join(pieces)
 
 
@@ -197,7 +218,8 @@ def _judge_unused_bits(
         changes = above[:, 1:] != above[:, :-1]
         step = np.abs(np.diff(wide.astype(np.int32), axis=1)[changes])
         kept_step = np.abs(np.diff(kept.astype(np.int32), axis=1)[changes])
-        if step.size and np.count_nonzero(step < kept_step) * 2 > step.size:
+        goes_on = np.count_nonzero(step < kept_step) * 2 > step.size
+        if step.size and (goes_on or becomes_noise(kept, wide)):
             raise FilmError(
                 f"DICOM header says that values have {bits.stored} bits, but they have "
                 f"{int(cells.max()).bit_length()}; export the film again with the right Bits Stored"
@@ -215,8 +237,9 @@ def _padding_values(dataset: Dataset) -> tuple[int, int] | None:
         value = value_of(dataset, keyword)
         if isinstance(value, bytes) and len(value) == 2:
             value = int.from_bytes(value, "little" if dataset.original_encoding[1] else "big")
-        if isinstance(value, (int, np.integer)) and -32768 <= int(value) <= 65535:
-            ends.append(int(value))
+        number = number_of(value)
+        if number is not None and number.is_integer() and -32768 <= number <= 65535:
+            ends.append(int(number))
         elif not ends:
             return None
     return ends[0], ends[-1]
@@ -227,6 +250,7 @@ def padding_of(
     codes: NDArray[np.unsignedinteger],
     bits: Bits,
     dataset: Dataset,
+    book: NoteBook,
 ) -> NDArray[np.bool_] | None:
     """Pixels that the file marks as padding, or None where it marks none.
 
@@ -259,4 +283,10 @@ def padding_of(
             mask |= codes <= low
     else:
         return None
-    return mask if mask.any() and not mask.all() else None
+    share = np.count_nonzero(mask) / mask.size
+    if share > MAX_CLIPPED_SHARE:
+        book.add(
+            FilmNoteCode.PADDING_DOUBTFUL,
+            f"By the header, {share:.1%} of the film are padding; it was not taken as such.",
+        )
+    return mask if 0.0 < share <= MAX_CLIPPED_SHARE else None

@@ -19,6 +19,9 @@ TRUNCATED = "the compressed image is truncated: it ends {}; send the whole file"
 
 _END = b"\xff\xd9"
 
+_MAX_STEPS = 50_000
+"""Most marker segments and fill bytes before the first scan of a JPEG stream."""
+
 _STRANGE_TAIL = bytes((37 * place + 11) % 251 for place in range(4096))
 """Bytes after a stream; no 0xFF among them, so that no marker is made."""
 
@@ -45,10 +48,14 @@ class StreamHead:
 
 
 def _jpeg_segments(stream: bytes) -> Iterator[tuple[int, int, int]]:
-    """(marker, begin, end) of each marker segment up to the first scan; begin is its content's."""
+    """(marker, begin, end) of each marker segment up to the first scan; begin is its content's.
+
+    Raises:
+        FilmError: There are more than any film has: going through them would take seconds.
+    """
     position = 2
-    while position + 4 <= len(stream):
-        if stream[position] != 0xFF:
+    for _ in range(_MAX_STEPS):
+        if position + 4 > len(stream) or stream[position] != 0xFF:
             return
         marker = stream[position + 1]
         if marker == 0xFF:
@@ -64,6 +71,20 @@ def _jpeg_segments(stream: bytes) -> Iterator[tuple[int, int, int]]:
         if marker == 0xDA or length < 2:
             return
         position += 2 + length
+    raise FilmError(
+        f"the compressed image has more than {_MAX_STEPS} header segments; it is damaged: save the "
+        "film again"
+    )
+
+
+def check_segments(stream: bytes) -> None:
+    """Refuses a JPEG whose header is so long that reading it would take seconds.
+
+    Raises:
+        FilmError: It is.
+    """
+    for _ in _jpeg_segments(stream):
+        pass
 
 
 def stream_head(stream: bytes) -> StreamHead | None:
@@ -194,7 +215,9 @@ def check_complete(
     if ended and not filled and head.kind != "jpeg-progressive":
         return
     try:
-        other = decode(stream.removesuffix(_END) + _STRANGE_TAIL + _END)
+        # A stream may fill up with 0xFF before its end marker, as those of dcmtk do.
+        data = stream.removesuffix(_END).rstrip(b"\xff")
+        other = decode(data + _STRANGE_TAIL + _END)
     except Exception:
         raise FilmError(TRUNCATED.format("before its last pixel")) from None
     if other.shape != decoded.shape or not np.array_equal(other, decoded):
@@ -205,6 +228,14 @@ def is_irreversible(stream: bytes) -> bool:
     """Whether a JPEG 2000 stream was made with the wavelet that always loses (T.800 A.6.1)."""
     start = stream.find(b"\xff\x52", 0, 65536)
     return start >= 0 and stream[start + 13 : start + 14] == b"\x00"
+
+
+def transforms_colours(stream: bytes) -> bool:
+    """Whether a JPEG 2000 stream's channels are made RGB again by decoding it (T.800 A.6.1)."""
+    start = stream.find(b"\xff\x52", 0, 65536)
+    return (
+        stream.find(b"\xff\x4f\xff\x51", 0, 4096) >= 0 and stream[start + 8 : start + 9] == b"\x01"
+    )
 
 
 def check_jpeg2000(stream: bytes) -> bool:

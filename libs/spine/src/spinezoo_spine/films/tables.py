@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import pydicom
 from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 from pydicom.multival import MultiValue
@@ -144,6 +145,10 @@ class LookUpTable:
             return self.first[int(np.argmax(reached))]
         return signed_first if signed else unsigned_first
 
+    def inside(self, values: Values, first: int) -> NDArray[np.bool_]:
+        """Which values lie between the table's ends."""
+        return (values > first) & (values < first + len(self.entries) - 1)
+
     def apply(self, values: Values, first: int) -> Values:
         """The levels of values; those beyond either end take the level of that end."""
         places = np.clip(np.rint(values) - first, 0, len(self.entries) - 1)
@@ -235,9 +240,9 @@ class Levels:
 def _first_item(dataset: Dataset, keyword: str, macro: str) -> Dataset | None:
     for item in group_items(dataset, macro):
         tables = value_of(item, keyword)
-        if tables:
-            found = next(iter(tables))
-            return found if isinstance(found, Dataset) else None
+        for found in tables if isinstance(tables, pydicom.Sequence) else ():
+            if value_of(found, "LUTDescriptor") or value_of(found, "LUTData"):
+                return found
     return None
 
 
@@ -271,22 +276,30 @@ def levels_of(
     values = stored
     if modality is not None:
         table = look_up_table(modality, "modality LUT")
-        values = table.apply(values, table.starting_at(values, counts, signed=bits.signed))
+        first = table.starting_at(values, counts, signed=bits.signed)
+        levels = table.apply(values, first)
+        if _hides(values, levels, table.inside(values, first), counts):
+            _note_table(book, "modality LUT")
+            modality = None
+        else:
+            values = levels
     elif rescale is not None:
         values = values * rescale[0] + rescale[1]
+        if len(np.unique(values[counts > 0])) < len(np.unique(stored[counts > 0])):
+            book.add(
+                FilmNoteCode.RESCALE_IGNORED,
+                "The rescale slope of the header is too small for its intercept; stored values "
+                "were used.",
+            )
+            values, rescale = stored, None
     plain = modality is None and rescale is None
     if voi is not None:
         table = look_up_table(voi, "VOI LUT")
         used = values[counts > 0]
         first = table.starting_at(values, counts, signed=bool(used.min() < 0))
-        inside = (values > first) & (values < first + len(table.entries) - 1)
         levels = table.apply(values, first)
-        if _hides(values, levels, inside, counts):
-            book.add(
-                FilmNoteCode.LOOK_UP_TABLE_IGNORED,
-                "The VOI LUT of the header leaves nearly nothing of the film; the whole range of "
-                "the film was used.",
-            )
+        if _hides(values, levels, table.inside(values, first), counts):
+            _note_table(book, "VOI LUT")
             return Levels(values, plain)
         return Levels(levels, plain=False)
     if window is not None:
@@ -300,6 +313,13 @@ def levels_of(
             return Levels(values, plain)
         return Levels(levels, plain=False)
     return Levels(values, plain)
+
+
+def _note_table(book: NoteBook, name: str) -> None:
+    book.add(
+        FilmNoteCode.LOOK_UP_TABLE_IGNORED,
+        f"The {name} of the header leaves nearly nothing of the film; it was not used.",
+    )
 
 
 def _hides(

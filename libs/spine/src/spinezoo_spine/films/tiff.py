@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from spinezoo_contract.errors import FilmError, SpineZooError
 from spinezoo_contract.types import NO_SPACING_NOTE, Film, FilmNoteCode
 
-from spinezoo_spine.films.colour import check_opaque, grey_of
+from spinezoo_spine.films.colour import check_opaque, grey_of, rgb_of_ybr
 from spinezoo_spine.films.kinds import is_tiff
 from spinezoo_spine.films.limits import TO_ONE_GREY, FilmLimits, check_raw_size, check_size
 from spinezoo_spine.films.notes import LOSSY_NOTE, NoteBook
@@ -21,11 +21,47 @@ from spinezoo_spine.films.streams import ended_stream
 from spinezoo_spine.films.upright import finished, upright_size
 
 _GREY = (tifffile.PHOTOMETRIC.MINISWHITE, tifffile.PHOTOMETRIC.MINISBLACK)
-_COLOURED = (tifffile.PHOTOMETRIC.RGB, tifffile.PHOTOMETRIC.YCBCR)
+_COLOURED = (
+    tifffile.PHOTOMETRIC.RGB,
+    tifffile.PHOTOMETRIC.YCBCR,
+    tifffile.PHOTOMETRIC.SEPARATED,
+)
+
+_NAMES = {
+    tifffile.PHOTOMETRIC.YCBCR: "YCbCr",
+    tifffile.PHOTOMETRIC.SEPARATED: "CMYK",
+    tifffile.PHOTOMETRIC.MASK: "a mask of transparency",
+    tifffile.PHOTOMETRIC.CFA: "a camera's raw image",
+}
+"""What people call a kind of TIFF, where that is not the standard's word."""
+
+_TAKEN = (
+    "NONE",
+    "LZW",
+    "ADOBE_DEFLATE",
+    "DEFLATE",
+    "PACKBITS",
+    "ZSTD",
+    "ZSTD_DEPRECATED",
+    "LZMA",
+    "LERC",
+    "JPEG",
+    "OJPEG",
+    "JPEG_LOSSY",
+    "JPEG2000",
+    "APERIO_JP2000_RGB",
+    "APERIO_JP2000_YCBC",
+    "JPEGXL",
+    "JPEGXL_DNG",
+    "PNG",
+    "WEBP",
+)
+"""Compressions whose decoders tell a strip that ends early from a whole one."""
 
 _LOSSY = ("JPEG", "JPEG_LOSSY", "JPEG_2000_LOSSY", "WEBP", "JPEGXR_NDPI", "OJPEG")
 
-_SMALLER = 1 | 4
+_MASK = 4
+_SMALLER = 1 | _MASK
 """Bits of New Subfile Type: a smaller copy of another page, a mask."""
 
 _MAX_PAGES = 1000
@@ -44,7 +80,9 @@ def _film_page(file: tifffile.TiffFile, book: NoteBook) -> tifffile.TiffPage:
         pages.append(page)
         if len(pages) > _MAX_PAGES:
             raise FilmError(f"TIFF has more than {_MAX_PAGES} pages; send one film a file")
-    films = [page for page in pages if not int(page.subfiletype or 0) & _SMALLER] or pages[:1]
+    films = [page for page in pages if not int(page.subfiletype or 0) & _SMALLER]
+    if not films:  # all are said to be smaller copies, of what is not there
+        films = [page for page in pages if not int(page.subfiletype or 0) & _MASK]
     count = len(films)
     if count == 1 and file.is_imagej:
         count = max(1, int((file.imagej_metadata or {}).get("images", 1)))
@@ -69,12 +107,27 @@ def _judged(page: tifffile.TiffPage, file_bytes: int, limits: FilmLimits) -> Non
     if page.imagedepth > 1:
         raise FilmError(f"TIFF has {page.imagedepth} planes; send one film a file")
     photometric = page.photometric
-    kind = getattr(photometric, "name", str(photometric))
+    kind = _NAMES.get(photometric, getattr(photometric, "name", str(photometric)))
     if photometric not in (*_GREY, *_COLOURED, tifffile.PHOTOMETRIC.PALETTE):
         raise FilmError(f"TIFF is {kind}, not grey; {TO_ONE_GREY}")
     if page.bitspersample == 1:
         raise FilmError(f"TIFF has one bit a pixel; {TO_ONE_GREY}")
-    if page.dtype is None or page.dtype.kind not in "uif":
+    compression = tifffile.COMPRESSION(page.compression).name
+    if compression not in _TAKEN:
+        raise FilmError(
+            f"TIFF is compressed as {compression}, which is not taken; save it with LZW or without "
+            "compression"
+        )
+    if photometric == tifffile.PHOTOMETRIC.YCBCR and "JP" not in compression:
+        subsampled = page.tags.valueof(530, (2, 2))
+        if tuple(subsampled) != (1, 1):
+            raise FilmError(f"TIFF is YCbCr with shared colours; {TO_ONE_GREY}")
+    if photometric == tifffile.PHOTOMETRIC.SEPARATED and (
+        "JP" in compression or page.tags.valueof(332, 1) != 1
+    ):
+        raise FilmError(f"TIFF is CMYK in a form that is not taken; {TO_ONE_GREY}")
+    odd = page.dtype is not None and 16 < page.bitspersample < 32
+    if odd or page.dtype is None or page.dtype.kind not in "uif":
         raise FilmError(
             f"TIFF has {page.bitspersample} bits a pixel in a form that is not taken; {TO_ONE_GREY}"
         )
@@ -121,6 +174,8 @@ def _damaged(error: Exception) -> FilmError:
 def _orientation_of(page: tifffile.TiffPage) -> int:
     tag = page.tags.get(274)
     value = tag.value if tag is not None else 1
+    if isinstance(value, bytes) and len(value) == 1:  # written as BYTE
+        return value[0]
     return int(value) if isinstance(value, int) else 1
 
 
@@ -174,25 +229,69 @@ def _levels(
     page: tifffile.TiffPage, channels: NDArray[np.generic], book: NoteBook
 ) -> NDArray[np.generic]:
     """Channels as the one grey channel of a film, bright is dense."""
-    kind = f"TIFF is {tifffile.PHOTOMETRIC(page.photometric).name}"
+    photometric = tifffile.PHOTOMETRIC(page.photometric)
+    kind = f"TIFF is {_NAMES.get(photometric, photometric.name)}"
     bits = int(page.bitspersample)
     full = float((1 << bits) - 1) if channels.dtype.kind == "u" else 1.0
     if channels.dtype.kind == "i":
         full = float((1 << (bits - 1)) - 1)
-    if page.photometric == tifffile.PHOTOMETRIC.PALETTE:
+    if channels.dtype.kind == "f" and not np.isfinite(channels).all():
+        raise FilmError("TIFF has pixels that are not finite; replace NaN and infinities")
+    if photometric == tifffile.PHOTOMETRIC.PALETTE:
         return _palette(page, channels[..., 0], kind, book)
-    count = 3 if page.photometric in _COLOURED else 1
+    separated = photometric == tifffile.PHOTOMETRIC.SEPARATED
+    count = 4 if separated else 3 if photometric in _COLOURED else 1
     if channels.shape[2] < count:
         raise FilmError(f"{kind} with {channels.shape[2]} channels; {TO_ONE_GREY}")
     if channels.shape[2] > count:
-        for place in range(count, channels.shape[2]):
-            check_opaque(channels[..., place], full, kind)
+        _check_extra(page, channels, count, full, kind)
         book.add(
             FilmNoteCode.CHANNELS_MERGED,
-            "The film has an alpha channel, all of it opaque; it was left out.",
+            "The film has a further channel, opaque or empty; it was left out.",
         )
-    grey = grey_of(channels[..., :3], full, kind, book) if count == 3 else channels[..., 0]
-    return _as_film(grey, bits, white_is_zero=page.photometric == tifffile.PHOTOMETRIC.MINISWHITE)
+    if count == 1:
+        grey = channels[..., 0]
+    else:
+        merged = channels[..., :count]
+        if separated or (photometric == tifffile.PHOTOMETRIC.YCBCR and not _by_jpeg(page)):
+            merged = _as_rgb(merged, kind)
+        grey = grey_of(merged, full, kind, book)
+    has_tag = page.tags.get(262) is not None
+    if not has_tag:
+        book.add(
+            FilmNoteCode.POLARITY_DOUBTFUL,
+            "The file does not say whether 0 is black or white; black was assumed.",
+        )
+    white_is_zero = has_tag and photometric == tifffile.PHOTOMETRIC.MINISWHITE
+    return _as_film(grey, bits, white_is_zero=white_is_zero)
+
+
+def _by_jpeg(page: tifffile.TiffPage) -> bool:
+    """Whether the decoder has turned the colours into RGB."""
+    return "JP" in tifffile.COMPRESSION(page.compression).name
+
+
+def _check_extra(
+    page: tifffile.TiffPage, channels: NDArray[np.generic], count: int, full: float, kind: str
+) -> None:
+    """Refuses channels beyond those of the colours that hide or hold something."""
+    for place in range(count, channels.shape[2]):
+        extra = channels[..., place]
+        stated = page.extrasamples[place - count : place - count + 1]
+        if stated == (tifffile.EXTRASAMPLE.UNSPECIFIED,) and not extra.any():
+            continue
+        check_opaque(extra, full, kind)
+
+
+def _as_rgb(channels: NDArray[np.generic], kind: str) -> NDArray[np.generic]:
+    """CMYK or YCbCr of 8 bits as RGB, by the formulas that viewers use."""
+    if channels.dtype != np.uint8:
+        raise FilmError(f"{kind} with other than 8 bits a channel; {TO_ONE_GREY}")
+    if channels.shape[2] == 4:
+        inks = channels.astype(np.uint16)
+        light = (255 - inks[..., :3]) * (255 - inks[..., 3:])
+        return np.asarray((light + 127) // 255, dtype=np.uint8)
+    return rgb_of_ybr(channels, 8)
 
 
 def _palette(
@@ -220,8 +319,6 @@ def _as_film(grey: NDArray[np.generic], bits: int, *, white_is_zero: bool) -> ND
     is below zero.
     """
     if grey.dtype.kind == "f":
-        if not np.isfinite(grey).all():
-            raise FilmError("TIFF has pixels that are not finite; replace NaN and infinities")
         if float(np.abs(grey).max()) > 3e38:
             raise FilmError("TIFF has levels beyond 3e38; save it with 16 bits")
         real = grey.astype(np.float32)

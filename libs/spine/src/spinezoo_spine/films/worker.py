@@ -23,6 +23,7 @@ from spinezoo_contract.types import Film
 
 from spinezoo_spine.films.dicom import read_dicom
 from spinezoo_spine.films.encoded import encoded_size, read_encoded
+from spinezoo_spine.films.header import parse_dicom
 from spinezoo_spine.films.limits import DecoderLimits, FilmLimits
 from spinezoo_spine.films.transfer import ClosedError, mapped, receive, send, shared_memory
 
@@ -64,16 +65,21 @@ def _answer(
     connection: socket.socket, asked: Mapping[str, Any], data: bytes, limits: DecoderLimits
 ) -> None:
     film_limits = FilmLimits(**asked["limits"])
-    if asked["kind"] == "dicom":
-        film = read_dicom(data, film_limits)
-    else:
+    dataset = parse_dicom(data, film_limits) if asked["kind"] == "dicom" else None
+    if dataset is None:
         height, width = encoded_size(data, film_limits)
-        if asked["task"] == "size":
-            send(connection, {"state": "size", "height": height, "width": width})
-            return
+    else:
+        height, width = int(dataset.Rows), int(dataset.Columns)
+    if asked["task"] == "size":
+        send(connection, {"state": "size", "height": height, "width": width})
+        return
+    if not asked["pixels"]:
         send(connection, {"state": "sized", "pixels": height * width})
         _allow(limits, height * width)
+    if dataset is None:
         film = read_encoded(data, film_limits)
+    else:
+        film = read_dicom(data, film_limits, dataset)
     message, descriptor = _done(film)
     try:
         send(connection, message, descriptor)

@@ -70,42 +70,67 @@ def touched_levels(
     metal = fusion.borders_of([segment.mask for segment in implants], pixels)
     _, share = overlaps(implants, named)
     found: list[set[int]] = []
+    reaches: dict[int, _Near] = {}
     for place, implant in enumerate(implants):
         if implant.structure is Structure.SCREW:
             found.append(set(np.flatnonzero(share[place] >= SCREW_SHARE).tolist()))
         else:
             window = window_of([implant], reach, height, width)
-            grown = _grown(crop(metal[place], window, height), reach)
-            found.append(
-                {n for n, one in enumerate(named) if _meets(grown, window, one, bone[n], height)}
-            )
+            near = _Near(crop(metal[place], window, height), window, reach, height)
+            found.append({n for n, one in enumerate(named) if near.meets(one, bone[n])})
+            reaches[place] = near
     screws = [n for n, implant in enumerate(implants) if implant.structure is Structure.SCREW]
     for place, implant in enumerate(implants):
         if implant.structure is Structure.ROD:
-            window = window_of([implant], reach, height, width)
-            grown = _grown(crop(metal[place], window, height), reach)
             for n in screws:
-                if _meets(grown, window, implants[n], metal[n], height):
+                if reaches[place].meets(implants[n], metal[n]):
                     found[place] |= found[n]
     return [tuple(str(named[n].level) for n in sorted(each)) for each in found]
 
 
-def _grown(mask: NDArray[np.bool_], reach: int) -> NDArray[np.bool_]:
-    """A mask with all that lies within ``reach`` pixels of it."""
-    disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * reach + 1, 2 * reach + 1))
-    return np.asarray(cv2.dilate(mask.astype(np.uint8), disc) > 0)
+class _Near:
+    """What lies within ``reach`` pixels of a mask.
 
+    Growing a mask by a disc is slow. Nearly always a pixel's distance says it, and the disc is laid
+    only where that is in doubt: a disc of pixels is a disc to within one pixel.
+    """
 
-def _meets(
-    grown: NDArray[np.bool_],
-    window: Window,
-    other: Segment,
-    borders: NDArray[np.int64],
-    height: int,
-) -> bool:
-    """Whether a mask within a window shares a pixel with another segment."""
-    left, top, right, bottom = window
-    box = other.box
-    if box.x >= right or box.y >= bottom or box.x + box.width <= left or box.y + box.height <= top:
-        return False
-    return bool((grown & crop(borders, window, height)).any())
+    def __init__(self, mask: NDArray[np.bool_], window: Window, reach: int, height: int) -> None:
+        """Measures distances.
+
+        Args:
+            mask: (bottom - top, right - left) pixels, at least one of them set.
+            window: Where they lie on the film, with a margin of ``reach``.
+            reach: In pixels.
+            height: Rows of the film.
+        """
+        self._mask = mask.astype(np.uint8)
+        self._window = window
+        self._reach = reach
+        self._height = height
+        away = cv2.distanceTransform(1 - self._mask, cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
+        self._surely = np.asarray(away <= reach - 1.5)
+        self._perhaps = np.asarray(away <= reach + 1.5)
+        self._grown: NDArray[np.bool_] | None = None
+
+    def meets(self, other: Segment, borders: NDArray[np.int64]) -> bool:
+        """Whether another segment, whose borders are given, has a pixel that is so near."""
+        left, top, right, bottom = self._window
+        box = other.box
+        if (
+            box.x >= right
+            or box.y >= bottom
+            or box.x + box.width <= left
+            or box.y + box.height <= top
+        ):
+            return False
+        pixels = crop(borders, self._window, self._height)
+        if bool((self._surely & pixels).any()):
+            return True
+        if not bool((self._perhaps & pixels).any()):
+            return False
+        if self._grown is None:
+            size = 2 * self._reach + 1
+            disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (size, size))
+            self._grown = np.asarray(cv2.dilate(self._mask, disc) > 0)
+        return bool((self._grown & pixels).any())

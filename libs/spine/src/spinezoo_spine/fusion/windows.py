@@ -39,13 +39,44 @@ def crop(borders: NDArray[np.int64], window: Window, height: int) -> NDArray[np.
         height: Rows of the film.
     """
     left, top, right, bottom = window
+    rows, columns = bottom - top, right - left
     first, last = left * height, right * height
     low = int(np.searchsorted(borders[1::2], first, side="right"))
     high = int(np.searchsorted(borders[0::2], last, side="left"))
     near = np.clip(borders[2 * low : 2 * high], first, last) - first
-    steps = np.zeros(last - first + 1, dtype=np.int8)
-    # No two runs start or end at one place, but one may start where another ends: they cancel.
-    steps[near[0::2]] += 1
-    steps[near[1::2]] -= 1
-    columns = np.cumsum(steps[:-1], dtype=np.int8).reshape(right - left, height)
-    return np.asarray(columns[:, top:bottom].T > 0)
+    starts, stops = near[0::2], near[1::2]
+    start_column, stop_column = starts // height, (stops - 1) // height
+    whole = stop_column > start_column
+    if bool(whole.any()):
+        # A run that goes on into the next column covers that one's first row and its own last.
+        starts, stops = _cut(starts, stops, height)
+        start_column = starts // height
+    # One more row of each column takes the ends of its last runs.
+    of_column = start_column * height + top
+    begin = np.clip(starts - of_column, 0, rows)
+    end = np.clip(stops - of_column, 0, rows)
+    steps = np.zeros(columns * (rows + 1), dtype=np.int8)
+    place = start_column * (rows + 1)
+    np.add.at(steps, place + begin, 1)
+    np.subtract.at(steps, place + end, 1)
+    painted = np.cumsum(steps, dtype=np.int8).reshape(columns, rows + 1)
+    return np.asarray(painted[:, :-1].T > 0)
+
+
+def _cut(
+    starts: NDArray[np.int64], stops: NDArray[np.int64], height: int
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Runs cut at the ends of columns.
+
+    Args:
+        starts: Where each run starts, ascending.
+        stops: Where it stops.
+        height: Places a column.
+    """
+    pieces = (stops - 1) // height - starts // height + 1
+    piece = np.arange(int(pieces.sum())) - np.repeat(np.cumsum(pieces) - pieces, pieces)
+    column = np.repeat(starts // height, pieces) + piece
+    return (
+        np.maximum(np.repeat(starts, pieces), column * height),
+        np.minimum(np.repeat(stops, pieces), (column + 1) * height),
+    )

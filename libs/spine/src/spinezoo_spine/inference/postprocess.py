@@ -8,16 +8,16 @@ from typing import Any
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from spinezoo_contract.masks import encode_mask, mask_box, mask_from_runs
+from spinezoo_contract.masks import mask_from_runs
 from spinezoo_contract.types import (
     Box,
     ProbabilityMap,
-    RunLengthMask,
     Segment,
     SegmentKind,
     Structure,
 )
 
+from spinezoo_spine.inference.borders import FilmGrid, class_labels, object_runs
 from spinezoo_spine.inference.preprocess import Letterbox
 
 DEFAULT_MAX_SEGMENTS = 100
@@ -39,12 +39,14 @@ def _on_canvas(grid: NDArray[np.float32], fit: Letterbox) -> NDArray[np.float32]
     return part
 
 
-def _on_film(grid: NDArray[np.float32], fit: Letterbox) -> NDArray[np.float32]:
-    """A (height, width) canvas-aligned grid, cut to the film's part and resized to the film."""
-    size = (fit.film_width, fit.film_height)
-    on_film: Any = cv2.resize(_on_canvas(grid, fit), size, interpolation=cv2.INTER_LINEAR)
-    resized: NDArray[np.float32] = on_film
-    return resized
+def _film_parts(grids: NDArray[np.float32], fit: Letterbox) -> NDArray[np.float32]:
+    """(planes, height, width) canvas-aligned grids, each as :func:`_on_canvas` has it."""
+    if grids.shape[1:] == (fit.canvas_height, fit.canvas_width):
+        parts: NDArray[np.float32] = grids[
+            :, fit.top : fit.top + fit.height, fit.left : fit.left + fit.width
+        ]
+        return parts
+    return np.stack([_on_canvas(grid, fit) for grid in grids])
 
 
 def regions_from_probabilities(
@@ -68,23 +70,20 @@ def regions_from_probabilities(
         score_threshold: Least probability of a pixel, 0 to 1.
         max_segments: Most regions; the highest scores are kept.
     """
-    best = _on_film(probabilities[0], fit)
-    best_class = np.zeros(best.shape, dtype=np.uint8)
-    for plane in range(1, probabilities.shape[0]):
-        on_film = _on_film(probabilities[plane], fit)
-        higher = on_film > best
-        best[higher] = on_film[higher]
-        best_class[higher] = plane
-    if score_threshold > 0.0:
-        best_class[best < score_threshold] = 0
+    planes = _film_parts(probabilities, fit)
+    grid = FilmGrid.of((fit.height, fit.width), (fit.film_height, fit.film_width))
+    found = class_labels(planes, grid, score_threshold)
+    pixels = fit.film_height * fit.film_width
     segments = []
     for plane, structure in enumerate(structures, start=1):
-        pixels = best_class == plane
-        if not pixels.any():
+        if plane >= len(found.sums):
+            break
+        runs = found.runs(plane, pixels)
+        if len(runs) == 1:
             continue
-        mask = encode_mask(pixels)
-        score = float(np.clip(best[pixels].mean(dtype=np.float64), 0.0, 1.0))
-        segments.append(Segment(structure, SegmentKind.REGION, mask, score, mask_box(mask)))
+        mask = mask_from_runs(runs, fit.film_height, fit.film_width)
+        score = min(1.0, max(0.0, float(found.sums[plane]) / mask.area))
+        segments.append(Segment(structure, SegmentKind.REGION, mask, score, mask.box))
     segments.sort(key=lambda segment: -segment.score)
     return tuple(segments[:max_segments])
 
@@ -101,69 +100,6 @@ def probability_maps(
         ProbabilityMap(structure, np.ascontiguousarray(levels[plane]), film_box)
         for plane, structure in enumerate(structures, start=1)
     )
-
-
-def _axis(
-    inside: NDArray[np.bool_], canvas_px: int, film_px: int
-) -> tuple[int, NDArray[np.int64], NDArray[np.int64], NDArray[np.float32]]:
-    """How to resize one axis, only where something of the mask can be.
-
-    Args:
-        inside: (canvas_px,) which canvas rows (or columns) hold foreground; at least one.
-        canvas_px: Rows of the canvas that the film covers.
-        film_px: Rows of the film.
-
-    Returns:
-        First film row, and for each film row from there on the two canvas rows that it lies
-        between and the weight of the second (0 to 1), as ``cv2.resize`` has them.
-    """
-    held = np.flatnonzero(inside)
-    per_canvas_px = film_px / canvas_px
-    # A film pixel that is foreground has a foreground neighbour on the canvas.
-    first = max(0, int(np.floor((held[0] - 0.5) * per_canvas_px - 0.5)))
-    last = min(film_px - 1, int(np.ceil((held[-1] + 1.5) * per_canvas_px - 0.5)))
-    place = (np.arange(first, last + 1) + 0.5) / per_canvas_px - 0.5
-    place = np.clip(place, 0.0, canvas_px - 1.0)
-    lower = np.minimum(place.astype(np.int64), max(canvas_px - 2, 0))
-    upper = np.minimum(lower + 1, canvas_px - 1)
-    return first, lower, upper, (place - lower).astype(np.float32)
-
-
-def _instance_mask(part: NDArray[np.float32], fit: Letterbox) -> RunLengthMask | None:
-    """The film pixels above one half of a soft mask on the film's part of the canvas.
-
-    An object covers a hundredth of a film, so only the pixels around it are ever made.
-
-    Args:
-        part: (fit.height, fit.width), 0 to 1.
-        fit: Where the film lies on the canvas.
-
-    Returns:
-        The mask at the film's size, None where it is empty.
-    """
-    inside = part > 0.5
-    if not inside.any():
-        return None
-    inside_row: Any = inside.any(axis=1)
-    inside_column: Any = inside.any(axis=0)
-    top, row, next_row, row_weight = _axis(inside_row, fit.height, fit.film_height)
-    left, column, next_column, column_weight = _axis(inside_column, fit.width, fit.film_width)
-    near = part[:, column[0] : next_column[-1] + 1]
-    column, next_column = column - column[0], next_column - column[0]
-    rows = near[row] + row_weight[:, None] * (near[next_row] - near[row])
-    # Columns first in memory, because runs go down the columns.
-    rows = rows.T
-    pixels = (
-        rows[column] + column_weight[:, None] * (rows[next_column] - rows[column])
-    ) > 0.5  # (film columns, film rows) around the object
-    edges = np.zeros((pixels.shape[0], pixels.shape[1] + 2), dtype=np.int8)
-    edges[:, 1:-1] = pixels
-    column_index, row_index = np.nonzero(np.diff(edges, axis=1))
-    if column_index.size == 0:
-        return None
-    borders = (left + column_index) * fit.film_height + top + row_index
-    runs = np.diff(borders, prepend=0, append=fit.film_height * fit.film_width)
-    return mask_from_runs(runs, fit.film_height, fit.film_width)
 
 
 def instances_from_masks(
@@ -185,15 +121,15 @@ def instances_from_masks(
 
     Masks without a single pixel on the film are left out: a segment is never empty.
     """
+    grid = FilmGrid.of((fit.height, fit.width), (fit.film_height, fit.film_width))
     segments: list[Segment] = []
     for index in np.argsort(-scores, kind="stable"):
         if len(segments) == max_segments:
             break
-        mask = _instance_mask(_on_canvas(mask_probabilities[index], fit), fit)
-        if mask is None:
+        runs = object_runs(_on_canvas(mask_probabilities[index], fit), grid)
+        if runs is None or not runs[1::2].any():
             continue
+        mask = mask_from_runs(runs, fit.film_height, fit.film_width)
         score = float(np.clip(scores[index], 0.0, 1.0))
-        segments.append(
-            Segment(structures[index], SegmentKind.INSTANCE, mask, score, mask_box(mask))
-        )
+        segments.append(Segment(structures[index], SegmentKind.INSTANCE, mask, score, mask.box))
     return tuple(segments)

@@ -1,0 +1,73 @@
+"""What HTTP costs beside gRPC: the same film, the same gateway, in turn.
+
+    .venvs/core/bin/python benchmarks/http_cost.py [--films 60] [--height 2048] [--width 1024]
+
+Members answer at once, so that the difference is the gateway's own. One line of JSON a way and one
+for the difference of the medians, in ms.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import cv2
+import httpx
+import numpy as np
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "gateway" / "tests"))
+
+from bench import NAMES, Bench
+from spinezoo.v1 import image_pb2
+from spinezoo_testing.servers import Loop
+
+
+def main() -> None:
+    """Asks both ways in turn and prints medians."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--films", type=int, default=60)
+    parser.add_argument("--height", type=int, default=2048)
+    parser.add_argument("--width", type=int, default=1024)
+    options = parser.parse_args()
+    levels = np.random.default_rng(5).integers(0, 4095, (options.height, options.width))
+    film = cv2.imencode(".png", levels.astype(np.uint16), [cv2.IMWRITE_PNG_COMPRESSION, 1])[1]
+    data = film.tobytes()
+    loop = Loop()
+    bench = Bench(loop, Path(tempfile.mkdtemp()))
+    for name in NAMES:
+        bench.add_member(name)
+    bench.start()
+    times: dict[str, list[float]] = {"grpc": [], "http": [], "http polygons": []}
+    with httpx.Client(base_url=bench.start_http(), timeout=60.0, trust_env=False) as client:
+
+        def over_http(**fields: str) -> None:
+            answer = client.post("/v1/segment", files={"film": data}, data=fields)
+            answer.raise_for_status()
+            answer.json()
+
+        ways = {
+            "grpc": lambda: bench.segment(image_pb2.Image(encoded=data)),
+            "http": over_http,
+            "http polygons": lambda: over_http(masks="polygons"),
+        }
+        for turn in range(options.films + 5):
+            for name, ask in ways.items():
+                began = time.perf_counter()
+                ask()
+                if turn >= 5:
+                    times[name].append((time.perf_counter() - began) * 1000.0)
+    bench.close()
+    loop.close()
+    medians = {name: statistics.median(found) for name, found in times.items()}
+    for name, median in medians.items():
+        print(json.dumps({"way": name, "median_ms": round(median, 2), "bytes": len(data)}))
+    print(json.dumps({"http_minus_grpc_ms": round(medians["http"] - medians["grpc"], 2)}))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,139 @@
+"""A film that comes as a form: bounded before it is read, kept in memory."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncGenerator, Iterator
+from dataclasses import dataclass
+
+from spinezoo_contract.errors import (
+    BadInputError,
+    DeadlineError,
+    NotServingError,
+    QueueFullError,
+    TooLargeError,
+)
+from starlette.formparsers import MultiPartException, MultiPartParser
+from starlette.requests import ClientDisconnect, Request
+
+FIELDS_BYTES = 65_536
+"""What a form may hold beside the film."""
+
+UPLOAD_S = 120.0
+"""Time a caller has to send a form, in s."""
+
+_HOW = 'send multipart/form-data with the file in `film`: curl -F "film=@film.dcm" ...'
+
+
+@dataclass(frozen=True, slots=True)
+class Upload:
+    """A form that has come in.
+
+    Attributes:
+        film: Bytes of the file.
+        fields: The other fields; one that came several times has its values joined by commas.
+    """
+
+    film: bytes
+    fields: dict[str, str]
+
+
+class _InMemory(MultiPartParser):
+    """Starlette's parser, but no part of a film is ever written to a disk."""
+
+    spool_max_size = 1 << 40
+
+
+class Uploads:
+    """The forms that are in memory at the same time.
+
+    Args:
+        most: How many.
+        max_bytes: Most bytes of a film's file.
+    """
+
+    def __init__(self, most: int, max_bytes: int) -> None:
+        self._most = most
+        self._max_bytes = max_bytes
+        self._now = 0
+
+    @contextlib.contextmanager
+    def place(self) -> Iterator[None]:
+        """A place for one form, until its call has ended.
+
+        Raises:
+            QueueFullError: All are taken.
+        """
+        if self._now >= self._most:
+            raise QueueFullError(
+                f"{self._now} films are being sent or under way over HTTP, the limit (twice "
+                "SPINEZOO_GATEWAY_CONCURRENCY); try again when one is done"
+            )
+        self._now += 1
+        try:
+            yield
+        finally:
+            self._now -= 1
+
+    async def read(self, request: Request) -> Upload:
+        """The form of a request.
+
+        Raises:
+            BadInputError: It is no form, or has no film or more than one.
+            TooLargeError: It is over the limit; nothing more of it is read then.
+            DeadlineError: It did not come in time.
+            NotServingError: The caller has gone.
+        """
+        said = request.headers.get("content-type", "")
+        if said.partition(";")[0].strip().lower() != "multipart/form-data":
+            raise BadInputError(f"the request is no form with a file; {_HOW}")
+        length = request.headers.get("content-length", "")
+        if length.isdecimal() and int(length) > self._max_bytes + FIELDS_BYTES:
+            raise self._too_large(int(length))
+        parser = _InMemory(
+            request.headers,
+            self._bounded(request),
+            max_files=1,
+            max_fields=50,
+            max_part_size=FIELDS_BYTES,
+        )
+        try:
+            async with asyncio.timeout(UPLOAD_S):
+                form = await parser.parse()
+        except MultiPartException as error:
+            raise BadInputError(f"the form cannot be read ({error.message}); {_HOW}") from None
+        except TimeoutError:
+            raise DeadlineError(
+                f"the film did not come within {UPLOAD_S:.0f} s; send it over a faster line"
+            ) from None
+        except ClientDisconnect:
+            raise NotServingError("the caller has gone while it sent the film") from None
+        async with contextlib.AsyncExitStack() as stack:
+            stack.push_async_callback(form.close)
+            fields: dict[str, str] = {}
+            film: bytes | None = None
+            for name, value in form.multi_items():
+                if isinstance(value, str):
+                    fields[name] = f"{fields[name]},{value}" if name in fields else value
+                elif name == "film":
+                    film = await value.read()
+                else:
+                    raise BadInputError(f"a file is in a field that is not `film`; {_HOW}")
+        if film is None:
+            raise BadInputError(f"the form has no file `film`; {_HOW}")
+        return Upload(film, fields)
+
+    async def _bounded(self, request: Request) -> AsyncGenerator[bytes, None]:
+        taken = 0
+        async for chunk in request.stream():
+            taken += len(chunk)
+            if taken > self._max_bytes + FIELDS_BYTES:
+                raise self._too_large(taken)
+            yield chunk
+
+    def _too_large(self, size: int) -> TooLargeError:
+        return TooLargeError(
+            f"the form has {size} bytes or more, the limit for a film is {self._max_bytes} "
+            "(SPINEZOO_MAX_MESSAGE_BYTES); scale the film down, half the size is enough"
+        )

@@ -1,0 +1,242 @@
+// @ts-check
+/** Outlines as files: VIA 2, COCO, CSV, JSON and a picture; and VIA files read back. */
+
+import { area, bounds, centre, path2d } from './geometry.js';
+import { mark } from './shapes.js';
+import { STRUCTURES } from './words.js';
+
+/** @typedef {import('./shapes.js').Shape} Shape */
+
+const MOST_REGIONS = 1000; // as docs/data-format.md has it
+const MOST_POINTS = 20000;
+const MOST_BYTES = 64 * 1048576;
+
+/** Levels that truth may hold: outlines above T12 are not in it. */
+const TRUTH = new Set(['T12', 'L1', 'L2', 'L3', 'L4', 'L5', 'L6', 'S1', 'S2']);
+
+/** Outlines that a training set takes. @param {Shape[]} shapes */
+export const forTraining = (shapes) => shapes.filter((one) => one.level === null || TRUTH.has(one.level));
+
+/** A file name without what a file system may trip over. @param {string} name */
+export function stem(name) {
+  const plain = name.replace(/\.[A-Za-z0-9]{1,5}$/, '').replace(/[^\p{L}\p{N}._-]+/gu, '_');
+  return plain.replace(/^[._-]+|[._-]+$/g, '').slice(0, 100) || 'film';
+}
+
+const rounded = (/** @type {number} */ value) => Math.round(value * 100) / 100;
+
+/** @param {Shape} one */
+const attributes = (one) => ({
+  structure: one.structure,
+  ...(one.level ? { level: one.level } : {}),
+  origin: one.origin,
+});
+
+/** A project that VIA 2 opens and `make train` reads. @param {any} film @param {Shape[]} shapes */
+export function via(film, shapes) {
+  const key = `${film.name}${film.file.size}`;
+  const regions = forTraining(shapes).map((one) => ({
+    shape_attributes: {
+      name: 'polygon',
+      all_points_x: one.rings[0].filter((_, i) => i % 2 === 0).map(rounded),
+      all_points_y: one.rings[0].filter((_, i) => i % 2 === 1).map(rounded),
+    },
+    region_attributes: attributes(one),
+  }));
+  const options = Object.fromEntries(Object.keys(STRUCTURES).map((name) => [name, '']));
+  const text = { type: 'text', description: '', default_value: '' };
+  return JSON.stringify({
+    _via_settings: {
+      ui: {},
+      core: { buffer_size: 18, filepath: {}, default_filepath: '' },
+      project: { name: 'SpineZoo' },
+    },
+    _via_img_metadata: {
+      [key]: { filename: film.name, size: film.file.size, regions, file_attributes: {} },
+    },
+    _via_attributes: {
+      region: {
+        structure: { type: 'dropdown', description: '', options, default_options: {} },
+        level: text,
+        origin: text,
+      },
+      file: {},
+    },
+    _via_data_format_version: '2.0.10',
+    _via_image_id_list: [key],
+  }, null, 1);
+}
+
+/** COCO instances. @param {any} film @param {Shape[]} shapes */
+export function coco(film, shapes) {
+  const names = Object.keys(STRUCTURES);
+  return JSON.stringify({
+    images: [{ id: 1, file_name: film.name, height: film.height, width: film.width }],
+    categories: names.map((name, i) => ({ id: i + 1, name })),
+    annotations: forTraining(shapes).map((one, i) => {
+      const [left, top, right, bottom] = bounds(one.rings);
+      const { structure, ...rest } = attributes(one);
+      return {
+        id: i + 1,
+        image_id: 1,
+        category_id: names.indexOf(structure) + 1,
+        segmentation: [one.rings[0].map(rounded)],
+        area: rounded(Math.abs(area(one.rings[0]))),
+        bbox: [left, top, right - left, bottom - top].map(rounded),
+        iscrowd: 0,
+        attributes: rest,
+      };
+    }),
+  }, null, 1);
+}
+
+/** A table, a row an outline; lengths in mm only where the film has a spacing. @param {any} film @param {Shape[]} shapes */
+export function csv(film, shapes) {
+  const spaced = film.rowSpacing && film.columnSpacing;
+  const head = ['structure', 'level', 'origin', 'confidence', 'centre_x_px', 'centre_y_px', 'area_px2',
+    ...(spaced ? [`area_mm2_${film.plane === 'detector' ? 'at_detector' : 'plane_unsaid'}`] : []), 'points'];
+  const rows = shapes.map((one) => {
+    const [x, y] = centre(one.rings[0]).map(rounded);
+    const size = Math.abs(area(one.rings[0]));
+    return [one.structure, one.level ?? '', one.origin, one.origin === 'predicted' ? one.confidence ?? '' : '', x, y, rounded(size),
+      ...(spaced ? [rounded(size * film.rowSpacing * film.columnSpacing)] : []), one.rings[0].length / 2];
+  });
+  return `${[head, ...rows].map((row) => row.join(',')).join('\r\n')}\r\n`;
+}
+
+/** Everything: what the zoo answered, and what became of it. @param {any} film @param {Shape[]} shapes @param {any} answer */
+export function json(film, shapes, answer) {
+  return JSON.stringify({
+    film: {
+      name: film.name, height: film.height, width: film.width, row_spacing_mm: film.rowSpacing,
+      column_spacing_mm: film.columnSpacing, spacing_plane: film.plane, notes: film.notes,
+    },
+    outlines: shapes.map(({ structure, level, origin, confidence, reason, rings, seenBy, touches }) => ({
+      structure, level, origin, confidence: origin === 'predicted' ? confidence : null,
+      unnamed_reason: reason, rings, seen_by: seenBy, touches,
+    })),
+    answer: { members: answer.members, ...answer.summary },
+  }, null, 1);
+}
+
+/** A picture of the film through its window with outlines. @param {any} film @param {Shape[]} shapes @param {(one: Shape) => string} colour */
+export async function picture(film, shapes, colour) {
+  const canvas = new OffscreenCanvas(film.shownWidth, film.shownHeight);
+  const context = /** @type {OffscreenCanvasRenderingContext2D} */ (canvas.getContext('2d'));
+  context.drawImage(film.canvas, 0, 0);
+  context.scale(1 / film.step, 1 / film.step);
+  const unit = film.height / 900;
+  context.lineWidth = 2.2 * unit;
+  context.font = `600 ${17 * unit}px system-ui, sans-serif`;
+  context.textAlign = 'center';
+  context.textBaseline = 'middle';
+  for (const one of shapes) {
+    context.strokeStyle = colour(one);
+    context.setLineDash(mark(one).includes('?') ? [7 * unit, 5 * unit] : []);
+    context.stroke(path2d(one.rings));
+    const [x, y] = centre(one.rings[0]);
+    context.setLineDash([]);
+    context.strokeStyle = '#000';
+    context.strokeText(mark(one), x, y);
+    context.fillStyle = '#fff';
+    context.fillText(mark(one), x, y);
+  }
+  return canvas.convertToBlob({ type: 'image/png' });
+}
+
+/** @type {Record<string, string>} */
+const CLASSES = {
+  lumbarvertebra: 'lumbar_vertebra', lumbar: 'lumbar_vertebra', vertebra: 'lumbar_vertebra',
+  vertebralbody: 'lumbar_vertebra', sacralvertebra: 'sacral_vertebra', sacral: 'sacral_vertebra',
+  sacrum: 'sacral_vertebra', cage: 'cage', cages: 'cage', interbodycage: 'cage', screw: 'screw',
+  screws: 'screw', pediclescrew: 'screw', rod: 'rod', rods: 'rod', plate: 'rod', instrumentation: 'rod',
+};
+const CLASS_KEYS = ['structure', 'class', 'class_name', 'label', 'type', 'category', 'name'];
+const LEVEL_KEYS = ['level', 'vertebral_level', 'anatomical_level'];
+
+/** A failure to say to the person. */
+export class FileError extends Error {}
+
+/** Outlines of a VIA 1 or 2 file for a film.
+ * @param {File} file @param {any} film
+ * @returns {Promise<{shapes: Shape[], skipped: number, of: string}>} `of` names the film that the
+ *   file speaks of, where it is another one
+ */
+export async function readVia(file, film) {
+  if (file.size > MOST_BYTES) throw new FileError(`${file.name} has more than 64 MiB; export the outlines of this film alone.`);
+  let value;
+  try {
+    value = JSON.parse(await file.text());
+  } catch {
+    throw new FileError(`${file.name} is no JSON file; save the project in VIA 2 (Project, Save) and load that.`);
+  }
+  const entries = Object.values(value?._via_img_metadata ?? value ?? {})
+    .filter((entry) => entry && typeof entry === 'object' && 'filename' in entry && 'regions' in entry);
+  if (!entries.length) throw new FileError(`${file.name} is no VIA 2 file; save the project in VIA 2 and load that.`);
+  const own = entries.find((entry) => entry.filename === film.name)
+    ?? entries.find((entry) => String(entry.filename).toLowerCase() === film.name.toLowerCase());
+  if (!own && entries.length > 1) {
+    throw new FileError(`${file.name} has outlines of ${entries.length} films, and none of them is called ${film.name}.`);
+  }
+  const entry = own ?? entries[0];
+  const regions = Object.values(entry.regions ?? {});
+  if (regions.length > MOST_REGIONS) {
+    throw new FileError(`${file.name} has ${regions.length.toLocaleString('en')} outlines of this film; at most ${MOST_REGIONS.toLocaleString('en')} are shown. Remove what is no single structure.`);
+  }
+  /** @type {Shape[]} */
+  const shapes = [];
+  let skipped = 0;
+  for (const region of regions) {
+    const ring = ringOf(region?.shape_attributes);
+    const structure = structureOf(region?.region_attributes ?? {});
+    if (!ring || !structure) {
+      skipped += 1;
+      continue;
+    }
+    const level = LEVEL_KEYS.map((key) => region.region_attributes?.[key]).find((text) => /^[TLS]\d{1,2}$/.test(text ?? ''));
+    shapes.push({
+      id: `loaded-${shapes.length}`, structure, level: level ?? null, confidence: null, reason: null, doubtful: false,
+      rings: [ring], seenBy: [], origin: 'loaded', score: null, levels: {}, touches: [], kind: 'instance',
+    });
+  }
+  if (!shapes.length) throw new FileError(`${file.name} holds no outline that is understood (${skipped} were not).`);
+  return { shapes, skipped, of: own ? '' : String(entry.filename) };
+}
+
+/** @param {Record<string, unknown>} given */
+function structureOf(given) {
+  for (const key of CLASS_KEYS) {
+    const text = String(given[key] ?? '').toLowerCase().replace(/[\s_/-]/g, '');
+    if (CLASSES[text]) return CLASSES[text];
+    if (/^(t12|th12|l[1-6])$/.test(text)) return 'lumbar_vertebra';
+    if (/^s[12]$/.test(text)) return 'sacral_vertebra';
+  }
+  return null;
+}
+
+/** @param {any} shape @returns {number[] | null} */
+function ringOf(shape) {
+  const number = (/** @type {unknown} */ value) => typeof value === 'number' && Number.isFinite(value) && Math.abs(value) < 1e6;
+  const { name } = shape ?? {};
+  if (name === 'polygon' || name === 'polyline') {
+    const [xs, ys] = [shape.all_points_x, shape.all_points_y];
+    if (!Array.isArray(xs) || !Array.isArray(ys) || xs.length !== ys.length || xs.length < 3 || xs.length > MOST_POINTS) return null;
+    const ring = xs.flatMap((x, i) => [x, ys[i]]);
+    return ring.every(number) && Math.abs(area(ring)) >= 1 ? ring : null;
+  }
+  if (name === 'rect') {
+    const { x, y, width, height } = shape;
+    if (![x, y, width, height].every(number)) return null;
+    return [x, y, x + width, y, x + width, y + height, x, y + height];
+  }
+  if (name === 'circle' || name === 'ellipse') {
+    const [rx, ry] = name === 'circle' ? [shape.r, shape.r] : [shape.rx, shape.ry];
+    const turn = shape.theta ?? 0;
+    if (![shape.cx, shape.cy, rx, ry, turn].every(number)) return null;
+    return Array.from({ length: 72 }, (_, i) => (2 * Math.PI * i) / 72).flatMap((angle) => {
+      const [a, b] = [rx * Math.cos(angle), ry * Math.sin(angle)];
+      return [shape.cx + a * Math.cos(turn) - b * Math.sin(turn), shape.cy + a * Math.sin(turn) + b * Math.cos(turn)];
+    });
+  }
+  return null;
+}

@@ -1,0 +1,361 @@
+"""From planes on a network's canvas to the film's labels, worked out along their borders only.
+
+A film pixel is a mean of the four canvas pixels around it, weighted by how near they are (bilinear,
+as ``cv2.resize`` does it). Where all four have the same label, so has every film pixel between
+them: a class that is the highest at four corners is the highest in any mean of them. So film pixels
+are made only in *cells* (four neighbouring canvas pixels) whose corners differ, some hundredths of
+a film, and the labels come out as run lengths down the columns, for all classes in one pass.
+
+Pixels are those of resizing every plane to the film and comparing there, but for two classes that
+are equal to the last bit of a ``float32``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+_BELOW = 255
+"""Code of a canvas pixel whose highest probability is below the threshold."""
+
+_PIXELS_AT_ONCE = 1 << 16
+"""Film pixels worked out in one go: what the processor's caches hold."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Axis:
+    """One axis of a film over the same axis of the canvas's part that shows it.
+
+    Attributes:
+        weight: (film pixels,) ``float32`` weight of the further of the two canvas pixels that a
+            film pixel lies between, 0 to 1.
+        start: (cells + 1,) first film pixel of each cell, and the film's extent.
+        near: (cells,) sum of the nearer canvas pixel's weights over a cell's film pixels.
+        far: (cells,) sum of the further one's.
+    """
+
+    weight: NDArray[np.float32]
+    start: NDArray[np.int64]
+    near: NDArray[np.float32]
+    far: NDArray[np.float32]
+
+    @classmethod
+    def of(cls, canvas_px: int, film_px: int) -> _Axis:
+        """The axis of ``film_px`` film pixels over ``canvas_px`` canvas pixels, 2 or more."""
+        # In float32 where OpenCV is, so that both put a film pixel at the same place.
+        place = ((np.arange(film_px) + 0.5) * (canvas_px / film_px) - 0.5).astype(np.float32)
+        place = np.clip(place, np.float32(0.0), np.float32(canvas_px - 1))
+        cell = np.minimum(place.astype(np.int64), canvas_px - 2)
+        weight = place - cell.astype(np.float32)
+        start = np.searchsorted(cell, np.arange(canvas_px))
+        far = np.bincount(cell, weights=weight, minlength=canvas_px - 1)
+        near = np.diff(start) - far
+        return cls(weight, start, near.astype(np.float32), far.astype(np.float32))
+
+
+@dataclass(frozen=True, slots=True)
+class FilmGrid:
+    """A film of ``rows.start[-1]`` x ``columns.start[-1]`` pixels over its part of a canvas."""
+
+    rows: _Axis
+    columns: _Axis
+
+    @classmethod
+    def of(cls, canvas: tuple[int, int], film: tuple[int, int]) -> FilmGrid:
+        """The grid of a film (height, width) that covers canvas pixels (height, width)."""
+        return cls(_Axis.of(max(2, canvas[0]), film[0]), _Axis.of(max(2, canvas[1]), film[1]))
+
+
+@dataclass(frozen=True, slots=True)
+class Labels:
+    """A film's labels as runs down the columns.
+
+    Attributes:
+        places: (n,) ``int64``, ascending places (column * film height + row) where the label
+            changes; before the first it is 0.
+        labels: (n,) ``uint8`` label from each place on; the last is that of the film's end, 0.
+        sums: Of each label the sum of its probability over its pixels; label 0 is not counted.
+    """
+
+    places: NDArray[np.int64]
+    labels: NDArray[np.uint8]
+    sums: NDArray[np.float64]
+
+    def runs(self, label: int, pixels: int) -> NDArray[np.int64]:
+        """Run lengths of a label's pixels, background first; a film of one run has none of it.
+
+        Args:
+            label: Which, from 1.
+            pixels: Pixels of the film.
+        """
+        starts = np.flatnonzero(self.labels == label)
+        borders = np.empty(2 * len(starts), dtype=np.int64)
+        borders[0::2] = self.places[starts]
+        borders[1::2] = self.places[starts + 1]
+        if len(borders) and borders[-1] == pixels:
+            return np.diff(borders, prepend=0)
+        return np.diff(borders, prepend=0, append=pixels)
+
+
+def _two_or_more(planes: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Planes of at least 2 x 2: a film that covers one canvas row lies between two equal ones."""
+    for axis in (1, 2):
+        if planes.shape[axis] == 1:
+            planes = np.repeat(planes, 2, axis=axis)
+    return planes
+
+
+def class_labels(
+    planes: NDArray[np.float32], grid: FilmGrid, score_threshold: float = 0.0
+) -> Labels:
+    """The class of highest probability of every film pixel, 0 where that is background.
+
+    Args:
+        planes: (1 + classes, h, w) probabilities on the film's part of the canvas, background
+            first. Of equal classes the first counts.
+        grid: The film over that part.
+        score_threshold: A pixel whose highest probability is below this is background.
+    """
+    planes = _two_or_more(planes)
+    best = planes[0].copy()
+    codes = np.zeros(best.shape, dtype=np.uint8)
+    higher = np.empty(best.shape, dtype=np.bool_)
+    classes = [0]
+    for number in range(1, len(planes)):
+        plane = planes[number]
+        # Nowhere above the background: below it in every mean too.
+        if not np.greater_equal(plane, planes[0], out=higher).any():
+            continue
+        classes.append(number)
+        np.greater(plane, best, out=higher)
+        np.maximum(plane, best, out=best)
+        np.copyto(codes, np.uint8(number), where=higher)
+    if score_threshold > 0.0:
+        codes[best < score_threshold] = _BELOW
+    held = codes != 0
+    rows, columns = np.flatnonzero(held.any(axis=1)), np.flatnonzero(held.any(axis=0))
+    if not len(rows):
+        end = np.array([grid.rows.start[-1] * grid.columns.start[-1]])
+        return Labels(end, np.zeros(1, dtype=np.uint8), np.zeros(len(planes)))
+    # One canvas pixel around what there is: film pixels there are still partly of it.
+    down = slice(max(0, int(rows[0]) - 1), max(2, int(rows[-1]) + 2))
+    across = slice(max(0, int(columns[0]) - 1), max(2, int(columns[-1]) + 2))
+    return _labels(
+        {number: planes[number, down, across] for number in classes},
+        codes[down, across],
+        best[down, across],
+        grid,
+        (down.start, across.start),
+        score_threshold,
+        np.zeros(len(planes)),
+    )
+
+
+def object_runs(soft: NDArray[np.float32], grid: FilmGrid) -> NDArray[np.int64] | None:
+    """Run lengths down the columns of the film pixels above one half of a soft mask.
+
+    Args:
+        soft: (h, w) values from 0 to 1 on the film's part of the canvas.
+        grid: The film over that part.
+
+    Returns:
+        Background first, adding up to the film; some may be 0. None where no pixel is above.
+    """
+    soft = _two_or_more(soft[np.newaxis])[0]
+    inside = soft > 0.5
+    held = np.flatnonzero(inside.any(axis=1))
+    if not len(held):
+        return None
+    # One canvas pixel around the object: film pixels there are still partly of it.
+    top, bottom = max(0, int(held[0]) - 1), min(soft.shape[0], int(held[-1]) + 2)
+    held = np.flatnonzero(inside[top:bottom].any(axis=0))
+    left, right = max(0, int(held[0]) - 1), min(soft.shape[1] - 1, int(held[-1]) + 1)
+    rows, columns = grid.rows, grid.columns
+    height, width = int(rows.start[-1]), int(columns.start[-1])
+    # Every film column at the canvas's rows. Columns first in memory: runs go down them.
+    part = np.ascontiguousarray(soft[top:bottom, left : right + 1].T)
+    across = np.repeat(np.arange(right - left), np.diff(columns.start[left : right + 1]))
+    x = np.arange(columns.start[left], columns.start[right])
+    far = columns.weight[x, np.newaxis]
+    soft_column = part[across] * (np.float32(1.0) - far)
+    soft_column += part[across + 1] * far
+    inside_column = np.zeros((len(x), soft_column.shape[1] + 2), dtype=np.bool_)
+    np.greater(soft_column, 0.5, out=inside_column[:, 1:-1])
+    # Down a column two canvas rows are joined by a straight line: it crosses one half once.
+    index, crossing = np.nonzero(inside_column[:, 1:] != inside_column[:, :-1])
+    if not len(index):
+        return None
+    cell = np.clip(crossing - 1, 0, soft_column.shape[1] - 2)
+    first = rows.start[top + cell]
+    size = rows.start[top + cell + 1] - first
+    rank = np.arange(int(size.max()))
+    y = np.minimum(first[:, np.newaxis] + rank, height - 1)
+    far = rows.weight[y]
+    value = soft_column[index, cell][:, np.newaxis] * (np.float32(1.0) - far)
+    value += soft_column[index, cell + 1][:, np.newaxis] * far
+    same = (value > 0.5) == inside_column[index, cell + 1][:, np.newaxis]
+    same &= rank < size[:, np.newaxis]
+    border = first + np.count_nonzero(same, axis=1)
+    # The film's own border, where an object reaches it.
+    border[crossing == 0] = 0
+    border[crossing == soft_column.shape[1]] = height
+    border += x[index] * height
+    return np.diff(border, prepend=0, append=height * width)
+
+
+def _labels(
+    planes: Mapping[int, NDArray[np.float32]],
+    codes: NDArray[np.uint8],
+    best: NDArray[np.float32],
+    grid: FilmGrid,
+    corner: tuple[int, int],
+    score_threshold: float,
+    sums: NDArray[np.float64],
+) -> Labels:
+    """Labels of a film from a window of its part of the canvas, beyond which all is background.
+
+    Args:
+        planes: (h, w) of each class that may be somewhere, by number; background first.
+        codes: (h, w) label of each canvas pixel, or :data:`_BELOW`. The window's border is
+            background, unless it is the film's.
+        best: (h, w) highest value of each canvas pixel.
+        grid: The film.
+        corner: Canvas row and column of the window's first pixel.
+        score_threshold: Least value.
+        sums: (labels,) zeros, which become those of the answer.
+    """
+    rows, columns = grid.rows, grid.columns
+    height, width = int(rows.start[-1]), int(columns.start[-1])
+    i0, j0 = corner
+    cells_down, cells_across = codes.shape[0] - 1, codes.shape[1] - 1
+    start_y = rows.start[i0 : i0 + cells_down + 1]
+    start_x = columns.start[j0 : j0 + cells_across + 1]
+
+    mixed = codes[:-1, :-1] != codes[1:, :-1]
+    mixed |= codes[:-1, 1:] != codes[1:, 1:]
+    mixed |= codes[:-1, :-1] != codes[:-1, 1:]
+    _add_even(sums, codes, best, mixed, grid, corner)
+
+    across = np.ascontiguousarray(mixed.T)
+    column_cell, row_cell = np.nonzero(across)
+    # A pair is a film column in a cell. Its order is that of the film: column by column, down.
+    cells_of = np.bincount(column_cell, minlength=cells_across)
+    first_of = np.cumsum(cells_of) - cells_of
+    film_columns = np.arange(start_x[0], start_x[-1])
+    cell_of = np.repeat(np.arange(cells_across), np.diff(start_x))
+    pairs_of = cells_of[cell_of]
+    pair_x = np.repeat(film_columns, pairs_of)
+    rank = np.arange(len(pair_x)) - np.repeat(np.cumsum(pairs_of) - pairs_of, pairs_of)
+    pair = rank + np.repeat(first_of[cell_of], pairs_of)
+    pair_i, pair_j = row_cell[pair], column_cell[pair]
+
+    # The label after a cell: that of the canvas pixel below it, unless the next cell says itself.
+    after = codes[1:, :-1].copy()
+    after[after == _BELOW] = 0
+    after_place = start_y[1:].copy()
+    speaks = np.ones_like(mixed)
+    speaks[:-1] = ~mixed[1:]
+    speaks &= (after_place < height)[:, np.newaxis]
+
+    places, labels = [], []
+    most = int(np.diff(start_y).max()) if cells_down else 0
+    step = max(1, _PIXELS_AT_ONCE // max(1, most + 1))
+    rank_y = np.arange(most)
+    window = {label: np.ascontiguousarray(plane).ravel() for label, plane in planes.items()}
+    stride = codes.shape[1]
+    for begin in range(0, len(pair_i), step):
+        i, j, x = (each[begin : begin + step] for each in (pair_i, pair_j, pair_x))
+        y = start_y[i][:, np.newaxis] + rank_y
+        valid = np.empty((len(i), most + 1), dtype=np.bool_)
+        np.less(y, start_y[i + 1][:, np.newaxis], out=valid[:, :-1])
+        valid[:, -1] = speaks[i, j]
+        far_y = rows.weight[np.minimum(y, height - 1)]
+        near_y = np.float32(1.0) - far_y
+        far_x = columns.weight[x]
+        near_x = np.float32(1.0) - far_x
+        corner_index = i * stride + j
+        found = np.zeros((len(i), most + 1), dtype=np.uint8)
+        found[:, -1] = after[i, j]
+        highest = None
+        for label, flat in window.items():
+            upper = flat[corner_index] * near_x + flat[corner_index + 1] * far_x
+            lower = flat[corner_index + stride] * near_x + flat[corner_index + stride + 1] * far_x
+            value = upper[:, np.newaxis] * near_y
+            value += lower[:, np.newaxis] * far_y
+            if highest is None:
+                highest = value
+                continue
+            higher = value > highest
+            np.copyto(found[:, :-1], np.uint8(label), where=higher)
+            np.maximum(value, highest, out=highest)
+        assert highest is not None
+        if score_threshold > 0.0:
+            found[:, :-1][highest < score_threshold] = 0
+        inner = valid[:, :-1]
+        sums += np.bincount(found[:, :-1][inner], weights=highest[inner], minlength=len(sums))
+        place = np.empty((len(i), most + 1), dtype=np.int64)
+        np.add(y, (x * height)[:, np.newaxis], out=place[:, :-1])
+        place[:, -1] = x * height + after_place[i]
+        places.append(place[valid])
+        labels.append(found[valid])
+    if _any_label(codes[0]) or _any_label(codes[-1]):
+        # A column begins, or ends, within an object: each column says with what it begins.
+        begins = codes[0, :-1][cell_of]
+        begins[begins == _BELOW] = 0
+        places.insert(0, film_columns * height)
+        labels.insert(0, begins.astype(np.uint8))
+        places.append(np.array([int(start_x[-1]) * height]))
+        labels.append(np.zeros(1, dtype=np.uint8))
+    return _changes(places, labels, height * width, sums)
+
+
+def _any_label(codes: NDArray[np.uint8]) -> bool:
+    return bool(((codes != 0) & (codes != _BELOW)).any())
+
+
+def _add_even(
+    sums: NDArray[np.float64],
+    codes: NDArray[np.uint8],
+    best: NDArray[np.float32],
+    mixed: NDArray[np.bool_],
+    grid: FilmGrid,
+    corner: tuple[int, int],
+) -> None:
+    """Adds the values of the film pixels in cells of one label to the label's sum."""
+    i0, j0 = corner
+    down, across = mixed.shape
+    rows, columns = grid.rows, grid.columns
+    near_x, far_x = columns.near[j0 : j0 + across], columns.far[j0 : j0 + across]
+    near_y = rows.near[i0 : i0 + down, np.newaxis]
+    far_y = rows.far[i0 : i0 + down, np.newaxis]
+    row_sum = best[:, :-1] * near_x + best[:, 1:] * far_x
+    cell_sum = row_sum[:-1] * near_y + row_sum[1:] * far_y
+    even = np.where(mixed, np.uint8(0), codes[:-1, :-1])
+    for label in range(1, len(sums)):
+        of_label = even == label
+        sums[label] += cell_sum.sum(dtype=np.float64, where=of_label)
+
+
+def _changes(
+    places: list[NDArray[np.int64]],
+    labels: list[NDArray[np.uint8]],
+    pixels: int,
+    sums: NDArray[np.float64],
+) -> Labels:
+    """Labels from what was said of places: nearly in order, at times twice (the later counts)."""
+    place = np.concatenate([*places, np.array([pixels])])
+    label = np.concatenate([*labels, np.zeros(1, dtype=np.uint8)])
+    if bool((np.diff(place) < 0).any()):
+        order = np.argsort(place, kind="stable")
+        place, label = place[order], label[order]
+    last = np.ones(len(place), dtype=np.bool_)
+    np.not_equal(place[1:], place[:-1], out=last[:-1])
+    place, label = place[last], label[last]
+    changed = np.empty(len(label), dtype=np.bool_)
+    changed[0] = label[0] != 0
+    np.not_equal(label[1:], label[:-1], out=changed[1:])
+    changed[-1] = True  # the film's end, also where nothing changes
+    return Labels(place[changed], label[changed], sums)

@@ -1,0 +1,1 @@
+"""From outlines to measures: corners, endplates, angles, heights, slips; see ``docs/measures.md``."""

@@ -1,0 +1,353 @@
+"""Corners and endplates of every body, and how far they may be off.
+
+1. The body is turned upright in its patch by its own endplates, twice.
+2. Endplates and walls are fitted to the mean of the members' borders by a robust parabola (Tukey's
+   weights): the slope is that of the rim, the third coefficient the hollow. Only the inner part of
+   each side counts, so that round corners and osteophytes do not turn it.
+3. A corner is where endplate and wall meet. Of S1 only the upper endplate and its two corners count.
+4. Bootstrap: members are drawn with replacement, and the residuals of each border change sign
+   block by block. All samples go through the same fit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+from spinezoo_contract.types import Segment, Structure
+
+from spinezoo_spine.measures import shape
+from spinezoo_spine.measures.evidence import (
+    CELLS,
+    LEFT,
+    LOWER,
+    RIGHT,
+    UPPER,
+    Frames,
+    MemberStrokes,
+    first_frames,
+    fused_curves,
+    fused_patches,
+    member_curves,
+    member_patches,
+)
+
+SAMPLES = 40
+"""Samples of the bootstrap."""
+
+OUTLINE_WEIGHT = 2.0
+"""Weight of a member's outline; that of a region is 1."""
+
+ENDPLATE_SHARE = 0.45
+"""An endplate is fitted this far from its middle, in depths of the body."""
+
+WALL_SHARE = 0.42
+"""A wall is fitted this far from its middle, in heights of the body."""
+
+SACRAL_WALL = (-0.42, 0.0)
+"""Part of S1's walls that is fitted, in heights of its outline from the middle, down positive."""
+
+BLOCKS = 6
+"""Blocks of a border whose residuals change sign together."""
+
+LEAST_SCALE = 0.015
+"""Least scale of the robust fit, in half patch sides: about a pixel."""
+
+RIDGE = np.zeros((4, 1, 3, 3))
+"""Added to the normal equations of a side: draws slope and hollow towards 0 where few cells speak."""
+RIDGE[:2, :] = np.diag([1e-6, 1e-3, 0.3])
+RIDGE[2:, :] = np.diag([1e-6, 1e-2, 0.1])
+
+_AT = np.linspace(-1.0, 1.0, CELLS + 1)[:-1] + 1.0 / CELLS
+
+
+@dataclass(frozen=True, slots=True)
+class Bodies:
+    """The measured bodies of a film, J of them, with S samples each; the first is the estimate.
+
+    Attributes:
+        local: Corners (S, J, 4, 2), middles (S, J, 2, 2) and borders (4, S, J, CELLS) in the
+            patches, before the model of shape.
+        sacral: (J,) which are of the sacrum.
+        corners_mm: (S, J, 4, 2) upper left, upper right, lower right, lower left as seen on the
+            film, mm from its corner. NaN: not in view, or not found.
+        middles_mm: (S, J, 2, 2) middle of the upper and of the lower endplate, hollow included.
+        curves_mm: (J, 4, CELLS, 2) border by side (upper, lower, left, right); NaN: none.
+        waviness_mm: (J,) root mean square of the border's distance from its smooth fit.
+        frames: The patches.
+        fused: (J, CELLS, CELLS) mean of the evidence in them, 0 to 1.
+        member_share: (J,) share of the members whose border was found.
+    """
+
+    local: tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]
+    sacral: NDArray[np.bool_]
+    corners_mm: NDArray[np.float64]
+    middles_mm: NDArray[np.float64]
+    curves_mm: NDArray[np.float64]
+    waviness_mm: NDArray[np.float64]
+    frames: Frames
+    fused: NDArray[np.float64]
+    member_share: NDArray[np.float64]
+
+
+def shaped(
+    bodies: Bodies, *, mirrored: bool, model: dict[str, NDArray[np.float64]] | None = None
+) -> Bodies:
+    """The bodies with corners and middles as a reader marks them; see :mod:`shape`.
+
+    Args:
+        bodies: As they were measured.
+        mirrored: Whether the patient looks to the film's left.
+        model: Coefficients; None: those shipped.
+    """
+    local = shape.turned(*bodies.local) if mirrored else bodies.local
+    corners, middles = shape.corrected(*local, bodies.sacral, model)
+    if mirrored:
+        corners, middles, _ = shape.turned(corners, middles, local[2])
+    frames = bodies.frames
+    return replace(
+        bodies,
+        corners_mm=np.moveaxis(frames.to_mm(np.moveaxis(corners, 1, 0)), 0, 1),
+        middles_mm=np.moveaxis(frames.to_mm(np.moveaxis(middles, 1, 0)), 0, 1),
+    )
+
+
+def measured_bodies(
+    vertebrae: Sequence[Segment],
+    members: Mapping[str, MemberStrokes],
+    ups: NDArray[np.float64],
+    spacing_mm: tuple[float, float],
+    *,
+    seed: int = 0,
+) -> Bodies:
+    """Corners and endplates of bodies.
+
+    Args:
+        vertebrae: Fused instances, at least one; each of 12 x 12 pixels or more.
+        members: What each member says of the column.
+        ups: (J, 2) unit vectors towards the head.
+        spacing_mm: Distance of rows and of columns; (1, 1) measures in pixels.
+        seed: Of the bootstrap: the same answer is measured the same every time.
+    """
+    height, width = vertebrae[0].mask.height, vertebrae[0].mask.width
+    sacral = np.array([s.structure is Structure.SACRAL_VERTEBRA for s in vertebrae])
+    frames, runs = first_frames(vertebrae, ups, spacing_mm)
+    for _ in range(2):
+        smooth = fused_curves(fused_patches(runs, frames, spacing_mm, height, width))
+        frames = _turned(frames, smooth, sacral)
+    own = fused_patches(runs, frames, spacing_mm, height, width)
+    smooth = fused_curves(own)
+    fits, _ = _fit(smooth, _inner(smooth, sacral))
+    guess = _evaluated(fits)
+    guess = np.where(np.abs(smooth - guess) < 0.05, smooth, guess)
+    patches, outlined = member_patches(vertebrae, members, frames, spacing_mm)
+    curves = member_curves(patches, guess)
+    if not members:
+        curves, outlined = smooth[:, :, None], np.ones((len(vertebrae), 1), np.bool_)
+    weights = np.where(outlined, OUTLINE_WEIGHT, 1.0)
+    return _measured(curves, weights, own, sacral, frames, spacing_mm, (height, width), seed)
+
+
+def _turned(frames: Frames, curves: NDArray[np.float64], sacral: NDArray[np.bool_]) -> Frames:
+    """The frames with endplates level and the body in the middle."""
+    fits, _ = _fit(curves, _inner(curves, sacral))
+    upper, lower, left, right = fits
+    # Slopes in the patch: rows count from outside on both endplates, so the lower one's is turned.
+    slope_upper, slope_lower = -upper[:, 1], lower[:, 1]
+    slope = np.where(sacral, slope_upper, (slope_upper + slope_lower) / 2.0)
+    turn = np.arctan(np.clip(np.nan_to_num(slope), -1.0, 1.0))
+    cosine, sine = np.cos(turn)[:, None], np.sin(turn)[:, None]
+    axis = cosine * frames.right + sine * frames.down
+    aside = np.nan_to_num((right[:, 0] - left[:, 0]) / 2.0)
+    below = np.where(sacral, 0.0, np.nan_to_num((lower[:, 0] - upper[:, 0]) / 2.0))
+    shift = np.clip(np.stack([aside, below], axis=1), -0.3, 0.3)
+    centre = frames.to_mm(shift[:, None, :])[:, 0]
+    return Frames(centre, axis, frames.half_mm)
+
+
+def _inner(curves: NDArray[np.float64], sacral: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """(4, J, CELLS) weight 1 on the part of each side that is fitted."""
+    extents = median_of(curves[:, :, np.abs(_AT) < 0.3], 0.5)
+    upper, lower, left, right = extents
+    weights = np.zeros(curves.shape)
+    across, depth = (right - left) / 2.0, right + left
+    off = np.abs(_AT[None, :] - across[:, None])
+    inner = (off < ENDPLATE_SHARE * depth[:, None]).astype(np.float64)
+    weights[UPPER] = inner
+    weights[LOWER] = inner
+    along, tall = (lower - upper) / 2.0, lower + upper
+    place = (_AT[None, :] - along[:, None]) / np.maximum(tall, 1e-6)[:, None]
+    first = np.where(sacral, SACRAL_WALL[0], -WALL_SHARE)[:, None]
+    last = np.where(sacral, SACRAL_WALL[1], WALL_SHARE)[:, None]
+    wall = ((place > first) & (place < last)).astype(np.float64)
+    weights[LEFT] = wall
+    weights[RIGHT] = wall
+    return weights * np.isfinite(curves)
+
+
+def median_of(values: NDArray[np.float64], otherwise: float) -> NDArray[np.float64]:
+    """Median along the last axis without NaN; where all are NaN, the other value."""
+    count = np.isfinite(values).sum(axis=-1)
+    ordered = np.sort(values, axis=-1)  # NaN last
+    low, high = np.maximum((count - 1) // 2, 0), count // 2
+    high = np.minimum(high, np.maximum(count - 1, 0))
+    both = np.take_along_axis(ordered, np.stack([low, high], axis=-1), axis=-1)
+    return np.where(count > 0, both.mean(axis=-1), otherwise)
+
+
+def _design(at: NDArray[np.float64], curved: bool = True) -> NDArray[np.float64]:
+    columns = [np.ones_like(at), at]
+    if curved:
+        columns.append(at * at)
+    return np.stack(columns, axis=-1)
+
+
+def _fit(
+    curves: NDArray[np.float64], inner: NDArray[np.float64]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """(..., 3) robust parabolas, and the (..., CELLS) weights they ended with.
+
+    A side of fewer than six cells is NaN.
+    """
+    values = np.where(np.isfinite(curves), curves, 0.0)
+    design = _design(_AT)
+    weights = inner
+    enough = (inner > 0).sum(axis=-1) >= 6
+    fits = np.zeros((*curves.shape[:-1], 3))
+    for _ in range(4):
+        weighted = weights[..., None] * design
+        normal = np.swapaxes(weighted, -1, -2) @ design + RIDGE
+        fits = np.linalg.solve(normal, np.swapaxes(weighted, -1, -2) @ values[..., None])[..., 0]
+        off = np.abs(values - fits @ design.T)
+        scale = median_of(np.where(inner > 0, off, np.nan), LEAST_SCALE) * 1.4826
+        ratio = off / (4.685 * np.maximum(scale, LEAST_SCALE))[..., None]
+        weights = inner * np.where(ratio < 1.0, (1.0 - ratio * ratio) ** 2, 0.0)
+    fits[~enough] = np.nan
+    return fits, weights
+
+
+def _evaluated(fits: NDArray[np.float64]) -> NDArray[np.float64]:
+    return np.asarray(fits @ _design(_AT).T)
+
+
+def _measured(
+    curves: NDArray[np.float64],
+    weights: NDArray[np.float64],
+    own: NDArray[np.uint8],
+    sacral: NDArray[np.bool_],
+    frames: Frames,
+    spacing_mm: tuple[float, float],
+    size: tuple[int, int],
+    seed: int,
+) -> Bodies:
+    """Fits the mean border and the samples of the bootstrap."""
+    found = np.isfinite(curves)
+    values = np.where(found, curves, 0.0)
+    share = weights[None, :, :, None] * found
+    # A member far from the others at a place is left out there.
+    middle = median_of(np.moveaxis(np.where(found, curves, np.nan), 2, -1), 0.0)
+    share = share * (np.abs(values - middle[:, :, None]) < 0.06)
+    total = share.sum(axis=2)
+    mean = np.where(total > 0, (share * values).sum(axis=2) / np.maximum(total, 1e-9), np.nan)
+    inner = _inner(mean, sacral)
+    fits, kept = _fit(mean, inner)
+    rng = np.random.default_rng(seed)
+    members = curves.shape[2]
+    draws = rng.multinomial(members, np.full(members, 1.0 / members), SAMPLES).astype(np.float64)
+    draws = np.vstack([np.ones(members), draws])  # the first is the estimate
+    mass = np.einsum("bm,sjmn->sjbn", draws, share)
+    sums = np.einsum("bm,sjmn->sjbn", draws, share * values)
+    drawn = np.where(mass > 0, sums / np.maximum(mass, 1e-9), np.nan_to_num(mean)[:, :, None])
+    residual = np.where(kept > 0, np.nan_to_num(mean) - np.nan_to_num(_evaluated(fits)), 0.0)
+    signs = rng.choice([-1.0, 1.0], (SAMPLES + 1, BLOCKS))
+    signs[0] = 0.0
+    noise = np.repeat(signs, CELLS // BLOCKS, axis=1)
+    drawn = drawn + np.where(noise == 0.0, 0.0, (noise - 1.0))[None, None] * residual[:, :, None]
+    design = _design(_AT)
+    weighted = kept[..., None] * design
+    normal = np.swapaxes(weighted, -1, -2) @ design + RIDGE
+    inverse = np.linalg.inv(normal) @ np.swapaxes(weighted, -1, -2)  # (4, J, 3, CELLS)
+    sampled = np.einsum("sjkn,sjbn->bsjk", inverse, drawn)
+    sampled[:, np.isnan(fits[..., 0])] = np.nan
+    sampled[:, _cut(frames, fits, spacing_mm, size)] = np.nan
+    corners = _corners(sampled)
+    middles = _middles(sampled)
+    flat = np.moveaxis(corners, 1, 0)
+    corners_mm = np.moveaxis(frames.to_mm(flat), 0, 1)
+    middles_mm = np.moveaxis(frames.to_mm(np.moveaxis(middles, 1, 0)), 0, 1)
+    with np.errstate(all="ignore"):
+        spread = np.sqrt((kept * residual**2).sum(axis=(0, 2)) / np.maximum(kept.sum((0, 2)), 1e-9))
+    return Bodies(
+        (corners, middles, np.swapaxes(drawn, 1, 2)),
+        sacral,
+        corners_mm,
+        middles_mm,
+        frames.to_mm(np.moveaxis(_border(mean), 0, 1)),
+        spread * frames.half_mm,
+        frames,
+        own / 255.0,
+        found.any(axis=(0, 3)).mean(axis=1),
+    )
+
+
+def _cut(
+    frames: Frames,
+    fits: NDArray[np.float64],
+    spacing_mm: tuple[float, float],
+    size: tuple[int, int],
+) -> NDArray[np.bool_]:
+    """(4, J) sides that lie along the film's border, which is no border of the body."""
+    row_mm, column_mm = spacing_mm
+    places = frames.to_mm(np.moveaxis(_border(_evaluated(fits)), 0, 1))  # (J, 4, CELLS, 2)
+    inner = np.abs(_AT) < 0.4
+    x, y = places[:, :, inner, 0] / column_mm, places[:, :, inner, 1] / row_mm
+    height, width = size
+    near = (x < 2.5) | (y < 2.5) | (x > width - 2.5) | (y > height - 2.5)
+    return np.asarray((near.mean(axis=2) > 0.12).T)
+
+
+def _border(curves: NDArray[np.float64]) -> NDArray[np.float64]:
+    """(4, J, CELLS, 2) places in the patch of curves (4, J, CELLS)."""
+    at = np.broadcast_to(_AT, curves.shape[1:])
+    upper, lower, left, right = curves
+    return np.stack(
+        [
+            np.stack([at, -upper], axis=-1),
+            np.stack([at, lower], axis=-1),
+            np.stack([-left, at], axis=-1),
+            np.stack([right, at], axis=-1),
+        ]
+    )
+
+
+def _corners(fits: NDArray[np.float64]) -> NDArray[np.float64]:
+    """(B, J, 4, 2) where endplates and walls meet: upper left, upper right, lower right, lower left.
+
+    Args:
+        fits: (B, 4, J, 3) parabolas.
+    """
+    corners = []
+    for plate, wall in ((UPPER, LEFT), (UPPER, RIGHT), (LOWER, RIGHT), (LOWER, LEFT)):
+        down = -1.0 if plate == UPPER else 1.0
+        aside = -1.0 if wall == LEFT else 1.0
+        flat, steep = fits[:, plate], fits[:, wall]
+        x = aside * steep[..., 0]
+        y = down * flat[..., 0]
+        for _ in range(4):
+            y = down * (flat[..., 0] + flat[..., 1] * x + flat[..., 2] * x * x)
+            x = aside * (steep[..., 0] + steep[..., 1] * y + steep[..., 2] * y * y)
+        corners.append(np.stack([x, y], axis=-1))
+    return np.stack(corners, axis=2)
+
+
+def _middles(fits: NDArray[np.float64]) -> NDArray[np.float64]:
+    """(B, J, 2, 2) middles of the endplates."""
+    middles = []
+    for plate, down in ((UPPER, -1.0), (LOWER, 1.0)):
+        x = (fits[:, RIGHT, :, 0] - fits[:, LEFT, :, 0]) / 2.0
+        flat = fits[:, plate]
+        y = down * (flat[..., 0] + flat[..., 1] * x + flat[..., 2] * x * x)
+        middles.append(np.stack([x, y], axis=-1))
+    return np.stack(middles, axis=2)

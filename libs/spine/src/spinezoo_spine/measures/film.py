@@ -1,0 +1,530 @@
+"""All measures of one film, from its fused answer and what the members said."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+from spinezoo_contract.types import (
+    BodyCorner,
+    BodyLandmarks,
+    Facing,
+    FilmMeasures,
+    FilmView,
+    FusedImplant,
+    Labelling,
+    Landmark,
+    Measure,
+    MeasureKind,
+    MeasureOptions,
+    MeasurePlane,
+    MeasureUnit,
+    Point,
+    Segment,
+    WithheldReason,
+)
+
+from spinezoo_spine.column.consensus import Vertebrae
+from spinezoo_spine.measures import formulas
+from spinezoo_spine.measures.bodies import Bodies, measured_bodies, shaped
+from spinezoo_spine.measures.contour import contour_of
+from spinezoo_spine.measures.evidence import LEAST_SIZE_PX, MemberStrokes, strokes_of
+from spinezoo_spine.measures.facing import LEAST_PROBABILITY, facing_signs, probability_right
+from spinezoo_spine.measures.implants import implant_measures
+from spinezoo_spine.measures.osteophytes import osteophytes_of
+from spinezoo_spine.measures.uncertainty import half_width
+from spinezoo_spine.measures.usual import USUAL_HEIGHT, usual_wedge
+
+Array = NDArray[np.float64]
+Levels = tuple[str, ...]
+
+_MIRROR = [1, 0, 3, 2]
+
+MOST_HALF_WIDTH = {MeasureUnit.DEGREE: 15.0, MeasureUnit.PERCENT: 40.0}
+"""An interval wider than this to either side says nothing: the measure is withheld."""
+
+_GLOBAL: tuple[tuple[MeasureKind, Levels], ...] = (
+    (MeasureKind.LORDOSIS, ("L1", "S1")),
+    (MeasureKind.LORDOSIS, ("L1", "L5")),
+    (MeasureKind.LORDOSIS, ("L4", "S1")),
+    (MeasureKind.SACRAL_SLOPE, ("S1",)),
+    (MeasureKind.PELVIC_INCIDENCE, ("S1",)),
+    (MeasureKind.PELVIC_TILT, ("S1",)),
+)
+"""Measures that every film is asked for."""
+
+DEGREE, MILLIMETRE = MeasureUnit.DEGREE, MeasureUnit.MILLIMETRE
+PERCENT, RATIO = MeasureUnit.PERCENT, MeasureUnit.RATIO
+
+
+def rank(level: str) -> int:
+    """Order of a level from the head down."""
+    return {"C": 0, "T": 100, "L": 200, "S": 300}[level[0]] + int(level[1:])
+
+
+@dataclass(slots=True)
+class Column:
+    """The measured column: landmarks by level, the patient turned to look to the right.
+
+    Attributes:
+        corners: (S, 4, 2) by level: back upper, front upper, front lower, back lower, in mm.
+        middles: (S, 2, 2) by level: middle of the upper and of the lower endplate.
+        index: Place of each level's outline in the labelling.
+        unit_mm: Depth of the usual body.
+        scaled: Whether the film states the distance of its pixels.
+        missing: Why a level cannot be measured.
+        order: Measured levels from above.
+        mirrored: Whether the film was turned, and its width in mm.
+    """
+
+    corners: dict[str, Array] = field(default_factory=dict)
+    middles: dict[str, Array] = field(default_factory=dict)
+    index: dict[str, int] = field(default_factory=dict)
+    unit_mm: float = 1.0
+    scaled: bool = True
+    missing: dict[str, WithheldReason] = field(default_factory=dict)
+    order: list[str] = field(default_factory=list)
+    mirrored: bool = False
+    overall: WithheldReason | None = None
+
+    def reason(self, levels: Sequence[str]) -> WithheldReason | None:
+        """Why nothing can be said about these levels; None: it can."""
+        if self.overall is not None:
+            return self.overall
+        for level in levels:
+            if level in self.missing:
+                return self.missing[level]
+            if level not in self.corners:
+                return WithheldReason.NO_VERTEBRA
+        return None
+
+    def said(
+        self,
+        kind: MeasureKind,
+        levels: Levels,
+        unit: MeasureUnit,
+        samples: Array,
+        *,
+        grade: int | None = None,
+    ) -> Measure:
+        """A measure from its samples, the first of which is the estimate."""
+        if unit is MILLIMETRE and not self.scaled:
+            return self.withheld(kind, levels, unit, WithheldReason.NO_SPACING)
+        value = float(samples[0])
+        if not np.isfinite(value):
+            return self.withheld(kind, levels, unit, WithheldReason.CUT_BY_FILM)
+        spread = float(np.std(samples[1:])) if len(samples) > 1 else 0.0
+        half = half_width(kind, spread, self.unit_mm if unit is MILLIMETRE else 1.0)
+        if half > MOST_HALF_WIDTH.get(unit, np.inf):
+            return self.withheld(kind, levels, unit, WithheldReason.TOO_UNSURE)
+        sources = tuple(self.index[level] for level in levels)
+        low, high = value - half, value + half
+        return Measure(kind, levels, unit, value, low, high, grade, None, sources)
+
+    def withheld(
+        self, kind: MeasureKind, levels: Levels, unit: MeasureUnit, reason: WithheldReason
+    ) -> Measure:
+        """A measure without a value."""
+        sources = tuple(self.index[level] for level in levels if level in self.index)
+        return Measure(kind, levels, unit, withheld_reason=reason, vertebra_indices=sources)
+
+
+def measure_film(
+    labelling: Labelling,
+    members: Mapping[str, Vertebrae],
+    implants: Sequence[FusedImplant] = (),
+    spacing_mm: tuple[float | None, float | None] = (None, None),
+    options: MeasureOptions = MeasureOptions(),
+    *,
+    model: dict[str, Array] | None = None,
+) -> FilmMeasures:
+    """Corners, angles, heights and slips of a film.
+
+    Args:
+        labelling: Its named column.
+        members: What each member says of the vertebrae; none: the outlines alone.
+        implants: Its fused implants.
+        spacing_mm: Distance of rows and of columns at the detector; None: not known.
+        options: How to measure.
+        model: Of shape, see :mod:`spinezoo_spine.measures.shape`; None: the one shipped.
+
+    Returns:
+        Every measure of the named levels and the discs between them, with value or reason.
+
+    Raises:
+        MaskError: The run lengths of a mask are broken.
+    """
+    row_mm, column_mm = spacing_mm
+    known = row_mm is not None and column_mm is not None
+    spacing = (row_mm, column_mm) if row_mm is not None and column_mm is not None else (1.0, 1.0)
+    scale = options.magnification if known and options.magnification is not None else 1.0
+    plane = None
+    if known:
+        plane = MeasurePlane.DETECTOR if options.magnification is None else MeasurePlane.PATIENT
+    column = Column(scaled=known)
+    segments = _chosen(labelling, column)
+    if not segments:
+        return FilmMeasures(None, 0.0, plane, (), tuple(_measures(column)))
+    strokes = {name: strokes_of(said) for name, said in members.items()}
+    bodies, centres = _bodies(segments, strokes, spacing)
+    metal = [each.segment for each in implants]
+    right = _looks_right(segments, bodies, centres, metal, spacing)
+    probability = max(right, 1.0 - right)
+    facing: Facing | None = Facing.RIGHT if right >= 0.5 else Facing.LEFT
+    if probability < LEAST_PROBABILITY:
+        facing = None
+        column.overall = column.overall or WithheldReason.FACING_UNSURE
+    bodies = shaped(bodies, mirrored=right < 0.5, model=model)
+    _fill(column, segments, bodies, scale, mirrored=right < 0.5)
+    measures = _measures(column)
+    if facing is not None and column.overall is None:
+        measures += implant_measures(column, implants, spacing, scale)
+    landmarks = ()
+    if facing is not None:
+        landmarks = _landmarks(column, segments, bodies, spacing, scale, known=known)
+    return FilmMeasures(facing, probability, plane, landmarks, tuple(measures))
+
+
+def _chosen(labelling: Labelling, column: Column) -> dict[str, Segment]:
+    """The outlines that are measured by level, from above; why others are not is noted."""
+    view = labelling.film.view if labelling.film is not None else FilmView.LATERAL
+    if view is not FilmView.LATERAL:
+        column.overall = WithheldReason.NOT_UPRIGHT_LATERAL
+        return {}
+    found: dict[str, list[int]] = {}
+    for index, vertebra in enumerate(labelling.vertebrae):
+        level = vertebra.segment.level
+        if level is not None and level[0] in "TLS":
+            found.setdefault(level, []).append(index)
+    chosen: dict[str, Segment] = {}
+    for level in sorted(found, key=rank):
+        indices = found[level]
+        column.index[level] = indices[0]
+        segment = labelling.vertebrae[indices[0]].segment
+        box = segment.mask.box
+        if len(indices) > 1:
+            column.missing[level] = WithheldReason.DUPLICATE
+        elif segment.mask.area < LEAST_SIZE_PX**2 or min(box.width, box.height) < LEAST_SIZE_PX / 2:
+            column.missing[level] = WithheldReason.TOO_LITTLE_BORDER
+        else:
+            chosen[level] = segment
+    middles = [segment.box.y + segment.box.height / 2.0 for segment in chosen.values()]
+    lumbar = [y for y, level in zip(middles, chosen, strict=True) if level[0] != "S"]
+    if any(below <= above for above, below in zip(lumbar, lumbar[1:], strict=False)):
+        column.overall = WithheldReason.DISORDER
+        return {}
+    if lumbar and "S1" in chosen and middles[list(chosen).index("S1")] <= lumbar[-1]:
+        column.overall = WithheldReason.DISORDER
+        return {}
+    return chosen
+
+
+def _bodies(
+    segments: Mapping[str, Segment],
+    strokes: Mapping[str, MemberStrokes],
+    spacing: tuple[float, float],
+) -> tuple[Bodies, Array]:
+    row_mm, column_mm = spacing
+    boxes = [segment.box for segment in segments.values()]
+    centres = np.array(
+        [((b.x + b.width / 2) * column_mm, (b.y + b.height / 2) * row_mm) for b in boxes]
+    )
+    steps = np.zeros_like(centres)
+    steps[:-1] += centres[:-1] - centres[1:]
+    steps[1:] += centres[:-1] - centres[1:]
+    lengths = np.hypot(steps[:, 0], steps[:, 1])
+    ups = np.where((lengths > 0)[:, None], steps / np.maximum(lengths, 1e-9)[:, None], (0.0, -1.0))
+    return measured_bodies(list(segments.values()), strokes, ups, spacing), centres
+
+
+def _looks_right(
+    segments: Mapping[str, Segment],
+    bodies: Bodies,
+    centres: Array,
+    metal: Sequence[Segment],
+    spacing: tuple[float, float],
+) -> float:
+    signs = film_signs(segments, bodies, centres, metal, spacing)
+    return probability_right(signs)
+
+
+def film_signs(
+    segments: Mapping[str, Segment],
+    bodies: Bodies,
+    centres: Array,
+    metal: Sequence[Segment],
+    spacing: tuple[float, float],
+) -> Array:
+    """What speaks for the patient's looking to the film's right; see :mod:`facing`."""
+    levels = list(segments)
+    slopes: list[float] = []
+    for place, level in enumerate(levels):
+        corners = bodies.corners_mm[0, place]
+        if level == "S2":
+            continue
+        slopes.append(float(formulas.slope_deg(corners[1] - corners[0])))
+        if level[0] != "S":
+            slopes.append(float(formulas.slope_deg(corners[2] - corners[3])))
+    above = [place for place, level in enumerate(levels) if level[0] != "S"]
+    size = float(np.median(bodies.frames.half_mm))
+    return facing_signs(slopes, centres[above], metal, size, spacing)
+
+
+def _fill(
+    column: Column,
+    segments: Mapping[str, Segment],
+    bodies: Bodies,
+    scale: float,
+    *,
+    mirrored: bool,
+) -> None:
+    """Puts the landmarks of the bodies into the column, turned so that the patient looks right."""
+    corners, middles = bodies.corners_mm / scale, bodies.middles_mm / scale
+    if mirrored:
+        corners, middles = corners[:, :, _MIRROR].copy(), middles.copy()
+        corners[..., 0] *= -1.0
+        middles[..., 0] *= -1.0
+    column.mirrored = mirrored
+    depths = []
+    for place, level in enumerate(segments):
+        if level == "S2":
+            continue
+        column.corners[level] = corners[:, place]
+        column.middles[level] = middles[:, place]
+        column.order.append(level)
+        wanted = corners[0, place, :2] if level == "S1" else corners[0, place]
+        if bodies.member_share[place] <= 0.0:
+            column.missing[level] = WithheldReason.TOO_LITTLE_BORDER
+        elif not np.isfinite(wanted).any():
+            column.missing[level] = WithheldReason.CUT_BY_FILM
+        depth = float(formulas.length(formulas.upper_plate(corners[0, place])))
+        if np.isfinite(depth):
+            depths.append(depth)
+    column.unit_mm = float(np.median(depths)) if depths else 1.0
+
+
+# --- The measures ---------------------------------------------------------------------------------
+
+
+def _measures(column: Column) -> list[Measure]:
+    """Every measure of the column, from above, with value or reason."""
+    measures = [_global(column, kind, levels) for kind, levels in _GLOBAL]
+    lumbar = [level for level in column.index if level[0] == "L"]
+    lowest = max(lumbar, key=rank, default="L5")
+    if "S1" in column.index or not lumbar:
+        measures.append(_lumbosacral(column, lowest))
+    for level in _bodies_between(column):
+        measures += _of_body(column, level)
+    for above, below in _discs_between(column):
+        measures += _of_disc(column, above, below)
+    return measures
+
+
+def _global(column: Column, kind: MeasureKind, levels: Levels) -> Measure:
+    reason = column.reason(levels)
+    if reason is not None:
+        return column.withheld(kind, levels, DEGREE, reason)
+    corners = [column.corners[level] for level in levels]
+    if kind is MeasureKind.LORDOSIS:
+        last = formulas.upper_plate if levels[1] == "S1" else formulas.lower_plate
+        value = formulas.between_deg(formulas.upper_plate(corners[0]), last(corners[1]))
+        return column.said(kind, levels, DEGREE, value)
+    if kind is MeasureKind.SACRAL_SLOPE:
+        slope = formulas.slope_deg(formulas.upper_plate(corners[0]))
+        return column.said(kind, levels, DEGREE, slope)
+    return column.withheld(kind, levels, DEGREE, WithheldReason.NO_FEMORAL_HEADS)
+
+
+def _lumbosacral(column: Column, lowest: str) -> Measure:
+    kind, levels = MeasureKind.LUMBOSACRAL_ANGLE, (lowest, "S1")
+    reason = column.reason(levels)
+    if reason is not None:
+        return column.withheld(kind, levels, DEGREE, reason)
+    above, below = (column.corners[level] for level in levels)
+    value = formulas.between_deg(formulas.lower_plate(above), formulas.upper_plate(below))
+    return column.said(kind, levels, DEGREE, value)
+
+
+def _bodies_between(column: Column) -> list[str]:
+    """Levels of bodies that measures are listed for: those named, but of the sacrum none."""
+    return [level for level in sorted(column.index, key=rank) if level[0] != "S"]
+
+
+def _discs_between(column: Column) -> list[Levels]:
+    """Neighbours between the highest and the lowest named level; gaps are listed too."""
+    named = sorted((level for level in column.index if level != "S2"), key=rank)
+    if len(named) < 2:
+        return []
+    lumbar = [level for level in named if level[0] == "L"]
+    last = max([*lumbar, "L5"], key=rank) if "S1" in named else ""
+    span: list[str] = []
+    for number in range(rank(named[0]), 113):
+        span.append(f"T{number - 100}")
+    span = [level for level in span if level[0] == "T" and 100 < rank(level) <= 112]
+    end = int((last or (lumbar[-1] if lumbar else "L0"))[1:])
+    start = rank(named[0]) - 200 if named[0][0] == "L" else 1
+    span += [f"L{number}" for number in range(start, end + 1)]
+    if "S1" in named:
+        span.append("S1")
+    return [(above, below) for above, below in zip(span, span[1:], strict=False)]
+
+
+_BODY_KINDS = (
+    (MeasureKind.BODY_HEIGHT_ANTERIOR, MILLIMETRE),
+    (MeasureKind.BODY_HEIGHT_MIDDLE, MILLIMETRE),
+    (MeasureKind.BODY_HEIGHT_POSTERIOR, MILLIMETRE),
+    (MeasureKind.BODY_WEDGING, DEGREE),
+    (MeasureKind.BODY_HEIGHT_LOSS, PERCENT),
+)
+
+
+def _of_body(column: Column, level: str) -> list[Measure]:
+    levels = (level,)
+    reason = column.reason(levels)
+    if reason is not None:
+        return [column.withheld(kind, levels, unit, reason) for kind, unit in _BODY_KINDS]
+    corners, middles = column.corners[level], column.middles[level]
+    heights = formulas.body_heights(corners, middles)
+    wedge = formulas.between_deg(formulas.lower_plate(corners), formulas.upper_plate(corners))
+    depth = formulas.length(formulas.upper_plate(corners) + formulas.lower_plate(corners)) / 2.0
+    usual = _usual_back(column, level)
+    wedged = usual_wedge(level, depth / np.maximum(heights[:, 2], 1e-9))
+    loss = 100.0 * formulas.height_loss(heights, usual, wedged)
+    grade = formulas.genant_grade(loss[0] / 100.0) if np.isfinite(loss[0]) else None
+    samples = [heights[:, 0], heights[:, 1], heights[:, 2], wedge, loss]
+    return [
+        column.said(
+            kind,
+            levels,
+            unit,
+            values,
+            grade=grade if kind is MeasureKind.BODY_HEIGHT_LOSS else None,
+        )
+        for (kind, unit), values in zip(_BODY_KINDS, samples, strict=True)
+    ]
+
+
+def _usual_back(column: Column, level: str) -> float:
+    """Height behind that the other bodies let expect of a level; NaN: too few of them."""
+    others = []
+    for other in column.order:
+        if other == level or other[0] == "S" or other not in USUAL_HEIGHT:
+            continue
+        heights = formulas.body_heights(column.corners[other][0], column.middles[other][0])
+        if np.isfinite(heights).all():
+            others.append(float(heights[2]) / USUAL_HEIGHT[other])
+    if len(others) < 2 or level not in USUAL_HEIGHT:
+        return float("nan")
+    return float(np.median(others)) * USUAL_HEIGHT[level]
+
+
+_DISC_KINDS = (
+    (MeasureKind.SEGMENTAL_ANGLE, DEGREE),
+    (MeasureKind.DISC_ANGLE, DEGREE),
+    (MeasureKind.DISC_HEIGHT_ANTERIOR, MILLIMETRE),
+    (MeasureKind.DISC_HEIGHT_MIDDLE, MILLIMETRE),
+    (MeasureKind.DISC_HEIGHT_POSTERIOR, MILLIMETRE),
+    (MeasureKind.DISC_INDEX_HURXTHAL, RATIO),
+    (MeasureKind.DISC_INDEX_FARFAN, RATIO),
+    (MeasureKind.SLIP, MILLIMETRE),
+    (MeasureKind.SLIP_PERCENT, PERCENT),
+)
+
+
+def _of_disc(column: Column, above: str, below: str) -> list[Measure]:
+    levels = (above, below)
+    reason = column.reason(levels)
+    if reason is not None:
+        return [column.withheld(kind, levels, unit, reason) for kind, unit in _DISC_KINDS]
+    upper, lower = column.corners[above], column.corners[below]
+    last = formulas.upper_plate if below == "S1" else formulas.lower_plate
+    middles = np.stack(
+        [column.middles[above][:, 1], column.middles[below][:, 0]],
+        axis=1,
+    )
+    heights = formulas.disc_heights(upper, lower, middles)
+    depth = formulas.disc_depth(upper, lower)
+    body = formulas.body_heights(upper, column.middles[above])[:, 1]
+    slip = formulas.slip(upper, lower)
+    percent = 100.0 * slip / formulas.length(formulas.upper_plate(lower))
+    grade = formulas.meyerding_grade(float(percent[0])) if np.isfinite(percent[0]) else None
+    samples = [
+        formulas.between_deg(formulas.upper_plate(upper), last(lower)),
+        formulas.between_deg(formulas.lower_plate(upper), formulas.upper_plate(lower)),
+        heights[:, 0],
+        heights[:, 1],
+        heights[:, 2],
+        heights[:, 1] / body,
+        (heights[:, 0] + heights[:, 2]) / depth,
+        slip,
+        percent,
+    ]
+    return [
+        column.said(
+            kind, levels, unit, values, grade=grade if kind is MeasureKind.SLIP_PERCENT else None
+        )
+        for (kind, unit), values in zip(_DISC_KINDS, samples, strict=True)
+    ]
+
+
+# --- Landmarks ------------------------------------------------------------------------------------
+
+_NAMES = tuple(BodyCorner)
+
+
+def _landmarks(
+    column: Column,
+    segments: Mapping[str, Segment],
+    bodies: Bodies,
+    spacing: tuple[float, float],
+    scale: float,
+    *,
+    known: bool,
+) -> tuple[BodyLandmarks, ...]:
+    row_mm, column_mm = spacing
+    mean_mm = (row_mm + column_mm) / 2.0
+    landmarks = []
+    for place, level in enumerate(segments):
+        if level == "S2":
+            continue
+        corners = bodies.corners_mm[:, place]
+        if column.mirrored:
+            corners = corners[:, _MIRROR]
+        depth = float(formulas.length(corners[0, 1] - corners[0, 0]))
+        wanted = 2 if level == "S1" else 4
+        found = []
+        for number in range(wanted):
+            x, y = corners[0, number]
+            if np.isfinite(x) and np.isfinite(y):
+                spread = float(np.sqrt(corners[1:, number].var(axis=0).sum()))
+                radius = half_width("CORNER", spread, column.unit_mm * scale) / mean_mm
+                at = Point(float(x) / column_mm, float(y) / row_mm)
+                found.append(Landmark(_NAMES[number], at, radius))
+        middles = bodies.middles_mm[0, place]
+        spurs = ()
+        if level != "S1" and len(found) == 4:
+            spurs = osteophytes_of(
+                bodies, place, spacing, scale if known else None, mirrored=column.mirrored
+            )
+        landmarks.append(
+            BodyLandmarks(
+                level,
+                column.index[level],
+                tuple(found),
+                contour_of(bodies.curves_mm[place], spacing, mirrored=column.mirrored),
+                _point(middles[0], spacing),
+                _point(middles[1], spacing) if level != "S1" else None,
+                float(bodies.waviness_mm[place]) / max(depth, 1e-9) if np.isfinite(depth) else 0.0,
+                spurs,
+            )
+        )
+    return tuple(landmarks)
+
+
+def _point(place_mm: Array, spacing: tuple[float, float]) -> Point | None:
+    row_mm, column_mm = spacing
+    if not np.isfinite(place_mm).all():
+        return None
+    return Point(float(place_mm[0]) / column_mm, float(place_mm[1]) / row_mm)

@@ -1,0 +1,147 @@
+"""Every measure as a formula of landmarks: angles in degrees, lengths in the landmarks' unit.
+
+All take arrays whose last axis is x, y; leading axes are samples. x points to the patient's front and
+y to the feet, in a plane with equal units along both. Phantoms use the same formulas on their exact
+corners, so that truth and measure have one definition.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[np.float64]
+
+BACK_UPPER, FRONT_UPPER, FRONT_LOWER, BACK_LOWER = range(4)
+"""Order of a body's corners along axis -2."""
+
+MEYERDING_PERCENT = (6.0, 25.0, 50.0, 75.0, 100.0)
+"""From this slip on the grade is 1, 2, 3, 4, 5 (*Meyerding 1932*); less than 6 % is no slip: it is
+within what two readers differ by on one film."""
+
+GENANT_LOSS = (0.20, 0.25, 0.40)
+"""From this loss of height on a fracture's grade is 1, 2, 3 (*Genant 1993*)."""
+
+
+def upper_plate(corners: Array) -> Array:
+    """(..., 2) vector along the upper endplate, to the front."""
+    return np.asarray(corners[..., FRONT_UPPER, :] - corners[..., BACK_UPPER, :])
+
+
+def lower_plate(corners: Array) -> Array:
+    """(..., 2) vector along the lower endplate, to the front."""
+    return np.asarray(corners[..., FRONT_LOWER, :] - corners[..., BACK_LOWER, :])
+
+
+def slope_deg(vector: Array) -> Array:
+    """How far a vector's front points down from level, in degrees."""
+    return np.asarray(np.degrees(np.arctan2(vector[..., 1], vector[..., 0])))
+
+
+def length(vector: Array) -> Array:
+    """Length of vectors."""
+    return np.asarray(np.hypot(vector[..., 0], vector[..., 1]))
+
+
+def between_deg(upper: Array, lower: Array) -> Array:
+    """Angle from an upper endplate to a lower one, lordosis positive (*Cobb*; *Vialle 2005*)."""
+    turn = slope_deg(lower) - slope_deg(upper)
+    return np.asarray((turn + 180.0) % 360.0 - 180.0)
+
+
+def disc_heights(above: Array, below: Array, middles: Array) -> Array:
+    """(..., 3) height of a disc in front, in the middle and behind.
+
+    Measured square to the line that halves the angle between its endplates (*Farfan*), between
+    facing corners, and between the middles of the endplates, hollows included. Negative where
+    endplates dig into each other.
+
+    Args:
+        above: (..., 4, 2) corners of the vertebra above.
+        below: (..., 4, 2) corners of the vertebra below, its upper two are used.
+        middles: (..., 2, 2) middle of the lower endplate above, and of the upper endplate below.
+    """
+    normal = _square_to(_unit(lower_plate(above)) + _unit(upper_plate(below)))
+    front = below[..., FRONT_UPPER, :] - above[..., FRONT_LOWER, :]
+    back = below[..., BACK_UPPER, :] - above[..., BACK_LOWER, :]
+    middle = middles[..., 1, :] - middles[..., 0, :]
+    return np.stack([(part * normal).sum(-1) for part in (front, middle, back)], axis=-1)
+
+
+def disc_depth(above: Array, below: Array) -> Array:
+    """Mean length of the two endplates of a disc."""
+    return np.asarray((length(lower_plate(above)) + length(upper_plate(below))) / 2.0)
+
+
+def body_heights(corners: Array, middles: Array) -> Array:
+    """(..., 3) height of a body in front, in the middle and behind.
+
+    Args:
+        corners: (..., 4, 2) its corners.
+        middles: (..., 2, 2) middle of its upper and lower endplate, hollows included.
+    """
+    front = corners[..., FRONT_LOWER, :] - corners[..., FRONT_UPPER, :]
+    back = corners[..., BACK_LOWER, :] - corners[..., BACK_UPPER, :]
+    middle = middles[..., 1, :] - middles[..., 0, :]
+    return np.stack([length(front), length(middle), length(back)], axis=-1)
+
+
+def slip(above: Array, below: Array) -> Array:
+    """How far the vertebra above stands in front of the one below, along the lower one's endplate.
+
+    Between the back corners (*Meyerding 1932*, *Taillard 1954*); negative: backward.
+    """
+    along = _unit(upper_plate(below))
+    step = above[..., BACK_LOWER, :] - below[..., BACK_UPPER, :]
+    return np.asarray((step * along).sum(-1))
+
+
+def meyerding_grade(percent: float) -> int:
+    """0 to 5, negative for a backward slip."""
+    grade = sum(abs(percent) >= least for least in MEYERDING_PERCENT)
+    return grade if percent >= 0 else -grade
+
+
+def genant_grade(loss: float) -> int:
+    """0 to 3."""
+    return sum(loss >= least for least in GENANT_LOSS)
+
+
+def height_loss(heights: Array, usual_back: Array | float, usual_wedge: float = 1.0) -> Array:
+    """Greatest loss of height of a body: in front, in the middle, or all of it.
+
+    Args:
+        heights: (..., 3) of :func:`body_heights`.
+        usual_back: Height behind that the column's other bodies let expect; NaN: not known.
+        usual_wedge: Front by back height that is usual at its level.
+    """
+    front, middle, back = heights[..., 0], heights[..., 1], heights[..., 2]
+    tallest = np.maximum(front / usual_wedge, back)
+    losses = [1.0 - front / (back * usual_wedge), 1.0 - middle / ((front / usual_wedge + back) / 2)]
+    whole = 1.0 - tallest / usual_back
+    losses.append(np.where(np.isfinite(whole), whole, 0.0))
+    return np.asarray(np.maximum(np.max(losses, axis=0), 0.0))
+
+
+def pelvic_angles_deg(sacrum: Array, heads: Array) -> tuple[Array, Array]:
+    """Pelvic incidence and pelvic tilt (*Legaye 1998*).
+
+    Args:
+        sacrum: (..., 4, 2) corners of S1; its upper two are used.
+        heads: (..., 2) middle between both femoral heads.
+    """
+    middle = (sacrum[..., BACK_UPPER, :] + sacrum[..., FRONT_UPPER, :]) / 2.0
+    to_heads = heads - middle
+    # Tilt: of the line from the heads to the endplate against the vertical, backward positive.
+    tilt = np.degrees(np.arctan2(to_heads[..., 0], to_heads[..., 1]))
+    return np.asarray(tilt + slope_deg(upper_plate(sacrum))), np.asarray(tilt)
+
+
+def _unit(vector: Array) -> Array:
+    return np.asarray(vector / np.maximum(length(vector), 1e-9)[..., None])
+
+
+def _square_to(vector: Array) -> Array:
+    """Unit vector square to one that points to the front: it points to the feet."""
+    unit = _unit(vector)
+    return np.stack([-unit[..., 1], unit[..., 0]], axis=-1)

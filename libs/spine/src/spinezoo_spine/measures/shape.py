@@ -1,0 +1,146 @@
+"""From where endplates and walls meet to the corners that a reader marks: a linear model of shape.
+
+A film shows the shadow of a body: rims of both sides, rounded edges, spurs, a hollow seen edge-on.
+Its corners lie a little off the corners of the mid-sagittal section, and how far depends on the
+shadow's shape: how its sides bend, how it is wedged. A ridge regression says that from the border,
+sampled along each side: fitted on phantoms, whose mid-sagittal corners are exact. It moves a corner
+by some hundredths of the depth. The coefficients stand in ``shape.npz`` beside this module;
+``python -m spinezoo_evaluator.measures fit`` writes them.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from spinezoo_spine.measures.evidence import CELLS, LEFT, LOWER, RIGHT, UPPER
+
+Array = NDArray[np.float64]
+
+FILE = Path(__file__).with_name("shape.npz")
+"""``body`` and ``sacrum``: (features, 12) coefficients."""
+
+SAMPLES_A_SIDE = 13
+"""Places along a side where the border is compared with the straight line between its corners."""
+
+MOST_BEND = 0.15
+"""Bends are clipped to this share of the depth: beyond it a border is wrong, not bent."""
+
+_PLACES = np.linspace(0.06, 0.94, SAMPLES_A_SIDE)
+_SIDES = (
+    (UPPER, 0, 1, 0, -1.0),
+    (LOWER, 3, 2, 0, 1.0),
+    (LEFT, 0, 3, 1, -1.0),
+    (RIGHT, 1, 2, 1, 1.0),
+)
+"""Side, the corners at its ends, the axis along which it is read, and its outward direction."""
+
+
+def features(corners: Array, curves: Array) -> tuple[Array, Array]:
+    """What the model looks at.
+
+    Args:
+        corners: (..., 4, 2) where endplates and walls meet, in half patch sides; the patient
+            looks to the right.
+        curves: (4, ..., CELLS) border by side, see :func:`spinezoo_spine.measures.evidence`.
+
+    Returns:
+        (..., F) features, and (...,) the depth that they are shares of.
+    """
+    depth = np.maximum(_size(corners[..., 1, :] - corners[..., 0, :]), 1e-6)
+    columns = []
+    for side, first, last, axis, out in _SIDES:
+        start, end = corners[..., first, :], corners[..., last, :]
+        line = start[..., None, :] + _PLACES[:, None] * (end - start)[..., None, :]
+        at = (line[..., axis] + 1.0) * (CELLS / 2.0) - 0.5
+        low = np.clip(np.floor(np.nan_to_num(at)).astype(np.int64), 0, CELLS - 2)
+        share = np.clip(at - low, 0.0, 1.0)
+        curve = curves[side]
+        value = np.take_along_axis(curve, low, axis=-1) * (1.0 - share)
+        value = value + np.take_along_axis(curve, low + 1, axis=-1) * share
+        bend = (value - out * line[..., 1 - axis]) / depth[..., None]
+        columns.append(np.nan_to_num(np.clip(bend, -MOST_BEND, MOST_BEND)))
+    upper, lower = corners[..., 1, :] - corners[..., 0, :], corners[..., 2, :] - corners[..., 3, :]
+    back, front = corners[..., 3, :] - corners[..., 0, :], corners[..., 2, :] - corners[..., 1, :]
+    shape = np.stack(
+        [
+            upper[..., 1] / depth,
+            lower[..., 1] / depth,
+            back[..., 0] / depth,
+            front[..., 0] / depth,
+            (back[..., 1] + front[..., 1]) / (2.0 * depth) - 0.8,
+            np.ones_like(depth),
+        ],
+        axis=-1,
+    )
+    return np.nan_to_num(np.concatenate([*columns, shape], axis=-1)), depth
+
+
+def sacral_features(corners: Array, curves: Array) -> tuple[Array, Array]:
+    """The same for S1, whose lower end is no endplate: the upper side, and the walls' upper half."""
+    lower = corners.copy()
+    for side, upper in ((3, 0), (2, 1)):
+        # A body as tall as half its depth stands for S1's upper part.
+        depth = corners[..., 1, :] - corners[..., 0, :]
+        lower[..., side, :] = corners[..., upper, :] + 0.5 * np.stack(
+            [-depth[..., 1], depth[..., 0]], axis=-1
+        )
+    values, depth_size = features(lower, curves)
+    values[..., SAMPLES_A_SIDE : 2 * SAMPLES_A_SIDE] = 0.0
+    return values, depth_size
+
+
+@cache
+def coefficients() -> dict[str, Array]:
+    """The model as it is shipped; empty where there is none."""
+    if not FILE.is_file():
+        return {}
+    with np.load(FILE, allow_pickle=False) as read:
+        return {name: np.asarray(read[name], dtype=np.float64) for name in read.files}
+
+
+def corrected(
+    corners: Array,
+    middles: Array,
+    curves: Array,
+    sacral: NDArray[np.bool_],
+    model: dict[str, Array] | None = None,
+) -> tuple[Array, Array]:
+    """Corners and middles of endplates, moved by the model.
+
+    Args:
+        corners: (B, J, 4, 2) in half patch sides, the patient looks to the right.
+        middles: (B, J, 2, 2) of the endplates.
+        curves: (4, B, J, CELLS) border.
+        sacral: (J,) which bodies are S1.
+        model: Coefficients; None: those shipped.
+    """
+    model = coefficients() if model is None else model
+    if not model:
+        return corners, middles
+    moved, centred = corners.copy(), middles.copy()
+    for which, name, look in ((~sacral, "body", features), (sacral, "sacrum", sacral_features)):
+        if not which.any():
+            continue
+        values, depth = look(corners[:, which], curves[:, :, which])
+        step = (values @ model[name]) * depth[..., None]
+        moved[:, which] += step[..., :8].reshape(*step.shape[:-1], 4, 2)
+        centred[:, which] += step[..., 8:].reshape(*step.shape[:-1], 2, 2)
+    return moved, centred
+
+
+def turned(corners: Array, middles: Array, curves: Array) -> tuple[Array, Array, Array]:
+    """The same bodies seen in a mirror; turning twice gives them back."""
+    flip = np.array([-1.0, 1.0])
+    return (
+        corners[..., [1, 0, 3, 2], :] * flip,
+        middles * flip,
+        np.stack([curves[UPPER][..., ::-1], curves[LOWER][..., ::-1], curves[RIGHT], curves[LEFT]]),
+    )
+
+
+def _size(vector: Array) -> Array:
+    return np.asarray(np.hypot(vector[..., 0], vector[..., 1]))

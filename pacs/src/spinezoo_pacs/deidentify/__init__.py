@@ -1,0 +1,1 @@
+"""Films without their patients: header, pixels, and a check that nothing is left."""

@@ -1,0 +1,82 @@
+"""Pseudonyms, UIDs and date shifts by a key that stays with the site.
+
+The same key gives the same pseudonyms, so sets that are collected at different times fit together.
+Who has the key and the original values can find a patient again; nobody else can.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import hmac
+import os
+import secrets
+from datetime import date, timedelta
+from pathlib import Path
+
+from pydicom.uid import UID
+from spinezoo_contract.errors import ConfigurationError
+
+KEY_BYTES = 32
+
+MOST_SHIFT_DAYS = 3650
+"""Dates of a patient move back by 1 to so many days, all by the same number."""
+
+
+class SiteKey:
+    """A secret, and what follows from it."""
+
+    def __init__(self, secret: bytes) -> None:
+        """Takes the secret."""
+        self._secret = secret
+
+    @classmethod
+    def open(cls, path: Path) -> SiteKey:
+        """Reads the key file; makes it where there is none, for its owner only.
+
+        Raises:
+            ConfigurationError: It cannot be read or is no key.
+        """
+        try:
+            if not path.exists():
+                path.parent.mkdir(parents=True, exist_ok=True)
+                handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+                with os.fdopen(handle, "w") as file:
+                    file.write(secrets.token_hex(KEY_BYTES) + "\n")
+            secret = bytes.fromhex(path.read_text().strip())
+        except (OSError, ValueError) as error:
+            raise ConfigurationError(
+                f"the key file {path} cannot be used ({type(error).__name__}); it holds "
+                f"{2 * KEY_BYTES} hexadecimal digits"
+            ) from None
+        if len(secret) < KEY_BYTES:
+            raise ConfigurationError(f"the key in {path} is shorter than {KEY_BYTES} bytes")
+        return cls(secret)
+
+    def _digest(self, *parts: str) -> bytes:
+        return hmac.new(self._secret, "\x1f".join(parts).encode(), hashlib.sha256).digest()
+
+    def pseudonym(self, patient_id: str, issuer: str = "") -> str:
+        """Name of a patient in the set, such as ``P7QK2M4ZTAB5``."""
+        return "P" + base64.b32encode(self._digest("patient", patient_id, issuer))[:11].decode()
+
+    def uid(self, uid: str) -> UID:
+        """The UID that stands for another."""
+        return UID(f"2.25.{int.from_bytes(self._digest('uid', uid)[:16], 'big')}")
+
+    def mark(self, what: str, value: str) -> str:
+        """Sixteen characters that stand for a value in manifests and file names."""
+        return self._digest(what, value).hex()[:16]
+
+    def shifted(self, patient_id: str, day: str) -> str:
+        """A DICOM date of a patient, moved; empty where it is none."""
+        try:
+            given = date(int(day[:4]), int(day[4:6]), int(day[6:8]))
+        except ValueError:
+            return ""
+        number = int.from_bytes(self._digest("dates", patient_id)[:8], "big")
+        try:
+            moved = given - timedelta(days=1 + number % MOST_SHIFT_DAYS)
+        except OverflowError:
+            return ""
+        return moved.strftime("%Y%m%d")

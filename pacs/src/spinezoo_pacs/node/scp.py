@@ -1,0 +1,202 @@
+"""Films coming in: a C-STORE SCP for every transfer syntax, from known AE titles and addresses."""
+
+from __future__ import annotations
+
+import logging
+import socket
+import ssl
+from collections.abc import Callable
+from typing import Any
+
+from pydicom.uid import UID
+from pynetdicom import AE, ALL_TRANSFER_SYNTAXES, evt
+from pynetdicom.sop_class import (
+    ComputedRadiographyImageStorage,
+    DigitalXRayImageStorageForPresentation,
+    DigitalXRayImageStorageForProcessing,
+    SecondaryCaptureImageStorage,
+    Verification,
+    XRayRadiofluoroscopicImageStorage,
+)
+from pynetdicom.transport import ThreadedAssociationServer
+from spinezoo_contract.errors import QueueFullError, TooLargeError
+
+from spinezoo_pacs.node.settings import NodeSettings
+from spinezoo_pacs.node.spool import Spool, key_of
+
+FILM_CLASSES = (
+    ComputedRadiographyImageStorage,
+    DigitalXRayImageStorageForPresentation,
+    DigitalXRayImageStorageForProcessing,
+    SecondaryCaptureImageStorage,
+    XRayRadiofluoroscopicImageStorage,
+)
+"""What is taken: radiographs, and captures of them."""
+
+STORED = 0x0000
+NO_ROOM = 0xA700
+NOT_AUTHORIZED = 0x0124
+NOT_UNDERSTOOD = 0xC000
+NO_MATCH = 0xA900
+"""DIMSE status codes of C-STORE (PS3.4 B.2.3)."""
+
+HANDSHAKE_S = 10.0
+"""Time that a caller has for the TLS handshake, in s."""
+
+log = logging.getLogger("spinezoo.pacs.scp")
+
+Count = Callable[[str], None]
+
+
+class _Server(ThreadedAssociationServer):
+    """Turns strangers away by address, and shakes hands in the caller's own thread."""
+
+    daemon_threads = True
+    request_queue_size = 256
+    known_addresses: frozenset[str] = frozenset()
+    count: Count = staticmethod(lambda what: None)
+
+    def get_request(self) -> tuple[socket.socket, Any]:
+        """Accepts without the handshake: a silent caller must not stop all others."""
+        return self.socket.accept()
+
+    def verify_request(self, request: Any, client_address: Any) -> bool:
+        """Whether the address is known."""
+        known = client_address[0] in self.known_addresses
+        if not known:
+            self.count("address-refused")
+            log.warning("connection from an address that no peer has; add it, or block it")
+        return known
+
+    def process_request_thread(self, request: Any, client_address: Any) -> None:
+        """Shakes hands, then serves the association."""
+        if self.ssl_context is not None:
+            try:
+                request.settimeout(HANDSHAKE_S)
+                request = self.ssl_context.wrap_socket(request, server_side=True)
+                request.settimeout(None)
+            except (OSError, ssl.SSLError) as error:
+                self.count("tls-refused")
+                log.warning("TLS handshake failed: %s", type(error).__name__)
+                self.shutdown_request(request)
+                return
+        super().process_request_thread(request, client_address)
+
+
+class FilmReceiver:
+    """The SCP, on a port of its own."""
+
+    def __init__(
+        self, settings: NodeSettings, spool: Spool, count: Count, wake: Callable[[], None]
+    ) -> None:
+        """Makes it; :meth:`start` listens.
+
+        Args:
+            settings: The node's.
+            spool: Where films go.
+            count: Told the name of what happened to each film.
+            wake: Called after a film was taken.
+        """
+        self._settings, self._spool = settings, spool
+        self._count, self._wake = count, wake
+        self._server: _Server | None = None
+        ae = AE(settings.ae_title)
+        ae.require_called_aet = True
+        ae.require_calling_aet = [peer.ae_title for peer in settings.peers if peer.may_send]
+        ae.maximum_associations = settings.limits.associations
+        ae.network_timeout = settings.limits.association_s
+        ae.acse_timeout = settings.limits.association_s
+        ae.dimse_timeout = settings.limits.association_s
+        ae.maximum_pdu_size = 131_072
+        ae.add_supported_context(Verification)
+        for film_class in FILM_CLASSES:
+            ae.add_supported_context(film_class, ALL_TRANSFER_SYNTAXES)
+        self._ae = ae
+
+    @property
+    def port(self) -> int:
+        """The port that is bound."""
+        assert self._server is not None
+        return int(self._server.server_address[1])
+
+    def start(self) -> None:
+        """Listens.
+
+        Raises:
+            ConfigurationError: A certificate is wrong.
+            OSError: The port is taken.
+        """
+        settings = self._settings
+        self._server = self._ae.make_server(
+            (settings.host, settings.port),
+            ae_title=settings.ae_title,
+            ssl_context=settings.tls.server_context() if settings.tls else None,
+            evt_handlers=[
+                (evt.EVT_C_STORE, self._on_store),
+                (evt.EVT_REJECTED, self._on_rejected),
+            ],
+            server_class=_Server,
+        )
+        addresses: set[str] = set()
+        for peer in settings.peers:
+            if peer.may_send:
+                addresses |= peer.known_addresses
+        self._server.known_addresses = frozenset(addresses)
+        self._server.count = self._count
+        import threading
+
+        threading.Thread(target=self._server.serve_forever, daemon=True, name="scp").start()
+
+    def stop(self) -> None:
+        """Takes no more associations."""
+        if self._server is not None:
+            self._server.shutdown()
+            self._server.server_close()
+
+    def _on_rejected(self, event: evt.Event) -> None:
+        self._count("association-refused")
+        log.warning("association refused: AE title not known, or too many at once")
+
+    def _on_store(self, event: evt.Event) -> int:
+        """Keeps one film; the status says whether it is safe with us."""
+        requestor = event.assoc.requestor
+        peer = self._settings.peer(str(requestor.ae_title))
+        if peer is None or not peer.may_send or requestor.address not in peer.known_addresses:
+            self._count("not-authorized")
+            log.warning("film refused: AE title and address do not belong together")
+            return NOT_AUTHORIZED
+        sop_uid = str(event.request.AffectedSOPInstanceUID or "")
+        try:
+            dataset = event.dataset
+            study_uid = str(dataset.get("StudyInstanceUID") or "")
+            inside = str(dataset.get("SOPInstanceUID") or "")
+        except Exception as error:
+            return self._refused(sop_uid, "not-readable", NOT_UNDERSTOOD, error)
+        if inside != sop_uid or not UID(sop_uid).is_valid or not UID(study_uid).is_valid:
+            return self._refused(sop_uid, "bad-uid", NO_MATCH)
+        return self.keep(sop_uid, study_uid, peer.ae_title, event.encoded_dataset())
+
+    def keep(self, sop_uid: str, study_uid: str, sender: str, data: bytes) -> int:
+        """Puts a film into the spool; returns the status to answer."""
+        try:
+            new = self._spool.add(sop_uid, study_uid, sender, data)
+        except QueueFullError as error:
+            return self._refused(sop_uid, "no-room", NO_ROOM, error)
+        except TooLargeError as error:
+            return self._refused(sop_uid, "too-large", NO_ROOM, error)
+        except OSError as error:
+            return self._refused(sop_uid, "not-written", NO_ROOM, error)
+        self._count("taken" if new else "known")
+        log.info("film stored", extra={"fields": {"film": key_of(sop_uid), "new": new}})
+        self._wake()
+        return STORED
+
+    def _refused(
+        self, sop_uid: str, reason: str, status: int, error: Exception | None = None
+    ) -> int:
+        self._count(reason)
+        fields = {"film": key_of(sop_uid), "reason": reason, "status": f"{status:04X}"}
+        if error is not None:
+            fields["error"] = type(error).__name__
+        log.warning("film refused", extra={"fields": fields})
+        return status

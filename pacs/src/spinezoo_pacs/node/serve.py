@@ -1,0 +1,135 @@
+"""Starts the node: ``python -m spinezoo_pacs.node.serve node.yaml``."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import logging
+import signal
+import sqlite3
+import sys
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+
+from spinezoo_contract.errors import ConfigurationError
+from spinezoo_serving.endpoints import HttpEndpoint, make_app
+from spinezoo_serving.logs import configure_logging
+from spinezoo_serving.metrics import ServerMetrics
+from spinezoo_serving.state import Phase, ServingState
+
+from spinezoo_pacs.node.page import NodeMetrics, routes
+from spinezoo_pacs.node.scp import FilmReceiver
+from spinezoo_pacs.node.settings import NodeSettings, read_settings
+from spinezoo_pacs.node.spool import Spool
+from spinezoo_pacs.node.worker import Workers
+
+log = logging.getLogger("spinezoo.pacs")
+
+CLEAN_EVERY_S = 600.0
+"""Time between two looks for what may be deleted, in s."""
+
+DRAIN_S = 20.0
+"""Time that films under way have after SIGTERM, in s."""
+
+
+class Node:
+    """Everything of one node process, not yet started."""
+
+    def __init__(self, settings: NodeSettings) -> None:
+        """Opens the spool.
+
+        Raises:
+            ConfigurationError: A certificate or the spool is wrong.
+        """
+        self.settings = settings
+        try:
+            self.spool = Spool(settings.spool, settings.limits)
+        except (OSError, sqlite3.Error) as error:
+            raise ConfigurationError(
+                f"the spool {settings.spool} cannot be used ({type(error).__name__}); give a "
+                "folder that this user may write, on a local disk"
+            ) from error
+        server_metrics = ServerMetrics()
+        self.metrics = NodeMetrics(server_metrics.registry, self.spool)
+        self.workers = Workers(settings, self.spool, self.metrics.count)
+        self.receiver = FilmReceiver(settings, self.spool, self.metrics.count, self.workers.wake)
+        self.state = ServingState()
+        self.http = HttpEndpoint(
+            settings.host,
+            settings.http_port,
+            make_app(self.state, server_metrics, routes(settings, self.spool, self.metrics)),
+        )
+
+    async def run(self) -> None:
+        """Serves until SIGTERM or SIGINT; films under way are finished, the rest stays.
+
+        Raises:
+            ConfigurationError: A port is taken.
+        """
+        stop = asyncio.Event()
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, stop.set)
+        try:
+            self.receiver.start()
+        except OSError as error:
+            raise ConfigurationError(
+                f"cannot listen on {self.settings.host}:{self.settings.port} ({error.strerror}); "
+                "stop what uses the port, or set port"
+            ) from error
+        self.workers.start()
+        await self.http.start()
+        self.state.move(Phase.SERVING)
+        fields = {"dicom": self.receiver.port, "http": self.http.port}
+        log.info("listening", extra={"fields": fields})
+        while not stop.is_set():
+            await asyncio.to_thread(self._clean)
+            try:
+                await asyncio.wait_for(stop.wait(), CLEAN_EVERY_S)
+            except TimeoutError:
+                continue
+        self.state.move(Phase.DRAINING)
+        await asyncio.to_thread(self.receiver.stop)
+        await asyncio.to_thread(self.workers.stop, DRAIN_S)
+        await self.http.stop()
+        self.spool.close()
+
+    def _clean(self) -> None:
+        try:
+            settings = self.settings
+            gone = self.spool.forget(settings.retention_h * 3600, settings.aside_retention_h * 3600)
+        except (OSError, sqlite3.Error):
+            log.exception("cleaning failed")
+        else:
+            if gone:
+                log.info("films deleted", extra={"fields": {"films": gone}})
+
+
+def silence_libraries() -> None:
+    """Keeps libraries from writing values of films into logs and onto the terminal."""
+    warnings.simplefilter("ignore")
+    for name in ("pynetdicom", "pydicom", "highdicom", "dicomweb_client", "urllib3"):
+        logging.getLogger(name).setLevel(logging.CRITICAL + 1)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs the node; returns the exit code."""
+    parser = argparse.ArgumentParser(
+        prog="python -m spinezoo_pacs.node.serve",
+        description="Take films from a PACS, ask the zoo, send results back.",
+    )
+    parser.add_argument("settings", type=Path, help="YAML file; see docs/pacs.md")
+    configure_logging("pacs")
+    silence_libraries()
+    try:
+        node = Node(read_settings(parser.parse_args(arguments).settings))
+        asyncio.run(node.run())
+    except ConfigurationError as error:
+        log.critical("cannot start: %s", error)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,220 @@
+"""The node's settings, from one YAML file; ``docs/pacs.md`` explains each."""
+
+from __future__ import annotations
+
+import ssl
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from spinezoo_contract.errors import ConfigurationError
+
+from spinezoo_pacs.results.make import RESULT_KINDS, ResultKind
+
+AeTitle = Annotated[str, Field(pattern=r"^[!-~]([ -~]{0,14}[!-~])?$")]
+"""1 to 16 printable characters, no space at either end."""
+
+Port = Annotated[int, Field(ge=0, le=65535)]
+
+
+class _Model(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
+
+
+class Peer(_Model):
+    """A node that is known.
+
+    Attributes:
+        ae_title: Its AE title.
+        host: Where results are sent to.
+        port: Its DICOM port; 0: it only sends.
+        addresses: Addresses that it calls from; none takes ``host``.
+        may_send: Whether films are taken from it.
+        answers_to: AE titles of peers that get the results of its films; none: itself.
+        tls: Whether results are sent to it over TLS.
+        server_name: Name in its certificate, where ``host`` is another.
+    """
+
+    ae_title: AeTitle
+    host: str
+    port: Port = 0
+    addresses: tuple[str, ...] = ()
+    may_send: bool = True
+    answers_to: tuple[AeTitle, ...] = ()
+    tls: bool = False
+    server_name: str = ""
+
+    @property
+    def known_addresses(self) -> frozenset[str]:
+        """Addresses that it calls from."""
+        return frozenset(self.addresses or (self.host,))
+
+
+class Limits(_Model):
+    """What the node takes at most.
+
+    Attributes:
+        films_waiting: Films in the queue; more are refused with status A700.
+        disk_free_mib: Room that stays free on the spool's disk; less refuses with A700.
+        associations: At the same time; more are refused by name.
+        film_mib: Size of one film.
+        association_s: Time an association may stay silent, in s.
+    """
+
+    films_waiting: Annotated[int, Field(ge=1, le=1_000_000)] = 10_000
+    disk_free_mib: Annotated[int, Field(ge=0)] = 512
+    associations: Annotated[int, Field(ge=1, le=1000)] = 32
+    film_mib: Annotated[int, Field(ge=1, le=2048)] = 64
+    association_s: Annotated[float, Field(gt=0, le=3600)] = 30.0
+
+
+class Retry(_Model):
+    """How failures are tried again.
+
+    Attributes:
+        first_s: Wait after the first failure, in s; doubles each time.
+        most_s: Longest wait, in s.
+        attempts: Failures of one film, such as a broken answer, before it is set aside. A gateway
+            or node that cannot be reached does not count: it is waited for.
+    """
+
+    first_s: Annotated[float, Field(gt=0)] = 2.0
+    most_s: Annotated[float, Field(gt=0)] = 300.0
+    attempts: Annotated[int, Field(ge=1)] = 5
+
+    def wait_s(self, failures: int) -> float:
+        """Time until the next attempt, in s."""
+        return float(min(self.most_s, self.first_s * 2.0 ** min(failures - 1, 20)))
+
+
+class Tls(_Model):
+    """Certificates of the node, PEM files; both sides have to show one."""
+
+    certificate: Path
+    key: Path
+    authorities: Path
+
+    def server_context(self) -> ssl.SSLContext:
+        """For films that come in.
+
+        Raises:
+            ConfigurationError: A file is wrong.
+        """
+        return self._filled(ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER))
+
+    def client_context(self) -> ssl.SSLContext:
+        """For results that go out.
+
+        Raises:
+            ConfigurationError: A file is wrong.
+        """
+        return self._filled(ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT))
+
+    def _filled(self, context: ssl.SSLContext) -> ssl.SSLContext:
+        context.minimum_version = ssl.TLSVersion.TLSv1_2
+        context.verify_mode = ssl.CERT_REQUIRED
+        try:
+            context.load_cert_chain(self.certificate, self.key)
+            context.load_verify_locations(self.authorities)
+        except (OSError, ssl.SSLError) as error:
+            raise ConfigurationError(
+                f"tls: certificate, key or authorities cannot be used ({type(error).__name__}); "
+                "name three PEM files that belong together"
+            ) from error
+        return context
+
+
+class NodeSettings(_Model):
+    """Everything that the node is told.
+
+    Attributes:
+        ae_title: Its own AE title.
+        host: Address that it binds.
+        port: DICOM port; 0 takes a free one.
+        http_port: Port of status page and metrics; 0 takes a free one.
+        spool: Folder of the queue.
+        gateway: gRPC target of the zoo; TLS and token come from ``SPINEZOO_CLIENT_TLS`` and
+            ``SPINEZOO_TOKEN_FILE``.
+        gateway_s: Time the gateway has for a film, in s.
+        peers: Nodes that are known.
+        results: What is sent back.
+        viewer: ``standard``, or ``ohif`` for what OHIF wants beside the standard.
+        workers: Films under way at the same time.
+        limits: What is taken at most.
+        retry: How failures are tried again.
+        retention_h: Hours that films and results stay after they were sent.
+        aside_retention_h: Hours that films stay that were set aside.
+        tls: Certificates; without, DIMSE is not encrypted.
+        token_file: File of bearer tokens for STOW-RS; without, that way in is closed.
+    """
+
+    ae_title: AeTitle = "SPINEZOO"
+    host: str = "127.0.0.1"
+    port: Port = 11112
+    http_port: Port = 8070
+    spool: Path
+    gateway: str = "127.0.0.1:50050"
+    gateway_s: Annotated[float, Field(gt=0)] = 120.0
+    peers: tuple[Peer, ...]
+    results: tuple[ResultKind, ...] = RESULT_KINDS
+    viewer: Literal["standard", "ohif"] = "standard"
+    workers: Annotated[int, Field(ge=1, le=64)] = 2
+    limits: Limits = Limits()
+    retry: Retry = Retry()
+    retention_h: Annotated[float, Field(ge=0)] = 72.0
+    aside_retention_h: Annotated[float, Field(ge=0)] = 720.0
+    tls: Tls | None = None
+    token_file: Path | None = None
+
+    @model_validator(mode="after")
+    def _fits(self) -> NodeSettings:
+        titles = [peer.ae_title for peer in self.peers]
+        if len(set(titles)) != len(titles):
+            raise ValueError("two peers have the same ae_title")
+        if not any(peer.may_send for peer in self.peers):
+            raise ValueError("no peer may send; name at least one")
+        for peer in self.peers:
+            for title in peer.answers_to or (peer.ae_title,):
+                target = self.peer(title)
+                if target is None:
+                    raise ValueError(f"{peer.ae_title} answers to {title}, which is no peer")
+                if peer.may_send and not target.port:
+                    raise ValueError(f"results of {peer.ae_title} go to {title}, which has no port")
+            if peer.tls and self.tls is None:
+                raise ValueError(f"{peer.ae_title} wants TLS, but tls names no certificates")
+        if not self.results:
+            raise ValueError("results is empty")
+        return self
+
+    def peer(self, ae_title: str) -> Peer | None:
+        """The peer of an AE title."""
+        return next((peer for peer in self.peers if peer.ae_title == ae_title), None)
+
+    def destinations(self, sender: str) -> tuple[Peer, ...]:
+        """Where the results of a sender's films go; a sender that is gone goes nowhere."""
+        peer = self.peer(sender)
+        if peer is None:
+            return ()
+        titles = peer.answers_to or (peer.ae_title,)
+        return tuple(found for title in titles if (found := self.peer(title)) is not None)
+
+
+def read_settings(path: Path) -> NodeSettings:
+    """Settings from a YAML file.
+
+    Raises:
+        ConfigurationError: The file is missing or wrong; the message names the entry.
+    """
+    try:
+        document: Any = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigurationError(f"{path} cannot be read ({error.strerror})") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigurationError(f"{path} is no YAML file; see docs/pacs.md") from error
+    try:
+        return NodeSettings.model_validate(document)
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(str(part) for part in first["loc"]) or "the file"
+        raise ConfigurationError(f"{path}: {place}: {first['msg']}; see docs/pacs.md") from None

@@ -1,0 +1,382 @@
+"""The durable queue: SQLite for what is to be done, files for films and results.
+
+A film is in the queue when its row is committed, which is after its file is on the disk; only then
+is the sender told that it was stored. Everything that follows can be done twice with the same
+outcome, so a process that is killed at any moment goes on where it was.
+
+File names are digests of UIDs, so nothing that a sender says becomes a path. The database holds
+UIDs and AE titles, no patient data; film and result files do.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import hashlib
+import os
+import shutil
+import sqlite3
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from spinezoo_contract.errors import QueueFullError, TooLargeError
+
+from spinezoo_pacs.node.settings import Limits
+
+SCHEMA = """
+CREATE TABLE IF NOT EXISTS films (
+  id INTEGER PRIMARY KEY AUTOINCREMENT,
+  sop_uid TEXT NOT NULL UNIQUE,
+  study_uid TEXT NOT NULL,
+  sender TEXT NOT NULL,
+  state TEXT NOT NULL CHECK (state IN ('waiting', 'answered', 'done', 'aside')),
+  reason TEXT NOT NULL DEFAULT '',
+  failures INTEGER NOT NULL DEFAULT 0,
+  waits INTEGER NOT NULL DEFAULT 0,
+  crashes INTEGER NOT NULL DEFAULT 0,
+  busy INTEGER NOT NULL DEFAULT 0,
+  next_at REAL NOT NULL DEFAULT 0,
+  received_at REAL NOT NULL,
+  ended_at REAL,
+  kept INTEGER NOT NULL DEFAULT 1
+);
+CREATE INDEX IF NOT EXISTS films_by_study ON films (study_uid, state, id);
+CREATE INDEX IF NOT EXISTS films_by_state ON films (state, id);
+CREATE TABLE IF NOT EXISTS results (
+  film_id INTEGER NOT NULL REFERENCES films (id),
+  kind TEXT NOT NULL,
+  destination TEXT NOT NULL,
+  sop_uid TEXT NOT NULL,
+  state TEXT NOT NULL CHECK (state IN ('waiting', 'sending', 'sent', 'not_taken')),
+  PRIMARY KEY (film_id, kind, destination)
+);
+"""
+
+MOST_CRASHES = 8
+"""A film that was under way this often when the process ended is set aside."""
+
+
+@dataclass(frozen=True, slots=True)
+class QueuedFilm:
+    """One film of the queue."""
+
+    id: int
+    sop_uid: str
+    study_uid: str
+    sender: str
+    state: str
+    failures: int
+    waits: int
+    received_at: float
+
+    @property
+    def key(self) -> str:
+        """Its name in logs, on the status page and of its files."""
+        return key_of(self.sop_uid)
+
+
+@dataclass(frozen=True, slots=True)
+class QueuedResult:
+    """One result that is to be sent to one destination."""
+
+    kind: str
+    destination: str
+    sop_uid: str
+    state: str
+
+
+def key_of(sop_uid: str) -> str:
+    """A short name that says nothing of the patient."""
+    return hashlib.sha256(sop_uid.encode()).hexdigest()[:24]
+
+
+class Spool:
+    """The queue. Safe in many threads of one process; one process at a time."""
+
+    def __init__(self, folder: Path, limits: Limits) -> None:
+        """Opens or makes the queue and takes up what a killed process left.
+
+        Raises:
+            sqlite3.Error: The database cannot be opened.
+            OSError: The folder cannot be made.
+        """
+        self.folder, self.limits = folder, limits
+        for name in ("films", "results"):
+            (folder / name).mkdir(parents=True, exist_ok=True)
+        os.chmod(folder, 0o700)
+        self._lock = threading.RLock()
+        self._database = sqlite3.connect(
+            folder / "queue.sqlite", isolation_level=None, check_same_thread=False, timeout=30.0
+        )
+        self._database.execute("PRAGMA journal_mode = WAL")
+        self._database.execute("PRAGMA synchronous = FULL")
+        self._database.executescript(SCHEMA)
+        self._take_up()
+
+    def close(self) -> None:
+        """Closes the database."""
+        with self._lock:
+            self._database.close()
+
+    # Coming in.
+
+    def check_room(self, size: int) -> None:
+        """Checks queue and disk before a film is taken.
+
+        Raises:
+            QueueFullError: No place in the queue or on the disk.
+            TooLargeError: The film is over the limit.
+        """
+        if size > self.limits.film_mib << 20:
+            raise TooLargeError(f"the film is over {self.limits.film_mib} MiB")
+        if self.counts()["waiting"] >= self.limits.films_waiting:
+            raise QueueFullError(f"{self.limits.films_waiting} films wait; send again later")
+        free = shutil.disk_usage(self.folder).free
+        if free - size < self.limits.disk_free_mib << 20:
+            raise QueueFullError("the spool's disk is full; free some, then send again")
+
+    def add(self, sop_uid: str, study_uid: str, sender: str, data: bytes) -> bool:
+        """Takes a film; returns whether it is new. It is on the disk when this returns.
+
+        Raises:
+            QueueFullError: No place in the queue or on the disk.
+            TooLargeError: The film is over the limit.
+        """
+        with self._lock:
+            if self._one("SELECT 1 FROM films WHERE sop_uid = ?", sop_uid):
+                return False
+            self.check_room(len(data))
+            try:
+                _write(self.film_path(sop_uid), data)
+                self._database.execute(
+                    "INSERT INTO films (sop_uid, study_uid, sender, state, received_at) "
+                    "VALUES (?, ?, ?, 'waiting', ?)",
+                    (sop_uid, study_uid, sender, time.time()),
+                )
+            except (OSError, sqlite3.OperationalError) as error:
+                self.film_path(sop_uid).unlink(missing_ok=True)
+                if isinstance(error, sqlite3.OperationalError) or error.errno in (
+                    errno.ENOSPC,
+                    errno.EDQUOT,
+                    errno.EFBIG,
+                ):
+                    raise QueueFullError("the spool cannot be written; is its disk full?") from None
+                raise
+            return True
+
+    # Under way.
+
+    def claim(self) -> QueuedFilm | None:
+        """The next film to work on; the order within a study is that of arrival."""
+        with self._lock:
+            row = self._one(
+                "SELECT id, sop_uid, study_uid, sender, state, failures, waits, received_at "
+                "FROM films AS f WHERE state IN ('waiting', 'answered') AND busy = 0 "
+                "AND next_at <= ? AND NOT EXISTS (SELECT 1 FROM films AS g WHERE "
+                "g.study_uid = f.study_uid AND g.id < f.id "
+                "AND g.state IN ('waiting', 'answered')) ORDER BY id LIMIT 1",
+                time.time(),
+            )
+            if row is None:
+                return None
+            film = QueuedFilm(*row)
+            self._database.execute("UPDATE films SET busy = 1 WHERE id = ?", (film.id,))
+            return film
+
+    def film_data(self, film: QueuedFilm) -> bytes:
+        """The film's file."""
+        return self.film_path(film.sop_uid).read_bytes()
+
+    def keep_results(
+        self,
+        film: QueuedFilm,
+        files: Mapping[str, tuple[str, bytes]],
+        destinations: Sequence[str],
+    ) -> None:
+        """Keeps a film's results, all or none, and what is to be sent where.
+
+        Args:
+            film: The film.
+            files: SOP instance UID and file by kind.
+            destinations: AE titles.
+        """
+        for kind, (_, data) in files.items():
+            _write(self.result_path(film, kind), data)
+        with self._transaction():
+            for kind, (sop_uid, _) in files.items():
+                for destination in destinations:
+                    self._database.execute(
+                        "INSERT OR REPLACE INTO results VALUES (?, ?, ?, ?, 'waiting')",
+                        (film.id, kind, destination, sop_uid),
+                    )
+            self._database.execute(
+                "UPDATE films SET state = 'answered', failures = 0, waits = 0, crashes = 0 "
+                "WHERE id = ?",
+                (film.id,),
+            )
+
+    def results(self, film: QueuedFilm) -> list[QueuedResult]:
+        """A film's results that are not sent yet."""
+        rows = self._all(
+            "SELECT kind, destination, sop_uid, state FROM results WHERE film_id = ? "
+            "AND state IN ('waiting', 'sending') ORDER BY destination, rowid",
+            film.id,
+        )
+        return [QueuedResult(*row) for row in rows]
+
+    def mark(self, film: QueuedFilm, result: QueuedResult, state: str) -> None:
+        """Says how far the sending of a result is: sending, sent, not_taken."""
+        self._run(
+            "UPDATE results SET state = ? WHERE film_id = ? AND kind = ? AND destination = ?",
+            state,
+            film.id,
+            result.kind,
+            result.destination,
+        )
+
+    def finish(self, film: QueuedFilm) -> None:
+        """All results are sent."""
+        self._run(
+            "UPDATE films SET state = 'done', busy = 0, reason = '', ended_at = ? WHERE id = ?",
+            time.time(),
+            film.id,
+        )
+
+    def set_aside(self, film: QueuedFilm, reason: str) -> None:
+        """Takes a film out of the queue under a name; its file stays."""
+        self._run(
+            "UPDATE films SET state = 'aside', busy = 0, reason = ?, ended_at = ? WHERE id = ?",
+            reason,
+            time.time(),
+            film.id,
+        )
+
+    def put_back(self, film: QueuedFilm, reason: str, wait_s: float, *, failed: bool) -> None:
+        """Tries a film again after a wait; ``failed`` counts against it."""
+        self._run(
+            "UPDATE films SET busy = 0, reason = ?, next_at = ?, waits = waits + 1, "
+            "failures = failures + ? WHERE id = ?",
+            reason,
+            time.time() + wait_s,
+            int(failed),
+            film.id,
+        )
+
+    def retry_aside(self, key: str) -> bool:
+        """Puts a film that was set aside back into the queue; returns whether there was one."""
+        for film_id, sop_uid in self._all("SELECT id, sop_uid FROM films WHERE state = 'aside'"):
+            if key_of(sop_uid) == key and self.film_path(sop_uid).is_file():
+                self._run(
+                    "UPDATE films SET state = 'waiting', failures = 0, waits = 0, crashes = 0, "
+                    "next_at = 0, reason = '' WHERE id = ?",
+                    film_id,
+                )
+                return True
+        return False
+
+    # Looking and cleaning.
+
+    def counts(self) -> dict[str, int]:
+        """Films by state."""
+        found = dict.fromkeys(("waiting", "answered", "done", "aside"), 0)
+        found.update(dict(self._all("SELECT state, count(*) FROM films GROUP BY state")))
+        return found
+
+    def notable(self, most: int = 200) -> list[tuple[str, str, str, float]]:
+        """Key, state, reason and arrival of films that were set aside or wait for something."""
+        rows = self._all(
+            "SELECT sop_uid, state, reason, received_at FROM films WHERE reason != '' "
+            "AND state != 'done' ORDER BY id DESC LIMIT ?",
+            most,
+        )
+        return [(key_of(uid), state, reason, at) for uid, state, reason, at in rows]
+
+    def not_taken(self) -> int:
+        """Results that a destination does not take."""
+        row = self._one("SELECT count(*) FROM results WHERE state = 'not_taken'")
+        return int(row[0]) if row else 0
+
+    def forget(self, done_s: float, aside_s: float) -> int:
+        """Deletes films and results that ended so long ago; their UIDs stay known."""
+        now = time.time()
+        rows = self._all(
+            "SELECT id, sop_uid FROM films WHERE kept = 1 AND ("
+            "(state = 'done' AND ended_at < ?) OR (state = 'aside' AND ended_at < ?)) LIMIT 1000",
+            now - done_s,
+            now - aside_s,
+        )
+        for film_id, sop_uid in rows:
+            for path in (self.folder / "results").glob(f"{key_of(sop_uid)}.*"):
+                path.unlink(missing_ok=True)
+            self.film_path(sop_uid).unlink(missing_ok=True)
+            self._run("UPDATE films SET kept = 0 WHERE id = ?", film_id)
+        return len(rows)
+
+    def film_path(self, sop_uid: str) -> Path:
+        """Where a film lies."""
+        return self.folder / "films" / f"{key_of(sop_uid)}.dcm"
+
+    def result_path(self, film: QueuedFilm, kind: str) -> Path:
+        """Where a result lies."""
+        return self.folder / "results" / f"{film.key}.{kind}.dcm"
+
+    def _take_up(self) -> None:
+        """Frees films that were under way, and removes files that nobody was told of."""
+        self._run("UPDATE films SET crashes = crashes + 1, busy = 0 WHERE busy = 1")
+        self._run(
+            "UPDATE films SET state = 'aside', reason = 'ends-the-process', ended_at = ? "
+            "WHERE state = 'waiting' AND crashes >= ?",
+            time.time(),
+            MOST_CRASHES,
+        )
+        known = {key_of(uid) for (uid,) in self._all("SELECT sop_uid FROM films WHERE kept = 1")}
+        for name in ("films", "results"):
+            for path in (self.folder / name).iterdir():
+                if path.name.endswith(".partial") or path.name.partition(".")[0] not in known:
+                    path.unlink(missing_ok=True)
+
+    @contextlib.contextmanager
+    def _transaction(self) -> Iterator[None]:
+        with self._lock:
+            self._database.execute("BEGIN IMMEDIATE")
+            try:
+                yield
+            except BaseException:
+                self._database.execute("ROLLBACK")
+                raise
+            self._database.execute("COMMIT")
+
+    def _run(self, statement: str, *values: object) -> None:
+        with self._lock:
+            self._database.execute(statement, values)
+
+    def _one(self, statement: str, *values: object) -> tuple[object, ...] | None:
+        with self._lock:
+            found: tuple[object, ...] | None = self._database.execute(statement, values).fetchone()
+            return found
+
+    def _all(self, statement: str, *values: object) -> list[tuple[object, ...]]:
+        with self._lock:
+            return self._database.execute(statement, values).fetchall()
+
+
+def _write(path: Path, data: bytes) -> None:
+    """Writes a file that is on the disk when this returns, whole or not at all."""
+    partial = path.with_name(f"{path.name}.{threading.get_ident()}.partial")
+    try:
+        with partial.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(path)
+    except OSError:
+        partial.unlink(missing_ok=True)
+        raise
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)

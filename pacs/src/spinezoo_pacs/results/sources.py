@@ -1,0 +1,139 @@
+"""The source film's header, made fit to be the parent of results."""
+
+from __future__ import annotations
+
+import io
+import warnings
+
+import pydicom
+from pydicom.dataset import Dataset
+from pydicom.errors import InvalidDicomError
+from pydicom.uid import UID
+from spinezoo_contract.errors import FilmError
+
+
+class SourceError(FilmError):
+    """A film whose results could not be filed under it; ``reason`` is a short name."""
+
+    def __init__(self, reason: str, message: str) -> None:
+        """Keeps the name under which the film is set aside."""
+        super().__init__(message)
+        self.reason = reason
+
+
+_EMPTY = (
+    "PatientName", "PatientID", "PatientBirthDate", "PatientSex", "StudyID", "AccessionNumber",
+    "StudyDate", "StudyTime", "ReferringPhysicianName",
+)  # fmt: skip
+"""Type 2 attributes that results copy; a source without them gets them empty."""
+
+_LIMITS = {
+    "PatientID": 64, "PatientName": 324, "StudyID": 16, "AccessionNumber": 16,
+    "ReferringPhysicianName": 324,
+}  # fmt: skip
+"""Most characters of a value by its VR (PS3.5 table 6.2-1)."""
+
+_COPIED = (
+    "SpecificCharacterSet", "PatientName", "PatientID", "IssuerOfPatientID", "PatientBirthDate",
+    "PatientSex", "PatientAge", "PatientSize", "PatientWeight", "StudyInstanceUID", "StudyID",
+    "StudyDate", "StudyTime", "StudyDescription", "AccessionNumber", "ReferringPhysicianName",
+    "SeriesInstanceUID", "SOPClassUID", "SOPInstanceUID", "Modality", "Rows", "Columns",
+    "ImagerPixelSpacing", "PixelSpacing", "FrameOfReferenceUID", "PositionReferenceIndicator",
+    "PatientOrientation", "Laterality", "BodyPartExamined", "InstanceNumber", "SeriesNumber",
+    "PhotometricInterpretation", "SamplesPerPixel", "BitsAllocated", "BitsStored", "HighBit",
+    "PixelRepresentation", "ImageType",
+)  # fmt: skip
+
+
+class Source:
+    """One film as the parent of results: header only, Type 2 attributes present.
+
+    Attributes:
+        dataset: What results are made from; holds no pixels.
+    """
+
+    def __init__(self, data: bytes) -> None:
+        """Reads a DICOM file's header.
+
+        Raises:
+            SourceError: It is no DICOM file, or an attribute that results need is missing or
+                impossible.
+        """
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            try:
+                read = pydicom.dcmread(io.BytesIO(data), stop_before_pixels=True)
+                self.dataset = _fit(read)
+            except SourceError:
+                raise
+            except (InvalidDicomError, EOFError) as error:
+                raise SourceError("no-dicom", "not a DICOM file; send DICOM") from error
+            except Exception as error:
+                raise SourceError(
+                    "bad-header",
+                    f"the header cannot be read ({type(error).__name__}); export the film again",
+                ) from None
+
+    @property
+    def sop_instance_uid(self) -> str:
+        """The film's UID."""
+        return str(self.dataset.SOPInstanceUID)
+
+    @property
+    def study_instance_uid(self) -> str:
+        """Its study's UID."""
+        return str(self.dataset.StudyInstanceUID)
+
+    def check_size(self, height: int, width: int) -> None:
+        """Checks that an answer is of the film as it is stored.
+
+        Raises:
+            SourceError: It has another size.
+        """
+        if (height, width) != (self.dataset.Rows, self.dataset.Columns):
+            raise SourceError(
+                "other-size",
+                f"the answer is {height} x {width}, the film {self.dataset.Rows} x "
+                f"{self.dataset.Columns}; ask the gateway again",
+            )
+
+
+def _fit(read: Dataset) -> Dataset:
+    for name in ("SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID", "SOPClassUID"):
+        value = read.get(name)
+        if not value or not UID(str(value)).is_valid:
+            raise SourceError("bad-uid", f"{name} is missing or no UID; export the film again")
+    if not read.get("Rows") or not read.get("Columns"):
+        raise SourceError("no-image", "the object has no rows and columns; send an image")
+    for name, most in _LIMITS.items():
+        value = str(read.get(name) or "")
+        if len(value) > most:
+            raise SourceError(
+                "value-too-long",
+                f"{name} has {len(value)} characters, the standard allows {most}; correct it "
+                "in the archive",
+            )
+    made = Dataset()
+    for name in _COPIED:
+        if name in read:
+            made.add(read[name])
+    for name in _EMPTY:
+        if name not in made or made.get(name) is None:
+            setattr(made, name, "")
+    if made.PatientSex not in ("M", "F", "O", ""):
+        made.PatientSex = ""
+    for name, kind in (("StudyDate", "DA"), ("PatientBirthDate", "DA"), ("StudyTime", "TM")):
+        value = str(made.get(name) or "")
+        if value and not _parses(value, kind):
+            setattr(made, name, "")
+    if not made.get("Modality"):
+        made.Modality = "OT"
+    return made
+
+
+def _parses(value: str, kind: str) -> bool:
+    try:
+        (pydicom.valuerep.DA if kind == "DA" else pydicom.valuerep.TM)(value)
+    except (ValueError, OverflowError):
+        return False
+    return True

@@ -1,0 +1,303 @@
+"""Results are valid DICOM, say exactly what the gateway said, and are the same each time."""
+
+from __future__ import annotations
+
+import io
+import shutil
+import subprocess
+from dataclasses import replace
+from datetime import datetime
+from pathlib import Path
+
+import cv2
+import highdicom
+import numpy as np
+import pytest
+from answers import answer_of, answered, changed, dicom_of, phantom
+from pydicom import dcmread
+from pydicom.dataset import Dataset
+from pydicom.sr.codedict import codes
+from pydicom.uid import UID
+from spinezoo_contract.masks import decode_mask, encode_mask
+from spinezoo_contract.types import FilmNote, FilmNoteCode, FilmView, Structure
+from spinezoo_pacs.results import Results, Source, SourceError, make_results
+from spinezoo_pacs.results.findings import findings_of
+from spinezoo_pacs.results.outline import TOLERANCE_PX, polygon_of
+from spinezoo_pacs.results.seg import label_map
+from spinezoo_pacs.results.sr import Measure
+from spinezoo_phantom.settings import PhantomSettings
+from spinezoo_spine.annotations.mask_outlines import rings_of_mask
+from spinezoo_spine.films.reader import read_film
+
+WHEN = datetime(2026, 1, 2, 3, 4, 5)
+SEEDS = (3, 5, 22)
+
+
+def results(seed: int, viewer: str = "standard") -> Results:
+    data, film, answer = answered(seed)
+    return make_results(Source(data), answer, film, WHEN, viewer=viewer)  # type: ignore[arg-type]
+
+
+def groups_of(report: Dataset) -> list[Dataset]:
+    (measurements,) = [
+        item
+        for item in report.ContentSequence
+        if item.ConceptNameCodeSequence[0].CodeMeaning == "Imaging Measurements"
+    ]
+    return list(measurements.ContentSequence)
+
+
+def texts_of(group: Dataset) -> list[str]:
+    return [item.TextValue for item in group.ContentSequence if item.ValueType == "TEXT"]
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_masks_equal_the_answers_pixel_for_pixel(seed: int, tmp_path: Path) -> None:
+    _, _, answer = answered(seed)
+    findings = findings_of(answer)
+    assert len(findings) >= 5
+    for kind, content in results(seed).files().items():
+        (tmp_path / f"{kind}.dcm").write_bytes(content)
+    seg = highdicom.seg.segread(tmp_path / "seg.dcm")
+    by_highdicom = seg.get_pixels_by_source_instance(
+        [answered_uid(seed)], ignore_spatial_locations=True
+    )
+    raw = dcmread(tmp_path / "seg.dcm").pixel_array
+    for place, finding in enumerate(findings):
+        mask = decode_mask(finding.mask)
+        assert (by_highdicom[0, :, :, place] == mask).all()
+        assert (raw[place] == mask).all()
+        item = seg.SegmentSequence[place]
+        assert (item.SegmentNumber, item.SegmentLabel) == (finding.number, finding.label)
+        assert item.SegmentedPropertyTypeCodeSequence[0].CodingSchemeDesignator == "SCT"
+        algorithm = item.SegmentationAlgorithmIdentificationSequence[0]
+        assert "pspnet 0.1.0 lite weights abab" in str(algorithm.AlgorithmParameters)
+    painted = dcmread(tmp_path / "labelmap.dcm").pixel_array
+    assert (painted == label_map(findings)).all()
+    levels = {item.SegmentLabel.split()[0] for item in seg.SegmentSequence}
+    assert {"L3", "L4", "L5"} <= levels
+
+
+def answered_uid(seed: int) -> UID:
+    return dcmread(io.BytesIO(answered(seed)[0])).SOPInstanceUID
+
+
+def test_codes_are_those_of_dicoms_context_groups() -> None:
+    seg = results(3).datasets["seg"]
+    for item in seg.SegmentSequence:
+        level = item.SegmentLabel.split()[0]
+        known = getattr(codes.SCT, f"{level}Vertebra", None)
+        if known is not None:
+            assert item.SegmentedPropertyTypeCodeSequence[0].CodeValue == known.value
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_polygons_lie_within_half_a_pixel(seed: int) -> None:
+    data, _, answer = answered(seed)
+    named = {finding.label: finding for finding in findings_of(answer) if finding.named}
+    report = dcmread(io.BytesIO(results(seed).files()["sr"]))
+    parsed = highdicom.sr.srread(io.BytesIO(results(seed).files()["sr"]))
+    groups = parsed.content.get_planar_roi_measurement_groups()
+    assert len(groups) == len(named) >= 4
+    for group in groups:
+        finding = named[group.tracking_identifier]
+        value = group.roi.value
+        assert (value[0] == value[-1]).all()
+        assert len(value) >= 7
+        border = max(rings_of_mask(decode_mask(finding.mask)), key=len)
+        for point in border:
+            distance = cv2.pointPolygonTest(value.astype(np.float32), point.tolist(), True)
+            assert abs(distance) <= 0.5
+        assert group.finding_sites[0].value.scheme_designator == "SCT"
+    source = Source(data).dataset
+    evidence = report.CurrentRequestedProcedureEvidenceSequence[0]
+    assert evidence.StudyInstanceUID == source.StudyInstanceUID
+    assert evidence.ReferencedSeriesSequence[0].SeriesInstanceUID == source.SeriesInstanceUID
+
+
+def test_small_and_odd_masks_have_polygons() -> None:
+    for rows, columns in ((1, 1), (2, 3), (1, 9)):
+        pixels = np.zeros((32, 32), bool)
+        pixels[5 : 5 + rows, 6 : 6 + columns] = True
+        points = polygon_of(encode_mask(pixels))
+        assert len(points) >= 6
+        assert points.min(axis=0).tolist() == [6, 5]
+        assert points.max(axis=0).tolist() == [6 + columns, 5 + rows]
+    assert TOLERANCE_PX < 0.5
+
+
+@pytest.mark.skipif(shutil.which("dciodvfy") is None, reason="dicom3tools are not installed")
+@pytest.mark.parametrize("viewer", ["standard", "ohif"])
+@pytest.mark.parametrize("seed", SEEDS)
+def test_dciodvfy_finds_no_error_that_the_film_did_not_have(
+    seed: int, viewer: str, tmp_path: Path
+) -> None:
+    def errors(content: bytes, name: str) -> set[str]:
+        path = tmp_path / name
+        path.write_bytes(content)
+        done = subprocess.run(["dciodvfy", path], capture_output=True, text=True)
+        return {line for line in (done.stdout + done.stderr).splitlines() if "Error" in line}
+
+    before = errors(answered(seed)[0], "film.dcm")
+    for kind, content in results(seed, viewer).files().items():
+        found = errors(content, f"{kind}.dcm") - before
+        if kind == "labelmap":
+            # Debian's dciodvfy is older than label maps: it knows neither class nor number 0.
+            found = {
+                line
+                for line in found
+                if "Information Object Not found" not in line and "SegmentNumber of 0" not in line
+            }
+        assert not found, kind
+
+
+def test_the_same_film_and_answer_give_the_same_bytes() -> None:
+    first, second = results(3).files(), results(3).files()
+    assert first == second
+    assert set(first) == {"seg", "labelmap", "sr", "sc"}
+
+
+def test_other_weights_give_other_uids() -> None:
+    data, film, answer = answered(3)
+    member = answer.members[0]
+    assert member.prediction is not None
+    other = replace(member.prediction.provenance, weights_sha256="cd" * 32)
+    members = (
+        replace(member, prediction=replace(member.prediction, provenance=other)),
+        *answer.members[1:],
+    )
+    made = make_results(Source(data), replace(answer, members=members), film, WHEN)
+    before = results(3).datasets
+    for kind, dataset in made.datasets.items():
+        assert dataset.SOPInstanceUID != before[kind].SOPInstanceUID
+        assert dataset.StudyInstanceUID == before[kind].StudyInstanceUID
+
+
+@pytest.mark.parametrize(
+    "code", [FilmNoteCode.NOT_LATERAL, FilmNoteCode.NOT_LUMBAR, FilmNoteCode.NOT_RADIOGRAPH]
+)
+def test_a_film_that_the_networks_do_not_know_gets_a_report_that_says_so(
+    code: FilmNoteCode,
+) -> None:
+    data, film, answer = answered(3)
+    note = FilmNote(code, "The header says something else.")
+    made = make_results(Source(data), replace(answer, notes=(note,)), film, WHEN)
+    assert set(made.datasets) == {"sr", "sc"}
+    (group,) = groups_of(made.datasets["sr"])
+    assert "The header says something else." in texts_of(group)
+    codes_said = [
+        item.ConceptCodeSequence[0].CodeValue
+        for item in group.ContentSequence
+        if item.ValueType == "CODE"
+    ]
+    assert "110531" in codes_said
+    assert not [item for item in group.ContentSequence if item.ValueType == "SCOORD"]
+
+
+def test_a_frontal_phantom_is_refused_by_the_reader() -> None:
+    settings = PhantomSettings(height_px=512, width_px=384, view="anteroposterior")
+    data = changed(dicom_of(5, settings), ViewPosition="")
+    film = read_film(data)
+    answer = answer_of(film, ())
+    made = make_results(Source(data), answer, film, WHEN)
+    assert not made.verdict.trusted
+    assert "sr" in made.datasets
+    assert groups_of(made.datasets["sr"])
+    labelling = answer.fused.labelling
+    assert labelling is None or labelling.film is None or labelling.film.view in FilmView
+
+
+def test_nothing_found_is_said_and_not_empty() -> None:
+    data, film, _ = answered(3)
+    made = make_results(Source(data), answer_of(film, ()), film, WHEN)
+    assert not made.verdict.trusted
+    (group,) = groups_of(made.datasets["sr"])
+    assert any("No " in text for text in texts_of(group))
+
+
+def test_measures_carry_ucum_units() -> None:
+    data, film, answer = answered(3)
+    named = [finding for finding in findings_of(answer) if finding.named]
+    coded = highdicom.sr.CodedConcept("81827009", "SCT", "Diameter")
+    unit = highdicom.sr.CodedConcept("mm", "UCUM", "mm")
+    measure = Measure(named[0].label, coded, 31.5, unit)
+    made = make_results(Source(data), answer, film, WHEN, measures=[measure])
+    values = [
+        item.MeasuredValueSequence[0]
+        for group in groups_of(made.datasets["sr"])
+        for item in group.ContentSequence
+        if item.ValueType == "NUM"
+    ]
+    (value,) = values
+    assert float(value.NumericValue) == 31.5
+    assert value.MeasurementUnitsCodeSequence[0].CodingSchemeDesignator == "UCUM"
+
+
+def test_implants_are_segments_with_codes() -> None:
+    for seed in range(3, 30):
+        if any(str(region.structure) == "screw" for region in phantom(seed).regions):
+            break
+    findings = findings_of(answered(seed)[2])
+    screws = [each for each in findings if each.structure is Structure.SCREW]
+    assert screws
+    seg = results(seed).datasets["seg"]
+    item = seg.SegmentSequence[screws[0].number - 1]
+    assert item.SegmentedPropertyCategoryCodeSequence[0].CodeValue == "260787004"
+    assert item.SegmentedPropertyTypeCodeSequence[0].CodeValue == "68183006"
+    assert item.SegmentLabel.startswith("screw 1")
+
+
+@pytest.mark.parametrize(
+    ("values", "reason"),
+    [
+        ({"PatientID": "x" * 65536}, "value-too-long"),
+        ({"StudyInstanceUID": None}, "bad-uid"),
+        ({"SeriesInstanceUID": "../../x"}, "bad-uid"),
+        ({"Rows": None}, "no-image"),
+    ],
+)
+@pytest.mark.filterwarnings("ignore")
+def test_films_that_nothing_can_be_filed_under_are_named(
+    values: dict[str, object], reason: str
+) -> None:
+    with pytest.raises(SourceError) as failed:
+        Source(changed(dicom_of(3), **values))
+    assert failed.value.reason == reason
+    assert "xxx" not in str(failed.value)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_odd_headers_get_results() -> None:
+    data, film, answer = answered(3)
+    odd = changed(
+        data, PatientName="../../x", PatientSex="FEMALE", StudyDate="1.4.2020", StudyTime=None,
+        AccessionNumber=None, PatientBirthDate=None, Modality=None, StudyID=None,
+        ReferringPhysicianName=None, SpecificCharacterSet="ISO_IR 100",
+    )  # fmt: skip
+    odd = changed(odd, PatientName="Mößner^Jürgen")
+    files = make_results(Source(odd), answer, film, WHEN).files()
+    for content in files.values():
+        assert str(dcmread(io.BytesIO(content)).PatientName) == "Mößner^Jürgen"
+
+
+def test_the_ohif_option_adds_what_ohif_reads_and_changes_no_mask() -> None:
+    plain, ohif = results(3), results(3, "ohif")
+    assert plain.datasets["seg"].PixelData == ohif.datasets["seg"].PixelData
+    shared = ohif.datasets["seg"].SharedFunctionalGroupsSequence[0]
+    assert "PlaneOrientationSequence" in shared
+    for group in groups_of(ohif.datasets["sr"]):
+        if texts_of(group)[0].startswith("Cornerstone3DTools@^0.1.0:PlanarFreehandROI"):
+            (area,) = [item for item in group.ContentSequence if item.ValueType == "NUM"]
+            assert area.ContentSequence[0].ValueType == "SCOORD"
+            break
+    else:
+        pytest.fail("no outline that OHIF can edit")
+
+
+def test_the_capture_shows_outlines_in_the_films_study() -> None:
+    data, film, _ = answered(3)
+    picture = dcmread(io.BytesIO(results(3).files()["sc"]))
+    pixels = picture.pixel_array.astype(int)
+    assert pixels.shape == (*film.pixels.shape, 3)
+    assert (np.ptp(pixels, axis=2) > 60).sum() > 500
+    assert picture.StudyInstanceUID == Source(data).study_instance_uid
