@@ -117,7 +117,12 @@ def test_the_gateways_settings_can_be_set_in_containers() -> None:
 
 @pytest.mark.parametrize(
     ("target", "argument"),
-    [("torch", "TORCH_LOCK"), ("tensorflow", "TENSORFLOW_LOCK"), ("light", "LIGHT_LOCK")],
+    [
+        ("engine", "ENGINE_LOCK"),
+        ("torch", "TORCH_LOCK"),
+        ("tensorflow", "TENSORFLOW_LOCK"),
+        ("light", "LIGHT_LOCK"),
+    ],
 )
 def test_an_image_holds_the_packages_that_its_service_was_tested_with(
     target: str, argument: str
@@ -125,12 +130,17 @@ def test_an_image_holds_the_packages_that_its_service_was_tested_with(
     dockerfile = (ROOT / "Dockerfile").read_text()
     match = re.search(rf"^ARG {argument}=(\S+)$", dockerfile, re.MULTILINE)
     assert match is not None
-    parts = [part for part in images.parts() if part.target == target]
-    for part in parts:
-        given = images.build_arguments(part, images.PUBLIC_BASE)[argument]
-        assert ROOT / given == Room(ROOT / part.folder).environment.lock
+    on_gpu = target in ("torch", "tensorflow")
+    locks = set()
+    for part in images.parts(gpu=on_gpu):
+        if part.target == target:
+            room = Room(ROOT / part.folder)
+            own = room.environment.gpu_lock if on_gpu else room.serving_environment.lock
+            given = images.build_arguments(part, images.PUBLIC_BASE)[argument]
+            assert ROOT / given == own
+            locks.add(own)
     # Who builds without `make images` and names no lock gets the one of today's services.
-    assert ROOT / match[1] in {Room(ROOT / part.folder).environment.lock for part in parts}
+    assert ROOT / match[1] in locks
 
 
 def test_the_dockerfile_needs_no_foreign_front_end_and_no_fixed_base() -> None:

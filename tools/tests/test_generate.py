@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -81,6 +82,8 @@ def test_a_sixth_folder_appears_in_all_of_them(checkout: Path) -> None:
     assert values["SPINEZOO_ZZ_SIXTH_IMAGE"] == "spinezoo/zz_sixth:0.1.0"
     service = yaml.safe_load((checkout / "compose.yaml").read_text())["services"]["zz_sixth"]
     assert service["environment"]["SPINEZOO_GRPC_PORT"] == 50056
+    assert service["build"]["args"]["ENGINE_LOCK"] == "${ENGINE_LOCK:-locks/engine.lock}"
+    service = yaml.safe_load((checkout / "compose.gpu.yaml").read_text())["services"]["zz_sixth"]
     assert service["build"]["args"]["TORCH_LOCK"] == "${TORCH_LOCK:-locks/torch.lock}"
     for folder in ("gateway", "deploy/compose/roster"):
         roster = yaml.safe_load((checkout / folder / "roster.yaml").read_text())["members"]
@@ -107,9 +110,19 @@ def test_ports_that_are_set_stay_and_a_network_that_left_goes(checkout: Path) ->
 
 def test_a_framework_that_stays_old_names_its_own_lock(checkout: Path) -> None:
     room = checkout / "services/pspnet/pyproject.toml"
-    room.write_text(room.read_text().replace('environment = "torch"', 'environment = "torch-old"'))
-    service = yaml.safe_load(files(checkout)[Path("compose.yaml")])["services"]["pspnet"]
-    assert service["build"]["args"]["TORCH_LOCK"] == "${TORCH_OLD_LOCK:-locks/torch-old.lock}"
+    text = room.read_text().replace('environment = "torch"', 'environment = "torch-old"')
+    room.write_text(text)
+
+    def build(file: str) -> dict[str, Any]:
+        return yaml.safe_load(files(checkout)[Path(file)])["services"]["pspnet"]["build"]
+
+    lock = "${TORCH_OLD_LOCK:-locks/torch-old.lock}"
+    assert build("compose.gpu.yaml")["args"]["TORCH_LOCK"] == lock
+    assert build("compose.yaml")["target"] == "engine"
+    # One that cannot be exported is served with its framework on the CPU too.
+    room.write_text(text.replace('serving = "engine"\n', ""))
+    assert build("compose.yaml")["target"] == "torch"
+    assert build("compose.yaml")["args"]["TORCH_LOCK"] == lock
 
 
 def test_env_without_its_markers_is_named(checkout: Path) -> None:

@@ -153,7 +153,7 @@ def test_preset_without_weights_says_how_to_train(card_path: Path) -> None:
         ("height: 320", "height: true", r"key 'presets.lite.input.height' is bool"),
         ("height: 473", "height: 0", r"key 'presets.paper.input.height' is 0"),
         ("height: 320", "hieght: 320", r"key 'presets.lite.input.hieght' is unknown"),
-        ("    notes:", "    note:", r"'presets.lite.note' is unknown; .*input, network, notes"),
+        ("    notes:", "    note:", r"'presets.lite.note' is unknown; .*network, engine, notes"),
         ("    network: {}", "    weights: null", r"key 'presets.paper.weights' is unknown"),
         ("    network: {}\n", "", r"key 'presets.paper.network' is missing"),
         ("network: {}", "network: 3", r"key 'presets.paper.network' is int 3; write a mapping"),
@@ -201,7 +201,7 @@ def test_wrong_cards_name_key_and_mend(card_path: Path, old: str, new: str, mess
         ("0.01", "1e999", r"tolerance' is inf"),
         ('"epochs": 3', '"epochs": 3, "epochs": 4', r"key 'epochs' stands twice"),
         ('{"epochs": 3}', "3", r"key 'training' is int 3; write a mapping"),
-        ('"metrics"', '"metrix"', r"key 'metrix' is unknown; .*weights, training, metrics"),
+        ('"metrics"', '"metrix"', r"key 'metrix' is unknown; .*weights, graphs, training, metrics"),
         ("{\n", "[\n", r"not the JSON of a record"),
     ],
 )  # fmt: skip

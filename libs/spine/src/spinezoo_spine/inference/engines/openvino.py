@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -38,7 +39,7 @@ class OpenVinoEngine:
     name = "openvino"
 
     def __init__(self, precision: str, threads: int) -> None:
-        self._core = openvino.Core()
+        self._core = _core()
         has_bfloat16 = "BF16" in self._core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
         if precision == "auto":
             precision = "bfloat16" if has_bfloat16 else "float32"
@@ -72,6 +73,16 @@ class OpenVinoEngine:
             return OpenVinoGraph(self._core.compile_model(str(path), "CPU", self._options))
         except RuntimeError as error:
             raise WeightsError(f"{path}: OpenVINO does not load it: {error}") from error
+
+
+@functools.cache
+def _core() -> openvino.Core:
+    """OpenVINO itself, for as long as the process lives.
+
+    Unloading its plug-in leaves pointers into it behind, which ended a later training of torch or
+    TensorFlow in the same process.
+    """
+    return openvino.Core()
 
 
 def open_engine(precision: str, threads: int) -> OpenVinoEngine:
