@@ -178,6 +178,8 @@ def print_column(labelling: Labelling) -> None:
     """The named column, a line for each vertebra, and what is missing from it."""
     for vertebra in labelling.vertebrae:
         print(f"  {name_of(vertebra)}")
+    if labelling.lumbar_count is None and labelling.count_reason:
+        print(f"  number of lumbar vertebrae: {labelling.count_reason}")
     if labelling.missing_levels:
         print(f"  not found: {', '.join(labelling.missing_levels)}")
 

@@ -50,9 +50,9 @@ export class Column {
     for (const each of this.saving.querySelectorAll('[data-save]')) each.disabled = !ready;
     this.saving.querySelector('#load').disabled = !app.film;
     const notes = app.film?.notes ?? [];
-    this.notesPart.hidden = !notes.length;
-    this.notes.replaceChildren(...notes.map((/** @type {any} */ note) => h('li', { 'data-note': note.code }, note.text)));
     const reason = app.answer.summary?.fused.labelling?.count_reason;
+    this.notesPart.hidden = !notes.length && !reason;
+    this.notes.replaceChildren(...notes.map((/** @type {any} */ note) => h('li', { 'data-note': note.code }, note.text)));
     if (reason) this.notes.append(h('li', {}, reason));
     this.details();
   }

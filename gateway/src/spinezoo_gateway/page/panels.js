@@ -200,6 +200,7 @@ export class Panels {
     const implants = fused.length - vertebrae.length;
     if (implants) parts.push(`${implants} implants`);
     if (count?.lumbar_count) parts.push(`${count.lumbar_count} lumbar vertebrae`);
+    else if (count && named) parts.push('names presume how many lumbar vertebrae there are');
     if (count?.suspected_lumbar_count) parts.push(`perhaps ${count.suspected_lumbar_count} lumbar vertebrae`);
     if (count?.missing_levels.length) parts.push(`no outline of ${count.missing_levels.join(', ')}`);
     return parts.join(' · ');

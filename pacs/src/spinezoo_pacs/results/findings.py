@@ -138,6 +138,8 @@ def _column_cautions(labelling: Labelling) -> list[str]:
         said.append("The sacrum is not in view; names may rest on the ribs.")
     if labelling.missing_levels:
         said.append(f"Levels without an outline: {', '.join(labelling.missing_levels)}.")
+    if labelling.lumbar_count is None and any(v.segment.level for v in labelling.vertebrae):
+        said.append("How many lumbar vertebrae there are was not read; names presume it.")
     if labelling.suspected_lumbar_count is not None:
         said.append(f"{labelling.suspected_lumbar_count} lumbar vertebrae are likely.")
     return said
