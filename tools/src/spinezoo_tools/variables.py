@@ -162,6 +162,23 @@ CONTAINERS = (
     Variable(
         "SPINEZOO_GRAFANA_PASSWORD", "", "a password", "`compose.observe.yaml`: yours, needed"
     ),
+    Variable(
+        "SPINEZOO_PACS_IMAGE, SPINEZOO_ORTHANC_IMAGE",
+        "spinezoo/pacs:<version>, spinezoo/orthanc:<version>",
+        "a tag",
+        "`compose.pacs.yaml`: images of the DICOM node and of the Orthanc for trying it",
+    ),
+    Variable(
+        "SPINEZOO_PACS_PORT, SPINEZOO_PACS_HTTP_PORT, SPINEZOO_ORTHANC_HTTP_PORT",
+        "11112, 8070, 8042",
+        "a port",
+        "`compose.pacs.yaml`: DICOM and HTTP of the node, Orthanc's page",
+    ),
+    Variable("SPINEZOO_PACS_MEMORY", "2g", "a size", "`compose.pacs.yaml`: limit of the node"),
+    Variable("SPINEZOO_ORTHANC_PASSWORD", "", "a password", "`compose.pacs.yaml`: yours, needed"),
+    Variable(
+        "DEBIAN_IMAGE", "debian:bookworm-slim", "a tag", "`compose.pacs.yaml`: base of Orthanc"
+    ),
     REQUIRE_DOCKER,
     Variable("SPINEZOO_PROMETHEUS_BIN", "", "a folder", "tests: where `promtool` is"),
 )
