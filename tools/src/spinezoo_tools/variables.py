@@ -122,6 +122,12 @@ CONTAINERS = (
         "a size",
         "memory limit of each container",
     ),
+    Variable(
+        "SPINEZOO_<NAME>_GPU_IMAGE",
+        "spinezoo/<name>:<version>-gpu",
+        "a tag",
+        "`compose.gpu.yaml`: image of a network with its framework and CUDA",
+    ),
     Variable("SPINEZOO_<NAME>_GPU", "0", "an index", "`compose.gpu.yaml`: GPU of a network"),
     Variable(
         "SPINEZOO_GPU_MEMORY_SHARE",
