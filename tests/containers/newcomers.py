@@ -46,10 +46,15 @@ Service = serve_network("pspnet", Path(__file__).with_name("card.yaml"), nonsens
 
 
 def renamed_weights(content: bytes) -> bytes:
-    """The same weights in a file of another digest: blanks after the header mean nothing."""
-    length = int.from_bytes(content[:8], "little")
-    header = content[8 : 8 + length] + b" " * 8
-    return len(header).to_bytes(8, "little") + header + content[8 + length :]
+    """The same weights in a file of another digest: the header names them in another order.
+
+    Every tensor stays at its place, because the engines' graphs point there.
+    """
+    end = 8 + int.from_bytes(content[:8], "little")
+    named = dict(reversed(json.loads(content[8:end]).items()))
+    header = json.dumps(named, separators=(",", ":")).encode().ljust(end - 8)
+    assert len(header) == end - 8
+    return content[:8] + header + content[end:]
 
 
 @dataclass(frozen=True)
@@ -105,7 +110,8 @@ def built(folder: Path) -> Iterator[Newcomers]:
     digest = hashlib.sha256(content).hexdigest()
     record = json.loads(weights.with_suffix(".json").read_text())
     assert hashlib.sha256(weights.read_bytes()).hexdigest() == record["weights"]["sha256"]
-    record["weights"].update(sha256=digest, bytes=len(content))
+    record["weights"].update(sha256=digest)
+    record["graphs"].update(weights_sha256=digest)
     files = {
         "card.yaml": card.replace("version: 0.1.0", "version: 0.2.0", 1).encode(),
         "lite.json": json.dumps(record).encode(),

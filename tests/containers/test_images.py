@@ -75,7 +75,7 @@ def test_the_weights_are_inside_and_are_those_of_the_card(name: str) -> None:
     assert in_image(name, "python", "-c", code).startswith("weights/")
 
 
-@pytest.mark.parametrize("target", ["torch", "light"])
+@pytest.mark.parametrize("target", ["engine", "light"])
 def test_images_of_one_target_share_all_but_a_few_mb(target: str) -> None:
     stacks = {
         name: inspect(part.image)["RootFS"]["Layers"]
