@@ -8,4 +8,6 @@ uv=/build/venv/bin/uv
 /build/fetch.sh "$uv" pip install --no-config --python /opt/venv/bin/python --no-progress \
   --require-hashes --no-deps --only-binary :all: --compile-bytecode -r "$1"
 packages=$(/opt/venv/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')
+# The packages' own tests are no part of serving.
+find "$packages" -type d -name tests -prune -exec rm -rf {} +
 echo /opt/spinezoo > "$packages/spinezoo.pth"
