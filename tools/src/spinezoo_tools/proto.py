@@ -98,14 +98,21 @@ def find_breaking(tools: Path, against: str, *, breaking_ok: bool) -> None:
             raise ProtoError(f"{against} is no commit with protos/; name one that is")
         print("proto: no commit to compare with; skipping the comparison")
         return
-    command: list[str | Path] = [
-        tools / "buf", "breaking", PROTOS, "--against", f".git#ref={against},subdir=protos",
-    ]  # fmt: skip
-    try:
-        _run(command, f"the contract breaks clients of {against}; add fields instead")
-    except ProtoError:
-        if not breaking_ok:
-            raise
+    with tempfile.TemporaryDirectory() as folder:
+        # buf itself would look at the last 50 commits only.
+        then = Path(folder) / "protos.tar"
+        _run(
+            ["git", "archive", f"--output={then}", against, "protos"],
+            f"the protos of {against} cannot be read from git",
+        )
+        command: list[str | Path] = [
+            tools / "buf", "breaking", PROTOS, "--against", f"{then}#format=tar,subdir=protos",
+        ]  # fmt: skip
+        try:
+            _run(command, f"the contract breaks clients of {against}; add fields instead")
+        except ProtoError:
+            if not breaking_ok:
+                raise
 
 
 def generate(tools: Path, folder: Path) -> Path:
