@@ -14,6 +14,7 @@ from spinezoo_tools.composition import NETWORKS, ROOT, docker, inspect
 from containers.needed import need_images
 
 PARTS = {part.name: part for part in images.parts()}
+NETWORK_LIMIT_BYTES = 900_000_000
 OWN_LAYERS_LIMIT_BYTES = 32 * 2**20
 
 
@@ -73,6 +74,11 @@ def test_the_weights_are_inside_and_are_those_of_the_card(name: str) -> None:
         "print(verify_weights(load_card(Path('card.yaml'))))"
     )
     assert in_image(name, "python", "-c", code).startswith("weights/")
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_a_network_for_cpus_is_small(name: str) -> None:
+    assert inspect(PARTS[name].image)["Size"] < NETWORK_LIMIT_BYTES
 
 
 @pytest.mark.parametrize("target", ["engine", "light"])
