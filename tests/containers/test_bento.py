@@ -18,7 +18,7 @@ from spinezoo_contract.client import SegmenterClient
 from spinezoo_serving.cards import load_card
 from spinezoo_tools.bento import bento
 from spinezoo_tools.composition import ROOT
-from spinezoo_tools.environments import Room, python_of
+from spinezoo_tools.environments import Room, serving_python_of
 
 NETWORK = "pspnet"
 READY_LIMIT_S = 180.0
@@ -27,7 +27,7 @@ READY_LIMIT_S = 180.0
 @pytest.fixture(scope="module")
 def dist(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with the bento of one network."""
-    bentoml = python_of(ROOT, ROOT / "services" / NETWORK).parent / "bentoml"
+    bentoml = serving_python_of(ROOT, ROOT / "services" / NETWORK, {}).parent / "bentoml"
     if not bentoml.exists() or not (ROOT / ".tools/bin/uv").exists():
         pytest.skip(f"room services/{NETWORK} is not set up; run `make setup`")
     folder = tmp_path_factory.mktemp("dist")
@@ -40,13 +40,13 @@ def test_a_bento_holds_our_packages_the_lock_and_the_weights(dist: Path) -> None
     bento = dist / "bentoml" / "bentos" / NETWORK / card.version
     source = bento / "src"
     wheels = sorted(path.name.split("-")[0] for path in (source / "wheels").iterdir())
-    rooms = sorted(("contract", NETWORK, "serving", "spine", "torchkit"))
+    rooms = sorted(("contract", NETWORK, "serving", "spine"))  # of no framework
     assert wheels == [f"spinezoo_{room}" for room in rooms]
     assert load_card(source / "card.yaml").weights_sha256 == card.weights_sha256
     assert list((source / "weights").iterdir())
     requirements = (bento / "env/python/requirements.txt").read_text()
     assert "://" not in requirements
-    lock = Room(ROOT / "services" / NETWORK).environment.lock.read_text()
+    lock = Room(ROOT / "services" / NETWORK).serving_environment.lock.read_text()
     pins = re.findall(r"^[a-z0-9._-]+==\S+", lock, re.MULTILINE)
     assert len(pins) > 50
     assert set(pins) <= set(re.findall(r"^[a-z0-9._-]+==\S+", requirements, re.MULTILINE))
@@ -74,7 +74,7 @@ def served(dist: Path) -> Iterator[str]:
         "SPINEZOO_GRPC_PORT": str(grpc_port),
         "SPINEZOO_THREADS": "1",
     }
-    bentoml = python_of(ROOT, ROOT / "services" / NETWORK).parent / "bentoml"
+    bentoml = serving_python_of(ROOT, ROOT / "services" / NETWORK, {}).parent / "bentoml"
     command = [str(bentoml), "serve", f"{NETWORK}:{version}", "--port", str(http_port)]
     log = (dist / "serve.log").open("wb")
     process = subprocess.Popen(
