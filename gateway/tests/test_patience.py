@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from bench import NAMES, Bench
+from bench import NAMES, Bench, FakeMember
 from spinezoo.v1 import ensemble_pb2
 from spinezoo_contract.types import Film
 from spinezoo_gateway.patience import GivenUpError, Patience, PatienceSettings
@@ -42,13 +42,26 @@ def status(answer: ensemble_pb2.SegmentResponse, name: str) -> ensemble_pb2.Memb
     return next(m.status for m in answer.members if m.status.member_name == name)
 
 
+def hanging(bench: Bench, film: Film) -> FakeMember:
+    """PSPNet, which has answered a film and hangs from now on."""
+    bench.segment(film)
+    hung = bench.members["pspnet"]
+    hung.delay_s = FAR_S
+    return hung
+
+
+def set_aside(bench: Bench, film: Film) -> FakeMember:
+    """The same, once the gateway has set it aside."""
+    hung = hanging(bench, film)
+    assert until(lambda: status(bench.segment(film), "pspnet").code == UNAVAILABLE)
+    return hung
+
+
 def test_two_films_wait_for_a_member_that_hangs_and_no_more(
     zoo: Callable[..., Bench], film: Film
 ) -> None:
     bench = zoo(member_deadline_ms="400", member_retry_ms="100")
-    bench.segment(film)
-    hung = bench.members["pspnet"]
-    hung.delay_s = FAR_S
+    hanging(bench, film)
     seen = [status(bench.segment(film), "pspnet") for _ in range(12)]
     assert [each.code for each in seen] == [LATE, LATE] + [UNAVAILABLE] * 10
     assert all("set aside after 2 time-outs in a row" in each.message for each in seen[2:])
@@ -66,10 +79,7 @@ def test_it_is_asked_beside_other_films_and_taken_back(
     zoo: Callable[..., Bench], film: Film
 ) -> None:
     bench = zoo(member_deadline_ms="400", member_retry_ms="100")
-    bench.segment(film)
-    hung = bench.members["pspnet"]
-    hung.delay_s = FAR_S
-    assert until(lambda: status(bench.segment(film), "pspnet").code == UNAVAILABLE)
+    hung = set_aside(bench, film)
     before = len(hung.seen)
     # Trials go on while films flow, one at a time.
     assert until(lambda: bench.segment(film) is not None and len(hung.seen) >= before + 2)
@@ -82,10 +92,7 @@ def test_a_trial_that_answers_before_the_others_counts(
     zoo: Callable[..., Bench], film: Film
 ) -> None:
     bench = zoo(member_deadline_ms="400", member_retry_ms="1")
-    bench.segment(film)
-    hung = bench.members["pspnet"]
-    hung.delay_s = FAR_S
-    assert until(lambda: status(bench.segment(film), "pspnet").code == UNAVAILABLE)
+    hung = set_aside(bench, film)
     hung.delay_s = 0.0
     bench.members["unet"].delay_s = 0.2
     patience = bench.gateway.zoo.select(["pspnet"])[0].patience
@@ -97,9 +104,7 @@ def test_a_trial_that_answers_before_the_others_counts(
 
 def test_films_under_way_stop_waiting_too(zoo: Callable[..., Bench], film: Film) -> None:
     bench = zoo(member_deadline_ms="1500", member_retry_ms="100000")
-    bench.segment(film)
-    hung = bench.members["pspnet"]
-    hung.delay_s = FAR_S
+    hanging(bench, film)
     with ThreadPoolExecutor(6) as clients:
         answers = list(clients.map(lambda _: bench.segment(film), range(6)))
     codes = Counter(status(answer, "pspnet").code for answer in answers)
@@ -184,10 +189,7 @@ def test_a_gateway_that_stops_does_not_wait_for_a_trial(
     zoo: Callable[..., Bench], film: Film
 ) -> None:
     bench = zoo(member_deadline_ms="400", member_retry_ms="1")
-    bench.segment(film)
-    hung = bench.members["pspnet"]
-    hung.delay_s = FAR_S
-    assert until(lambda: status(bench.segment(film), "pspnet").code == UNAVAILABLE)
+    hung = set_aside(bench, film)
     asked = len(hung.seen)
     assert until(lambda: bench.segment(film) is not None and len(hung.seen) > asked)
     bench.loop.run(bench.gateway.zoo.stop(), 10.0)

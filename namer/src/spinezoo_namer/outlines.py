@@ -19,9 +19,6 @@ from spinezoo_spine.column.places import Place
 
 from spinezoo_namer.store import Body
 
-BELOW_S2 = "S3"
-"""Level of what lies below S2; it is no name."""
-
 
 @dataclass(frozen=True, slots=True, eq=False)
 class TrueBody:

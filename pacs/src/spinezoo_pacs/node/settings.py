@@ -147,7 +147,6 @@ class NodeSettings(_Model):
         retention_h: Hours that films and results stay after they were sent.
         aside_retention_h: Hours that films stay that were set aside.
         tls: Certificates; without, DIMSE is not encrypted.
-        token_file: File of bearer tokens for STOW-RS; without, that way in is closed.
     """
 
     ae_title: AeTitle = "SPINEZOO"
@@ -167,7 +166,6 @@ class NodeSettings(_Model):
     retention_h: Annotated[float, Field(ge=0)] = 72.0
     aside_retention_h: Annotated[float, Field(ge=0)] = 720.0
     tls: Tls | None = None
-    token_file: Path | None = None
 
     @model_validator(mode="after")
     def _fits(self) -> NodeSettings:

@@ -7,7 +7,8 @@ USUAL_STEP = 1.2
 
 Of 39 pairs of the development films' corner truth (T12 to L5) the ratio lies between 1.01 and 1.38,
 with medians by pair of 1.13 to 1.28; of the phantom test set, much of it diseased, between 0.82 and
-1.85, with medians of 1.13 to 1.26. Each column's own steps correct it; see :func:`_own_step`.
+1.85, with medians of 1.13 to 1.26. Each column's own steps correct it; see
+:func:`spinezoo_spine.column.reader.looking.own_step`.
 """
 
 USUAL_BODY_HEIGHT = 0.85
@@ -15,11 +16,3 @@ USUAL_BODY_HEIGHT = 0.85
 
 USUAL_LUMBAR = 5
 """Lumbar vertebrae of most people."""
-
-MOST_LUMBAR = 7
-"""Places above S1 at most: T12 and six lumbar vertebrae. One more above a cut speaks as strongly
-against it as an outline of the wrong class."""
-
-MOST_SACRAL = 2
-"""Sacral places at most: S1 and S2. One more speaks half as strongly against a cut: networks
-outline S3 more often than T10."""

@@ -30,7 +30,7 @@ class ColumnRuns:
 
 
 def column_runs(mask: RunLengthMask) -> ColumnRuns:
-    """The strokes of a mask; a run that goes on into the next column is cut there.
+    """The strokes of a mask.
 
     Raises:
         MaskError: The counts break the contract.
@@ -38,8 +38,17 @@ def column_runs(mask: RunLengthMask) -> ColumnRuns:
     borders = np.cumsum(mask.runs)
     starts, ends = borders[:-1:2], borders[1::2]
     filled = ends > starts
-    starts, ends = starts[filled], ends[filled]
-    height = mask.height
+    return strokes_of_runs(starts[filled], ends[filled], mask.height)
+
+
+def strokes_of_runs(starts: NDArray[np.int64], ends: NDArray[np.int64], height: int) -> ColumnRuns:
+    """The strokes of runs; a run that goes on into the next column is cut there.
+
+    Args:
+        starts: (N,) first pixel of each run, counted down the columns of the film.
+        ends: (N,) the pixel after its last; greater than ``starts``.
+        height: Rows of the film.
+    """
     first, last = starts // height, (ends - 1) // height
     further = last - first
     if not further.any():

@@ -16,7 +16,12 @@ import numpy as np
 from numpy.typing import NDArray
 from spinezoo_contract.types import Segment
 
-from spinezoo_spine.column.bodies import ColumnRuns, column_runs, shape_of_runs
+from spinezoo_spine.column.bodies import (
+    ColumnRuns,
+    column_runs,
+    shape_of_runs,
+    strokes_of_runs,
+)
 from spinezoo_spine.column.consensus import SAME_IOU, Vertebrae
 from spinezoo_spine.instances import overlaps
 
@@ -85,21 +90,8 @@ def strokes_of(said: Vertebrae) -> MemberStrokes:
     borders = said.region_borders
     return MemberStrokes(
         said.outlines,
-        _strokes(borders, said.height) if len(borders) else None,
+        strokes_of_runs(borders[0::2], borders[1::2], said.height) if len(borders) else None,
     )
-
-
-def _strokes(borders: NDArray[np.int64], height: int) -> ColumnRuns:
-    """Strokes of a mask given by the borders of its runs, cut at each new column."""
-    starts, ends = borders[0::2], borders[1::2]
-    first, last = starts // height, (ends - 1) // height
-    further = last - first
-    owner = np.repeat(np.arange(len(starts)), further + 1)
-    place = np.arange(len(owner)) - np.repeat(np.cumsum(further + 1) - further - 1, further + 1)
-    column = first[owner] + place
-    top = np.maximum(starts[owner] - column * height, 0)
-    bottom = np.minimum(ends[owner] - column * height, height)
-    return ColumnRuns(column, top, bottom)
 
 
 def painted(runs: ColumnRuns, window: tuple[int, int, int, int]) -> NDArray[np.uint8]:

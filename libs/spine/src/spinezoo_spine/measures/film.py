@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 
 import numpy as np
-from numpy.typing import NDArray
 from spinezoo_contract.types import (
     BodyCorner,
     BodyLandmarks,
@@ -31,21 +29,16 @@ from spinezoo_contract.types import (
 from spinezoo_spine.column.consensus import Vertebrae
 from spinezoo_spine.measures import formulas
 from spinezoo_spine.measures.bodies import Bodies, measured_bodies, shaped
+from spinezoo_spine.measures.column import Array, Column, Levels
 from spinezoo_spine.measures.contour import contour_of
 from spinezoo_spine.measures.evidence import LEAST_SIZE_PX, MemberStrokes, strokes_of
 from spinezoo_spine.measures.facing import LEAST_PROBABILITY, facing_signs, probability_right
 from spinezoo_spine.measures.implants import implant_measures
 from spinezoo_spine.measures.osteophytes import osteophytes_of
-from spinezoo_spine.measures.uncertainty import half_width, name_of
+from spinezoo_spine.measures.uncertainty import half_width
 from spinezoo_spine.measures.usual import USUAL_HEIGHT, usual_wedge
 
-Array = NDArray[np.float64]
-Levels = tuple[str, ...]
-
 _MIRROR = [1, 0, 3, 2]
-
-MOST_HALF_WIDTH = {MeasureUnit.DEGREE: 25.0, MeasureUnit.PERCENT: 60.0}
-"""An interval wider than this to either side says nothing: the measure is withheld."""
 
 AT_DETECTOR = MeasureOptions()
 """Lengths are those at the detector."""
@@ -67,75 +60,6 @@ PERCENT, RATIO = MeasureUnit.PERCENT, MeasureUnit.RATIO
 def rank(level: str) -> int:
     """Order of a level from the head down."""
     return {"C": 0, "T": 100, "L": 200, "S": 300}[level[0]] + int(level[1:])
-
-
-@dataclass(slots=True)
-class Column:
-    """The measured column: landmarks by level, the patient turned to look to the right.
-
-    Attributes:
-        corners: (S, 4, 2) by level: back upper, front upper, front lower, back lower, in mm.
-        middles: (S, 2, 2) by level: middle of the upper and of the lower endplate.
-        index: Place of each level's outline in the labelling.
-        unit_mm: Depth of the usual body.
-        scaled: Whether the film states the distance of its pixels.
-        missing: Why a level cannot be measured.
-        order: Measured levels from above.
-        mirrored: Whether the film was turned, and its width in mm.
-    """
-
-    corners: dict[str, Array] = field(default_factory=dict)
-    middles: dict[str, Array] = field(default_factory=dict)
-    index: dict[str, int] = field(default_factory=dict)
-    unit_mm: float = 1.0
-    scaled: bool = True
-    missing: dict[str, WithheldReason] = field(default_factory=dict)
-    order: list[str] = field(default_factory=list)
-    mirrored: bool = False
-    overall: WithheldReason | None = None
-
-    def reason(self, levels: Sequence[str]) -> WithheldReason | None:
-        """Why nothing can be said about these levels; None: it can."""
-        if self.overall is not None:
-            return self.overall
-        for level in levels:
-            if level in self.missing:
-                return self.missing[level]
-            if level not in self.corners:
-                return WithheldReason.NO_VERTEBRA
-        return None
-
-    def said(
-        self,
-        kind: MeasureKind,
-        levels: Levels,
-        unit: MeasureUnit,
-        samples: Array,
-        *,
-        grade: int | None = None,
-    ) -> Measure:
-        """A measure from its samples, the first of which is the estimate."""
-        if unit is MILLIMETRE and not self.scaled:
-            return self.withheld(kind, levels, unit, WithheldReason.NO_SPACING)
-        value = float(samples[0])
-        if not np.isfinite(value):
-            return self.withheld(kind, levels, unit, WithheldReason.CUT_BY_FILM)
-        spread = float(np.std(samples[1:])) if len(samples) > 1 else 0.0
-        half = half_width(
-            name_of(kind, levels), spread, self.unit_mm if unit is MILLIMETRE else 1.0
-        )
-        if half > MOST_HALF_WIDTH.get(unit, np.inf):
-            return self.withheld(kind, levels, unit, WithheldReason.TOO_UNSURE)
-        sources = tuple(self.index[level] for level in levels)
-        low, high = value - half, value + half
-        return Measure(kind, levels, unit, value, low, high, grade, None, sources)
-
-    def withheld(
-        self, kind: MeasureKind, levels: Levels, unit: MeasureUnit, reason: WithheldReason
-    ) -> Measure:
-        """A measure without a value."""
-        sources = tuple(self.index[level] for level in levels if level in self.index)
-        return Measure(kind, levels, unit, withheld_reason=reason, vertebra_indices=sources)
 
 
 def measure_film(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,9 +17,7 @@ from spinezoo_contract.types import (
 
 from spinezoo_spine.column.bodies import column_runs, shape_of_runs
 from spinezoo_spine.measures import formulas
-
-if TYPE_CHECKING:
-    from spinezoo_spine.measures.film import Column
+from spinezoo_spine.measures.column import Column
 
 Array = NDArray[np.float64]
 
