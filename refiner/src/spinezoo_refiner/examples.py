@@ -161,7 +161,7 @@ def example_of(
 
 
 class Epoch(IterableDataset[Batch]):
-    """Batches of one epoch: each body once, in an order and with chances of its own."""
+    """Batches of one epoch: each body once, S1 twice, in an order and with chances of its own."""
 
     def __init__(
         self, crops: Crops, seed: int, epoch: int, batch_size: int, *, worse: bool = True
@@ -169,7 +169,10 @@ class Epoch(IterableDataset[Batch]):
         """Chooses the order; see :func:`example_of` for ``worse``."""
         self.crops, self.seed, self.epoch, self.batch_size = crops, seed, epoch, batch_size
         self.worse = worse
-        order = np.random.default_rng((seed, epoch)).permutation(len(crops.grey))
+        chosen = np.arange(len(crops.grey))
+        if worse:  # S1 is the hardest
+            chosen = np.concatenate([chosen, np.flatnonzero(crops.sacral)])
+        order = np.random.default_rng((seed, epoch)).permutation(chosen)
         self.order = order[: len(order) // batch_size * batch_size]
 
     def __len__(self) -> int:
@@ -185,10 +188,10 @@ class Epoch(IterableDataset[Batch]):
                 example_of(
                     self.crops,
                     int(place),
-                    np.random.default_rng((self.seed, self.epoch, int(place))),
+                    np.random.default_rng((self.seed, self.epoch, batch, row)),
                     worse=self.worse,
                 )
-                for place in places
+                for row, place in enumerate(places)
             ]
             given, numbers, spurs = (np.stack(each) for each in zip(*examples, strict=True))
             sacral = torch.from_numpy(self.crops.sacral[places])

@@ -54,7 +54,11 @@ class RefinerNetwork(nn.Module):
         self.register_buffer("steps", steps, persistent=False)
         self.straight = nn.Linear(2 * MAPS, NUMBERS)
         self.bent = nn.Sequential(
-            nn.Linear(3 * MAPS + 3 * w, 128), nn.ReLU(), nn.Linear(128, 2 * NUMBERS + 8)
+            nn.Linear(3 * MAPS + 3 * w, 128), nn.ReLU(), nn.Linear(128, 2 * NUMBERS)
+        )
+        # Osteophytes are small and stay where they are: they are read off the grid itself.
+        self.spurs = nn.Sequential(
+            _layer(2 * w, 12), nn.Flatten(), nn.Dropout(0.2), nn.Linear(12 * (GRID // 2) ** 2, 8)
         )
         nn.init.zeros_(self.straight.bias)
 
@@ -89,5 +93,5 @@ class RefinerNetwork(nn.Module):
         scale = torch.tensor(SCALE, dtype=crops.dtype, device=crops.device)
         reference = torch.tensor(REFERENCE, dtype=crops.dtype, device=crops.device)
         numbers = reference + scale * (self.straight(places) + more[:, :NUMBERS])
-        spreads = scale * torch.exp(more[:, NUMBERS : 2 * NUMBERS].clamp(-6.0, 2.0))
-        return numbers, spreads, more[:, 2 * NUMBERS :]
+        spreads = scale * torch.exp(more[:, NUMBERS:].clamp(-6.0, 2.0))
+        return numbers, spreads, self.spurs(middle)

@@ -62,8 +62,8 @@ class Settings:
 
     seed: int = 1
     films_seed: int = 951
-    patients: int = 1200
-    epochs: int = 18
+    patients: int = 880
+    epochs: int = 22
     batch_size: int = 48
     learning_rate: float = 3e-3
     weight_decay: float = 1e-3
@@ -88,7 +88,7 @@ def fit(settings: Settings, crops: Crops, run_dir: Path, workers: int) -> Refine
     optimiser = torch.optim.AdamW(
         network.parameters(), settings.learning_rate, weight_decay=settings.weight_decay
     )
-    per_epoch = max(1, len(crops.grey) // settings.batch_size)
+    per_epoch = max(1, len(Epoch(crops, settings.seed, 0, settings.batch_size)))
     steps = settings.epochs * per_epoch
     state, begin, minutes = run_dir / "state.safetensors", 0, 0.0
     if state.is_file():
@@ -281,7 +281,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             "data": f"phantoms:{settings.films_seed}",
             "phantoms": read_record(folder),
             "bodies": len(crops.grey),
-            "bodies_seen": len(crops.grey) * settings.epochs,
+            "bodies_seen": (len(crops.grey) + int(crops.sacral.sum())) * settings.epochs,
             **asdict(settings),
             "minutes": round(minutes, 1),
             "torch": str(torch.__version__),

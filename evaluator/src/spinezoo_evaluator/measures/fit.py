@@ -79,15 +79,19 @@ def _collect(film: KeptFilm, rows: Rows) -> None:
             rows["sacrum" if level == "S1" else "body"].append((values[0], offset))
 
 
-def fit_intervals(films: Sequence[KeptFilm]) -> dict[str, list[float]]:
+def fit_intervals(films: Sequence[KeptFilm], *, refined: bool) -> dict[str, list[float]]:
     """Floor and factor of every kind; see :mod:`spinezoo_spine.measures.uncertainty`.
 
     Of several floors that whose intervals are the shortest on average, each with the factor that
     makes :data:`WANTED` of the true values lie inside.
+
+    Args:
+        films: Phantoms of other seeds than the tests'.
+        refined: Whether the refiner looks at them, or outlines alone are measured.
     """
     rows: dict[str, list[tuple[float, float]]] = {}
     for film in films:
-        measured = film.measured()
+        measured = film.measured(refine=refined)
         depths = [
             float(np.hypot(*(quad[1] - quad[0]))) * (film.truth.spacing_mm or 1.0)
             for quad in film.truth.quads.values()
@@ -102,10 +106,10 @@ def fit_intervals(films: Sequence[KeptFilm]) -> dict[str, list[float]]:
             unit = usual if said.unit is MeasureUnit.MILLIMETRE else 1.0
             half = (said.high - said.low) / 2.0
             name = uncertainty.name_of(said.kind, said.levels)
-            spread = _spread_of(name, half, unit)
+            spread = _spread_of(name, half, unit, refined=refined)
             rows.setdefault(name, []).append((abs(said.value - true) / unit, spread))
         for off, radius in _corner_errors(film, measured):
-            spread = _spread_of("CORNER", radius / usual, 1.0)
+            spread = _spread_of("CORNER", radius / usual, 1.0, refined=refined)
             rows.setdefault("CORNER", []).append((off / usual, spread))
     return {kind: _best(np.array(pairs)) for kind, pairs in rows.items()}
 
@@ -123,9 +127,9 @@ def _corner_errors(film: KeptFilm, measured: FilmMeasures) -> list[tuple[float, 
     return found
 
 
-def _spread_of(kind: str, half: float, unit: float) -> float:
+def _spread_of(kind: str, half: float, unit: float, *, refined: bool) -> float:
     """The bootstrap's spread behind a stated interval, as a share of the unit."""
-    floor, factor = uncertainty.calibration().get(kind, (0.0, 1.645))
+    floor, factor = uncertainty.calibration(refined=refined).get(kind, (0.0, 1.645))
     return float(max((half / factor / unit) ** 2 - floor**2, 0.0) ** 0.5)
 
 
@@ -143,12 +147,15 @@ def _best(pairs: NDArray[np.float64]) -> list[float]:
     return best[1]
 
 
-def write_fit(model: dict[str, Any], intervals: dict[str, list[float]]) -> None:
+def write_fit(
+    model: dict[str, Any], intervals: dict[str, list[float]], *, refined: bool = False
+) -> None:
     """Puts both beside the code that reads them."""
     if model:
         np.savez(shape.FILE, **model)
     if intervals:
         kept = json.loads(uncertainty.FILE.read_text(encoding="utf-8"))
-        kept.update(intervals)
-        text = json.dumps(dict(sorted(kept.items())), indent=1)
+        part = "refined" if refined else "outlines"
+        kept[part] = dict(sorted((kept[part] | intervals).items()))
+        text = json.dumps(kept, indent=1)
         uncertainty.FILE.write_text(text + "\n", encoding="utf-8")

@@ -31,6 +31,7 @@ class Column:
         missing: Why a level cannot be measured.
         order: Measured levels from above.
         mirrored: Whether the film was turned, and its width in mm.
+        refined: Whether the refiner looked at the film: intervals are narrower then.
     """
 
     corners: dict[str, Array] = field(default_factory=dict)
@@ -41,6 +42,7 @@ class Column:
     missing: dict[str, WithheldReason] = field(default_factory=dict)
     order: list[str] = field(default_factory=list)
     mirrored: bool = False
+    refined: bool = False
     overall: WithheldReason | None = None
 
     def reason(self, levels: Sequence[str]) -> WithheldReason | None:
@@ -70,7 +72,7 @@ class Column:
         if not np.isfinite(value):
             return self.withheld(kind, levels, unit, WithheldReason.CUT_BY_FILM)
         spread = float(np.std(samples[1:])) if len(samples) > 1 else 0.0
-        half = half_width(
+        half = self.half_width(
             name_of(kind, levels), spread, self.unit_mm if unit is MeasureUnit.MILLIMETRE else 1.0
         )
         if half > MOST_HALF_WIDTH.get(unit, np.inf):
@@ -78,6 +80,10 @@ class Column:
         sources = tuple(self.index[level] for level in levels)
         low, high = value - half, value + half
         return Measure(kind, levels, unit, value, low, high, grade, None, sources)
+
+    def half_width(self, name: str, spread: float, unit: float) -> float:
+        """Half the 90 % interval; see :func:`spinezoo_spine.measures.uncertainty.half_width`."""
+        return half_width(name, spread, unit, refined=self.refined)
 
     def withheld(
         self, kind: MeasureKind, levels: Levels, unit: MeasureUnit, reason: WithheldReason

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from spinezoo_contract.types import (
     BodyCorner,
     BodyLandmarks,
@@ -22,6 +24,7 @@ from spinezoo_contract.types import (
     MeasureUnit,
     Osteophyte,
     Point,
+    RefinerProvenance,
     Segment,
     WithheldReason,
 )
@@ -35,7 +38,8 @@ from spinezoo_spine.measures.evidence import LEAST_SIZE_PX, MemberStrokes, strok
 from spinezoo_spine.measures.facing import LEAST_PROBABILITY, facing_signs, probability_right
 from spinezoo_spine.measures.implants import implant_measures
 from spinezoo_spine.measures.osteophytes import osteophytes_of
-from spinezoo_spine.measures.uncertainty import half_width
+from spinezoo_spine.measures.refine import refined_bodies
+from spinezoo_spine.measures.refiner.network import LandmarkRefiner
 from spinezoo_spine.measures.usual import USUAL_HEIGHT, usual_wedge
 
 _MIRROR = [1, 0, 3, 2]
@@ -69,6 +73,8 @@ def measure_film(
     spacing_mm: tuple[float | None, float | None] = (None, None),
     options: MeasureOptions = AT_DETECTOR,
     *,
+    pixels: NDArray[Any] | None = None,
+    refiner: LandmarkRefiner | None = None,
     model: dict[str, Array] | None = None,
 ) -> FilmMeasures:
     """Corners, angles, heights and slips of a film.
@@ -79,6 +85,8 @@ def measure_film(
         implants: Its fused implants.
         spacing_mm: Distance of rows and of columns at the detector; None: not known.
         options: How to measure.
+        pixels: (height, width) film, bright means dense; None: the outlines alone are measured.
+        refiner: Looks for endplates on the film; None: the outlines alone are measured.
         model: Of shape, see :mod:`spinezoo_spine.measures.shape`; None: the one shipped.
 
     Returns:
@@ -86,6 +94,7 @@ def measure_film(
 
     Raises:
         MaskError: The run lengths of a mask are broken.
+        InvalidOutputError: The refiner answered nonsense.
     """
     row_mm, column_mm = spacing_mm
     known = row_mm is not None and column_mm is not None
@@ -108,14 +117,28 @@ def measure_film(
         facing = None
         column.overall = column.overall or WithheldReason.FACING_UNSURE
     bodies = shaped(bodies, mirrored=right < 0.5, model=model)
+    provenance, used = None, np.zeros((len(segments), 2), np.bool_)
+    if pixels is not None and refiner is not None and facing is not None:
+        wanted = np.array([level != "S2" for level in segments])
+        bodies, used, _ = refined_bodies(
+            bodies, wanted, pixels, spacing, refiner, mirrored=right < 0.5
+        )
+        provenance = refiner_provenance(refiner)
+    column.refined = provenance is not None
     _fill(column, segments, bodies, scale, mirrored=right < 0.5)
     measures = _measures(column)
     if facing is not None and column.overall is None:
         measures += implant_measures(column, implants, spacing, scale)
     landmarks: tuple[BodyLandmarks, ...] = ()
     if facing is not None:
-        landmarks = _landmarks(column, segments, bodies, spacing, scale, known=known)
-    return FilmMeasures(facing, probability, plane, landmarks, tuple(measures))
+        landmarks = _landmarks(column, segments, bodies, used, spacing, scale, known=known)
+    return FilmMeasures(facing, probability, plane, landmarks, tuple(measures), provenance)
+
+
+def refiner_provenance(refiner: LandmarkRefiner) -> RefinerProvenance:
+    """Which refiner looks for endplates."""
+    card = refiner.card
+    return RefinerProvenance(card.name, card.version, card.weights_sha256)
 
 
 def _chosen(labelling: Labelling, column: Column) -> dict[str, Segment]:
@@ -420,6 +443,7 @@ def _landmarks(
     column: Column,
     segments: Mapping[str, Segment],
     bodies: Bodies,
+    used: NDArray[np.bool_],
     spacing: tuple[float, float],
     scale: float,
     *,
@@ -441,7 +465,8 @@ def _landmarks(
             x, y = corners[0, number]
             if np.isfinite(x) and np.isfinite(y):
                 spread = float(np.sqrt(corners[1:, number].var(axis=0).sum()))
-                radius = half_width("CORNER", spread, column.unit_mm * scale) / mean_mm
+                half = column.half_width("CORNER", spread, column.unit_mm * scale)
+                radius = half / mean_mm
                 at = Point(float(x) / column_mm, float(y) / row_mm)
                 found.append(Landmark(_NAMES[number], at, radius))
         middles = bodies.middles_mm[0, place]
@@ -460,6 +485,8 @@ def _landmarks(
                 _point(middles[1], spacing) if level != "S1" else None,
                 float(bodies.waviness_mm[place]) / max(depth, 1e-9) if np.isfinite(depth) else 0.0,
                 spurs,
+                upper_refined=bool(used[place, 0]),
+                lower_refined=bool(used[place, 1]),
             )
         )
     return tuple(landmarks)
