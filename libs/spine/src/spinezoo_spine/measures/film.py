@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from statistics import median
 from typing import Any
 
 import numpy as np
@@ -280,10 +282,10 @@ def _measures(column: Column) -> list[Measure]:
     lowest = max(lumbar, key=rank, default="L5")
     if "S1" in column.index or not lumbar:
         measures.append(_lumbosacral(column, lowest))
-    for level in _bodies_between(column):
-        measures += _of_body(column, level)
-    for above, below in _discs_between(column):
-        measures += _of_disc(column, above, below)
+    for found in _of_bodies(column, _bodies_between(column)).values():
+        measures += found
+    for found in _of_discs(column, _discs_between(column)).values():
+        measures += found
     return measures
 
 
@@ -345,44 +347,63 @@ _BODY_KINDS = (
 )
 
 
-def _of_body(column: Column, level: str) -> list[Measure]:
-    levels = (level,)
-    reason = column.reason(levels)
-    if reason is not None:
-        return [column.withheld(kind, levels, unit, reason) for kind, unit in _BODY_KINDS]
-    corners, middles = column.corners[level], column.middles[level]
+def _of_bodies(column: Column, levels: Sequence[str]) -> dict[str, list[Measure]]:
+    """Measures of bodies by level; all are computed at once."""
+    reasons = {level: column.reason((level,)) for level in levels}
+    seen = [level for level in levels if reasons[level] is None]
+    measures = {
+        level: [
+            column.withheld(kind, (level,), unit, reason)
+            for kind, unit in _BODY_KINDS
+            if reason is not None
+        ]
+        for level, reason in reasons.items()
+    }
+    if not seen:
+        return measures
+    corners = np.stack([column.corners[level] for level in seen], axis=1)
+    middles = np.stack([column.middles[level] for level in seen], axis=1)
     heights = formulas.body_heights(corners, middles)
-    wedge = formulas.between_deg(formulas.lower_plate(corners), formulas.upper_plate(corners))
-    depth = formulas.length(formulas.upper_plate(corners) + formulas.lower_plate(corners)) / 2.0
-    usual = _usual_back(column, level)
-    wedged = usual_wedge(level, depth / np.maximum(heights[:, 2], 1e-9))
+    upper, lower = formulas.upper_plate(corners), formulas.lower_plate(corners)
+    shape = formulas.length(upper + lower) / 2.0 / np.maximum(heights[..., 2], 1e-9)
+    usual = _usual_backs(column, seen)
+    wedged = np.stack(
+        [usual_wedge(level, shape[:, place]) for place, level in enumerate(seen)], axis=1
+    )
     loss = 100.0 * formulas.height_loss(heights, usual, wedged)
-    grade = formulas.genant_grade(loss[0] / 100.0) if np.isfinite(loss[0]) else None
-    samples = [heights[:, 0], heights[:, 1], heights[:, 2], wedge, loss]
-    return [
-        column.said(
-            kind,
-            levels,
-            unit,
-            values,
-            grade=grade if kind is MeasureKind.BODY_HEIGHT_LOSS else None,
-        )
+    samples = [*np.moveaxis(heights, -1, 0), formulas.between_deg(lower, upper), loss]
+    told = [
+        column.said_of_all(kind, [(level,) for level in seen], unit, values)
         for (kind, unit), values in zip(_BODY_KINDS, samples, strict=True)
     ]
+    for place, level in enumerate(seen):
+        *others, last = (each[place] for each in told)
+        if np.isfinite(loss[0, place]) and last.value is not None:
+            last = replace(last, grade=formulas.genant_grade(loss[0, place] / 100.0))
+        measures[level] = [*others, last]
+    return measures
 
 
-def _usual_back(column: Column, level: str) -> float:
-    """Height behind that the other bodies let expect of a level; NaN: too few of them."""
-    others = []
-    for other in column.order:
-        if other == level or other[0] == "S" or other not in USUAL_HEIGHT:
-            continue
-        heights = formulas.body_heights(column.corners[other][0], column.middles[other][0])
-        if np.isfinite(heights).all():
-            others.append(float(heights[2]) / USUAL_HEIGHT[other])
-    if len(others) < 2 or level not in USUAL_HEIGHT:
-        return float("nan")
-    return float(np.median(others)) * USUAL_HEIGHT[level]
+def _usual_backs(column: Column, levels: Sequence[str]) -> Array:
+    """(N,) height behind that the other bodies let expect of a level; NaN: too few of them."""
+    known = [level for level in column.order if level in USUAL_HEIGHT]
+    if not known:
+        return np.full(len(levels), np.nan)
+    corners = np.stack([column.corners[level][0] for level in known])
+    middles = np.stack([column.middles[level][0] for level in known])
+    heights = formulas.body_heights(corners, middles)
+    whole = np.isfinite(heights).all(axis=1)
+    ratios = {
+        level: float(back) / USUAL_HEIGHT[level]
+        for level, back, seen in zip(known, heights[:, 2], whole, strict=True)
+        if seen
+    }
+    found = []
+    for level in levels:
+        others = [ratio for other, ratio in ratios.items() if other != level]
+        tellable = len(others) >= 2 and level in USUAL_HEIGHT
+        found.append(median(others) * USUAL_HEIGHT[level] if tellable else float("nan"))
+    return np.array(found)
 
 
 _DISC_KINDS = (
@@ -398,40 +419,52 @@ _DISC_KINDS = (
 )
 
 
-def _of_disc(column: Column, above: str, below: str) -> list[Measure]:
-    levels = (above, below)
-    reason = column.reason(levels)
-    if reason is not None:
-        return [column.withheld(kind, levels, unit, reason) for kind, unit in _DISC_KINDS]
-    upper, lower = column.corners[above], column.corners[below]
-    last = formulas.upper_plate if below == "S1" else formulas.lower_plate
-    middles = np.stack(
-        [column.middles[above][:, 1], column.middles[below][:, 0]],
-        axis=1,
-    )
-    heights = formulas.disc_heights(upper, lower, middles)
+def _of_discs(column: Column, pairs: Sequence[Levels]) -> dict[Levels, list[Measure]]:
+    """Measures of discs by their levels; all are computed at once."""
+    reasons = {pair: column.reason(pair) for pair in pairs}
+    seen = [pair for pair in pairs if reasons[pair] is None]
+    measures = {
+        pair: [
+            column.withheld(kind, pair, unit, reason)
+            for kind, unit in _DISC_KINDS
+            if reason is not None
+        ]
+        for pair, reason in reasons.items()
+    }
+    if not seen:
+        return measures
+    upper = np.stack([column.corners[above] for above, _ in seen], axis=1)
+    lower = np.stack([column.corners[below] for _, below in seen], axis=1)
+    middles = np.stack([column.middles[above] for above, _ in seen], axis=1)
+    below = np.stack([column.middles[below] for _, below in seen], axis=1)
+    between = np.stack([middles[:, :, 1], below[:, :, 0]], axis=2)
+    heights = formulas.disc_heights(upper, lower, between)
     depth = formulas.disc_depth(upper, lower)
-    body = formulas.body_heights(upper, column.middles[above])[:, 1]
+    body = formulas.length(middles[:, :, 1] - middles[:, :, 0])
+    first, facing = formulas.upper_plate(upper), formulas.upper_plate(lower)
+    sacral = np.array([pair[1] == "S1" for pair in seen])
+    last = np.where(sacral[:, None], facing, formulas.lower_plate(lower))
     slip = formulas.slip(upper, lower)
-    percent = 100.0 * slip / formulas.length(formulas.upper_plate(lower))
-    grade = formulas.meyerding_grade(float(percent[0])) if np.isfinite(percent[0]) else None
+    percent = 100.0 * slip / formulas.length(facing)
     samples = [
-        formulas.between_deg(formulas.upper_plate(upper), last(lower)),
-        formulas.between_deg(formulas.lower_plate(upper), formulas.upper_plate(lower)),
-        heights[:, 0],
-        heights[:, 1],
-        heights[:, 2],
-        heights[:, 1] / body,
-        (heights[:, 0] + heights[:, 2]) / depth,
+        formulas.between_deg(first, last),
+        formulas.between_deg(formulas.lower_plate(upper), facing),
+        *np.moveaxis(heights, -1, 0),
+        heights[..., 1] / body,
+        (heights[..., 0] + heights[..., 2]) / depth,
         slip,
         percent,
     ]
-    return [
-        column.said(
-            kind, levels, unit, values, grade=grade if kind is MeasureKind.SLIP_PERCENT else None
-        )
+    told = [
+        column.said_of_all(kind, seen, unit, values)
         for (kind, unit), values in zip(_DISC_KINDS, samples, strict=True)
     ]
+    for place, pair in enumerate(seen):
+        *others, last_of = (each[place] for each in told)
+        if np.isfinite(percent[0, place]) and last_of.value is not None:
+            last_of = replace(last_of, grade=formulas.meyerding_grade(float(percent[0, place])))
+        measures[pair] = [*others, last_of]
+    return measures
 
 
 # --- Landmarks ------------------------------------------------------------------------------------
