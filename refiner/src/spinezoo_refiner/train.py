@@ -63,7 +63,7 @@ class Settings:
     seed: int = 1
     films_seed: int = 951
     patients: int = 880
-    epochs: int = 22
+    epochs: int = 12
     batch_size: int = 48
     learning_rate: float = 3e-3
     weight_decay: float = 1e-3
@@ -114,7 +114,7 @@ def fit(settings: Settings, crops: Crops, run_dir: Path, workers: int) -> Refine
             optimiser.step()
             for name, value in parts.items():
                 sums[name] = sums.get(name, 0.0) + value
-            if number % 100 == 0:
+            if number % 50 == 0:
                 told = ", ".join(f"{name} {v / (number + 1):.3f}" for name, v in sums.items())
                 print(f"epoch {epoch} batch {number} of {per_epoch}: {told}", flush=True)
         minutes += (time.monotonic() - started) / 60.0

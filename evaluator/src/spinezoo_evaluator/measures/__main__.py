@@ -24,7 +24,7 @@ import cv2
 import numpy as np
 from spinezoo_contract.errors import SpineZooError
 from spinezoo_spine.fusion.touching import with_touches
-from spinezoo_spine.measures import shape, uncertainty
+from spinezoo_spine.measures import refine, shape, uncertainty
 from spinezoo_spine.measures.film import measure_film
 from spinezoo_spine.measures.refiner.network import built_in_refiner
 
@@ -67,9 +67,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         if arguments.what == "fit":
             fit.write_fit(fit.fit_shape(films), {})
             shape.coefficients.cache_clear()
+            fit.write_blend(fit.fit_blend(films))
+            refine.blends.cache_clear()
             for refined in (False, True):
                 fit.write_fit({}, fit.fit_intervals(films, refined=refined), refined=refined)
-            print(f"wrote {shape.FILE.name} and {uncertainty.FILE.name} from {len(films)} films")
+            names = ", ".join(file.name for file in (shape.FILE, refine.FILE, uncertainty.FILE))
+            print(f"wrote {names} from {len(films)} films")
             return 0
         if arguments.what == "speed":
             times = [cpu_ms(film) for film in films[:30]]

@@ -11,11 +11,13 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from spinezoo_contract.types import FilmMeasures, MeasureUnit
-from spinezoo_spine.measures import shape, uncertainty
-from spinezoo_spine.measures.bodies import measured_bodies
+from spinezoo_contract.types import FilmMeasures, MeasureUnit, Segment
+from spinezoo_spine.measures import refine, shape, uncertainty
+from spinezoo_spine.measures.bodies import measured_bodies, shaped
 from spinezoo_spine.measures.evidence import strokes_of
 from spinezoo_spine.measures.film import directions_up
+from spinezoo_spine.measures.refiner.answers import numbers_of
+from spinezoo_spine.measures.refiner.network import built_in_refiner
 
 from spinezoo_evaluator.measures.run import KeptFilm
 
@@ -25,6 +27,12 @@ PENALTY = {"body": 3.0, "sacrum": 0.3}
 
 WANTED = 0.90
 """Share of films whose true value an interval is to hold."""
+
+NORMAL_MEDIAN = 0.6745
+"""Median size of a normal error, by its standard deviation."""
+
+LAPLACE_MEDIAN = 0.6931
+"""Median size of a Laplace error, by its scale."""
 
 Rows = dict[str, list[tuple[NDArray[np.float64], NDArray[np.float64]]]]
 
@@ -50,11 +58,17 @@ def fit_shape(films: Sequence[KeptFilm]) -> dict[str, NDArray[np.float32]]:
     return model
 
 
-def _collect(film: KeptFilm, rows: Rows) -> None:
-    truth = film.truth
-    labelling = truth.named(film.vertebrae)
+def _named(film: KeptFilm) -> list[Segment]:
+    """The outlines with their true names, from above."""
+    labelling = film.truth.named(film.vertebrae)
     named = [v.segment for v in labelling.vertebrae if v.segment.level is not None]
     named.sort(key=lambda segment: segment.box.y + segment.box.height / 2.0)
+    return named
+
+
+def _collect(film: KeptFilm, rows: Rows) -> None:
+    truth = film.truth
+    named = _named(film)
     if len(named) < 2:
         return
     strokes = {name: strokes_of(said) for name, said in film.said().items()}
@@ -77,6 +91,50 @@ def _collect(film: KeptFilm, rows: Rows) -> None:
         offset = np.concatenate([(quad - own).ravel(), (middle - own_middle).ravel()]) / depth[0]
         if np.isfinite(offset).all() and np.abs(offset).max() < 0.4:
             rows["sacrum" if level == "S1" else "body"].append((values[0], offset))
+
+
+def fit_blend(films: Sequence[KeptFilm]) -> dict[str, dict[str, list[float]]]:
+    """How far outlines and refiner are off; see :class:`spinezoo_spine.measures.refine.Blend`.
+
+    By the median of the error's size: an endplate that is quite wrong must not widen all others.
+    """
+    rows: dict[str, list[NDArray[np.float64]]] = {"body": [], "sacrum": []}
+    for film in films:
+        truth = film.truth
+        pixels = film.pixels()
+        named = _named(film)
+        if pixels is None or len(named) < 2:
+            continue
+        strokes = {name: strokes_of(said) for name, said in film.said().items()}
+        bodies = measured_bodies(named, strokes, directions_up(named, (1.0, 1.0)), (1.0, 1.0))
+        mirrored = truth.faces_left
+        bodies = shaped(bodies, mirrored=mirrored)
+        places = np.arange(len(named))
+        crops = refine.crops_of(bodies, places, pixels, (1.0, 1.0), mirrored=mirrored)
+        said = built_in_refiner()(crops)
+        outlines = refine.outline_numbers(bodies, mirrored=mirrored)
+        axes, sizes = refine.axes_of(bodies, mirrored=mirrored)
+        for place, segment in enumerate(named):
+            level = str(segment.level)
+            local = [
+                (each - bodies.frames.centre_mm[place]) @ axes[place] / sizes[place]
+                for each in (truth.quads[level], truth.middles[level])
+            ]
+            true = numbers_of(local[0], local[1])
+            row = [outlines[0, place] - true, said.numbers[place] - true, said.spreads[place]]
+            rows["sacrum" if level == "S1" else "body"].append(np.stack(row))
+    found = {}
+    for name, errors in rows.items():
+        outline, refiner, spread = np.moveaxis(np.array(errors), 1, 0)
+        off = np.nanmedian(np.abs(outline), axis=0) / NORMAL_MEDIAN
+        factor = np.nanmedian(np.abs(refiner) / spread, axis=0) / LAPLACE_MEDIAN
+        if name == "sacrum":  # its lower endplate is not measured
+            off[5:], factor[5:] = off[:5], factor[:5]
+        found[name] = {
+            "outline": np.round(off, 5).tolist(),
+            "refiner": np.round(factor, 4).tolist(),
+        }
+    return found
 
 
 def fit_intervals(films: Sequence[KeptFilm], *, refined: bool) -> dict[str, list[float]]:
@@ -145,6 +203,11 @@ def _best(pairs: NDArray[np.float64]) -> list[float]:
             best = (length, [round(floor, 5), round(factor, 4)])
     assert best is not None
     return best[1]
+
+
+def write_blend(blend: dict[str, dict[str, list[float]]]) -> None:
+    """Puts the weights of outlines and refiner beside the code that reads them."""
+    refine.FILE.write_text(json.dumps(blend, indent=1) + "\n", encoding="utf-8")
 
 
 def write_fit(

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import cache
+from pathlib import Path
 from typing import Any
 
 import cv2
@@ -105,9 +109,31 @@ MOST_SPREAD = (0.2, 0.2, 0.2, 0.3, 0.2)
 MOST_APART = (0.25, 0.2, 0.35, 0.45, 0.25)
 """So is one that lies further from the outlines' endplate than this."""
 
-OUTLINE_SPREAD = (0.02, 0.02, 0.03, 0.04, 0.02) * 2
-"""How far the outlines' endplates are off beside what the bootstrap tells, on phantoms: standard
-deviations."""
+FILE = Path(__file__).with_name("blend.json")
+"""How far outlines and refiner are off on phantoms, by number; ``fit`` writes it."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Blend:
+    """How far both sources of an endplate are off: what the mean of both is weighed by.
+
+    Attributes:
+        outline: (NUMBERS,) standard deviation of the outlines' numbers, beside their bootstrap.
+        refiner: (NUMBERS,) what the refiner's own spreads are multiplied by.
+    """
+
+    outline: Array
+    refiner: Array
+
+
+@cache
+def blends() -> dict[str, Blend]:
+    """Of a ``body`` and of the ``sacrum``, as they are shipped."""
+    read = json.loads(FILE.read_text(encoding="utf-8"))
+    return {
+        name: Blend(np.array(each["outline"]), np.array(each["refiner"]))
+        for name, each in read.items()
+    }
 
 
 def refined_bodies(
@@ -144,17 +170,50 @@ def refined_bodies(
         return bodies, used, None
     said = refiner(crops_of(bodies, places, pixels, spacing_mm, mirrored=mirrored))
     numbers = outline_numbers(bodies, mirrored=mirrored)
-    rng = np.random.default_rng(seed)
-    chance = rng.standard_normal(numbers.shape)
-    chance[0] = 0.0  # the first is the estimate
-    outlines = numbers + chance * OUTLINE_SPREAD
-    own = np.zeros(numbers.shape)
-    own[:, places] = said.numbers + chance[:, places] * (LAPLACE * said.spreads)
     for which, part in enumerate((UPPER_NUMBERS, LOWER_NUMBERS)):
         sure = (said.spreads[:, part] < MOST_SPREAD).all(axis=1)
         apart = np.abs(said.numbers[:, part] - numbers[0, places, part])
-        near = ~(apart > MOST_APART).any(axis=1)  # NaN: not in view, and stays so
+        near = (apart < MOST_APART).all(axis=1)  # NaN: not in view
         used[places, which] = sure & near
     used[bodies.sacral, 1] = False
-    chosen = np.repeat(used, 5, axis=1)
-    return with_numbers(bodies, np.where(chosen, own, outlines), mirrored=mirrored), used, said
+    mean, spread = blended(numbers, said, places, used, bodies.sacral)
+    chance = np.random.default_rng(seed).standard_normal(numbers.shape)
+    chance[0] = 0.0  # the first is the estimate
+    return with_numbers(bodies, mean + chance * spread, mirrored=mirrored), used, said
+
+
+def blended(
+    numbers: Array,
+    said: Refined,
+    places: NDArray[np.int64],
+    used: NDArray[np.bool_],
+    sacral: NDArray[np.bool_],
+    weights: Mapping[str, Blend] | None = None,
+) -> tuple[Array, Array]:
+    """The mean of outlines' and refiner's numbers, each by how sure it is, and its spread.
+
+    Args:
+        numbers: (S, J, NUMBERS) by the outlines; the first is the estimate.
+        said: Of N bodies.
+        places: (N,) which of the J they are.
+        used: (J, 2) whether the upper and the lower endplate may be refined.
+        sacral: (J,) which are of the sacrum.
+        weights: By ``body`` and ``sacrum``; None: those shipped.
+
+    Returns:
+        (J, NUMBERS) mean and (J, NUMBERS) standard deviation; where the refiner is not used, of
+        the outlines alone.
+    """
+    weights = blends() if weights is None else weights
+    outline, refiner = (
+        np.where(sacral[:, None], getattr(weights["sacrum"], name), getattr(weights["body"], name))
+        for name in ("outline", "refiner")
+    )
+    mean = numbers[0].copy()
+    variance = numbers[1:].var(axis=0) + outline**2
+    own = (LAPLACE * said.spreads * refiner[places]) ** 2
+    share = variance[places] / (variance[places] + own)
+    share = np.where(np.repeat(used[places], 5, axis=1), share, 0.0)
+    mean[places] += np.where(share > 0, share * (said.numbers - mean[places]), 0.0)
+    variance[places] *= 1.0 - share
+    return mean, np.sqrt(variance)
