@@ -101,6 +101,7 @@ def fit(settings: Settings, crops: Crops, run_dir: Path, workers: int) -> Refine
         begin, minutes = record["epoch"], record["minutes"]
     for epoch in range(begin, settings.epochs):
         started = time.monotonic()
+        torch.manual_seed(1000 * settings.seed + epoch)  # a run that goes on draws the same
         network.train()
         sums: dict[str, float] = {}
         batches = loader(Epoch(crops, settings.seed, epoch, settings.batch_size), workers)

@@ -86,20 +86,28 @@ def outline_numbers(bodies: Bodies, *, mirrored: bool) -> Array:
     return numbers_of(*local)
 
 
-def with_numbers(bodies: Bodies, numbers: Array, *, mirrored: bool) -> Bodies:
-    """The bodies with endplates (S, J, NUMBERS); what was not in view stays so."""
+def with_numbers(bodies: Bodies, numbers: Array, own: Array, *, mirrored: bool) -> Bodies:
+    """The bodies with other endplates; what was not in view stays so.
+
+    Args:
+        bodies: By the outlines.
+        numbers: (S, J, NUMBERS) their endplates from now on.
+        own: (J, NUMBERS) their endplates by the outlines.
+        mirrored: Whether the patient looks to the film's left.
+    """
     axes, sizes = axes_of(bodies, mirrored=mirrored)
-    centre = bodies.frames.centre_mm[:, None]
-    corners, middles = (
-        centre + np.einsum("sjkd,jcd->sjkc", each * sizes[:, None, None], axes)
-        for each in landmarks_of(numbers)
-    )
+    # Landmarks are moved, not set: numbers do not hold where along its plate a middle lies.
+    steps = []
+    for moved, before in zip(landmarks_of(numbers), landmarks_of(own), strict=True):
+        step = (moved - before) * sizes[:, None, None]
+        steps.append(np.einsum("sjkd,jcd->sjkc", step, axes))
+    corners, middles = steps
     if mirrored:
         corners = corners[:, :, MIRROR]
     return replace(
         bodies,
-        corners_mm=np.where(np.isfinite(bodies.corners_mm), corners, np.nan),
-        middles_mm=np.where(np.isfinite(bodies.middles_mm), middles, np.nan),
+        corners_mm=bodies.corners_mm[:1] + corners,
+        middles_mm=bodies.middles_mm[:1] + middles,
     )
 
 
@@ -179,7 +187,8 @@ def refined_bodies(
     mean, spread = blended(numbers, said, places, used, bodies.sacral)
     chance = np.random.default_rng(seed).standard_normal(numbers.shape)
     chance[0] = 0.0  # the first is the estimate
-    return with_numbers(bodies, mean + chance * spread, mirrored=mirrored), used, said
+    drawn = with_numbers(bodies, mean + chance * spread, numbers[0], mirrored=mirrored)
+    return drawn, used, said
 
 
 def blended(
