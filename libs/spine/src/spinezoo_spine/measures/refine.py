@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from spinezoo_spine.measures.bodies import Bodies
+from spinezoo_spine.measures.bodies import SAMPLES, Bodies
 from spinezoo_spine.measures.evidence import CELLS, REACH
 from spinezoo_spine.measures.refiner.answers import (
     LOWER_NUMBERS,
@@ -185,7 +185,7 @@ def refined_bodies(
         used[places, which] = sure & near
     used[bodies.sacral, 1] = False
     mean, spread = blended(numbers, said, places, used, bodies.sacral)
-    chance = np.random.default_rng(seed).standard_normal(numbers.shape)
+    chance = np.random.default_rng(seed).standard_normal((SAMPLES + 1, *mean.shape))
     chance[0] = 0.0  # the first is the estimate
     drawn = with_numbers(bodies, mean + chance * spread, numbers[0], mirrored=mirrored)
     return drawn, used, said
@@ -219,7 +219,9 @@ def blended(
         for name in ("outline", "refiner")
     )
     mean = numbers[0].copy()
-    variance = numbers[1:].var(axis=0) + outline**2
+    variance = np.broadcast_to(outline**2, mean.shape).copy()
+    if len(numbers) > 1:
+        variance += numbers[1:].var(axis=0)
     own = (LAPLACE * said.spreads * refiner[places]) ** 2
     share = variance[places] / (variance[places] + own)
     share = np.where(np.repeat(used[places], 5, axis=1), share, 0.0)
