@@ -194,7 +194,10 @@ class TestMeasures:
         unsure = Told(lambda said: replace(said, spreads=said.spreads * 0 + 5.0))
         film = measured(column, pixels, unsure)
         assert not any(body.upper_refined or body.lower_refined for body in film.bodies)
-        assert values(film) == pytest.approx(values(measured(column, pixels, None)), abs=1e-6)
+        mine, its = values(film), values(measured(column, pixels, None))
+        assert len(mine) > 40
+        for key, value in mine.items():  # intervals are wider, so some may be withheld
+            assert value == pytest.approx(its[key], abs=1e-6), key
 
     def test_a_refiner_that_contradicts_the_outlines_is_not_heard(self) -> None:
         column, pixels = phantom_column(3)

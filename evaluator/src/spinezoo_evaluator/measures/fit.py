@@ -96,43 +96,39 @@ def _collect(film: KeptFilm, rows: Rows) -> None:
 def fit_blend(films: Sequence[KeptFilm]) -> dict[str, dict[str, list[float]]]:
     """How far outlines and refiner are off; see :class:`spinezoo_spine.measures.refine.Blend`.
 
-    By the median of the error's size: an endplate that is quite wrong must not widen all others.
+    By the median of the error's size: an endplate that is quite wrong must not count for all.
     """
     rows: dict[str, list[NDArray[np.float64]]] = {"body": [], "sacrum": []}
     for film in films:
-        truth = film.truth
-        pixels = film.pixels()
-        named = _named(film)
+        truth, pixels, named = film.truth, film.pixels(), _named(film)
         if pixels is None or len(named) < 2:
             continue
         strokes = {name: strokes_of(said) for name, said in film.said().items()}
-        bodies = measured_bodies(named, strokes, directions_up(named, (1.0, 1.0)), (1.0, 1.0))
-        mirrored = truth.faces_left
+        square, mirrored = (1.0, 1.0), truth.faces_left
+        bodies = measured_bodies(named, strokes, directions_up(named, square), square, samples=0)
         bodies = shaped(bodies, mirrored=mirrored)
-        places = np.arange(len(named))
-        crops = refine.crops_of(bodies, places, pixels, (1.0, 1.0), mirrored=mirrored)
-        said = built_in_refiner()(crops)
+        every = np.arange(len(named))
+        said = built_in_refiner()(refine.crops_of(bodies, every, pixels, square, mirrored=mirrored))
         outlines = refine.outline_numbers(bodies, mirrored=mirrored)
         axes, sizes = refine.axes_of(bodies, mirrored=mirrored)
         for place, segment in enumerate(named):
             level = str(segment.level)
-            local = [
+            corners, middles = (
                 (each - bodies.frames.centre_mm[place]) @ axes[place] / sizes[place]
                 for each in (truth.quads[level], truth.middles[level])
-            ]
-            true = numbers_of(local[0], local[1])
-            row = [outlines[0, place] - true, said.numbers[place] - true, said.spreads[place]]
-            rows["sacrum" if level == "S1" else "body"].append(np.stack(row))
+            )
+            true = numbers_of(corners, middles)
+            row = [outlines[0, place] - true, (said.numbers[place] - true) / said.spreads[place]]
+            rows["sacrum" if level == "S1" else "body"].append(np.abs(row))
     found = {}
     for name, errors in rows.items():
-        outline, refiner, spread = np.moveaxis(np.array(errors), 1, 0)
-        off = np.nanmedian(np.abs(outline), axis=0) / NORMAL_MEDIAN
-        factor = np.nanmedian(np.abs(refiner) / spread, axis=0) / LAPLACE_MEDIAN
+        both = np.array(errors)
         if name == "sacrum":  # its lower endplate is not measured
-            off[5:], factor[5:] = off[:5], factor[:5]
+            both[:, :, 5:] = both[:, :, :5]
+        outline, refiner = np.nanmedian(both, axis=0)
         found[name] = {
-            "outline": np.round(off, 5).tolist(),
-            "refiner": np.round(factor, 4).tolist(),
+            "outline": np.round(outline / NORMAL_MEDIAN, 5).tolist(),
+            "refiner": np.round(refiner / LAPLACE_MEDIAN, 4).tolist(),
         }
     return found
 
@@ -206,7 +202,7 @@ def _best(pairs: NDArray[np.float64]) -> list[float]:
 
 
 def write_blend(blend: dict[str, dict[str, list[float]]]) -> None:
-    """Puts the weights of outlines and refiner beside the code that reads them."""
+    """Puts how far outlines and refiner are off beside the code that reads it."""
     refine.FILE.write_text(json.dumps(blend, indent=1) + "\n", encoding="utf-8")
 
 

@@ -140,7 +140,7 @@ class Landmark:
 
 @dataclass(frozen=True, slots=True)
 class Osteophyte:
-    """A bony spur at a corner; shares are of the body's depth and area."""
+    """A bony spur at a corner; shares are of the body's depth and area; area 0: not outlined."""
 
     corner: BodyCorner
     length_mm: float | None

@@ -33,14 +33,14 @@ from spinezoo_contract.types import (
 
 from spinezoo_spine.column.consensus import Vertebrae
 from spinezoo_spine.measures import formulas
-from spinezoo_spine.measures.bodies import Bodies, measured_bodies, shaped
+from spinezoo_spine.measures.bodies import SAMPLES, Bodies, measured_bodies, shaped
 from spinezoo_spine.measures.column import Array, Column, Levels
 from spinezoo_spine.measures.contour import contour_of
 from spinezoo_spine.measures.evidence import LEAST_SIZE_PX, MemberStrokes, strokes_of
 from spinezoo_spine.measures.facing import LEAST_PROBABILITY, facing_signs, probability_right
 from spinezoo_spine.measures.implants import implant_measures
-from spinezoo_spine.measures.osteophytes import osteophytes_of
-from spinezoo_spine.measures.refine import refined_bodies
+from spinezoo_spine.measures.osteophytes import osteophytes_of, seen_osteophytes
+from spinezoo_spine.measures.refine import Spurs, refined_bodies
 from spinezoo_spine.measures.refiner.network import LandmarkRefiner
 from spinezoo_spine.measures.usual import USUAL_HEIGHT, usual_wedge
 
@@ -109,8 +109,10 @@ def measure_film(
     segments = _chosen(labelling, column)
     if not segments:
         return FilmMeasures(None, 0.0, plane, (), tuple(_measures(column)))
+    looks = pixels is not None and refiner is not None
     strokes = {name: strokes_of(said) for name, said in members.items()}
-    bodies, centres = _bodies(segments, strokes, spacing)
+    # The refiner says how sure it is; without it the members' differences do.
+    bodies, centres = _bodies(segments, strokes, spacing, 0 if looks else SAMPLES)
     metal = [each.segment for each in implants]
     right = _looks_right(segments, bodies, centres, metal, spacing)
     probability = max(right, 1.0 - right)
@@ -119,10 +121,10 @@ def measure_film(
         facing = None
         column.overall = column.overall or WithheldReason.FACING_UNSURE
     bodies = shaped(bodies, mirrored=right < 0.5, model=model)
-    provenance, used = None, np.zeros((len(segments), 2), np.bool_)
+    provenance, used, spurs = None, np.zeros((len(segments), 2), np.bool_), None
     if pixels is not None and refiner is not None and facing is not None:
         wanted = np.array([level != "S2" for level in segments])
-        bodies, used, _ = refined_bodies(
+        bodies, used, spurs = refined_bodies(
             bodies, wanted, pixels, spacing, refiner, mirrored=right < 0.5
         )
         provenance = refiner_provenance(refiner)
@@ -133,7 +135,7 @@ def measure_film(
         measures += implant_measures(column, implants, spacing, scale)
     landmarks: tuple[BodyLandmarks, ...] = ()
     if facing is not None:
-        landmarks = _landmarks(column, segments, bodies, used, spacing, scale, known=known)
+        landmarks = _landmarks(column, segments, bodies, used, spurs, spacing, scale, known=known)
     return FilmMeasures(facing, probability, plane, landmarks, tuple(measures), provenance)
 
 
@@ -181,10 +183,12 @@ def _bodies(
     segments: Mapping[str, Segment],
     strokes: Mapping[str, MemberStrokes],
     spacing: tuple[float, float],
+    samples: int,
 ) -> tuple[Bodies, Array]:
     bodies = list(segments.values())
     ups = directions_up(bodies, spacing)
-    return measured_bodies(bodies, strokes, ups, spacing), centres_of(bodies, spacing)
+    measured = measured_bodies(bodies, strokes, ups, spacing, samples=samples)
+    return measured, centres_of(bodies, spacing)
 
 
 def centres_of(segments: Sequence[Segment], spacing: tuple[float, float]) -> Array:
@@ -477,6 +481,7 @@ def _landmarks(
     segments: Mapping[str, Segment],
     bodies: Bodies,
     used: NDArray[np.bool_],
+    seen: Spurs | None,
     spacing: tuple[float, float],
     scale: float,
     *,
@@ -504,7 +509,17 @@ def _landmarks(
                 found.append(Landmark(_NAMES[number], at, radius))
         middles = bodies.middles_mm[0, place]
         spurs: tuple[Osteophyte, ...] = ()
-        if level != "S1" and len(found) == 4:
+        if level == "S1" or len(found) < 4:
+            pass
+        elif seen is not None and used[place].all():
+            spurs = seen_osteophytes(
+                seen.odds[place],
+                seen.lengths_mm[place],
+                corners[0],
+                spacing,
+                scale if known else None,
+            )
+        else:
             spurs = osteophytes_of(
                 bodies, place, spacing, scale if known else None, mirrored=column.mirrored
             )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -29,8 +28,22 @@ Array = NDArray[np.float64]
 MIRROR = [1, 0, 3, 2]
 """Corners as seen on the film to corners by name where the patient looks to the left, and back."""
 
+
 LAPLACE = 2.0**0.5
 """Standard deviation of a Laplace distribution by its scale."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Spurs:
+    """What the refiner said of osteophytes at the corners by name.
+
+    Attributes:
+        odds: (J, 4) log-odds of a long one.
+        lengths_mm: (J, 4) their lengths.
+    """
+
+    odds: Array
+    lengths_mm: Array
 
 
 def axes_of(bodies: Bodies, *, mirrored: bool) -> tuple[Array, Array]:
@@ -117,16 +130,19 @@ MOST_SPREAD = (0.2, 0.2, 0.2, 0.3, 0.2)
 MOST_APART = (0.25, 0.2, 0.35, 0.45, 0.25)
 """So is one that lies further from the outlines' endplate than this."""
 
+DOUBT = 2.0
+"""The refiner's variance counts this often: it was trained on phantoms alone, real films differ."""
+
 FILE = Path(__file__).with_name("blend.json")
-"""How far outlines and refiner are off on phantoms, by number; ``fit`` writes it."""
+"""See :class:`Blend`; ``python -m spinezoo_evaluator.measures fit`` writes it."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Blend:
-    """How far both sources of an endplate are off: what the mean of both is weighed by.
+    """How far both sources of an endplate are off on phantoms.
 
     Attributes:
-        outline: (NUMBERS,) standard deviation of the outlines' numbers, beside their bootstrap.
+        outline: (NUMBERS,) standard deviation of the outlines' numbers.
         refiner: (NUMBERS,) what the refiner's own spreads are multiplied by.
     """
 
@@ -153,7 +169,7 @@ def refined_bodies(
     *,
     mirrored: bool,
     seed: int = 0,
-) -> tuple[Bodies, NDArray[np.bool_], Refined | None]:
+) -> tuple[Bodies, NDArray[np.bool_], Spurs]:
     """Endplates as the refiner sees them, where it is sure and does not contradict the outlines.
 
     Args:
@@ -167,15 +183,16 @@ def refined_bodies(
 
     Returns:
         The bodies, (J, 2) whether the upper and the lower endplate are refined, and what the
-        refiner said of the wanted ones.
+        refiner said of osteophytes.
 
     Raises:
         InvalidOutputError: The refiner answered nonsense.
     """
     used = np.zeros((len(wanted), 2), np.bool_)
     places = np.flatnonzero(wanted & np.isfinite(bodies.frames.half_mm))
+    spurs = Spurs(np.full((len(wanted), 4), -np.inf), np.zeros((len(wanted), 4)))
     if not len(places):
-        return bodies, used, None
+        return bodies, used, spurs
     said = refiner(crops_of(bodies, places, pixels, spacing_mm, mirrored=mirrored))
     numbers = outline_numbers(bodies, mirrored=mirrored)
     for which, part in enumerate((UPPER_NUMBERS, LOWER_NUMBERS)):
@@ -184,11 +201,13 @@ def refined_bodies(
         near = (apart < MOST_APART).all(axis=1)  # NaN: not in view
         used[places, which] = sure & near
     used[bodies.sacral, 1] = False
-    mean, spread = blended(numbers, said, places, used, bodies.sacral)
+    mean, spread = blended(numbers[0], said, places, used, bodies.sacral)
     chance = np.random.default_rng(seed).standard_normal((SAMPLES + 1, *mean.shape))
     chance[0] = 0.0  # the first is the estimate
     drawn = with_numbers(bodies, mean + chance * spread, numbers[0], mirrored=mirrored)
-    return drawn, used, said
+    spurs.odds[places] = said.spur_odds
+    spurs.lengths_mm[places] = said.spur_lengths * (bodies.frames.half_mm[places] / REACH)[:, None]
+    return drawn, used, spurs
 
 
 def blended(
@@ -197,32 +216,25 @@ def blended(
     places: NDArray[np.int64],
     used: NDArray[np.bool_],
     sacral: NDArray[np.bool_],
-    weights: Mapping[str, Blend] | None = None,
 ) -> tuple[Array, Array]:
     """The mean of outlines' and refiner's numbers, each by how sure it is, and its spread.
 
     Args:
-        numbers: (S, J, NUMBERS) by the outlines; the first is the estimate.
+        numbers: (J, NUMBERS) by the outlines.
         said: Of N bodies.
         places: (N,) which of the J they are.
         used: (J, 2) whether the upper and the lower endplate may be refined.
         sacral: (J,) which are of the sacrum.
-        weights: By ``body`` and ``sacrum``; None: those shipped.
 
     Returns:
         (J, NUMBERS) mean and (J, NUMBERS) standard deviation; where the refiner is not used, of
         the outlines alone.
     """
-    weights = blends() if weights is None else weights
-    outline, refiner = (
-        np.where(sacral[:, None], getattr(weights["sacrum"], name), getattr(weights["body"], name))
-        for name in ("outline", "refiner")
-    )
-    mean = numbers[0].copy()
-    variance = np.broadcast_to(outline**2, mean.shape).copy()
-    if len(numbers) > 1:
-        variance += numbers[1:].var(axis=0)
-    own = (LAPLACE * said.spreads * refiner[places]) ** 2
+    body, sacrum = blends()["body"], blends()["sacrum"]
+    variance = np.where(sacral[:, None], sacrum.outline, body.outline) ** 2
+    factor = np.where(sacral[places, None], sacrum.refiner, body.refiner)
+    mean = numbers.copy()
+    own = DOUBT * (LAPLACE * factor * said.spreads) ** 2
     share = variance[places] / (variance[places] + own)
     share = np.where(np.repeat(used[places], 5, axis=1), share, 0.0)
     mean[places] += np.where(share > 0, share * (said.numbers - mean[places]), 0.0)
