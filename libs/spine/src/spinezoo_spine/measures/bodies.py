@@ -130,7 +130,7 @@ def measured_bodies(
         members: What each member says of the column; none: the fused outlines are measured.
         ups: (J, 2) unit vectors towards the head.
         spacing_mm: Distance of rows and of columns; (1, 1) measures in pixels.
-        samples: Of the bootstrap; 0: the estimate alone.
+        samples: Of the bootstrap, beside the estimate; 0: none.
         seed: Of the bootstrap: the same answer is measured the same every time.
     """
     height, width = vertebrae[0].mask.height, vertebrae[0].mask.width

@@ -46,6 +46,9 @@ from spinezoo_spine.measures.usual import USUAL_HEIGHT, usual_wedge
 
 _MIRROR = [1, 0, 3, 2]
 
+SAMPLES_BESIDE_REFINER = 16
+"""Of the bootstrap where the refiner looks too: they tell only where the outlines are unsure."""
+
 AT_DETECTOR = MeasureOptions()
 """Lengths are those at the detector."""
 
@@ -111,8 +114,8 @@ def measure_film(
         return FilmMeasures(None, 0.0, plane, (), tuple(_measures(column)))
     looks = pixels is not None and refiner is not None
     strokes = {name: strokes_of(said) for name, said in members.items()}
-    # The refiner says how sure it is; without it the members' differences do.
-    bodies, centres = _bodies(segments, strokes, spacing, 0 if looks else SAMPLES)
+    samples = SAMPLES_BESIDE_REFINER if looks else SAMPLES
+    bodies, centres = _bodies(segments, strokes, spacing, samples)
     metal = [each.segment for each in implants]
     right = _looks_right(segments, bodies, centres, metal, spacing)
     probability = max(right, 1.0 - right)

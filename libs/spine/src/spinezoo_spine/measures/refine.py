@@ -201,7 +201,7 @@ def refined_bodies(
         near = (apart < MOST_APART).all(axis=1)  # NaN: not in view
         used[places, which] = sure & near
     used[bodies.sacral, 1] = False
-    mean, spread = blended(numbers[0], said, places, used, bodies.sacral)
+    mean, spread = blended(numbers, said, places, used, bodies.sacral)
     chance = np.random.default_rng(seed).standard_normal((SAMPLES + 1, *mean.shape))
     chance[0] = 0.0  # the first is the estimate
     drawn = with_numbers(bodies, mean + chance * spread, numbers[0], mirrored=mirrored)
@@ -220,23 +220,27 @@ def blended(
     """The mean of outlines' and refiner's numbers, each by how sure it is, and its spread.
 
     Args:
-        numbers: (J, NUMBERS) by the outlines.
+        numbers: (S, J, NUMBERS) by the outlines; the first is the estimate.
         said: Of N bodies.
         places: (N,) which of the J they are.
         used: (J, 2) whether the upper and the lower endplate may be refined.
         sacral: (J,) which are of the sacrum.
 
     Returns:
-        (J, NUMBERS) mean and (J, NUMBERS) standard deviation; where the refiner is not used, of
-        the outlines alone.
+        (J, NUMBERS) mean and (J, NUMBERS) standard deviation. Where the refiner is not used the
+        mean is the outlines', and what both differ by is part of its spread.
     """
     body, sacrum = blends()["body"], blends()["sacrum"]
     variance = np.where(sacral[:, None], sacrum.outline, body.outline) ** 2
+    variance = variance + numbers[1:].var(axis=0)
     factor = np.where(sacral[places, None], sacrum.refiner, body.refiner)
-    mean = numbers.copy()
+    mean = numbers[0].copy()
     own = DOUBT * (LAPLACE * factor * said.spreads) ** 2
     share = variance[places] / (variance[places] + own)
-    share = np.where(np.repeat(used[places], 5, axis=1), share, 0.0)
-    mean[places] += np.where(share > 0, share * (said.numbers - mean[places]), 0.0)
-    variance[places] *= 1.0 - share
+    heard = np.repeat(used[places], 5, axis=1)
+    apart = said.numbers - mean[places]
+    mean[places] += np.where(heard, share * apart, 0.0)
+    variance[places] = np.where(
+        heard, variance[places] * (1.0 - share), variance[places] + np.nan_to_num(apart) ** 2
+    )
     return mean, np.sqrt(variance)
