@@ -167,7 +167,7 @@ def restore(
 def measured(network: RefinerNetwork, crops: Crops, *, worse: bool) -> dict[str, float]:
     """Figures on bodies that the network has not seen."""
     angles, corners, sacral, inside, spurs = [], [], [], [], []
-    for batch in Epoch(crops, 7, 0, 32, worse=worse):
+    for batch in Epoch(crops, 7, 0, min(32, len(crops.grey)), worse=worse):
         numbers, spreads, said = network(batch.crops)
         off = (numbers - batch.numbers).numpy()
         asked = batch.counts.numpy() > 0
