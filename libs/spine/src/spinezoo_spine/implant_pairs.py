@@ -121,8 +121,8 @@ def parted_pairs(masks: Sequence[NDArray[np.bool_]]) -> list[NDArray[np.bool_]]:
 
 def _measured(mask: NDArray[np.bool_]) -> _Stations | None:
     """A blob in stations; None where it is too small to have an axis."""
-    rows, columns = np.nonzero(mask)
-    points = np.stack([columns, rows], axis=1).astype(np.int64)
+    rows, columns = np.divmod(np.flatnonzero(mask), mask.shape[1])
+    points = np.stack([columns, rows], axis=1)
     if len(points) < 12:
         return None
     away = points - points.mean(axis=0)
@@ -167,11 +167,20 @@ def _halves(
 
 def _line(x: NDArray[np.float64], y: NDArray[np.float64]) -> tuple[float, float]:
     """Slope and start of a line through most of the points; threads and tips are left out."""
-    slope, start = (float(value) for value in np.polyfit(x, y, 1))
+    slope, start = _fitted(x, y)
     for _ in range(3):
         off = np.abs(y - start - slope * x)
         kept = off <= max(1.0, 1.5 * float(np.median(off)))
         if np.count_nonzero(kept) < 4:
             break
-        slope, start = (float(value) for value in np.polyfit(x[kept], y[kept], 1))
+        slope, start = _fitted(x[kept], y[kept])
     return slope, start
+
+
+def _fitted(x: NDArray[np.float64], y: NDArray[np.float64]) -> tuple[float, float]:
+    """Slope and start of the line of least squares; level where all x are one."""
+    middle = float(x.mean())
+    away = x - middle
+    spread = float(away @ away)
+    slope = float(away @ y) / spread if spread > 0.0 else 0.0
+    return slope, float(y.mean()) - slope * middle
