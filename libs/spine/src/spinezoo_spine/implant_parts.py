@@ -28,7 +28,7 @@ import numpy as np
 from numpy.typing import NDArray
 from spinezoo_contract.types import Structure
 
-from spinezoo_spine.implant_pairs import parted_pairs
+from spinezoo_spine.implant_pairs import middle_of, parted_pairs
 
 IMPLANTS = (Structure.CAGE, Structure.SCREW, Structure.ROD)
 """Structures that are implants."""
@@ -172,7 +172,7 @@ def _blocks(region: NDArray[np.bool_], least_px: int) -> list[NDArray[np.bool_]]
 def _piece(pixels: NDArray[np.int64], width: float) -> _Piece:
     """A component with its ends; `width` is that of the objects it may be a piece of."""
     points = pixels.astype(np.float64)
-    middle = points.mean(axis=0)
+    middle = middle_of(points)
     away = points - middle
     _, axes = np.linalg.eigh(away.T @ away)
     along = away @ axes[:, 1]
@@ -183,13 +183,13 @@ def _piece(pixels: NDArray[np.int64], width: float) -> _Piece:
     # The middle of the last tenth: a bent rod ends beside its axis.
     part = max(1.0, 0.1 * length)
     ends = np.stack(
-        [points[along <= low + part].mean(axis=0), points[along >= high - part].mean(axis=0)]
+        [middle_of(points[along <= low + part]), middle_of(points[along >= high - part])]
     )
     outward = np.zeros((2, 2))
     for end in (0, 1):
         x, y = points[:, 0] - ends[end, 0], points[:, 1] - ends[end, 1]
         near = points[x * x + y * y < max(2.5 * width, 4.0) ** 2]
-        ahead = ends[end] - (near.mean(axis=0) if len(near) >= 6 else ends[1 - end])
+        ahead = ends[end] - (middle_of(near) if len(near) >= 6 else ends[1 - end])
         outward[end] = ahead / max(float(np.linalg.norm(ahead)), 1e-9)
     return _Piece(ends, outward, True)
 
@@ -242,10 +242,9 @@ def _joined(
 
 def _depth(points: NDArray[np.int64]) -> float:
     """How far a component's innermost pixel lies from what is not of it, in pixels."""
-    left, top = points.min(axis=0)
-    right, bottom = points.max(axis=0)
+    left, top, across, down = cv2.boundingRect(points.astype(np.int32))
     # A border of background around it: the next other pixel is never farther than that.
-    crop = np.zeros((int(bottom - top) + 3, int(right - left) + 3), dtype=np.uint8)
+    crop = np.zeros((down + 2, across + 2), dtype=np.uint8)
     crop[points[:, 1] - (top - 1), points[:, 0] - (left - 1)] = 1
     away: Any = cv2.distanceTransform(crop, cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
     return float(away.max())

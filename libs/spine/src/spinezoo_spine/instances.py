@@ -95,19 +95,19 @@ def mask_from_crop(
     """Run lengths at the film's size of a (rows, columns) crop, without a film-sized array."""
     rows = crop.shape[0]
     # One row of background below each column keeps runs of neighbouring columns apart.
-    padded = np.zeros((crop.shape[1], rows + 1), dtype=np.int8)
-    padded[:, :rows] = crop.T
-    steps = np.flatnonzero(np.diff(padded.ravel(), prepend=np.int8(0)))
-    column, row = np.divmod(steps, rows + 1)
-    positions = (left + column) * height + top + row
-    # A crop as high as the film: a run may end where the next column's begins. Such a pair of
-    # borders is no border.
-    inner = np.flatnonzero(positions[1:-1:2] == positions[2::2]) * 2 + 1
-    positions = np.delete(positions, np.concatenate([inner, inner + 1]))
-    runs = np.diff(positions, prepend=0, append=height * width)
-    if runs[-1] == 0:
-        runs = runs[:-1]
-    return mask_from_runs(runs, height, width)
+    padded = np.zeros(1 + crop.shape[1] * (rows + 1), dtype=np.bool_)
+    padded[1:].reshape(crop.shape[1], rows + 1)[:, :rows] = crop.T
+    steps = np.flatnonzero(padded[1:] != padded[:-1])
+    positions = steps + (steps // (rows + 1)) * (height - rows - 1) + (left * height + top)
+    if rows == height:
+        # A run may end where the next column's begins. Such a pair of borders is no border.
+        inner = np.flatnonzero(positions[1:-1:2] == positions[2::2]) * 2 + 1
+        positions = np.delete(positions, np.concatenate([inner, inner + 1]))
+    runs = np.empty(len(positions) + 1, dtype=np.int64)
+    runs[:-1] = positions
+    runs[-1] = height * width
+    runs[1:] -= positions
+    return mask_from_runs(runs if runs[-1] else runs[:-1], height, width)
 
 
 def to_instances(segments: Iterable[Segment]) -> tuple[Segment, ...]:
