@@ -210,3 +210,27 @@ def test_a_window_of_a_mask_is_the_same_as_of_its_pixels() -> None:
         window = (3, 5, 21, 33)
         assert (crop(borders, window, 40) == mask[5:33, 3:21]).all()
     assert window_of([one(CAGE, BOX)], 500, *SHAPE) == (0, 0, 300, 400)
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_the_walk_along_runs_votes_as_pixels_do(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    moved = [shifted(POLE, *rng.integers(-3, 4, 2).tolist()) for _ in range(4)]
+    head = shifted(bar((40, 200), (90, 200), 14), *rng.integers(-9, 10, 2).tolist())
+    answers = {
+        "a": [one(ROD, moved[0])],
+        "b": [one(ROD, moved[1])],
+        "c": regions((ROD, moved[2]), (SCREW, head)),
+        "d": regions((ROD, moved[3])),
+    }
+    members = {name: implants_of(said, *SHAPE) for name, said in answers.items()}
+    outlines = {
+        name: decode_mask(next(o for o in said.outlines if o.structure is ROD).mask)
+        for name, said in members.items()
+    }
+    union = np.any(list(outlines.values()), axis=0)
+    cast = 2 * outlines["a"].astype(int) + 2 * outlines["b"]
+    cast += outlines["c"] | (moved[2] | head) & union
+    cast += outlines["d"] | moved[3] & union
+    (found,) = (each for each in fuse_implants(members) if each.segment.structure is ROD)
+    assert np.array_equal(decode_mask(found.segment.mask), union & (cast >= 4))

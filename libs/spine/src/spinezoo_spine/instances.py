@@ -154,7 +154,9 @@ def _implants(regions: Sequence[Segment]) -> dict[Structure, list[Segment]]:
     least = max(1, round(min_component_pixels(height, width) * factor**2))
     found: dict[Structure, list[Segment]] = {}
     apart = implants_apart(masks, least)
-    fine = _resized([part for parts in apart.values() for part in parts], right - left, bottom - top)
+    fine = _resized(
+        [part for parts in apart.values() for part in parts], right - left, bottom - top
+    )
     for structure, parts in apart.items():
         found[structure] = []
         for pixels, x, y in itertools.islice(fine, len(parts)):
@@ -191,7 +193,10 @@ def _resized(
                 number
                 for number, boxes in enumerate(boxes_of)
                 if not any(
-                    box[0] < other[2] and other[0] < box[2] and box[1] < other[3] and other[1] < box[3]
+                    box[0] < other[2]
+                    and other[0] < box[2]
+                    and box[1] < other[3]
+                    and other[1] < box[3]
                     for other in boxes
                 )
             ),

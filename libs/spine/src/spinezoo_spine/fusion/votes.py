@@ -162,7 +162,7 @@ def either(one: NDArray[np.int64], two: NDArray[np.int64]) -> NDArray[np.int64]:
     steps[1 : len(one) : 2] = -1
     steps[len(one) + 1 :: 2] = -1
     # At one place starts come first, so that runs that touch are one.
-    order = np.argsort(2 * places - steps, kind="stable")
+    order = np.argsort(2 * places + (steps < 0), kind="stable")
     inside = np.cumsum(steps[order])
     change = np.flatnonzero((inside > 0) != (np.concatenate([[0], inside[:-1]]) > 0))
     return np.asarray(places[order][change])
