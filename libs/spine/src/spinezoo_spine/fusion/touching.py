@@ -114,7 +114,8 @@ class _Near:
         self._surely = np.asarray(away <= reach - doubt)
         self._perhaps = np.asarray(away <= reach + doubt)
         size = 2 * reach + 1
-        self._disc = np.asarray(cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (size, size)))
+        disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (size, size))
+        self._disc = np.asarray(disc, dtype=np.uint8)
 
     def meets(self, other: Segment, borders: NDArray[np.int64]) -> bool:
         """Whether another segment, whose borders are given, has a pixel that is so near."""
