@@ -6,7 +6,7 @@ does not depend on how fast the machine is.
 
 Run from the repository root::
 
-    .venvs/engine/bin/python benchmarks/engines.py --other ../old-checkout [--json FILE]
+    .venvs/core/bin/python benchmarks/engines.py --other ../old-checkout [--json FILE]
 
 ``SPINEZOO_ENGINE`` and ``SPINEZOO_PRECISION`` hold for this checkout's processes, so
 ``SPINEZOO_PRECISION=float32`` gives the ratio without bfloat16. Each network is served with the
@@ -18,6 +18,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import signal
 import statistics
 import sys
 import time
@@ -36,13 +37,20 @@ from spinezoo_phantom import PhantomSettings, make_film  # noqa: E402
 
 
 def command(checkout: Path, network: str) -> list[str]:
-    """The command that serves a network of a checkout."""
+    """The command that serves a network of a checkout.
+
+    An older checkout has an environment in each service's folder, and its server in the contract.
+    """
     folder = checkout / "services" / network
-    said = tomllib.loads((folder / "pyproject.toml").read_text(encoding="utf-8"))["tool"][
-        "spinezoo"
-    ]
-    python = checkout / ".venvs" / said.get("serving", said["environment"]) / "bin" / "python"
-    return [str(python), "-m", "spinezoo_serving.bento", str(folder)]
+    project = tomllib.loads((folder / "pyproject.toml").read_text(encoding="utf-8"))
+    said = project.get("tool", {}).get("spinezoo")
+    if said is None:
+        python = folder / ".venv" / "bin" / "python"
+    else:
+        named = said.get("serving", said["environment"])
+        python = checkout / ".venvs" / named / "bin" / "python"
+    server = "serving" if (checkout / "libs" / "serving").is_dir() else "contract"
+    return [str(python), "-m", f"spinezoo_{server}.bento", str(folder)]
 
 
 def films_a_second(client: SegmenterClient, film: Film, count: int, callers: int) -> float:
@@ -65,6 +73,8 @@ def main() -> int:
     parser.add_argument("--width", type=int, default=900)
     parser.add_argument("--json", type=Path, help="write the results here as well")
     options = parser.parse_args()
+    # A time limit's end leaves no service behind: the `with` blocks stop them.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("stopped"))
     settings = PhantomSettings(height_px=options.height, width_px=options.width)
     film = Film(make_film(7, settings).pixels)
     names = options.network or sorted(
