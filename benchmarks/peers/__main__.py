@@ -43,9 +43,9 @@ sys.path[:0] = [
 ]
 
 from memory import family, pss_bytes  # noqa: E402
+from peers_table import write_table  # noqa: E402
 from servers import PEERS, Ask, make_environments, our_service, peer  # noqa: E402
 from spinezoo_phantom import PhantomSettings, make_film, write_dicom  # noqa: E402
-from peers_table import write_table  # noqa: E402
 
 RESULTS = ROOT / "run" / "peers"
 CLIENTS = (1, 8)

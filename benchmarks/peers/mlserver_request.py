@@ -1,4 +1,4 @@
-"""Prints MLServer's gRPC request of a film, in MLServer's environment: ``film.dcm > request.bin``."""
+"""Prints MLServer's gRPC request of a film, in its environment: ``film.dcm > request.bin``."""
 
 from __future__ import annotations
 

@@ -60,7 +60,7 @@ def make_environments() -> None:
 
 @contextlib.contextmanager
 def our_service(network: str, film: Path, workers: int) -> Iterator[Started]:
-    """Our own service over gRPC, as ``make up`` starts it. One process whatever ``workers`` says."""
+    """Our own service over gRPC, as ``make up`` starts it; one process, whatever ``workers``."""
     folder = ROOT / "services" / network
     python = ROOT / ".venvs" / "engine" / "bin" / "python"
     command = [str(python), "-m", "spinezoo_serving.bento", str(folder)]
