@@ -2,7 +2,8 @@
 
 In turn, round by round and on the same film: this checkout's process of the network, then the other
 checkout's, each asked over gRPC by a few callers while the other one waits. The ratio of the two
-does not depend on how fast the machine is.
+does not depend on how fast the machine is. The processor time of a film is given too: its ratio
+does not even depend on what else the machine does.
 
 Run from the repository root::
 
@@ -16,6 +17,7 @@ environment that its checkout serves it in.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import signal
@@ -30,6 +32,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT / "libs" / room / "src") for room in ("conformance", "phantom")]
 
+from memory import family  # noqa: E402
 from spinezoo_conformance.testing import ServiceProcess  # noqa: E402
 from spinezoo_contract.client import SegmenterClient  # noqa: E402
 from spinezoo_contract.types import Film  # noqa: E402
@@ -61,6 +64,18 @@ def films_a_second(client: SegmenterClient, film: Film, count: int, callers: int
         return count / (time.perf_counter() - started)
 
 
+def processor_s(pid: int) -> float:
+    """Processor time that a process and all it started have used, in s."""
+    ticks = 0
+    for each in family(pid):
+        with contextlib.suppress(OSError):
+            fields = (
+                Path(f"/proc/{each}/stat").read_text(errors="replace").rpartition(")")[2].split()
+            )
+            ticks += int(fields[11]) + int(fields[12])  # utime and stime, proc(5)
+    return ticks / os.sysconf("SC_CLK_TCK")
+
+
 def main() -> int:
     """The command line."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
@@ -83,7 +98,7 @@ def main() -> int:
     results = []
     for name in names:
         with ExitStack() as stack:
-            clients = []
+            clients, pids = [], []
             for checkout in (ROOT, options.other.resolve()):
                 folder = checkout / "services" / name
                 # An older checkout shared the processors among the networks; alone it has all.
@@ -93,14 +108,20 @@ def main() -> int:
                     environment={"SPINEZOO_THREADS": os.environ.get("SPINEZOO_THREADS", "0")},
                 )
                 stack.enter_context(process)
+                pids.append(process.pid)
                 client = SegmenterClient(process.target)
                 clients.append(stack.enter_context(client))
             for client in clients:
                 films_a_second(client, film, 4, options.callers)
-            rounds = [
-                [films_a_second(c, film, options.films, options.callers) for c in clients]
-                for _ in range(options.rounds)
-            ]
+            rounds, used_s = [], [0.0, 0.0]
+            for _ in range(options.rounds):
+                speeds = []
+                for side, client in enumerate(clients):
+                    before_s = processor_s(pids[side])
+                    speeds.append(films_a_second(client, film, options.films, options.callers))
+                    used_s[side] += processor_s(pids[side]) - before_s
+                rounds.append(speeds)
+            here_ms, other_ms = (s * 1000.0 / options.films / options.rounds for s in used_s)
             said = clients[0].predict(film).provenance
         ratios = [here / other for here, other in rounds]
         results.append(
@@ -110,6 +131,9 @@ def main() -> int:
                 "precision": said.precision,
                 "films_per_s": round(statistics.median(here for here, _ in rounds), 2),
                 "other_films_per_s": round(statistics.median(other for _, other in rounds), 2),
+                "processor_ms": round(here_ms, 1),
+                "other_processor_ms": round(other_ms, 1),
+                "processor_ratio": round(other_ms / here_ms, 2),
                 "ratio_median": round(statistics.median(ratios), 2),
                 "ratio_minimum": round(min(ratios), 2),
                 "ratio_maximum": round(max(ratios), 2),
