@@ -21,8 +21,9 @@ from spinezoo_contract.types import Film
 from spinezoo_phantom import PhantomSettings, make_film
 from spinezoo_tools import engine, images
 from spinezoo_tools.composition import docker, inspect, wait_for
+from spinezoo_tools.variables import TEST_GPU_IMAGES
 
-ASKED = os.environ.get("SPINEZOO_TEST_GPU_IMAGES", "").split()
+ASKED = os.environ.get(TEST_GPU_IMAGES.name, "").split()
 PARTS = {part.name: part for part in images.parts(gpu=True)}
 START_S = 300.0
 FIND = {
