@@ -21,6 +21,8 @@ def network_table(result: dict[str, Any]) -> list[str]:
         f"| {row['p99_ms']:.0f} | {row['memory_mib']} |"
         for row in sorted(result["rows"], key=lambda row: row["clients"])
     ]
+    if result["did_not_start"]:
+        lines += ["", f"Not started in time: {', '.join(result['did_not_start'])}."]
     return lines
 
 
