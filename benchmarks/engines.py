@@ -17,7 +17,6 @@ environment that its checkout serves it in.
 from __future__ import annotations
 
 import argparse
-import contextlib
 import json
 import os
 import signal
@@ -32,7 +31,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT / "libs" / room / "src") for room in ("conformance", "phantom")]
 
-from memory import family  # noqa: E402
+from memory import processor_s  # noqa: E402
 from spinezoo_conformance.testing import ServiceProcess  # noqa: E402
 from spinezoo_contract.client import SegmenterClient  # noqa: E402
 from spinezoo_contract.types import Film  # noqa: E402
@@ -62,18 +61,6 @@ def films_a_second(client: SegmenterClient, film: Film, count: int, callers: int
         started = time.perf_counter()
         list(pool.map(lambda _: client.predict(film), range(count)))
         return count / (time.perf_counter() - started)
-
-
-def processor_s(pid: int) -> float:
-    """Processor time that a process and all it started have used, in s."""
-    ticks = 0
-    for each in family(pid):
-        with contextlib.suppress(OSError):
-            fields = (
-                Path(f"/proc/{each}/stat").read_text(errors="replace").rpartition(")")[2].split()
-            )
-            ticks += int(fields[11]) + int(fields[12])  # utime and stime, proc(5)
-    return ticks / os.sysconf("SC_CLK_TCK")
 
 
 def main() -> int:

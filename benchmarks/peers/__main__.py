@@ -42,7 +42,7 @@ sys.path[:0] = [
     *(str(ROOT / "libs" / room / "src") for room in ("conformance", "phantom")),
 ]
 
-from memory import family, pss_bytes  # noqa: E402
+from memory import family, processor_s, pss_bytes  # noqa: E402
 from peers_table import write_table  # noqa: E402
 from servers import NAMES, PEERS, Ask, make_environments, our_service, peer  # noqa: E402
 from spinezoo_phantom import PhantomSettings, make_film, write_dicom  # noqa: E402
@@ -61,6 +61,7 @@ class Server:
         pid: Its first process.
         latencies_ms: Of every request, by clients.
         films_per_s: A repeat, by clients.
+        processor_ms: Of a film, a repeat, by clients: what is left when the machine is busy.
     """
 
     name: str
@@ -68,6 +69,7 @@ class Server:
     pid: int
     latencies_ms: dict[int, list[float]] = field(default_factory=dict)
     films_per_s: dict[int, list[float]] = field(default_factory=dict)
+    processor_ms: dict[int, list[float]] = field(default_factory=dict)
 
     def memory_mib(self) -> float:
         """Proportional set sizes of all its processes."""
@@ -129,7 +131,10 @@ def measure(network: str, options: argparse.Namespace) -> dict[str, Any]:
         for _ in range(options.repeats):
             for clients in CLIENTS:
                 for server in servers:
+                    before_s = processor_s(server.pid)
                     speed, taken = closed_loop(server, clients, options.seconds)
+                    used_ms = (processor_s(server.pid) - before_s) * 1000.0 / len(taken)
+                    server.processor_ms.setdefault(clients, []).append(used_ms)
                     server.films_per_s.setdefault(clients, []).append(speed)
                     server.latencies_ms.setdefault(clients, []).extend(taken)
         rows = [
@@ -139,6 +144,7 @@ def measure(network: str, options: argparse.Namespace) -> dict[str, Any]:
                 "films_per_s": round(statistics.median(server.films_per_s[clients]), 2),
                 "median_ms": round(statistics.median(server.latencies_ms[clients]), 1),
                 "p99_ms": round(percentile(server.latencies_ms[clients], 0.99), 1),
+                "processor_ms": round(statistics.median(server.processor_ms[clients]), 1),
                 "memory_mib": round(server.memory_mib()),
                 "requests": len(server.latencies_ms[clients]),
             }
