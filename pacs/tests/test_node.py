@@ -3,28 +3,20 @@
 from __future__ import annotations
 
 import io
-import shutil
 import socket
-import subprocess
 import threading
 import time
 from pathlib import Path
 from typing import Any
 
-import highdicom
 import pytest
 from answers import changed, dicom_of
 from conftest import peers
-from dicomweb_client.api import DICOMwebClient
 from parts import SEEDS, NodeProcess, OrthancProcess, ZooProcess, until
 from pydicom import dcmread
-from pydicom.uid import JPEG2000Lossless, RLELossless
+from pydicom.uid import RLELossless
 from pynetdicom import AE, build_context
 from pynetdicom.sop_class import ComputedRadiographyImageStorage, Verification
-from spinezoo_contract.client import EnsembleClient
-from spinezoo_contract.masks import decode_mask
-from spinezoo_contract.types import EnsembleAnswer
-from spinezoo_pacs.results.findings import findings_of
 from spinezoo_pacs.results.identity import derived_uid
 
 pytestmark = pytest.mark.filterwarnings("ignore")
@@ -57,68 +49,6 @@ def store(node: NodeProcess, *contents: bytes, title: str = "STORESCU") -> list[
         statuses.append(status.get("Status") if status else None)
     association.release()
     return statuses
-
-
-def answer_of(zoo: ZooProcess, content: bytes) -> EnsembleAnswer:
-    with EnsembleClient(zoo.target) as client:
-        return client.segment(content)
-
-
-SYNTAXES = {
-    "implicit": ("dcmconv", "+ti", "-xi"),
-    "explicit": ("dcmconv", "+te", "-xe"),
-    "big-endian": ("dcmconv", "+tb", "-xb"),
-    "deflated": ("dcmconv", "+td", "-xd"),
-    "jpeg": ("dcmcjpeg", "+e1", "-xs"),
-    "jpeg-ls": ("dcmcjpls", "+el", "-xt"),
-    "rle": ("dcmcrle", "", "-xr"),
-    "jpeg-2000": ("", "", "-xv"),
-}
-"""How a film is written in a transfer syntax, and storescu's option that proposes it."""
-
-
-@pytest.mark.skipif(shutil.which("storescu") is None, reason="dcmtk is not installed")
-def test_films_in_every_syntax_come_back_as_results_in_their_study(
-    node: NodeProcess, orthanc: OrthancProcess, zoo: ZooProcess, tmp_path: Path
-) -> None:
-    sent: dict[str, bytes] = {}
-    for seed, (name, (program, option, propose)) in zip(SEEDS, SYNTAXES.items(), strict=False):
-        plain, path = tmp_path / f"{name}-plain.dcm", tmp_path / f"{name}.dcm"
-        plain.write_bytes(film(seed))
-        if program:
-            subprocess.run([program, *filter(None, [option]), plain, path], check=True)
-        else:
-            dataset = dcmread(plain)
-            dataset.compress(JPEG2000Lossless, generate_instance_uid=False)
-            dataset.save_as(path)
-        sent[name] = path.read_bytes()
-        orthanc.upload(sent[name])
-        command = ["storescu", propose, "-aet", "STORESCU", "-aec", "SPINEZOO"]
-        subprocess.run([*command, "127.0.0.1", str(node.port), path], check=True, timeout=60)
-    node.settled(len(sent))
-    web = DICOMwebClient(f"{orthanc.url}/dicom-web")
-    for name, content in sent.items():
-        source = dataset_of(content)
-        study = source.StudyInstanceUID
-        series = web.search_for_series(study)
-        found = sorted(one["00080060"]["Value"][0] for one in series)
-        assert found == ["CR", "OT", "SEG", "SEG", "SR"], name
-        answer = answer_of(zoo, content)
-        findings = findings_of(answer)
-        for one in web.retrieve_study(study):
-            if one.Modality == "SEG" and one.SegmentationType == "BINARY":
-                read = highdicom.seg.Segmentation.from_dataset(one)
-                masks = read.get_pixels_by_source_instance(
-                    [source.SOPInstanceUID], ignore_spatial_locations=True
-                )
-                for place, finding in enumerate(findings):
-                    assert (masks[0, :, :, place] == decode_mask(finding.mask)).all(), name
-            if one.Modality == "SR":
-                named = [each for each in findings if each.named]
-                report = highdicom.sr.ComprehensiveSR.from_dataset(one)
-                groups = report.content.get_planar_roi_measurement_groups()
-                assert len(groups) == len(named), name
-    assert node.films() == {"waiting": 0, "answered": 0, "done": len(sent), "aside": 0}
 
 
 def test_a_film_that_is_sent_twice_is_answered_once(
