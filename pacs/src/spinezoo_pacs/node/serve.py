@@ -26,6 +26,7 @@ from spinezoo_pacs.node.scp import FilmReceiver
 from spinezoo_pacs.node.settings import NodeSettings, read_settings
 from spinezoo_pacs.node.spool import Spool
 from spinezoo_pacs.node.stow import Stow
+from spinezoo_pacs.node.vault import Vault
 from spinezoo_pacs.node.worker import Workers
 
 log = logging.getLogger("spinezoo.pacs")
@@ -48,7 +49,8 @@ class Node:
         """
         self.settings = settings
         try:
-            self.spool = Spool(settings.spool, settings.limits)
+            vault = Vault.from_file(settings.spool_key)
+            self.spool = Spool(settings.spool, settings.limits, vault)
         except (OSError, sqlite3.Error) as error:
             raise ConfigurationError(
                 f"the spool {settings.spool} cannot be used ({type(error).__name__}); give a "
