@@ -48,9 +48,9 @@ def may_mount() -> bool:
     return subprocess.run(command, capture_output=True).returncode == 0
 
 
-def fill(disk: Path, left: int) -> Path:
+def fill(disk: Path, name: str, left: int) -> Path:
     """Writes a file that leaves so many bytes; returns it."""
-    path = disk / "filler"
+    path = disk / name
     path.write_bytes(b"\0" * (shutil.disk_usage(disk).free - left))
     return path
 
@@ -64,16 +64,16 @@ def test_a_disk_that_is_full_for_real_is_said_and_waited_for(
     start(node)
     first, second, third = (film(seed) for seed in SEEDS[:3])
     # Room for the film, not for its results: it waits, and does not end among the failed ones.
-    filler = fill(node.disk, len(first) + 300_000)
+    filler = fill(node.disk, "filler", len(first) + 300_000)
     assert store(node, first) == [0]
     until(lambda: "waits-disk" in [n["reason"] for n in node.status()["notable"]], 200)
     # No room at all: said to the sender, nothing half-written stays, the node goes on.
-    fill(node.disk, 0).rename(node.disk / "more")
+    more = fill(node.disk, "more", 0)
     assert store(node, second) == [0xA700]
     assert len(list((node.disk / "films").iterdir())) == 1
     assert node.status()["events"]["no-room"] >= 1
-    filler.unlink(missing_ok=True)
-    (node.disk / "more").unlink()
+    filler.unlink()
+    more.unlink()
     assert store(node, second, third) == [0, 0]
     node.settled(3)
     assert node.films() == {"waiting": 0, "answered": 0, "done": 3, "aside": 0}

@@ -76,7 +76,7 @@ class Stow:
         try:
             async with asyncio.timeout(REQUEST_S):
                 films = await self._films(request)
-        except BadInputError as error:
+        except (BadInputError, TooLargeError) as error:
             count("web-bad-request")
             return PlainTextResponse(str(error), 413 if isinstance(error, TooLargeError) else 400)
         except (TimeoutError, ClientDisconnect):
