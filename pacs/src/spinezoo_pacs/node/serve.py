@@ -28,6 +28,7 @@ from spinezoo_pacs.node.spool import Spool
 from spinezoo_pacs.node.stow import Stow
 from spinezoo_pacs.node.vault import Vault
 from spinezoo_pacs.node.worker import Workers
+from spinezoo_pacs.results.equipment import software_version
 
 log = logging.getLogger("spinezoo.pacs")
 
@@ -56,6 +57,7 @@ class Node:
                 f"the spool {settings.spool} cannot be used ({type(error).__name__}); give a "
                 "folder that this user may write, on a local disk"
             ) from error
+        software_version()  # results say it; it must be known before the first film
         server_metrics = ServerMetrics()
         self.metrics = NodeMetrics(server_metrics.registry, self.spool)
         self.workers = Workers(settings, self.spool, self.metrics.count)
