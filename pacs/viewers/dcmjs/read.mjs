@@ -145,8 +145,9 @@ function editable(report, film, adapters) {
         tool,
         uid: one.TrackingUniqueIdentifier,
         closed: one.annotation?.data?.contour?.closed,
+        // Cornerstone counts from the middle of the first pixel, DICOM from its corner.
         points: list(line).flatMap((point) => [
-          point[0] / metadata.spacing[1], point[1] / metadata.spacing[0],
+          point[0] / metadata.spacing[1] + 0.5, point[1] / metadata.spacing[0] + 0.5,
         ]),
       });
     }
