@@ -1,7 +1,8 @@
 """``make viewers``: what OHIF, dcmtk and Orthanc's own page show; pictures go to reports/viewers.
 
-Not part of `make test` (its name does not begin with test): it fetches OHIF's pages (48 MB) and wants a Chromium. What dcmjs and
-cornerstone's adapters read is, as tests/test_adapters.py and tests/test_round_trip.py.
+Not a part of `make test`, which takes files that begin with ``test_``: it fetches OHIF's pages
+(48 MB) and wants a Chromium. What dcmjs and the adapters read is tested in test_adapters.py and
+test_round_trip.py.
 """
 
 from __future__ import annotations
