@@ -13,6 +13,7 @@ from spinezoo_pacs.annotate.command import PROJECT, main, outlines_of
 from spinezoo_pacs.annotate.label_studio import pictures_of, read_tasks, tasks_of, write_tasks
 from spinezoo_pacs.annotate.project import Outline, Picture, project, read_project
 from spinezoo_spine.annotations.convert import main as convert
+from spinezoo_spine.annotations.regions import PROVENANCE
 from spinezoo_spine.annotations.via import read_via_raw
 
 pytestmark = pytest.mark.filterwarnings("ignore")
@@ -65,8 +66,9 @@ def test_label_studio_and_via_give_back_what_they_got(tmp_path: Path) -> None:
     same(original, pictures_of(json.loads(json.dumps(tasks_of(original, odd)))))
 
 
-def test_coco_gives_back_every_point_and_attribute(tmp_path: Path) -> None:
-    via, coco, back = (tmp_path / name for name in ("via.json", "coco.json", "back.json"))
+@pytest.mark.parametrize("form", ["coco", "via1", "via2", "via3"])
+def test_every_form_gives_back_points_and_provenance(tmp_path: Path, form: str) -> None:
+    via, coco, back = (tmp_path / name for name in ("via.json", "other.json", "back.json"))
     original = pictures()
     entries = [
         Picture(each.film_name, each.film_name, each.size_bytes, each.outlines, each.attributes)
@@ -75,7 +77,7 @@ def test_coco_gives_back_every_point_and_attribute(tmp_path: Path) -> None:
     via.write_text(json.dumps(project(entries)))
     for seed in SEEDS:
         (tmp_path / f"f{seed}.dcm").write_bytes(dicom_of(seed))
-    assert convert(["--from", str(via), "--to", str(coco), "--format", "coco"]) == 0
+    assert convert(["--from", str(via), "--to", str(coco), "--format", form]) == 0
     assert convert(["--from", str(coco), "--to", str(back), "--format", "via2"]) == 0
     read = {each.film_name: each for each in read_via_raw(back)}
     for each in original:
@@ -83,8 +85,8 @@ def test_coco_gives_back_every_point_and_attribute(tmp_path: Path) -> None:
         for outline, region in zip(each.outlines, regions, strict=True):
             assert region.points_xy is not None
             assert np.abs(region.points_xy - outline.points_xy).max() == 0
-            for name, value in outline.attributes.items():
-                assert region.attributes[name] == value, name
+            for name in ("structure", "level", *PROVENANCE):
+                assert region.attributes.get(name) == outline.attributes.get(name), name
 
 
 def test_what_a_person_moved_or_drew_is_corrected() -> None:

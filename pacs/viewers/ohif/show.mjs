@@ -2,17 +2,18 @@
 //
 //   node show.mjs PAGE STUDY FOLDER CHROMIUM
 //
-// PAGE is where OHIF is served. Prints JSON: by result what was written on the page and its errors.
+// PAGE is where OHIF is served. A result is there when the page says words of it (the last column).
+// Prints JSON: by result what was written on the page and its errors.
 
 import { join } from "node:path";
 import puppeteer from "puppeteer-core";
 
 const [page, study, folder, chromium] = process.argv.slice(2);
 const RESULTS = [
-  ["seg", "SpineZoo outlines"],
-  ["labelmap", "SpineZoo label map"],
-  ["sr", "SpineZoo report"],
-  ["sc", "SpineZoo overlay"],
+  ["seg", "SpineZoo outlines", /L[1-5] vertebra/],
+  ["labelmap", "SpineZoo label map", /L[1-5] vertebra/],
+  ["sr", "SpineZoo report", /Area: /],
+  ["sc", "SpineZoo overlay", /SpineZoo overlay 1\/1/],
 ];
 const wait = (ms) => new Promise((done) => setTimeout(done, ms));
 
@@ -45,32 +46,40 @@ async function click(pattern, count = 1) {
   return false;
 }
 
-/** Opens a result by its thumbnail; waits until the list of thumbnails has it. */
-async function open(description) {
-  for (let attempt = 0; attempt < 120; attempt++) {
-    for (const each of await tab.$$('[data-cy^="study-browser-thumbnail"]')) {
-      if ((await each.evaluate((one) => one.innerText)).includes(description)) {
-        await each.click({ count: 2 });
-        return true;
-      }
+/** Double-clicks the thumbnail of a result; says whether the list has it. */
+async function choose(description) {
+  for (const each of await tab.$$('[data-cy^="study-browser-thumbnail"]')) {
+    if ((await each.evaluate((one) => one.innerText)).includes(description)) {
+      await each.click({ count: 2 }).catch(() => {});
+      return true;
     }
-    await click(/^(Confirm and hide|Skip all)$/);
-    await wait(500);
   }
   return false;
 }
 
+/** Opens a result and waits until the page says something of it; a click may come too early. */
+async function open(description, sign) {
+  let opened = false;
+  for (let attempt = 0; attempt < 12; attempt++) {
+    opened = (await choose(description)) || opened;
+    for (let look = 0; look < 5; look++) {
+      await wait(2000);
+      await click(/^(Confirm and hide|Skip all)$/);
+      await click(/^(Yes|Load|Confirm)$/i);
+      if (opened && (sign.test(await words()) || errors.length)) return true;
+    }
+  }
+  return opened;
+}
+
 const answer = {};
-for (const [kind, description] of RESULTS) {
+for (const [kind, description, sign] of RESULTS) {
   errors = [];
   await tab.goto(`${page}/viewer?StudyInstanceUIDs=${study}`, {
     waitUntil: "domcontentloaded", timeout: 120000,
   });
-  const opened = await open(description);
-  await wait(6000);
-  await click(/^(Confirm and hide|Skip all)$/);
-  await click(/^(Yes|Load|Confirm)$/i);
-  await wait(6000);
+  const opened = await open(description, sign);
+  await wait(4000);
   await tab.screenshot({ path: join(folder, `ohif-${kind}.png`) });
   answer[kind] = { opened, errors, words: await words() };
 }
