@@ -41,7 +41,9 @@ def test_every_reason_for_which_a_film_is_set_aside_is_explained() -> None:
     reasons = set(re.findall(r'SourceError\(\s*"([a-z-]+)"', SOURCES))
     reasons |= set(re.findall(r'SetAsideError\("([a-z-]+)"\)', SOURCES))
     assert {"value-too-long", "text-left", "no-image"} <= reasons
-    assert not [reason for reason in reasons if f"`{reason}`" not in PAGE]
+    for reason in reasons:
+        family = f"`{reason.partition('-')[0]}-...`"
+        assert f"`{reason}`" in PAGE or family in PAGE, reason
 
 
 def test_every_status_and_class_stands_in_the_conformance_statement() -> None:

@@ -17,6 +17,7 @@ from pydicom import dcmread
 from pydicom.uid import RLELossless
 from pynetdicom import AE, build_context
 from pynetdicom.sop_class import ComputedRadiographyImageStorage, Verification
+from spinezoo_pacs.node.spool import key_of
 from spinezoo_pacs.results.identity import derived_uid
 
 pytestmark = pytest.mark.filterwarnings("ignore")
@@ -66,6 +67,41 @@ def test_a_film_that_is_sent_twice_is_answered_once(
     assert node.films()["done"] == 1
     assert node.status()["events"]["sent-seg"] == 1
     assert len(orthanc.find(StudyInstanceUID=dataset.StudyInstanceUID)) == 4
+
+
+def test_one_uid_for_films_of_two_studies_is_refused(node: NodeProcess) -> None:
+    content = film(3)
+    other = film(3, StudyInstanceUID=derived_uid("study", "another"))
+    assert store(node, content, other) == [0, 0xA900]
+    node.settled(1)
+    assert node.status()["events"]["other-study"] == 1
+
+
+ODD = {
+    "multi-frame": ({"NumberOfFrames": 2}, "refused-FilmError"),
+    "no pixels": ({"PixelData": None}, "refused-FilmError"),
+    "colour": ({"SamplesPerPixel": 3, "PhotometricInterpretation": "RGB"}, "refused-FilmError"),
+    "rows that lie": ({"Rows": 5000}, "refused-FilmError"),
+    "no series": ({"SeriesInstanceUID": None}, "bad-uid"),
+    "no bits": ({"BitsAllocated": None}, "refused-FilmError"),
+}
+"""Films that arrive whole and cannot be answered, and the name under which they are set aside."""
+
+
+def test_odd_films_are_set_aside_by_name_and_the_node_goes_on(node: NodeProcess) -> None:
+    made = {
+        name: film(
+            5, **{"SOPInstanceUID": derived_uid("odd", name),
+                  "StudyInstanceUID": derived_uid("odd study", name), **values}
+        )
+        for name, (values, _) in ODD.items()
+    }  # fmt: skip
+    assert store(node, *made.values(), film(6)) == [0] * (len(made) + 1)
+    node.settled(1)
+    until(lambda: node.films()["aside"] == len(made), 200)
+    reasons = {each["film"]: each["reason"] for each in node.status()["notable"]}
+    for name, (_, reason) in ODD.items():
+        assert reasons[key_of(derived_uid("odd", name))] == reason, name
 
 
 def test_a_film_that_is_no_lateral_one_gets_a_report_and_no_outlines(

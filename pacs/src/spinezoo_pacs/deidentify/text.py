@@ -44,7 +44,7 @@ class TextBox:
 
 
 def find_text(pixels: NDArray[np.generic]) -> list[TextBox]:
-    """Lines of text on a film.
+    """Lines of text on a film, level or upright along an edge.
 
     Args:
         pixels: (height, width) grey levels of any type.
@@ -57,6 +57,10 @@ def find_text(pixels: NDArray[np.generic]) -> list[TextBox]:
     found: list[TextBox] = []
     for picture in (scaled, 255 - scaled):
         found += _lines(picture)
+        # Turned by 90 degrees: what ran up or down an edge is level.
+        width = picture.shape[1]
+        for box in _lines(np.ascontiguousarray(np.rot90(picture))):
+            found.append(TextBox(width - box.bottom, box.left, width - box.top, box.right))
     return found
 
 

@@ -1,4 +1,4 @@
-"""Why a destination did not take a result."""
+"""Why a film or a result was not taken."""
 
 from __future__ import annotations
 
@@ -11,3 +11,7 @@ class NotTakenError(SpineZooError):
 
 class RefusedError(SpineZooError):
     """The destination refused an object; the message holds its status."""
+
+
+class OtherStudyError(SpineZooError):
+    """A film came under a UID that a film of another study has already."""

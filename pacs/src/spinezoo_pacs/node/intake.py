@@ -15,6 +15,7 @@ from pynetdicom.sop_class import (
 )
 from spinezoo_contract.errors import QueueFullError, TooLargeError
 
+from spinezoo_pacs.node.errors import OtherStudyError
 from spinezoo_pacs.node.spool import Spool, key_of
 
 FILM_CLASSES = (
@@ -67,6 +68,8 @@ class Intake:
             return self.refuse(sop_uid, "bad-uid", NO_MATCH)
         try:
             new = self._spool.add(sop_uid, study_uid, sender, data)
+        except OtherStudyError as error:
+            return self.refuse(sop_uid, "other-study", NO_MATCH, error)
         except QueueFullError as error:
             return self.refuse(sop_uid, "no-room", NO_ROOM, error)
         except TooLargeError as error:

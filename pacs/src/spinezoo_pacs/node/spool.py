@@ -25,6 +25,7 @@ from typing import Any
 
 from spinezoo_contract.errors import QueueFullError, TooLargeError
 
+from spinezoo_pacs.node.errors import OtherStudyError
 from spinezoo_pacs.node.settings import Limits
 from spinezoo_pacs.node.vault import Vault
 
@@ -159,11 +160,15 @@ class Spool:
         """Takes a film; returns whether it is new. It is on the disk when this returns.
 
         Raises:
+            OtherStudyError: It is known as a film of another study.
             QueueFullError: No place in the queue or on the disk.
             TooLargeError: The film is over the limit.
         """
         with self._lock:
-            if self._one("SELECT 1 FROM films WHERE sop_uid = ?", sop_uid):
+            known = self._one("SELECT study_uid FROM films WHERE sop_uid = ?", sop_uid)
+            if known is not None and known[0] != study_uid:
+                raise OtherStudyError("one SOP instance UID stands for films of two studies")
+            if known is not None:
                 return False
             self.check_room(len(data))
             try:
