@@ -33,28 +33,26 @@ tab.on("pageerror", (error) => errors.push(String(error).slice(0, 300)));
 
 const words = async () => (await tab.evaluate(() => document.body.innerText)).replace(/\s+/g, " ");
 
-/** Clicks the first element with such words; says whether there was one. */
-async function click(pattern, count = 1) {
-  for (const each of await tab.$$("button,a,div[role=button],span")) {
-    const text = (await each.evaluate((one) => one.innerText || "")).trim();
-    if (pattern.test(text)) {
-      await each.click({ count }).catch(() => {});
-      await wait(1500);
-      return true;
-    }
-  }
-  return false;
-}
+/** Clicks every button with such words, in one step of the page. */
+const click = (pattern) =>
+  tab.evaluate((source, flags) => {
+    const wanted = new RegExp(source, flags);
+    const buttons = [...document.querySelectorAll("button,a,div[role=button],span")];
+    const found = buttons.filter((one) => wanted.test((one.innerText || "").trim()));
+    found.forEach((one) => one.click());
+    return found.length;
+  }, pattern.source, pattern.flags);
 
 /** Double-clicks the thumbnail of a result; says whether the list has it. */
 async function choose(description) {
-  for (const each of await tab.$$('[data-cy^="study-browser-thumbnail"]')) {
-    if ((await each.evaluate((one) => one.innerText)).includes(description)) {
-      await each.click({ count: 2 }).catch(() => {});
-      return true;
-    }
-  }
-  return false;
+  const handle = await tab.evaluateHandle((wanted) => {
+    const all = [...document.querySelectorAll('[data-cy^="study-browser-thumbnail"]')];
+    return all.find((one) => one.innerText.includes(wanted)) ?? null;
+  }, description);
+  const element = handle.asElement();
+  if (element === null) return false;
+  await element.click({ count: 2 }).catch(() => {});
+  return true;
 }
 
 /** Opens a result and waits until the page says something of it; a click may come too early. */
