@@ -151,7 +151,7 @@ else
 	  --card services/$(NETWORK)/card.yaml --run-dir runs/$(NETWORK)-$(PRESET) $(ARGS)
 endif
 
-.PHONY: collect annotate pacs-demo
+.PHONY: collect annotate pacs-demo viewers pacs-kills
 collect: setup ## Collect films from a PACS, de-identified on arrival: QUERY=query.yaml OUT=folder (docs/pacs.md)
 	@test -n $(call quote,$(QUERY)) -a -n $(call quote,$(OUT)) || { echo "say what and whereto: make collect QUERY=query.yaml OUT=folder (docs/pacs.md)"; exit 2; }
 	@$(PACS) -m spinezoo_pacs.collect.command --query $(call quote,$(QUERY)) --out $(call quote,$(OUT)) $(ARGS)
@@ -162,6 +162,12 @@ annotate: setup ## First outlines by the running zoo, for correcting in VIA: DAT
 
 pacs-demo: setup ## Phantoms into an Orthanc of its own, answered by the running zoo (make up), results back
 	@$(PACS) -m spinezoo_pacs.demo --gateway $(TARGET) $(ARGS)
+
+viewers: setup ## What OHIF, dcmtk and Orthanc show of the results; pictures in reports/viewers (docs/viewers.md)
+	@cd pacs && ../$(PACS) -m pytest -q tests/shown_in_viewers.py $(ARGS)
+
+pacs-kills: setup ## 500 films while node, gateway and Orthanc are killed in turn (half an hour)
+	@cd pacs && SPINEZOO_PACS_FILMS=500 ../$(PACS) -m pytest -q tests/test_node_kills.py -k kills_lose $(ARGS)
 
 EXPORTED = $(if $(NETWORK),$(NETWORK),$(patsubst services/%/card.yaml,%,$(wildcard services/*/card.yaml)))
 export: setup ## Write the engines' graphs of shipped weights again (training does it by itself): [NETWORK=pspnet] [PRESET=lite]
