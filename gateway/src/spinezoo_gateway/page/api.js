@@ -3,6 +3,8 @@
 
 /** @typedef {any} Json */
 
+const MOST_HEAD = 1 << 20; // What a preview says of its film is shorter, in bytes.
+
 export class Zoo {
   /** @param {any} session of login.js */
   constructor(session) {
@@ -49,15 +51,17 @@ export class Zoo {
   async preview(file, signal) {
     const form = new FormData();
     form.append('film', file, 'film');
-    form.append('pixels', 'raw');
-    const response = await this.call('/v1/preview', { method: 'POST', body: form, signal });
-    const found = await response.json();
-    const bytes = base64(found.raw);
-    delete found.raw;
-    const levels = found.levels.type === 'uint16'
-      ? new Uint16Array(bytes.buffer, 0, bytes.byteLength >> 1)
-      : bytes;
-    return { ...found, pixels: levels };
+    const response = await this.call('/v1/preview', {
+      method: 'POST', body: form, signal, headers: { Accept: 'application/octet-stream' },
+    });
+    const bytes = await response.arrayBuffer();
+    const head = new Uint8Array(bytes, 0, Math.min(bytes.byteLength, MOST_HEAD));
+    const end = head.indexOf(10) + 1;
+    if (!end) throw new TypeError('the preview was cut off');
+    const found = JSON.parse(new TextDecoder().decode(head.subarray(0, end)));
+    const pixels = found.levels.type === 'uint16' ? new Uint16Array(bytes, end) : new Uint8Array(bytes, end);
+    if (pixels.length !== found.height * found.width) throw new TypeError('the preview was cut off');
+    return { ...found, pixels };
   }
 
   /** Every network's answer as it comes, the fused one last.
@@ -105,14 +109,4 @@ async function* events(response) {
       if (data) yield [name, JSON.parse(data)];
     }
   }
-}
-
-/** @param {string} text @returns {Uint8Array<ArrayBuffer>} */
-function base64(text) {
-  const made = /** @type {any} */ (Uint8Array);
-  if (made.fromBase64) return made.fromBase64(text);
-  const binary = atob(text);
-  const bytes = new Uint8Array(binary.length);
-  for (let place = 0; place < binary.length; place += 1) bytes[place] = binary.charCodeAt(place);
-  return bytes;
 }

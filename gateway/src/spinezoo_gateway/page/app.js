@@ -132,7 +132,9 @@ export class App {
   async #preview(file, signal) {
     const began = performance.now();
     try {
-      const film = new Film(file, await this.zoo.preview(file, signal));
+      const preview = await this.zoo.preview(file, signal);
+      performance.measure('zoo', { start: began, end: performance.now() });
+      const film = new Film(file, preview);
       if (signal.aborted) return false;
       this.film = film;
       const [low, high] = film.presets.auto;
@@ -143,7 +145,7 @@ export class App {
       this.shownPanes = '';
       this.render();
       this.fit();
-      performance.measure('first drawing', { start: began, end: performance.now() });
+      requestAnimationFrame(() => requestAnimationFrame((now) => performance.measure('first drawing', { start: began, end: now })));
       return true;
     } catch (error) {
       if (!signal.aborted) this.#failed(file, error);
@@ -372,10 +374,20 @@ export class App {
     if (this.frame) return;
     this.frame = requestAnimationFrame(() => {
       this.frame = 0;
-      this.film?.draw(this.window);
+      this.#ready();
       for (const pane of this.panes) pane.draw();
       this.panels.scaleBar();
     });
+  }
+
+  /** Makes the film's picture ready, as far as any pane shows it. */
+  #ready() {
+    if (!this.film || !this.panes.length) return;
+    // All panes share the view, and are of one size but for a pixel.
+    const parts = this.panes.map((pane) => pane.part);
+    const most = (/** @type {'left' | 'top' | 'right' | 'bottom'} */ side, /** @type {(...all: number[]) => number} */ of) => of(...parts.map((each) => each[side]));
+    const part = { left: most('left', Math.min), top: most('top', Math.min), right: most('right', Math.max), bottom: most('bottom', Math.max) };
+    this.film.draw(this.window, part, this.view.scale * (window.devicePixelRatio || 1));
   }
 
   /** @param {number} dCentre share of the range @param {number} dWidth */
