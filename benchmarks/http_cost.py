@@ -3,8 +3,8 @@
     .venvs/core/bin/python benchmarks/http_cost.py [--films 60] [--height 2048] [--width 1024]
 
 Members answer at once, so that the difference is the gateway's own. One line of JSON a way and one
-for the difference of the medians, in ms: of the time on the clock, and of the processor's, which says
-more on a busy machine (client, gateway and members are one process).
+for the difference of the medians, in ms: of the time on the clock, and of the processor's, which
+says more on a busy machine (client, gateway and members are one process).
 """
 
 from __future__ import annotations

@@ -21,8 +21,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT / "gateway" / "tests"))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "gateway" / "tests"))
 
 from bench import NAMES, Bench
 from selenium import webdriver
@@ -41,7 +40,8 @@ performance.clearMeasures();
 const seen = new PerformanceObserver((list) => {
   if (!list.getEntriesByName('first drawing').length) return;
   seen.disconnect();
-  done(Object.fromEntries(performance.getEntriesByType('measure').map((m) => [m.name, m.duration])));
+  const all = performance.getEntriesByType('measure');
+  done(Object.fromEntries(all.map((each) => [each.name, each.duration])));
 });
 seen.observe({ type: 'measure' });
 document.querySelector('#film-file').dispatchEvent(new Event('change', { bubbles: true }));
@@ -52,7 +52,8 @@ FRAMES = """
 const [button, count, done] = [arguments[0], arguments[1], arguments[arguments.length - 1]];
 const stage = document.querySelector('.stage');
 const box = document.querySelector('.pane canvas').getBoundingClientRect();
-const send = (kind, x, y) => document.querySelector('.pane svg').dispatchEvent(new PointerEvent(kind, {
+const film = document.querySelector('.pane svg');
+const send = (kind, x, y) => film.dispatchEvent(new PointerEvent(kind, {
   bubbles: true, pointerId: 1, button, buttons: 1, clientX: x, clientY: y }));
 const real = stage.setPointerCapture;
 stage.setPointerCapture = () => {};
@@ -104,7 +105,7 @@ def ready(driver: webdriver.Chrome, url: str) -> None:
 def open_film(driver: webdriver.Chrome, path: Path) -> dict[str, float]:
     """Opens a film; what the page measured, in ms."""
     field = driver.find_element(By.ID, "film-file")
-    # The file is put into the field without the page hearing of it, so that the clock is the page's.
+    # The file is put into the field without the page hearing of it: its clock begins later.
     driver.execute_script(
         "window.held = (event) => { if (event.isTrusted) event.stopImmediatePropagation(); };"
         "document.addEventListener('change', window.held, true)"

@@ -1,7 +1,7 @@
 """What tests need of npm, such as the type checker of the page. Standard library only.
 
 A room may hold ``tests/*/package-lock.json``, with digests and without index addresses. What it
-names is installed into ``.venvs``, where npm is there; the tests that need it are skipped elsewhere.
+names is installed into ``.venvs`` where npm is there; elsewhere the tests that need it are skipped.
 """
 
 from __future__ import annotations

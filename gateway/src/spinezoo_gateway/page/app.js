@@ -120,6 +120,23 @@ export class App {
     }
     this.answer.running = true;
     this.render();
+    // It is sent twice, and again after a failure: what becomes of it on the disk must not matter.
+    let held;
+    try {
+      held = new File([await file.arrayBuffer()], file.name);
+    } catch {
+      if (signal.aborted) return;
+      this.answer.running = false;
+      this.panels.notice('film', 'error', `${file.name} cannot be read: it is a folder, or was moved or changed just now. Choose the film again.`);
+      this.render();
+      return;
+    }
+    if (signal.aborted) return;
+    await this.#show(held, signal);
+  }
+
+  /** @param {File} file in memory @param {AbortSignal} signal */
+  async #show(file, signal) {
     // The picture first: the networks take every processor there is.
     if (await this.#preview(file, signal)) this.#ask(file, signal);
     else if (!signal.aborted) {
