@@ -404,7 +404,13 @@ export class App {
     const parts = this.panes.map((pane) => pane.part);
     const most = (/** @type {'left' | 'top' | 'right' | 'bottom'} */ side, /** @type {(...all: number[]) => number} */ of) => of(...parts.map((each) => each[side]));
     const part = { left: most('left', Math.min), top: most('top', Math.min), right: most('right', Math.max), bottom: most('bottom', Math.max) };
-    this.film.draw(this.window, part, this.view.scale * (window.devicePixelRatio || 1));
+    const { film } = this;
+    film.draw(this.window, part, this.view.scale * (window.devicePixelRatio || 1));
+    if (!film.rough) return;
+    setTimeout(() => {
+      film.refine();
+      this.redraw();
+    });
   }
 
   /** @param {number} dCentre share of the range @param {number} dWidth */

@@ -40,14 +40,20 @@ export class Film {
       this.canvas.getContext('2d', { alpha: false }));
     this.image = new ImageData(1, 1);
     /** What the canvas holds from its corner on, in pixels of a copy. */
-    this.drawn = { step: 0, left: 0, top: 0, right: 0, bottom: 0 };
+    this.drawn = { step: 0, left: 0, top: 0, right: 0, bottom: 0, rough: false };
   }
 
-  /** The copy whose pixels are so many of the film's wide and high. @param {number} step a power of two */
-  #copy(step) {
+  /** Makes the copies down to the one whose pixels are so many of the film's wide and high.
+   * @param {number} step a power of two
+   */
+  #halve(step) {
     while (this.copies[this.copies.length - 1].step < step) this.copies.push(halved(this.copies[this.copies.length - 1]));
-    return /** @type {Level} */ (this.copies.find((each) => each.step === step));
   }
+
+  /** Whether single pixels were drawn for want of a copy; `refine` makes the copy. */
+  get rough() { return this.drawn.rough; }
+
+  refine() { this.#halve(this.drawn.step); }
 
   /** Windows by name, from the film's own levels. @returns {Record<string, [number, number]>} */
   #presets() {
@@ -96,7 +102,8 @@ export class Film {
   draw(window, part, scale) {
     const most = 2 ** Math.floor(Math.log2(Math.max(1, Math.min(this.width, this.height))));
     const step = Math.min(most, 2 ** Math.max(0, Math.floor(Math.log2(1 / scale))));
-    const { width, height, pixels } = this.#copy(step);
+    const [width, height] = [Math.ceil(this.width / step), Math.ceil(this.height / step)];
+    const copy = this.copies.find((each) => each.step === step);
     const other = this.#tabulate(window);
     const near = (/** @type {number} */ value, /** @type {number} */ end) => Math.min(end, Math.max(0, value));
     let left = near(Math.floor(part.left / step), width);
@@ -104,25 +111,32 @@ export class Film {
     let right = near(Math.ceil(part.right / step), width);
     let bottom = near(Math.ceil(part.bottom / step), height);
     const old = this.drawn;
-    if (!other && old.step === step && old.left <= left && old.top <= top && old.right >= right && old.bottom >= bottom) return;
+    const good = !other && old.step === step && (!old.rough || !copy);
+    if (good && old.left <= left && old.top <= top && old.right >= right && old.bottom >= bottom) return;
     if (!other) {
       // Somebody moves the film: a little more than is seen lasts some frames.
       const [wide, high] = [Math.ceil((right - left) / 8), Math.ceil((bottom - top) / 8)];
       [left, top] = [near(left - wide, width), near(top - high, height)];
       [right, bottom] = [near(right + wide, width), near(bottom + high, height)];
     }
-    this.drawn = { step, left, top, right, bottom };
+    this.drawn = { step, left, top, right, bottom, rough: !copy };
     const [across, down] = [right - left, bottom - top];
     if (!across || !down) return;
     if (this.image.width !== across || this.image.height !== down) this.image = new ImageData(across, down);
     if (this.canvas.width < across) this.canvas.width = across;
     if (this.canvas.height < down) this.canvas.height = down;
+    // The picture does not wait for a copy: one pixel stands for its neighbours until there is one.
+    const { pixels } = copy ?? this;
+    const stride = copy ? 1 : step;
+    const wide = copy ? width : this.width;
+    const last = (copy ? height : this.height) - 1;
     const words = new Uint32Array(this.image.data.buffer);
     const { table } = this;
     let place = 0;
     for (let y = top; y < bottom; y += 1) {
-      const row = y * width;
-      for (let x = row + left; x < row + right; x += 1) words[place++] = table[pixels[x]];
+      const row = Math.min(last, y * stride) * wide;
+      const end = row + right * stride;
+      for (let x = row + left * stride; x < end; x += stride) words[place++] = table[pixels[x]];
     }
     this.context.putImageData(this.image, 0, 0);
   }
@@ -145,6 +159,7 @@ export class Film {
     while ((this.width * this.height) / step ** 2 > MOST_PIXELS) step *= 2;
     const canvas = new OffscreenCanvas(Math.ceil(this.width / step), Math.ceil(this.height / step));
     const context = /** @type {OffscreenCanvasRenderingContext2D} */ (canvas.getContext('2d'));
+    this.#halve(step);
     this.draw(window, { left: 0, top: 0, right: this.width, bottom: this.height }, 1 / step);
     context.scale(1 / step, 1 / step);
     this.put(context);
