@@ -143,7 +143,7 @@ def separate(segments: Iterable[Segment]) -> tuple[Segment, ...]:
     size_px: float | None = None
     above_xy: tuple[float, float] | None = None
     parts: dict[int, tuple[Segment, ...]] = {}
-    # The lumbar region first: it tells the size of a body for the sacral one, and where S1's end is.
+    # The lumbar region first: it tells the sacral one a body's size, and where S1's end is.
     for segment in (*lumbar, *(s for s in segments if not any(s is other for other in lumbar))):
         if segment.kind is SegmentKind.INSTANCE:
             parts[id(segment)] = (segment,)

@@ -11,7 +11,8 @@ chain orders them.
 2. A member *has* the implant when it brings an outline, or when its regions cover
    :data:`COVERED_SHARE` of it and that of its structure :data:`OWN_SHARE`. An instance network's
    outline counts :data:`OUTLINE_VOTES` times, a part or a region once. The rule of the fusion
-   decides whether the implant is kept; a cage is kept too when so many members have it.
+   decides whether the implant is kept; a cage is kept too when so many members have it. A member
+   whose outline holds two implants as one is silent where others tell them apart.
 3. Its pixels are decided by the members that have it, by the same rule, within the union of the
    outlines.
 4. Of two that overlap too much the one of more votes stays.
