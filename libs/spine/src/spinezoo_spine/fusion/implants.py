@@ -11,7 +11,8 @@ chain orders them.
 2. A member *has* the implant when it brings an outline, or when its regions cover
    :data:`COVERED_SHARE` of it and that of its structure :data:`OWN_SHARE`. An instance network's
    outline counts :data:`OUTLINE_VOTES` times, a part or a region once. The rule of the fusion
-   decides whether the implant is kept; a cage is kept too when so many members have it.
+   decides whether the implant is kept; a cage is kept too when so many members have it. A member
+   whose outline holds two implants as one is silent where others tell them apart.
 3. Its pixels are decided by the members that have it, by the same rule, within the union of the
    outlines.
 4. Of two that overlap too much the one of more votes stays.
@@ -60,13 +61,20 @@ BY_HEAD = frozenset({Structure.CAGE})
 """Structures that one vote a member is enough for. Cages lie apart, so a region's part is as good
 an outline as any; of screws and rods it kept blobs of two (precision fell by 8 to 22 points)."""
 
+OVERLAPPING = frozenset({Structure.SCREW, Structure.ROD})
+"""Structures of which two lie on each other."""
+
+LEAST_TELLING = 2
+"""Members that have to tell two such implants apart before blobs of two stop counting."""
+
 APART_IOU = 0.5
 """Two implants of one class that overlap less than this are two."""
 
-MOST_IOU = {Structure.CAGE: 0.4, Structure.SCREW: 0.6, Structure.ROD: 0.6}
-"""Two fused implants that overlap more are one. 5 % of true screws and rods share that much."""
+MOST_IOU = {Structure.CAGE: 0.4, Structure.SCREW: 0.8, Structure.ROD: 0.7}
+"""Two fused implants that overlap more are one. 5 % of true screws and rods share 0.6; those of one
+member have been told apart by it already."""
 
-INSIDE_SHARE = 0.85
+INSIDE_SHARE = 0.95
 """An implant of which more than this lies in a better one of its class is a piece of that."""
 
 LEFT_OVER_SHARE = 0.3
@@ -186,12 +194,14 @@ class _Candidate:
         structure: What it is.
         outlines: Place of each member's outline among that one's outlines, by member.
         union: The outlines together.
+        silent: Members that do not vote on it; see :func:`_silent`.
         regions: Members without an outline of it whose regions cover it.
     """
 
     structure: Structure
     outlines: dict[int, int]
     union: RunLengthMask
+    silent: frozenset[int]
     regions: tuple[int, ...] = ()
 
 
@@ -213,6 +223,7 @@ def _candidates(said: Sequence[Implants], structure: Structure) -> list[_Candida
             structure,
             dict(places[index] for index in group),
             unite([outlines[index].mask for index in group], height, width),
+            _silent(group, places, share, structure),
         )
         for group in _groups(places, outlines, iou, share)
     ]
@@ -226,6 +237,7 @@ def _candidates(said: Sequence[Implants], structure: Structure) -> list[_Candida
             member
             for place, member in enumerate(seeing)
             if member not in candidate.outlines
+            and member not in candidate.silent
             and own[number, place] >= OWN_SHARE * area
             and metal[number, place] >= COVERED_SHARE * area
         )
@@ -275,7 +287,10 @@ def _voted(
             near = _near(said[member].metal_borders, union)
             marks.append((member, member_votes[member], near))
         support = sum(vote for _, vote, _ in marks)
-        kept = support >= fusion.least_votes(rule, sum(weights))
+        total = sum(
+            weight for member, weight in enumerate(weights) if member not in candidate.silent
+        )
+        kept = support >= fusion.least_votes(rule, total)
         if candidate.structure in BY_HEAD:
             by_head = sum(member_votes[member] for member, _, _ in marks)
             kept |= by_head >= fusion.least_votes(rule, sum(member_votes))
@@ -284,7 +299,7 @@ def _voted(
         offset = 2 * len(chosen) * stride
         for member, vote, borders in (*marks, (-1, inside, union)):
             sides.setdefault((member, vote), []).append(fusion.marked(borders) + offset)
-        chosen.append((candidate, min(1.0, support / sum(weights))))
+        chosen.append((candidate, min(1.0, support / total)))
         least.append(inside + fusion.least_votes(rule, support))
     if not chosen:
         return []
@@ -309,6 +324,25 @@ def _voted(
 def _near(borders: NDArray[np.int64], union: NDArray[np.int64]) -> NDArray[np.int64]:
     """The runs that may lie in a union."""
     return fusion.between(borders, int(union[0]), int(union[-1]))
+
+
+def _silent(
+    group: Sequence[int],
+    places: Sequence[tuple[int, int]],
+    share: NDArray[np.float64],
+    structure: Structure,
+) -> frozenset[int]:
+    """Members that see metal where an implant is, but not whether it is one or two.
+
+    Their outline holds the implant and was taken for another one: the left and the right screw of
+    a vertebra as one blob. That is no vote against either screw, and says nothing of its pixels.
+    Where fewer than :data:`LEAST_TELLING` members tell them apart nobody is silent.
+    """
+    own = {places[index][0] for index in group}
+    if structure not in OVERLAPPING or len(own) < LEAST_TELLING:
+        return frozenset()
+    held = share[list(group)].max(axis=0) >= COVERED_SHARE
+    return frozenset(places[index][0] for index in np.flatnonzero(held).tolist()) - own
 
 
 def _groups(
