@@ -41,6 +41,10 @@ _ANSWER_S = 2.0
 _LOOK_S = 0.25
 """How often a decoder beyond its time is looked at, in s."""
 
+_OWN_SHARE = 0.5
+"""Share of its time that a decoder is to have had on a processor before it is stopped on a machine
+that is busy with other things."""
+
 _ADVICE = "it is damaged or hostile; export it again, as Explicit VR Little Endian or PNG"
 
 
@@ -171,7 +175,8 @@ class Worker:
         """Its next message, within the time of a film of so many pixels.
 
         On a machine that is too busy to let the decoder work, a good film takes longer: as long as
-        the decoder works and has not had its time, it gets up to :data:`PATIENCE` times as much.
+        the decoder works and has not had :data:`_OWN_SHARE` of its time on a processor, it gets up
+        to :data:`PATIENCE` times as much.
 
         Raises:
             TimeoutError: It took too long.
@@ -182,7 +187,7 @@ class Worker:
         while not _has_come(self._connection, deadline):
             now_s = _worked_s(self._process.pid) - worked_s
             beyond = time.monotonic() - started > PATIENCE * allowed_s
-            if now_s <= last_s or now_s >= 0.9 * allowed_s or beyond:
+            if now_s <= last_s or now_s >= _OWN_SHARE * allowed_s or beyond:
                 raise TimeoutError
             deadline, last_s = time.monotonic() + _LOOK_S, now_s
         message, descriptor = receive(self._connection, time.monotonic() + _ANSWER_S)

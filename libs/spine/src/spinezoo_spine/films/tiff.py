@@ -20,6 +20,7 @@ from spinezoo_spine.films.kinds import is_tiff
 from spinezoo_spine.films.limits import TO_ONE_GREY, FilmLimits, check_raw_size, check_size
 from spinezoo_spine.films.notes import LOSSY_NOTE, NoteBook
 from spinezoo_spine.films.streams import (
+    ARITHMETIC,
     check_complete,
     check_jpeg2000,
     check_progressive,
@@ -240,6 +241,8 @@ def _check_jpegs(page: tifffile.TiffPage, data: bytes) -> None:
         head = stream_head(stream)
         if not ended or head is None:
             raise FilmError("TIFF is truncated: a JPEG in it ends early; send the whole file")
+        if head.kind == ARITHMETIC:
+            raise FilmError("TIFF holds JPEG with arithmetic coding; save it with LZW or as PNG")
         check_progressive(stream)
         check_complete(stream, head, decode(stream), decode, ended=True)
 
