@@ -187,7 +187,8 @@ class Worker:
         while not _has_come(self._connection, deadline):
             now_s = _worked_s(self._process.pid) - worked_s
             beyond = time.monotonic() - started > PATIENCE * allowed_s
-            if now_s <= last_s or now_s >= _OWN_SHARE * allowed_s or beyond:
+            waits = now_s <= last_s and not _is_runnable(self._process.pid)
+            if waits or now_s >= _OWN_SHARE * allowed_s or beyond:
                 raise TimeoutError
             deadline, last_s = time.monotonic() + _LOOK_S, now_s
         message, descriptor = receive(self._connection, time.monotonic() + _ANSWER_S)
@@ -219,6 +220,17 @@ def _worked_s(pid: int) -> float:
         return (int(numbers[11]) + int(numbers[12])) / os.sysconf("SC_CLK_TCK")
     except (OSError, ValueError, IndexError):  # no such file outside Linux
         return 0.0
+
+
+def _is_runnable(pid: int) -> bool:
+    """Whether any thread of a process works, or would if it had a processor or its disk."""
+    try:
+        threads = [
+            path.read_text(encoding="ascii") for path in Path(f"/proc/{pid}/task").glob("*/stat")
+        ]
+    except OSError:  # it has ended, or this is not Linux
+        return False
+    return any(text.rpartition(")")[2].split()[0] in ("R", "D") for text in threads)
 
 
 def _has_come(connection: socket.socket, deadline: float) -> bool:
