@@ -61,16 +61,22 @@ setup: ## Make every environment (downloads from the package registry, shows pro
 setup-serving: ## Make the environments that serve and measure; no deep-learning framework
 	@$(TOOL).environments setup --serving
 
+# What the zoo and its measuring run in: without the DICOM node's.
+ZOO_ROOMS := gateway evaluator $(patsubst %/card.yaml,%,$(wildcard services/*/card.yaml))
+.PHONY: setup-zoo
+setup-zoo:
+	@$(TOOL).environments setup --serving $(addprefix --room ,$(ZOO_ROOMS))
+
 .PHONY: setup-core
 setup-core:
 	@$(TOOL).environments setup --room evaluator
 
-benchmark: setup-serving ## Measure the zoo and write the report: on phantoms, or DATA=folder of films with outlines
+benchmark: setup-zoo ## Measure the zoo and write the report: on phantoms, or DATA=folder of films with outlines
 	@$(if $(DATA),,$(MAKE) --no-print-directory test-set)
 	@$(BENCHMARK) --check $(ARGS)
 	@$(TOOL).processes run -- $(BENCHMARK) $(ARGS)
 
-real-check: setup-serving ## Measure recognition and names on films with corner truth: DATA=folder
+real-check: setup-zoo ## Measure recognition and names on films with corner truth: DATA=folder
 	@test -n $(call quote,$(DATA)) || { echo "say on which films: DATA=folder with a corner file (docs/labelling.md)"; exit 2; }
 	@$(REAL_CHECK) --check $(ARGS)
 	@$(TOOL).processes run -- $(REAL_CHECK) $(ARGS)
@@ -96,11 +102,11 @@ compare: ## Print every figure in which two reports differ, times aside: A=folde
 
 test-set: setup-core ## Make the phantom test set (100 films, DICOM) if it is not there
 	@$(CORE) -m spinezoo_phantom --out $(TEST_SET) \
-	  --count $(TEST_FILMS) --seed $(TEST_SEED) --format dicom --workers 2
+	  --count $(TEST_FILMS) --seed $(TEST_SEED) --format dicom --workers 0
 
 train-set: setup-core ## Make a phantom training set (TRAIN_FILMS=730, PNG) if it is not there
 	@$(CORE) -m spinezoo_phantom --out $(TRAIN_SET) \
-	  --count $(TRAIN_FILMS) --seed $(TRAIN_SEED) --format png --workers 2
+	  --count $(TRAIN_FILMS) --seed $(TRAIN_SEED) --format png --workers 0
 
 phantoms-sheet: setup-core ## Draw phantom films beside real ones, for looking at: [DATA=folder of films]
 	@$(CORE) -m spinezoo_phantom --count 16 --seed $(SHEET_SEED) \
@@ -151,7 +157,7 @@ else
 	  --card services/$(NETWORK)/card.yaml --run-dir runs/$(NETWORK)-$(PRESET) $(ARGS)
 endif
 
-.PHONY: collect annotate pacs-demo
+.PHONY: collect annotate pacs-demo viewers pacs-kills
 collect: setup ## Collect films from a PACS, de-identified on arrival: QUERY=query.yaml OUT=folder (docs/pacs.md)
 	@test -n $(call quote,$(QUERY)) -a -n $(call quote,$(OUT)) || { echo "say what and whereto: make collect QUERY=query.yaml OUT=folder (docs/pacs.md)"; exit 2; }
 	@$(PACS) -m spinezoo_pacs.collect.command --query $(call quote,$(QUERY)) --out $(call quote,$(OUT)) $(ARGS)
@@ -162,6 +168,12 @@ annotate: setup ## First outlines by the running zoo, for correcting in VIA: DAT
 
 pacs-demo: setup ## Phantoms into an Orthanc of its own, answered by the running zoo (make up), results back
 	@$(PACS) -m spinezoo_pacs.demo --gateway $(TARGET) $(ARGS)
+
+viewers: setup ## What OHIF, dcmtk and Orthanc show of the results; pictures in reports/viewers (docs/viewers.md)
+	@cd pacs && ../$(PACS) -m pytest -q tests/shown_in_viewers.py $(ARGS)
+
+pacs-kills: setup ## 500 films while node, gateway and Orthanc are killed in turn (half an hour)
+	@cd pacs && SPINEZOO_PACS_FILMS=500 ../$(PACS) -m pytest -q tests/test_node_kills.py -k kills_lose $(ARGS)
 
 EXPORTED = $(if $(NETWORK),$(NETWORK),$(patsubst services/%/card.yaml,%,$(wildcard services/*/card.yaml)))
 export: setup ## Write the engines' graphs of shipped weights again (training does it by itself): [NETWORK=pspnet] [PRESET=lite]

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import grpc
+import httpx
 import numpy as np
 import pytest
 from bench import NAMES, Bench
@@ -80,12 +81,36 @@ def test_a_decoder_that_hangs_costs_its_film_an_error(bad_decoders: None, five: 
 
 @pytest.mark.parametrize("fault", ["panic", "abort", "allocate natively"])
 def test_other_faults_of_decoders(bad_decoders: None, five: Bench, fault: str) -> None:
-    with pytest.raises(grpc.RpcError) as failed:
-        five.segment(image_pb2.Image(dicom=film_that_says(fault)))
+    good = image_pb2.Image(dicom=rle_film(GREY))
+    with ThreadPoolExecutor(4) as threads:
+        broken = threads.submit(five.segment, image_pb2.Image(dicom=film_that_says(fault)))
+        answers = [threads.submit(five.segment, good) for _ in range(3)]
+        for answer in answers:
+            assert len(answer.result(timeout=30).fused.member_names) == len(NAMES)
+        with pytest.raises(grpc.RpcError) as failed:
+            broken.result(timeout=30)
     assert failed.value.code() is grpc.StatusCode.INVALID_ARGUMENT
     assert "decoder broke off" in failed.value.details()
-    answer = five.segment(image_pb2.Image(dicom=rle_film(GREY)))
-    assert len(answer.fused.member_names) == len(NAMES)
+
+
+@pytest.mark.parametrize("fault", ["sleep", "panic", "abort", "allocate natively"])
+def test_faults_of_decoders_over_http(bad_decoders: None, five: Bench, fault: str) -> None:
+    bad, good = film_that_says(fault), rle_film(GREY)
+    with (
+        httpx.Client(base_url=five.start_http(), trust_env=False, timeout=60.0) as http,
+        ThreadPoolExecutor(4) as threads,
+    ):
+
+        def ask(film: bytes) -> httpx.Response:
+            return http.post("/v1/segment", files={"film": ("film.dcm", film)})
+
+        hung = threads.submit(ask, bad)
+        answers = [threads.submit(ask, good) for _ in range(3)]
+        for answer in answers:
+            assert answer.result(timeout=30).json()["height"] == GREY.shape[0]
+        refused = hung.result(timeout=30)
+    assert refused.status_code == 400
+    assert "film's decoder" in refused.text
 
 
 def test_a_film_whose_pixels_fit_no_message_is_refused_up_front(bench: Bench) -> None:

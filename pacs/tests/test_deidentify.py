@@ -12,6 +12,7 @@ import pytest
 from answers import changed, dicom_of
 from planted import needles, planted_film, written
 from pydicom import dcmread
+from pydicom.dataset import Dataset
 from spinezoo_pacs.deidentify.film import clean_film
 from spinezoo_pacs.deidentify.keys import SiteKey
 from spinezoo_pacs.deidentify.text import find_text
@@ -93,6 +94,40 @@ def test_burned_in_text_is_blanked(scale: float, at: tuple[int, int]) -> None:
     assert not find_text(clean.film.pixels)
     row = slice(at[1] - 4, at[1] - 1)
     assert np.ptp(clean.film.pixels[row, at[0] + 4 : at[0] + 60]) == 0
+
+
+@pytest.mark.parametrize("turn", [1, -1])
+@pytest.mark.parametrize("seed", [5, 11, 14])
+def test_text_along_an_edge_is_blanked_too(turn: int, seed: int) -> None:
+    dataset = dcmread(io.BytesIO(dicom_of(seed)))
+    turned = np.rot90(dataset.pixel_array, turn).copy()
+    before = len(find_text(dataset.pixel_array))
+    written(turned, "MUSTER 1951", (20, 25), 0.7)
+    pixels = np.rot90(turned, -turn).copy()
+    assert len(find_text(pixels)) > before
+    dataset.PixelData = pixels.tobytes()
+    buffer = io.BytesIO()
+    dataset.save_as(buffer)
+    clean = clean_film(buffer.getvalue(), KEY)
+    assert clean.blanked_lines
+    row = np.rot90(clean.film.pixels, turn)[21:24, 26:80]
+    assert np.ptp(row) == 0
+
+
+@pytest.mark.parametrize(
+    ("value", "stays"),
+    [("51185008", True), ("T-D3000", True), ("R-10206", True), ("MILLER1951", False)],
+)
+def test_words_in_codes_do_not_pass(value: str, stays: bool) -> None:
+    dataset = dcmread(io.BytesIO(dicom_of(5)))
+    code = Dataset()
+    code.CodeValue, code.CodingSchemeDesignator, code.CodeMeaning = value, "SCT", "of Miller"
+    dataset.AnatomicRegionSequence = [code]
+    buffer = io.BytesIO()
+    dataset.save_as(buffer)
+    clean = clean_film(buffer.getvalue(), KEY)
+    assert (value.encode() in clean.content) == stays
+    assert b"Miller" not in clean.content
 
 
 def test_films_that_cannot_be_freed_with_certainty_are_set_aside() -> None:

@@ -3,28 +3,21 @@
 from __future__ import annotations
 
 import io
-import shutil
 import socket
-import subprocess
 import threading
 import time
 from pathlib import Path
 from typing import Any
 
-import highdicom
 import pytest
 from answers import changed, dicom_of
 from conftest import peers
-from dicomweb_client.api import DICOMwebClient
 from parts import SEEDS, NodeProcess, OrthancProcess, ZooProcess, until
 from pydicom import dcmread
-from pydicom.uid import JPEG2000Lossless, RLELossless
+from pydicom.uid import RLELossless
 from pynetdicom import AE, build_context
 from pynetdicom.sop_class import ComputedRadiographyImageStorage, Verification
-from spinezoo_contract.client import EnsembleClient
-from spinezoo_contract.masks import decode_mask
-from spinezoo_contract.types import EnsembleAnswer
-from spinezoo_pacs.results.findings import findings_of
+from spinezoo_pacs.node.spool import key_of
 from spinezoo_pacs.results.identity import derived_uid
 
 pytestmark = pytest.mark.filterwarnings("ignore")
@@ -59,68 +52,6 @@ def store(node: NodeProcess, *contents: bytes, title: str = "STORESCU") -> list[
     return statuses
 
 
-def answer_of(zoo: ZooProcess, content: bytes) -> EnsembleAnswer:
-    with EnsembleClient(zoo.target) as client:
-        return client.segment(content)
-
-
-SYNTAXES = {
-    "implicit": ("dcmconv", "+ti", "-xi"),
-    "explicit": ("dcmconv", "+te", "-xe"),
-    "big-endian": ("dcmconv", "+tb", "-xb"),
-    "deflated": ("dcmconv", "+td", "-xd"),
-    "jpeg": ("dcmcjpeg", "+e1", "-xs"),
-    "jpeg-ls": ("dcmcjpls", "+el", "-xt"),
-    "rle": ("dcmcrle", "", "-xr"),
-    "jpeg-2000": ("", "", "-xv"),
-}
-"""How a film is written in a transfer syntax, and storescu's option that proposes it."""
-
-
-@pytest.mark.skipif(shutil.which("storescu") is None, reason="dcmtk is not installed")
-def test_films_in_every_syntax_come_back_as_results_in_their_study(
-    node: NodeProcess, orthanc: OrthancProcess, zoo: ZooProcess, tmp_path: Path
-) -> None:
-    sent: dict[str, bytes] = {}
-    for seed, (name, (program, option, propose)) in zip(SEEDS, SYNTAXES.items(), strict=False):
-        plain, path = tmp_path / f"{name}-plain.dcm", tmp_path / f"{name}.dcm"
-        plain.write_bytes(film(seed))
-        if program:
-            subprocess.run([program, *filter(None, [option]), plain, path], check=True)
-        else:
-            dataset = dcmread(plain)
-            dataset.compress(JPEG2000Lossless, generate_instance_uid=False)
-            dataset.save_as(path)
-        sent[name] = path.read_bytes()
-        orthanc.upload(sent[name])
-        command = ["storescu", propose, "-aet", "STORESCU", "-aec", "SPINEZOO"]
-        subprocess.run([*command, "127.0.0.1", str(node.port), path], check=True, timeout=60)
-    node.settled(len(sent))
-    web = DICOMwebClient(f"{orthanc.url}/dicom-web")
-    for name, content in sent.items():
-        source = dataset_of(content)
-        study = source.StudyInstanceUID
-        series = web.search_for_series(study)
-        found = sorted(one["00080060"]["Value"][0] for one in series)
-        assert found == ["CR", "OT", "SEG", "SEG", "SR"], name
-        answer = answer_of(zoo, content)
-        findings = findings_of(answer)
-        for one in web.retrieve_study(study):
-            if one.Modality == "SEG" and one.SegmentationType == "BINARY":
-                read = highdicom.seg.Segmentation.from_dataset(one)
-                masks = read.get_pixels_by_source_instance(
-                    [source.SOPInstanceUID], ignore_spatial_locations=True
-                )
-                for place, finding in enumerate(findings):
-                    assert (masks[0, :, :, place] == decode_mask(finding.mask)).all(), name
-            if one.Modality == "SR":
-                named = [each for each in findings if each.named]
-                report = highdicom.sr.ComprehensiveSR.from_dataset(one)
-                groups = report.content.get_planar_roi_measurement_groups()
-                assert len(groups) == len(named), name
-    assert node.films() == {"waiting": 0, "answered": 0, "done": len(sent), "aside": 0}
-
-
 def test_a_film_that_is_sent_twice_is_answered_once(
     node: NodeProcess, orthanc: OrthancProcess
 ) -> None:
@@ -136,6 +67,41 @@ def test_a_film_that_is_sent_twice_is_answered_once(
     assert node.films()["done"] == 1
     assert node.status()["events"]["sent-seg"] == 1
     assert len(orthanc.find(StudyInstanceUID=dataset.StudyInstanceUID)) == 4
+
+
+def test_one_uid_for_films_of_two_studies_is_refused(node: NodeProcess) -> None:
+    content = film(3)
+    other = film(3, StudyInstanceUID=derived_uid("study", "another"))
+    assert store(node, content, other) == [0, 0xA900]
+    node.settled(1)
+    assert node.status()["events"]["other-study"] == 1
+
+
+ODD = {
+    "multi-frame": ({"NumberOfFrames": 2}, "refused-FilmError"),
+    "no pixels": ({"PixelData": None}, "refused-FilmError"),
+    "colour": ({"SamplesPerPixel": 3, "PhotometricInterpretation": "RGB"}, "refused-FilmError"),
+    "rows that lie": ({"Rows": 5000}, "refused-FilmError"),
+    "no series": ({"SeriesInstanceUID": None}, "bad-uid"),
+    "no bits": ({"BitsAllocated": None}, "refused-FilmError"),
+}
+"""Films that arrive whole and cannot be answered, and the name under which they are set aside."""
+
+
+def test_odd_films_are_set_aside_by_name_and_the_node_goes_on(node: NodeProcess) -> None:
+    made = {
+        name: film(
+            5, **{"SOPInstanceUID": derived_uid("odd", name),
+                  "StudyInstanceUID": derived_uid("odd study", name), **values}
+        )
+        for name, (values, _) in ODD.items()
+    }  # fmt: skip
+    assert store(node, *made.values(), film(6)) == [0] * (len(made) + 1)
+    node.settled(1)
+    until(lambda: node.films()["aside"] == len(made), 200)
+    reasons = {each["film"]: each["reason"] for each in node.status()["notable"]}
+    for name, (_, reason) in ODD.items():
+        assert reasons[key_of(derived_uid("odd", name))] == reason, name
 
 
 def test_a_film_that_is_no_lateral_one_gets_a_report_and_no_outlines(

@@ -58,7 +58,9 @@ def test_a_folder_with_a_space_arrives_whole(make, target, module, report, name,
     done, calls = make(target, f"DATA={data}", "ARGS=--limit 3")
     assert done.returncode == 0, done.stderr
     words = ["-m", module, "--data", data, "--report", report.format(name)]
-    assert calls[0] == ["tool.environments", "setup", "--serving"]
+    assert calls[0][:3] == ["tool.environments", "setup", "--serving"]
+    assert {"gateway", "evaluator", "services/unet"} <= set(calls[0])
+    assert "pacs" not in calls[0]
     assert calls[1] == ["core", *words, "--check", "--limit", "3"]
     assert calls[2][:3] == ["tool.processes", "run", "--"]
     assert calls[2][-len(words) - 2 :] == [*words, "--limit", "3"]

@@ -44,7 +44,7 @@ def test_every_service_has_the_same_files(service: Path) -> None:
     package = service / "src" / f"spinezoo_{service.name}"
     files = ["card.yaml", "pyproject.toml"]
     files += ["service.py", "README.md", "tests"]
-    modules = ["__init__.py", "network.py", "predictor.py", "train.py"]
+    modules = ["__init__.py", "framework.py", "network.py", "predictor.py", "train.py"]
     wanted = [service / name for name in files] + [package / name for name in modules]
     missing = [str(path.relative_to(ROOT)) for path in wanted if not path.exists()]
     assert not missing

@@ -1,21 +1,14 @@
-r"""Coverage-guided fuzzing of what reads film bytes in Python itself: headers, streams, kinds.
+"""Coverage-guided fuzzing of what reads film bytes in Python itself: headers, streams, kinds.
 
-Atheris is no part of the environments: it exists for few platforms. With it installed,
-
-    .tools/bin/uv pip install --python .venvs/tests/bin/python atheris
-    .venvs/tests/bin/python tests/fuzz/guided_films.py \
-        -max_total_time=600 -timeout=5 -rss_limit_mb=1024
-
-ends with a status other than 0, and with the bytes in a file, at the first exception that is not of
-ours, at a hang and at too much memory. A fault found becomes a small input in ``libs/spine/tests``.
+``guided_films.py CORPUS SECONDS``, with atheris. The corpus begins with valid films. Anything but
+our own errors, 5 s for one film, or 1 GiB ends it. A fault found becomes a small input in
+``libs/spine/tests``.
 """
 
 from __future__ import annotations
 
 import contextlib
 import sys
-import tempfile
-from pathlib import Path
 
 import atheris
 
@@ -57,15 +50,21 @@ def one(data: bytes) -> None:
 
 
 def main() -> None:
-    """Starts from the valid films of ``test_films.py``."""
-    sys.path.insert(0, str(Path(__file__).parents[1]))
-    from fuzz.test_films import seeds
-
-    with tempfile.TemporaryDirectory() as folder:
-        for place, data in enumerate(seeds()):
-            Path(folder, str(place)).write_bytes(data)
-        atheris.Setup([*sys.argv, folder], one)
-        atheris.Fuzz()
+    """Runs until the time is over; exits with libFuzzer's status."""
+    corpus, seconds = sys.argv[1:]
+    atheris.Setup(
+        [
+            sys.argv[0],
+            corpus,
+            f"-max_total_time={seconds}",
+            "-timeout=5",
+            "-rss_limit_mb=1024",
+            f"-artifact_prefix={corpus}/",
+            "-print_final_stats=1",
+        ],
+        one,
+    )
+    atheris.Fuzz()
 
 
 if __name__ == "__main__":

@@ -7,12 +7,17 @@ doubled). A fault found becomes a small input in ``libs/spine/tests``.
 
 from __future__ import annotations
 
+import importlib.util
 import io
 import os
+import re
 import resource
 import struct
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import imagecodecs
@@ -278,7 +283,8 @@ def test_films_by_chance(decoders: None, capsys: pytest.CaptureFixture[str]) -> 
         count, slowest = count + 1, max(slowest, taken)
         assert taken < MOST_S, f"{taken:.1f} s"
 
-    end = time.monotonic() + 60.0 * MINUTES
+    guided = importlib.util.find_spec("atheris") is not None
+    end = time.monotonic() + 60.0 * (MINUTES / 2.0 if guided else MINUTES)
     while True:
         one()
         if time.monotonic() >= end:
@@ -294,3 +300,24 @@ def test_films_by_chance(decoders: None, capsys: pytest.CaptureFixture[str]) -> 
             f"{peaks[1]:.0f} MiB in a decoding process"
         )
     assert max(peaks) < MOST_MIB
+
+
+def test_films_guided_by_coverage(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """What looks at the bytes before a decoder does, under atheris, in a process of its own."""
+    if importlib.util.find_spec("atheris") is None:
+        pytest.skip(
+            "atheris is not installed: .tools/bin/uv pip install --python .venvs/tests/bin/python "
+            "atheris (Linux on x86-64)"
+        )
+    for number, data in enumerate(seeds()):
+        (tmp_path / f"seed-{number}").write_bytes(data)
+    seconds = max(10, int(30.0 * MINUTES))
+    script = Path(__file__).with_name("guided_films.py")
+    done = subprocess.run(
+        [sys.executable, str(script), str(tmp_path), str(seconds)],
+        capture_output=True, text=True, errors="replace", timeout=seconds + 120, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-3000:]
+    (count,) = re.findall(r"number_of_executed_units: *(\d+)", done.stderr)
+    with capsys.disabled():
+        print(f"\nfilms guided by coverage: {count} files in {seconds} s")

@@ -97,6 +97,9 @@ def test_up_status_down(checkout: Path) -> None:
     assert up.returncode == 0, up.stderr
     assert "(4/4)" in up.stderr
     assert "Ask the gateway" in up.stdout
+    pages = [line for line in up.stdout.splitlines() if line.startswith("Open the page: ")]
+    ports = read_env_file(checkout / ".env")
+    assert pages == [f"Open the page: http://127.0.0.1:{ports['SPINEZOO_GATEWAY_HTTP_PORT']}/"]
     assert sorted(state(checkout)) == sorted(PARTS)
     assert len(processes_of(checkout)) == 8  # each has a worker of its own
     status = zoo(checkout, "status")

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import struct
+import time
 import zlib
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
 from axe_core_python.selenium import Axe
 from bench import Bench
+from refused_films import refused_films
 from selenium import webdriver
+from spinezoo.v1 import image_pb2
 from spinezoo_serving.endpoints import HttpEndpoint
 from spinezoo_serving.tokens import new_token, revoke_token
 from spinezoo_testing.certificates import (  # noqa: F401
@@ -19,6 +23,7 @@ from spinezoo_testing.certificates import (  # noqa: F401
     certificates,
     shared_certificates,
 )
+from spinezoo_testing.servers import until
 
 Browse = Callable[..., Any]
 """Starts the gateway and gives a ``Browser`` of ``conftest.py``."""
@@ -62,6 +67,26 @@ def test_what_is_no_film_is_said_in_words(
     assert page.count("[data-notice=film]") == 0
 
 
+def test_everything_that_readers_refuse_is_said_in_words(browse: Browse, folder: Path) -> None:
+    page = browse()
+    page.expected += ["status of 400", "status of 413"]
+    page.load()
+    wrong = {}
+    for number, (kind, film) in enumerate(refused_films().items()):
+        name = f"refused-{number}.dcm"
+        (folder / name).write_bytes(film)
+        page.open(name)
+        page.wait(lambda name=name: page.text(".film-name") == name, name)
+        said = page.notice("film")
+        known = said.startswith("This film cannot be read: ") or "Scale the film down" in said
+        if not known or page.count(".shape") or page.count(".network.asked"):
+            wrong[kind] = said
+    assert not wrong
+    page.open("plain.dcm")
+    page.wait(lambda: page.count(".column .row") > 3)
+    assert page.count("[data-notice=film]") == 0
+
+
 def test_a_file_of_200_mib_is_not_even_sent(browse: Browse, folder: Path) -> None:
     path = folder / "giant.dcm"
     with path.open("wb") as file:
@@ -70,7 +95,115 @@ def test_a_file_of_200_mib_is_not_even_sent(browse: Browse, folder: Path) -> Non
     page.load()
     page.open(path.name)
     assert "has 200 MiB; this zoo takes at most 64 MiB" in page.notice("film")
+    page.open("fusion.dcm")
+    page.wait(lambda: page.count(".column .row") > 5)
+    giant = path.rename(folder / "giant.json")
+    page.one("#via-file").send_keys(str(giant))
+    assert "giant.json has more than 64 MiB" in page.notice("loaded")
+    giant.unlink()
+
+
+def test_a_film_that_has_gone_from_the_disk_is_sent_all_the_same(
+    browse: Browse, zoo: Bench, folder: Path
+) -> None:
+    for name in ("yolact", "unet", "pspnet"):
+        zoo.members[name].behaviour = "crash"
+    page = browse()
+    page.load()
+    path = folder / "moved.dcm"
+    path.write_bytes((folder / "fusion.dcm").read_bytes())
+    page.open(path.name)
+    page.notice("film")
     path.unlink()
+    for member in zoo.members.values():
+        member.behaviour = "ok"
+    page.click("[data-notice=film] button")
+    page.wait(lambda: page.count(".column .row") > 5)
+
+
+def test_a_file_that_cannot_be_read_is_said(browse: Browse, folder: Path) -> None:
+    page = browse()
+    page.expected += ["ERR_FILE_NOT_FOUND", "ERR_UPLOAD_FILE_CHANGED"]
+    page.load()
+    path = folder / "gone.dcm"
+    path.write_bytes(b"one film")
+    field = page.driver.execute_script(
+        "const f = document.createElement('input'); f.type = 'file'; document.body.append(f);"
+        "return f;"
+    )
+    field.send_keys(str(path))
+    path.unlink()
+    page.js(
+        "const t = new DataTransfer(); t.items.add(arguments[0].files[0]);"
+        "document.querySelector('.stage').dispatchEvent(new DragEvent('drop',"
+        "{dataTransfer: t, bubbles: true, cancelable: true})); arguments[0].remove();",
+        field,
+    )
+    assert "was moved or changed just now" in page.notice("film")
+
+
+def offline(page: Any, yes: bool) -> None:
+    page.driver.execute_cdp_cmd("Network.enable", {})
+    page.driver.execute_cdp_cmd(
+        "Network.emulateNetworkConditions",
+        {"offline": yes, "latency": 0, "downloadThroughput": -1, "uploadThroughput": -1},
+    )
+
+
+def test_a_line_that_is_gone_for_a_moment_is_not_even_noticed(browse: Browse) -> None:
+    page = browse()
+    page.expected += ["ERR_INTERNET_DISCONNECTED"]
+    page.load()
+    page.wait(lambda: page.count(".network") == 5)
+    offline(page, True)
+    page.open("fusion.dcm")
+    time.sleep(0.4)
+    offline(page, False)
+    page.wait(lambda: page.count(".column .row") > 5)
+    assert page.count("[data-notice=film]") == 0
+
+
+def test_a_stream_that_breaks_off_is_asked_for_again(browse: Browse, zoo: Bench) -> None:
+    zoo.members["unet"].shut(zoo.loop)
+    page = browse()
+    page.expected += ["ERR_INCOMPLETE", "ERR_CONNECTION", "ERR_EMPTY", "ERR_ABORTED"]
+    page.load()
+    page.open("fusion.dcm")
+    page.wait(lambda: page.count(".network.ok") == 4)
+
+    async def cut() -> None:
+        for connection in list(zoo.gateway.http._servers[0].server_state.connections):
+            connection.transport.abort()
+
+    zoo.loop.run(cut())
+    zoo.members["unet"].let(zoo.loop)
+    page.wait(lambda: page.count(".column .row") > 5)
+    assert page.count("[data-notice=film]") == 0
+    assert page.count(".network.ok") == 5
+
+
+def test_a_zoo_without_a_place_is_waited_for_and_then_said(browse: Browse, zoo: Bench) -> None:
+    zoo.members["unet"].shut(zoo.loop)
+    page = browse(SPINEZOO_GATEWAY_CONCURRENCY="1", SPINEZOO_MEMBER_DEADLINE_MS="60000")
+    page.expected += ["status of 503"]
+    film = image_pb2.Image(dicom=(page.folder / "plain.dcm").read_bytes())
+    for stays in (False, True):
+        zoo.members["unet"].shut(zoo.loop)
+        with ThreadPoolExecutor(1) as pool:
+            other = pool.submit(zoo.segment, film, 60.0)
+            seen = len(zoo.members["unet"].seen)
+            assert until(lambda seen=seen: len(zoo.members["unet"].seen) > seen - 1)
+            page.load()
+            page.open("fusion.dcm")
+            page.wait(lambda: "412 px" in page.text(".film-about"))
+            if stays:
+                assert "Many films are under way" in page.notice("film")
+            zoo.members["unet"].let(zoo.loop)
+            other.result()
+        if stays:
+            page.click("[data-notice=film] button")
+        page.wait(lambda: page.count(".column .row") > 5)
+        assert page.count("[data-notice=film]") == 0
 
 
 def test_a_name_of_script_tags_is_a_name(browse: Browse, folder: Path) -> None:
@@ -86,7 +219,7 @@ def test_a_name_of_script_tags_is_a_name(browse: Browse, folder: Path) -> None:
 def test_members_that_are_down_or_late_are_named_in_their_place(browse: Browse, zoo: Bench) -> None:
     zoo.members["yolact"].behaviour = "crash"
     zoo.members["unet"].shut(zoo.loop)
-    page = browse(SPINEZOO_MEMBER_DEADLINE_MS="2500")
+    page = browse(SPINEZOO_MEMBER_DEADLINE_MS="8000")
     page.answered("fusion.dcm")
     late, failed = (page.text(f"[data-network={name}]") for name in ("unet", "yolact"))
     assert "too late" in late

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 import subprocess
@@ -9,16 +10,34 @@ from pathlib import Path
 
 import films
 import pytest
+from spinezoo_tools.node_packages import folder_of
 
 HERE = Path(__file__).resolve().parent
 PAGE = HERE.parents[1] / "src" / "spinezoo_gateway" / "page"
-TSC = shutil.which("tsc")
+NODE = shutil.which("node")
+TSC = folder_of(HERE.parents[2], HERE / "package-lock.json") / "node_modules/typescript/bin/tsc"
 
 
-@pytest.mark.skipif(TSC is None, reason="TypeScript is not installed: npm install -g typescript")
+@pytest.mark.skipif(not (NODE and shutil.which("npm")), reason="needs node and npm")
 def test_types_hold() -> None:
-    done = subprocess.run([str(TSC), "-p", "."], cwd=HERE, capture_output=True, text=True)
+    assert TSC.is_file(), "TypeScript is not installed: `make setup` where npm finds its registry"
+    done = subprocess.run(
+        [str(NODE), str(TSC), "-p", "."], cwd=HERE, capture_output=True, text=True
+    )
     assert done.returncode == 0, done.stdout
+
+
+def test_the_lock_of_npm_names_no_registry() -> None:
+    packages = json.loads((HERE / "package-lock.json").read_text())["packages"]
+    assert all("resolved" not in each for each in packages.values())
+    assert all("integrity" in each for name, each in packages.items() if name)
+    # Every module is checked: those that no other imports are named in the settings.
+    settings = json.loads((HERE / "tsconfig.json").read_text())
+    text = "".join(path.read_text() for path in PAGE.glob("*.js"))
+    for path in PAGE.glob("*.js"):
+        assert path.read_text().startswith("// @ts-check"), path.name
+        listed = any(each.endswith(f"/{path.name}") for each in settings["files"])
+        assert listed or f"from './{path.name}'" in text, path.name
 
 
 def test_example_films_are_those_of_the_command(tmp_path: Path) -> None:

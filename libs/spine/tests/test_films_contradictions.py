@@ -8,11 +8,10 @@ from collections.abc import Callable
 import imagecodecs
 import numpy as np
 import pytest
+from odd_dicom import COLUMNS, DEEP, GREY, NOISE, ROWS, Make, codes, wrapped
 from pydicom.dataset import Dataset
-from pydicom.encaps import encapsulate
 from pydicom.sequence import Sequence
 from pydicom.uid import (
-    UID,
     ExplicitVRBigEndian,
     ExplicitVRLittleEndian,
     JPEG2000Lossless,
@@ -25,37 +24,13 @@ from spinezoo_contract.errors import FilmError
 from spinezoo_contract.types import Film, FilmNoteCode
 from spinezoo_spine.films.reader import read_film
 
-Make = Callable[..., bytes]
-ROWS, COLUMNS = 96, 128
-Y, X = np.mgrid[:ROWS, :COLUMNS]
-NOISE = np.random.default_rng(4).integers(0, 40, (ROWS, COLUMNS))
-DEEP = (np.rint(1900 + 1400 * np.sin(Y / 21) * np.cos(X / 23)) + NOISE).astype(np.uint16)  # 12 bits
-GREY = (DEEP >> 4).astype(np.uint8)
 WHOLE = np.rint((DEEP - DEEP.min()) * (65535.0 / np.ptp(DEEP))).astype(np.uint16)
-
-
-def codes(film: Film) -> set[FilmNoteCode]:
-    return {note.code for note in film.notes}
 
 
 def same(film: Film, expected: np.ndarray, tolerance: float = 1e-4) -> None:
     values = [each.astype(float) for each in (film.pixels, expected)]
     spread = [(each - each.min()) / (each.max() - each.min()) for each in values]
     np.testing.assert_allclose(*spread, atol=tolerance)
-
-
-def wrapped(
-    make: Make, stored: np.ndarray, syntax: str, *streams: bytes, bot: bool = True, **more: object
-) -> bytes:
-    """A film whose pixel data lies in fragments, one a stream."""
-
-    def change(dataset: Dataset) -> None:
-        dataset.file_meta.TransferSyntaxUID = UID(syntax)
-        dataset.PixelData = encapsulate(list(streams), has_bot=bot)
-        dataset["PixelData"].VR = "OB"
-        dataset["PixelData"].is_undefined_length = True
-
-    return make(stored, change=change, **more)
 
 
 # ------------------------------------------------------------------------------ sign, byte order

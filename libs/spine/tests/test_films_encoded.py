@@ -11,19 +11,17 @@ import imagecodecs
 import numpy as np
 import pytest
 import tifffile
+from odd_dicom import codes
 from PIL import Image, PngImagePlugin
 from spinezoo_contract.errors import FilmError, TooLargeError
-from spinezoo_contract.types import Film, FilmNoteCode
+from spinezoo_contract.types import FilmNoteCode
 from spinezoo_spine.films.reader import FilmLimits, read_film, read_film_size
+from spinezoo_spine.films.strips import decode_lzw
 
 Y, X = np.mgrid[:96, :64]
 GREY = np.rint(120 + 60 * np.sin(Y / 17) + 50 * np.cos(X / 13)).astype(np.uint8)
 GREY[8:20, 6:30] = 250  # a mark, so that no two turns are alike
 DEEP = GREY.astype(np.uint16) * 200 + 7
-
-
-def codes(film: Film) -> set[FilmNoteCode]:
-    return {note.code for note in film.notes}
 
 
 def saved(pixels: np.ndarray | Image.Image, kind: str, **settings: object) -> bytes:
@@ -277,6 +275,25 @@ def test_compressed_tiff(compression: str, layout: dict) -> None:
             read_film(data[: len(data) // 2])
 
 
+@pytest.mark.parametrize("rows", [7, 64, 500, 799])
+@pytest.mark.parametrize("dtype", ["<u1", "<u2", ">u2", ">i2", "<f4", ">u4"])
+@pytest.mark.parametrize("predictor", [False, True])
+def test_strips_decoded_in_two_threads(rows: int, dtype: str, predictor: bool) -> None:
+    levels = np.add.outer(np.arange(800) ** 2 // 640, np.arange(700) // 3) % 251
+    pixels = levels.astype(dtype)
+    data = tiff(
+        pixels,
+        compression="lzw",
+        predictor=predictor,
+        rowsperstrip=rows,
+        byteorder=dtype[0],
+        extratags=[(274, "H", 1, 3, False)],
+    )
+    with tifffile.TiffFile(io.BytesIO(data)) as file:
+        assert (decode_lzw(file.pages[0], data) == pixels).all()
+    assert (read_film(data).pixels == pixels[::-1, ::-1]).all()
+
+
 def test_a_strip_that_decodes_to_too_little() -> None:
     data = bytearray(tiff(GREY, compression="zlib", rowsperstrip=32))
     with tifffile.TiffFile(io.BytesIO(data)) as file:
@@ -388,6 +405,14 @@ def test_a_grey_corner_does_not_make_a_jpeg_incomplete() -> None:
 def test_bytes_behind_a_jpeg_are_ignored() -> None:
     data = saved(GREY, "JPEG", quality=92)
     assert (read_film(data + b"trailer" * 50).pixels == read_film(data).pixels).all()
+
+
+def test_a_jpeg_that_states_its_height_behind_the_pixels() -> None:
+    stream = bytearray(saved(GREY, "JPEG"))
+    place = stream.index(b"\xff\xc0") + 5
+    stream[place : place + 2] = b"\0\0"
+    with pytest.raises(FilmError, match="no size in its header"):
+        read_film(bytes(stream))
 
 
 def test_jpegs_that_no_viewer_shows() -> None:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
+from odd_dicom import codes
 from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence
 from pydicom.uid import ExplicitVRBigEndian, ImplicitVRLittleEndian
@@ -18,10 +19,6 @@ ROWS, COLUMNS = 48, 64
 Y, X = np.mgrid[:ROWS, :COLUMNS]
 RAMP = (Y * COLUMNS + X).astype(np.uint16)  # 0 to 3071 in 12 bits, each value once
 SMOOTH = np.rint(1900 + 1400 * np.sin(Y / 11) * np.cos(X / 13)).astype(np.uint16)  # 12 bits
-
-
-def codes(film: Film) -> set[FilmNoteCode]:
-    return {note.code for note in film.notes}
 
 
 def spread(values: np.ndarray) -> np.ndarray:

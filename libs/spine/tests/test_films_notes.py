@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from odd_dicom import codes
 from PIL import Image
 from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence
@@ -23,10 +24,6 @@ Code = FilmNoteCode
 
 def text_of(film: Film, code: FilmNoteCode) -> str:
     return next(note.text for note in film.notes if note.code is code)
-
-
-def codes(film: Film) -> set[FilmNoteCode]:
-    return {note.code for note in film.notes}
 
 
 NOTED: dict[str, tuple[dict[str, object], FilmNoteCode]] = {

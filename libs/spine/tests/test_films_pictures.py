@@ -10,8 +10,9 @@ import imagecodecs
 import numpy as np
 import pytest
 import tifffile
+from odd_dicom import codes
 from spinezoo_contract.errors import FilmError
-from spinezoo_contract.types import Film, FilmNoteCode
+from spinezoo_contract.types import FilmNoteCode
 from spinezoo_spine.films.reader import read_film, read_film_size
 
 ROWS, COLUMNS = 48, 64
@@ -19,10 +20,6 @@ Y, X = np.mgrid[:ROWS, :COLUMNS]
 DEEP = np.rint(1900 + 1400 * np.sin(Y / 11) * np.cos(X / 13)).astype(np.uint16)
 GREY = (DEEP >> 4).astype(np.uint8)
 COLOURED = np.dstack([GREY, np.roll(GREY, 9, 1), np.roll(GREY, 20, 0)])
-
-
-def codes(film: Film) -> set[FilmNoteCode]:
-    return {note.code for note in film.notes}
 
 
 # ------------------------------------------------------------------------------------------- PNG

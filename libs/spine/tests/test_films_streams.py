@@ -9,6 +9,7 @@ from collections.abc import Callable
 import imagecodecs
 import numpy as np
 import pytest
+from odd_dicom import COLUMNS, DEEP, GREY, ROWS, Make, X, Y, codes, wrapped
 from PIL import Image
 from pydicom.dataset import Dataset
 from pydicom.encaps import encapsulate
@@ -30,38 +31,8 @@ from pydicom.uid import (
 )
 from spinezoo_contract.client import film_kind
 from spinezoo_contract.errors import FilmError
-from spinezoo_contract.types import Film, FilmNoteCode
+from spinezoo_contract.types import FilmNoteCode
 from spinezoo_spine.films.reader import read_film, read_film_size
-
-Make = Callable[..., bytes]
-ROWS, COLUMNS = 96, 128
-Y, X = np.mgrid[:ROWS, :COLUMNS]
-NOISE = np.random.default_rng(4).integers(0, 40, (ROWS, COLUMNS))
-DEEP = (np.rint(1900 + 1400 * np.sin(Y / 21) * np.cos(X / 23)) + NOISE).astype(np.uint16)  # 12 bits
-GREY = (DEEP >> 4).astype(np.uint8)
-
-
-def codes(film: Film) -> set[FilmNoteCode]:
-    return {note.code for note in film.notes}
-
-
-def compressed(
-    make: Make,
-    stored: np.ndarray,
-    syntax: str,
-    stream: bytes,
-    fragments: int = 1,
-    *,
-    has_bot: bool = True,
-    **attributes: object,
-) -> bytes:
-    def change(dataset: Dataset) -> None:
-        dataset.file_meta.TransferSyntaxUID = UID(syntax)
-        dataset.PixelData = encapsulate([stream], fragments_per_frame=fragments, has_bot=has_bot)
-        dataset["PixelData"].VR = "OB"
-        dataset["PixelData"].is_undefined_length = True
-
-    return make(stored, change=change, **attributes)
 
 
 def jpeg2000(pixels: np.ndarray, bits: int, **settings: object) -> bytes:
@@ -119,8 +90,8 @@ def tolerance(name: str) -> int:
 @pytest.mark.parametrize("has_bot", [True, False])
 def test_compressed_films(make_dicom: Make, name: str, fragments: int, has_bot: bool) -> None:
     syntax, build, pixels, bits = STREAMS[name]
-    data = compressed(
-        make_dicom, pixels, syntax, build(), fragments, has_bot=has_bot, BitsStored=bits
+    data = wrapped(
+        make_dicom, pixels, syntax, build(), fragments=fragments, bot=has_bot, BitsStored=bits
     )
     film = read_film(data)
     assert np.abs(film.pixels.astype(int) - pixels).max() <= tolerance(name)
@@ -133,9 +104,9 @@ def test_compressed_films(make_dicom: Make, name: str, fragments: int, has_bot: 
 def test_streams_of_8_bits_under_16_allocated(make_dicom: Make, name: str, stored: int) -> None:
     syntax, build, pixels, _ = STREAMS[name]
     wide = pixels.astype(np.uint16)
-    film = read_film(compressed(make_dicom, wide, syntax, build(), BitsStored=stored))
+    film = read_film(wrapped(make_dicom, wide, syntax, build(), BitsStored=stored))
     assert np.abs(film.pixels.astype(int) - pixels).max() <= tolerance(name)
-    inverted = compressed(
+    inverted = wrapped(
         make_dicom,
         wide,
         syntax,
@@ -154,7 +125,7 @@ def test_a_stream_that_ends_early(make_dicom: Make, name: str, share: float, end
     syntax, build, pixels, bits = STREAMS[name]
     stream = build()
     cut = stream[: int(len(stream) * share)] + end
-    data = compressed(make_dicom, pixels, syntax, cut + bytes(len(cut) % 2), BitsStored=bits)
+    data = wrapped(make_dicom, pixels, syntax, cut + bytes(len(cut) % 2), BitsStored=bits)
     with pytest.raises(FilmError, match="truncated"):
         read_film(data)
 
@@ -163,7 +134,7 @@ def test_a_stream_that_ends_early(make_dicom: Make, name: str, share: float, end
 def test_a_stream_that_lacks_its_end_marker(make_dicom: Make, name: str) -> None:
     syntax, build, pixels, bits = STREAMS[name]
     stream = build().removesuffix(b"\xff\xd9")
-    data = compressed(make_dicom, pixels, syntax, stream, BitsStored=bits)
+    data = wrapped(make_dicom, pixels, syntax, stream, BitsStored=bits)
     film = read_film(data)
     assert np.abs(film.pixels.astype(int) - pixels).max() <= tolerance(name)
     assert FilmNoteCode.END_MARKER_MISSING in codes(film)
@@ -178,7 +149,7 @@ def test_a_flat_corner_is_no_missing_data(make_dicom: Make) -> None:
         stream = imagecodecs.jpeg8_encode(flat, bitspersample=bits, **settings)
         # Some writers fill up with 0xFF before the end marker.
         for whole in (stream, stream.removesuffix(b"\xff\xd9") + b"\xff\xff\xd9"):
-            film = read_film(compressed(make_dicom, flat, syntax, whole, BitsStored=bits))
+            film = read_film(wrapped(make_dicom, flat, syntax, whole, BitsStored=bits))
             assert np.abs(film.pixels.astype(int) - flat).max() <= 90
 
 
@@ -190,7 +161,7 @@ def test_extended_whose_scan_header_says_0(make_dicom: Make, bits: int) -> None:
     end = scan + 2 + struct.unpack_from(">H", stream, scan + 2)[0]
     assert stream[end - 2] == 63
     stream[end - 2] = 0
-    data = compressed(make_dicom, pixels, JPEGExtended12Bit, bytes(stream), BitsStored=bits)
+    data = wrapped(make_dicom, pixels, JPEGExtended12Bit, bytes(stream), BitsStored=bits)
     film = read_film(data)
     assert np.abs(film.pixels.astype(int) - pixels).max() <= 60
     assert FilmNoteCode.STREAM_REPAIRED in codes(film)
@@ -200,9 +171,9 @@ def test_extended_whose_scan_header_says_0(make_dicom: Make, bits: int) -> None:
 def test_a_stream_deeper_than_the_header_says(make_dicom: Make, name: str) -> None:
     syntax, build, pixels, _ = STREAMS[name]
     with pytest.raises(FilmError, match="values have 10 bits, but they have 12"):
-        read_film(compressed(make_dicom, pixels, syntax, build(), BitsStored=10))
+        read_film(wrapped(make_dicom, pixels, syntax, build(), BitsStored=10))
     with pytest.raises(FilmError, match=r"8 bits in 8, its compressed image has 1\d"):
-        read_film(compressed(make_dicom, GREY, syntax, build()))
+        read_film(wrapped(make_dicom, GREY, syntax, build()))
 
 
 def test_a_deeper_stream_of_fitting_values(make_dicom: Make) -> None:
@@ -210,7 +181,7 @@ def test_a_deeper_stream_of_fitting_values(make_dicom: Make) -> None:
         (JPEG2000Lossless, jpeg2000(DEEP, 16)),
         (JPEGLosslessSV1, imagecodecs.jpeg8_encode(DEEP, lossless=True, bitspersample=16)),
     ):
-        film = read_film(compressed(make_dicom, DEEP, syntax, stream, BitsStored=12))
+        film = read_film(wrapped(make_dicom, DEEP, syntax, stream, BitsStored=12))
         assert (film.pixels == DEEP).all()
 
 
@@ -218,7 +189,7 @@ def test_overlay_bits_within_compressed_pixels(make_dicom: Make) -> None:
     text = (Y // 5 % 3 == 0) & (X // 7 % 2 == 0)
     cells = DEEP | np.where(text, 1 << 14, 0).astype(np.uint16)
     film = read_film(
-        compressed(make_dicom, cells, JPEG2000Lossless, jpeg2000(cells, 16), BitsStored=12)
+        wrapped(make_dicom, cells, JPEG2000Lossless, jpeg2000(cells, 16), BitsStored=12)
     )
     assert (film.pixels == DEEP).all()
     assert FilmNoteCode.BITS_MASKED in codes(film)
@@ -229,7 +200,7 @@ def test_signed_jpeg_2000(make_dicom: Make, stream_signed: bool) -> None:
     signed = DEEP.astype(np.int16) - 2048
     cells = signed if stream_signed else (signed.view(np.uint16) & 0x0FFF)
     film = read_film(
-        compressed(make_dicom, signed, JPEG2000Lossless, jpeg2000(cells, 12), BitsStored=12)
+        wrapped(make_dicom, signed, JPEG2000Lossless, jpeg2000(cells, 12), BitsStored=12)
     )
     assert (film.pixels == DEEP).all()
 
@@ -239,7 +210,7 @@ def test_htj2k(make_dicom: Make) -> None:
         stream = imagecodecs.htj2k_encode(DEEP)
     except (AttributeError, imagecodecs.DelayedImportError):
         pytest.skip("no encoder of HTJ2K is installed")
-    film = read_film(compressed(make_dicom, DEEP, HTJ2KLossless, stream, BitsStored=12))
+    film = read_film(wrapped(make_dicom, DEEP, HTJ2KLossless, stream, BitsStored=12))
     assert (film.pixels == DEEP).all()
 
 
@@ -259,7 +230,7 @@ def rle(pixels: np.ndarray) -> bytes:
 
 
 def test_rle(make_dicom: Make) -> None:
-    film = read_film(compressed(make_dicom, DEEP, RLELossless, rle(DEEP), BitsStored=12))
+    film = read_film(wrapped(make_dicom, DEEP, RLELossless, rle(DEEP), BitsStored=12))
     assert (film.pixels == DEEP).all()
 
 
@@ -277,7 +248,7 @@ def test_rle_that_does_not_fit(make_dicom: Make, case: str) -> None:
     else:
         stream = stream[: len(stream) // 2]
     stream += bytes(len(stream) % 2)
-    data = compressed(make_dicom, stored, RLELossless, stream, BitsStored=12)
+    data = wrapped(make_dicom, stored, RLELossless, stream, BitsStored=12)
     with pytest.raises(FilmError, match=r"DICOM pixel data|decoder broke off"):
         read_film(data)
 
@@ -366,7 +337,7 @@ def test_compressed_colour(make_dicom: Make, photometric: str, syntax: str) -> N
             )
         else:
             stream = jpeg2000(stored, 8, mct=photometric == "YBR_RCT")
-        data = compressed(make_dicom, stored, syntax, stream, **attributes)
+        data = wrapped(make_dicom, stored, syntax, stream, **attributes)
     film = read_film(data)
     assert np.abs(film.pixels.astype(int) - GREY).max() <= 12
 
@@ -505,6 +476,41 @@ def test_several_frames_by_the_offset_table(make_dicom: Make) -> None:
         read_film(make_dicom(GREY, change=change))
 
 
+@pytest.mark.parametrize(
+    "table",
+    [None, [8], [0xFFFFFFF0], [0, 0], "each fragment"],
+    ids=["left out", "begins late", "beyond the end", "twice the same", "each fragment"],
+)
+def test_an_offset_table_that_is_wrong_or_left_out(make_dicom: Make, table: object) -> None:
+    stream = imagecodecs.jpegls_encode(DEEP)
+    stream += bytes(len(stream) % 2)
+    pieces = [stream[:5000], stream[5000:]]
+    if table is not None:
+        offsets = [0, 5008] if table == "each fragment" else table
+        pieces.insert(0, struct.pack(f"<{len(offsets)}I", *offsets))
+
+    def change(dataset: Dataset) -> None:
+        dataset.file_meta.TransferSyntaxUID = JPEGLSLossless
+        items = (struct.pack("<HHI", 0xFFFE, 0xE000, len(piece)) + piece for piece in pieces)
+        dataset.PixelData = b"".join(items)
+        dataset["PixelData"].VR = "OB"
+        dataset["PixelData"].is_undefined_length = True
+
+    film = read_film(make_dicom(DEEP, BitsStored=12, change=change))
+    assert (film.pixels == DEEP).all()
+
+
+@pytest.mark.parametrize("marker", [0xC9, 0xCA, 0xCB])
+def test_arithmetic_coding_is_named(make_dicom: Make, marker: int) -> None:
+    """Its decoders fill in what is missing and do not say so."""
+    stream = bytearray(imagecodecs.jpeg8_encode(GREY, level=90))
+    stream[stream.index(b"\xff\xc0") + 1] = marker
+    with pytest.raises(FilmError, match="arithmetic"):
+        read_film(bytes(stream))
+    with pytest.raises(FilmError, match="arithmetic coding"):
+        read_film(wrapped(make_dicom, GREY, JPEGBaseline8Bit, bytes(stream)))
+
+
 def test_deflated_data_that_is_cut(make_dicom: Make) -> None:
     data = make_dicom(DEEP, syntax=DeflatedExplicitVRLittleEndian, BitsStored=12)
     assert (read_film(data).pixels == DEEP).all()
@@ -560,5 +566,5 @@ def test_the_wavelet_that_loses_is_noted(make_dicom: Make) -> None:
         stream = imagecodecs.jpeg2k_encode(
             DEEP, codecformat="j2k", reversible=reversible, level=60, bitspersample=12
         )
-        film = read_film(compressed(make_dicom, DEEP, JPEG2000, stream, BitsStored=12))
+        film = read_film(wrapped(make_dicom, DEEP, JPEG2000, stream, BitsStored=12))
         assert (FilmNoteCode.LOSSY_COMPRESSION in codes(film)) != reversible

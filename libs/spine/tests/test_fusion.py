@@ -17,7 +17,7 @@ from spinezoo_contract.types import (
     SegmentKind,
     Structure,
 )
-from spinezoo_spine.fusion.votes import ballot, borders_of, count, fuse
+from spinezoo_spine.fusion.votes import ballot, borders_of, count, either, fuse
 
 LUMBAR, SACRAL, CAGE = (
     Structure.LUMBAR_VERTEBRA,
@@ -253,3 +253,11 @@ def test_ballots_of_films_of_different_sizes_are_not_counted_together():
     ballots = {"a": ballot([], 20, 30), "b": ballot([], 30, 20)}
     with pytest.raises(MaskError, match="'b' is of a film of 30 x 20"):
         count(ballots)
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_either_is_the_union_of_two_masks(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    one, two = (rng.random((5, 7)) < share for share in rng.random(2))
+    first, second, wanted = borders_of([encode_mask(each) for each in (one, two, one | two)], 35)
+    assert either(first, second).tolist() == wanted.tolist()

@@ -18,7 +18,7 @@ from spinezoo_contract.types import (
     UnnamedReason,
 )
 from spinezoo_spine.fusion.implants import Implants, fuse_implants, implants_of
-from spinezoo_spine.fusion.touching import touched_levels, with_touches
+from spinezoo_spine.fusion.touching import _Near, touched_levels, with_touches
 from spinezoo_spine.fusion.votes import borders_of, fuse
 from spinezoo_spine.fusion.windows import crop, window_of
 
@@ -210,3 +210,44 @@ def test_a_window_of_a_mask_is_the_same_as_of_its_pixels() -> None:
         window = (3, 5, 21, 33)
         assert (crop(borders, window, 40) == mask[5:33, 3:21]).all()
     assert window_of([one(CAGE, BOX)], 500, *SHAPE) == (0, 0, 300, 400)
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_the_walk_along_runs_votes_as_pixels_do(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    moved = [shifted(POLE, *rng.integers(-3, 4, 2).tolist()) for _ in range(4)]
+    head = shifted(bar((40, 200), (90, 200), 14), *rng.integers(-9, 10, 2).tolist())
+    answers = {
+        "a": [one(ROD, moved[0])],
+        "b": [one(ROD, moved[1])],
+        "c": regions((ROD, moved[2]), (SCREW, head)),
+        "d": regions((ROD, moved[3])),
+    }
+    members = {name: implants_of(said, *SHAPE) for name, said in answers.items()}
+    outlines = {
+        name: decode_mask(next(o for o in said.outlines if o.structure is ROD).mask)
+        for name, said in members.items()
+    }
+    union = np.any(list(outlines.values()), axis=0)
+    cast = 2 * outlines["a"].astype(int) + 2 * outlines["b"]
+    cast += outlines["c"] | (moved[2] | head) & union
+    cast += outlines["d"] | moved[3] & union
+    (found,) = (each for each in fuse_implants(members) if each.segment.structure is ROD)
+    assert np.array_equal(decode_mask(found.segment.mask), union & (cast >= 4))
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_near_is_what_a_mask_grown_by_a_disc_meets(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    reach = int(rng.integers(3, 20))
+    other = shifted(BOX, *rng.integers(-60, 20, 2).tolist())
+    first, second = one(ROD, POLE), one(CAGE, other)
+    window = window_of([first], reach, *SHAPE)
+    borders = borders_of([first.mask, second.mask], SHAPE[0] * SHAPE[1])
+    near = _Near(crop(borders[0], window, SHAPE[0]), window, reach, SHAPE[0])
+    disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * reach + 1, 2 * reach + 1))
+    grown = cv2.dilate(POLE.astype(np.uint8), disc) > 0
+    left, top, right, bottom = window
+    seen = np.zeros(SHAPE, bool)
+    seen[top:bottom, left:right] = True
+    assert near.meets(second, borders[1]) == bool((grown & other & seen).any())

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from spinezoo_contract.masks import decode_mask, encode_mask
 from spinezoo_contract.types import Segment, SegmentKind, Structure
-from spinezoo_spine.implant_parts import implants_apart
+from spinezoo_spine.implant_parts import _components, _depth, _hull, implants_apart
 from spinezoo_spine.instances import to_instances
 
 SHAPE = (400, 300)
@@ -126,3 +126,19 @@ def test_instances_are_left_as_they_are() -> None:
     mask = encode_mask(bar((100, 40), (100, 120)) | bar((100, 200), (100, 300)))
     one = Segment(ROD, SegmentKind.INSTANCE, mask, 0.5, mask.box)
     assert to_instances([one]) == (one,)
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_depth_and_hull_are_those_of_the_whole_region(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    region = cv2.GaussianBlur(rng.random((90, 70)), (0, 0), 3.0) > 0.5
+    away = cv2.distanceTransform(
+        np.pad(region, 1).astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE
+    )[1:-1, 1:-1]
+    for points in _components(region, 5):
+        wanted = float(away[points[:, 1], points[:, 0]].max())
+        assert _depth(points) == pytest.approx(wanted, abs=1e-5)
+        mask, drawn = np.zeros_like(region), np.zeros(region.shape, np.uint8)
+        mask[points[:, 1], points[:, 0]] = True
+        cv2.fillConvexPoly(drawn, cv2.convexHull(points.astype(np.int32)), 1)
+        assert np.array_equal(_hull(mask), drawn > 0)

@@ -9,6 +9,8 @@ from spinezoo_contract.errors import AnnotationError, MaskError
 from spinezoo_contract.masks import decode_mask, encode_mask, mask_area, mask_box
 from spinezoo_contract.types import RunLengthMask, Segment, SegmentKind, Structure
 from spinezoo_spine.instances import (
+    _resized,
+    mask_from_crop,
     min_component_pixels,
     regions_from_label_map,
     split_region,
@@ -107,3 +109,30 @@ def test_what_is_no_label_map_is_refused(label_map):
 def test_union_of_no_masks_is_empty():
     assert unite([], 3, 4) == encode_mask(np.zeros((3, 4), dtype=bool))
     assert isinstance(unite([], 3, 4), RunLengthMask)
+
+
+@pytest.mark.parametrize("seed", range(30))
+def test_run_lengths_of_a_crop_are_those_of_the_film(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    height, width = int(rng.integers(1, 9)), int(rng.integers(1, 9))
+    top, left = int(rng.integers(0, height)), int(rng.integers(0, width))
+    film = np.zeros((height, width), bool)
+    crop = rng.random((height - top, width - left)) < 0.6
+    film[top:, left:] = crop
+    assert mask_from_crop(crop, top, left, height, width) == encode_mask(film)
+
+
+@pytest.mark.parametrize("size", [(97, 131), (61, 83), (30, 40)])
+def test_masks_that_are_resized_together_are_those_resized_alone(size: tuple[int, int]) -> None:
+    rng = np.random.default_rng(3)
+    parts = []
+    for _ in range(12):
+        part = np.zeros((83, 61), np.uint8)
+        centre = (int(rng.integers(0, 61)), int(rng.integers(0, 83)))
+        cv2.ellipse(part, centre, (9, 4), float(rng.integers(0, 180)), 0, 360, 1, -1)
+        parts.append(part > 0)
+    for part, (pixels, left, top) in zip(parts, _resized(parts, *size), strict=True):
+        alone = cv2.resize(part * np.uint8(255), size, interpolation=cv2.INTER_LINEAR) > 127
+        together = np.zeros_like(alone)
+        together[top : top + pixels.shape[0], left : left + pixels.shape[1]] = pixels
+        assert np.array_equal(together, alone)

@@ -28,7 +28,7 @@ from spinezoo_testing.predictors import PredictorTests
 from spinezoo_unet import train
 from spinezoo_unet.batches import Batch, collate, encode, inputs_of, weights_of
 from spinezoo_unet.engine import KerasEngine
-from spinezoo_unet.keras_predictor import choose_device, load_keras_predictor
+from spinezoo_unet.framework import choose_device, load_keras_predictor
 from spinezoo_unet.network import build_unet
 from spinezoo_unet.predictor import load_predictor
 from spinezoo_unet.task import segmentation_loss

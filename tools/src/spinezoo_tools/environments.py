@@ -29,6 +29,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from spinezoo_tools import node_packages
+
 ROOT = Path(__file__).resolve().parents[3]
 LOCKS = ROOT / "locks"
 UV = ROOT / ".tools" / "bin" / "uv"
@@ -312,6 +314,8 @@ def setup(only: Sequence[str] | None, *, serving: bool = False) -> None:
         run([UV, "pip", "install", "--quiet", "--python", python, "--no-deps", *local])
         stamp.write_text(mark)
         say(f"{title}: ready in {time.monotonic() - started:.0f} s")
+    for room in [] if serving else rooms(only):
+        node_packages.setup(ROOT, room.path, say)
 
 
 def packages_of(lock: Path) -> list[str]:

@@ -14,7 +14,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -27,6 +27,9 @@ PUBLIC_BASE = "python:3.11-slim-bookworm"
 STAND_IN = "spinezoo/base-stand-in:bookworm"
 STAND_IN_PACKAGES = ("python3.11", "python3.11-venv", "python3-distutils", "ca-certificates")
 """debootstrap does not find providers: python3-distutils is what python3.11-venv asks for."""
+
+NODE = "pacs"
+"""Name, folder and environment of the DICOM node."""
 
 STAND_IN_ATTEMPTS = 2
 PULL_LIMIT_S = 120.0
@@ -109,11 +112,20 @@ def parts(only: Sequence[str] = (), *, gpu: bool = False) -> list[Part]:
             for part, service in zip(found, services, strict=True)
             if service.is_network
         ]
+    if NODE in only and not gpu:
+        found.append(_node(values))
     unknown = sorted(set(only) - {part.name for part in found})
     if unknown:
         known = ", ".join(part.name for part in found)
         raise ContainersError(f"unknown: {', '.join(unknown)}; known are {known}")
     return [part for part in found if not only or part.name in only]
+
+
+def _node(values: Mapping[str, str]) -> Part:
+    """The DICOM node of compose.pacs.yaml, built where it is asked for by name."""
+    version = str(Room(ROOT / NODE).project["project"]["version"])
+    image = values.get("SPINEZOO_PACS_IMAGE") or f"spinezoo/pacs:{version}"
+    return Part(NODE, NODE, "node", NODE, image, version, f"locks/{NODE}.lock")
 
 
 def base_image() -> str:
@@ -200,12 +212,14 @@ def build_arguments(part: Part, base: str) -> dict[str, str]:
     The framework layer is of the lock of the part's own environment, so that two services of one
     framework can need two versions of it.
     """
+    # The node is the light image with a folder that it may write.
+    framework = "light" if part.target == "node" else part.target
     arguments = {
         "BASE_IMAGE": base,
         "SERVICE": part.folder,
         "VERSION": part.version,
         "IMAGE": part.image,
-        f"{part.target.upper()}_LOCK": os.environ.get(lock_variable(part.target, part.environment))
+        f"{framework.upper()}_LOCK": os.environ.get(lock_variable(framework, part.environment))
         or part.lock,
     }
     if part.extra:

@@ -80,6 +80,12 @@ INDEX_URL = Variable(
 REQUIRE_DOCKER = Variable(
     "SPINEZOO_REQUIRE_DOCKER", "0", "1", "containers' tests fail without an engine, not skip"
 )
+TEST_GPU_IMAGES = Variable(
+    "SPINEZOO_TEST_GPU_IMAGES",
+    "",
+    "names of networks",
+    "the containers' tests try their images for GPUs, which have to be built",
+)
 
 TOOLS = (
     Variable(
@@ -186,6 +192,7 @@ CONTAINERS = (
         "DEBIAN_IMAGE", "debian:bookworm-slim", "a tag", "`compose.pacs.yaml`: base of Orthanc"
     ),
     REQUIRE_DOCKER,
+    TEST_GPU_IMAGES,
     Variable("SPINEZOO_PROMETHEUS_BIN", "", "a folder", "tests: where `promtool` is"),
 )
 """What images, compositions and their tests read."""

@@ -42,6 +42,9 @@ _T = TypeVar("_T")
 EVENT_STREAM = "text/event-stream"
 """Content type of server-sent events."""
 
+BYTES = "application/octet-stream"
+"""Content type of a preview as a line of JSON and the pixels."""
+
 KEEP_ALIVE_S = 10.0
 """A stream that has nothing to say says a comment this often, in s, so that no proxy ends it."""
 
@@ -164,8 +167,14 @@ class HttpFace:
         preview_answer: dict[int | str, dict[str, Any]] = {
             200: {
                 "model": models.PreviewAnswer,
-                "description": "The preview; with `Accept: image/png` the PNG itself.",
-                "content": {"image/png": {"schema": {"type": "string", "format": "binary"}}},
+                "description": f"The preview; with `Accept: image/png` the PNG itself, with "
+                f"`Accept: {BYTES}` a line of JSON (the preview without pixels; blanks before its "
+                f"end make its length a multiple of {preview.ALIGNED_BYTES}), then the rows of "
+                "little-endian numbers.",
+                "content": {
+                    kind: {"schema": {"type": "string", "format": "binary"}}
+                    for kind in ("image/png", BYTES)
+                },
             },
             **_problems(400, 401, 413, 500, 503, 504),
         }
@@ -232,12 +241,15 @@ class HttpFace:
             if not upload.film:
                 raise errors.FilmError("the film is 0 bytes long; send the whole file")
             accepted = request.headers.get("accept", "")
-            as_picture = "image/png" in accepted and "application/json" not in accepted
+            kinds = () if "application/json" in accepted else ("image/png", BYTES)
+            kind = next((each for each in kinds if each in accepted), None)
 
             def make() -> Response:
                 film = self._read_film(upload.film)
-                if as_picture:
-                    return Response(preview.png_of(film), media_type="image/png")
+                if kind == BYTES:
+                    return Response(preview.preview_bytes(film), media_type=BYTES)
+                if kind is not None:
+                    return Response(preview.png_of(film), media_type=kind)
                 return _json(preview.preview_json(film, fields.pixels))
 
             answer = await asyncio.to_thread(make)

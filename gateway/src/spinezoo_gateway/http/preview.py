@@ -7,6 +7,7 @@ from typing import Any
 
 import cv2
 import numpy as np
+import pydantic_core
 from numpy.typing import NDArray
 from spinezoo_contract.types import Film, FilmNoteCode
 
@@ -20,6 +21,9 @@ _PLANES = {
     FilmNoteCode.SPACING_PIXEL: "unsaid",
     FilmNoteCode.SPACING_NOMINAL_SCANNED: "scanner",
 }
+
+ALIGNED_BYTES = 8
+"""Where rows may begin, so that numbers can be read in place."""
 
 PNG_LEVEL = 1
 """Compression of a PNG, 0 to 9: a preview is waited for."""
@@ -47,9 +51,35 @@ def png_of(film: Film) -> bytes:
     return bytes(data.tobytes())
 
 
+def preview_bytes(film: Film) -> bytes:
+    """A line of JSON, then the rows of little-endian numbers: nothing to encode, nothing to parse.
+
+    Blanks before the line's end put the rows at a multiple of :data:`ALIGNED_BYTES`.
+    """
+    levels = levels_of(film)
+    line = pydantic_core.to_json(_described(film, levels)) + b"\n"
+    line = line[:-1] + b" " * (-len(line) % ALIGNED_BYTES) + b"\n"
+    return line + _rows(levels[0]).tobytes()
+
+
 def preview_json(film: Film, form: PixelForm) -> dict[str, Any]:
     """The preview as plain values of :class:`spinezoo_gateway.http.models.PreviewAnswer`."""
-    pixels, scale, offset = levels_of(film)
+    levels = levels_of(film)
+    found = _described(film, levels)
+    if form is PixelForm.RAW:
+        found["raw"] = base64.b64encode(_rows(levels[0]).tobytes()).decode()
+    elif form is PixelForm.PNG:
+        found["png"] = base64.b64encode(png_of(film)).decode()
+    return found
+
+
+def _rows(pixels: NDArray[Any]) -> NDArray[Any]:
+    return np.ascontiguousarray(pixels).astype(pixels.dtype.newbyteorder("<"), copy=False)
+
+
+def _described(film: Film, levels: tuple[NDArray[Any], float, float]) -> dict[str, Any]:
+    """All but the pixels."""
+    pixels, scale, offset = levels
     step = max(1, int(np.ceil((pixels.size / MOST_SAMPLES) ** 0.5)))
     low, high = np.percentile(pixels[::step, ::step], (1.0, 99.0), method="nearest").tolist()
     found: dict[str, Any] = {
@@ -73,9 +103,4 @@ def preview_json(film: Film, form: PixelForm) -> dict[str, Any]:
     if film.row_spacing_mm is not None or film.column_spacing_mm is not None:
         planes = [_PLANES[note.code] for note in film.notes if note.code in _PLANES]
         found["spacing_plane"] = planes[0] if planes else "unsaid"
-    if form is PixelForm.RAW:
-        rows = np.ascontiguousarray(pixels).astype(pixels.dtype.newbyteorder("<"), copy=False)
-        found["raw"] = base64.b64encode(rows.tobytes()).decode()
-    elif form is PixelForm.PNG:
-        found["png"] = base64.b64encode(png_of(film)).decode()
     return found

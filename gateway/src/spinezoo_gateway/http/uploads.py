@@ -23,6 +23,9 @@ FIELDS_BYTES = 65_536
 UPLOAD_S = 120.0
 """Time a caller has to send a form, in s."""
 
+SILENCE_S = 15.0
+"""Time without a byte after which a caller is held to have stopped sending, in s."""
+
 _HOW = 'send multipart/form-data with the file in `film`: curl -F "film=@film.dcm" ...'
 
 
@@ -43,6 +46,11 @@ class _InMemory(MultiPartParser):
     """Starlette's parser, but no part of a film is ever written to a disk."""
 
     spool_max_size = 1 << 40
+
+    def close(self) -> None:
+        """Lets all parts go, also one whose end never came."""
+        for file in self._files_to_close_on_error:
+            file.close()
 
 
 class Uploads:
@@ -105,12 +113,12 @@ class Uploads:
             raise BadInputError(f"the form cannot be read ({error.message}); {_HOW}") from None
         except TimeoutError:
             raise DeadlineError(
-                f"the film did not come within {UPLOAD_S:.0f} s; send it over a faster line"
+                f"the film did not come within {UPLOAD_S:.0f} s, or nothing came for "
+                f"{SILENCE_S:.0f} s; send it over a faster line"
             ) from None
         except ClientDisconnect:
             raise NotServingError("the caller has gone while it sent the film") from None
-        async with contextlib.AsyncExitStack() as stack:
-            stack.push_async_callback(form.close)
+        with contextlib.closing(parser):
             fields: dict[str, str] = {}
             film: bytes | None = None
             for name, value in form.multi_items():
@@ -126,7 +134,13 @@ class Uploads:
 
     async def _bounded(self, request: Request) -> AsyncGenerator[bytes, None]:
         taken = 0
-        async for chunk in request.stream():
+        stream = request.stream()
+        while True:
+            try:
+                async with asyncio.timeout(SILENCE_S):
+                    chunk = await anext(stream)
+            except StopAsyncIteration:
+                return
             taken += len(chunk)
             if taken > self._max_bytes + FIELDS_BYTES:
                 raise self._too_large(taken)

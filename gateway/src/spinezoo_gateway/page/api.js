@@ -3,26 +3,46 @@
 
 /** @typedef {any} Json */
 
+/** Waits before another try, in ms: of a line that broke off, and of a place in the zoo's queue. */
+const LINE_WAITS = [300, 1200];
+const PLACE_WAITS = [1000, 2000, 4000];
+
+const MOST_HEAD = 1 << 20; // What a preview says of its film is shorter, in bytes.
+
 export class Zoo {
   /** @param {any} session of login.js */
   constructor(session) {
     this.session = session;
   }
 
-  /** A call; where the token no longer counts, the login is shown and the call made again.
+  /** A call. Where the token no longer counts, the login is shown and the call made again; so it is,
+   * a few times, where the line broke off or every place is taken: no call changes anything.
    * @param {string} path @param {RequestInit} [init]
    * @returns {Promise<Response>}
    */
   async call(path, init = {}) {
+    const [lines, places] = [[...LINE_WAITS], [...PLACE_WAITS]];
     for (;;) {
       const headers = { ...init.headers, ...this.session.headers };
-      const response = await fetch(path, { ...init, headers });
+      let response;
+      try {
+        response = await fetch(path, { ...init, headers });
+      } catch (error) {
+        if (!(error instanceof TypeError) || !lines.length) throw error;
+        await pause(lines.shift(), init.signal);
+        continue;
+      }
       if (response.ok) return response;
       let problem;
       try {
         problem = await response.json();
       } catch {
         problem = { detail: `The zoo answered ${response.status}`, error: 'SpineZooError' };
+      }
+      if (problem.error === 'QueueFullError' && places.length) {
+        // Not all at once again: others were refused at the same moment.
+        await pause(Number(places.shift()) * (0.5 + Math.random()), init.signal);
+        continue;
       }
       if (response.status !== 401) throw problem;
       document.getElementById('login-why')?.replaceChildren(problem.detail);
@@ -49,22 +69,36 @@ export class Zoo {
   async preview(file, signal) {
     const form = new FormData();
     form.append('film', file, 'film');
-    form.append('pixels', 'raw');
-    const response = await this.call('/v1/preview', { method: 'POST', body: form, signal });
-    const found = await response.json();
-    const bytes = base64(found.raw);
-    delete found.raw;
-    const levels = found.levels.type === 'uint16'
-      ? new Uint16Array(bytes.buffer, 0, bytes.byteLength >> 1)
-      : bytes;
-    return { ...found, pixels: levels };
+    const response = await this.call('/v1/preview', {
+      method: 'POST', body: form, signal, headers: { Accept: 'application/octet-stream' },
+    });
+    const bytes = await response.arrayBuffer();
+    const head = new Uint8Array(bytes, 0, Math.min(bytes.byteLength, MOST_HEAD));
+    const end = head.indexOf(10) + 1;
+    if (!end) throw new TypeError('the preview was cut off');
+    const found = JSON.parse(new TextDecoder().decode(head.subarray(0, end)));
+    const pixels = found.levels.type === 'uint16' ? new Uint16Array(bytes, end) : new Uint8Array(bytes, end);
+    if (pixels.length !== found.height * found.width) throw new TypeError('the preview was cut off');
+    return { ...found, pixels };
   }
 
-  /** Every network's answer as it comes, the fused one last.
+  /** Every network's answer as it comes, the fused one last. Where the line breaks off on the way,
+   * everything is asked once more.
    * @param {File} file @param {AbortSignal} signal
    * @param {(event: string, value: Json) => void} heard
    */
   async segment(file, signal, heard) {
+    try {
+      await this.#segmentOnce(file, signal, heard);
+    } catch (error) {
+      if (!(error instanceof TypeError) || signal.aborted) throw error;
+      await pause(LINE_WAITS[0], signal);
+      await this.#segmentOnce(file, signal, heard);
+    }
+  }
+
+  /** @param {File} file @param {AbortSignal} signal @param {(event: string, value: Json) => void} heard */
+  async #segmentOnce(file, signal, heard) {
     const form = new FormData();
     form.append('film', file, 'film');
     form.append('masks', 'polygons');
@@ -80,6 +114,13 @@ export class Zoo {
     }
     if (last !== 'fused') throw new TypeError('the stream was cut off');
   }
+}
+
+/** Waits, unless the caller gives up. @param {number | undefined} ms @param {AbortSignal | null} [signal] */
+function pause(ms, signal) {
+  return new Promise((done, fail) => {
+    setTimeout(() => (signal?.aborted ? fail(signal.reason) : done(null)), ms);
+  });
 }
 
 /** Server-sent events of an answer.
@@ -105,14 +146,4 @@ async function* events(response) {
       if (data) yield [name, JSON.parse(data)];
     }
   }
-}
-
-/** @param {string} text @returns {Uint8Array<ArrayBuffer>} */
-function base64(text) {
-  const made = /** @type {any} */ (Uint8Array);
-  if (made.fromBase64) return made.fromBase64(text);
-  const binary = atob(text);
-  const bytes = new Uint8Array(binary.length);
-  for (let place = 0; place < binary.length; place += 1) bytes[place] = binary.charCodeAt(place);
-  return bytes;
 }

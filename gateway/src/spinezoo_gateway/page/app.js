@@ -120,6 +120,23 @@ export class App {
     }
     this.answer.running = true;
     this.render();
+    // It is sent twice, and again after a failure: what becomes of it on the disk must not matter.
+    let held;
+    try {
+      held = new File([await file.arrayBuffer()], file.name);
+    } catch {
+      if (signal.aborted) return;
+      this.answer.running = false;
+      this.panels.notice('film', 'error', `${file.name} cannot be read: it is a folder, or was moved or changed just now. Choose the film again.`);
+      this.render();
+      return;
+    }
+    if (signal.aborted) return;
+    await this.#show(held, signal);
+  }
+
+  /** @param {File} file in memory @param {AbortSignal} signal */
+  async #show(file, signal) {
     // The picture first: the networks take every processor there is.
     if (await this.#preview(file, signal)) this.#ask(file, signal);
     else if (!signal.aborted) {
@@ -132,7 +149,9 @@ export class App {
   async #preview(file, signal) {
     const began = performance.now();
     try {
-      const film = new Film(file, await this.zoo.preview(file, signal));
+      const preview = await this.zoo.preview(file, signal);
+      performance.measure('zoo', { start: began, end: performance.now() });
+      const film = new Film(file, preview);
       if (signal.aborted) return false;
       this.film = film;
       const [low, high] = film.presets.auto;
@@ -143,7 +162,7 @@ export class App {
       this.shownPanes = '';
       this.render();
       this.fit();
-      performance.measure('first drawing', { start: began, end: performance.now() });
+      requestAnimationFrame(() => requestAnimationFrame((now) => performance.measure('first drawing', { start: began, end: now })));
       return true;
     } catch (error) {
       if (!signal.aborted) this.#failed(file, error);
@@ -372,9 +391,25 @@ export class App {
     if (this.frame) return;
     this.frame = requestAnimationFrame(() => {
       this.frame = 0;
-      this.film?.draw(this.window);
+      this.#ready();
       for (const pane of this.panes) pane.draw();
       this.panels.scaleBar();
+    });
+  }
+
+  /** Makes the film's picture ready, as far as any pane shows it. */
+  #ready() {
+    if (!this.film || !this.panes.length) return;
+    // All panes share the view, and are of one size but for a pixel.
+    const parts = this.panes.map((pane) => pane.part);
+    const most = (/** @type {'left' | 'top' | 'right' | 'bottom'} */ side, /** @type {(...all: number[]) => number} */ of) => of(...parts.map((each) => each[side]));
+    const part = { left: most('left', Math.min), top: most('top', Math.min), right: most('right', Math.max), bottom: most('bottom', Math.max) };
+    const { film } = this;
+    film.draw(this.window, part, this.view.scale * (window.devicePixelRatio || 1));
+    if (!film.rough) return;
+    setTimeout(() => {
+      film.refine();
+      this.redraw();
     });
   }
 

@@ -279,7 +279,7 @@ export class Editor {
     const name = stem(film.name);
     if (form === 'png') {
       const style = getComputedStyle(document.documentElement);
-      download(await picture(film, shapes, (one) => style.getPropertyValue(`--${one.structure.replace('_', '-')}`).trim()), `${name}-outlines.png`);
+      download(await picture(film, this.app.window, shapes, (one) => style.getPropertyValue(`--${one.structure.replace('_', '-')}`).trim()), `${name}-outlines.png`);
     } else {
       const text = form === 'via' ? via(film, shapes) : form === 'coco' ? coco(film, shapes) : form === 'csv' ? csv(film, shapes) : json(film, shapes, app.answer);
       const endings = { via: 'via.json', coco: 'coco.json', csv: 'csv', json: 'json' };

@@ -119,12 +119,13 @@ export function json(film, shapes, answer) {
   }, null, 1);
 }
 
-/** A picture of the film through its window with outlines. @param {any} film @param {Shape[]} shapes @param {(one: Shape) => string} colour */
-export async function picture(film, shapes, colour) {
-  const canvas = new OffscreenCanvas(film.shownWidth, film.shownHeight);
+/** A picture of the film through a window with outlines.
+ * @param {any} film @param {import('./film.js').Window} window @param {Shape[]} shapes @param {(one: Shape) => string} colour
+ */
+export async function picture(film, window, shapes, colour) {
+  const { canvas, step } = film.picture(window);
   const context = /** @type {OffscreenCanvasRenderingContext2D} */ (canvas.getContext('2d'));
-  context.drawImage(film.canvas, 0, 0);
-  context.scale(1 / film.step, 1 / film.step);
+  context.scale(1 / step, 1 / step);
   const unit = film.height / 900;
   context.lineWidth = 2.2 * unit;
   context.font = `600 ${17 * unit}px system-ui, sans-serif`;

@@ -1,9 +1,19 @@
 // @ts-check
-/** The film: its grey levels, and the picture of them through a window. */
+/** The film: its grey levels, and the picture of them through a window.
+ *
+ * Only what is seen is drawn, from a copy of the film with about as many pixels as the screen has
+ * for it: a frame costs the screen's pixels, however large the film is.
+ */
 
-const MOST_PIXELS = 8_000_000; // Larger films are shown at half, a third, ... of their pixels.
+const MOST_PIXELS = 16_000_000; // A picture to save has at most so many.
 
 /** @typedef {{low: number, high: number, invert: boolean}} Window */
+/** A copy of the film whose pixels are `step` of the film's wide and high.
+ * @typedef {{step: number, width: number, height: number, pixels: Uint8Array | Uint16Array}} Level
+ */
+/** A part of the film, in its pixels.
+ * @typedef {{left: number, top: number, right: number, bottom: number}} Part
+ */
 
 export class Film {
   /** @param {File} file @param {any} preview of the zoo, with `pixels` */
@@ -13,42 +23,44 @@ export class Film {
     this.height = preview.height;
     this.width = preview.width;
     this.levels = preview.levels;
+    /** @type {Uint8Array | Uint16Array} */
     this.pixels = preview.pixels;
     this.notes = preview.notes;
     this.rowSpacing = preview.row_spacing_mm ?? null;
     this.columnSpacing = preview.column_spacing_mm ?? null;
     this.plane = preview.spacing_plane ?? null;
-    this.step = Math.ceil(Math.sqrt((this.width * this.height) / MOST_PIXELS));
-    this.shownWidth = Math.ceil(this.width / this.step);
-    this.shownHeight = Math.ceil(this.height / this.step);
-    this.shown = this.step === 1 ? this.pixels : this.#thinned();
-    this.canvas = new OffscreenCanvas(this.shownWidth, this.shownHeight);
+    /** @type {Level[]} each half as wide and high as the one before */
+    this.copies = [{ step: 1, width: this.width, height: this.height, pixels: this.pixels }];
+    this.table = new Uint32Array(this.levels.type === 'uint16' ? 65536 : 256);
+    /** @type {Window | null} the window that the table is of */
+    this.tabled = null;
+    this.presets = this.#presets();
+    this.canvas = new OffscreenCanvas(1, 1);
     this.context = /** @type {OffscreenCanvasRenderingContext2D} */ (
       this.canvas.getContext('2d', { alpha: false }));
-    this.image = new ImageData(this.shownWidth, this.shownHeight);
-    this.words = new Uint32Array(this.image.data.buffer);
-    this.table = new Uint32Array(this.levels.type === 'uint16' ? 65536 : 256);
-    this.presets = this.#presets();
-    /** @type {Window | null} */
-    this.drawn = null;
+    this.image = new ImageData(1, 1);
+    /** What the canvas holds from its corner on, in pixels of a copy. */
+    this.drawn = { step: 0, left: 0, top: 0, right: 0, bottom: 0, rough: false };
   }
 
-  #thinned() {
-    const found = new this.pixels.constructor(this.shownWidth * this.shownHeight);
-    let place = 0;
-    for (let y = 0; y < this.height; y += this.step) {
-      for (let x = 0; x < this.width; x += this.step) found[place++] = this.pixels[y * this.width + x];
-    }
-    return found;
+  /** Makes the copies down to the one whose pixels are so many of the film's wide and high.
+   * @param {number} step a power of two
+   */
+  #halve(step) {
+    while (this.copies[this.copies.length - 1].step < step) this.copies.push(halved(this.copies[this.copies.length - 1]));
   }
+
+  /** Whether single pixels were drawn for want of a copy; `refine` makes the copy. */
+  get rough() { return this.drawn.rough; }
+
+  refine() { this.#halve(this.drawn.step); }
 
   /** Windows by name, from the film's own levels. @returns {Record<string, [number, number]>} */
   #presets() {
-    const step = Math.max(1, Math.floor(this.shown.length / 60000));
-    /** @type {number[]} */
-    const sample = [];
-    for (let i = 0; i < this.shown.length; i += step) sample.push(this.shown[i]);
-    sample.sort((a, b) => a - b);
+    const step = Math.max(1, Math.floor(this.pixels.length / 60000));
+    const sample = this.pixels.slice(0, Math.floor((this.pixels.length - 1) / step) + 1);
+    for (let i = 0; i < sample.length; i += 1) sample[i] = this.pixels[i * step];
+    sample.sort();
     const at = (/** @type {number} */ share) => sample[Math.min(sample.length - 1, Math.floor(share * sample.length))];
     const { minimum, maximum, low, high } = this.levels;
     const fit = (/** @type {number} */ a, /** @type {number} */ b) => /** @type {[number, number]} */ ([a, Math.max(b, a + 1)]);
@@ -69,19 +81,106 @@ export class Film {
     return Math.round(value * 1000) / 1000;
   }
 
-  /** Draws the film through a window, if that has changed. @param {Window} window */
-  draw(window) {
-    const old = this.drawn;
-    if (old && old.low === window.low && old.high === window.high && old.invert === window.invert) return;
-    this.drawn = { ...window };
-    const range = Math.max(1e-6, window.high - window.low);
-    for (let level = 0; level < this.table.length; level += 1) {
-      const share = Math.min(1, Math.max(0, (level - window.low) / range));
-      const grey = Math.round(255 * (window.invert ? 1 - share : share));
+  /** Makes the table from level to grey; whether the window is another than before. @param {Window} window */
+  #tabulate(window) {
+    const old = this.tabled;
+    if (old && old.low === window.low && old.high === window.high && old.invert === window.invert) return false;
+    this.tabled = { ...window };
+    const factor = 255 / Math.max(1e-6, window.high - window.low);
+    const { minimum, maximum } = this.levels;
+    for (let level = minimum; level <= maximum; level += 1) {
+      const share = Math.min(255, Math.max(0, (level - window.low) * factor));
+      const grey = (window.invert ? 255 - share : share) + 0.5 & 255;
       this.table[level] = 0xff000000 | (grey << 16) | (grey << 8) | grey;
     }
-    const { words, table, shown } = this;
-    for (let i = 0; i < words.length; i += 1) words[i] = table[shown[i]];
+    return true;
+  }
+
+  /** Makes a part of the film ready for `put`, where it is not yet.
+   * @param {Window} window @param {Part} part @param {number} scale pixels of the screen for one of the film
+   */
+  draw(window, part, scale) {
+    const most = 2 ** Math.floor(Math.log2(Math.max(1, Math.min(this.width, this.height))));
+    const step = Math.min(most, 2 ** Math.max(0, Math.floor(Math.log2(1 / scale))));
+    const [width, height] = [Math.ceil(this.width / step), Math.ceil(this.height / step)];
+    const copy = this.copies.find((each) => each.step === step);
+    const other = this.#tabulate(window);
+    const near = (/** @type {number} */ value, /** @type {number} */ end) => Math.min(end, Math.max(0, value));
+    let left = near(Math.floor(part.left / step), width);
+    let top = near(Math.floor(part.top / step), height);
+    let right = near(Math.ceil(part.right / step), width);
+    let bottom = near(Math.ceil(part.bottom / step), height);
+    const old = this.drawn;
+    const good = !other && old.step === step && (!old.rough || !copy);
+    if (good && old.left <= left && old.top <= top && old.right >= right && old.bottom >= bottom) return;
+    if (!other) {
+      // Somebody moves the film: a little more than is seen lasts some frames.
+      const [wide, high] = [Math.ceil((right - left) / 8), Math.ceil((bottom - top) / 8)];
+      [left, top] = [near(left - wide, width), near(top - high, height)];
+      [right, bottom] = [near(right + wide, width), near(bottom + high, height)];
+    }
+    this.drawn = { step, left, top, right, bottom, rough: !copy };
+    const [across, down] = [right - left, bottom - top];
+    if (!across || !down) return;
+    if (this.image.width !== across || this.image.height !== down) this.image = new ImageData(across, down);
+    if (this.canvas.width < across) this.canvas.width = across;
+    if (this.canvas.height < down) this.canvas.height = down;
+    // The picture does not wait for a copy: one pixel stands for its neighbours until there is one.
+    const { pixels } = copy ?? this;
+    const stride = copy ? 1 : step;
+    const wide = copy ? width : this.width;
+    const last = (copy ? height : this.height) - 1;
+    const words = new Uint32Array(this.image.data.buffer);
+    const { table } = this;
+    let place = 0;
+    for (let y = top; y < bottom; y += 1) {
+      const row = Math.min(last, y * stride) * wide;
+      const end = row + right * stride;
+      for (let x = row + left * stride; x < end; x += stride) words[place++] = table[pixels[x]];
+    }
     this.context.putImageData(this.image, 0, 0);
   }
+
+  /** Puts what is ready onto a picture whose units are the film's pixels.
+   * @param {CanvasRenderingContext2D | OffscreenCanvasRenderingContext2D} context
+   */
+  put(context) {
+    const { step, left, top, right, bottom } = this.drawn;
+    const [across, down] = [right - left, bottom - top];
+    if (across && down) context.drawImage(this.canvas, 0, 0, across, down, left * step, top * step, across * step, down * step);
+  }
+
+  /** The whole film through a window, and how many of its pixels one of the picture is wide.
+   * @param {Window} window
+   * @returns {{canvas: OffscreenCanvas, step: number}}
+   */
+  picture(window) {
+    let step = 1;
+    while ((this.width * this.height) / step ** 2 > MOST_PIXELS) step *= 2;
+    const canvas = new OffscreenCanvas(Math.ceil(this.width / step), Math.ceil(this.height / step));
+    const context = /** @type {OffscreenCanvasRenderingContext2D} */ (canvas.getContext('2d'));
+    this.#halve(step);
+    this.draw(window, { left: 0, top: 0, right: this.width, bottom: this.height }, 1 / step);
+    context.scale(1 / step, 1 / step);
+    this.put(context);
+    context.setTransform(1, 0, 0, 1, 0, 0);
+    return { canvas, step };
+  }
+}
+
+/** A copy with half the pixels a side, each the mean of four. @param {Level} level @returns {Level} */
+function halved({ step, width, height, pixels }) {
+  const [across, down] = [Math.ceil(width / 2), Math.ceil(height / 2)];
+  const made = pixels instanceof Uint16Array ? new Uint16Array(across * down) : new Uint8Array(across * down);
+  let place = 0;
+  for (let y = 0; y < height; y += 2) {
+    const row = y * width;
+    const next = y + 1 < height ? row + width : row;
+    const even = width & ~1;
+    for (let x = 0; x < even; x += 2) {
+      made[place++] = (pixels[row + x] + pixels[row + x + 1] + pixels[next + x] + pixels[next + x + 1] + 2) >> 2;
+    }
+    if (even < width) made[place++] = (pixels[row + even] + pixels[next + even] + 1) >> 1;
+  }
+  return { step: step * 2, width: across, height: down, pixels: made };
 }

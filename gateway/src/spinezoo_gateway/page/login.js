@@ -81,7 +81,10 @@ async function begin() {
     text.className = 'failure';
     text.setAttribute('role', 'alert');
     text.textContent = explain(error);
-    byId('app').replaceChildren(text);
+    const again = document.createElement('button');
+    again.textContent = 'Try again';
+    again.addEventListener('click', () => location.reload());
+    byId('app').replaceChildren(text, again);
   }
 }
 

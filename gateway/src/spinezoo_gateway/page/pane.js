@@ -81,6 +81,14 @@ export class Pane {
     return [(clientX - box.left - x) / (scale * ratio), (clientY - box.top - y) / scale];
   }
 
+  /** The part of the film that is seen, in its pixels. @returns {import('./film.js').Part} */
+  get part() {
+    const { width, height } = this.size;
+    const { x, y, scale } = this.view;
+    const wide = scale * this.view.ratio(this.film);
+    return { left: -x / wide, top: -y / scale, right: (width - x) / wide, bottom: (height - y) / scale };
+  }
+
   /** Draws the film where the view has it; cheap enough for every frame. */
   draw() {
     const { width, height } = this.size;
@@ -96,14 +104,14 @@ export class Pane {
     context.fillRect(0, 0, w, t);
     if (!film) return;
     const ratio = view.ratio(film);
-    context.setTransform(density, 0, 0, density, view.x * density, view.y * density);
-    context.imageSmoothingEnabled = view.scale * film.step < 3;
-    const [fw, fh] = [film.width * view.scale * ratio, film.height * view.scale];
-    context.drawImage(film.canvas, 0, 0, fw, fh);
+    // From here on the picture's units are the film's pixels.
+    context.setTransform(density * view.scale * ratio, 0, 0, density * view.scale, view.x * density, view.y * density);
+    context.imageSmoothingEnabled = view.scale < 3;
+    film.put(context);
     if (this.heat) {
       context.globalAlpha = this.opacity;
       context.imageSmoothingEnabled = true;
-      context.drawImage(this.heat, 0, 0, fw, fh);
+      context.drawImage(this.heat, 0, 0, film.width, film.height);
       context.globalAlpha = 1;
     }
     this.#place();

@@ -5,7 +5,7 @@ import { Column } from './column.js';
 import { button, choice, h } from './dom.js';
 import * as prefs from './prefs.js';
 import { isWithheld } from './shapes.js';
-import { CODES, networkName, PLANES, STRUCTURES } from './words.js';
+import { CODES, explain, networkName, PLANES, STRUCTURES } from './words.js';
 
 /** @typedef {import('./app.js').App} App */
 /** @typedef {[string, () => void]} Action */
@@ -163,7 +163,7 @@ export class Panels {
 
   /** @param {unknown} error */
   failed(error) {
-    import('./words.js').then(({ explain }) => this.notice('film', 'error', explain(error)));
+    this.notice('film', 'error', explain(error));
   }
 
   /** Shows a notice in place of the one of the same id; without a text it goes.

@@ -125,6 +125,17 @@ class ServiceProcess:
         self.stop()
 
     @property
+    def pid(self) -> int:
+        """Number of the process that was started.
+
+        Raises:
+            NotServingError: Nothing was started.
+        """
+        if self._process is None:
+            raise NotServingError("the service was not started; use it in a `with` block")
+        return self._process.pid
+
+    @property
     def running(self) -> bool:
         """Whether the process is there."""
         return self._process is not None and self._process.poll() is None

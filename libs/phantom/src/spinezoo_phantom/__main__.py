@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -30,7 +31,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--view", choices=VIEWS, default=VIEWS[0])
     parser.add_argument("--turn", type=int, choices=TURNS_DEG, default=0, help="degrees clockwise")
     parser.add_argument("--field", choices=FIELDS, default=FIELDS[0], help="what the film shows")
-    parser.add_argument("--workers", type=int, default=1, help="processes (default 1)")
+    parser.add_argument(
+        "--workers", type=int, default=1, help="processes (default 1); 0 takes one a processor"
+    )
     parser.add_argument("--sheet", type=Path, help="also draw a contact sheet with outlines (PNG)")
     parser.add_argument(
         "--beside", type=Path, help="draw the sheet without outlines, beside the films of a folder"
@@ -60,7 +63,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                     seed=options.seed,
                     settings=settings,
                     file_format=options.file_format,
-                    workers=options.workers,
+                    workers=options.workers or os.cpu_count() or 1,
                     progress=lambda done, _all: bar.update(done - bar.n),
                 )
             print(via_path)

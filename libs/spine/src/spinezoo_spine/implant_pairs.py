@@ -18,6 +18,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -77,7 +78,7 @@ class _Stations:
     def breadth(self) -> float:
         """Median extent of the shaft across the axis."""
         part = self.shaft
-        return float(np.median(self.upper[part] - self.lower[part] + 1.0))
+        return _median(self.upper[part] - self.lower[part] + 1.0)
 
     @property
     def head(self) -> float:
@@ -121,11 +122,11 @@ def parted_pairs(masks: Sequence[NDArray[np.bool_]]) -> list[NDArray[np.bool_]]:
 
 def _measured(mask: NDArray[np.bool_]) -> _Stations | None:
     """A blob in stations; None where it is too small to have an axis."""
-    rows, columns = np.nonzero(mask)
-    points = np.stack([columns, rows], axis=1).astype(np.int64)
+    rows, columns = np.divmod(np.flatnonzero(mask), mask.shape[1])
+    points = np.stack([columns, rows], axis=1)
     if len(points) < 12:
         return None
-    away = points - points.mean(axis=0)
+    away = points - middle_of(points)
     _, axes = np.linalg.eigh(away.T @ away)
     along = away @ axes[:, 1]
     across = away @ np.array([-axes[1, 1], axes[0, 1]])
@@ -143,6 +144,18 @@ def _measured(mask: NDArray[np.bool_]) -> _Stations | None:
     if extent[:third].max() < extent[-third:].max():  # the head is at the other end
         station, upper, lower = count - 1 - station, upper[::-1], lower[::-1]
     return _Stations(points, station, across, upper, lower)
+
+
+def middle_of(points: NDArray[Any]) -> NDArray[np.float64]:
+    """(2,) mean of (N, 2) points; summing along the long axis is several times as slow."""
+    return np.array([points[:, 0].mean(), points[:, 1].mean()])
+
+
+def _median(values: NDArray[np.float64]) -> float:
+    """NumPy's median, without what it does for other kinds of values."""
+    ordered = np.sort(values)
+    half = len(ordered) // 2
+    return float(ordered[half] if len(ordered) % 2 else 0.5 * (ordered[half - 1] + ordered[half]))
 
 
 def _halves(
@@ -167,11 +180,20 @@ def _halves(
 
 def _line(x: NDArray[np.float64], y: NDArray[np.float64]) -> tuple[float, float]:
     """Slope and start of a line through most of the points; threads and tips are left out."""
-    slope, start = (float(value) for value in np.polyfit(x, y, 1))
+    slope, start = _fitted(x, y)
     for _ in range(3):
         off = np.abs(y - start - slope * x)
-        kept = off <= max(1.0, 1.5 * float(np.median(off)))
+        kept = off <= max(1.0, 1.5 * _median(off))
         if np.count_nonzero(kept) < 4:
             break
-        slope, start = (float(value) for value in np.polyfit(x[kept], y[kept], 1))
+        slope, start = _fitted(x[kept], y[kept])
     return slope, start
+
+
+def _fitted(x: NDArray[np.float64], y: NDArray[np.float64]) -> tuple[float, float]:
+    """Slope and start of the line of least squares; level where all x are one."""
+    middle = float(x.mean())
+    away = x - middle
+    spread = float(away @ away)
+    slope = float(away @ y) / spread if spread > 0.0 else 0.0
+    return slope, float(y.mean()) - slope * middle

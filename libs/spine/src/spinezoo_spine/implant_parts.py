@@ -28,7 +28,7 @@ import numpy as np
 from numpy.typing import NDArray
 from spinezoo_contract.types import Structure
 
-from spinezoo_spine.implant_pairs import parted_pairs
+from spinezoo_spine.implant_pairs import middle_of, parted_pairs
 
 IMPLANTS = (Structure.CAGE, Structure.SCREW, Structure.ROD)
 """Structures that are implants."""
@@ -90,10 +90,10 @@ def implants_apart(
             if len(masks) > 1:
                 # Only screws are given back: a rod beside a shaft lies in its hull too.
                 masks = [mask | (_hull(mask) & closed) for mask in masks]
-            masks = parted_pairs([mask for mask in masks if int(mask.sum()) >= least_px])
+            masks = parted_pairs([mask for mask in masks if np.count_nonzero(mask) >= least_px])
         else:
             masks = _blocks(region, least_px)
-        found[structure] = [mask for mask in masks if int(mask.sum()) >= least_px]
+        found[structure] = [mask for mask in masks if np.count_nonzero(mask) >= least_px]
     return found
 
 
@@ -116,9 +116,16 @@ def _components(region: NDArray[np.bool_], least_px: int) -> list[NDArray[np.int
     for label in kept:
         left, top, width, height = (int(value) for value in statistics[label, :4])
         part = labels[top : top + height, left : left + width] == label
-        rows, columns = np.nonzero(part)
-        found.append(np.stack([columns + left, rows + top], axis=1))
+        found.append(points_of(part) + np.array([left, top]))
     return found
+
+
+def points_of(mask: NDArray[np.bool_]) -> NDArray[np.int64]:
+    """(N, 2) x and y of a mask's pixels, row by row."""
+    found: Any = cv2.findNonZero(np.ascontiguousarray(mask).view(np.uint8))
+    if found is None:
+        return np.empty((0, 2), dtype=np.int64)
+    return np.asarray(found, dtype=np.int64).reshape(-1, 2)
 
 
 def _mask(points: NDArray[np.int64], shape: tuple[int, ...]) -> NDArray[np.bool_]:
@@ -129,10 +136,16 @@ def _mask(points: NDArray[np.int64], shape: tuple[int, ...]) -> NDArray[np.bool_
 
 def _hull(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
     """The convex hull of a mask."""
-    rows, columns = np.nonzero(mask)
     drawn = np.zeros(mask.shape, dtype=np.uint8)
-    hull = cv2.convexHull(np.stack([columns, rows], axis=1).astype(np.int32))
-    cv2.fillConvexPoly(drawn, hull, 1)
+    rows = np.flatnonzero(mask.any(axis=1))
+    if not len(rows):
+        return drawn > 0
+    # The first and the last pixel of each row: the hull needs no others.
+    lines = mask[rows]
+    first = lines.argmax(axis=1)
+    last = mask.shape[1] - 1 - lines[:, ::-1].argmax(axis=1)
+    edge = np.stack([np.concatenate([first, last]), np.concatenate([rows, rows])], axis=1)
+    cv2.fillConvexPoly(drawn, cv2.convexHull(edge.astype(np.int32)), 1)
     return drawn > 0
 
 
@@ -152,14 +165,14 @@ def _blocks(region: NDArray[np.bool_], least_px: int) -> list[NDArray[np.bool_]]
                 joined = True
                 break
     masks = [_mask(part, region.shape) for part in parts]
-    whole = [int(mask.sum()) == area for mask, area in zip(masks, areas, strict=True)]
+    whole = [np.count_nonzero(mask) == area for mask, area in zip(masks, areas, strict=True)]
     return [mask if one else _hull(mask) for mask, one in zip(masks, whole, strict=True)]
 
 
 def _piece(pixels: NDArray[np.int64], width: float) -> _Piece:
     """A component with its ends; `width` is that of the objects it may be a piece of."""
     points = pixels.astype(np.float64)
-    middle = points.mean(axis=0)
+    middle = middle_of(points)
     away = points - middle
     _, axes = np.linalg.eigh(away.T @ away)
     along = away @ axes[:, 1]
@@ -170,12 +183,13 @@ def _piece(pixels: NDArray[np.int64], width: float) -> _Piece:
     # The middle of the last tenth: a bent rod ends beside its axis.
     part = max(1.0, 0.1 * length)
     ends = np.stack(
-        [points[along <= low + part].mean(axis=0), points[along >= high - part].mean(axis=0)]
+        [middle_of(points[along <= low + part]), middle_of(points[along >= high - part])]
     )
     outward = np.zeros((2, 2))
     for end in (0, 1):
-        near = points[np.linalg.norm(points - ends[end], axis=1) < max(2.5 * width, 4.0)]
-        ahead = ends[end] - (near.mean(axis=0) if len(near) >= 6 else ends[1 - end])
+        x, y = points[:, 0] - ends[end, 0], points[:, 1] - ends[end, 1]
+        near = points[x * x + y * y < max(2.5 * width, 4.0) ** 2]
+        ahead = ends[end] - (middle_of(near) if len(near) >= 6 else ends[1 - end])
         outward[end] = ahead / max(float(np.linalg.norm(ahead)), 1e-9)
     return _Piece(ends, outward, True)
 
@@ -187,16 +201,17 @@ def _joined(
     pixels = _components(region, max(3, round(_SEEN_SHARE * least_px)))
     if not pixels:
         return []
-    inside: Any = cv2.distanceTransform(
-        np.pad(region, 1).astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE
-    )[1:-1, 1:-1]
-    thickness = [2.0 * float(inside[each[:, 1], each[:, 0]].max()) - 1.0 for each in pixels]
+    thickness = [2.0 * _depth(each) - 1.0 for each in pixels]
     width = float(np.average(thickness, weights=[len(each) for each in pixels]))
     pieces = [_piece(each, width) for each in pixels]
+    metal = region | other
     bridges = []
-    for (i, one), (j, two) in itertools.combinations(enumerate(pieces), 2):
-        for end, start in itertools.product((0, 1), (0, 1)):
-            cost = _bridge_cost(one, end, two, start, width, region | other)
+    ends = np.stack([piece.ends for piece in pieces])
+    gaps = ends[:, None, :, None] - ends[None, :, None, :]
+    near = np.hypot(gaps[..., 0], gaps[..., 1]) <= _REACH * width + 1e-6
+    for i, j, end, start in np.argwhere(near).tolist():
+        if i < j:
+            cost = _bridge_cost(pieces[i], end, pieces[j], start, width, metal)
             if cost is not None:
                 bridges.append((cost, i, end, j, start))
     group = list(range(len(pieces)))
@@ -223,6 +238,16 @@ def _joined(
         masks[into] = masks[into] | masks[gone] | (band & other)
         group = [into if each == gone else each for each in group]
     return [masks[number] for number in sorted(set(group))]
+
+
+def _depth(points: NDArray[np.int64]) -> float:
+    """How far a component's innermost pixel lies from what is not of it, in pixels."""
+    left, top, across, down = cv2.boundingRect(points.astype(np.int32))
+    # A border of background around it: the next other pixel is never farther than that.
+    crop = np.zeros((down + 2, across + 2), dtype=np.uint8)
+    crop[points[:, 1] - (top - 1), points[:, 0] - (left - 1)] = 1
+    away: Any = cv2.distanceTransform(crop, cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
+    return float(away.max())
 
 
 def _bridge_cost(

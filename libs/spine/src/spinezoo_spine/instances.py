@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import cv2
 import numpy as np
@@ -20,6 +20,7 @@ from spinezoo_contract.errors import AnnotationError, MaskError
 from spinezoo_contract.masks import decode_mask, encode_mask, mask_from_runs
 from spinezoo_contract.types import RunLengthMask, Segment, SegmentKind, Structure
 
+from spinezoo_spine.fusion import windows
 from spinezoo_spine.implant_parts import IMPLANTS, implants_apart
 
 GRID_PX = 768
@@ -94,19 +95,19 @@ def mask_from_crop(
     """Run lengths at the film's size of a (rows, columns) crop, without a film-sized array."""
     rows = crop.shape[0]
     # One row of background below each column keeps runs of neighbouring columns apart.
-    padded = np.zeros((crop.shape[1], rows + 1), dtype=np.int8)
-    padded[:, :rows] = crop.T
-    steps = np.flatnonzero(np.diff(padded.ravel(), prepend=np.int8(0)))
-    column, row = np.divmod(steps, rows + 1)
-    positions = (left + column) * height + top + row
-    # A crop as high as the film: a run may end where the next column's begins. Such a pair of
-    # borders is no border.
-    inner = np.flatnonzero(positions[1:-1:2] == positions[2::2]) * 2 + 1
-    positions = np.delete(positions, np.concatenate([inner, inner + 1]))
-    runs = np.diff(positions, prepend=0, append=height * width)
-    if runs[-1] == 0:
-        runs = runs[:-1]
-    return mask_from_runs(runs, height, width)
+    padded = np.zeros(1 + crop.shape[1] * (rows + 1), dtype=np.bool_)
+    padded[1:].reshape(crop.shape[1], rows + 1)[:, :rows] = crop.T
+    steps = np.flatnonzero(padded[1:] != padded[:-1])
+    positions = steps + (steps // (rows + 1)) * (height - rows - 1) + (left * height + top)
+    if rows == height:
+        # A run may end where the next column's begins. Such a pair of borders is no border.
+        inner = np.flatnonzero(positions[1:-1:2] == positions[2::2]) * 2 + 1
+        positions = np.delete(positions, np.concatenate([inner, inner + 1]))
+    runs = np.empty(len(positions) + 1, dtype=np.int64)
+    runs[:-1] = positions
+    runs[-1] = height * width
+    runs[1:] -= positions
+    return mask_from_runs(runs if runs[-1] else runs[:-1], height, width)
 
 
 def to_instances(segments: Iterable[Segment]) -> tuple[Segment, ...]:
@@ -146,32 +147,78 @@ def _implants(regions: Sequence[Segment]) -> dict[Structure, list[Segment]]:
     masks: dict[Structure, NDArray[np.bool_]] = {}
     scores: dict[Structure, float] = {}
     for region in metal:
-        crop = decode_mask(region.mask)[top:bottom, left:right].astype(np.uint8)
-        grid = cv2.resize(crop * np.uint8(255), size, interpolation=cv2.INTER_AREA) > 127
+        pixels = windows.crop(_borders(region.mask), (left, top, right, bottom), height)
+        grid = cv2.resize(pixels * np.uint8(255), size, interpolation=cv2.INTER_AREA) > 127
         masks[region.structure] = masks.get(region.structure, np.zeros_like(grid)) | grid
         scores[region.structure] = max(region.score, scores.get(region.structure, 0.0))
     least = max(1, round(min_component_pixels(height, width) * factor**2))
     found: dict[Structure, list[Segment]] = {}
-    for structure, parts in implants_apart(masks, least).items():
+    apart = implants_apart(masks, least)
+    fine = _resized(
+        [part for parts in apart.values() for part in parts], right - left, bottom - top
+    )
+    for structure, parts in apart.items():
         found[structure] = []
-        for part in parts:
-            fine = cv2.resize(
-                part.astype(np.uint8) * np.uint8(255),
-                (right - left, bottom - top),
-                interpolation=cv2.INTER_LINEAR,
-            )
-            c0, r0, across, down = cv2.boundingRect(
-                cv2.threshold(fine, 127, 255, cv2.THRESH_BINARY)[1]
-            )
-            if across == 0:
+        for pixels, x, y in itertools.islice(fine, len(parts)):
+            if pixels.size == 0:
                 continue
-            mask = mask_from_crop(
-                fine[r0 : r0 + down, c0 : c0 + across] > 127, top + r0, left + c0, height, width
-            )
+            mask = mask_from_crop(pixels, top + y, left + x, height, width)
             found[structure].append(
                 Segment(structure, SegmentKind.INSTANCE, mask, scores[structure], mask.box)
             )
     return found
+
+
+def _resized(
+    parts: Sequence[NDArray[np.bool_]], width: int, height: int
+) -> Iterator[tuple[NDArray[np.bool_], int, int]]:
+    """Masks of one grid at another size, each as its tight crop with the crop's x and y.
+
+    Masks that lie apart are resized together: none has a pixel that another one reaches.
+
+    Args:
+        parts: (rows, columns) masks.
+        width: Columns of the other size.
+        height: Its rows.
+    """
+    layers: list[NDArray[np.uint8]] = []
+    boxes_of: list[list[tuple[int, int, int, int]]] = []
+    places: list[tuple[int, tuple[int, int, int, int]]] = []
+    for part in parts:
+        x, y, across, down = cv2.boundingRect(part.view(np.uint8))
+        # Bilinear values reach one cell; with two no rounding matters.
+        box = x - 2, y - 2, x + across + 2, y + down + 2
+        layer = next(
+            (
+                number
+                for number, boxes in enumerate(boxes_of)
+                if not any(
+                    box[0] < other[2]
+                    and other[0] < box[2]
+                    and box[1] < other[3]
+                    and other[1] < box[3]
+                    for other in boxes
+                )
+            ),
+            len(layers),
+        )
+        if layer == len(layers):
+            layers.append(np.zeros(part.shape, dtype=np.uint8))
+            boxes_of.append([])
+        boxes_of[layer].append(box)
+        inside = slice(y, y + down), slice(x, x + across)
+        layers[layer][inside] |= part[inside] * np.uint8(255)
+        places.append((layer, box))
+    resized = [
+        cv2.resize(layer, (width, height), interpolation=cv2.INTER_LINEAR) for layer in layers
+    ]
+    for part, (layer, (x0, y0, x1, y1)) in zip(parts, places, strict=True):
+        rows, columns = part.shape
+        left, right = max(0, x0) * width // columns, -(-min(x1, columns) * width // columns)
+        top, bottom = max(0, y0) * height // rows, -(-min(y1, rows) * height // rows)
+        fine = np.asarray(resized[layer][top:bottom, left:right]) > 127
+        x, y, across, down = cv2.boundingRect(fine.view(np.uint8))
+        yield fine[y : y + down, x : x + across], left + x, top + y
 
 
 def regions_from_label_map(label_map: NDArray[np.integer]) -> tuple[Segment, ...]:
@@ -214,6 +261,11 @@ def regions_from_label_map(label_map: NDArray[np.integer]) -> tuple[Segment, ...
         mask = encode_mask(label_map == value)
         regions.append(Segment(Structure(value), SegmentKind.REGION, mask, 1.0, mask.box))
     return tuple(regions)
+
+
+def _borders(mask: RunLengthMask) -> NDArray[np.int64]:
+    """(2 * runs of foreground,) places of a mask, column-major: start and end by turns."""
+    return np.cumsum(mask.runs[: 2 * (len(mask.runs) // 2)])
 
 
 def coco_form(mask: RunLengthMask) -> dict[str, object]:

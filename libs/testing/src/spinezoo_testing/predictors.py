@@ -244,6 +244,21 @@ class PredictorTests:
                     answers[self.framework][place].segments
                 )
 
+    def test_films_together_are_answered_as_each_alone(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("SPINEZOO_ENGINE", self.framework)
+        loaded = type(self).load_predictor(self.room / "card.yaml", device="cpu")
+        films = [Film(make_film(seed).pixels) for seed in (2_000_006, 2_000_009)]
+        films.append(Film(films[0].pixels[:700].copy()))
+        options = [PredictOptions(), PredictOptions(max_segments=2), PredictOptions()]
+        together = loaded.predict_many(films, options)
+        for film, own, found in zip(films, options, together, strict=True):
+            alone = loaded.predict(film, own)
+            assert (found.height, found.width) == film.pixels.shape
+            assert len(found.segments) == len(alone.segments) > 0
+            assert (label_map(found) == label_map(alone)).mean() >= 0.9999
+
     def test_bfloat16_moves_few_pixels(self, monkeypatch: pytest.MonkeyPatch) -> None:
         film = Film(make_film(2_000_008).pixels)
         maps = []

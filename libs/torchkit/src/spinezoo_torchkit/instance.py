@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from spinezoo_serving.cards import ModelCard
-from spinezoo_spine.inference.objects import InstancePredictor, Objects
+from spinezoo_spine.inference.objects import InstancePredictor, Objects, box_suppression
 from spinezoo_spine.inference.options import ResolvedOptions
 from torch import nn
 
@@ -80,17 +80,45 @@ class TorchInstancePredictor(InstancePredictor):
         self, inputs: NDArray[np.float32], settings: ResolvedOptions, box_iou: float
     ) -> Objects:
         """The objects of one film; see ``InstancePredictor.objects``."""
+        (found,) = self._found([inputs], settings, box_iou)
+        return found
+
+    def infer_many(
+        self, inputs: Sequence[NDArray[np.float32]], settings: Sequence[ResolvedOptions]
+    ) -> list[Objects]:
+        """The objects of several films; see ``FilmPredictor.infer_many``.
+
+        Films go through the network together where their requests ask for the same thresholds,
+        which nearly all do: a network takes one set of them.
+        """
+        together: dict[tuple[float, float, int], list[int]] = {}
+        for place, own in enumerate(settings):
+            asked = (own.score_threshold, own.suppression_iou, own.max_segments)
+            together.setdefault(asked, []).append(place)
+        found: dict[int, Objects] = {}
+        for places in together.values():
+            own = settings[places[0]]
+            box_iou = box_suppression(own.suppression_iou)
+            films = [inputs[place] for place in places]
+            for place, objects in zip(places, self._found(films, own, box_iou), strict=True):
+                found[place] = self.checked(objects, own)
+        return [found[place] for place in range(len(inputs))]
+
+    def _found(
+        self, inputs: Sequence[NDArray[np.float32]], settings: ResolvedOptions, box_iou: float
+    ) -> list[Objects]:
+        """What the network finds on films that were asked about with the same thresholds."""
         device = torch.device(self.device)
-        film = torch.from_numpy(inputs).unsqueeze(0)
+        films = torch.from_numpy(np.stack(inputs))
         with torch.inference_mode(), autocast(device, self._precision):
-            (found,) = self._detect(
+            found = self._detect(
                 self.network,
-                film.to(device, memory_format=torch.channels_last),
+                films.to(device, memory_format=torch.channels_last),
                 score_threshold=settings.score_threshold,
                 suppression_iou=box_iou,
                 max_detections=settings.max_segments,
             )
-        return objects_of(found)
+        return [objects_of(each) for each in found]
 
 
 def load_instance(

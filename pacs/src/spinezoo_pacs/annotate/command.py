@@ -26,9 +26,10 @@ from spinezoo_contract.masks import decode_mask
 from spinezoo_contract.tls import client_settings
 from spinezoo_contract.types import VERTEBRAE, EnsembleAnswer, Film
 from spinezoo_spine.annotations.folder import find_films
-from spinezoo_spine.films.reader import read_film_file
+from spinezoo_spine.films.reader import read_film_file, read_film_file_size
 from tqdm import tqdm
 
+from spinezoo_pacs.annotate.label_studio import read_tasks, write_tasks
 from spinezoo_pacs.annotate.project import (
     PREDICTED,
     Outline,
@@ -176,6 +177,20 @@ def finish(data: Path, work: Path) -> tuple[int, int]:
     return len(done), len(pictures) - len(done)
 
 
+def export(data: Path, work: Path, target: Path) -> None:
+    """Writes the project as tasks of Label Studio.
+
+    Raises:
+        AnnotationError: There is no project, or a film of it is gone.
+    """
+    pictures, films = read_project(work / PROJECT), find_films(data)
+    for each in pictures:
+        if each.film_name not in films:
+            raise AnnotationError(f"film {each.film_name!r} of the project is not in {data}")
+    sizes = {each.film_name: read_film_file_size(films[each.film_name]) for each in pictures}
+    write_tasks(target, pictures, sizes)
+
+
 def _with_status(outline: Outline) -> Outline:
     return Outline(outline.points_xy, {**outline.attributes, "status": outline.status})
 
@@ -207,6 +222,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--finish", action="store_true", help="write via.json from what people corrected"
     )
+    parser.add_argument(
+        "--to-label-studio", type=Path, metavar="FILE", help="write the project as tasks"
+    )
+    parser.add_argument(
+        "--from-label-studio", type=Path, metavar="FILE", help="take its JSON into the project"
+    )
     options = parser.parse_args(arguments)
     data = options.data.resolve()
     work = options.work or data.with_name(data.name + "-annotate")
@@ -217,6 +238,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
             print(f"{done} films finished, {left} not yet")
             print(data / "via.json" if done else "nothing written")
             return 0 if done else 1
+        if options.to_label_studio is not None:
+            export(data, work, options.to_label_studio)
+            print(options.to_label_studio)
+            return 0
+        if options.from_label_studio is not None:
+            _write(work / PROJECT, project(read_tasks(options.from_label_studio)))
+            print(work / PROJECT)
+            return 0
         print(annotate(data, work, options.gateway))
     except SpineZooError as error:
         print(f"stopped: {error}", file=sys.stderr)

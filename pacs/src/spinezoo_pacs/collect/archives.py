@@ -20,7 +20,7 @@ from pynetdicom.sop_class import (
 from spinezoo_contract.errors import NotServingError
 
 from spinezoo_pacs.collect.query import Dimse, Query, Web
-from spinezoo_pacs.node.scp import FILM_CLASSES
+from spinezoo_pacs.node.intake import FILM_CLASSES
 
 TIMEOUT_S = 60.0
 """Longest silence of an archive, in s."""

@@ -8,6 +8,7 @@ overlays, new ones) do not pass at all. A kept text must be one of the words tha
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -51,6 +52,9 @@ IDENTITY = frozenset({"PatientID", "PatientName", "StudyDate"})
 
 CODES = frozenset({"ViewCodeSequence", "AnatomicRegionSequence"})
 """Sequences of codes that are kept where their scheme is public."""
+
+_CODE_VALUE = re.compile(r"[0-9]{4,16}|[A-Z][0-9]?-[0-9A-F]{4,6}|RP-[0-9]{1,3}")
+"""How values of public schemes look: no word of a language does."""
 
 SCHEMES = frozenset({"SCT", "SRT", "SNM3", "DCM", "99SDM"})
 
@@ -108,6 +112,6 @@ def _public_codes(value: object) -> DicomSequence:
             code.CodingSchemeDesignator = str(item.CodingSchemeDesignator)
             # The meaning is a text that anybody may have written; the code says it.
             code.CodeMeaning = "see code"
-            if code.CodeValue.replace("-", "").isalnum() and len(code.CodeValue) <= 16:
+            if _CODE_VALUE.fullmatch(code.CodeValue):
                 found.append(code)
     return DicomSequence(found)

@@ -21,11 +21,12 @@ _MEANINGLESS = frozenset(("YES", "NO", "NONE", "UNKNOWN", "ANONYMIZED", "see cod
 def values_of(dataset: Dataset) -> Iterator[str]:
     """Every text of a header that may point to a patient, at any depth."""
     for element in dataset:
+        # What the rules keep is checked there; a code that stays is no leak.
+        if element.keyword in NUMBERS or element.keyword in WORDS or element.keyword in CODES:
+            continue
         if element.VR == "SQ":
             for item in element.value:
                 yield from values_of(item)
-            continue
-        if element.keyword in NUMBERS or element.keyword in WORDS or element.keyword in CODES:
             continue
         if (
             element.VR in ("OB", "UN")

@@ -16,6 +16,8 @@ from numpy.typing import NDArray
 MIDDLE = (0.35, 0.65)
 """Share of the film's width and of its height between which its middle lies."""
 
+EDGE = 0.2
+"""Share of the width, at the left and at the right, where text that runs upwards is found."""
 
 CONTRASTS = ((120, 12, 0.45, 3), (70, 12, 0.45, 3), (45, 10, 0.5, 5), (30, 8, 0.5, 5))
 """Least contrast of letters against what is around them, greatest spread of their level (both of
@@ -44,7 +46,7 @@ class TextBox:
 
 
 def find_text(pixels: NDArray[np.generic]) -> list[TextBox]:
-    """Lines of text on a film.
+    """Lines of text on a film, level or upright along an edge.
 
     Args:
         pixels: (height, width) grey levels of any type.
@@ -57,6 +59,13 @@ def find_text(pixels: NDArray[np.generic]) -> list[TextBox]:
     found: list[TextBox] = []
     for picture in (scaled, 255 - scaled):
         found += _lines(picture)
+        # Turned by 90 degrees: what ran up or down an edge is level.
+        width = picture.shape[1]
+        for box in _lines(np.ascontiguousarray(np.rot90(picture))):
+            turned = TextBox(width - box.bottom, box.left, width - box.top, box.right)
+            # Elsewhere screws beside each other look like that; they stay.
+            if turned.right <= EDGE * width or turned.left >= (1.0 - EDGE) * width:
+                found.append(turned)
     return found
 
 

@@ -6,48 +6,20 @@ import logging
 import socket
 import ssl
 import threading
-from collections.abc import Callable
 from typing import Any
 
-from pydicom.uid import UID
 from pynetdicom import AE, ALL_TRANSFER_SYNTAXES, evt
-from pynetdicom.sop_class import (
-    ComputedRadiographyImageStorage,
-    DigitalXRayImageStorageForPresentation,
-    DigitalXRayImageStorageForProcessing,
-    SecondaryCaptureImageStorage,
-    Verification,
-    XRayRadiofluoroscopicImageStorage,
-)
+from pynetdicom.sop_class import Verification
 from pynetdicom.transport import ThreadedAssociationServer
-from spinezoo_contract.errors import QueueFullError, TooLargeError
 
 from spinezoo_pacs.node.addresses import AddressBook
+from spinezoo_pacs.node.intake import FILM_CLASSES, NOT_AUTHORIZED, NOT_UNDERSTOOD, Count, Intake
 from spinezoo_pacs.node.settings import NodeSettings
-from spinezoo_pacs.node.spool import Spool, key_of
-
-FILM_CLASSES = (
-    ComputedRadiographyImageStorage,
-    DigitalXRayImageStorageForPresentation,
-    DigitalXRayImageStorageForProcessing,
-    SecondaryCaptureImageStorage,
-    XRayRadiofluoroscopicImageStorage,
-)
-"""What is taken: radiographs, and captures of them."""
-
-STORED = 0x0000
-NO_ROOM = 0xA700
-NOT_AUTHORIZED = 0x0124
-NOT_UNDERSTOOD = 0xC000
-NO_MATCH = 0xA900
-"""DIMSE status codes of C-STORE (PS3.4 B.2.3)."""
 
 HANDSHAKE_S = 10.0
 """Time that a caller has for the TLS handshake, in s."""
 
 log = logging.getLogger("spinezoo.pacs.scp")
-
-Count = Callable[[str], None]
 
 
 class _Server(ThreadedAssociationServer):
@@ -89,19 +61,15 @@ class _Server(ThreadedAssociationServer):
 class FilmReceiver:
     """The SCP, on a port of its own."""
 
-    def __init__(
-        self, settings: NodeSettings, spool: Spool, count: Count, wake: Callable[[], None]
-    ) -> None:
+    def __init__(self, settings: NodeSettings, intake: Intake) -> None:
         """Makes it; :meth:`start` listens.
 
         Args:
             settings: The node's.
-            spool: Where films go.
-            count: Told the name of what happened to each film.
-            wake: Called after a film was taken.
+            intake: Where films go.
         """
-        self._settings, self._spool = settings, spool
-        self._count, self._wake = count, wake
+        self._settings, self._intake = settings, intake
+        self._count = intake.count
         self._server: _Server | None = None
         self._book = AddressBook()
         ae = AE(settings.ae_title)
@@ -176,32 +144,6 @@ class FilmReceiver:
             study_uid = str(dataset.get("StudyInstanceUID") or "")
             inside = str(dataset.get("SOPInstanceUID") or "")
         except Exception as error:
-            return self._refused(sop_uid, "not-readable", NOT_UNDERSTOOD, error)
-        if inside != sop_uid or not UID(sop_uid).is_valid or not UID(study_uid).is_valid:
-            return self._refused(sop_uid, "bad-uid", NO_MATCH)
-        return self.keep(sop_uid, study_uid, peer.ae_title, event.encoded_dataset())
-
-    def keep(self, sop_uid: str, study_uid: str, sender: str, data: bytes) -> int:
-        """Puts a film into the spool; returns the status to answer."""
-        try:
-            new = self._spool.add(sop_uid, study_uid, sender, data)
-        except QueueFullError as error:
-            return self._refused(sop_uid, "no-room", NO_ROOM, error)
-        except TooLargeError as error:
-            return self._refused(sop_uid, "too-large", NO_ROOM, error)
-        except OSError as error:
-            return self._refused(sop_uid, "not-written", NO_ROOM, error)
-        self._count("taken" if new else "known")
-        log.info("film stored", extra={"fields": {"film": key_of(sop_uid), "new": new}})
-        self._wake()
-        return STORED
-
-    def _refused(
-        self, sop_uid: str, reason: str, status: int, error: Exception | None = None
-    ) -> int:
-        self._count(reason)
-        fields = {"film": key_of(sop_uid), "reason": reason, "status": f"{status:04X}"}
-        if error is not None:
-            fields["error"] = type(error).__name__
-        log.warning("film refused", extra={"fields": fields})
-        return status
+            return self._intake.refuse(sop_uid, "not-readable", NOT_UNDERSTOOD, error)
+        data = event.encoded_dataset()
+        return self._intake.take(sop_uid, inside, study_uid, peer.ae_title, data)

@@ -20,8 +20,10 @@ from pynetdicom.sop_class import (
     SegmentationStorage,
     StudyRootQueryRetrieveInformationModelFind,
 )
-from spinezoo_contract.errors import NotServingError, SpineZooError
+from spinezoo_contract.errors import NotServingError
 
+from spinezoo_pacs.node.errors import NotTakenError, RefusedError
+from spinezoo_pacs.node.sender_web import WebLink
 from spinezoo_pacs.node.settings import NodeSettings, Peer
 
 RESULT_CLASSES = (
@@ -30,14 +32,6 @@ RESULT_CLASSES = (
     ComprehensiveSRStorage,
     SecondaryCaptureImageStorage,
 )
-
-
-class NotTakenError(SpineZooError):
-    """The destination does not take this kind of object."""
-
-
-class RefusedError(SpineZooError):
-    """The destination refused an object; the message holds its status."""
 
 
 class Link:
@@ -83,7 +77,7 @@ class Link:
 
 
 class Sender:
-    """Opens associations with destinations."""
+    """Opens associations with destinations, or sessions with those that speak DICOMweb."""
 
     def __init__(self, settings: NodeSettings) -> None:
         """Makes the client.
@@ -92,6 +86,8 @@ class Sender:
             ConfigurationError: A certificate is wrong.
         """
         self._tls: ssl.SSLContext | None = settings.tls.client_context() if settings.tls else None
+        self._authorities = settings.tls.authorities if settings.tls else None
+        self._timeout_s = settings.limits.association_s
         ae = AE(settings.ae_title)
         ae.acse_timeout = ae.dimse_timeout = ae.network_timeout = settings.limits.association_s
         ae.connection_timeout = settings.limits.association_s
@@ -112,6 +108,8 @@ class Sender:
         Raises:
             NotServingError: The peer cannot be reached.
         """
+        if peer.web_url:
+            return self._web(peer).has(study_uid, sop_uid)
         query = Dataset()
         query.QueryRetrieveLevel = "IMAGE"
         query.StudyInstanceUID = study_uid
@@ -128,14 +126,20 @@ class Sender:
         return found
 
     @contextmanager
-    def link(self, peer: Peer) -> Iterator[Link]:
+    def link(self, peer: Peer) -> Iterator[Link | WebLink]:
         """An association with a peer, released at the end.
 
         Raises:
             NotServingError: It cannot be reached or refuses the association.
         """
+        if peer.web_url:
+            yield self._web(peer)
+            return
         with self._associated(self._ae, peer) as association:
             yield Link(association)
+
+    def _web(self, peer: Peer) -> WebLink:
+        return WebLink(peer, self._authorities, self._timeout_s)
 
     @contextmanager
     def _associated(self, ae: AE, peer: Peer) -> Iterator[Association]:

@@ -16,13 +16,19 @@ from spinezoo_contract.errors import ConfigurationError
 from spinezoo_serving.endpoints import HttpEndpoint, make_app
 from spinezoo_serving.logs import configure_logging
 from spinezoo_serving.metrics import ServerMetrics
+from spinezoo_serving.security import ServerSecurity
 from spinezoo_serving.state import Phase, ServingState
+from spinezoo_serving.tokens import TokenFile
 
+from spinezoo_pacs.node.intake import Intake
 from spinezoo_pacs.node.page import NodeMetrics, routes
 from spinezoo_pacs.node.scp import FilmReceiver
 from spinezoo_pacs.node.settings import NodeSettings, read_settings
 from spinezoo_pacs.node.spool import Spool
+from spinezoo_pacs.node.stow import Stow
+from spinezoo_pacs.node.vault import Vault
 from spinezoo_pacs.node.worker import Workers
+from spinezoo_pacs.results.equipment import software_version
 
 log = logging.getLogger("spinezoo.pacs")
 
@@ -44,21 +50,32 @@ class Node:
         """
         self.settings = settings
         try:
-            self.spool = Spool(settings.spool, settings.limits)
+            vault = Vault.from_file(settings.spool_key)
+            self.spool = Spool(settings.spool, settings.limits, vault)
         except (OSError, sqlite3.Error) as error:
             raise ConfigurationError(
                 f"the spool {settings.spool} cannot be used ({type(error).__name__}); give a "
                 "folder that this user may write, on a local disk"
             ) from error
+        software_version()  # results say it; it must be known before the first film
         server_metrics = ServerMetrics()
         self.metrics = NodeMetrics(server_metrics.registry, self.spool)
         self.workers = Workers(settings, self.spool, self.metrics.count)
-        self.receiver = FilmReceiver(settings, self.spool, self.metrics.count, self.workers.wake)
+        intake = Intake(self.spool, self.metrics.count, self.workers.wake)
+        self.receiver = FilmReceiver(settings, intake)
         self.state = ServingState()
+        security = ServerSecurity.from_env()
+        security.check()
+        tokens = TokenFile.for_server(security, settings.host)
+        page = routes(settings, self.spool, self.metrics)
+        # Without tokens there is no STOW-RS: nobody could be told from anybody.
+        films = Stow(settings, intake, tokens).routes if tokens is not None else []
         self.http = HttpEndpoint(
             settings.host,
             settings.http_port,
-            make_app(self.state, server_metrics, routes(settings, self.spool, self.metrics)),
+            make_app(self.state, server_metrics, [*page, *films]),
+            security=security,
+            plain=make_app(self.state, server_metrics, page),
         )
 
     async def run(self) -> None:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import ssl
 from pathlib import Path
 from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from spinezoo_contract.errors import ConfigurationError
+from spinezoo_contract.tls import is_loopback
 
 from spinezoo_pacs.results.make import RESULT_KINDS, ResultKind
 
@@ -34,21 +36,36 @@ class Peer(_Model):
         answers_to: AE titles of peers that get the results of its films; none: itself.
         tls: Whether results are sent to it over TLS.
         server_name: Name in its certificate, where ``host`` is another.
+        web_url: Its DICOMweb, such as ``https://pacs.hospital/dicom-web``: results are sent to it
+            by STOW-RS instead of C-STORE.
+        web_token_file: File of the bearer token that it wants.
     """
 
     ae_title: AeTitle
-    host: str
+    host: str = ""
     port: Port = 0
     addresses: tuple[str, ...] = ()
     may_send: bool = True
     answers_to: tuple[AeTitle, ...] = ()
     tls: bool = False
     server_name: str = ""
+    web_url: Annotated[str, Field(pattern=r"^(https?://\S+)?$")] = ""
+    web_token_file: Path | None = None
+
+    @model_validator(mode="after")
+    def _can_be_reached(self) -> Peer:
+        if not self.host and not self.web_url:
+            raise ValueError(f"{self.ae_title} has neither host nor web_url")
+        if self.web_token_file is not None and not self.web_url.startswith("https://"):
+            host = urlsplit(self.web_url).hostname or ""
+            if not is_loopback(host):
+                raise ValueError(f"{self.ae_title}: the token would cross the network in the clear")
+        return self
 
     @property
     def known_addresses(self) -> tuple[str, ...]:
         """Addresses, networks or names that it calls from."""
-        return self.addresses or (self.host,)
+        return self.addresses or ((self.host,) if self.host else ())
 
 
 class Limits(_Model):
@@ -65,7 +82,7 @@ class Limits(_Model):
     films_waiting: Annotated[int, Field(ge=1, le=1_000_000)] = 10_000
     disk_free_mib: Annotated[int, Field(ge=0)] = 512
     associations: Annotated[int, Field(ge=1, le=1000)] = 32
-    film_mib: Annotated[int, Field(ge=1, le=2048)] = 64
+    film_mib: Annotated[int, Field(ge=1, le=1024)] = 64
     association_s: Annotated[float, Field(gt=0, le=3600)] = 30.0
 
 
@@ -134,6 +151,8 @@ class NodeSettings(_Model):
         port: DICOM port; 0 takes a free one.
         http_port: Port of status page and metrics; 0 takes a free one.
         spool: Folder of the queue.
+        spool_key: File of 64 hexadecimal digits by which films and results are encrypted there;
+            none: they are not.
         gateway: gRPC target of the zoo; TLS and token come from ``SPINEZOO_CLIENT_TLS`` and
             ``SPINEZOO_TOKEN_FILE``.
         gateway_s: Time the gateway has for a film, in s.
@@ -154,6 +173,7 @@ class NodeSettings(_Model):
     port: Port = 11112
     http_port: Port = 8070
     spool: Path
+    spool_key: Path | None = None
     gateway: str = "127.0.0.1:50050"
     gateway_s: Annotated[float, Field(gt=0)] = 120.0
     peers: tuple[Peer, ...]
@@ -179,7 +199,7 @@ class NodeSettings(_Model):
                 target = self.peer(title)
                 if target is None:
                     raise ValueError(f"{peer.ae_title} answers to {title}, which is no peer")
-                if peer.may_send and not target.port:
+                if peer.may_send and not target.port and not target.web_url:
                     raise ValueError(f"results of {peer.ae_title} go to {title}, which has no port")
             if peer.tls and self.tls is None:
                 raise ValueError(f"{peer.ae_title} wants TLS, but tls names no certificates")

@@ -25,7 +25,9 @@ from typing import Any
 
 from spinezoo_contract.errors import QueueFullError, TooLargeError
 
+from spinezoo_pacs.node.errors import OtherStudyError
 from spinezoo_pacs.node.settings import Limits
+from spinezoo_pacs.node.vault import Vault
 
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS films (
@@ -94,20 +96,35 @@ def key_of(sop_uid: str) -> str:
     return hashlib.sha256(sop_uid.encode()).hexdigest()[:24]
 
 
+def no_room(error: Exception) -> bool:
+    """Whether an error of the spool says that its disk is full."""
+    if isinstance(error, sqlite3.OperationalError):
+        return True
+    return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
 class Spool:
     """The queue. Safe in many threads of one process; one process at a time."""
 
-    def __init__(self, folder: Path, limits: Limits) -> None:
+    def __init__(self, folder: Path, limits: Limits, vault: Vault | None = None) -> None:
         """Opens or makes the queue and takes up what a killed process left.
+
+        Args:
+            folder: Where it lies.
+            limits: What it takes at most.
+            vault: Encrypts films and results; None does not.
 
         Raises:
             sqlite3.Error: The database cannot be opened.
             OSError: The folder cannot be made.
+            ConfigurationError: The key is not the spool's.
         """
         self.folder, self.limits = folder, limits
+        self._vault = vault or Vault(None)
         for name in ("films", "results"):
             (folder / name).mkdir(parents=True, exist_ok=True)
         os.chmod(folder, 0o700)
+        self._vault.check(folder)
         self._lock = threading.RLock()
         self._database = sqlite3.connect(
             folder / "queue.sqlite", isolation_level=None, check_same_thread=False, timeout=30.0
@@ -143,15 +160,19 @@ class Spool:
         """Takes a film; returns whether it is new. It is on the disk when this returns.
 
         Raises:
+            OtherStudyError: It is known as a film of another study.
             QueueFullError: No place in the queue or on the disk.
             TooLargeError: The film is over the limit.
         """
         with self._lock:
-            if self._one("SELECT 1 FROM films WHERE sop_uid = ?", sop_uid):
+            known = self._one("SELECT study_uid FROM films WHERE sop_uid = ?", sop_uid)
+            if known is not None and known[0] != study_uid:
+                raise OtherStudyError("one SOP instance UID stands for films of two studies")
+            if known is not None:
                 return False
             self.check_room(len(data))
             try:
-                _write(self.film_path(sop_uid), data)
+                self._write(self.film_path(sop_uid), data)
                 self._database.execute(
                     "INSERT INTO films (sop_uid, study_uid, sender, state, received_at) "
                     "VALUES (?, ?, ?, 'waiting', ?)",
@@ -159,11 +180,7 @@ class Spool:
                 )
             except (OSError, sqlite3.OperationalError) as error:
                 self.film_path(sop_uid).unlink(missing_ok=True)
-                if isinstance(error, sqlite3.OperationalError) or error.errno in (
-                    errno.ENOSPC,
-                    errno.EDQUOT,
-                    errno.EFBIG,
-                ):
+                if no_room(error):
                     raise QueueFullError("the spool cannot be written; is its disk full?") from None
                 raise
             return True
@@ -188,8 +205,20 @@ class Spool:
             return film
 
     def film_data(self, film: QueuedFilm) -> bytes:
-        """The film's file."""
-        return self.film_path(film.sop_uid).read_bytes()
+        """The film's file.
+
+        Raises:
+            DamagedError: It was changed on the disk.
+        """
+        return self._read(self.film_path(film.sop_uid))
+
+    def result_data(self, film: QueuedFilm, kind: str) -> bytes:
+        """A result's file.
+
+        Raises:
+            DamagedError: It was changed on the disk.
+        """
+        return self._read(self.result_path(film, kind))
 
     def keep_results(
         self,
@@ -205,7 +234,7 @@ class Spool:
             destinations: AE titles.
         """
         for kind, (_, data) in files.items():
-            _write(self.result_path(film, kind), data)
+            self._write(self.result_path(film, kind), data)
         with self._transaction():
             for kind, (sop_uid, _) in files.items():
                 for destination in destinations:
@@ -338,6 +367,12 @@ class Spool:
             for path in (self.folder / name).iterdir():
                 if path.name.endswith(".partial") or path.name.partition(".")[0] not in known:
                     path.unlink(missing_ok=True)
+
+    def _write(self, path: Path, data: bytes) -> None:
+        _write(path, self._vault.seal(path.name, data))
+
+    def _read(self, path: Path) -> bytes:
+        return self._vault.open(path.name, path.read_bytes())
 
     @contextlib.contextmanager
     def _transaction(self) -> Iterator[None]:

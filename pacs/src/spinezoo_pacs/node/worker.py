@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import warnings
+from collections import deque
 from collections.abc import Callable
 from datetime import datetime
 from itertools import groupby
@@ -25,9 +26,10 @@ from spinezoo_contract.tls import client_settings
 from spinezoo_contract.types import EnsembleOptions, MeasureOptions
 from spinezoo_spine.films.reader import read_film
 
-from spinezoo_pacs.node.sender import NotTakenError, RefusedError, Sender
+from spinezoo_pacs.node.errors import NotTakenError, RefusedError
+from spinezoo_pacs.node.sender import Sender
 from spinezoo_pacs.node.settings import NodeSettings
-from spinezoo_pacs.node.spool import QueuedFilm, Spool
+from spinezoo_pacs.node.spool import QueuedFilm, Spool, no_room
 from spinezoo_pacs.results import Source, SourceError, make_results
 
 log = logging.getLogger("spinezoo.pacs.worker")
@@ -54,6 +56,8 @@ class Workers:
         )
         self._options = EnsembleOptions(measures=MeasureOptions() if settings.measures else None)
         self._sender = Sender(settings)
+        self._held: deque[QueuedFilm] = deque()
+        """Films that could not be put back because the queue could not be written."""
         self._wake = threading.Event()
         self._stop = threading.Event()
         self._threads = [
@@ -81,9 +85,10 @@ class Workers:
     def _run(self) -> None:
         while not self._stop.is_set():
             try:
+                self._release_held()
                 film = self._spool.claim()
             except Exception:
-                log.exception("the queue cannot be read")
+                log.exception("the queue cannot be used")
                 self._stop.wait(5.0)
                 continue
             if film is None:
@@ -95,14 +100,18 @@ class Workers:
             except Exception:
                 # The spool itself failed, as with a full disk; the film stays claimed until then.
                 log.exception("a film could not be put back")
+                self._held.append(film)
                 self._stop.wait(5.0)
-                self._release(film)
 
-    def _release(self, film: QueuedFilm) -> None:
-        try:
-            self._spool.put_back(film, "spool", self._settings.retry.most_s, failed=False)
-        except Exception:
-            log.exception("the queue cannot be written")
+    def _release_held(self) -> None:
+        """Puts films back once the queue can be written again."""
+        while self._held:
+            film = self._held.popleft()
+            try:
+                self._spool.put_back(film, "waits-disk", 0.0, failed=False)
+            except Exception:
+                self._held.append(film)
+                raise
 
     def _work_on(self, film: QueuedFilm) -> None:
         """Takes a film as far as it goes; never raises for the film's sake."""
@@ -123,6 +132,9 @@ class Workers:
             else:
                 self._back(film, f"failed-{type(error).__name__}", failed=True)
         except Exception as error:
+            if no_room(error):
+                self._back(film, "waits-disk", failed=False)
+                return
             log.exception("unexpected error")
             if film.failures + 1 >= retry.attempts:
                 self._aside(film, f"error-{type(error).__name__}")
@@ -173,7 +185,7 @@ class Workers:
                 continue
             with self._sender.link(peer) as link:
                 for result in left:
-                    content = self._spool.result_path(film, result.kind).read_bytes()
+                    content = self._spool.result_data(film, result.kind)
                     self._spool.mark(film, result, "sending")
                     try:
                         link.store(content)

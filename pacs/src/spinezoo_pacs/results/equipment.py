@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cache
 from importlib.metadata import version
 from typing import Any, Literal
 
@@ -70,8 +71,9 @@ class Making:
         }
 
 
+@cache
 def software_version() -> str:
-    """Version of this package."""
+    """Version of this package; asked once, so that an update under a process changes nothing."""
     return version("spinezoo-pacs")
 
 

@@ -17,8 +17,6 @@ def load_predictor(card_path: Path, *, device: str | None = None) -> FilmPredict
 
 def with_torch(card_path: Path, device: str) -> FilmPredictor[Any]:
     """The network in torch, which is imported only now."""
-    from spinezoo_torchkit.semantic import load_semantic
+    from spinezoo_deeplabv3.framework import load_with_torch
 
-    from spinezoo_deeplabv3.network import DeepLabV3
-
-    return load_semantic(card_path, DeepLabV3, device)
+    return load_with_torch(card_path, device)

@@ -100,8 +100,6 @@ def load_predictor(card_path: Path, *, device: str | None = None) -> FilmPredict
 
 def with_torch(card_path: Path, device: str) -> FilmPredictor[Any]:
     """The network in torch, which is imported only now."""
-    from spinezoo_torchkit.instance import load_instance
+    from spinezoo_mask_rcnn.framework import load_with_torch
 
-    from spinezoo_mask_rcnn.network import MaskRcnn, detect
-
-    return load_instance(card_path, MaskRcnn, detect, device)
+    return load_with_torch(card_path, device)

@@ -17,8 +17,6 @@ def load_predictor(card_path: Path, *, device: str | None = None) -> FilmPredict
 
 def with_torch(card_path: Path, device: str) -> FilmPredictor[Any]:
     """The network in torch, which is imported only now."""
-    from spinezoo_torchkit.semantic import load_semantic
+    from spinezoo_pspnet.framework import load_with_torch
 
-    from spinezoo_pspnet.network import PSPNet
-
-    return load_semantic(card_path, PSPNet, device)
+    return load_with_torch(card_path, device)

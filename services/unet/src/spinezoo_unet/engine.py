@@ -198,7 +198,7 @@ class KerasFramework(Framework):
                 f"Keras does not start: {error}; set KERAS_BACKEND to tensorflow"
             ) from error
 
-        from spinezoo_unet.keras_predictor import choose_device
+        from spinezoo_unet.framework import choose_device
 
         if keras.backend.backend() != "tensorflow":
             raise ConfigurationError(
@@ -228,7 +228,7 @@ class KerasFramework(Framework):
         """Where networks live and everything runs."""
         import tensorflow as tf
 
-        from spinezoo_unet.keras_predictor import tensorflow_device
+        from spinezoo_unet.framework import tensorflow_device
 
         placed: AbstractContextManager[Any] = tf.device(tensorflow_device(machine.device))
         return placed
@@ -244,7 +244,7 @@ class KerasFramework(Framework):
         """The card's network twice: in the settings' precision to train, in float32 to measure."""
         import keras
 
-        from spinezoo_unet.keras_predictor import build_network
+        from spinezoo_unet.framework import build_network
         from spinezoo_unet.weights import load_weights
 
         assert isinstance(task, UNetTask)

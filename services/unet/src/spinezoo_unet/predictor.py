@@ -31,6 +31,6 @@ def load_predictor(card_path: Path, *, device: str | None = None) -> FilmPredict
 
 def with_tensorflow(card_path: Path, device: str) -> FilmPredictor[Any]:
     """The network in Keras, which is imported only now."""
-    from spinezoo_unet.keras_predictor import load_keras_predictor
+    from spinezoo_unet.framework import load_keras_predictor
 
     return load_keras_predictor(card_path, device)

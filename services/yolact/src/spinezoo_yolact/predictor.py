@@ -51,9 +51,6 @@ def load_predictor(card_path: Path, *, device: str | None = None) -> FilmPredict
 
 def with_torch(card_path: Path, device: str) -> FilmPredictor[Any]:
     """The network in torch, which is imported only now."""
-    from spinezoo_torchkit.instance import load_instance
+    from spinezoo_yolact.framework import load_with_torch
 
-    from spinezoo_yolact.detection import detect as detect_on_tensors
-    from spinezoo_yolact.network import Yolact
-
-    return load_instance(card_path, Yolact, detect_on_tensors, device)
+    return load_with_torch(card_path, device)

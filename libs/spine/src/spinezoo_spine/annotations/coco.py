@@ -446,8 +446,11 @@ def write_coco(
                 "area": area,
                 "iscrowd": 0,
             }
+            attributes = dict(region.provenance)
             if region.level is not None:
-                item["attributes"] = {"level": region.level}
+                attributes["level"] = region.level
+            if attributes:
+                item["attributes"] = attributes
             items.append(item)
     value = {
         "info": {"description": "SpineZoo outlines"},

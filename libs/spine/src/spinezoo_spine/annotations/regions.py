@@ -157,6 +157,11 @@ def as_polygon(points_xy: ArrayLike) -> NDArray[np.float64]:
     return polygon
 
 
+PROVENANCE = ("status", "source", "source_version", "made_at", "confidence")
+"""Region attributes that say where an outline comes from and who has looked at it; every form of
+file keeps them."""
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Region:
     """One outlined structure, valid once constructed.
@@ -165,6 +170,7 @@ class Region:
         structure: What it is.
         polygon_xy: (N, 2) float64, N at least 3, read-only, finite; may reach over the film.
         level: Anatomical level such as ``"L4"``, or None where unknown.
+        provenance: What the file says of :data:`PROVENANCE`.
 
     Raises:
         AnnotationError: The outline or the level is not of that form.
@@ -173,6 +179,7 @@ class Region:
     structure: Structure
     polygon_xy: NDArray[np.float64]
     level: str | None = None
+    provenance: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """Normalises and checks the fields."""
@@ -285,6 +292,15 @@ def no_class_text(region: RawRegion, classes: Mapping[str, Structure] | None = N
     )
 
 
+def provenance_of(region: RawRegion) -> dict[str, str]:
+    """What a region's attributes say of where it comes from."""
+    return {
+        name: str(region.attributes[name])
+        for name in PROVENANCE
+        if isinstance(region.attributes.get(name), str | int | float)
+    }
+
+
 def judge(raw: RawAnnotation, classes: Mapping[str, Structure] | None = None) -> FilmAnnotation:
     """A raw annotation as a valid one.
 
@@ -308,7 +324,7 @@ def judge(raw: RawAnnotation, classes: Mapping[str, Structure] | None = None) ->
         assert structure is not None
         level = region.level or level_of(region.class_name)
         try:
-            regions.append(Region(structure, region.points_xy, level))
+            regions.append(Region(structure, region.points_xy, level, provenance_of(region)))
         except AnnotationError as error:
             raise AnnotationError(f"{place}: {error}") from error
     return FilmAnnotation(raw.film_name, tuple(regions))

@@ -234,12 +234,12 @@ def _vote(
         offset = 2 * len(chosen) * stride
         pixel_votes = sum(votes[member] for member in by_region)
         for member, borders in zip(candidate.members, candidate.borders, strict=True):
-            ballots[member].append(_marked(borders) + offset)
+            ballots[member].append(fusion.marked(borders) + offset)
             pixel_votes += OUTLINE_VOTES * votes[member]
         for member in by_region:
-            near = _between(said[member].region_borders, int(union[0]), int(union[-1]))
-            region_ballots[member].append(_marked(near) + offset)
-        unions.append(_marked(union) + offset)
+            near = fusion.between(said[member].region_borders, int(union[0]), int(union[-1]))
+            region_ballots[member].append(fusion.marked(near) + offset)
+        unions.append(fusion.marked(union) + offset)
         least.append(inside + fusion.least_votes(rule, pixel_votes))
         chosen.append((candidate, structure, support / sum(weights) * agreed))
     if not chosen:
@@ -346,17 +346,3 @@ def _left_over(kept: Sequence[Segment], regions: Sequence[Segment]) -> list[Segm
             if most <= LEFT_OVER_SHARE
         ]
     return list(parts)
-
-
-def _marked(borders: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Places as a ballot has them: twice the place, plus 1 where a run ends."""
-    marked = borders << 1
-    marked[1::2] += 1
-    return marked
-
-
-def _between(borders: NDArray[np.int64], low: int, high: int) -> NDArray[np.int64]:
-    """The runs that end after ``low`` and start before ``high``."""
-    first = int(np.searchsorted(borders[1::2], low, side="right"))
-    last = int(np.searchsorted(borders[0::2], high, side="left"))
-    return borders[2 * first : 2 * last]

@@ -34,6 +34,7 @@ from spinezoo_spine.films.header import Bits, word_of
 from spinezoo_spine.films.limits import FilmLimits, check_size
 from spinezoo_spine.films.notes import LOSSY_NOTE, NoteBook
 from spinezoo_spine.films.streams import (
+    ARITHMETIC,
     StreamHead,
     check_complete,
     check_jpeg2000,
@@ -80,14 +81,16 @@ def frame_of(dataset: Dataset) -> bytes:
         raise FilmError(
             "DICOM file is truncated: its pixel data ends within a fragment; send the whole file"
         ) from None
-    if len(fragments) > 1 and len(fragments[0]) >= 8:
+    if _begins_a_frame(fragments[0]):  # written without the offset table that belongs there
+        fragments.insert(0, b"")
+    starts = sum(_begins_a_frame(fragment) for fragment in fragments[1:])
+    if starts > 1:
+        raise FilmError(f"DICOM file has {starts} frames in its pixel data; send one film a file")
+    if not starts and len(fragments) > 1 and len(fragments[0]) >= 8:
         raise FilmError(
             f"DICOM file has {len(fragments[0]) // 4} frames by its offset table; send one film "
             "a file"
         )
-    starts = sum(_begins_a_frame(fragment) for fragment in fragments[1:])
-    if starts > 1:
-        raise FilmError(f"DICOM file has {starts} frames in its pixel data; send one film a file")
     frame = b"".join(fragments[1:])
     if not frame:
         raise FilmError("DICOM file is truncated: its pixel data is empty; send the whole file")
@@ -164,6 +167,8 @@ def _stream_cells(
             _note_no_end(book)
             frame = frame.rstrip(b"\x00").removesuffix(b"\xff") + b"\xff\xd9"
         return _by_pydicom(dataset, frame, bits, head.samples, head)
+    if head.kind == ARITHMETIC:
+        raise FilmError(f"DICOM pixel data is a JPEG with arithmetic coding; {_AGAIN}")
     if syntax not in JPEGTransferSyntaxes and syntax not in JPEGLSTransferSyntaxes:
         raise _mislabelled(syntax.name, head)
     stream, ended = ended_stream(frame)

@@ -78,6 +78,8 @@ def _open(data: bytes, limits: FilmLimits) -> Image.Image:
                 f"is a {head.kind} file of {head.depth} bits a pixel, which viewers cannot show "
                 "either; save it as PNG or TIFF, or send the DICOM file"
             )
+        if head is not None and not (head.height and head.width):
+            raise FilmError("JPEG states no size in its header, as some cameras do; save it again")
     try:
         image = Image.open(io.BytesIO(data), formats=_ENCODED_FORMATS)
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):

@@ -24,12 +24,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from spinezoo_contract import errors
 from spinezoo_contract.errors import ConfigurationError, FilmError, SpineZooError
 from spinezoo_contract.types import PIXEL_TYPES, Film, FilmKind, FilmNote, FilmNoteCode
 
 from spinezoo_spine.films.limits import PATIENCE, DecoderLimits, FilmLimits
-from spinezoo_spine.films.transfer import ClosedError, mapped, receive, send, shared_memory
+from spinezoo_spine.films.transfer import Buffer, ClosedError, receive, send
 
 _START_S = 60.0
 """Time that a process has to start, in s: it imports the decoders."""
@@ -39,6 +40,10 @@ _ANSWER_S = 2.0
 
 _LOOK_S = 0.25
 """How often a decoder beyond its time is looked at, in s."""
+
+_OWN_SHARE = 0.5
+"""Share of its time that a decoder is to have had on a processor before it is stopped on a machine
+that is busy with other things."""
 
 _ADVICE = "it is damaged or hostile; export it again, as Explicit VR Little Endian or PNG"
 
@@ -54,6 +59,7 @@ class Worker:
         """
         self._limits = limits
         self._asked = False
+        self._file, self._pixels = Buffer(), Buffer()
         self._connection, other = socket.socketpair()
         threads = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MALLOC_ARENA_MAX")
         try:
@@ -95,28 +101,37 @@ class Worker:
         self._connection.close()
         self._process.kill()
         self._process.wait()
+        self._file.close()
+        self._pixels.close()
 
     def ask(
         self, task: str, data: bytes, kind: FilmKind, limits: FilmLimits, pixels: int
-    ) -> tuple[dict[str, Any], int | None]:
-        """Its last message about a film, and the descriptor of the pixels.
+    ) -> dict[str, Any]:
+        """Its last message about a film; the pixels are then in :meth:`pixels_of`.
 
         Raises:
             FilmError: The film cannot be read, or its decoder had to be stopped; then the process
                 has ended.
             TooLargeError: The film is over a limit.
         """
-        asked = {"task": task, "kind": kind, "pixels": pixels, "limits": asdict(limits)}
-        memory = shared_memory(data)
+        asked = {
+            "task": task,
+            "kind": kind,
+            "pixels": pixels,
+            "limits": asdict(limits),
+            "bytes": len(data),
+        }
         self._asked = True
+        memory = None
         started, worked_s = time.monotonic(), _worked_s(self._process.pid)
         try:
+            memory = self._file.write(data)
             send(self._connection, asked, memory)
-            message, descriptor = self._answer(started, worked_s, pixels)
+            message = self._answer(started, worked_s, pixels)
             if message["state"] == "sized":
                 pixels = int(message["pixels"])
                 most = min(pixels, limits.max_pixels)
-                message, descriptor = self._answer(started, worked_s, most)
+                message = self._answer(started, worked_s, most)
         except TimeoutError:
             self.stop()
             raise FilmError(
@@ -129,19 +144,39 @@ class Worker:
                 "film's decoder broke off: it crashed or needed too much memory; " + _ADVICE
             ) from None
         finally:
-            os.close(memory)
+            if memory is not None:
+                os.close(memory)
+            self._file.tidy()
         self._asked = False
         if message["state"] in ("done", "size"):
-            return message, descriptor
+            return message
         raise self._failure(message, pixels)
 
-    def _answer(
-        self, started: float, worked_s: float, pixels: int
-    ) -> tuple[dict[str, Any], int | None]:
+    def pixels_of(self, message: dict[str, Any]) -> NDArray[np.generic]:
+        """A copy of the pixels that a message tells of.
+
+        Raises:
+            FilmError: They are not what it says.
+        """
+        try:
+            dtype, shape = message["dtype"], (int(message["height"]), int(message["width"]))
+            if dtype not in PIXEL_TYPES:
+                raise ValueError
+            size = np.dtype(dtype).itemsize * shape[0] * shape[1]
+            with self._pixels.view(size) as view:
+                return np.frombuffer(view, dtype=dtype).reshape(shape).copy()
+        except (KeyError, TypeError, ValueError, OSError):
+            self.stop()
+            raise FilmError(f"film's decoder gave other pixels than it says; {_ADVICE}") from None
+        finally:
+            self._pixels.tidy()
+
+    def _answer(self, started: float, worked_s: float, pixels: int) -> dict[str, Any]:
         """Its next message, within the time of a film of so many pixels.
 
         On a machine that is too busy to let the decoder work, a good film takes longer: as long as
-        the decoder works and has not had its time, it gets up to :data:`PATIENCE` times as much.
+        the decoder works and has not had :data:`_OWN_SHARE` of its time on a processor, it gets up
+        to :data:`PATIENCE` times as much.
 
         Raises:
             TimeoutError: It took too long.
@@ -152,10 +187,15 @@ class Worker:
         while not _has_come(self._connection, deadline):
             now_s = _worked_s(self._process.pid) - worked_s
             beyond = time.monotonic() - started > PATIENCE * allowed_s
-            if now_s <= last_s or now_s >= 0.9 * allowed_s or beyond:
+            waits = now_s <= last_s and not _is_runnable(self._process.pid)
+            if waits or now_s >= _OWN_SHARE * allowed_s or beyond:
                 raise TimeoutError
             deadline, last_s = time.monotonic() + _LOOK_S, now_s
-        return receive(self._connection, time.monotonic() + _ANSWER_S)
+        message, descriptor = receive(self._connection, time.monotonic() + _ANSWER_S)
+        if descriptor is not None:
+            self._pixels.close()
+            self._pixels = Buffer(descriptor)
+        return message
 
     def _failure(self, message: dict[str, Any], pixels: int) -> SpineZooError:
         if message["state"] == "failed":
@@ -180,6 +220,17 @@ def _worked_s(pid: int) -> float:
         return (int(numbers[11]) + int(numbers[12])) / os.sysconf("SC_CLK_TCK")
     except (OSError, ValueError, IndexError):  # no such file outside Linux
         return 0.0
+
+
+def _is_runnable(pid: int) -> bool:
+    """Whether any thread of a process works, or would if it had a processor or its disk."""
+    try:
+        threads = [
+            path.read_text(encoding="ascii") for path in Path(f"/proc/{pid}/task").glob("*/stat")
+        ]
+    except OSError:  # it has ended, or this is not Linux
+        return False
+    return any(text.rpartition(")")[2].split()[0] in ("R", "D") for text in threads)
 
 
 def _has_come(connection: socket.socket, deadline: float) -> bool:
@@ -308,17 +359,10 @@ def read(data: bytes, kind: FilmKind, limits: FilmLimits, pixels: int = 0) -> Fi
         ConfigurationError: No decoding process can be started.
     """
     with pool().worker() as worker:
-        message, descriptor = worker.ask("read", data, kind, limits, pixels)
-        if descriptor is None:
-            worker.stop()
-            raise FilmError(f"film's decoder gave no pixels; {_ADVICE}")
-    memory = mapped(descriptor)
-    dtype, shape = message["dtype"], (int(message["height"]), int(message["width"]))
-    if dtype not in PIXEL_TYPES or len(memory) != np.dtype(dtype).itemsize * shape[0] * shape[1]:
-        raise FilmError(f"film's decoder gave other pixels than it says; {_ADVICE}")
+        message = worker.ask("read", data, kind, limits, pixels)
+        film = worker.pixels_of(message)
     notes = tuple(FilmNote(FilmNoteCode(code), text) for code, text in message["notes"])
     row_spacing_mm, column_spacing_mm = message["spacing"]
-    film = np.frombuffer(memory, dtype=dtype).reshape(shape)
     return Film(film, row_spacing_mm, column_spacing_mm, notes)
 
 
@@ -336,5 +380,5 @@ def read_size(data: bytes, kind: FilmKind, limits: FilmLimits) -> tuple[int, int
         ConfigurationError: No decoding process can be started.
     """
     with pool().worker() as worker:
-        message, _ = worker.ask("size", data, kind, limits, 0)
+        message = worker.ask("size", data, kind, limits, 0)
     return int(message["height"]), int(message["width"])

@@ -17,6 +17,9 @@ from spinezoo_contract.errors import FilmError
 
 TRUNCATED = "the compressed image is truncated: it ends {}; send the whole file"
 
+ARITHMETIC = "jpeg-arithmetic"
+"""Kind of a JPEG whose decoders do not tell where it ends early; no usual program writes it."""
+
 _END = b"\xff\xd9"
 
 _MAX_STEPS = 50_000
@@ -31,7 +34,8 @@ class StreamHead:
     """What a JPEG, JPEG-LS or JPEG 2000 stream says of itself.
 
     Attributes:
-        kind: "jpeg", "jpeg-progressive", "jpeg-lossless", "jpeg-ls" or "jpeg 2000".
+        kind: "jpeg", "jpeg-progressive", "jpeg-lossless", "jpeg-ls", "jpeg 2000" or
+            :data:`ARITHMETIC`.
         height: Rows.
         width: Columns.
         depth: Bits of a sample.
@@ -108,6 +112,8 @@ def stream_head(stream: bytes) -> StreamHead | None:
             kind = "jpeg-ls" if marker == 0xF7 else "jpeg-lossless" if lossless else "jpeg"
             if marker in (0xC2, 0xC6, 0xCA, 0xCE):
                 kind = "jpeg-progressive"
+            if 0xC9 <= marker <= 0xCF:
+                kind = ARITHMETIC
             return StreamHead(kind, height, width, depth, samples)
     return None
 

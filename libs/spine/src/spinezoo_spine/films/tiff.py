@@ -20,12 +20,14 @@ from spinezoo_spine.films.kinds import is_tiff
 from spinezoo_spine.films.limits import TO_ONE_GREY, FilmLimits, check_raw_size, check_size
 from spinezoo_spine.films.notes import LOSSY_NOTE, NoteBook
 from spinezoo_spine.films.streams import (
+    ARITHMETIC,
     check_complete,
     check_jpeg2000,
     check_progressive,
     ended_stream,
     stream_head,
 )
+from spinezoo_spine.films.strips import decode_lzw
 from spinezoo_spine.films.upright import finished, upright_size
 
 _GREY = (tifffile.PHOTOMETRIC.MINISWHITE, tifffile.PHOTOMETRIC.MINISBLACK)
@@ -219,7 +221,7 @@ def _channels(page: tifffile.TiffPage, data: bytes) -> NDArray[np.generic]:
     if page.compression == tifffile.COMPRESSION.LZW and samples == 1 and page.index == 0:
         # libtiff takes half the time of tifffile; what it does not take, tifffile judges.
         with contextlib.suppress(Exception):
-            fast = np.asarray(imagecodecs.tiff_decode(data))
+            fast = decode_lzw(page, data)
             if fast.shape == shape and fast.dtype == page.dtype:
                 return fast.reshape(*shape, 1)
     pixels = page.asarray(maxworkers=2)
@@ -239,6 +241,8 @@ def _check_jpegs(page: tifffile.TiffPage, data: bytes) -> None:
         head = stream_head(stream)
         if not ended or head is None:
             raise FilmError("TIFF is truncated: a JPEG in it ends early; send the whole file")
+        if head.kind == ARITHMETIC:
+            raise FilmError("TIFF holds JPEG with arithmetic coding; save it with LZW or as PNG")
         check_progressive(stream)
         check_complete(stream, head, decode(stream), decode, ended=True)
 
@@ -362,7 +366,7 @@ def _as_film(grey: NDArray[np.generic], bits: int, *, white_is_zero: bool) -> ND
         raise FilmError(f"TIFF has levels from {low} to {high}; save it with 16 bits")
     if white_is_zero:
         levels = min(top, 65535) - levels.astype(np.int64)
-    return levels.astype(np.uint8 if bits <= 8 else np.uint16)
+    return levels.astype(np.uint8 if bits <= 8 else np.uint16, copy=False)
 
 
 _SIMPLE_TAGS = 64

@@ -7,6 +7,8 @@ bytes have taken over must not be able to run code in the process that asked it.
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import json
 import mmap
 import os
@@ -18,6 +20,15 @@ from collections.abc import Mapping
 from typing import Any
 
 MAX_MESSAGE_BYTES = 1 << 20
+
+_STEP_BYTES = 1 << 20
+"""Memory is taken in steps of this."""
+
+_KEPT_BYTES = 32 << 20
+"""Memory of more bytes is not kept for the next film."""
+
+_SEAL = getattr(fcntl, "F_SEAL_SHRINK", None)
+"""What keeps memory from being taken away while it is read; None outside Linux."""
 
 
 class ClosedError(Exception):
@@ -87,28 +98,83 @@ def _set_timeout(connection: socket.socket, deadline: float | None) -> None:
     connection.settimeout(left_s)
 
 
-def shared_memory(content: bytes | memoryview) -> int:
-    """A descriptor of memory that holds a copy of some bytes; the caller closes it."""
+class Buffer:
+    """Memory that both ends map, kept from film to film: new pages cost more than decoding.
+
+    It is written by one end only. Whoever reads it takes a copy, so that the other end cannot
+    change what has been read.
+    """
+
+    def __init__(self, descriptor: int | None = None) -> None:
+        """Of a descriptor that came from the other end, which is closed, or without memory yet.
+
+        Raises:
+            OSError: The other end could take its pages away while they are read.
+        """
+        self._memory: mmap.mmap | None = None
+        if descriptor is None:
+            return
+        try:
+            if _SEAL is not None:
+                fcntl.fcntl(descriptor, fcntl.F_ADD_SEALS, _SEAL)
+            self._memory = mmap.mmap(descriptor, os.fstat(descriptor).st_size, prot=mmap.PROT_READ)
+        finally:
+            os.close(descriptor)
+
+    def write(self, content: bytes | memoryview) -> int | None:
+        """Writes bytes; gives a descriptor to send and to close where the memory is new."""
+        view = memoryview(content).cast("B")
+        if self._memory is not None and len(view) <= len(self._memory):
+            self._memory[: len(view)] = view
+            return None
+        descriptor = _new_memory(-(-len(view) // _STEP_BYTES) * _STEP_BYTES)
+        try:
+            self.close()
+            self._memory = mmap.mmap(descriptor, 0)
+            self._memory[: len(view)] = view
+        except BaseException:
+            os.close(descriptor)
+            raise
+        return descriptor
+
+    def view(self, size: int) -> memoryview:
+        """The first so many bytes; release it before anything else is done with the memory.
+
+        Raises:
+            OSError: There are fewer.
+        """
+        if self._memory is None or not 0 <= size <= len(self._memory):
+            raise OSError("the other end wrote less than it says")
+        return memoryview(self._memory)[:size]
+
+    def tidy(self) -> None:
+        """Gives the memory back where it is too much to be kept."""
+        if self._memory is not None and len(self._memory) > _KEPT_BYTES:
+            self.close()
+
+    def close(self) -> None:
+        """Gives the memory back."""
+        memory, self._memory = self._memory, None
+        if memory is not None:
+            with contextlib.suppress(BufferError):  # another thread reads it; it goes with that
+                memory.close()
+
+
+def _new_memory(size: int) -> int:
+    """A descriptor of new memory."""
     if hasattr(os, "memfd_create"):
-        descriptor = os.memfd_create("spinezoo-film", os.MFD_CLOEXEC)
+        descriptor = os.memfd_create("spinezoo-film", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
     else:
         with tempfile.TemporaryFile() as file:
             descriptor = os.dup(file.fileno())
-    view = memoryview(content).cast("B")
     try:
-        while view:
-            view = view[os.write(descriptor, view) :]
+        if hasattr(os, "posix_fallocate"):
+            os.posix_fallocate(descriptor, 0, size)  # fails where memory is short
+        else:
+            os.ftruncate(descriptor, size)
+        if _SEAL is not None:
+            fcntl.fcntl(descriptor, fcntl.F_ADD_SEALS, _SEAL)
     except BaseException:
         os.close(descriptor)
         raise
     return descriptor
-
-
-def mapped(descriptor: int) -> mmap.mmap:
-    """The memory of a descriptor, read-only; the descriptor is closed."""
-    try:
-        size = os.fstat(descriptor).st_size
-        flags = mmap.MAP_SHARED | getattr(mmap, "MAP_POPULATE", 0)
-        return mmap.mmap(descriptor, size, flags=flags, prot=mmap.PROT_READ)
-    finally:
-        os.close(descriptor)

@@ -25,7 +25,7 @@ from spinezoo_spine.films.dicom import read_dicom
 from spinezoo_spine.films.encoded import encoded_size, read_encoded
 from spinezoo_spine.films.header import parse_dicom
 from spinezoo_spine.films.limits import PATIENCE, DecoderLimits, FilmLimits
-from spinezoo_spine.films.transfer import ClosedError, mapped, receive, send, shared_memory
+from spinezoo_spine.films.transfer import Buffer, ClosedError, receive, send
 
 _ALARM_AFTER_S = 10.0
 """Beyond the time that a film has: the asking process is to stop this one first."""
@@ -50,8 +50,8 @@ def _allow(limits: DecoderLimits, pixels: int) -> None:
     signal.setitimer(signal.ITIMER_REAL, longest_s)
 
 
-def _done(film: Film) -> tuple[dict[str, Any], int]:
-    message = {
+def _done(film: Film) -> dict[str, Any]:
+    return {
         "state": "done",
         "dtype": film.pixels.dtype.name,
         "height": film.height,
@@ -59,11 +59,14 @@ def _done(film: Film) -> tuple[dict[str, Any], int]:
         "spacing": [film.row_spacing_mm, film.column_spacing_mm],
         "notes": [[note.code.value, note.text] for note in film.notes],
     }
-    return message, shared_memory(film.pixels.reshape(-1).view("u1").data)
 
 
 def _answer(
-    connection: socket.socket, asked: Mapping[str, Any], data: bytes, limits: DecoderLimits
+    connection: socket.socket,
+    asked: Mapping[str, Any],
+    data: bytes,
+    limits: DecoderLimits,
+    pixels: Buffer,
 ) -> None:
     film_limits = FilmLimits(**asked["limits"])
     dataset = parse_dicom(data, film_limits) if asked["kind"] == "dicom" else None
@@ -81,24 +84,30 @@ def _answer(
         film = read_encoded(data, film_limits)
     else:
         film = read_dicom(data, film_limits, dataset)
-    message, descriptor = _done(film)
+    descriptor = pixels.write(film.pixels.reshape(-1).view("u1").data)
     try:
-        send(connection, message, descriptor)
+        send(connection, _done(film), descriptor)
     finally:
-        os.close(descriptor)
+        if descriptor is not None:
+            os.close(descriptor)
+        pixels.tidy()
 
 
 def _serve(connection: socket.socket, limits: DecoderLimits) -> None:
     """Answers until the other end goes; returns after what is no error of ours."""
+    files, pixels = Buffer(), Buffer()
     while True:
         asked, descriptor = receive(connection)
-        if descriptor is None:
-            return
         try:
             _allow(limits, int(asked["pixels"]))
-            with contextlib.closing(mapped(descriptor)) as memory:
-                data = memory[:]
-            _answer(connection, asked, data, limits)
+            if descriptor is not None:
+                files.close()
+                files = Buffer(descriptor)
+            with files.view(int(asked["bytes"])) as view:
+                data = bytes(view)
+            files.tidy()
+            _answer(connection, asked, data, limits, pixels)
+            del data
         except SpineZooError as error:
             send(
                 connection,

@@ -11,7 +11,8 @@ chain orders them.
 2. A member *has* the implant when it brings an outline, or when its regions cover
    :data:`COVERED_SHARE` of it and that of its structure :data:`OWN_SHARE`. An instance network's
    outline counts :data:`OUTLINE_VOTES` times, a part or a region once. The rule of the fusion
-   decides whether the implant is kept; a cage is kept too when so many members have it.
+   decides whether the implant is kept; a cage is kept too when so many members have it. A member
+   whose outline holds two implants as one is silent where others tell them apart.
 3. Its pixels are decided by the members that have it, by the same rule, within the union of the
    outlines.
 4. Of two that overlap too much the one of more votes stays.
@@ -26,7 +27,9 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
+from pycocotools import mask as coco_mask
 from spinezoo_contract.errors import OptionError
+from spinezoo_contract.masks import mask_from_runs
 from spinezoo_contract.types import (
     FusedImplant,
     FusionOptions,
@@ -38,9 +41,8 @@ from spinezoo_contract.types import (
 )
 
 from spinezoo_spine.fusion import votes as fusion
-from spinezoo_spine.fusion.windows import crop, window_of
 from spinezoo_spine.implant_parts import IMPLANTS
-from spinezoo_spine.instances import DUPLICATE_SHARE, mask_from_crop, overlaps, to_instances, unite
+from spinezoo_spine.instances import DUPLICATE_SHARE, coco_form, overlaps, to_instances, unite
 
 SAME_IOU = 0.35
 """Outlines of two members that overlap this much are of one implant."""
@@ -59,13 +61,20 @@ BY_HEAD = frozenset({Structure.CAGE})
 """Structures that one vote a member is enough for. Cages lie apart, so a region's part is as good
 an outline as any; of screws and rods it kept blobs of two (precision fell by 8 to 22 points)."""
 
+OVERLAPPING = frozenset({Structure.SCREW, Structure.ROD})
+"""Structures of which two lie on each other."""
+
+LEAST_TELLING = 2
+"""Members that have to tell two such implants apart before blobs of two stop counting."""
+
 APART_IOU = 0.5
 """Two implants of one class that overlap less than this are two."""
 
-MOST_IOU = {Structure.CAGE: 0.4, Structure.SCREW: 0.6, Structure.ROD: 0.6}
-"""Two fused implants that overlap more are one. 5 % of true screws and rods share that much."""
+MOST_IOU = {Structure.CAGE: 0.4, Structure.SCREW: 0.8, Structure.ROD: 0.7}
+"""Two fused implants that overlap more are one. 5 % of true screws and rods share 0.6; those of one
+member have been told apart by it already."""
 
-INSIDE_SHARE = 0.85
+INSIDE_SHARE = 0.95
 """An implant of which more than this lies in a better one of its class is a piece of that."""
 
 LEFT_OVER_SHARE = 0.3
@@ -87,8 +96,8 @@ class Implants:
         borders: Of each outline (2 * runs,) ``int64``, see
             :func:`spinezoo_spine.fusion.votes.borders_of`.
         regions: The union of its whole-class regions, by structure.
-        region_borders: The same borders of these.
-        metal_borders: The same borders of all these regions together.
+        metal: All these regions together.
+        metal_borders: The same borders of it.
     """
 
     height: int
@@ -97,7 +106,7 @@ class Implants:
     votes: tuple[int, ...]
     borders: tuple[NDArray[np.int64], ...]
     regions: Mapping[Structure, RunLengthMask]
-    region_borders: Mapping[Structure, NDArray[np.int64]]
+    metal: RunLengthMask
     metal_borders: NDArray[np.int64]
 
 
@@ -129,16 +138,16 @@ def implants_of(segments: Sequence[Segment], height: int, width: int) -> Implant
     }
     every = unite(list(regions.values()), height, width)
     metal_borders, *borders = fusion.borders_of(
-        [every, *regions.values(), *(outline.mask for outline in outlines)], height * width
+        [every, *(outline.mask for outline in outlines)], height * width
     )
     return Implants(
         height,
         width,
         tuple(outlines),
         tuple(votes),
-        tuple(borders[len(regions) :]),
+        tuple(borders),
         regions,
-        dict(zip(regions, borders, strict=False)),
+        every,
         metal_borders,
     )
 
@@ -168,22 +177,37 @@ def fuse_implants(
     said = [members[name] for name in names]
     parts = to_instances([one for one in fused if one.structure in IMPLANTS])
     implants: list[FusedImplant] = []
+    voted = _voted(said, names, member_votes, options.rule)
     for structure in IMPLANTS:
-        kept = _apart(_voted(structure, said, names, member_votes, options.rule))
+        kept = _apart([one for one in voted if one.segment.structure is structure])
         kept += _left_over(kept, [part for part in parts if part.structure is structure])
         kept.sort(key=lambda one: one.segment.box.y + one.segment.box.height / 2.0)
         implants += kept
     return tuple(implants)
 
 
-def _voted(
-    structure: Structure,
-    said: Sequence[Implants],
-    names: Sequence[str],
-    member_votes: Sequence[int],
-    rule: FusionRule,
-) -> list[FusedImplant]:
-    """The implants of one structure that enough members have, with the pixels they agree on."""
+@dataclass(slots=True, eq=False)
+class _Candidate:
+    """Outlines of one implant, at most one of each member.
+
+    Attributes:
+        structure: What it is.
+        outlines: Place of each member's outline among that one's outlines, by member.
+        union: The outlines together.
+        silent: Members that do not vote on it; see :func:`_silent`.
+        regions: Members without an outline of it whose regions cover it.
+    """
+
+    structure: Structure
+    outlines: dict[int, int]
+    union: RunLengthMask
+    silent: frozenset[int]
+    regions: tuple[int, ...] = ()
+
+
+def _candidates(said: Sequence[Implants], structure: Structure) -> list[_Candidate]:
+    """The implants of one structure that any member outlines; the most agreed on first."""
+    height, width = said[0].height, said[0].width
     places = [
         (member, place)
         for member, one in enumerate(said)
@@ -193,65 +217,132 @@ def _voted(
     if not places:
         return []
     outlines = [said[member].outlines[place] for member, place in places]
-    weights = [
-        member_votes[member]
-        * (1 if one.regions and OUTLINE_VOTES not in one.votes else OUTLINE_VOTES)
-        for member, one in enumerate(said)
-    ]
-    count_type = np.int16 if sum(weights) < 1 << 14 else np.int64  # a quarter of the memory
     iou, share = overlaps(outlines, outlines)
+    found = [
+        _Candidate(
+            structure,
+            dict(places[index] for index in group),
+            unite([outlines[index].mask for index in group], height, width),
+            _silent(group, places, share, structure),
+        )
+        for group in _groups(places, outlines, iou, share)
+    ]
+    seeing = [member for member, one in enumerate(said) if structure in one.regions]
+    unions = [one.union for one in found]
+    own = _covered(unions, [said[member].regions[structure] for member in seeing])
+    metal = _covered(unions, [said[member].metal for member in seeing])
+    for number, candidate in enumerate(found):
+        area = candidate.union.area
+        candidate.regions = tuple(
+            member
+            for place, member in enumerate(seeing)
+            if member not in candidate.outlines
+            and member not in candidate.silent
+            and own[number, place] >= OWN_SHARE * area
+            and metal[number, place] >= COVERED_SHARE * area
+        )
+    return found
+
+
+def _covered(
+    unions: Sequence[RunLengthMask], masks: Sequence[RunLengthMask]
+) -> NDArray[np.float64]:
+    """(unions, masks) pixels of each union that each mask covers, whole numbers."""
+    if not masks:
+        return np.zeros((len(unions), 0))
+    first, second = ([coco_form(one) for one in each] for each in (unions, masks))
+    # "Crowd" divides by the first one's area alone.
+    shares = np.asarray(coco_mask.iou(first, second, [1] * len(masks)), dtype=np.float64)
+    return np.asarray(np.rint(shares * np.array([[one.area] for one in unions])))
+
+
+def _voted(
+    said: Sequence[Implants],
+    names: Sequence[str],
+    member_votes: Sequence[int],
+    rule: FusionRule,
+) -> list[FusedImplant]:
+    """The implants that enough members have, with the pixels they agree on."""
     height, width = said[0].height, said[0].width
-    implants = []
-    for group in _groups(places, outlines, iou, share):
-        window = window_of([outlines[index] for index in group], 0, height, width)
-        crops = {
-            places[index][0]: crop(said[places[index][0]].borders[places[index][1]], window, height)
-            for index in group
-        }
-        union = np.any(list(crops.values()), axis=0)
-        area = int(union.sum())
-        cast = np.zeros(union.shape, dtype=count_type)
-        support = by_head = 0
-        for member, one in enumerate(said):
-            region = one.region_borders.get(structure)
-            if member in crops:
-                place = next(places[index][1] for index in group if places[index][0] == member)
-                vote, pixels = member_votes[member] * one.votes[place], crops[member]
-                if region is not None and structure is Structure.ROD:
-                    pixels = pixels | (crop(one.metal_borders, window, height) & union)
-            elif region is not None:
-                own = int((crop(region, window, height) & union).sum())
-                vote, pixels = (
-                    member_votes[member],
-                    crop(one.metal_borders, window, height) & union,
-                )
-                if own < OWN_SHARE * area or int(pixels.sum()) < COVERED_SHARE * area:
-                    continue
-            else:
-                continue
-            support += vote
-            by_head += member_votes[member]
-            np.add(cast, count_type(vote), out=cast, where=pixels)
-        kept = support >= fusion.least_votes(rule, sum(weights))
-        if structure in BY_HEAD:
+    weights = [
+        vote * (1 if one.regions and OUTLINE_VOTES not in one.votes else OUTLINE_VOTES)
+        for one, vote in zip(said, member_votes, strict=True)
+    ]
+    # More than all votes together: a pixel outside the outlines' union never gets there.
+    inside = OUTLINE_VOTES * sum(member_votes) + 1
+    sides: dict[tuple[int, int], list[NDArray[np.int64]]] = {}
+    chosen: list[tuple[_Candidate, float]] = []
+    least: list[int] = []
+    stride = height * width + 1
+    candidates = [one for structure in IMPLANTS for one in _candidates(said, structure)]
+    unions = fusion.borders_of([one.union for one in candidates], height * width)
+    for candidate, union in zip(candidates, unions, strict=True):
+        marks: list[tuple[int, int, NDArray[np.int64]]] = []
+        for member, place in candidate.outlines.items():
+            one, borders = said[member], said[member].borders[place]
+            if candidate.structure is Structure.ROD and Structure.ROD in one.regions:
+                borders = fusion.either(borders, _near(one.metal_borders, union))
+            marks.append((member, member_votes[member] * one.votes[place], borders))
+        for member in candidate.regions:
+            near = _near(said[member].metal_borders, union)
+            marks.append((member, member_votes[member], near))
+        support = sum(vote for _, vote, _ in marks)
+        total = sum(
+            weight for member, weight in enumerate(weights) if member not in candidate.silent
+        )
+        kept = support >= fusion.least_votes(rule, total)
+        if candidate.structure in BY_HEAD:
+            by_head = sum(member_votes[member] for member, _, _ in marks)
             kept |= by_head >= fusion.least_votes(rule, sum(member_votes))
         if not kept:
             continue
-        chosen = union & (cast >= fusion.least_votes(rule, support))
-        rows, columns = np.flatnonzero(chosen.any(axis=1)), np.flatnonzero(chosen.any(axis=0))
-        if len(rows) == 0:
-            continue
-        tight = chosen[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
-        left, top = window[0] + int(columns[0]), window[1] + int(rows[0])
-        mask = mask_from_crop(tight, top, left, height, width)
-        score = min(1.0, support / sum(weights))
-        implants.append(
-            FusedImplant(
-                Segment(structure, SegmentKind.INSTANCE, mask, score, mask.box),
-                member_names=tuple(sorted(names[member] for member in crops)),
-            )
-        )
+        offset = 2 * len(chosen) * stride
+        for member, vote, borders in (*marks, (-1, inside, union)):
+            sides.setdefault((member, vote), []).append(fusion.marked(borders) + offset)
+        chosen.append((candidate, min(1.0, support / total)))
+        least.append(inside + fusion.least_votes(rule, support))
+    if not chosen:
+        return []
+    planes = frozenset(range(len(chosen)))
+    swept = fusion.sweep(
+        [fusion.Ballot(height, width, np.concatenate(each), planes) for each in sides.values()],
+        [vote for _, vote in sides],
+        least,
+        height * width,
+        inside,
+    )
+    implants = []
+    for plane, (candidate, score) in enumerate(chosen):
+        if plane in swept:
+            mask = mask_from_runs(swept[plane][0], height, width)
+            segment = Segment(candidate.structure, SegmentKind.INSTANCE, mask, score, mask.box)
+            members = tuple(sorted(names[member] for member in candidate.outlines))
+            implants.append(FusedImplant(segment, member_names=members))
     return implants
+
+
+def _near(borders: NDArray[np.int64], union: NDArray[np.int64]) -> NDArray[np.int64]:
+    """The runs that may lie in a union."""
+    return fusion.between(borders, int(union[0]), int(union[-1]))
+
+
+def _silent(
+    group: Sequence[int],
+    places: Sequence[tuple[int, int]],
+    share: NDArray[np.float64],
+    structure: Structure,
+) -> frozenset[int]:
+    """Members that see metal where an implant is, but not whether it is one or two.
+
+    Their outline holds the implant and was taken for another one: the left and the right screw of
+    a vertebra as one blob. That is no vote against either screw, and says nothing of its pixels.
+    Where fewer than :data:`LEAST_TELLING` members tell them apart nobody is silent.
+    """
+    own = {places[index][0] for index in group}
+    if structure not in OVERLAPPING or len(own) < LEAST_TELLING:
+        return frozenset()
+    held = share[list(group)].max(axis=0) >= COVERED_SHARE
+    return frozenset(places[index][0] for index in np.flatnonzero(held).tolist()) - own
 
 
 def _groups(

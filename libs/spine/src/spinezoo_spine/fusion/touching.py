@@ -92,7 +92,7 @@ class _Near:
     """What lies within ``reach`` pixels of a mask.
 
     Growing a mask by a disc is slow. Nearly always a pixel's distance says it, and the disc is laid
-    only where that is in doubt: a disc of pixels is a disc to within one pixel.
+    only on pixels in doubt: a disc of pixels is a disc to within one pixel.
     """
 
     def __init__(self, mask: NDArray[np.bool_], window: Window, reach: int, height: int) -> None:
@@ -108,10 +108,14 @@ class _Near:
         self._window = window
         self._reach = reach
         self._height = height
-        away = cv2.distanceTransform(1 - self._mask, cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
-        self._surely = np.asarray(away <= reach - 1.5)
-        self._perhaps = np.asarray(away <= reach + 1.5)
-        self._grown: NDArray[np.bool_] | None = None
+        # Along steps of a knight and a king, several times as fast as exact and up to 3 % off.
+        away = cv2.distanceTransform(1 - self._mask, cv2.DIST_L2, cv2.DIST_MASK_5)
+        doubt = 1.5 + 0.03 * reach
+        self._surely = np.asarray(away <= reach - doubt)
+        self._perhaps = np.asarray(away <= reach + doubt)
+        size = 2 * reach + 1
+        disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (size, size))
+        self._disc = np.asarray(disc, dtype=np.uint8)
 
     def meets(self, other: Segment, borders: NDArray[np.int64]) -> bool:
         """Whether another segment, whose borders are given, has a pixel that is so near."""
@@ -127,10 +131,13 @@ class _Near:
         pixels = crop(borders, self._window, self._height)
         if bool((self._surely & pixels).any()):
             return True
-        if not bool((self._perhaps & pixels).any()):
-            return False
-        if self._grown is None:
-            size = 2 * self._reach + 1
-            disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (size, size))
-            self._grown = np.asarray(cv2.dilate(self._mask, disc) > 0)
-        return bool((self._grown & pixels).any())
+        # In doubt: the disc is laid on these pixels, one by one.
+        rows, columns = np.nonzero(self._perhaps & pixels)
+        reach = self._reach
+        for row, column in zip(rows.tolist(), columns.tolist(), strict=True):
+            up, before = min(reach, row), min(reach, column)
+            near = self._mask[row - up : row + reach + 1, column - before : column + reach + 1]
+            disc = self._disc[reach - up :, reach - before :]
+            if bool((near & disc[: near.shape[0], : near.shape[1]]).any()):
+                return True
+        return False

@@ -141,6 +141,33 @@ def _borders(
     return np.delete(borders, lasts[odd]), counts - odd
 
 
+def marked(borders: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Places as a ballot has them: twice the place, plus 1 where a run ends."""
+    places = borders << 1
+    places[1::2] += 1
+    return places
+
+
+def between(borders: NDArray[np.int64], low: int, high: int) -> NDArray[np.int64]:
+    """The runs that end after ``low`` and start before ``high``."""
+    first = int(np.searchsorted(borders[1::2], low, side="right"))
+    last = int(np.searchsorted(borders[0::2], high, side="left"))
+    return borders[2 * first : 2 * last]
+
+
+def either(one: NDArray[np.int64], two: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Borders of the union of two masks, from theirs."""
+    places = np.concatenate([one, two])
+    steps = np.ones(len(places), dtype=np.int8)
+    steps[1 : len(one) : 2] = -1
+    steps[len(one) + 1 :: 2] = -1
+    # At one place starts come first, so that runs that touch are one.
+    order = np.argsort(2 * places + (steps < 0), kind="stable")
+    inside = np.cumsum(steps[order])
+    change = np.flatnonzero((inside > 0) != (np.concatenate([[0], inside[:-1]]) > 0))
+    return np.asarray(places[order][change])
+
+
 def count(ballots: Mapping[str, Ballot], options: FusionOptions | None = None) -> FusedAnswer:
     """Fuses the members' ballots, for each structure and for the merged mask.
 

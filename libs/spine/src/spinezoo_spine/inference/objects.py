@@ -113,6 +113,14 @@ class InstancePredictor(FilmPredictor[Objects]):
     def infer(self, inputs: NDArray[np.float32], settings: ResolvedOptions) -> Objects:
         """The objects of one film, each once; see ``FilmPredictor.infer``."""
         objects = self.objects(inputs, settings, box_suppression(settings.suppression_iou))
+        return self.checked(objects, settings)
+
+    def checked(self, objects: Objects, settings: ResolvedOptions) -> Objects:
+        """What the network found on one film, each object once.
+
+        Raises:
+            InvalidOutputError: It is not finite, not alike, or of unknown classes.
+        """
         self._check(objects)
         return one_an_object(objects, self.card.structures, settings.suppression_iou)
 

@@ -335,7 +335,8 @@ def _attributes3(
             named[number] = value
             continue
         options = definition.get("options")
-        if isinstance(options, Mapping) and isinstance(value, (str, int)):
+        # A text has no options, and may have commas.
+        if isinstance(options, Mapping) and options and isinstance(value, (str, int)):
             parts = [part.strip() for part in str(value).split(",")]
             chosen = [options.get(part, part) for part in parts]
             value = chosen[0] if len(chosen) == 1 else {str(part): True for part in chosen}

@@ -12,21 +12,22 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 from spinezoo_contract.errors import AnnotationError
-from spinezoo_contract.types import Structure
 
 from spinezoo_spine.annotations.regions import (
+    PROVENANCE,
     STRUCTURE_NAMES,
     FilmAnnotation,
+    Region,
 )
 from spinezoo_spine.annotations.via.fields import CSV3_FIELDS, CSV_FIELDS, SHAPES3
 from spinezoo_spine.annotations.via.reader import _mapping
 
 
-def _region_attributes(level: str | None, structure: Structure) -> dict[str, str]:
-    attributes = {"structure": STRUCTURE_NAMES[structure]}
-    if level is not None:
-        attributes["level"] = level
-    return attributes
+def _region_attributes(region: Region) -> dict[str, str]:
+    attributes = {"structure": STRUCTURE_NAMES[region.structure]}
+    if region.level is not None:
+        attributes["level"] = region.level
+    return {**attributes, **region.provenance}
 
 
 def _shape2(polygon: NDArray[np.float64], *, closed: bool) -> dict[str, object]:
@@ -48,7 +49,7 @@ def _entries(
         regions: list[object] = [
             {
                 "shape_attributes": _shape2(region.polygon_xy, closed=version == 1),
-                "region_attributes": _region_attributes(region.level, region.structure),
+                "region_attributes": _region_attributes(region),
             }
             for region in annotation.regions
         ]
@@ -88,22 +89,29 @@ def _project2(entries: dict[str, object]) -> dict[str, object]:
     }
 
 
+_NUMBERS3 = {
+    name: str(number) for number, name in enumerate(("structure", "level", *PROVENANCE), start=1)
+}
+"""Numbers by which VIA 3 calls the attributes."""
+
+
 def _definitions3() -> dict[str, object]:
     shared = {"anchor_id": "FILE1_Z0_XY1", "desc": "", "default_option_id": ""}
     options = {name: name for name in STRUCTURE_NAMES.values()}
-    return {
-        "1": {"aname": "structure", "type": 4, "options": options, **shared},
-        "2": {"aname": "level", "type": 1, "options": {}, **shared},
+    texts = {
+        number: {"aname": name, "type": 1, "options": {}, **shared}
+        for name, number in _NUMBERS3.items()
     }
+    return {**texts, "1": {"aname": "structure", "type": 4, "options": options, **shared}}
 
 
 def _items3(annotation: FilmAnnotation, view_id: str) -> dict[str, dict[str, object]]:
     items = {}
     for index, region in enumerate(annotation.regions):
-        attributes = _region_attributes(region.level, region.structure)
-        values = {"1": attributes["structure"]}
-        if "level" in attributes:
-            values["2"] = attributes["level"]
+        attributes = _region_attributes(region)
+        values = {
+            number: attributes[name] for name, number in _NUMBERS3.items() if name in attributes
+        }
         items[f"{view_id}_{index:08d}"] = {
             "vid": view_id,
             "flg": 0,

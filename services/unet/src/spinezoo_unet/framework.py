@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,6 +11,7 @@ from numpy.typing import NDArray
 from spinezoo_contract.errors import CardError
 from spinezoo_serving.cards import ModelCard, load_card, verify_weights
 from spinezoo_spine.inference.device import device_name, thread_count
+from spinezoo_spine.inference.options import ResolvedOptions
 from spinezoo_spine.inference.predictors import SemanticPredictor
 
 if TYPE_CHECKING:
@@ -27,22 +29,33 @@ class KerasPredictor(SemanticPredictor):
 
         # A traced function beats model.predict by a fifth on a processor and allocates less.
         @tf.function(
-            input_signature=[tf.TensorSpec((1, *model.input_shape[1:]), tf.float32)],
+            input_signature=[tf.TensorSpec((None, *model.input_shape[1:]), tf.float32)],
             reduce_retracing=True,
         )
-        def infer(film: tf.Tensor) -> tf.Tensor:
+        def infer(films: tf.Tensor) -> tf.Tensor:
             with tf.device(tensorflow_device(device)):
-                return keras.ops.softmax(model(film, training=False), axis=-1)
+                return keras.ops.softmax(model(films, training=False), axis=-1)
 
         self._infer = infer
         self._infer(tf.zeros((1, *model.input_shape[1:])))  # trace now, not in the first request
 
     def probabilities(self, inputs: NDArray[np.float32]) -> NDArray[np.float32]:
         """(2, h, w) network input to (classes, h, w) probabilities."""
+        (found,) = self._all(inputs[np.newaxis])
+        return found
+
+    def infer_many(
+        self, inputs: Sequence[NDArray[np.float32]], settings: Sequence[ResolvedOptions]
+    ) -> list[NDArray[np.float32]]:
+        """The probabilities of several films in one go; see ``FilmPredictor.infer_many``."""
+        return [self.checked(each) for each in self._all(np.stack(inputs))]
+
+    def _all(self, inputs: NDArray[np.float32]) -> NDArray[np.float32]:
+        """(n, 2, h, w) network input to (n, classes, h, w) probabilities."""
         import tensorflow as tf
 
-        film = tf.constant(np.ascontiguousarray(inputs.transpose(1, 2, 0))[np.newaxis])
-        return np.ascontiguousarray(self._infer(film).numpy()[0].transpose(2, 0, 1))
+        films = tf.constant(np.ascontiguousarray(inputs.transpose(0, 2, 3, 1)))
+        return np.ascontiguousarray(self._infer(films).numpy().transpose(0, 3, 1, 2))
 
 
 def build_network(card: ModelCard) -> keras.Model:

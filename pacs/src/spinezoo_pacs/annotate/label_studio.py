@@ -1,0 +1,166 @@
+"""First outlines as tasks of Label Studio, and what people made of them back.
+
+Each region is a result of type ``polygonlabels`` in percent of the picture; level, status and
+everything else that a region knows travel beside it (choices of the region, and its ``meta``). A
+million-th of a pixel is kept. ``origin`` says what a person did: an outline that was moved or drawn
+is ``corrected``.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from spinezoo_contract.errors import AnnotationError
+
+from spinezoo_pacs.annotate.project import CORRECTED, PREDICTED, Outline, Picture
+
+PLACES = 6
+"""Decimal places of a pixel that survive the way through percent."""
+
+CHOICES = ("level", "status")
+"""Attributes that a person sets as choices of a region."""
+
+IMAGES = "/data/local-files/?d="
+"""Prefix under which Label Studio serves files of its own disk."""
+
+
+def tasks_of(
+    pictures: Sequence[Picture], sizes: Mapping[str, tuple[int, int]], images: str = IMAGES
+) -> list[dict[str, Any]]:
+    """Tasks with the outlines as predictions, or as annotations where the film is finished.
+
+    Args:
+        pictures: Films of a project.
+        sizes: (height, width) of each film, by name.
+        images: What stands before a picture's path in Label Studio.
+    """
+    tasks = []
+    for picture in pictures:
+        height, width = sizes[picture.film_name]
+        results: list[dict[str, Any]] = []
+        for number, outline in enumerate(picture.outlines):
+            results += _results(f"r{number}", outline, height, width)
+        kind = "annotations" if picture.finished else "predictions"
+        tasks.append({
+            "data": {
+                "image": f"{images}{picture.picture}",
+                "film": picture.film_name,
+                "picture": picture.picture,
+                "size_bytes": picture.size_bytes,
+                "attributes": dict(picture.attributes),
+            },
+            kind: [{"result": results}],
+        })  # fmt: skip
+    return tasks
+
+
+def _results(region: str, outline: Outline, height: int, width: int) -> list[dict[str, Any]]:
+    scale = np.array([100.0 / width, 100.0 / height])
+    shared = {
+        "id": region, "to_name": "image", "original_width": width, "original_height": height,
+        "image_rotation": 0,
+    }  # fmt: skip
+    attributes = dict(outline.attributes)
+    structure = str(attributes.pop("structure", ""))
+    chosen = {name: str(attributes.pop(name)) for name in CHOICES if name in attributes}
+    points = (outline.points_xy * scale).tolist()
+    value: dict[str, Any] = {"points": points, "closed": True}
+    polygon = {"polygonlabels": [structure] if structure else []}
+    made = [{
+        **shared, "type": "polygonlabels", "from_name": "structure",
+        "value": {**value, **polygon}, "meta": {"attributes": attributes},
+    }]  # fmt: skip
+    for name, text in chosen.items():
+        choice = {"choices": [text]}
+        made.append({**shared, "type": "choices", "from_name": name, "value": {**value, **choice}})
+    return made
+
+
+def pictures_of(tasks: Any) -> list[Picture]:
+    """Films of tasks that Label Studio exported as JSON.
+
+    A person's last annotation counts before our prediction.
+
+    Raises:
+        AnnotationError: It is no such file; the message says where.
+    """
+    if not isinstance(tasks, list):
+        raise AnnotationError("no export of Label Studio; export the project as JSON")
+    pictures = []
+    for number, task in enumerate(tasks):
+        try:
+            pictures.append(_picture(task))
+        except (KeyError, TypeError, ValueError, IndexError) as error:
+            raise AnnotationError(
+                f"task {number} of the export cannot be read ({type(error).__name__}); export the "
+                "project that `make annotate` made, as JSON"
+            ) from None
+    return pictures
+
+
+def _picture(task: Mapping[str, Any]) -> Picture:
+    data = task["data"]
+    made = [each for each in task.get("annotations") or [] if not each.get("was_cancelled")]
+    by_person = bool(made)
+    entries = made or task.get("predictions") or []
+    results = entries[-1]["result"] if entries else []
+    regions: dict[str, dict[str, Any]] = {}
+    outlines: dict[str, Outline] = {}
+    for result in results:
+        chosen = regions.setdefault(result["id"], {})
+        if result["type"] == "choices":
+            chosen[result["from_name"]] = result["value"]["choices"][0]
+    for result in results:
+        if result["type"] == "choices":
+            continue
+        if result["type"] != "polygonlabels":
+            raise AnnotationError(
+                f"film {data['film']!r}: a region is a {result['type']}; draw it as a polygon"
+            )
+        outlines[result["id"]] = _outline(result, regions[result["id"]], by_person)
+    return Picture(
+        data["film"], data["picture"], int(data["size_bytes"]), tuple(outlines.values()),
+        dict(data.get("attributes") or {}),
+    )  # fmt: skip
+
+
+def _outline(result: Mapping[str, Any], chosen: Mapping[str, str], by_person: bool) -> Outline:
+    value = result["value"]
+    scale = np.array([result["original_width"], result["original_height"]]) / 100.0
+    points = np.round(np.array(value["points"], np.float64) * scale, PLACES)
+    attributes: dict[str, Any] = {}
+    if value.get("polygonlabels"):
+        attributes["structure"] = value["polygonlabels"][0]
+    attributes |= dict((result.get("meta") or {}).get("attributes") or {})
+    attributes |= chosen
+    origin = result.get("origin", "")
+    touched = origin in ("manual", "prediction-changed")
+    if by_person and touched and attributes.get("status", PREDICTED) == PREDICTED:
+        attributes["status"] = CORRECTED
+    return Outline(points, attributes)
+
+
+def write_tasks(
+    path: Path, pictures: Sequence[Picture], sizes: Mapping[str, tuple[int, int]]
+) -> None:
+    """Writes tasks as a file that Label Studio imports."""
+    path.write_text(json.dumps(tasks_of(pictures, sizes), indent=1) + "\n", encoding="utf-8")
+
+
+def read_tasks(path: Path) -> list[Picture]:
+    """Reads what Label Studio exported.
+
+    Raises:
+        AnnotationError: It cannot be read.
+    """
+    try:
+        tasks = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise AnnotationError(
+            f"{path.name} is no export of Label Studio ({type(error).__name__})"
+        ) from None
+    return pictures_of(tasks)

@@ -1,0 +1,136 @@
+"""Outlines come through VIA, COCO and Label Studio as they were, with all that they know."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from answers import answered, dicom_of
+from spinezoo_contract.errors import AnnotationError
+from spinezoo_pacs.annotate.command import PROJECT, main, outlines_of
+from spinezoo_pacs.annotate.label_studio import pictures_of, read_tasks, tasks_of, write_tasks
+from spinezoo_pacs.annotate.project import Outline, Picture, project, read_project
+from spinezoo_spine.annotations.convert import main as convert
+from spinezoo_spine.annotations.regions import PROVENANCE
+from spinezoo_spine.annotations.via import read_via_raw
+
+pytestmark = pytest.mark.filterwarnings("ignore")
+
+SEEDS = (5, 22)
+
+
+def pictures() -> list[Picture]:
+    """Two films with first outlines; one was finished by a person."""
+    found = []
+    for place, seed in enumerate(SEEDS):
+        outlines = []
+        for number, outline in enumerate(outlines_of(answered(seed)[2], "2026-11-27T12:00:00")):
+            attributes = dict(outline.attributes)
+            points = outline.points_xy.copy()
+            if place == 1:
+                attributes["status"] = "corrected" if number == 0 else "approved"
+                points[0] += (0.123456, -1.654321) if number == 0 else (0, 0)
+            outlines.append(Outline(points, {**attributes, "note": 'Öl, "quoted"'}))
+        found.append(
+            Picture(f"f{seed}.dcm", f"png/f{seed}.png", 100 + seed, tuple(outlines),
+                    {"film_status": "open", "dispute": "0.123"})
+        )  # fmt: skip
+    return found
+
+
+def same(one: list[Picture], two: list[Picture]) -> None:
+    assert [each.film_name for each in one] == [each.film_name for each in two]
+    for left, right in zip(one, two, strict=True):
+        assert (left.picture, left.size_bytes) == (right.picture, right.size_bytes)
+        assert dict(left.attributes) == dict(right.attributes)
+        assert left.finished == right.finished
+        for a, b in zip(left.outlines, right.outlines, strict=True):
+            assert a.points_xy.tolist() == b.points_xy.tolist()
+            assert dict(a.attributes) == dict(b.attributes)
+
+
+SIZES = {f"f{seed}.dcm": (512, 384) for seed in SEEDS}
+
+
+def test_label_studio_and_via_give_back_what_they_got(tmp_path: Path) -> None:
+    original = pictures()
+    write_tasks(tmp_path / "tasks.json", original, SIZES)
+    back = read_tasks(tmp_path / "tasks.json")
+    same(original, back)
+    (tmp_path / "via.json").write_text(json.dumps(project(back)))
+    same(original, read_project(tmp_path / "via.json"))
+    # Odd sizes, where percent are no round numbers.
+    odd = {name: (1531, 1237) for name in SIZES}
+    same(original, pictures_of(json.loads(json.dumps(tasks_of(original, odd)))))
+
+
+@pytest.mark.parametrize("form", ["coco", "via1", "via2", "via3"])
+def test_every_form_gives_back_points_and_provenance(tmp_path: Path, form: str) -> None:
+    via, coco, back = (tmp_path / name for name in ("via.json", "other.json", "back.json"))
+    original = pictures()
+    entries = [
+        Picture(each.film_name, each.film_name, each.size_bytes, each.outlines, each.attributes)
+        for each in original
+    ]
+    via.write_text(json.dumps(project(entries)))
+    for seed in SEEDS:
+        (tmp_path / f"f{seed}.dcm").write_bytes(dicom_of(seed))
+    assert convert(["--from", str(via), "--to", str(coco), "--format", form]) == 0
+    assert convert(["--from", str(coco), "--to", str(back), "--format", "via2"]) == 0
+    read = {each.film_name: each for each in read_via_raw(back)}
+    for each in original:
+        regions = read[each.film_name].regions
+        for outline, region in zip(each.outlines, regions, strict=True):
+            assert region.points_xy is not None
+            assert np.abs(region.points_xy - outline.points_xy).max() == 0
+            for name in ("structure", "level", *PROVENANCE):
+                assert region.attributes.get(name) == outline.attributes.get(name), name
+
+
+def test_what_a_person_moved_or_drew_is_corrected() -> None:
+    tasks = tasks_of(pictures()[:1], SIZES)
+    results = tasks[0].pop("predictions")[0]["result"]
+    polygons = [each for each in results if each["type"] == "polygonlabels"]
+    for each in results:
+        each["origin"] = "prediction"
+    polygons[0]["origin"] = "prediction-changed"
+    drawn = {
+        "id": "new", "type": "polygonlabels", "from_name": "structure", "to_name": "image",
+        "original_width": 384, "original_height": 512, "origin": "manual",
+        "value": {"points": [[1, 1], [5, 1], [5, 5]], "polygonlabels": ["lumbar_vertebra"]},
+    }  # fmt: skip
+    tasks[0]["annotations"] = [
+        {"was_cancelled": True, "result": []},
+        {"result": [*results, drawn]},
+    ]
+    (picture,) = pictures_of(tasks)
+    states = [outline.status for outline in picture.outlines]
+    assert (states[0], states[-1]) == ("corrected", "corrected")
+    assert set(states[1:-1]) == {"predicted"}
+    assert not picture.finished
+
+
+def test_the_command_goes_there_and_back(tmp_path: Path) -> None:
+    data, work = tmp_path / "set", tmp_path / "set-annotate"
+    data.mkdir()
+    work.mkdir()
+    for seed in SEEDS:
+        (data / f"f{seed}.dcm").write_bytes(dicom_of(seed))
+    (work / PROJECT).write_text(json.dumps(project(pictures())))
+    tasks = tmp_path / "tasks.json"
+    assert main(["--data", str(data), "--to-label-studio", str(tasks)]) == 0
+    (work / PROJECT).unlink()
+    assert main(["--data", str(data), "--from-label-studio", str(tasks)]) == 0
+    same(pictures(), read_project(work / PROJECT))
+
+
+@pytest.mark.parametrize(
+    "content", ["", "{}", "[1]", '[{"data": {}}]', '[{"data": {"film": "a"}, "annotations": [{}]}]']
+)
+def test_what_is_no_export_is_named(tmp_path: Path, content: str) -> None:
+    path = tmp_path / "x.json"
+    path.write_text(content)
+    with pytest.raises(AnnotationError, match="export"):
+        read_tasks(path)
