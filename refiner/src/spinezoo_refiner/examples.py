@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import cv2
 import numpy as np
@@ -74,7 +75,7 @@ def exposed(crop: NDArray[np.float32], rng: np.random.Generator) -> NDArray[np.f
     """Another exposure of a crop, grey levels of about 0 to 1."""
     side = crop.shape[0]
     low, high = float(crop.min()), float(crop.max())
-    grey = (crop - low) / max(high - low, 1e-3)
+    grey: Any = (crop - low) / max(high - low, 1e-3)  # OpenCV's types are wider than its values
     if rng.random() < 0.5:
         grey = grey ** np.float32(_between(rng, 0.6, 1.6))
     if rng.random() < 0.18:  # scatter takes fine contrast

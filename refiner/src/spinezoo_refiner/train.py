@@ -106,7 +106,8 @@ def fit(settings: Settings, crops: Crops, run_dir: Path, workers: int) -> Refine
         sums: dict[str, float] = {}
         batches = loader(Epoch(crops, settings.seed, epoch, settings.batch_size), workers)
         for number, batch in enumerate(batches):
-            loss, parts = refiner_loss(*network(batch.crops), batch)
+            numbers, spreads, spurs = network(batch.crops)
+            loss, parts = refiner_loss(numbers, spreads, spurs, batch)
             optimiser.zero_grad()
             loss.backward()
             nn.utils.clip_grad_norm_(network.parameters(), 3.0)

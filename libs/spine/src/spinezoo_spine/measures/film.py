@@ -399,7 +399,7 @@ def _usual_backs(column: Column, levels: Sequence[str]) -> Array:
     corners = np.stack([column.corners[level][0] for level in known])
     middles = np.stack([column.middles[level][0] for level in known])
     heights = formulas.body_heights(corners, middles)
-    whole = np.isfinite(heights).all(axis=1)
+    whole = np.asarray(np.isfinite(heights).all(axis=1))
     ratios = {
         level: float(back) / USUAL_HEIGHT[level]
         for level, back, seen in zip(known, heights[:, 2], whole, strict=True)
