@@ -20,7 +20,7 @@ from spinezoo_contract.types import (
 from spinezoo_spine.fusion.implants import Implants, fuse_implants, implants_of
 from spinezoo_spine.fusion.touching import _Near, touched_levels, with_touches
 from spinezoo_spine.fusion.votes import borders_of, fuse
-from spinezoo_spine.fusion.windows import crop, window_of
+from spinezoo_spine.windows import crop, window_of
 
 SHAPE = (400, 300)
 CAGE, SCREW, ROD = Structure.CAGE, Structure.SCREW, Structure.ROD

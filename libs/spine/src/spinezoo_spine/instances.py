@@ -20,7 +20,7 @@ from spinezoo_contract.errors import AnnotationError, MaskError
 from spinezoo_contract.masks import decode_mask, encode_mask, mask_from_runs
 from spinezoo_contract.types import RunLengthMask, Segment, SegmentKind, Structure
 
-from spinezoo_spine.fusion import windows
+from spinezoo_spine import windows
 from spinezoo_spine.implant_parts import IMPLANTS, implants_apart
 
 GRID_PX = 768

@@ -81,7 +81,7 @@ class _Session(requests.Session):
 
     def request(self, *arguments: object, **options: object) -> requests.Response:
         options["timeout"] = self._timeout_s
-        return super().request(*arguments, **options)  # type: ignore[arg-type]
+        return super().request(*arguments, **options)
 
 
 def _raise_for(reason: int) -> None:

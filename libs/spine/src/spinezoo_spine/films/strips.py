@@ -38,7 +38,8 @@ def decode_lzw(page: tifffile.TiffPage, data: bytes) -> NDArray[np.generic]:
     strips = list(zip(page.dataoffsets, page.databytecounts, strict=True))
     rows = int(page.rowsperstrip)
     plain = not page.is_tiled and page.fillorder == 1 and len(strips) > 1
-    if not plain or page.imagelength * page.imagewidth * page.dtype.itemsize < _LEAST_BYTES:
+    item_bytes = 0 if page.dtype is None else page.dtype.itemsize
+    if not plain or page.imagelength * page.imagewidth * item_bytes < _LEAST_BYTES:
         return np.asarray(imagecodecs.tiff_decode(data))
     middle = len(strips) // 2
     parts = (

@@ -21,8 +21,8 @@ from numpy.typing import NDArray
 from spinezoo_contract.types import FusedImplant, Labelling, Segment, Structure
 
 from spinezoo_spine.fusion import votes as fusion
-from spinezoo_spine.fusion.windows import Window, crop, window_of
 from spinezoo_spine.instances import overlaps
+from spinezoo_spine.windows import Window, crop, window_of
 
 SCREW_SHARE = 0.12
 """Share of a screw that lies in a vertebra it touches; head and pedicle lie outside the body."""
