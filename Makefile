@@ -140,10 +140,16 @@ conform: setup-core ## Put a network container through the conformance suite: TA
 TRAIN_NAMER = $$($(TOOL).environments python --room namer) -m spinezoo_namer.train \
   --data $(if $(DATA),$(DATA),phantoms:900) --run-dir runs/namer $(ARGS)
 
-train: setup ## Train: NETWORK=pspnet DATA=folder or DATA=phantoms:SEED [PRESET=lite] [ARGS="--epochs 40"]; or NETWORK=namer
+# So is the refiner of corners and endplates.
+TRAIN_REFINER = $$($(TOOL).environments python --room refiner) -m spinezoo_refiner.train \
+  --data $(if $(DATA),$(DATA),phantoms:951) --run-dir runs/refiner $(ARGS)
+
+train: setup ## Train: NETWORK=pspnet DATA=folder or DATA=phantoms:SEED [PRESET=lite] [ARGS="--epochs 40"]; or NETWORK=namer, refiner
 	@test -n "$(NETWORK)" || { echo "say which network: make train NETWORK=pspnet DATA=folder"; exit 2; }
 ifeq ($(NETWORK),namer)
 	@$(TRAIN_NAMER)
+else ifeq ($(NETWORK),refiner)
+	@$(TRAIN_REFINER)
 else
 	@test -d "services/$(NETWORK)" || { echo "no network $(NETWORK); there are: $$(ls services | grep -v README | xargs)"; exit 2; }
 	@test -n $(call quote,$(DATA)) || { echo "say on which films: DATA=phantoms:SEED, or DATA=folder with a VIA file (make train-set makes $(TRAIN_SET))"; exit 2; }

@@ -23,6 +23,7 @@ from spinezoo_serving.tokens import TokenFile
 from spinezoo_spine.column.reader.network import built_in_reader
 from spinezoo_spine.films import isolation
 from spinezoo_spine.films.reader import FilmLimits, read_film
+from spinezoo_spine.measures.refiner.network import built_in_refiner
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, RedirectResponse, Response
 from starlette.routing import Mount, Route
@@ -105,6 +106,7 @@ class Gateway:
             self.zoo,
             self.settings,
             reader=built_in_reader(),
+            refiner=built_in_refiner(),
             read_film=read,
             max_pixels=server_settings.max_pixels,
             observe=members.observe,

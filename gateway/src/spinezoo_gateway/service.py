@@ -39,7 +39,8 @@ from spinezoo_spine.column import consensus, naming
 from spinezoo_spine.column.reader.network import ColumnReader
 from spinezoo_spine.fusion import implants, touching
 from spinezoo_spine.fusion import votes as fusion
-from spinezoo_spine.measures.film import measure_film
+from spinezoo_spine.measures.film import measure_film, refiner_provenance
+from spinezoo_spine.measures.refiner.network import LandmarkRefiner
 
 from spinezoo_gateway.members import MemberClient, MemberResult, Vote
 from spinezoo_gateway.settings import MAX_DEADLINE_MS, GatewaySettings
@@ -120,6 +121,7 @@ class EnsembleServicer(ensemble_pb2_grpc.EnsembleServiceServicer):
         settings: GatewaySettings,
         *,
         reader: ColumnReader,
+        refiner: LandmarkRefiner,
         read_film: ReadFilm,
         max_pixels: int,
         observe: Callable[[MemberResult], None] = lambda _: None,
@@ -130,6 +132,7 @@ class EnsembleServicer(ensemble_pb2_grpc.EnsembleServiceServicer):
             zoo: The members.
             settings: Defaults and limits.
             reader: Names vertebrae.
+            refiner: Looks for endplates on the film, where measures are asked for.
             read_film: Decoder of DICOM and encoded films; called in a thread.
             max_pixels: Most pixels of a film.
             observe: Told of every member's result, for metrics.
@@ -137,6 +140,7 @@ class EnsembleServicer(ensemble_pb2_grpc.EnsembleServiceServicer):
         self._zoo = zoo
         self._settings = settings
         self._reader = reader
+        self._refiner = refiner
         self._read_film = read_film
         self._max_pixels = max_pixels
         self._observe = observe
@@ -214,6 +218,7 @@ class EnsembleServicer(ensemble_pb2_grpc.EnsembleServiceServicer):
             default_quorum=self._settings.quorum,
             default_member_deadline_ms=self._settings.member_deadline_ms,
             reader=codec.to_proto(naming.reader_provenance(self._reader)),
+            refiner=codec.to_proto(refiner_provenance(self._refiner)),
         )
 
     # ------------------------------------------------------------------ the steps
@@ -399,7 +404,9 @@ class EnsembleServicer(ensemble_pb2_grpc.EnsembleServiceServicer):
         weights = {name: question.fusion.weights[name] for name in votes}
         options = FusionOptions(question.fusion.rule, weights)
         asked = question.options.measures
-        return await asyncio.to_thread(fuse_and_name, votes, options, film, self._reader, asked)
+        return await asyncio.to_thread(
+            fuse_and_name, votes, options, film, self._reader, asked, self._refiner
+        )
 
 
 def fuse_and_name(
@@ -408,14 +415,15 @@ def fuse_and_name(
     film: Film,
     reader: ColumnReader,
     asked: MeasureOptions | None = None,
+    refiner: LandmarkRefiner | None = None,
 ) -> FusedAnswer:
     """The fused answer with its vertebrae as objects, named, and its implants as objects.
 
-    Where measures are asked for, it is measured too.
+    Where measures are asked for, it is measured too; without a refiner by outlines alone.
 
     Raises:
         OptionError: As :func:`spinezoo_spine.fusion.votes.count`.
-        InvalidOutputError: The reader answered nonsense.
+        InvalidOutputError: The reader or the refiner answered nonsense.
     """
     fused = fusion.count({name: vote.ballot for name, vote in votes.items()}, options)
     metal = {name: vote.implants for name, vote in votes.items()}
@@ -429,7 +437,9 @@ def fuse_and_name(
     measured = None
     if asked is not None:
         spacing_mm = (film.row_spacing_mm, film.column_spacing_mm)
-        measured = measure_film(labelling, said, placed, spacing_mm, asked)
+        measured = measure_film(
+            labelling, said, placed, spacing_mm, asked, pixels=film.pixels, refiner=refiner
+        )
     return replace(fused, labelling=labelling, implants=placed, measures=measured)
 
 

@@ -210,7 +210,8 @@ def rooms(only: Sequence[str] | None = None) -> list[Room]:
         SystemExit: A name is unknown.
     """
     folders = [*sorted((ROOT / "libs").iterdir()), *sorted((ROOT / "services").iterdir())]
-    folders += [ROOT / name for name in ("gateway", "evaluator", "pacs", "namer", "tools", "tests")]
+    names = ("gateway", "evaluator", "pacs", "namer", "refiner", "tools", "tests")
+    folders += [ROOT / name for name in names]
     found = [Room(folder) for folder in folders if (folder / "pyproject.toml").is_file()]
     if not only:
         return found

@@ -131,10 +131,11 @@ async def check_film(
     options: EnsembleOptions,
     timeout_s: float,
     kept: list[KeptFilm] | None = None,
+    folder: Path | None = None,
 ) -> tuple[FilmResult, dict[str, Labelling | None]]:
     """Asks for one film in one variant and counts every model's answer.
 
-    An answer about a film as it is goes into ``kept``, for its measures.
+    An answer about a film as it is, which lies in ``folder``, goes into ``kept``, for its measures.
     """
     sent, expected = variant(film, truth, name)
     sacrum = truth.s1_endplate is not None
@@ -144,8 +145,8 @@ async def check_film(
         failures = {FUSED: f"{error_name(error)}: {error}"}
         failed = {FUSED: ColumnCounts(failed=1)}
         return FilmResult(truth.name, name, sacrum, failed, {}, failures), {}
-    if kept is not None and name == "plain":
-        kept.append(KeptFilm.answered(of_corner_film(truth), answer))
+    if kept is not None and folder is not None and name == "plain":
+        kept.append(KeptFilm.answered(of_corner_film(truth), answer, folder / truth.name))
     columns = await asyncio.to_thread(columns_of, answer, sent.pixels, built_in_reader())
     failures = {
         member.status.member_name: member.status.code.name.lower()
@@ -265,8 +266,9 @@ async def run_check(arguments: argparse.Namespace) -> int:
                 film = await asyncio.to_thread(read_film_file, arguments.data / truth.name)
                 for name in variants:
                     result, columns = await check_film(
-                        ensemble, film, truth, name, options, arguments.timeout_s, kept
-                    )
+                        ensemble, film, truth, name, options, arguments.timeout_s, kept,
+                        arguments.data,
+                    )  # fmt: skip
                     results.append(result)
                     bar.update()
                     if name == "plain":

@@ -24,8 +24,9 @@ import cv2
 import numpy as np
 from spinezoo_contract.errors import SpineZooError
 from spinezoo_spine.fusion.touching import with_touches
-from spinezoo_spine.measures import shape, uncertainty
+from spinezoo_spine.measures import refine, shape, uncertainty
 from spinezoo_spine.measures.film import measure_film
+from spinezoo_spine.measures.refiner.network import built_in_refiner
 
 from spinezoo_evaluator.measures import fit
 from spinezoo_evaluator.measures.report import write_errors
@@ -37,12 +38,13 @@ def cpu_ms(film: KeptFilm, rounds: int = 5) -> float:
     """Least processor time of measuring a film, in ms."""
     cv2.setNumThreads(1)
     labelling, said = film.truth.named(film.vertebrae), film.said()
+    pixels, refiner = film.pixels(), built_in_refiner()
     implants = with_touches(film.implants(), labelling)
     spacing = (film.truth.spacing_mm, film.truth.spacing_mm)
     times = []
     for _ in range(rounds):
         began = time.thread_time()
-        measure_film(labelling, said, implants, spacing)
+        measure_film(labelling, said, implants, spacing, pixels=pixels, refiner=refiner)
         times.append(time.thread_time() - began)
     return 1000.0 * min(times)
 
@@ -61,12 +63,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = parser.parse_args(argv)
     try:
         pairs = list(zip(arguments.run, arguments.data, strict=False))
-        films = [film for run, data in pairs for film in kept_films(read_truth(data), run)]
+        films = [film for run, data in pairs for film in kept_films(read_truth(data), run, data)]
         if arguments.what == "fit":
             fit.write_fit(fit.fit_shape(films), {})
             shape.coefficients.cache_clear()
-            fit.write_fit({}, fit.fit_intervals(films))
-            print(f"wrote {shape.FILE.name} and {uncertainty.FILE.name} from {len(films)} films")
+            fit.write_blend(fit.fit_blend(films))
+            refine.blends.cache_clear()
+            for refined in (False, True):
+                fit.write_fit({}, fit.fit_intervals(films, refined=refined), refined=refined)
+            names = ", ".join(file.name for file in (shape.FILE, refine.FILE, uncertainty.FILE))
+            print(f"wrote {names} from {len(films)} films")
             return 0
         if arguments.what == "speed":
             times = [cpu_ms(film) for film in films[:30]]

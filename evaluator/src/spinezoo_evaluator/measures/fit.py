@@ -11,11 +11,13 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from spinezoo_contract.types import FilmMeasures, MeasureUnit
-from spinezoo_spine.measures import shape, uncertainty
-from spinezoo_spine.measures.bodies import measured_bodies
+from spinezoo_contract.types import FilmMeasures, MeasureUnit, Segment
+from spinezoo_spine.measures import refine, shape, uncertainty
+from spinezoo_spine.measures.bodies import measured_bodies, shaped
 from spinezoo_spine.measures.evidence import strokes_of
 from spinezoo_spine.measures.film import directions_up
+from spinezoo_spine.measures.refiner.answers import numbers_of
+from spinezoo_spine.measures.refiner.network import built_in_refiner
 
 from spinezoo_evaluator.measures.run import KeptFilm
 
@@ -25,6 +27,12 @@ PENALTY = {"body": 3.0, "sacrum": 0.3}
 
 WANTED = 0.90
 """Share of films whose true value an interval is to hold."""
+
+NORMAL_MEDIAN = 0.6745
+"""Median size of a normal error, by its standard deviation."""
+
+LAPLACE_MEDIAN = 0.6931
+"""Median size of a Laplace error, by its scale."""
 
 Rows = dict[str, list[tuple[NDArray[np.float64], NDArray[np.float64]]]]
 
@@ -50,11 +58,17 @@ def fit_shape(films: Sequence[KeptFilm]) -> dict[str, NDArray[np.float32]]:
     return model
 
 
-def _collect(film: KeptFilm, rows: Rows) -> None:
-    truth = film.truth
-    labelling = truth.named(film.vertebrae)
+def _named(film: KeptFilm) -> list[Segment]:
+    """The outlines with their true names, from above."""
+    labelling = film.truth.named(film.vertebrae)
     named = [v.segment for v in labelling.vertebrae if v.segment.level is not None]
     named.sort(key=lambda segment: segment.box.y + segment.box.height / 2.0)
+    return named
+
+
+def _collect(film: KeptFilm, rows: Rows) -> None:
+    truth = film.truth
+    named = _named(film)
     if len(named) < 2:
         return
     strokes = {name: strokes_of(said) for name, said in film.said().items()}
@@ -79,15 +93,59 @@ def _collect(film: KeptFilm, rows: Rows) -> None:
             rows["sacrum" if level == "S1" else "body"].append((values[0], offset))
 
 
-def fit_intervals(films: Sequence[KeptFilm]) -> dict[str, list[float]]:
+def fit_blend(films: Sequence[KeptFilm]) -> dict[str, dict[str, list[float]]]:
+    """How far outlines and refiner are off; see :class:`spinezoo_spine.measures.refine.Blend`.
+
+    By the median of the error's size: an endplate that is quite wrong must not count for all.
+    """
+    rows: dict[str, list[NDArray[np.float64]]] = {"body": [], "sacrum": []}
+    for film in films:
+        truth, pixels, named = film.truth, film.pixels(), _named(film)
+        if pixels is None or len(named) < 2:
+            continue
+        strokes = {name: strokes_of(said) for name, said in film.said().items()}
+        square, mirrored = (1.0, 1.0), truth.faces_left
+        bodies = measured_bodies(named, strokes, directions_up(named, square), square, samples=0)
+        bodies = shaped(bodies, mirrored=mirrored)
+        every = np.arange(len(named))
+        said = built_in_refiner()(refine.crops_of(bodies, every, pixels, square, mirrored=mirrored))
+        outlines = refine.outline_numbers(bodies, mirrored=mirrored)
+        axes, sizes = refine.axes_of(bodies, mirrored=mirrored)
+        for place, segment in enumerate(named):
+            level = str(segment.level)
+            corners, middles = (
+                (each - bodies.frames.centre_mm[place]) @ axes[place] / sizes[place]
+                for each in (truth.quads[level], truth.middles[level])
+            )
+            true = numbers_of(corners, middles)
+            row = [outlines[0, place] - true, (said.numbers[place] - true) / said.spreads[place]]
+            rows["sacrum" if level == "S1" else "body"].append(np.abs(row))
+    found = {}
+    for name, errors in rows.items():
+        both = np.array(errors)
+        if name == "sacrum":  # its lower endplate is not measured
+            both[:, :, 5:] = both[:, :, :5]
+        outline, refiner = np.nanmedian(both, axis=0)
+        found[name] = {
+            "outline": np.round(outline / NORMAL_MEDIAN, 5).tolist(),
+            "refiner": np.round(refiner / LAPLACE_MEDIAN, 4).tolist(),
+        }
+    return found
+
+
+def fit_intervals(films: Sequence[KeptFilm], *, refined: bool) -> dict[str, list[float]]:
     """Floor and factor of every kind; see :mod:`spinezoo_spine.measures.uncertainty`.
 
     Of several floors that whose intervals are the shortest on average, each with the factor that
     makes :data:`WANTED` of the true values lie inside.
+
+    Args:
+        films: Phantoms of other seeds than the tests'.
+        refined: Whether the refiner looks at them, or outlines alone are measured.
     """
     rows: dict[str, list[tuple[float, float]]] = {}
     for film in films:
-        measured = film.measured()
+        measured = film.measured(refine=refined)
         depths = [
             float(np.hypot(*(quad[1] - quad[0]))) * (film.truth.spacing_mm or 1.0)
             for quad in film.truth.quads.values()
@@ -102,10 +160,10 @@ def fit_intervals(films: Sequence[KeptFilm]) -> dict[str, list[float]]:
             unit = usual if said.unit is MeasureUnit.MILLIMETRE else 1.0
             half = (said.high - said.low) / 2.0
             name = uncertainty.name_of(said.kind, said.levels)
-            spread = _spread_of(name, half, unit)
+            spread = _spread_of(name, half, unit, refined=refined)
             rows.setdefault(name, []).append((abs(said.value - true) / unit, spread))
         for off, radius in _corner_errors(film, measured):
-            spread = _spread_of("CORNER", radius / usual, 1.0)
+            spread = _spread_of("CORNER", radius / usual, 1.0, refined=refined)
             rows.setdefault("CORNER", []).append((off / usual, spread))
     return {kind: _best(np.array(pairs)) for kind, pairs in rows.items()}
 
@@ -123,9 +181,9 @@ def _corner_errors(film: KeptFilm, measured: FilmMeasures) -> list[tuple[float, 
     return found
 
 
-def _spread_of(kind: str, half: float, unit: float) -> float:
+def _spread_of(kind: str, half: float, unit: float, *, refined: bool) -> float:
     """The bootstrap's spread behind a stated interval, as a share of the unit."""
-    floor, factor = uncertainty.calibration().get(kind, (0.0, 1.645))
+    floor, factor = uncertainty.calibration(refined=refined).get(kind, (0.0, 1.645))
     return float(max((half / factor / unit) ** 2 - floor**2, 0.0) ** 0.5)
 
 
@@ -143,12 +201,20 @@ def _best(pairs: NDArray[np.float64]) -> list[float]:
     return best[1]
 
 
-def write_fit(model: dict[str, Any], intervals: dict[str, list[float]]) -> None:
+def write_blend(blend: dict[str, dict[str, list[float]]]) -> None:
+    """Puts how far outlines and refiner are off beside the code that reads it."""
+    refine.FILE.write_text(json.dumps(blend, indent=1) + "\n", encoding="utf-8")
+
+
+def write_fit(
+    model: dict[str, Any], intervals: dict[str, list[float]], *, refined: bool = False
+) -> None:
     """Puts both beside the code that reads them."""
     if model:
         np.savez(shape.FILE, **model)
     if intervals:
         kept = json.loads(uncertainty.FILE.read_text(encoding="utf-8"))
-        kept.update(intervals)
-        text = json.dumps(dict(sorted(kept.items())), indent=1)
+        part = "refined" if refined else "outlines"
+        kept[part] = dict(sorted((kept[part] | intervals).items()))
+        text = json.dumps(kept, indent=1)
         uncertainty.FILE.write_text(text + "\n", encoding="utf-8")

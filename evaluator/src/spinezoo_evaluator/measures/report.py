@@ -57,7 +57,7 @@ def write_errors(folder: Path, films: Iterable[KeptFilm]) -> str:
 def write_measures(data: Path, run: Path) -> None:
     """Errors of measures of a benchmark's films, where their truth tells any; else nothing."""
     try:
-        films = list(kept_films(read_truth(data), run))
+        films = list(kept_films(read_truth(data), run, data))
     except SpineZooError:
         return
     write_errors(run, films)

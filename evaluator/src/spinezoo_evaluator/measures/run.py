@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
+from numpy.typing import NDArray
 from spinezoo_contract.errors import ConfigurationError
 from spinezoo_contract.types import (
     EnsembleAnswer,
@@ -15,13 +18,18 @@ from spinezoo_contract.types import (
     Segment,
 )
 from spinezoo_spine.column.consensus import Vertebrae, vertebrae_of
+from spinezoo_spine.films.reader import read_film_file
 from spinezoo_spine.fusion.implants import fuse_implants, implants_of
 from spinezoo_spine.fusion.touching import with_touches
 from spinezoo_spine.measures.film import measure_film
+from spinezoo_spine.measures.refiner.network import built_in_refiner
 
 from spinezoo_evaluator.measures.errors import Errors
 from spinezoo_evaluator.measures.truth import TrueFilm
 from spinezoo_evaluator.results.records import FUSED, RunFolder, named
+
+OUTLINES_ALONE = f"{FUSED}, outlines alone"
+"""The ensemble without the refiner."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,14 +40,16 @@ class KeptFilm:
         truth: Its truth.
         members: Segments of every member that answered.
         vertebrae: The fused vertebrae.
+        path: The film's file, for the refiner; None: outlines alone are measured.
     """
 
     truth: TrueFilm
     members: Mapping[str, Sequence[Segment]]
     vertebrae: tuple[Segment, ...]
+    path: Path | None = None
 
     @classmethod
-    def read(cls, truth: TrueFilm, folder: RunFolder) -> KeptFilm:
+    def read(cls, truth: TrueFilm, folder: RunFolder, path: Path | None = None) -> KeptFilm:
         """As a benchmark kept it.
 
         Raises:
@@ -49,10 +59,10 @@ class KeptFilm:
         vertebrae = kept.get(named(FUSED), ())
         beside = {FUSED, named(FUSED), *(named(name) for name in kept)}
         members = {name: said for name, said in kept.items() if name not in beside}
-        return cls(truth, members, vertebrae)
+        return cls(truth, members, vertebrae, path)
 
     @classmethod
-    def answered(cls, truth: TrueFilm, answer: EnsembleAnswer) -> KeptFilm:
+    def answered(cls, truth: TrueFilm, answer: EnsembleAnswer, path: Path) -> KeptFilm:
         """As the gateway answered."""
         members = {
             member.status.member_name: member.prediction.segments
@@ -61,7 +71,11 @@ class KeptFilm:
         }
         labelling = answer.fused.labelling
         vertebrae = () if labelling is None else labelling.vertebrae
-        return cls(truth, members, tuple(each.segment for each in vertebrae))
+        return cls(truth, members, tuple(each.segment for each in vertebrae), path)
+
+    def pixels(self) -> NDArray[Any] | None:
+        """(height, width) film, bright means dense; None: there is no file."""
+        return None if self.path is None else _pixels(self.path)
 
     def said(self, model: str | None = None) -> dict[str, Vertebrae]:
         """What the members say of the column; of one member alone where it is named."""
@@ -75,16 +89,40 @@ class KeptFilm:
         metal = {name: implants_of(said, height, width) for name, said in self.members.items()}
         return tuple(fuse_implants(metal, (), FusionOptions()))
 
-    def measured(self, model: str | None = None) -> FilmMeasures:
-        """Measures by all members, or by one alone, of the vertebrae with their true names."""
+    def measured(self, model: str | None = None, *, refine: bool = True) -> FilmMeasures:
+        """Measures by all members, or by one alone, of the vertebrae with their true names.
+
+        The refiner looks at the film where there is one and ``refine`` is set, for all members
+        together only.
+        """
         labelling = self.truth.named(self.vertebrae)
         implants = with_touches(self.implants() if model is None else (), labelling)
         spacing = (self.truth.spacing_mm, self.truth.spacing_mm)
-        return measure_film(labelling, self.said(model), implants, spacing)
+        pixels = self.pixels() if refine and model is None else None
+        return measure_film(
+            labelling,
+            self.said(model),
+            implants,
+            spacing,
+            pixels=pixels,
+            refiner=None if pixels is None else built_in_refiner(),
+        )
 
 
-def kept_films(truths: list[TrueFilm], run: Path) -> Iterator[KeptFilm]:
+@lru_cache(maxsize=1)
+def _pixels(path: Path) -> NDArray[Any]:
+    return read_film_file(path).pixels
+
+
+def kept_films(
+    truths: list[TrueFilm], run: Path, folder_of_films: Path | None = None
+) -> Iterator[KeptFilm]:
     """The films of a run whose answers were kept.
+
+    Args:
+        truths: Of the films.
+        run: Folder of a report.
+        folder_of_films: Where their files lie, for the refiner; None: outlines alone are measured.
 
     Raises:
         ConfigurationError: There are none.
@@ -93,7 +131,8 @@ def kept_films(truths: list[TrueFilm], run: Path) -> Iterator[KeptFilm]:
     found = False
     for truth in truths:
         try:
-            kept = KeptFilm.read(truth, folder)
+            path = None if folder_of_films is None else folder_of_films / truth.name
+            kept = KeptFilm.read(truth, folder, path)
         except ConfigurationError:
             continue
         found = True
@@ -107,7 +146,8 @@ def kept_films(truths: list[TrueFilm], run: Path) -> Iterator[KeptFilm]:
 def errors_of(films: Iterable[KeptFilm]) -> tuple[dict[str, Errors], dict[str, Errors]]:
     """Errors of the fused ensemble and of each network, and of the ensemble by trait of the film.
 
-    A network alone measures the same fused vertebrae by its own borders.
+    A network alone measures the same fused vertebrae by its own borders, without the refiner; so
+    does the ensemble once more, where the refiner looked.
     """
     by_model: dict[str, Errors] = {}
     by_trait: dict[str, Errors] = {}
@@ -116,6 +156,9 @@ def errors_of(films: Iterable[KeptFilm]) -> tuple[dict[str, Errors], dict[str, E
         by_model.setdefault(FUSED, Errors()).add(film.truth, fused)
         for trait in film.truth.traits.values():
             by_trait.setdefault(trait, Errors()).add(film.truth, fused)
+        if fused.refiner is not None:
+            alone = film.measured(refine=False)
+            by_model.setdefault(OUTLINES_ALONE, Errors()).add(film.truth, alone)
         for name in film.members:
             by_model.setdefault(name, Errors()).add(film.truth, film.measured(name))
     return by_model, by_trait

@@ -234,6 +234,8 @@ def models_json(message: ensemble_pb2.ListModelsResponse) -> Json:
     found |= _plain(message)
     if message.HasField("reader"):
         found["reader"] = _plain(message.reader)
+    if message.HasField("refiner"):
+        found["refiner"] = _plain(message.refiner)
     return found
 
 

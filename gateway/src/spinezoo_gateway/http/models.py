@@ -195,6 +195,8 @@ class BodyModel(Model):
     lower_middle: Place | None = None
     waviness: float
     osteophytes: list[OsteophyteModel]
+    upper_refined: bool
+    lower_refined: bool
 
 
 class MeasureModel(Model):
@@ -212,6 +214,14 @@ class MeasureModel(Model):
     implant_index: int | None = None
 
 
+class RefinerModel(Model):
+    """Which refiner looked for endplates on the film."""
+
+    name: str
+    version: str
+    weights_sha256: str
+
+
 class MeasuresModel(Model):
     """Everything measured on the film, where it was asked for."""
 
@@ -220,6 +230,7 @@ class MeasuresModel(Model):
     plane: Literal["detector", "patient", "unspecified"]
     bodies: list[BodyModel]
     measures: list[MeasureModel]
+    refiner: RefinerModel | None = None
 
 
 class FusedModel(Model):
@@ -320,6 +331,7 @@ class ModelsAnswer(Model):
     default_quorum: int
     default_member_deadline_ms: int
     reader: ReaderModel | None = None
+    refiner: RefinerModel | None = None
 
 
 class LevelsModel(Model):

@@ -28,9 +28,11 @@ from spinezoo_phantom.make import (
     streams_of,
     turned_regions,
 )
+from spinezoo_phantom.projection import Camera
 from spinezoo_phantom.records import turned_points
 from spinezoo_phantom.settings import GENERATOR, PhantomSettings
 from spinezoo_phantom.solids import project
+from spinezoo_phantom.vertebra import Vertebra
 from spinezoo_spine.inference.preprocess import Letterbox, unit_grey
 
 from spinezoo_training.prepared_set import PreparedFilm
@@ -62,11 +64,17 @@ class ColumnBody:
             the film's border.
         corners: (4, 2) float64 upper back, upper front, lower front, lower back of the mid-sagittal
             plane on the canvas; may lie beyond the film's border.
+        endplates: (2, 9, 2) float64 upper and lower endplate in that plane, back to front, hollows
+            included, on the canvas.
+        spurs_px: (4,) length of the osteophyte at each corner, in pixels of the canvas; 0 or
+            less: none.
     """
 
     level: str
     outline: NDArray[np.float64]
     corners: NDArray[np.float64]
+    endplates: NDArray[np.float64]
+    spurs_px: NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -171,6 +179,12 @@ def training_columns(
         level: project(scene.camera, corners_of(body, scene.camera))
         for level, body in scene.spine.by_level().items()
     }
+    level_plates = {
+        level: np.stack(
+            [project(scene.camera, body.endplate_mm(upper=upper)) for upper in (True, False)]
+        )
+        for level, body in scene.spine.by_level().items()
+    }
     columns_of_films = []
     for number, stream in enumerate(
         np.random.SeedSequence((_PATIENTS, seed, index, 2)).spawn(looks)
@@ -192,11 +206,20 @@ def training_columns(
         )
         bodies = []
         for region in sides[mirrored][1]:
-            corners = level_corners[region.level]
+            level = region.level
+            points = np.concatenate([level_corners[level], level_plates[level].reshape(-1, 2)])
             if mirrored:
-                corners = np.column_stack([upright[1] - corners[:, 0], corners[:, 1]])
-            corners = turned_points(corners, *upright, turn_deg)
-            bodies.append(ColumnBody(region.level, region.polygon_xy + corner, corners + corner))
+                points = np.column_stack([upright[1] - points[:, 0], points[:, 1]])
+            points = turned_points(points, *upright, turn_deg) + corner
+            bodies.append(
+                ColumnBody(
+                    level,
+                    region.polygon_xy + corner,
+                    points[:4],
+                    points[4:].reshape(2, -1, 2),
+                    spurs_px(scene.spine.by_level()[level], scene.camera),
+                )
+            )
         columns_of_films.append(
             TrainingColumn(
                 film,
@@ -211,6 +234,17 @@ def training_columns(
             )
         )
     return columns_of_films
+
+
+def spurs_px(body: Vertebra, camera: Camera) -> NDArray[np.float64]:
+    """(4,) length of the osteophyte at each corner on the film, in the order of the corners.
+
+    A rim is rounded first; the length is what stands out after that.
+    """
+    rounded_mm = body.rounding * body.depth_mm / 2
+    larger = float(camera.magnification(float(body.centre_mm[2])))
+    upward = np.asarray(body.spurs_mm, dtype=np.float64)[::-1]  # the phantom's are from below
+    return np.asarray((upward - rounded_mm) * larger / camera.spacing_mm)
 
 
 def training_films(

@@ -171,13 +171,15 @@ class RosterMember(_message.Message):
     def __init__(self, member_name: _Optional[str] = ..., target: _Optional[str] = ..., status: _Optional[_Union[MemberStatus, _Mapping]] = ..., model: _Optional[_Union[_model_pb2.ModelInfo, _Mapping]] = ..., newcomer: _Optional[_Union[NewcomerStatus, _Mapping]] = ...) -> None: ...
 
 class ListModelsResponse(_message.Message):
-    __slots__ = ("members", "default_quorum", "default_member_deadline_ms", "reader")
+    __slots__ = ("members", "default_quorum", "default_member_deadline_ms", "reader", "refiner")
     MEMBERS_FIELD_NUMBER: _ClassVar[int]
     DEFAULT_QUORUM_FIELD_NUMBER: _ClassVar[int]
     DEFAULT_MEMBER_DEADLINE_MS_FIELD_NUMBER: _ClassVar[int]
     READER_FIELD_NUMBER: _ClassVar[int]
+    REFINER_FIELD_NUMBER: _ClassVar[int]
     members: _containers.RepeatedCompositeFieldContainer[RosterMember]
     default_quorum: int
     default_member_deadline_ms: int
     reader: _labelling_pb2.ReaderProvenance
-    def __init__(self, members: _Optional[_Iterable[_Union[RosterMember, _Mapping]]] = ..., default_quorum: _Optional[int] = ..., default_member_deadline_ms: _Optional[int] = ..., reader: _Optional[_Union[_labelling_pb2.ReaderProvenance, _Mapping]] = ...) -> None: ...
+    refiner: _measures_pb2.RefinerProvenance
+    def __init__(self, members: _Optional[_Iterable[_Union[RosterMember, _Mapping]]] = ..., default_quorum: _Optional[int] = ..., default_member_deadline_ms: _Optional[int] = ..., reader: _Optional[_Union[_labelling_pb2.ReaderProvenance, _Mapping]] = ..., refiner: _Optional[_Union[_measures_pb2.RefinerProvenance, _Mapping]] = ...) -> None: ...

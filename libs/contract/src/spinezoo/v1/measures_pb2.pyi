@@ -174,7 +174,7 @@ class Osteophyte(_message.Message):
     def __init__(self, corner: _Optional[_Union[BodyCorner, str]] = ..., length_mm: _Optional[float] = ..., length_share: _Optional[float] = ..., area_share: _Optional[float] = ..., tip: _Optional[_Union[Point, _Mapping]] = ...) -> None: ...
 
 class BodyLandmarks(_message.Message):
-    __slots__ = ("level", "vertebra_index", "corners", "contour", "upper_middle", "lower_middle", "waviness", "osteophytes")
+    __slots__ = ("level", "vertebra_index", "corners", "contour", "upper_middle", "lower_middle", "waviness", "osteophytes", "upper_refined", "lower_refined")
     LEVEL_FIELD_NUMBER: _ClassVar[int]
     VERTEBRA_INDEX_FIELD_NUMBER: _ClassVar[int]
     CORNERS_FIELD_NUMBER: _ClassVar[int]
@@ -183,6 +183,8 @@ class BodyLandmarks(_message.Message):
     LOWER_MIDDLE_FIELD_NUMBER: _ClassVar[int]
     WAVINESS_FIELD_NUMBER: _ClassVar[int]
     OSTEOPHYTES_FIELD_NUMBER: _ClassVar[int]
+    UPPER_REFINED_FIELD_NUMBER: _ClassVar[int]
+    LOWER_REFINED_FIELD_NUMBER: _ClassVar[int]
     level: str
     vertebra_index: int
     corners: _containers.RepeatedCompositeFieldContainer[Landmark]
@@ -191,7 +193,19 @@ class BodyLandmarks(_message.Message):
     lower_middle: Point
     waviness: float
     osteophytes: _containers.RepeatedCompositeFieldContainer[Osteophyte]
-    def __init__(self, level: _Optional[str] = ..., vertebra_index: _Optional[int] = ..., corners: _Optional[_Iterable[_Union[Landmark, _Mapping]]] = ..., contour: _Optional[_Iterable[_Union[Point, _Mapping]]] = ..., upper_middle: _Optional[_Union[Point, _Mapping]] = ..., lower_middle: _Optional[_Union[Point, _Mapping]] = ..., waviness: _Optional[float] = ..., osteophytes: _Optional[_Iterable[_Union[Osteophyte, _Mapping]]] = ...) -> None: ...
+    upper_refined: bool
+    lower_refined: bool
+    def __init__(self, level: _Optional[str] = ..., vertebra_index: _Optional[int] = ..., corners: _Optional[_Iterable[_Union[Landmark, _Mapping]]] = ..., contour: _Optional[_Iterable[_Union[Point, _Mapping]]] = ..., upper_middle: _Optional[_Union[Point, _Mapping]] = ..., lower_middle: _Optional[_Union[Point, _Mapping]] = ..., waviness: _Optional[float] = ..., osteophytes: _Optional[_Iterable[_Union[Osteophyte, _Mapping]]] = ..., upper_refined: _Optional[bool] = ..., lower_refined: _Optional[bool] = ...) -> None: ...
+
+class RefinerProvenance(_message.Message):
+    __slots__ = ("name", "version", "weights_sha256")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    WEIGHTS_SHA256_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    version: str
+    weights_sha256: str
+    def __init__(self, name: _Optional[str] = ..., version: _Optional[str] = ..., weights_sha256: _Optional[str] = ...) -> None: ...
 
 class Measure(_message.Message):
     __slots__ = ("kind", "levels", "unit", "value", "low", "high", "grade", "withheld_reason", "vertebra_indices", "implant_index")
@@ -218,15 +232,17 @@ class Measure(_message.Message):
     def __init__(self, kind: _Optional[_Union[MeasureKind, str]] = ..., levels: _Optional[_Iterable[str]] = ..., unit: _Optional[_Union[MeasureUnit, str]] = ..., value: _Optional[float] = ..., low: _Optional[float] = ..., high: _Optional[float] = ..., grade: _Optional[int] = ..., withheld_reason: _Optional[_Union[WithheldReason, str]] = ..., vertebra_indices: _Optional[_Iterable[int]] = ..., implant_index: _Optional[int] = ...) -> None: ...
 
 class FilmMeasures(_message.Message):
-    __slots__ = ("facing", "facing_probability", "plane", "bodies", "measures")
+    __slots__ = ("facing", "facing_probability", "plane", "bodies", "measures", "refiner")
     FACING_FIELD_NUMBER: _ClassVar[int]
     FACING_PROBABILITY_FIELD_NUMBER: _ClassVar[int]
     PLANE_FIELD_NUMBER: _ClassVar[int]
     BODIES_FIELD_NUMBER: _ClassVar[int]
     MEASURES_FIELD_NUMBER: _ClassVar[int]
+    REFINER_FIELD_NUMBER: _ClassVar[int]
     facing: Facing
     facing_probability: float
     plane: MeasurePlane
     bodies: _containers.RepeatedCompositeFieldContainer[BodyLandmarks]
     measures: _containers.RepeatedCompositeFieldContainer[Measure]
-    def __init__(self, facing: _Optional[_Union[Facing, str]] = ..., facing_probability: _Optional[float] = ..., plane: _Optional[_Union[MeasurePlane, str]] = ..., bodies: _Optional[_Iterable[_Union[BodyLandmarks, _Mapping]]] = ..., measures: _Optional[_Iterable[_Union[Measure, _Mapping]]] = ...) -> None: ...
+    refiner: RefinerProvenance
+    def __init__(self, facing: _Optional[_Union[Facing, str]] = ..., facing_probability: _Optional[float] = ..., plane: _Optional[_Union[MeasurePlane, str]] = ..., bodies: _Optional[_Iterable[_Union[BodyLandmarks, _Mapping]]] = ..., measures: _Optional[_Iterable[_Union[Measure, _Mapping]]] = ..., refiner: _Optional[_Union[RefinerProvenance, _Mapping]] = ...) -> None: ...

@@ -56,6 +56,7 @@ from spinezoo_contract.types.measures import (
     MeasureUnit,
     Osteophyte,
     Point,
+    RefinerProvenance,
     WithheldReason,
 )
 from spinezoo_contract.types.models import (
@@ -130,6 +131,7 @@ __all__ = [
     "ProbabilityMap",
     "Provenance",
     "ReaderProvenance",
+    "RefinerProvenance",
     "Roster",
     "RosterMember",
     "RunLengthMask",

@@ -9,7 +9,7 @@ from spinezoo_contract.errors import InvalidOutputError, OptionError
 from spinezoo_contract.limits import check_film_size
 from spinezoo_contract.types.checks import check_times
 from spinezoo_contract.types.fusion import FusedAnswer, FusionOptions, ReaderProvenance
-from spinezoo_contract.types.measures import MeasureOptions
+from spinezoo_contract.types.measures import MeasureOptions, RefinerProvenance
 from spinezoo_contract.types.models import ModelInfo, Prediction, PredictOptions
 from spinezoo_contract.types.notes import FilmNote
 from spinezoo_contract.types.outlines import check_sizes
@@ -221,9 +221,10 @@ class RosterMember:
 
 @dataclass(frozen=True, slots=True)
 class Roster:
-    """Who is in the zoo, sorted by name, the gateway's defaults, and which reader gives names."""
+    """Who is in the zoo, by name, the gateway's defaults, and which reader and refiner serve."""
 
     members: tuple[RosterMember, ...]
     default_quorum: int
     default_member_deadline_ms: int
     reader: ReaderProvenance | None = None
+    refiner: RefinerProvenance | None = None

@@ -140,13 +140,22 @@ class Landmark:
 
 @dataclass(frozen=True, slots=True)
 class Osteophyte:
-    """A bony spur at a corner; shares are of the body's depth and area."""
+    """A bony spur at a corner; shares are of the body's depth and area; area 0: not outlined."""
 
     corner: BodyCorner
     length_mm: float | None
     length_share: float
     area_share: float
     tip: Point
+
+
+@dataclass(frozen=True, slots=True)
+class RefinerProvenance:
+    """Which refiner looked for endplates on the film."""
+
+    name: str
+    version: str
+    weights_sha256: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,6 +170,8 @@ class BodyLandmarks:
     lower_middle: Point | None
     waviness: float
     osteophytes: tuple[Osteophyte, ...] = ()
+    upper_refined: bool = False
+    lower_refined: bool = False
 
     def __post_init__(self) -> None:
         """Checks the level.
@@ -222,6 +233,7 @@ class FilmMeasures:
         plane: Where millimetres are measured; None: the film states no distance of its pixels.
         bodies: Landmarks of every named vertebra that could be measured, from above.
         measures: Every measure, also those withheld.
+        refiner: Which refiner looked for endplates on the film; None: none did.
     """
 
     facing: Facing | None
@@ -229,6 +241,7 @@ class FilmMeasures:
     plane: MeasurePlane | None
     bodies: tuple[BodyLandmarks, ...] = ()
     measures: tuple[Measure, ...] = ()
+    refiner: RefinerProvenance | None = None
 
     def __post_init__(self) -> None:
         """Checks the probability.

@@ -120,15 +120,17 @@ def measured_bodies(
     ups: NDArray[np.float64],
     spacing_mm: tuple[float, float],
     *,
+    samples: int = SAMPLES,
     seed: int = 0,
 ) -> Bodies:
     """Corners and endplates of bodies.
 
     Args:
         vertebrae: Fused instances, at least one; each of 12 x 12 pixels or more.
-        members: What each member says of the column.
+        members: What each member says of the column; none: the fused outlines are measured.
         ups: (J, 2) unit vectors towards the head.
         spacing_mm: Distance of rows and of columns; (1, 1) measures in pixels.
+        samples: Of the bootstrap, beside the estimate; 0: none.
         seed: Of the bootstrap: the same answer is measured the same every time.
     """
     height, width = vertebrae[0].mask.height, vertebrae[0].mask.width
@@ -147,7 +149,8 @@ def measured_bodies(
     if not members:
         curves, outlined = smooth[:, :, None], np.ones((len(vertebrae), 1), np.bool_)
     weights = np.where(outlined, OUTLINE_WEIGHT, 1.0)
-    return _measured(curves, weights, own, sacral, frames, spacing_mm, (height, width), seed)
+    size = (height, width)
+    return _measured(curves, weights, own, sacral, frames, spacing_mm, size, samples, seed)
 
 
 def _is_sacral(segment: Segment) -> bool:
@@ -247,6 +250,7 @@ def _measured(
     frames: Frames,
     spacing_mm: tuple[float, float],
     size: tuple[int, int],
+    samples: int,
     seed: int,
 ) -> Bodies:
     """Fits the mean border and the samples of the bootstrap."""
@@ -262,13 +266,13 @@ def _measured(
     fits, kept = _fit(mean, inner)
     rng = np.random.default_rng(seed)
     members = curves.shape[2]
-    draws = rng.multinomial(members, np.full(members, 1.0 / members), SAMPLES).astype(np.float64)
+    draws = rng.multinomial(members, np.full(members, 1.0 / members), samples).astype(np.float64)
     draws = np.vstack([np.ones(members), draws])  # the first is the estimate
     mass = np.einsum("bm,sjmn->sjbn", draws, share)
     sums = np.einsum("bm,sjmn->sjbn", draws, share * values)
     drawn = np.where(mass > 0, sums / np.maximum(mass, 1e-9), np.nan_to_num(mean)[:, :, None])
     residual = np.where(kept > 0, np.nan_to_num(mean) - np.nan_to_num(_evaluated(fits)), 0.0)
-    signs = rng.choice([-1.0, 1.0], (SAMPLES + 1, BLOCKS))
+    signs = rng.choice([-1.0, 1.0], (samples + 1, BLOCKS))
     signs[0] = 0.0
     noise = np.repeat(signs, CELLS // BLOCKS, axis=1)
     drawn = drawn + np.where(noise == 0.0, 0.0, (noise - 1.0))[None, None] * residual[:, :, None]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from math import inf, isfinite
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,6 +32,7 @@ class Column:
         missing: Why a level cannot be measured.
         order: Measured levels from above.
         mirrored: Whether the film was turned, and its width in mm.
+        refined: Whether the refiner looked at the film: intervals are narrower then.
     """
 
     corners: dict[str, Array] = field(default_factory=dict)
@@ -41,6 +43,7 @@ class Column:
     missing: dict[str, WithheldReason] = field(default_factory=dict)
     order: list[str] = field(default_factory=list)
     mirrored: bool = False
+    refined: bool = False
     overall: WithheldReason | None = None
 
     def reason(self, levels: Sequence[str]) -> WithheldReason | None:
@@ -54,30 +57,41 @@ class Column:
                 return WithheldReason.NO_VERTEBRA
         return None
 
-    def said(
-        self,
-        kind: MeasureKind,
-        levels: Levels,
-        unit: MeasureUnit,
-        samples: Array,
-        *,
-        grade: int | None = None,
+    def said(self, kind: MeasureKind, levels: Levels, unit: MeasureUnit, samples: Array) -> Measure:
+        """A measure from its samples (S,), the first of which is the estimate."""
+        return self.said_of_all(kind, [levels], unit, samples[:, None])[0]
+
+    def said_of_all(
+        self, kind: MeasureKind, levels: Sequence[Levels], unit: MeasureUnit, samples: Array
+    ) -> list[Measure]:
+        """One measure of several levels or discs, from samples (S, N)."""
+        spreads = samples[1:].std(axis=0) if len(samples) > 1 else np.zeros(len(levels))
+        return [
+            self._told(kind, each, unit, value, spread)
+            for each, value, spread in zip(
+                levels, samples[0].tolist(), spreads.tolist(), strict=True
+            )
+        ]
+
+    def _told(
+        self, kind: MeasureKind, levels: Levels, unit: MeasureUnit, value: float, spread: float
     ) -> Measure:
-        """A measure from its samples, the first of which is the estimate."""
         if unit is MeasureUnit.MILLIMETRE and not self.scaled:
             return self.withheld(kind, levels, unit, WithheldReason.NO_SPACING)
-        value = float(samples[0])
-        if not np.isfinite(value):
+        if not isfinite(value):
             return self.withheld(kind, levels, unit, WithheldReason.CUT_BY_FILM)
-        spread = float(np.std(samples[1:])) if len(samples) > 1 else 0.0
-        half = half_width(
+        half = self.half_width(
             name_of(kind, levels), spread, self.unit_mm if unit is MeasureUnit.MILLIMETRE else 1.0
         )
-        if half > MOST_HALF_WIDTH.get(unit, np.inf):
+        if half > MOST_HALF_WIDTH.get(unit, inf):
             return self.withheld(kind, levels, unit, WithheldReason.TOO_UNSURE)
         sources = tuple(self.index[level] for level in levels)
         low, high = value - half, value + half
-        return Measure(kind, levels, unit, value, low, high, grade, None, sources)
+        return Measure(kind, levels, unit, value, low, high, None, None, sources)
+
+    def half_width(self, name: str, spread: float, unit: float) -> float:
+        """Half the 90 % interval; see :func:`spinezoo_spine.measures.uncertainty.half_width`."""
+        return half_width(name, spread, unit, refined=self.refined)
 
     def withheld(
         self, kind: MeasureKind, levels: Levels, unit: MeasureUnit, reason: WithheldReason

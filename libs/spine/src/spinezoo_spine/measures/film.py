@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from statistics import median
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from spinezoo_contract.types import (
     BodyCorner,
     BodyLandmarks,
@@ -22,23 +26,28 @@ from spinezoo_contract.types import (
     MeasureUnit,
     Osteophyte,
     Point,
+    RefinerProvenance,
     Segment,
     WithheldReason,
 )
 
 from spinezoo_spine.column.consensus import Vertebrae
 from spinezoo_spine.measures import formulas
-from spinezoo_spine.measures.bodies import Bodies, measured_bodies, shaped
+from spinezoo_spine.measures.bodies import SAMPLES, Bodies, measured_bodies, shaped
 from spinezoo_spine.measures.column import Array, Column, Levels
 from spinezoo_spine.measures.contour import contour_of
 from spinezoo_spine.measures.evidence import LEAST_SIZE_PX, MemberStrokes, strokes_of
 from spinezoo_spine.measures.facing import LEAST_PROBABILITY, facing_signs, probability_right
 from spinezoo_spine.measures.implants import implant_measures
-from spinezoo_spine.measures.osteophytes import osteophytes_of
-from spinezoo_spine.measures.uncertainty import half_width
+from spinezoo_spine.measures.osteophytes import osteophytes_of, seen_osteophytes
+from spinezoo_spine.measures.refine import Spurs, refined_bodies
+from spinezoo_spine.measures.refiner.network import LandmarkRefiner
 from spinezoo_spine.measures.usual import USUAL_HEIGHT, usual_wedge
 
 _MIRROR = [1, 0, 3, 2]
+
+SAMPLES_BESIDE_REFINER = 16
+"""Of the bootstrap where the refiner looks too: they tell only where the outlines are unsure."""
 
 AT_DETECTOR = MeasureOptions()
 """Lengths are those at the detector."""
@@ -69,6 +78,8 @@ def measure_film(
     spacing_mm: tuple[float | None, float | None] = (None, None),
     options: MeasureOptions = AT_DETECTOR,
     *,
+    pixels: NDArray[Any] | None = None,
+    refiner: LandmarkRefiner | None = None,
     model: dict[str, Array] | None = None,
 ) -> FilmMeasures:
     """Corners, angles, heights and slips of a film.
@@ -79,6 +90,8 @@ def measure_film(
         implants: Its fused implants.
         spacing_mm: Distance of rows and of columns at the detector; None: not known.
         options: How to measure.
+        pixels: (height, width) film, bright means dense; None: the outlines alone are measured.
+        refiner: Looks for endplates on the film; None: the outlines alone are measured.
         model: Of shape, see :mod:`spinezoo_spine.measures.shape`; None: the one shipped.
 
     Returns:
@@ -86,6 +99,7 @@ def measure_film(
 
     Raises:
         MaskError: The run lengths of a mask are broken.
+        InvalidOutputError: The refiner answered nonsense.
     """
     row_mm, column_mm = spacing_mm
     known = row_mm is not None and column_mm is not None
@@ -98,8 +112,10 @@ def measure_film(
     segments = _chosen(labelling, column)
     if not segments:
         return FilmMeasures(None, 0.0, plane, (), tuple(_measures(column)))
+    looks = pixels is not None and refiner is not None
     strokes = {name: strokes_of(said) for name, said in members.items()}
-    bodies, centres = _bodies(segments, strokes, spacing)
+    samples = SAMPLES_BESIDE_REFINER if looks else SAMPLES
+    bodies, centres = _bodies(segments, strokes, spacing, samples)
     metal = [each.segment for each in implants]
     right = _looks_right(segments, bodies, centres, metal, spacing)
     probability = max(right, 1.0 - right)
@@ -108,14 +124,28 @@ def measure_film(
         facing = None
         column.overall = column.overall or WithheldReason.FACING_UNSURE
     bodies = shaped(bodies, mirrored=right < 0.5, model=model)
+    provenance, used, spurs = None, np.zeros((len(segments), 2), np.bool_), None
+    if pixels is not None and refiner is not None and facing is not None:
+        wanted = np.array([level != "S2" for level in segments])
+        bodies, used, spurs = refined_bodies(
+            bodies, wanted, pixels, spacing, refiner, mirrored=right < 0.5
+        )
+        provenance = refiner_provenance(refiner)
+    column.refined = provenance is not None
     _fill(column, segments, bodies, scale, mirrored=right < 0.5)
     measures = _measures(column)
     if facing is not None and column.overall is None:
         measures += implant_measures(column, implants, spacing, scale)
     landmarks: tuple[BodyLandmarks, ...] = ()
     if facing is not None:
-        landmarks = _landmarks(column, segments, bodies, spacing, scale, known=known)
-    return FilmMeasures(facing, probability, plane, landmarks, tuple(measures))
+        landmarks = _landmarks(column, segments, bodies, used, spurs, spacing, scale, known=known)
+    return FilmMeasures(facing, probability, plane, landmarks, tuple(measures), provenance)
+
+
+def refiner_provenance(refiner: LandmarkRefiner) -> RefinerProvenance:
+    """Which refiner looks for endplates."""
+    card = refiner.card
+    return RefinerProvenance(card.name, card.version, card.weights_sha256)
 
 
 def _chosen(labelling: Labelling, column: Column) -> dict[str, Segment]:
@@ -156,10 +186,12 @@ def _bodies(
     segments: Mapping[str, Segment],
     strokes: Mapping[str, MemberStrokes],
     spacing: tuple[float, float],
+    samples: int,
 ) -> tuple[Bodies, Array]:
     bodies = list(segments.values())
     ups = directions_up(bodies, spacing)
-    return measured_bodies(bodies, strokes, ups, spacing), centres_of(bodies, spacing)
+    measured = measured_bodies(bodies, strokes, ups, spacing, samples=samples)
+    return measured, centres_of(bodies, spacing)
 
 
 def centres_of(segments: Sequence[Segment], spacing: tuple[float, float]) -> Array:
@@ -257,10 +289,10 @@ def _measures(column: Column) -> list[Measure]:
     lowest = max(lumbar, key=rank, default="L5")
     if "S1" in column.index or not lumbar:
         measures.append(_lumbosacral(column, lowest))
-    for level in _bodies_between(column):
-        measures += _of_body(column, level)
-    for above, below in _discs_between(column):
-        measures += _of_disc(column, above, below)
+    for found in _of_bodies(column, _bodies_between(column)).values():
+        measures += found
+    for found in _of_discs(column, _discs_between(column)).values():
+        measures += found
     return measures
 
 
@@ -322,44 +354,63 @@ _BODY_KINDS = (
 )
 
 
-def _of_body(column: Column, level: str) -> list[Measure]:
-    levels = (level,)
-    reason = column.reason(levels)
-    if reason is not None:
-        return [column.withheld(kind, levels, unit, reason) for kind, unit in _BODY_KINDS]
-    corners, middles = column.corners[level], column.middles[level]
+def _of_bodies(column: Column, levels: Sequence[str]) -> dict[str, list[Measure]]:
+    """Measures of bodies by level; all are computed at once."""
+    reasons = {level: column.reason((level,)) for level in levels}
+    seen = [level for level in levels if reasons[level] is None]
+    measures = {
+        level: [
+            column.withheld(kind, (level,), unit, reason)
+            for kind, unit in _BODY_KINDS
+            if reason is not None
+        ]
+        for level, reason in reasons.items()
+    }
+    if not seen:
+        return measures
+    corners = np.stack([column.corners[level] for level in seen], axis=1)
+    middles = np.stack([column.middles[level] for level in seen], axis=1)
     heights = formulas.body_heights(corners, middles)
-    wedge = formulas.between_deg(formulas.lower_plate(corners), formulas.upper_plate(corners))
-    depth = formulas.length(formulas.upper_plate(corners) + formulas.lower_plate(corners)) / 2.0
-    usual = _usual_back(column, level)
-    wedged = usual_wedge(level, depth / np.maximum(heights[:, 2], 1e-9))
+    upper, lower = formulas.upper_plate(corners), formulas.lower_plate(corners)
+    shape = formulas.length(upper + lower) / 2.0 / np.maximum(heights[..., 2], 1e-9)
+    usual = _usual_backs(column, seen)
+    wedged = np.stack(
+        [usual_wedge(level, shape[:, place]) for place, level in enumerate(seen)], axis=1
+    )
     loss = 100.0 * formulas.height_loss(heights, usual, wedged)
-    grade = formulas.genant_grade(loss[0] / 100.0) if np.isfinite(loss[0]) else None
-    samples = [heights[:, 0], heights[:, 1], heights[:, 2], wedge, loss]
-    return [
-        column.said(
-            kind,
-            levels,
-            unit,
-            values,
-            grade=grade if kind is MeasureKind.BODY_HEIGHT_LOSS else None,
-        )
+    samples = [*np.moveaxis(heights, -1, 0), formulas.between_deg(lower, upper), loss]
+    told = [
+        column.said_of_all(kind, [(level,) for level in seen], unit, values)
         for (kind, unit), values in zip(_BODY_KINDS, samples, strict=True)
     ]
+    for place, level in enumerate(seen):
+        *others, last = (each[place] for each in told)
+        if np.isfinite(loss[0, place]) and last.value is not None:
+            last = replace(last, grade=formulas.genant_grade(loss[0, place] / 100.0))
+        measures[level] = [*others, last]
+    return measures
 
 
-def _usual_back(column: Column, level: str) -> float:
-    """Height behind that the other bodies let expect of a level; NaN: too few of them."""
-    others = []
-    for other in column.order:
-        if other == level or other[0] == "S" or other not in USUAL_HEIGHT:
-            continue
-        heights = formulas.body_heights(column.corners[other][0], column.middles[other][0])
-        if np.isfinite(heights).all():
-            others.append(float(heights[2]) / USUAL_HEIGHT[other])
-    if len(others) < 2 or level not in USUAL_HEIGHT:
-        return float("nan")
-    return float(np.median(others)) * USUAL_HEIGHT[level]
+def _usual_backs(column: Column, levels: Sequence[str]) -> Array:
+    """(N,) height behind that the other bodies let expect of a level; NaN: too few of them."""
+    known = [level for level in column.order if level in USUAL_HEIGHT]
+    if not known:
+        return np.full(len(levels), np.nan)
+    corners = np.stack([column.corners[level][0] for level in known])
+    middles = np.stack([column.middles[level][0] for level in known])
+    heights = formulas.body_heights(corners, middles)
+    whole = np.asarray(np.isfinite(heights).all(axis=1))
+    ratios = {
+        level: float(back) / USUAL_HEIGHT[level]
+        for level, back, seen in zip(known, heights[:, 2], whole, strict=True)
+        if seen
+    }
+    found = []
+    for level in levels:
+        others = [ratio for other, ratio in ratios.items() if other != level]
+        tellable = len(others) >= 2 and level in USUAL_HEIGHT
+        found.append(median(others) * USUAL_HEIGHT[level] if tellable else float("nan"))
+    return np.array(found)
 
 
 _DISC_KINDS = (
@@ -375,40 +426,52 @@ _DISC_KINDS = (
 )
 
 
-def _of_disc(column: Column, above: str, below: str) -> list[Measure]:
-    levels = (above, below)
-    reason = column.reason(levels)
-    if reason is not None:
-        return [column.withheld(kind, levels, unit, reason) for kind, unit in _DISC_KINDS]
-    upper, lower = column.corners[above], column.corners[below]
-    last = formulas.upper_plate if below == "S1" else formulas.lower_plate
-    middles = np.stack(
-        [column.middles[above][:, 1], column.middles[below][:, 0]],
-        axis=1,
-    )
-    heights = formulas.disc_heights(upper, lower, middles)
+def _of_discs(column: Column, pairs: Sequence[Levels]) -> dict[Levels, list[Measure]]:
+    """Measures of discs by their levels; all are computed at once."""
+    reasons = {pair: column.reason(pair) for pair in pairs}
+    seen = [pair for pair in pairs if reasons[pair] is None]
+    measures = {
+        pair: [
+            column.withheld(kind, pair, unit, reason)
+            for kind, unit in _DISC_KINDS
+            if reason is not None
+        ]
+        for pair, reason in reasons.items()
+    }
+    if not seen:
+        return measures
+    upper = np.stack([column.corners[above] for above, _ in seen], axis=1)
+    lower = np.stack([column.corners[below] for _, below in seen], axis=1)
+    middles = np.stack([column.middles[above] for above, _ in seen], axis=1)
+    below = np.stack([column.middles[below] for _, below in seen], axis=1)
+    between = np.stack([middles[:, :, 1], below[:, :, 0]], axis=2)
+    heights = formulas.disc_heights(upper, lower, between)
     depth = formulas.disc_depth(upper, lower)
-    body = formulas.body_heights(upper, column.middles[above])[:, 1]
+    body = formulas.length(middles[:, :, 1] - middles[:, :, 0])
+    first, facing = formulas.upper_plate(upper), formulas.upper_plate(lower)
+    sacral = np.array([pair[1] == "S1" for pair in seen])
+    last = np.where(sacral[:, None], facing, formulas.lower_plate(lower))
     slip = formulas.slip(upper, lower)
-    percent = 100.0 * slip / formulas.length(formulas.upper_plate(lower))
-    grade = formulas.meyerding_grade(float(percent[0])) if np.isfinite(percent[0]) else None
+    percent = 100.0 * slip / formulas.length(facing)
     samples = [
-        formulas.between_deg(formulas.upper_plate(upper), last(lower)),
-        formulas.between_deg(formulas.lower_plate(upper), formulas.upper_plate(lower)),
-        heights[:, 0],
-        heights[:, 1],
-        heights[:, 2],
-        heights[:, 1] / body,
-        (heights[:, 0] + heights[:, 2]) / depth,
+        formulas.between_deg(first, last),
+        formulas.between_deg(formulas.lower_plate(upper), facing),
+        *np.moveaxis(heights, -1, 0),
+        heights[..., 1] / body,
+        (heights[..., 0] + heights[..., 2]) / depth,
         slip,
         percent,
     ]
-    return [
-        column.said(
-            kind, levels, unit, values, grade=grade if kind is MeasureKind.SLIP_PERCENT else None
-        )
+    told = [
+        column.said_of_all(kind, seen, unit, values)
         for (kind, unit), values in zip(_DISC_KINDS, samples, strict=True)
     ]
+    for place, pair in enumerate(seen):
+        *others, last_of = (each[place] for each in told)
+        if np.isfinite(percent[0, place]) and last_of.value is not None:
+            last_of = replace(last_of, grade=formulas.meyerding_grade(float(percent[0, place])))
+        measures[pair] = [*others, last_of]
+    return measures
 
 
 # --- Landmarks ------------------------------------------------------------------------------------
@@ -420,6 +483,8 @@ def _landmarks(
     column: Column,
     segments: Mapping[str, Segment],
     bodies: Bodies,
+    used: NDArray[np.bool_],
+    seen: Spurs | None,
     spacing: tuple[float, float],
     scale: float,
     *,
@@ -441,12 +506,23 @@ def _landmarks(
             x, y = corners[0, number]
             if np.isfinite(x) and np.isfinite(y):
                 spread = float(np.sqrt(corners[1:, number].var(axis=0).sum()))
-                radius = half_width("CORNER", spread, column.unit_mm * scale) / mean_mm
+                half = column.half_width("CORNER", spread, column.unit_mm * scale)
+                radius = half / mean_mm
                 at = Point(float(x) / column_mm, float(y) / row_mm)
                 found.append(Landmark(_NAMES[number], at, radius))
         middles = bodies.middles_mm[0, place]
         spurs: tuple[Osteophyte, ...] = ()
-        if level != "S1" and len(found) == 4:
+        if level == "S1" or len(found) < 4:
+            pass
+        elif seen is not None and used[place].all():
+            spurs = seen_osteophytes(
+                seen.odds[place],
+                seen.lengths_mm[place],
+                corners[0],
+                spacing,
+                scale if known else None,
+            )
+        else:
             spurs = osteophytes_of(
                 bodies, place, spacing, scale if known else None, mirrored=column.mirrored
             )
@@ -460,6 +536,8 @@ def _landmarks(
                 _point(middles[1], spacing) if level != "S1" else None,
                 float(bodies.waviness_mm[place]) / max(depth, 1e-9) if np.isfinite(depth) else 0.0,
                 spurs,
+                upper_refined=bool(used[place, 0]),
+                lower_refined=bool(used[place, 1]),
             )
         )
     return tuple(landmarks)

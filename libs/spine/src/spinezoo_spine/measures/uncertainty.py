@@ -16,7 +16,8 @@ from spinezoo_contract.types import MeasureKind
 
 FILE = Path(__file__).with_name("calibration.json")
 """Floor and factor by kind of measure: ``half = factor * sqrt(spread ** 2 + floor ** 2)``. Floors
-of lengths are shares of the depth of the usual body."""
+of lengths are shares of the depth of the usual body. Apart for measures by outlines alone
+(``outlines``) and for films that the refiner looked at (``refined``)."""
 
 
 LIKE = {
@@ -38,19 +39,20 @@ def name_of(kind: MeasureKind, levels: Sequence[str]) -> str:
 
 
 @cache
-def calibration() -> dict[str, tuple[float, float]]:
+def calibration(*, refined: bool = False) -> dict[str, tuple[float, float]]:
     """Floor and factor by name of the kind, and of ``CORNER``."""
-    read = json.loads(FILE.read_text(encoding="utf-8"))
+    read = json.loads(FILE.read_text(encoding="utf-8"))["refined" if refined else "outlines"]
     return {name: (float(floor), float(factor)) for name, (floor, factor) in read.items()}
 
 
-def half_width(name: str, spread: float, unit: float = 1.0) -> float:
+def half_width(name: str, spread: float, unit: float = 1.0, *, refined: bool = False) -> float:
     """Half the 90 % interval.
 
     Args:
         name: Of the measure, see :func:`name_of`, or "CORNER".
         spread: Standard deviation over the bootstrap.
         unit: What a floor is a share of: the usual body's depth for lengths, else 1.
+        refined: Whether the refiner looked at the film.
     """
-    floor, factor = calibration().get(LIKE.get(name, name), (0.0, 1.645))
+    floor, factor = calibration(refined=refined).get(LIKE.get(name, name), (0.0, 1.645))
     return float(factor * (spread**2 + (floor * unit) ** 2) ** 0.5)

@@ -1,0 +1,245 @@
+"""The refiner: its card, what it is shown, and what measures make of its answers."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from spinezoo_contract.errors import CardError, InvalidOutputError, WeightsError
+from spinezoo_contract.types import (
+    Facing,
+    FilmMeasures,
+    Labelling,
+    MeasureKind,
+    NamedVertebra,
+    Segment,
+    UnnamedReason,
+    WithheldReason,
+)
+from spinezoo_spine.measures.film import measure_film
+from spinezoo_spine.measures.refiner.answers import landmarks_of, numbers_of
+from spinezoo_spine.measures.refiner.card import (
+    FOLDER,
+    MOST_BYTES,
+    RECORD_FILE,
+    WEIGHTS_FILE,
+    load_refiner_card,
+)
+from spinezoo_spine.measures.refiner.looking import CROP_PX, crop_of, normalised
+from spinezoo_spine.measures.refiner.network import LandmarkRefiner, Refined, built_in_refiner
+from spinezoo_testing.columns import Column, phantom_column
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    copy = tmp_path / "refiner"
+    (copy / "weights").mkdir(parents=True)
+    for name in ("card.yaml", RECORD_FILE, WEIGHTS_FILE):
+        shutil.copy(FOLDER / name, copy / name)
+    return copy
+
+
+class TestCard:
+    def test_the_built_in_card_is_whole(self) -> None:
+        card = built_in_refiner().card
+        assert card.weights_path.stat().st_size < MOST_BYTES
+        assert card.training["real_films_trained_on"] == 0
+        assert built_in_refiner() is built_in_refiner()
+
+    def test_other_weights_than_the_cards_are_refused(self, folder: Path) -> None:
+        path = folder / WEIGHTS_FILE
+        content = bytearray(path.read_bytes())
+        content[len(content) // 2] ^= 1
+        path.write_bytes(bytes(content))
+        with pytest.raises(WeightsError, match="make train NETWORK=refiner"):
+            load_refiner_card(folder)
+        path.unlink()
+        with pytest.raises(WeightsError, match="cannot be read"):
+            load_refiner_card(folder)
+
+    @pytest.mark.parametrize(
+        ("change", "message"), [({"look_id": "crop-0"}, "crop-0"), ({"extra": 1}, "extra")]
+    )
+    def test_a_record_that_does_not_fit_is_refused(
+        self, folder: Path, change: dict[str, Any], message: str
+    ) -> None:
+        path = folder / RECORD_FILE
+        path.write_text(json.dumps(json.loads(path.read_text()) | change))
+        with pytest.raises(CardError, match=message):
+            load_refiner_card(folder)
+
+    def test_nonsense_of_the_network_is_an_error(self) -> None:
+        crops = np.full((1, 2, CROP_PX, CROP_PX), np.nan, np.float32)
+        with pytest.raises(InvalidOutputError, match="not finite"):
+            built_in_refiner()(crops)
+
+
+class TestLooking:
+    def test_numbers_and_landmarks_are_each_others_opposite(self) -> None:
+        corners = np.array([[-0.6, -0.5], [0.55, -0.4], [0.5, 0.45], [-0.58, 0.52]])
+        middles = np.array([[-0.025, -0.41], [-0.04, 0.43]])
+        numbers = numbers_of(corners, middles)
+        assert np.degrees(numbers[2]) == pytest.approx(np.degrees(np.arctan2(0.1, 1.15)))
+        assert numbers[4] == pytest.approx(0.04, abs=0.002)
+        assert numbers[9] < 0
+        back, middle = landmarks_of(numbers)
+        np.testing.assert_allclose(back, corners)
+        np.testing.assert_allclose(middle[:, 1], middles[:, 1], atol=0.003)
+
+    @pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32, np.float64, np.int32])
+    def test_a_crop_is_turned_scaled_and_centred(self, dtype: type) -> None:
+        rows, columns = np.mgrid[:200, :300] + 0.5
+        film = (columns * 0.5 + rows * 0.25).astype(dtype)
+        turn = np.deg2rad(20.0)
+        axes = 40.0 * np.array([[np.cos(turn), -np.sin(turn)], [np.sin(turn), np.cos(turn)]])
+        crop = crop_of(film, np.array([150.0, 100.0]), axes).astype(np.float64)
+        assert crop.shape == (CROP_PX, CROP_PX)
+        half = (CROP_PX - 1) / CROP_PX
+        place = np.array([150.0, 100.0]) + axes @ np.array([half, -half])
+        assert crop[0, -1] == pytest.approx(place @ (0.5, 0.25), abs=1.5)
+        assert crop.mean() == pytest.approx(100.0, abs=1.0)
+
+    def test_a_crop_beyond_the_film_is_filled(self) -> None:
+        film = np.full((60, 60), 7, np.uint8)
+        inside = crop_of(film, np.array([0.0, 30.0]), 20.0 * np.eye(2))
+        assert (inside == 7).all()
+        outside = crop_of(film, np.array([-500.0, 30.0]), 20.0 * np.eye(2))
+        assert np.isfinite(normalised(outside)).all()
+
+    def test_exposure_does_not_change_a_crop(self) -> None:
+        crop = np.random.default_rng(1).normal(size=(CROP_PX, CROP_PX)).astype(np.float32)
+        one, other = normalised(crop), normalised(crop * 250.0 + 4000.0)
+        np.testing.assert_allclose(one, other, atol=2e-3)
+
+
+def named(column: Column) -> Labelling:
+    """The column's outlines with their true names."""
+    return Labelling(
+        tuple(
+            NamedVertebra(s, 0.99, None if s.level else UnnamedReason.SACRUM_UNSURE)
+            for s in column.segments
+        ),
+        True,
+    )
+
+
+def measured(
+    column: Column,
+    pixels: NDArray[Any],
+    refiner: LandmarkRefiner | None,
+    spacing_mm: tuple[float | None, float | None] = (0.5, 0.5),
+) -> FilmMeasures:
+    return measure_film(named(column), {}, (), spacing_mm, pixels=pixels, refiner=refiner)
+
+
+class Told(LandmarkRefiner):
+    """Answers what the network does, changed."""
+
+    def __init__(self, change: Any) -> None:
+        super().__init__(load_refiner_card())
+        self.change = change
+
+    def __call__(self, crops: NDArray[np.float32]) -> Refined:
+        said: Refined = self.change(super().__call__(crops))
+        return said
+
+
+def values(film: FilmMeasures) -> dict[Any, float]:
+    return {(m.kind, m.levels): m.value for m in film.measures if m.value is not None}
+
+
+class TestMeasures:
+    def test_endplates_are_refined_and_say_so(self) -> None:
+        column, pixels = phantom_column(3)
+        refined = measured(column, pixels, built_in_refiner())
+        alone = measured(column, pixels, None)
+        assert alone.refiner is None
+        assert not any(b.upper_refined or b.lower_refined for b in alone.bodies)
+        assert refined.refiner is not None
+        assert refined.refiner.weights_sha256 == built_in_refiner().card.weights_sha256
+        share = np.mean([body.upper_refined for body in refined.bodies])
+        assert share > 0.7
+        sacrum = [body for body in refined.bodies if body.level == "S1"]
+        assert not any(body.lower_refined for body in sacrum)
+        kind = (MeasureKind.LORDOSIS, ("L1", "L5"))
+        assert values(refined)[kind] == pytest.approx(values(alone)[kind], abs=6.0)
+
+    def test_the_same_film_is_measured_the_same(self) -> None:
+        column, pixels = phantom_column(3)
+        one, other = (measured(column, pixels, built_in_refiner()) for _ in range(2))
+        assert one == other
+
+    def test_a_mirrored_film_gives_the_same_values(self) -> None:
+        column, pixels = phantom_column(3)
+        turned = Column(
+            tuple(_mirrored(each) for each in column.segments), column.height, column.width
+        )
+        one = measured(column, pixels, built_in_refiner())
+        other = measured(turned, np.ascontiguousarray(pixels[:, ::-1]), built_in_refiner())
+        assert {one.facing, other.facing} == {Facing.LEFT, Facing.RIGHT}
+        mine, its = values(one), values(other)
+        assert mine.keys() == its.keys()
+        for key, value in mine.items():
+            wide = 1.0 if key[0].name.endswith(("ANGLE", "LORDOSIS", "SLOPE", "WEDGING")) else 2.5
+            assert its[key] == pytest.approx(value, abs=wide), key
+
+    def test_an_unsure_refiner_is_not_heard(self) -> None:
+        column, pixels = phantom_column(3)
+        unsure = Told(lambda said: replace(said, spreads=said.spreads * 0 + 5.0))
+        film = measured(column, pixels, unsure)
+        assert not any(body.upper_refined or body.lower_refined for body in film.bodies)
+        mine, its = values(film), values(measured(column, pixels, None))
+        assert len(mine) > 40
+        for key, value in mine.items():  # intervals are wider, so some may be withheld
+            assert value == pytest.approx(its[key], abs=1e-6), key
+
+    def test_a_refiner_that_contradicts_the_outlines_is_not_heard(self) -> None:
+        column, pixels = phantom_column(3)
+        elsewhere = Told(lambda said: replace(said, numbers=said.numbers + 0.6))
+        film = measured(column, pixels, elsewhere)
+        assert not any(body.upper_refined or body.lower_refined for body in film.bodies)
+
+    def test_what_is_not_in_view_is_not_made_up(self) -> None:
+        column, pixels = phantom_column(3)
+        body = column.of("L2")
+        cut = int(body.box.y + 0.6 * body.box.height)
+        rows = slice(cut, None)
+        kept = tuple(
+            part for part in (_below(each, cut) for each in column.segments) if part is not None
+        )
+        shown = Column(kept, column.height - cut, column.width)
+        film = measured(shown, np.ascontiguousarray(pixels[rows]), built_in_refiner())
+        cut_off = [m for m in film.measures if m.levels == ("L2",)]
+        reasons = {m.withheld_reason for m in cut_off if m.value is None}
+        assert WithheldReason.CUT_BY_FILM in reasons
+
+    def test_a_film_of_one_grey_is_measured_by_its_outlines(self) -> None:
+        column, pixels = phantom_column(3)
+        film = measured(column, np.zeros_like(pixels), built_in_refiner())
+        alone = measured(column, pixels, None)
+        mine, its = values(film), values(alone)
+        kind = (MeasureKind.LORDOSIS, ("L1", "L5"))
+        assert mine[kind] == pytest.approx(its[kind], abs=8.0)
+
+
+def _mirrored(segment: Segment) -> Segment:
+    from spinezoo_contract.masks import decode_mask, encode_mask, mask_box
+
+    mask = encode_mask(np.ascontiguousarray(decode_mask(segment.mask)[:, ::-1]))
+    return replace(segment, mask=mask, box=mask_box(mask))
+
+
+def _below(segment: Segment, row: int) -> Segment | None:
+    from spinezoo_contract.masks import decode_mask, encode_mask, mask_box
+
+    pixels = np.ascontiguousarray(decode_mask(segment.mask)[row:])
+    if not pixels.any():
+        return None
+    mask = encode_mask(pixels)
+    return replace(segment, mask=mask, box=mask_box(mask))

@@ -1,0 +1,216 @@
+"""A stored body as the refiner is given it: turned, shifted, exposed otherwise, roughly outlined.
+
+How often each happens is set wide on purpose; nothing here was fitted to real films.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from spinezoo_spine.measures.refiner.answers import numbers_of
+from spinezoo_spine.measures.refiner.looking import CROP_HALF, CROP_PX, normalised
+from torch.utils.data import DataLoader, IterableDataset
+
+from spinezoo_refiner.store import STORED_HALF, STORED_PX, Crops
+
+LONG_SPUR = 0.075
+"""An osteophyte from this length on is a long one, in sizes of the body: about 3 mm."""
+
+SIZE_PX = STORED_PX / (2.0 * STORED_HALF)
+"""Size of a body in a stored crop."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Batch:
+    """Crops and what is true of them.
+
+    Attributes:
+        crops: (N, 2, CROP_PX, CROP_PX) film and mask.
+        numbers: (N, NUMBERS) true endplates.
+        counts: (N, 2) 1 where the upper, the lower endplate is asked for.
+        spurs: (N, 4) true lengths of osteophytes in sizes of the body.
+    """
+
+    crops: torch.Tensor
+    numbers: torch.Tensor
+    counts: torch.Tensor
+    spurs: torch.Tensor
+
+
+def _between(rng: np.random.Generator, low: float, high: float) -> float:
+    return math.exp(rng.uniform(math.log(low), math.log(high)))
+
+
+def _field(rng: np.random.Generator, side: int, most: int) -> NDArray[np.float32]:
+    """(side, side) smooth random field, about -1 to 1."""
+    cells = int(rng.integers(2, most))
+    coarse = rng.uniform(-1.0, 1.0, (cells, cells)).astype(np.float32)
+    return np.asarray(cv2.resize(coarse, (side, side), interpolation=cv2.INTER_CUBIC))
+
+
+def rough_outline(outline: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.float32]:
+    """A true outline as fused networks draw it: round at corners, wavy, a little large or small."""
+    blurred = cv2.GaussianBlur(outline.astype(np.float32), (0, 0), rng.uniform(0.8, 6.5))
+    wavy = rng.uniform(0.0, 0.3) * _field(rng, outline.shape[0], 12)
+    tilted = rng.uniform(0.0, 0.25) * _field(rng, outline.shape[0], 4)
+    rough = (blurred + wavy + tilted > 0.5 + rng.uniform(-0.15, 0.15)).astype(np.float32)
+    if rng.random() < 0.04:  # a part is missing
+        side = outline.shape[0]
+        at = rng.uniform(0.3, 0.7, 2) * side
+        turn = rng.uniform(0.0, 2.0 * math.pi)
+        rows, columns = np.mgrid[:side, :side]
+        past = (columns - at[0]) * math.cos(turn) + (rows - at[1]) * math.sin(turn) > 0.1 * side
+        rough[past] = 0.0
+    return rough
+
+
+def exposed(crop: NDArray[np.float32], rng: np.random.Generator) -> NDArray[np.float32]:
+    """Another exposure of a crop, grey levels of about 0 to 1."""
+    side = crop.shape[0]
+    low, high = float(crop.min()), float(crop.max())
+    grey: Any = (crop - low) / max(high - low, 1e-3)  # OpenCV's types are wider than its values
+    if rng.random() < 0.5:
+        grey = grey ** np.float32(_between(rng, 0.6, 1.6))
+    if rng.random() < 0.18:  # scatter takes fine contrast
+        smooth = cv2.GaussianBlur(grey, (0, 0), rng.uniform(6.0, 20.0))
+        grey = smooth + np.float32(_between(rng, 0.2, 0.8)) * (grey - smooth)
+    if rng.random() < 0.5:  # soft tissue, gas, the edge of a shadow
+        grey = grey + np.float32(rng.uniform(0.0, 0.4)) * _field(rng, side, 5)
+    if rng.random() < 0.15:
+        grey = grey * (1.0 + np.float32(rng.uniform(0.0, 0.4)) * _field(rng, side, 8))
+    if rng.random() < 0.2:
+        _draw_lines(grey, rng)
+    kind = rng.random()
+    if kind < 0.3:
+        grey = cv2.GaussianBlur(grey, (0, 0), rng.uniform(0.3, 1.8))
+    elif kind < 0.65:  # makers sharpen edges and leave halos
+        smooth = cv2.GaussianBlur(grey, (0, 0), _between(rng, 0.8, 9.0))
+        grey = grey + np.float32(rng.uniform(0.2, 2.5)) * (grey - smooth)
+    if rng.random() < 0.5:
+        noise = rng.standard_normal((side, side), dtype=np.float32)
+        if rng.random() < 0.4:
+            sigma = rng.uniform(0.5, 1.5)
+            noise = cv2.GaussianBlur(noise, (0, 0), sigma) * np.float32(3.5 * sigma)
+        grey = grey + np.float32(_between(rng, 0.004, 0.08)) * noise
+    if rng.random() < 0.1:
+        bytes_of = np.clip(grey * 255.0, 0, 255).astype(np.uint8)
+        tiles = int(rng.integers(1, 5))
+        equal = cv2.createCLAHE(_between(rng, 1.0, 4.0), (tiles, tiles)).apply(bytes_of)
+        grey = equal.astype(np.float32) / np.float32(255.0)
+    return np.asarray(grey, dtype=np.float32)
+
+
+def _draw_lines(grey: NDArray[np.float32], rng: np.random.Generator) -> None:
+    """One to three straight bright or dark lines or bars over the crop, in place."""
+    side = grey.shape[0]
+    for _ in range(int(rng.integers(1, 4))):
+        middle = rng.uniform(0.0, side, 2)
+        turn = rng.uniform(0.0, math.pi)
+        along = np.array([math.cos(turn), math.sin(turn)]) * side * _between(rng, 0.2, 2.0)
+        ends = np.rint(np.stack([middle - along, middle + along]) * 16.0).astype(int)
+        value = float(grey.mean() + rng.choice((-1.0, 1.0, 1.0)) * _between(rng, 0.1, 1.0))
+        width = int(rng.integers(1, 3)) if rng.random() < 0.7 else int(rng.integers(3, 9))
+        first, last = (tuple(int(v) for v in end) for end in ends)
+        cv2.line(grey, first, last, value, width, cv2.LINE_AA, shift=4)
+
+
+def example_of(
+    crops: Crops, place: int, rng: np.random.Generator, *, worse: bool = True
+) -> tuple[NDArray[np.float32], NDArray[np.float64], NDArray[np.float32]]:
+    """(2, CROP_PX, CROP_PX) input, (NUMBERS,) true endplates and (4,) true osteophytes.
+
+    Args:
+        crops: Stored bodies.
+        place: Which.
+        rng: Where chance comes from.
+        worse: Whether the exposure is changed; position and outline always are.
+    """
+    sacral = bool(crops.sacral[place])
+    wide = 4.0 if rng.random() < 0.8 else 9.0
+    turn = math.radians(float(np.clip(rng.normal(0.0, wide), -16.0, 16.0)))
+    scale = _between(rng, 0.88, 1.14) if rng.random() < 0.85 else _between(rng, 0.75, 1.3)
+    spread = 0.07 if sacral or rng.random() < 0.2 else 0.035
+    shift = np.clip(rng.normal(0.0, spread, 2), -0.2, 0.2)
+    # From places in the crop to places in the stored crop, both in sizes of the body.
+    linear = scale * np.array([[math.cos(turn), -math.sin(turn)], [math.sin(turn), math.cos(turn)]])
+    linear = linear @ np.diag([_between(rng, 0.96, 1.04), 1.0])
+    step = 2.0 * CROP_HALF / CROP_PX
+    matrix = SIZE_PX * step * linear
+    origin = SIZE_PX * (linear @ np.full(2, 0.5 * step - CROP_HALF) + shift) + STORED_PX / 2 - 0.5
+    affine = np.column_stack([matrix, origin])
+    flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+    size = (CROP_PX, CROP_PX)
+    grey = cv2.warpAffine(
+        crops.grey[place], affine, size, flags=flags, borderMode=cv2.BORDER_REPLICATE
+    ).astype(np.float32)
+    rough = rough_outline(crops.outline[place], rng)
+    mask = cv2.warpAffine(rough, affine, size, flags=flags) - np.float32(0.5)
+    back = np.linalg.inv(linear)
+    corners = (crops.corners[place].astype(np.float64) - shift) @ back.T
+    middles = (crops.middles[place].astype(np.float64) - shift) @ back.T
+    if worse and rng.random() < 0.85:
+        grey = exposed(grey, rng)
+    given = np.stack([normalised(grey), mask.astype(np.float32)])
+    return given, numbers_of(corners, middles), crops.spurs[place] / np.float32(scale)
+
+
+class Epoch(IterableDataset[Batch]):
+    """Batches of one epoch: each body once, S1 twice, in an order and with chances of its own."""
+
+    def __init__(
+        self, crops: Crops, seed: int, epoch: int, batch_size: int, *, worse: bool = True
+    ) -> None:
+        """Chooses the order; see :func:`example_of` for ``worse``."""
+        self.crops, self.seed, self.epoch, self.batch_size = crops, seed, epoch, batch_size
+        self.worse = worse
+        chosen = np.arange(len(crops.grey))
+        if worse:  # S1 is the hardest
+            chosen = np.concatenate([chosen, np.flatnonzero(crops.sacral)])
+        order = np.random.default_rng((seed, epoch)).permutation(chosen)
+        self.order = order[: len(order) // batch_size * batch_size]
+
+    def __len__(self) -> int:
+        return len(self.order) // self.batch_size
+
+    def __iter__(self) -> Iterator[Batch]:
+        cv2.setNumThreads(1)
+        worker = torch.utils.data.get_worker_info()
+        first, step = (0, 1) if worker is None else (worker.id, worker.num_workers)
+        for batch in range(first, len(self), step):
+            places = self.order[batch * self.batch_size : (batch + 1) * self.batch_size]
+            examples = [
+                example_of(
+                    self.crops,
+                    int(place),
+                    np.random.default_rng((self.seed, self.epoch, batch, row)),
+                    worse=self.worse,
+                )
+                for row, place in enumerate(places)
+            ]
+            given, numbers, spurs = (np.stack(each) for each in zip(*examples, strict=True))
+            sacral = torch.from_numpy(self.crops.sacral[places])
+            counts = torch.stack([torch.ones_like(sacral), ~sacral], dim=1)
+            yield Batch(
+                torch.from_numpy(given),
+                torch.from_numpy(numbers).float(),
+                counts.float(),
+                torch.from_numpy(spurs),
+            )
+
+
+def loader(epoch: Epoch, workers: int) -> DataLoader[Batch]:
+    """Runs an epoch in worker processes; 0: in this one."""
+    return DataLoader(
+        epoch,
+        batch_size=None,
+        num_workers=workers,
+        prefetch_factor=4 if workers else None,
+        multiprocessing_context="fork" if workers else None,
+    )

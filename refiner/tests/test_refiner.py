@@ -1,0 +1,173 @@
+"""Training of the refiner: bodies, examples, loss, resuming, export, card."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from spinezoo_contract.errors import ConfigurationError
+from spinezoo_refiner import train
+from spinezoo_refiner.examples import Epoch, example_of, loader, rough_outline
+from spinezoo_refiner.export import export, some_input
+from spinezoo_refiner.loss import refiner_loss
+from spinezoo_refiner.network import RefinerNetwork
+from spinezoo_refiner.store import (
+    STORED_HALF,
+    STORED_PX,
+    Crops,
+    make_store,
+    read_record,
+    read_store,
+)
+from spinezoo_spine.measures.refiner.answers import NUMBERS, landmarks_of
+from spinezoo_spine.measures.refiner.card import FOLDER, WEIGHTS_FILE, load_refiner_card
+from spinezoo_spine.measures.refiner.looking import CROP_HALF, CROP_PX
+from spinezoo_spine.measures.refiner.network import LandmarkRefiner
+
+
+@pytest.fixture(scope="session")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("bodies")
+    make_store(folder, seed=5, patients=3, looks=1, workers=1)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def crops(store: Path) -> Crops:
+    return read_store(store)
+
+
+def test_a_store_is_made_once_and_only_as_asked(store: Path) -> None:
+    before = sorted(path.stat().st_mtime_ns for path in store.iterdir())
+    make_store(store, seed=5, patients=3, looks=1, workers=1)
+    assert sorted(path.stat().st_mtime_ns for path in store.iterdir()) == before
+    with pytest.raises(ConfigurationError, match="other bodies"):
+        make_store(store, seed=6, patients=3, looks=1, workers=1)
+    assert read_record(store)["seed"] == 5
+    with pytest.raises(ConfigurationError, match="no bodies"):
+        read_store(store / "none")
+
+
+def test_bodies_look_to_the_right_and_lie_within_their_outlines(crops: Crops) -> None:
+    assert crops.sacral.any()
+    back, front = crops.corners[:, 0], crops.corners[:, 1]
+    assert (front[:, 0] > back[:, 0] + 0.5).all()
+    # The middle of a body is bone; its corners are near the outline.
+    middle = crops.outline[:, STORED_PX // 2, STORED_PX // 2]
+    assert middle.mean() > 0.97
+    places = (crops.corners[~crops.sacral] / STORED_HALF + 1.0) * STORED_PX / 2.0
+    boxes = np.array([[m.nonzero()[1].min(), m.nonzero()[1].max()] for m in crops.outline])
+    boxes = boxes[~crops.sacral]
+    assert np.abs(places[:, [0, 3], 0].mean(1) - boxes[:, 0]).mean() < 4.0
+    assert np.abs(places[:, [1, 2], 0].mean(1) - boxes[:, 1]).mean() < 6.0
+
+
+def test_an_example_moves_truth_and_outline_together(crops: Crops) -> None:
+    for place in range(0, len(crops.grey), 5):
+        for seed in range(3):
+            given, numbers, _ = example_of(crops, place, np.random.default_rng(seed))
+            again, same, _ = example_of(crops, place, np.random.default_rng(seed))
+            np.testing.assert_array_equal(given, again)
+            np.testing.assert_array_equal(numbers, same)
+            assert given.shape == (2, CROP_PX, CROP_PX)
+            assert np.isfinite(given).all()
+            if crops.sacral[place]:
+                continue
+            corners, _ = landmarks_of(numbers)
+            rows, columns = np.nonzero(given[1] > 0)
+            at = np.array([columns.mean(), rows.mean()])
+            at = ((at + 0.5) / CROP_PX * 2.0 - 1.0) * CROP_HALF
+            assert np.abs(corners.mean(axis=0) - at).max() < 0.25
+
+
+def test_a_rough_outline_is_still_that_body(crops: Crops) -> None:
+    shares = []
+    for place, outline in enumerate(crops.outline):
+        rough = rough_outline(outline, np.random.default_rng(place)) > 0.5
+        true = outline > 0
+        shares.append((rough & true).sum() / (rough | true).sum())
+    assert 0.8 < np.mean(shares) < 0.98
+
+
+def test_the_loss_falls_with_the_error_and_knows_its_spread(crops: Crops) -> None:
+    batch = next(iter(Epoch(crops, 1, 0, 8)))
+    spurs = torch.zeros(8, 8)
+
+    def loss(off: float, spread: float) -> float:
+        numbers = batch.numbers + off
+        return float(refiner_loss(numbers, torch.full((8, NUMBERS), spread), spurs, batch)[0])
+
+    assert loss(0.0, 0.02) < loss(0.02, 0.02) < loss(0.05, 0.02)
+    assert loss(0.0, 0.005) < loss(0.0, 0.05)
+    with_lower, _ = refiner_loss(batch.numbers, torch.full((8, NUMBERS), 0.02), spurs, batch)
+    batch.numbers[batch.counts[:, 1] == 0, 5:] += 9.0  # of S1 nobody asks for the lower endplate
+    without, _ = refiner_loss(batch.numbers.clone(), torch.full((8, NUMBERS), 0.02), spurs, batch)
+    assert float(with_lower) == pytest.approx(float(without))
+
+
+def test_batches_are_the_same_in_worker_processes(crops: Crops) -> None:
+    alone = list(Epoch(crops, 1, 2, 4))
+    beside = list(loader(Epoch(crops, 1, 2, 4), 1))
+    assert len(alone) == len(beside) > 2
+    for one, other in zip(alone, beside, strict=True):
+        assert torch.equal(one.crops, other.crops)
+
+
+def test_a_run_that_stops_goes_on_to_the_same_weights(crops: Crops, tmp_path: Path) -> None:
+    settings = train.Settings(epochs=2, batch_size=8, patients=3, width=6)
+    torch.set_num_threads(1)
+    (tmp_path / "whole").mkdir()
+    whole = train.fit(settings, crops, tmp_path / "whole", workers=0)
+    folder = tmp_path / "stopped"
+    folder.mkdir()
+    loss, calls = train.refiner_loss, 0
+    per_epoch = len(Epoch(crops, 1, 0, 8))
+
+    def stop_or(*given: object) -> object:
+        nonlocal calls
+        calls += 1
+        if calls > per_epoch:
+            raise KeyboardInterrupt
+        return loss(*given)  # type: ignore[arg-type]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(train, "refiner_loss", stop_or)
+        with pytest.raises(KeyboardInterrupt):
+            train.fit(settings, crops, folder, workers=0)
+    resumed = train.fit(settings, crops, folder, workers=0)
+    for name, value in whole.state_dict().items():
+        torch.testing.assert_close(resumed.state_dict()[name], value, msg=name)
+    assert len((folder / "log.jsonl").read_text().splitlines()) == 2
+    with pytest.raises(ConfigurationError, match="other settings"):
+        train.fit(train.Settings(epochs=3, width=6), crops, folder, workers=0)
+
+
+def test_the_card_of_a_training_is_loaded_and_answers(crops: Crops, tmp_path: Path) -> None:
+    torch.manual_seed(2)
+    network = RefinerNetwork(width=6).eval()
+    (tmp_path / "card.yaml").write_text((FOLDER / "card.yaml").read_text())
+    record = train.finish(network, crops, tmp_path, {"real_films_trained_on": 0})
+    assert record["metrics"]["bodies"] == len(crops.grey)
+    refiner = LandmarkRefiner(load_refiner_card(tmp_path))
+    given = some_input(7, seed=3)
+    said = refiner(given.numpy())
+    with torch.no_grad():
+        numbers, spreads, _ = network(given)
+    np.testing.assert_allclose(said.numbers, numbers.numpy(), atol=1e-4)
+    np.testing.assert_allclose(said.spreads, spreads.numpy(), rtol=1e-3)
+    assert said.spur_odds.shape == said.spur_lengths.shape == (7, 4)
+
+
+def test_an_exported_file_of_other_weights_is_another(tmp_path: Path) -> None:
+    for seed in (1, 2):
+        torch.manual_seed(seed)
+        export(RefinerNetwork(width=6).eval(), tmp_path / str(seed) / WEIGHTS_FILE)
+    one, other = (tmp_path / str(seed) / WEIGHTS_FILE for seed in (1, 2))
+    assert one.read_bytes() != other.read_bytes()
+
+
+@pytest.mark.parametrize("data", ["phantoms", "phantoms:x", "folder"])
+def test_other_data_than_phantoms_is_refused(data: str, tmp_path: Path) -> None:
+    assert train.main(["--data", data, "--run-dir", str(tmp_path)]) == 2
