@@ -225,11 +225,6 @@ def test_the_size_of_the_film_does_not_change_the_parts():
         assert mask_area(large.mask) == pytest.approx(16 * mask_area(part.mask), rel=0.06)
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="sacra of generator 4: of the whole set 94.4 % (bridged) and 84.7 % (discs filled) come "
-    "apart; most that do not are small S2 that stay with S1",
-)
 @pytest.mark.parametrize(
     ("closing", "noise", "least", "most_by_components"),
     [(0.3, 0.0, 0.95, 0.6), (0.3, 0.05, 0.95, 0.6), (0.6, 0.0, 0.85, 0.3)],
