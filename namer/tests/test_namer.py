@@ -168,12 +168,12 @@ def test_a_run_that_stops_goes_on_to_the_same_weights(films, tmp_path):
     stopped = 0
     loss = train.loss_of
 
-    def stop_or(network: ReaderNetwork, batch: Batch) -> object:
+    def stop_or(network: ReaderNetwork, batch: Batch, precision: str) -> object:
         nonlocal stopped
         stopped += 1
         if stopped > len(films) // 4:
             raise KeyboardInterrupt
-        return loss(network, batch)
+        return loss(network, batch, precision)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(train, "loss_of", stop_or)
@@ -185,6 +185,17 @@ def test_a_run_that_stops_goes_on_to_the_same_weights(films, tmp_path):
     assert len((folder / "log.jsonl").read_text().splitlines()) == 2
     with pytest.raises(ConfigurationError, match="other settings"):
         train.fit(train.Settings(epochs=3, width=4), films, folder, workers=0)
+
+
+def test_half_precision_learns_nearly_the_same(films):
+    torch.manual_seed(0)
+    network = ReaderNetwork(width=8, dropout=0.0).eval()
+    batch = batch_of([example_of(film, np.random.default_rng(3)) for film in films[:4]])
+    whole, half = (train.loss_of(network, batch, each)[0] for each in ("float32", "bfloat16"))
+    assert half.item() != whole.item()
+    assert half.item() == pytest.approx(whole.item(), rel=0.02)
+    half.backward()
+    assert all(torch.isfinite(p.grad).all() for p in network.parameters() if p.grad is not None)
 
 
 def make(folder: Path) -> Path:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
 import torch
 from spinezoo_spine.column.reader.looking import FACTS, HALF_SIDES, PAIR_FACTS
 from spinezoo_spine.column.reader.readings import FROM_ABOVE, FROM_BELOW, LONGEST_STEP
@@ -97,7 +100,13 @@ class ReaderNetwork(nn.Module):
         )
 
     def of_batch(
-        self, views: Tensor, facts: Tensor, pairs: Tensor, outlined: Tensor, film: Tensor
+        self,
+        views: Tensor,
+        facts: Tensor,
+        pairs: Tensor,
+        outlined: Tensor,
+        film: Tensor,
+        seeing: AbstractContextManager[Any] | None = None,
     ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
         """Several films with spots padded to one number, as :meth:`forward` says each.
 
@@ -107,10 +116,13 @@ class ReaderNetwork(nn.Module):
             pairs: (B, N, N, pair facts).
             outlined: (B, N) 1 outlined, 0 beyond the ends, -1 padding.
             film: (B, 1, 96, 96).
+            seeing: Entered while views are looked at: their precision.
         """
         real = outlined >= 0
         seen = views.new_zeros(*outlined.shape, 96)
-        seen[real] = self.look(views)
+        with seeing or nullcontext():
+            looked = self.look(views)
+        seen[real] = looked.float()
         said = self.spot(torch.cat([seen, facts], dim=2))
         weight = (outlined > 0).float()
         weight = weight / weight.sum(dim=1, keepdim=True).clamp(min=1.0)

@@ -71,6 +71,8 @@ class Settings:
         learning_rate: Highest rate of the one cycle.
         weight_decay: Of AdamW.
         width: Of the network.
+        precision: ``"float32"``, or ``"bfloat16"`` for the layers that see pixels: twice as fast on
+            processors that know it.
     """
 
     seed: int = 1
@@ -81,11 +83,15 @@ class Settings:
     learning_rate: float = 3e-3
     weight_decay: float = 2e-3
     width: int = 24
+    precision: str = "float32"
 
 
-def loss_of(network: ReaderNetwork, batch: Batch) -> tuple[torch.Tensor, dict[str, float]]:
+def loss_of(
+    network: ReaderNetwork, batch: Batch, precision: str = "float32"
+) -> tuple[torch.Tensor, dict[str, float]]:
     """The loss of a batch, and its parts for the log."""
-    below, above, steps, counts, kinds = network.of_batch(*batch.given)
+    seeing = torch.autocast(batch.kinds.device.type, torch.bfloat16, precision == "bfloat16")
+    below, above, steps, counts, kinds = network.of_batch(*batch.given, seeing=seeing)
     kind_loss = nn.functional.cross_entropy(kinds, batch.kinds)
     named = batch.named
     loss = 0.5 * kind_loss
@@ -158,7 +164,7 @@ def fit(
             Epoch(films, settings.seed, epoch, settings.batch_size, len(films)), workers
         )
         for number, batch in enumerate(batches):
-            loss, parts = loss_of(network, batch.to(device))
+            loss, parts = loss_of(network, batch.to(device), settings.precision)
             optimiser.zero_grad()
             loss.backward()
             nn.utils.clip_grad_norm_(network.parameters(), 5.0)
@@ -316,6 +322,8 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument("--store", type=Path, help="where films lie (default: in the run folder)")
     parser.add_argument("--card", type=Path, default=FOLDER, help="folder of the reader's card")
     parser.add_argument("--workers", type=int, default=2, help="processes that make films")
+    precisions = ("float32", "bfloat16")
+    parser.add_argument("--precision", choices=precisions, default=defaults.precision)
     parser.add_argument("--device", default="cpu", help="where the network learns: cpu or cuda")
     parser.add_argument("--held-out-patients", type=int, default=400, help="for each of two sets")
     for name in ("seed", "patients", "epochs", "batch_size", "width"):
@@ -344,6 +352,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         learning_rate=arguments.learning_rate,
         weight_decay=arguments.weight_decay,
         width=arguments.width,
+        precision=arguments.precision,
     )
     run_dir: Path = arguments.run_dir
     run_dir.mkdir(parents=True, exist_ok=True)

@@ -129,31 +129,34 @@ def read_column(evidence: Evidence) -> Readings:
     each = evidence.below[:, BY_BELOW][None] + evidence.above[:, BY_ABOVE].transpose(1, 0, 2)
     shape = (len(LUMBAR_COUNTS), spots, size)
     start = np.broadcast_to(evidence.counts[:, None] - _log_sum(evidence.counts), (3, size))
-    forward, viterbi = np.full(shape, _NEVER), np.full(shape, _NEVER)
-    backward = np.zeros(shape)
-    source = np.zeros((*shape, 2), np.int64)  # spot and step that a best reading comes from
+    sacral = (POSITIONS >= -1) & (POSITIONS <= 0)
+    # Three passes at once: all readings, those without S1 and S2, and the best one.
+    each_of = np.stack([each, np.where(sacral, _NEVER, each), each])
+    reach, before = _shifted((3, *shape), back=True)
+    source = np.full((*shape, 2), -1, np.int64)  # spot and step that a best reading comes from
     for spot in range(spots):
-        come, best = start, start
-        come_from = np.full((3, size, 2), -1, np.int64)
+        come = np.broadcast_to(start, (3, 3, size)).copy()
         if spot:
-            arrive = _arriving(forward[:, :spot], evidence.steps[:spot, spot])
-            come = np.logaddexp(start, _log_sum(arrive, axis=1))
-            arrive = _arriving(viterbi[:, :spot], evidence.steps[:spot, spot])
-            choice = arrive.argmax(axis=1)
-            reached = np.take_along_axis(arrive, choice[:, None], axis=1)[:, 0]
+            arrive = before[:, :, :spot] + evidence.steps[:spot, spot, :, None]
+            arrive = arrive.reshape(3, 3, spot * LONGEST_STEP, size)
+            come[:2] = np.logaddexp(start, _log_sum(arrive[:2], axis=2))
+            choice = arrive[2].argmax(axis=1)
+            reached = np.take_along_axis(arrive[2], choice[:, None], axis=1)[:, 0]
             better = reached > start
-            best = np.where(better, reached, start)
-            come_from[better] = np.stack(
+            come[2] = np.where(better, reached, start)
+            source[:, spot][better] = np.stack(
                 [choice // LONGEST_STEP, choice % LONGEST_STEP + 1], axis=-1
             )[better]
-        forward[:, spot] = each[:, spot] + come
-        viterbi[:, spot] = each[:, spot] + best
-        source[:, spot] = come_from
-    for spot in range(spots - 2, -1, -1):
-        leave = _leaving(
-            backward[:, spot + 1 :] + each[:, spot + 1 :], evidence.steps[spot, spot + 1 :]
-        )
-        backward[:, spot] = np.logaddexp(0.0, _log_sum(leave, axis=1))
+        reach[:, :, spot] = each_of[:, :, spot] + come
+    forward, without, viterbi = reach
+    backward = np.zeros(shape)
+    leaving, after = _shifted(shape, back=False)
+    for spot in range(spots - 1, -1, -1):
+        if spot < spots - 1:
+            leave = after[:, spot + 1 :] + evidence.steps[spot, spot + 1 :, :, None]
+            leave = leave.reshape(3, -1, size)
+            backward[:, spot] = np.logaddexp(0.0, _log_sum(leave, axis=1))
+        leaving[:, spot] = backward[:, spot] + each[:, spot]
     # The reading without any vertebra has the weight 1, whatever the count.
     total = float(np.logaddexp(0.0, _log_sum(forward.reshape(-1), axis=0)))
     weight = np.exp(forward + backward - total)
@@ -161,7 +164,7 @@ def read_column(evidence: Evidence) -> Readings:
     empty = np.exp(evidence.counts - _log_sum(evidence.counts) - total)
     by_count = by_count + empty
     positions, count, top = _trace(viterbi, source)
-    sacral = (POSITIONS >= -1) & (POSITIONS <= 0)
+    none_sacral = float(np.logaddexp(0.0, _log_sum(without.reshape(-1), axis=0)))
     return Readings(
         best=positions,
         lumbar_count=LUMBAR_COUNTS[count],
@@ -169,48 +172,28 @@ def read_column(evidence: Evidence) -> Readings:
         counts=dict(zip(LUMBAR_COUNTS, by_count.tolist(), strict=True)),
         levels=np.einsum("nip,npl->il", weight, _LEVEL_TABLE),
         vertebra=weight.sum(axis=(0, 2)),
-        sacrum=float(_any_of(forward, each, evidence.steps, start, ~sacral, total)),
+        sacrum=max(0.0, 1.0 - float(np.exp(none_sacral - total))),
     )
 
 
-def _any_of(
-    forward: NDArray[np.float64],
-    each: NDArray[np.float64],
-    steps: NDArray[np.float64],
-    start: NDArray[np.float64],
-    others: NDArray[np.bool_],
-    total: float,
-) -> float:
-    """Probability that a spot has a position that is not one of ``others``."""
-    without = np.where(others, each, _NEVER)
-    reach = np.full_like(forward, _NEVER)
-    for spot in range(forward.shape[1]):
-        come = start
-        if spot:
-            come = np.logaddexp(
-                start, _log_sum(_arriving(reach[:, :spot], steps[:spot, spot]), axis=1)
-            )
-        reach[:, spot] = without[:, spot] + come
-    none = np.logaddexp(0.0, _log_sum(reach.reshape(-1), axis=0))
-    return max(0.0, 1.0 - float(np.exp(none - total)))
+def _shifted(
+    shape: tuple[int, ...], *, back: bool
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Weights by position, to be filled, and a view of them one to four positions away.
 
+    Args:
+        shape: (..., P).
+        back: Whether the view holds lower positions; else higher ones.
 
-def _arriving(before: NDArray[np.float64], steps: NDArray[np.float64]) -> NDArray[np.float64]:
-    """(3, spots * 4, P): weight of reaching each position from each earlier spot by each step."""
-    counts, spots, size = before.shape
-    moved = np.full((counts, spots, LONGEST_STEP, size), _NEVER)
-    for step in range(1, LONGEST_STEP + 1):
-        moved[:, :, step - 1, step:] = before[:, :, :-step] + steps[None, :, step - 1, None]
-    return moved.reshape(counts, spots * LONGEST_STEP, size)
-
-
-def _leaving(after: NDArray[np.float64], steps: NDArray[np.float64]) -> NDArray[np.float64]:
-    """(3, spots * 4, P): weight of going on from each position to each later spot by each step."""
-    counts, spots, size = after.shape
-    moved = np.full((counts, spots, LONGEST_STEP, size), _NEVER)
-    for step in range(1, LONGEST_STEP + 1):
-        moved[:, :, step - 1, :-step] = after[:, :, step:] + steps[None, :, step - 1, None]
-    return moved.reshape(counts, spots * LONGEST_STEP, size)
+    Returns:
+        Weights of ``shape``, and their view (..., 4, P); where there is no such position: never.
+    """
+    size = shape[-1]
+    room = np.full((*shape[:-1], size + LONGEST_STEP), _NEVER)
+    windows = np.lib.stride_tricks.sliding_window_view(room, size, axis=-1)
+    if back:
+        return room[..., LONGEST_STEP:], windows[..., LONGEST_STEP - 1 :: -1, :]
+    return room[..., :size], windows[..., 1:, :]
 
 
 def _log_sum(values: NDArray[np.float64], axis: int = -1) -> NDArray[np.float64]:
