@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import ssl
 import subprocess
 import sys
@@ -10,6 +11,11 @@ from pathlib import Path
 
 import httpx
 import pytest
+from selenium import webdriver
+from selenium.webdriver.chrome.options import Options
+from selenium.webdriver.chrome.service import Service
+from selenium.webdriver.common.by import By
+from selenium.webdriver.support.ui import WebDriverWait
 from spinezoo_contract.client import EnsembleClient
 from spinezoo_contract.errors import AccessError, SpineZooError
 from spinezoo_contract.types import EnsembleOptions, MemberCode
@@ -92,6 +98,22 @@ def closed(certificates: Path, tmp_path_factory: pytest.TempPathFactory) -> Iter
         composition.down()
 
 
+@pytest.fixture(scope="module")
+def chromium() -> Iterator[webdriver.Chrome]:
+    """A browser; it does not know the certificates' authority, which the test before checks."""
+    program, driver = shutil.which("chromium"), shutil.which("chromedriver")
+    if not program or not driver:
+        pytest.skip("Chromium is not installed: apt-get install chromium chromium-driver")
+    options = Options()
+    options.binary_location = program
+    options.accept_insecure_certs = True
+    for argument in ("--headless=new", "--no-sandbox", "--disable-dev-shm-usage"):
+        options.add_argument(argument)
+    made = webdriver.Chrome(options=options, service=Service(driver))
+    yield made
+    made.quit()
+
+
 def test_a_film_passes_under_tls(closed: Composition, certificates: Path, film_path: Path) -> None:
     with closed.gateway() as gateway:
         answer = gateway.segment(film_path, EnsembleOptions(member_names=(MEMBER,)))
@@ -120,6 +142,27 @@ def test_the_page_under_tls_shows_the_login_alone_without_a_token(
         answer = page.post("/v1/segment", files=film, data=form)
         assert answer.status_code == 200, answer.text
         assert [member["code"] for member in answer.json()["members"]] == ["ok"]
+
+
+def test_a_person_logs_in_and_sees_a_film_answered(
+    closed: Composition, chromium: webdriver.Chrome, film_path: Path
+) -> None:
+    def number(css: str) -> int:
+        return len(chromium.find_elements(By.CSS_SELECTOR, css))
+
+    chromium.get(f"https://{closed.page}/")
+    wait = WebDriverWait(chromium, 120.0)
+    wait.until(lambda _: number("#login[open]"))
+    assert chromium.find_element(By.ID, "app").text == ""
+    chromium.find_element(By.ID, "token").send_keys(closed.environment["SPINEZOO_TOKEN"])
+    chromium.find_element(By.ID, "login-go").click()
+    wait.until(lambda _: number("#app[data-ready]"))
+    chromium.find_element(By.ID, "film-file").send_keys(str(film_path))
+    # One of the five networks runs: it answers, the others are named as missing.
+    wait.until(lambda _: number(f".network.ok[data-network='{MEMBER}']"))
+    assert number(".network") == len(NETWORKS)
+    assert number(".network.ok") == 1
+    wait.until(lambda _: number(".pane .shape") > 5)
 
 
 def test_a_member_is_swapped_under_tls(
