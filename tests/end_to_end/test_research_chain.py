@@ -110,7 +110,7 @@ def test_collect_annotate_correct_train_benchmark(zoo: Zoo, tmp_path: Path) -> N
         make(zoo, "collect", f"QUERY={query}", f"OUT={data}")
     finally:
         archive.kill()
-    rows = list(csv.DictReader((data / "patients.csv").open()))
+    rows = list(csv.DictReader((data / "patients.csv").read_text().splitlines()))
     assert len(rows) == FILMS
     assert len({row["patient"] for row in rows}) == FILMS // 2
 

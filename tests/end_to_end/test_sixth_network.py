@@ -105,7 +105,7 @@ def lend_environments(checkout: Path) -> None:
     Nothing is downloaded and our environments stay as they are, so the copy's `make setup` finds
     its work done.
     """
-    for ours in sorted((ROOT / ".venvs").iterdir()):
+    for ours in sorted(path.parent for path in (ROOT / ".venvs").glob("*/pyvenv.cfg")):
         theirs = checkout / ".venvs" / ours.name
         packages = "lib/python3.11/site-packages"
         (theirs / packages).mkdir(parents=True)

@@ -54,8 +54,8 @@ BRIDGE = 0.45
 _CROSSING = (Structure.SCREW, Structure.ROD)
 """Not cages: they lie between two vertebrae, not within one."""
 
-STEP = 1.28
-"""Distance of neighbouring centres, in body sizes as regions tell them; median of phantoms 1.31."""
+STEP = 1.2
+"""Distance of neighbouring centres, in body sizes."""
 
 BODY_HEIGHT = 0.95
 """Height of a body, in body sizes."""
@@ -83,24 +83,6 @@ _TILTS_DEG = (-24.0, -16.0, -8.0, 0.0, 8.0, 16.0, 24.0)
 
 _SPACING_WEIGHT = 0.8
 """What a cut half a vertebra off the usual spacing costs, in breadths: necks decide, if any."""
-
-PLANNED_BODIES = 3
-"""Bodies from which on all cuts of a lumbar part are looked at together."""
-
-PLACES = 100
-"""Places that cuts are planned on."""
-
-_STEP_FACTORS = (0.85, 0.92, 1.0, 1.08, 1.16)
-"""Lengths of a body with its disc that are tried, over :data:`STEP`."""
-
-_LENGTH_WEIGHT = 0.85
-"""What a piece of twice the usual length costs, in breadths."""
-
-_CUT_COST = 0.05
-"""What every cut costs, in breadths."""
-
-_SIZE_WEIGHT = 6.0
-"""What a usual length other than :data:`STEP` costs: times the square of the ratio's logarithm."""
 
 _TILT_WEIGHT = 0.1
 """What the steepest tilt costs, in breadths: of equal cuts the straight one."""
@@ -471,8 +453,8 @@ def _best_cut(cells: NDArray[np.float64], measure: _Measure) -> _Cut | None:
         step = (high - low + disc) / bodies
         steps = (places - low - step + disc / 2.0) / step
         off = np.minimum(2.0 * np.abs(steps - np.clip(np.rint(steps), 0, bodies - 2)), 1.0)
-    costs = np.empty((len(_TILTS_DEG), bins))
-    for row, tilt_deg in enumerate(_TILTS_DEG):
+    best: tuple[float, float, float] | None = None
+    for tilt_deg in _TILTS_DEG:
         slope = math.tan(math.radians(tilt_deg))
         place = ((along + slope * side - low) * (bins / (high - low))).astype(np.int64)
         inside = (place >= 0) & (place < bins)
@@ -483,81 +465,18 @@ def _best_cut(cells: NDArray[np.float64], measure: _Measure) -> _Cut | None:
         # A neck has more on both sides. Towards an end that is not square the chord falls as well:
         # cut there, a body would lose a corner.
         neck = np.minimum(np.maximum.accumulate(chord), np.maximum.accumulate(chord[::-1])[::-1])
-        costs[row] = chord - neck + _TILT_WEIGHT * abs(tilt_deg) / _TILTS_DEG[-1]
-    costs[:, ~inner] = np.inf
-    if bodies >= PLANNED_BODIES and not measure.sacral:
-        chosen = _planned(costs.min(axis=0), places, (float(low), float(high)), size_px)
-        if chosen is None:
-            return None
-        costs = np.where(np.arange(bins) == chosen, costs, np.inf)
-    else:
-        costs += _SPACING_WEIGHT * off
-    best, lowest = np.unravel_index(int(np.argmin(costs)), costs.shape)
-    place_px, slope = float(places[lowest]), math.tan(math.radians(_TILTS_DEG[int(best)]))
+        cost = chord - neck + _SPACING_WEIGHT * off
+        cost += _TILT_WEIGHT * abs(tilt_deg) / _TILTS_DEG[-1]
+        cost[~inner] = np.inf
+        lowest = int(np.argmin(cost))
+        if best is None or cost[lowest] < best[0]:
+            best = (float(cost[lowest]), float(places[lowest]), slope)
+    assert best is not None
+    _, place_px, slope = best
     point = centre + axis * place_px
     normal = axis + slope * across
     normal = normal / math.hypot(float(normal[0]), float(normal[1]))
     return _Cut((float(point[0]), float(point[1])), (float(normal[0]), float(normal[1])))
-
-
-def _planned(
-    necks: NDArray[np.float64],
-    places: NDArray[np.float64],
-    ends: tuple[float, float],
-    size_px: float,
-) -> int | None:
-    """The surest cut of the best set of cuts of a part that holds several bodies.
-
-    Every set of cuts is weighed: each cut by its neck, each piece between two by how far it is from
-    the usual length. The usual length is told from the part: bodies of one column are alike, and
-    the size of one is known roughly.
-
-    Args:
-        necks: (bins,) cost of a cut at each place, inf where none may be.
-        places: (bins,) places along the part's axis, ascending.
-        ends: Where the part begins and ends on it.
-        size_px: Side of the square of a body's area.
-
-    Returns:
-        The bin of the cut, or None where no cut is best.
-    """
-    allowed = np.flatnonzero(np.isfinite(necks))
-    if len(allowed) > PLACES:
-        # Of neighbouring places the one of the narrowest neck.
-        groups = np.array_split(allowed, PLACES)
-        allowed = np.array([group[int(np.argmin(necks[group]))] for group in groups])
-    nodes = np.concatenate([[ends[0]], places[allowed], [ends[1]]])
-    price = np.concatenate([[0.0], necks[allowed] + _CUT_COST, [0.0]])
-    last = len(nodes) - 1
-    length = nodes[None, :] - nodes[:, None]
-    best: tuple[float, list[int]] = (math.inf, [])
-    for factor in _STEP_FACTORS:
-        step = STEP * size_px * factor
-        # Half a disc less at an end.
-        half_disc = step * (1.0 - BODY_HEIGHT / STEP) / 2.0
-        usual = np.full(length.shape, step)
-        usual[0] -= half_disc
-        usual[:, last] -= half_disc
-        piece = _LENGTH_WEIGHT * (length / usual - 1.0) ** 2
-        piece[length <= 0.0] = np.inf
-        worth = _SIZE_WEIGHT * math.log(factor) ** 2
-        total = piece[0]
-        ways: list[NDArray[np.int64]] = []
-        for cuts in range(min(_MOST_PARTS, int(length[0, last] / step) + 2)):
-            if float(total[last]) + worth < best[0]:
-                trail, node = [], last
-                for way in reversed(ways):
-                    node = int(way[node])
-                    trail.append(node)
-                assert len(trail) == cuts
-                best = (float(total[last]) + worth, trail)
-            through = (total + price)[:, None] + piece
-            through[last] = np.inf
-            ways.append(np.argmin(through, axis=0))
-            total = through.min(axis=0)
-    if not best[1]:
-        return None
-    return int(allowed[min(best[1], key=lambda node: price[node]) - 1])
 
 
 def _cut_runs(runs: ColumnRuns, cut: _Cut) -> tuple[ColumnRuns, ColumnRuns]:
