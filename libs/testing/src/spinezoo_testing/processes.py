@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import http.client
 import json
 import os
 import shutil
@@ -33,7 +34,7 @@ def until(condition: Callable[[], Any], limit_s: float = 60.0, every_s: float = 
     """Waits for a condition to be true and gives its value; fails when it does not come."""
     end = time.monotonic() + limit_s
     while True:
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError, http.client.HTTPException):
             value = condition()
             if value:
                 return value
