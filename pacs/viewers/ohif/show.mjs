@@ -55,16 +55,25 @@ async function choose(description) {
   return true;
 }
 
+/** Opens the panel that lists the segments by name; it is closed where a film is opened. */
+const list = () =>
+  tab.evaluate(() => {
+    const button = document.querySelector('[data-cy^="panelSegmentation"]');
+    button?.click();
+    return [...document.querySelectorAll("[data-cy]")].map((one) => one.dataset.cy);
+  });
+
 /** Opens a result and waits until the page says something of it; a click may come too early. */
 async function open(description, sign) {
   let opened = false;
-  for (let attempt = 0; attempt < 12; attempt++) {
+  for (let attempt = 0; attempt < 6; attempt++) {
     opened = (await choose(description)) || opened;
     for (let look = 0; look < 5; look++) {
       await wait(2000);
       await click(/^(Confirm and hide|Skip all)$/);
       await click(/^(Yes|Load|Confirm)$/i);
       if (opened && (sign.test(await words()) || errors.length)) return true;
+      if (opened && look === 2) await list();
     }
   }
   return opened;
