@@ -12,18 +12,21 @@ import pytest
 import torch
 from spinezoo_contract.errors import ConfigurationError
 from spinezoo_namer import train
-from spinezoo_namer.batches import Batch, Epoch, batch_of, loader
+from spinezoo_namer.batches import Batch, Films, batch_of
 from spinezoo_namer.calibrate import Said, calibration_error, count_threshold, name_threshold
 from spinezoo_namer.examples import NONE, FilmKind, example_of
 from spinezoo_namer.export import INPUTS, export, some_input
 from spinezoo_namer.loss import reading_loss
 from spinezoo_namer.network import ReaderNetwork
 from spinezoo_namer.outlines import outlines_of, position_of, true_bodies
-from spinezoo_namer.store import make_store, read_record, read_store
-from spinezoo_spine.column.reader.card import WEIGHTS_FILE, load_reader_card
+from spinezoo_namer.store import make_store, read_store
+from spinezoo_spine.built_in import load_built_in_card
+from spinezoo_spine.column.reader.card import READER
 from spinezoo_spine.column.reader.looking import ReaderInput
 from spinezoo_spine.column.reader.network import ColumnReader
 from spinezoo_spine.column.reader.readings import LUMBAR_COUNTS, Evidence, read_column
+from spinezoo_torchkit.small_training import loader
+from spinezoo_training.shards import read_record
 
 
 @pytest.fixture(scope="session")
@@ -42,11 +45,11 @@ def test_a_store_is_made_once_and_only_as_asked(store, films):
     before = sorted(path.stat().st_mtime_ns for path in store.iterdir())
     make_store(store, seed=5, patients=8, looks=1, workers=1)
     assert sorted(path.stat().st_mtime_ns for path in store.iterdir()) == before
-    with pytest.raises(ConfigurationError, match="other films"):
+    with pytest.raises(ConfigurationError, match="other numbers"):
         make_store(store, seed=6, patients=8, looks=1, workers=1)
     assert read_record(store)["seed"] == 5
     assert [film.view == "lateral" for film in films].count(False) == 1  # the eighth patient
-    with pytest.raises(ConfigurationError, match="no films"):
+    with pytest.raises(ConfigurationError, match="no examples"):
         read_store(store / "none")
 
 
@@ -152,7 +155,7 @@ def test_films_of_a_batch_are_answered_as_each_alone(films):
 
 
 def test_an_epoch_has_the_same_batches_whoever_makes_them(films):
-    epoch = Epoch(films, seed=1, epoch=0, batch_size=2, size=8)
+    epoch = Films(films, seed=1, epoch=0, batch_size=2)
     here = [batch.positions for batch in loader(epoch, 0)]
     there = [batch.positions for batch in loader(epoch, 1)]
     assert len(here) == len(epoch) == 4
@@ -223,9 +226,9 @@ def test_what_is_finished_is_a_card_that_serving_loads(films, tmp_path):
     record = train.finish(
         network, train.Settings(width=4), [films, films], tmp_path, {"real_films_trained_on": 0}
     )
-    card = load_reader_card(tmp_path)
-    assert card.weights_path == tmp_path / WEIGHTS_FILE
-    assert card.calibration.threshold == record["calibration"]["threshold"]
+    card = load_built_in_card(READER, tmp_path)
+    assert card.weights_path == tmp_path / READER.weights_file
+    assert ColumnReader(card).calibration.threshold == record["calibration"]["threshold"]
     assert json.dumps(card.metrics)
     reader = ColumnReader(card)
     given: ReaderInput = example_of(films[0], np.random.default_rng(0)).given

@@ -9,7 +9,7 @@ import pytest
 import torch
 from spinezoo_contract.errors import ConfigurationError
 from spinezoo_refiner import train
-from spinezoo_refiner.examples import Epoch, example_of, loader, rough_outline
+from spinezoo_refiner.examples import Bodies, example_of, rough_outline
 from spinezoo_refiner.export import export, some_input
 from spinezoo_refiner.loss import refiner_loss
 from spinezoo_refiner.network import RefinerNetwork
@@ -18,13 +18,15 @@ from spinezoo_refiner.store import (
     STORED_PX,
     Crops,
     make_store,
-    read_record,
     read_store,
 )
+from spinezoo_spine.built_in import load_built_in_card
 from spinezoo_spine.measures.refiner.answers import NUMBERS, landmarks_of
-from spinezoo_spine.measures.refiner.card import FOLDER, WEIGHTS_FILE, load_refiner_card
+from spinezoo_spine.measures.refiner.card import REFINER
 from spinezoo_spine.measures.refiner.looking import CROP_HALF, CROP_PX
 from spinezoo_spine.measures.refiner.network import LandmarkRefiner
+from spinezoo_torchkit.small_training import loader
+from spinezoo_training.shards import read_record
 
 
 @pytest.fixture(scope="session")
@@ -43,10 +45,10 @@ def test_a_store_is_made_once_and_only_as_asked(store: Path) -> None:
     before = sorted(path.stat().st_mtime_ns for path in store.iterdir())
     make_store(store, seed=5, patients=3, looks=1, workers=1)
     assert sorted(path.stat().st_mtime_ns for path in store.iterdir()) == before
-    with pytest.raises(ConfigurationError, match="other bodies"):
+    with pytest.raises(ConfigurationError, match="other numbers"):
         make_store(store, seed=6, patients=3, looks=1, workers=1)
     assert read_record(store)["seed"] == 5
-    with pytest.raises(ConfigurationError, match="no bodies"):
+    with pytest.raises(ConfigurationError, match="no examples"):
         read_store(store / "none")
 
 
@@ -92,7 +94,7 @@ def test_a_rough_outline_is_still_that_body(crops: Crops) -> None:
 
 
 def test_the_loss_falls_with_the_error_and_knows_its_spread(crops: Crops) -> None:
-    batch = next(iter(Epoch(crops, 1, 0, 8)))
+    batch = next(iter(Bodies(crops, 1, 0, 8)))
     spurs = torch.zeros(8, 8)
 
     def loss(off: float, spread: float) -> float:
@@ -108,8 +110,8 @@ def test_the_loss_falls_with_the_error_and_knows_its_spread(crops: Crops) -> Non
 
 
 def test_batches_are_the_same_in_worker_processes(crops: Crops) -> None:
-    alone = list(Epoch(crops, 1, 2, 4))
-    beside = list(loader(Epoch(crops, 1, 2, 4), 1))
+    alone = list(Bodies(crops, 1, 2, 4))
+    beside = list(loader(Bodies(crops, 1, 2, 4), 1))
     assert len(alone) == len(beside) > 2
     for one, other in zip(alone, beside, strict=True):
         assert torch.equal(one.crops, other.crops)
@@ -119,11 +121,11 @@ def test_a_run_that_stops_goes_on_to_the_same_weights(crops: Crops, tmp_path: Pa
     settings = train.Settings(epochs=2, batch_size=8, patients=3, width=6)
     torch.set_num_threads(1)
     (tmp_path / "whole").mkdir()
-    whole = train.fit(settings, crops, tmp_path / "whole", workers=0)
+    whole, _ = train.fit(settings, crops, tmp_path / "whole", workers=0)
     folder = tmp_path / "stopped"
     folder.mkdir()
     loss, calls = train.refiner_loss, 0
-    per_epoch = len(Epoch(crops, 1, 0, 8))
+    per_epoch = len(Bodies(crops, 1, 0, 8))
 
     def stop_or(*given: object) -> object:
         nonlocal calls
@@ -136,7 +138,7 @@ def test_a_run_that_stops_goes_on_to_the_same_weights(crops: Crops, tmp_path: Pa
         patch.setattr(train, "refiner_loss", stop_or)
         with pytest.raises(KeyboardInterrupt):
             train.fit(settings, crops, folder, workers=0)
-    resumed = train.fit(settings, crops, folder, workers=0)
+    resumed, _ = train.fit(settings, crops, folder, workers=0)
     for name, value in whole.state_dict().items():
         torch.testing.assert_close(resumed.state_dict()[name], value, msg=name)
     assert len((folder / "log.jsonl").read_text().splitlines()) == 2
@@ -147,11 +149,11 @@ def test_a_run_that_stops_goes_on_to_the_same_weights(crops: Crops, tmp_path: Pa
 def test_the_card_of_a_training_is_loaded_and_answers(crops: Crops, tmp_path: Path) -> None:
     torch.manual_seed(2)
     network = RefinerNetwork(width=6).eval()
-    (tmp_path / "card.yaml").write_text((FOLDER / "card.yaml").read_text())
+    (tmp_path / "card.yaml").write_text((REFINER.folder / "card.yaml").read_text())
     record = train.finish(network, crops, tmp_path, {"real_films_trained_on": 0})
     assert record["metrics"]["bodies"] == len(crops.grey)
-    refiner = LandmarkRefiner(load_refiner_card(tmp_path))
-    given = some_input(7, seed=3)
+    refiner = LandmarkRefiner(load_built_in_card(REFINER, tmp_path))
+    (given,) = some_input(7, seed=3)
     said = refiner(given.numpy())
     with torch.no_grad():
         numbers, spreads, _ = network(given)
@@ -163,8 +165,8 @@ def test_the_card_of_a_training_is_loaded_and_answers(crops: Crops, tmp_path: Pa
 def test_an_exported_file_of_other_weights_is_another(tmp_path: Path) -> None:
     for seed in (1, 2):
         torch.manual_seed(seed)
-        export(RefinerNetwork(width=6).eval(), tmp_path / str(seed) / WEIGHTS_FILE)
-    one, other = (tmp_path / str(seed) / WEIGHTS_FILE for seed in (1, 2))
+        export(RefinerNetwork(width=6).eval(), tmp_path / str(seed) / REFINER.weights_file)
+    one, other = (tmp_path / str(seed) / REFINER.weights_file for seed in (1, 2))
     assert one.read_bytes() != other.read_bytes()
 
 

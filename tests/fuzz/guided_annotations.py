@@ -6,11 +6,11 @@ valid files of every form. Anything but our own errors, 5 s for one file, or 1 G
 
 from __future__ import annotations
 
-import sys
 import tempfile
 from pathlib import Path
 
 import atheris
+from guided import run
 
 with atheris.instrument_imports(include=["spinezoo_spine.annotations"]):
     from spinezoo_spine.annotations.folder import read_annotations_raw
@@ -36,24 +36,5 @@ def one(data: bytes) -> None:
             str(error).encode()
 
 
-def main() -> None:
-    """Runs until the time is over; exits with libFuzzer's status."""
-    corpus, seconds = sys.argv[1:]
-    atheris.Setup(
-        [
-            sys.argv[0],
-            corpus,
-            f"-max_total_time={seconds}",
-            "-timeout=5",
-            "-rss_limit_mb=1024",
-            "-max_len=8192",
-            f"-artifact_prefix={corpus}/",
-            "-print_final_stats=1",
-        ],
-        one,
-    )
-    atheris.Fuzz()
-
-
 if __name__ == "__main__":
-    main()
+    run(one, "-max_len=8192")

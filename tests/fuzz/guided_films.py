@@ -8,9 +8,9 @@ our own errors, 5 s for one film, or 1 GiB ends it. A fault found becomes a smal
 from __future__ import annotations
 
 import contextlib
-import sys
 
 import atheris
+from guided import run
 
 with atheris.instrument_imports(include=["spinezoo_spine.films", "spinezoo_contract"]):
     from spinezoo_contract.errors import SpineZooError
@@ -49,23 +49,5 @@ def one(data: bytes) -> None:
                 read_dicom(data, LIMITS, header)
 
 
-def main() -> None:
-    """Runs until the time is over; exits with libFuzzer's status."""
-    corpus, seconds = sys.argv[1:]
-    atheris.Setup(
-        [
-            sys.argv[0],
-            corpus,
-            f"-max_total_time={seconds}",
-            "-timeout=5",
-            "-rss_limit_mb=1024",
-            f"-artifact_prefix={corpus}/",
-            "-print_final_stats=1",
-        ],
-        one,
-    )
-    atheris.Fuzz()
-
-
 if __name__ == "__main__":
-    main()
+    run(one)

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import json
-import shutil
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from spinezoo_contract.errors import CardError, InvalidOutputError, WeightsError
+from spinezoo_contract.errors import InvalidOutputError
 from spinezoo_contract.types import (
     Facing,
     FilmMeasures,
@@ -22,62 +19,19 @@ from spinezoo_contract.types import (
     UnnamedReason,
     WithheldReason,
 )
+from spinezoo_spine.built_in import load_built_in_card
 from spinezoo_spine.measures.film import measure_film
 from spinezoo_spine.measures.refiner.answers import landmarks_of, numbers_of
-from spinezoo_spine.measures.refiner.card import (
-    FOLDER,
-    MOST_BYTES,
-    RECORD_FILE,
-    WEIGHTS_FILE,
-    load_refiner_card,
-)
+from spinezoo_spine.measures.refiner.card import REFINER
 from spinezoo_spine.measures.refiner.looking import CROP_PX, crop_of, normalised
 from spinezoo_spine.measures.refiner.network import LandmarkRefiner, Refined, built_in_refiner
 from spinezoo_testing.columns import Column, phantom_column
 
 
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    copy = tmp_path / "refiner"
-    (copy / "weights").mkdir(parents=True)
-    for name in ("card.yaml", RECORD_FILE, WEIGHTS_FILE):
-        shutil.copy(FOLDER / name, copy / name)
-    return copy
-
-
-class TestCard:
-    def test_the_built_in_card_is_whole(self) -> None:
-        card = built_in_refiner().card
-        assert card.weights_path.stat().st_size < MOST_BYTES
-        assert card.training["real_films_trained_on"] == 0
-        assert built_in_refiner() is built_in_refiner()
-
-    def test_other_weights_than_the_cards_are_refused(self, folder: Path) -> None:
-        path = folder / WEIGHTS_FILE
-        content = bytearray(path.read_bytes())
-        content[len(content) // 2] ^= 1
-        path.write_bytes(bytes(content))
-        with pytest.raises(WeightsError, match="make train NETWORK=refiner"):
-            load_refiner_card(folder)
-        path.unlink()
-        with pytest.raises(WeightsError, match="cannot be read"):
-            load_refiner_card(folder)
-
-    @pytest.mark.parametrize(
-        ("change", "message"), [({"look_id": "crop-0"}, "crop-0"), ({"extra": 1}, "extra")]
-    )
-    def test_a_record_that_does_not_fit_is_refused(
-        self, folder: Path, change: dict[str, Any], message: str
-    ) -> None:
-        path = folder / RECORD_FILE
-        path.write_text(json.dumps(json.loads(path.read_text()) | change))
-        with pytest.raises(CardError, match=message):
-            load_refiner_card(folder)
-
-    def test_nonsense_of_the_network_is_an_error(self) -> None:
-        crops = np.full((1, 2, CROP_PX, CROP_PX), np.nan, np.float32)
-        with pytest.raises(InvalidOutputError, match="not finite"):
-            built_in_refiner()(crops)
+def test_nonsense_of_the_network_is_an_error() -> None:
+    crops = np.full((1, 2, CROP_PX, CROP_PX), np.nan, np.float32)
+    with pytest.raises(InvalidOutputError, match="not finite"):
+        built_in_refiner()(crops)
 
 
 class TestLooking:
@@ -142,7 +96,7 @@ class Told(LandmarkRefiner):
     """Answers what the network does, changed."""
 
     def __init__(self, change: Any) -> None:
-        super().__init__(load_refiner_card())
+        super().__init__(load_built_in_card(REFINER))
         self.change = change
 
     def __call__(self, crops: NDArray[np.float32]) -> Refined:

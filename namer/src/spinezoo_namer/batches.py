@@ -1,16 +1,16 @@
-"""Batches of examples, made by worker processes while the network learns."""
+"""Batches of examples."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-import cv2
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from spinezoo_spine.column.reader.readings import LUMBAR_COUNTS
+from spinezoo_torchkit.small_training import Epoch
 from torch import Tensor
-from torch.utils.data import DataLoader, IterableDataset
 
 from spinezoo_namer.examples import NONE, Example, example_of
 from spinezoo_namer.store import StoredFilm
@@ -77,49 +77,20 @@ def batch_of(examples: Sequence[Example]) -> Batch:
     )
 
 
-class Epoch(IterableDataset[Batch]):
-    """Batches of one epoch: each film once, in an order and with chances of its own."""
+class Films(Epoch[Batch]):
+    """Batches of one epoch: each film once."""
 
-    def __init__(
-        self, films: Sequence[StoredFilm], seed: int, epoch: int, batch_size: int, size: int
-    ) -> None:
-        """Chooses the films.
+    def __init__(self, films: Sequence[StoredFilm], seed: int, epoch: int, batch_size: int) -> None:
+        """Chooses the order."""
+        self.films = films
+        super().__init__(np.arange(len(films)), seed, epoch, batch_size)
 
-        Args:
-            films: All films.
-            seed: Of the training.
-            epoch: Number of the epoch.
-            batch_size: Films of a batch.
-            size: Films of the epoch at most.
-        """
-        self.films, self.seed, self.epoch, self.batch_size = films, seed, epoch, batch_size
-        order = np.random.default_rng((seed, epoch)).permutation(len(films))[:size]
-        self.order = order[: len(order) // batch_size * batch_size]
-
-    def __len__(self) -> int:
-        return len(self.order) // self.batch_size
-
-    def __iter__(self) -> Iterator[Batch]:
-        cv2.setNumThreads(1)
-        worker = torch.utils.data.get_worker_info()
-        first, step = (0, 1) if worker is None else (worker.id, worker.num_workers)
-        for batch in range(first, len(self), step):
-            places = self.order[batch * self.batch_size : (batch + 1) * self.batch_size]
-            examples = [
-                example_of(
-                    self.films[place], np.random.default_rng((self.seed, self.epoch, int(place)))
-                )
-                for place in places
-            ]
-            yield batch_of(examples)
-
-
-def loader(epoch: Epoch, workers: int) -> DataLoader[Batch]:
-    """Runs an epoch in worker processes; 0: in this one."""
-    return DataLoader(
-        epoch,
-        batch_size=None,
-        num_workers=workers,
-        prefetch_factor=4 if workers else None,
-        multiprocessing_context="fork" if workers else None,
-    )
+    def batch(self, number: int, places: NDArray[np.int64]) -> Batch:
+        """Looks at these films."""
+        examples = [
+            example_of(
+                self.films[place], np.random.default_rng((self.seed, self.epoch, int(place)))
+            )
+            for place in places
+        ]
+        return batch_of(examples)

@@ -1,32 +1,21 @@
 """The films that the reader is trained on: phantoms, small, with every body from T9 to S2.
 
-::
-
-    python -m spinezoo_namer.store --seed 900 --patients 1600 --out data/namer-900
-
-A shard is a NumPy file of forty patients. A store that was cut short goes on where it stopped.
+A shard is a NumPy file of forty patients, see :mod:`spinezoo_training.shards`.
 """
 
 from __future__ import annotations
 
-import argparse
 import json
-import os
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
-from functools import partial
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from spinezoo_contract.errors import ConfigurationError
-from spinezoo_phantom.settings import GENERATOR
 from spinezoo_training.phantom_films import TRAINING_SETTINGS, TrainingColumn, training_columns
-from tqdm import tqdm
+from spinezoo_training.shards import make_shards, shard_paths, write_shard
 
 BODY_PX = 26.0
 """Side of the usual body of a stored film: a fifth finer than the finest view needs."""
@@ -96,11 +85,11 @@ def stored_film(column: TrainingColumn) -> StoredFilm | None:
     return StoredFilm(column.film.name, grey, bodies, column.lumbar_count, column.view)
 
 
-def make_shard(folder: Path, seed: int, looks: int, patients: int, start: int) -> int:
-    """Makes the shard that begins with patient ``start``; returns its number of films."""
+def make_shard(path: Path, seed: int, looks: int, patients: range) -> None:
+    """Makes one shard."""
     cv2.setNumThreads(1)
     films = []
-    for index in range(start, min(start + PATIENTS_A_SHARD, patients)):
+    for index in patients:
         frontal = index % FRONTAL_EVERY == FRONTAL_EVERY - 1
         settings = replace(
             TRAINING_SETTINGS,
@@ -111,12 +100,11 @@ def make_shard(folder: Path, seed: int, looks: int, patients: int, start: int) -
             film = stored_film(column)
             if film is not None:
                 films.append(film)
-    write_shard(folder / f"{start:06d}.npz", films)
-    return len(films)
+    write_films(path, films)
 
 
-def write_shard(path: Path, films: Sequence[StoredFilm]) -> None:
-    """Writes films as one file, whole or not at all."""
+def write_films(path: Path, films: Sequence[StoredFilm]) -> None:
+    """Writes films as one shard."""
     said = [
         {
             "name": film.name,
@@ -131,13 +119,11 @@ def write_shard(path: Path, films: Sequence[StoredFilm]) -> None:
         }
         for film in films
     ]
-    partial_path = path.with_suffix(".part.npz")
-    np.savez(
-        partial_path,
+    write_shard(
+        path,
         grey=np.concatenate([film.grey.reshape(-1) for film in films]),
         films=np.frombuffer(json.dumps(said).encode(), np.uint8),
     )
-    os.replace(partial_path, path)
 
 
 def read_shard(path: Path) -> Iterator[StoredFilm]:
@@ -164,34 +150,10 @@ def make_store(folder: Path, seed: int, patients: int, looks: int, workers: int)
     Raises:
         ConfigurationError: The folder holds films of other numbers.
     """
-    record = {"generator": str(GENERATOR), "seed": seed, "patients": patients, "looks": looks}
-    folder.mkdir(parents=True, exist_ok=True)
-    note = folder / "store.json"
-    if note.is_file():
-        if json.loads(note.read_text()) != record:
-            raise ConfigurationError(
-                f"{folder} holds other films; remove it or choose another folder"
-            )
-    else:
-        note.write_text(json.dumps(record) + "\n")
-    starts = [
-        start
-        for start in range(0, patients, PATIENTS_A_SHARD)
-        if not (folder / f"{start:06d}.npz").is_file()
-    ]
-    task = partial(make_shard, folder, seed, looks, patients)
-    with (
-        ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool,
-        tqdm(total=len(starts), unit="shard", disable=None) as bar,
-    ):
-        for _ in pool.map(task, starts):
-            bar.update()
-
-
-def read_record(folder: Path) -> dict[str, Any]:
-    """What a store holds: generator, seed, patients, looks."""
-    record: dict[str, Any] = json.loads((folder / "store.json").read_text())
-    return record
+    make_shards(
+        folder, make_shard, patients_a_shard=PATIENTS_A_SHARD,
+        seed=seed, patients=patients, looks=looks, workers=workers,
+    )  # fmt: skip
 
 
 def read_store(folder: Path) -> list[StoredFilm]:
@@ -200,26 +162,4 @@ def read_store(folder: Path) -> list[StoredFilm]:
     Raises:
         ConfigurationError: There is none.
     """
-    paths = sorted(folder.glob("[0-9]*[0-9].npz"))
-    if not paths:
-        raise ConfigurationError(f"{folder} holds no films; make them first (namer/README.md)")
-    return [film for path in paths for film in read_shard(path)]
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """The command line."""
-    parser = argparse.ArgumentParser(prog="python -m spinezoo_namer.store", description=__doc__)
-    parser.add_argument("--seed", type=int, required=True)
-    parser.add_argument("--patients", type=int, required=True)
-    parser.add_argument("--looks", type=int, default=2)
-    parser.add_argument("--workers", type=int, default=2)
-    parser.add_argument("--out", type=Path, required=True)
-    arguments = parser.parse_args(argv)
-    make_store(
-        arguments.out, arguments.seed, arguments.patients, arguments.looks, arguments.workers
-    )
-    return 0
-
-
-if __name__ == "__main__":
-    raise SystemExit(main())
+    return [film for path in shard_paths(folder) for film in read_shard(path)]

@@ -6,7 +6,6 @@ How often each happens is set wide on purpose; nothing here was fitted to real f
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 from spinezoo_spine.measures.refiner.answers import numbers_of
 from spinezoo_spine.measures.refiner.looking import CROP_HALF, CROP_PX, normalised
-from torch.utils.data import DataLoader, IterableDataset
+from spinezoo_torchkit.small_training import Epoch
 
 from spinezoo_refiner.store import STORED_HALF, STORED_PX, Crops
 
@@ -161,56 +160,36 @@ def example_of(
     return given, numbers_of(corners, middles), crops.spurs[place] / np.float32(scale)
 
 
-class Epoch(IterableDataset[Batch]):
-    """Batches of one epoch: each body once, S1 twice, in an order and with chances of its own."""
+class Bodies(Epoch[Batch]):
+    """Batches of one epoch: each body once, S1 twice."""
 
     def __init__(
         self, crops: Crops, seed: int, epoch: int, batch_size: int, *, worse: bool = True
     ) -> None:
         """Chooses the order; see :func:`example_of` for ``worse``."""
-        self.crops, self.seed, self.epoch, self.batch_size = crops, seed, epoch, batch_size
-        self.worse = worse
+        self.crops, self.worse = crops, worse
         chosen = np.arange(len(crops.grey))
         if worse:  # S1 is the hardest
             chosen = np.concatenate([chosen, np.flatnonzero(crops.sacral)])
-        order = np.random.default_rng((seed, epoch)).permutation(chosen)
-        self.order = order[: len(order) // batch_size * batch_size]
+        super().__init__(chosen, seed, epoch, batch_size)
 
-    def __len__(self) -> int:
-        return len(self.order) // self.batch_size
-
-    def __iter__(self) -> Iterator[Batch]:
-        cv2.setNumThreads(1)
-        worker = torch.utils.data.get_worker_info()
-        first, step = (0, 1) if worker is None else (worker.id, worker.num_workers)
-        for batch in range(first, len(self), step):
-            places = self.order[batch * self.batch_size : (batch + 1) * self.batch_size]
-            examples = [
-                example_of(
-                    self.crops,
-                    int(place),
-                    np.random.default_rng((self.seed, self.epoch, batch, row)),
-                    worse=self.worse,
-                )
-                for row, place in enumerate(places)
-            ]
-            given, numbers, spurs = (np.stack(each) for each in zip(*examples, strict=True))
-            sacral = torch.from_numpy(self.crops.sacral[places])
-            counts = torch.stack([torch.ones_like(sacral), ~sacral], dim=1)
-            yield Batch(
-                torch.from_numpy(given),
-                torch.from_numpy(numbers).float(),
-                counts.float(),
-                torch.from_numpy(spurs),
+    def batch(self, number: int, places: NDArray[np.int64]) -> Batch:
+        """The examples of these bodies."""
+        examples = [
+            example_of(
+                self.crops,
+                int(place),
+                np.random.default_rng((self.seed, self.epoch, number, row)),
+                worse=self.worse,
             )
-
-
-def loader(epoch: Epoch, workers: int) -> DataLoader[Batch]:
-    """Runs an epoch in worker processes; 0: in this one."""
-    return DataLoader(
-        epoch,
-        batch_size=None,
-        num_workers=workers,
-        prefetch_factor=4 if workers else None,
-        multiprocessing_context="fork" if workers else None,
-    )
+            for row, place in enumerate(places)
+        ]
+        given, numbers, spurs = (np.stack(each) for each in zip(*examples, strict=True))
+        sacral = torch.from_numpy(self.crops.sacral[places])
+        counts = torch.stack([torch.ones_like(sacral), ~sacral], dim=1)
+        return Batch(
+            torch.from_numpy(given),
+            torch.from_numpy(numbers).float(),
+            counts.float(),
+            torch.from_numpy(spurs),
+        )

@@ -1,33 +1,20 @@
 """The bodies that the refiner is trained on: crops of phantom films at their own resolution.
 
-::
-
-    python -m spinezoo_refiner.store --seed 950 --patients 1200 --out data/refiner-950
-
-A shard is a NumPy file of twenty patients. A store that was cut short goes on where it stopped.
+A shard is a NumPy file of twenty patients, see :mod:`spinezoo_training.shards`.
 """
 
 from __future__ import annotations
 
-import argparse
-import json
-import os
-from collections.abc import Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
-from functools import partial
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from spinezoo_contract.errors import ConfigurationError
-from spinezoo_phantom.settings import GENERATOR
 from spinezoo_spine.measures.refiner.looking import crop_of
 from spinezoo_training.phantom_films import ColumnBody, TrainingColumn, training_columns
-from tqdm import tqdm
+from spinezoo_training.shards import make_shards, shard_paths, write_shard
 
 CANVAS_PX = (1120, 840)
 """Rows and columns of the canvas that films are made on: bodies of 45 to 90 pixels."""
@@ -116,18 +103,16 @@ def _middle(outline: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.array([moments["m10"], moments["m01"]]) / max(moments["m00"], 1e-9)
 
 
-def make_shard(folder: Path, seed: int, looks: int, patients: int, start: int) -> int:
-    """Makes the shard that begins with patient ``start``; returns its number of bodies."""
+def make_shard(path: Path, seed: int, looks: int, patients: range) -> None:
+    """Makes one shard."""
     cv2.setNumThreads(1)
     rows: list[tuple[Any, ...]] = []
-    for index in range(start, min(start + PATIENTS_A_SHARD, patients)):
+    for index in patients:
         for column in training_columns(seed, index, *CANVAS_PX, looks):
             rows += rows_of(column)
     grey, mask, corners, middles, spurs, sacral = zip(*rows, strict=True)
-    path = folder / f"{start:06d}.npz"
-    unfinished = path.with_suffix(".part.npz")
-    np.savez(
-        unfinished,
+    write_shard(
+        path,
         grey=np.stack(grey),
         outline=np.packbits(np.stack(mask), axis=-1),
         corners=np.array(corners, np.float32),
@@ -135,27 +120,6 @@ def make_shard(folder: Path, seed: int, looks: int, patients: int, start: int) -
         spurs=np.array(spurs, np.float32),
         sacral=np.array(sacral),
     )
-    os.replace(unfinished, path)
-    return len(rows)
-
-
-def read_store(folder: Path) -> Crops:
-    """All bodies of a store, in order.
-
-    Raises:
-        ConfigurationError: There is none.
-    """
-    paths = sorted(folder.glob("[0-9]*[0-9].npz"))
-    if not paths:
-        raise ConfigurationError(f"{folder} holds no bodies; make them first (refiner/README.md)")
-    parts: dict[str, list[NDArray[Any]]] = {}
-    for path in paths:
-        with np.load(path, allow_pickle=False) as shard:
-            for name in shard.files:
-                parts.setdefault(name, []).append(shard[name])
-    whole = {name: np.concatenate(arrays) for name, arrays in parts.items()}
-    whole["outline"] = np.unpackbits(whole["outline"], axis=-1)
-    return Crops(**whole)
 
 
 def make_store(folder: Path, seed: int, patients: int, looks: int, workers: int) -> None:
@@ -164,50 +128,23 @@ def make_store(folder: Path, seed: int, patients: int, looks: int, workers: int)
     Raises:
         ConfigurationError: The folder holds bodies of other numbers.
     """
-    record = {"generator": str(GENERATOR), "seed": seed, "patients": patients, "looks": looks}
-    folder.mkdir(parents=True, exist_ok=True)
-    note = folder / "store.json"
-    if note.is_file():
-        if json.loads(note.read_text()) != record:
-            raise ConfigurationError(
-                f"{folder} holds other bodies; remove it or choose another folder"
-            )
-    else:
-        note.write_text(json.dumps(record) + "\n")
-    starts = [
-        start
-        for start in range(0, patients, PATIENTS_A_SHARD)
-        if not (folder / f"{start:06d}.npz").is_file()
-    ]
-    task = partial(make_shard, folder, seed, looks, patients)
-    with (
-        ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool,
-        tqdm(total=len(starts), unit="shard", disable=None) as bar,
-    ):
-        for _ in pool.map(task, starts):
-            bar.update()
+    make_shards(
+        folder, make_shard, patients_a_shard=PATIENTS_A_SHARD,
+        seed=seed, patients=patients, looks=looks, workers=workers,
+    )  # fmt: skip
 
 
-def read_record(folder: Path) -> dict[str, Any]:
-    """What a store holds: generator, seed, patients, looks."""
-    record: dict[str, Any] = json.loads((folder / "store.json").read_text())
-    return record
+def read_store(folder: Path) -> Crops:
+    """All bodies of a store, in order.
 
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """The command line."""
-    parser = argparse.ArgumentParser(prog="python -m spinezoo_refiner.store", description=__doc__)
-    parser.add_argument("--seed", type=int, required=True)
-    parser.add_argument("--patients", type=int, required=True)
-    parser.add_argument("--looks", type=int, default=2)
-    parser.add_argument("--workers", type=int, default=2)
-    parser.add_argument("--out", type=Path, required=True)
-    arguments = parser.parse_args(argv)
-    make_store(
-        arguments.out, arguments.seed, arguments.patients, arguments.looks, arguments.workers
-    )
-    return 0
-
-
-if __name__ == "__main__":
-    raise SystemExit(main())
+    Raises:
+        ConfigurationError: There is none.
+    """
+    parts: dict[str, list[NDArray[Any]]] = {}
+    for path in shard_paths(folder):
+        with np.load(path, allow_pickle=False) as shard:
+            for name in shard.files:
+                parts.setdefault(name, []).append(shard[name])
+    whole = {name: np.concatenate(arrays) for name, arrays in parts.items()}
+    whole["outline"] = np.unpackbits(whole["outline"], axis=-1)
+    return Crops(**whole)

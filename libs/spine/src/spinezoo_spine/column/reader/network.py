@@ -10,7 +10,8 @@ import onnxruntime
 from numpy.typing import NDArray
 from spinezoo_contract.errors import InvalidOutputError
 
-from spinezoo_spine.column.reader.card import Calibration, ReaderCard, load_reader_card
+from spinezoo_spine.built_in import BuiltInCard, load_built_in_card
+from spinezoo_spine.column.reader.card import READER, Calibration, calibration_of
 from spinezoo_spine.column.reader.looking import ReaderInput
 from spinezoo_spine.column.reader.readings import Evidence
 
@@ -40,15 +41,19 @@ class ColumnReader:
         calibration: Fitted numbers of the card.
     """
 
-    def __init__(self, card: ReaderCard) -> None:
-        """Loads the network of a checked card."""
+    def __init__(self, card: BuiltInCard) -> None:
+        """Loads the network of a checked card.
+
+        Raises:
+            CardError: Its calibration is wrong.
+        """
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = THREADS
         options.inter_op_num_threads = 1
         # Threads that wait must not take the processor from the networks beside them.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         self.card = card
-        self.calibration: Calibration = card.calibration
+        self.calibration: Calibration = calibration_of(card)
         self._session = onnxruntime.InferenceSession(
             str(card.weights_path), options, providers=["CPUExecutionProvider"]
         )
@@ -84,4 +89,4 @@ def built_in_reader() -> ColumnReader:
         CardError: Its card is wrong.
         WeightsError: Its weights are not those of the card.
     """
-    return ColumnReader(load_reader_card())
+    return ColumnReader(load_built_in_card(READER))

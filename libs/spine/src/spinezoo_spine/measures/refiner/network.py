@@ -10,7 +10,8 @@ import onnxruntime
 from numpy.typing import NDArray
 from spinezoo_contract.errors import InvalidOutputError
 
-from spinezoo_spine.measures.refiner.card import RefinerCard, load_refiner_card
+from spinezoo_spine.built_in import BuiltInCard, load_built_in_card
+from spinezoo_spine.measures.refiner.card import REFINER
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -37,7 +38,7 @@ class LandmarkRefiner:
         card: Its card.
     """
 
-    def __init__(self, card: RefinerCard) -> None:
+    def __init__(self, card: BuiltInCard) -> None:
         """Loads the network of a checked card."""
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = 1  # a film's bodies take some milliseconds
@@ -68,4 +69,4 @@ def built_in_refiner() -> LandmarkRefiner:
         CardError: Its card is wrong.
         WeightsError: Its weights are not those of the card.
     """
-    return LandmarkRefiner(load_refiner_card())
+    return LandmarkRefiner(load_built_in_card(REFINER))

@@ -1,0 +1,387 @@
+"""Training of small models that travel with a package: one loop, one export, one record.
+
+The networks of containers train by :mod:`spinezoo_training.loop`; these have neither canvas nor
+card of a container. A run that is stopped goes on after its last whole epoch.
+"""
+
+# ruff: noqa: T201 - a command: its progress goes to the terminal.
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import hashlib
+import json
+import math
+import sys
+import time
+import warnings
+from abc import abstractmethod
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Generic, Protocol, TypeVar
+
+import cv2
+import numpy as np
+import onnx
+import onnxruntime
+import torch
+from numpy.typing import NDArray
+from spinezoo_contract.errors import ConfigurationError, SpineZooError, WeightsError
+from spinezoo_spine.built_in import BuiltInModel
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, IterableDataset
+
+from spinezoo_torchkit.checkpoints import load_state, save_state, write_in_one_step
+
+Batch = TypeVar("Batch")
+
+WARM_UP = 0.1
+"""Share of a training in which the learning rate rises."""
+
+STATE_FILE = "state.safetensors"
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class SmallSettings:
+    """What changes the weights; each model has defaults of its own.
+
+    Attributes:
+        seed: Of weights and chances.
+        films_seed: Of the films.
+        patients: Of the films; two looks each.
+        epochs: Times that every example is seen.
+        batch_size: Examples of a batch.
+        learning_rate: Highest rate of the one cycle.
+        weight_decay: Of AdamW.
+        width: Of the network.
+    """
+
+    seed: int
+    films_seed: int
+    patients: int
+    epochs: int
+    batch_size: int
+    learning_rate: float
+    weight_decay: float
+    width: int
+
+
+class Epoch(IterableDataset[Batch], Generic[Batch]):
+    """Batches of one epoch, in an order and with chances of its own; whole batches only."""
+
+    def __init__(self, places: NDArray[np.int64], seed: int, epoch: int, batch_size: int) -> None:
+        """Chooses the order.
+
+        Args:
+            places: Of the examples, each as often as it is to be seen.
+            seed: Of the training.
+            epoch: Number of the epoch.
+            batch_size: Examples of a batch.
+        """
+        self.seed, self.epoch, self.batch_size = seed, epoch, batch_size
+        order = np.random.default_rng((seed, epoch)).permutation(places)
+        self.order = order[: len(order) // batch_size * batch_size]
+
+    def __len__(self) -> int:
+        return len(self.order) // self.batch_size
+
+    def __iter__(self) -> Iterator[Batch]:
+        cv2.setNumThreads(1)
+        worker = torch.utils.data.get_worker_info()
+        first, step = (0, 1) if worker is None else (worker.id, worker.num_workers)
+        for number in range(first, len(self), step):
+            begin = number * self.batch_size
+            yield self.batch(number, self.order[begin : begin + self.batch_size])
+
+    @abstractmethod
+    def batch(self, number: int, places: NDArray[np.int64]) -> Batch:
+        """One batch.
+
+        Args:
+            number: Of the batch in its epoch.
+            places: (batch_size,) of its examples.
+        """
+
+
+def loader(epoch: Epoch[Batch], workers: int) -> DataLoader[Batch]:
+    """Runs an epoch in worker processes; 0: in this one."""
+    return DataLoader(
+        epoch,
+        batch_size=None,
+        num_workers=workers,
+        prefetch_factor=4 if workers else None,
+        multiprocessing_context="fork" if workers else None,
+    )
+
+
+def rate_at(share: float) -> float:
+    """Learning rate after a share of the training, against the highest: up, then a half cosine."""
+    if share < WARM_UP:
+        return 0.05 + 0.95 * share / WARM_UP
+    return 0.005 + 0.995 * (0.5 + 0.5 * math.cos(math.pi * (share - WARM_UP) / (1.0 - WARM_UP)))
+
+
+def run_epochs(
+    network: nn.Module,
+    settings: SmallSettings,
+    epoch_of: Callable[[int], Epoch[Any]],
+    losses: Callable[[Any], tuple[Tensor, Mapping[str, float]]],
+    run_dir: Path,
+    workers: int,
+    *,
+    clip_norm: float,
+    told_every: int,
+) -> float:
+    """Trains, or goes on with a training that was stopped.
+
+    Args:
+        network: With random weights, on its device; trained in place.
+        settings: What changes the weights.
+        epoch_of: The epoch of a number.
+        losses: The loss of a batch, and its parts for the log.
+        run_dir: Where the state is kept.
+        workers: Processes that make examples; 0: this one.
+        clip_norm: Largest norm of a step's gradients.
+        told_every: Batches between two lines of progress.
+
+    Returns:
+        Minutes used, those before the last stop included.
+
+    Raises:
+        ConfigurationError: The folder holds a run with other settings.
+    """
+    optimiser = torch.optim.AdamW(
+        network.parameters(), settings.learning_rate, weight_decay=settings.weight_decay
+    )
+    per_epoch = len(epoch_of(0))
+    steps = settings.epochs * per_epoch
+    state, begin, minutes = run_dir / STATE_FILE, 0, 0.0
+    if state.is_file():
+        tensors, record = load_state(state)
+        if record["settings"] != dataclasses.asdict(settings):
+            raise ConfigurationError(
+                f"{run_dir} holds a run with other settings; remove it or choose another --run-dir"
+            )
+        _restore(network, optimiser, tensors)
+        begin, minutes = record["epoch"], record["minutes"]
+    for epoch in range(begin, settings.epochs):
+        started = time.monotonic()
+        torch.manual_seed(1000 * settings.seed + epoch)  # a run that goes on draws the same
+        network.train()
+        sums: dict[str, float] = {}
+        for number, batch in enumerate(loader(epoch_of(epoch), workers)):
+            loss, parts = losses(batch)
+            optimiser.zero_grad()
+            loss.backward()
+            nn.utils.clip_grad_norm_(network.parameters(), clip_norm)
+            rate = settings.learning_rate * rate_at((epoch * per_epoch + number) / steps)
+            for group in optimiser.param_groups:
+                group["lr"] = rate
+            optimiser.step()
+            for name, value in parts.items():
+                sums[name] = sums.get(name, 0.0) + value
+            if number % told_every == 0:
+                told = ", ".join(f"{name} {each / (number + 1):.3f}" for name, each in sums.items())
+                print(f"epoch {epoch} batch {number} of {per_epoch}: {told}", flush=True)
+        minutes += (time.monotonic() - started) / 60.0
+        save_state(
+            state,
+            _tensors_of(network, optimiser),
+            {
+                "settings": dataclasses.asdict(settings),
+                "epoch": epoch + 1,
+                "minutes": minutes,
+            },
+        )
+        line = {"epoch": epoch, "minutes": round(minutes, 2)} | {
+            name: round(value / per_epoch, 4) for name, value in sums.items()
+        }
+        with (run_dir / "log.jsonl").open("a") as log:
+            log.write(json.dumps(line) + "\n")
+    return minutes
+
+
+def _tensors_of(network: nn.Module, optimiser: torch.optim.Optimizer) -> dict[str, Tensor]:
+    """Weights and the optimiser's memory, by name."""
+    tensors = {f"network.{name}": value for name, value in network.state_dict().items()}
+    for name, parameter in network.named_parameters():
+        for key, value in optimiser.state.get(parameter, {}).items():
+            tensors[f"optimiser.{name}.{key}"] = torch.as_tensor(value)
+    return tensors
+
+
+def _restore(
+    network: nn.Module, optimiser: torch.optim.Optimizer, tensors: Mapping[str, Tensor]
+) -> None:
+    """The opposite of :func:`_tensors_of`."""
+    network.load_state_dict(
+        {
+            name.removeprefix("network."): value
+            for name, value in tensors.items()
+            if name.startswith("network.")
+        }
+    )
+    for name, parameter in network.named_parameters():
+        prefix = f"optimiser.{name}."
+        kept = {
+            key.removeprefix(prefix): value
+            for key, value in tensors.items()
+            if key.startswith(prefix) and "." not in key.removeprefix(prefix)
+        }
+        if kept:
+            optimiser.state[parameter] = {
+                key: value if key == "step" else value.to(parameter.device)
+                for key, value in kept.items()
+            }
+
+
+def export_checked(
+    network: nn.Module,
+    path: Path,
+    some_input: Callable[[int, int], tuple[Tensor, ...]],
+    inputs: Sequence[str],
+    outputs: Sequence[str],
+    axes: Mapping[str, Mapping[int, str]],
+    *,
+    counts: Sequence[int],
+    tolerance: float,
+) -> None:
+    """Writes a network as ONNX and compares the file's answers with its own.
+
+    Args:
+        network: On the processor.
+        path: The file.
+        some_input: Made-up input of so many rows, by a seed.
+        inputs: Names of the input.
+        outputs: Names of the answers.
+        axes: Names of the axes that vary, by name and axis.
+        counts: Rows that are compared.
+        tolerance: Largest difference of an answer.
+
+    Raises:
+        WeightsError: They differ.
+    """
+    network.eval()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of the tracer
+        torch.onnx.export(
+            network, some_input(5, 0), str(path), input_names=list(inputs),
+            output_names=list(outputs), dynamic_axes={k: dict(v) for k, v in axes.items()},
+            dynamo=False, opset_version=17,
+        )  # fmt: skip
+    model = onnx.load(str(path))
+    for node in model.graph.node:  # names of layers only; nothing of the machine
+        node.doc_string = ""
+    onnx.checker.check_model(model)
+    onnx.save(model, str(path))
+    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    for count in counts:
+        given = some_input(count, count)
+        with torch.no_grad():
+            own = network(*given)
+        names = {name: each.numpy() for name, each in zip(inputs, given, strict=True)}
+        for name, ours, its in zip(outputs, own, session.run(None, names), strict=True):
+            worst = float(np.abs(ours.numpy() - its).max())
+            if not worst <= tolerance:
+                raise WeightsError(
+                    f"the exported network differs by {worst:g} in {name}; report it"
+                )
+
+
+def write_record(folder: Path, model: BuiltInModel, **parts: Any) -> dict[str, Any]:
+    """Writes the record of exported weights beside them; returns it.
+
+    Args:
+        folder: Of the card.
+        model: Which model.
+        parts: Its further keys.
+    """
+    content = (folder / model.weights_file).read_bytes()
+    record = {
+        "weights": {
+            "file": model.weights_file,
+            "sha256": hashlib.sha256(content).hexdigest(),
+            "bytes": len(content),
+            "dtype": "float32",
+        },
+        model.input_key: model.input_id,
+        **parts,
+    }
+    text = json.dumps(record, indent=2) + "\n"
+    write_in_one_step(folder / model.record_file, text.encode())
+    return record
+
+
+def how_trained(
+    settings: SmallSettings, phantoms: Mapping[str, Any], minutes: float, command: str
+) -> dict[str, Any]:
+    """How weights came about, for the record."""
+    return {
+        "real_films_trained_on": 0,
+        "data": f"phantoms:{settings.films_seed}",
+        "phantoms": dict(phantoms),
+        **dataclasses.asdict(settings),
+        "minutes": round(minutes, 1),
+        "torch": str(torch.__version__),
+        "date": datetime.now(UTC).date().isoformat(),
+        "command": command,
+    }
+
+
+def make_parser(
+    prog: str, description: str, model: BuiltInModel, defaults: SmallSettings
+) -> argparse.ArgumentParser:
+    """The command line of a small training: where things lie, and each setting that is a number."""
+    parser = argparse.ArgumentParser(prog=prog, description=description)
+    data = f"phantoms:{defaults.films_seed}"
+    parser.add_argument("--data", default=data, help="phantoms:SEED")
+    parser.add_argument("--run-dir", type=Path, required=True, help="where a run can go on from")
+    parser.add_argument("--store", type=Path, help="where examples lie (default: the run folder)")
+    parser.add_argument(
+        "--card", type=Path, default=model.folder, help=f"folder of the {model.kind}'s card"
+    )
+    parser.add_argument("--workers", type=int, default=2, help="processes that make films")
+    for field in dataclasses.fields(defaults):
+        value = getattr(defaults, field.name)
+        if field.name != "films_seed" and isinstance(value, int | float):
+            name = f"--{field.name.replace('_', '-')}"
+            parser.add_argument(name, type=type(value), default=value)
+    return parser
+
+
+class Train(Protocol):
+    """Trains by a command line; prints what came of it."""
+
+    def __call__(
+        self, arguments: argparse.Namespace, settings: Any, words: Sequence[str]
+    ) -> Mapping[str, Any]:
+        """Trains; returns what is to be printed."""
+
+
+def run_command(
+    parser: argparse.ArgumentParser,
+    settings_class: type[SmallSettings],
+    train: Train,
+    argv: Sequence[str] | None,
+) -> int:
+    """Runs a command line of :func:`make_parser`; returns the exit code."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    arguments = parser.parse_args(words)
+    kind, _, seed = arguments.data.partition(":")
+    if kind != "phantoms" or not seed.isdecimal():
+        print(f"--data is {arguments.data!r}; use phantoms:SEED", file=sys.stderr)
+        return 2
+    names = [each.name for each in dataclasses.fields(settings_class) if each.name != "films_seed"]
+    settings = settings_class(
+        films_seed=int(seed), **{name: getattr(arguments, name) for name in names}
+    )
+    arguments.run_dir.mkdir(parents=True, exist_ok=True)
+    try:
+        said = train(arguments, settings, words)
+    except SpineZooError as error:
+        print(f"the training cannot go on: {error}", file=sys.stderr)
+        return 2
+    print(json.dumps(said, indent=2))
+    return 0
