@@ -203,22 +203,25 @@ def _inner(curves: NDArray[np.float64], sacral: NDArray[np.bool_]) -> NDArray[np
 def median_of(values: NDArray[np.float64], otherwise: float) -> NDArray[np.float64]:
     """Median along the last axis without NaN; where all are NaN, the other value."""
     count = np.isfinite(values).sum(axis=-1)
-    return _middle_of(np.sort(values, axis=-1), count, otherwise)
+    low, high = _middles_of(count, values.shape[-1])
+    ordered = np.sort(values, axis=-1).reshape(-1)  # NaN last
+    return np.where(count > 0, (ordered[low] + ordered[high]) / 2.0, otherwise)
 
 
-def _middle_of(
-    ordered: NDArray[np.float64], count: NDArray[np.int64], otherwise: float
-) -> NDArray[np.float64]:
-    """Median of the first ``count`` of values in order along the last axis."""
-    flat = ordered.reshape(-1)
-    start = np.arange(count.size).reshape(count.shape) * ordered.shape[-1]
+def _middles_of(
+    count: NDArray[np.int64], length: int
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Places of the two middle ones of the first ``count`` of values in rows of a length."""
+    start = np.arange(count.size).reshape(count.shape) * length
     last = np.maximum(count - 1, 0)
-    both = flat[start + last // 2] + flat[start + np.minimum(count // 2, last)]
-    return np.where(count > 0, both / 2.0, otherwise)
+    return start + last // 2, start + np.minimum(count // 2, last)
 
 
 _DESIGN = np.stack([np.ones_like(_AT), _AT, _AT * _AT], axis=-1)
 """(CELLS, 3) of a parabola along a side."""
+
+_INNER = np.flatnonzero(np.abs(_AT) < 0.4)
+"""Cells of the middle of a side."""
 
 _PRODUCTS = (_DESIGN[:, :, None] * _DESIGN[:, None, :]).reshape(CELLS, 9)
 
@@ -238,12 +241,15 @@ def _fit(
     values = np.where(np.isfinite(curves), curves, 0.0)
     weights, inside = inner, inner > 0
     count = inside.sum(axis=-1)
+    low, high = _middles_of(count, CELLS)
     for _ in range(4):
         wanted = (weights * values) @ _DESIGN
         fits = np.linalg.solve(_normal(weights), wanted[..., None])[..., 0]
         off = np.abs(values - fits @ _DESIGN.T)
-        ordered = np.sort(np.where(inside, off, np.inf), axis=-1)
-        scale = _middle_of(ordered, count, LEAST_SCALE) * 1.4826
+        ordered = np.where(inside, off, np.inf)
+        ordered.sort(axis=-1)
+        ordered = ordered.reshape(-1)
+        scale = (ordered[low] + ordered[high]) * (1.4826 / 2.0)  # infinite: too few cells
         ratio = off / (4.685 * np.maximum(scale, LEAST_SCALE))[..., None]
         rest = np.maximum(1.0 - ratio * ratio, 0.0)
         weights = inner * rest * rest
@@ -302,10 +308,9 @@ def _measured(
     fitted = np.where(np.isnan(fits), 0.0, fits)
     residual = np.where(kept > 0, smooth - _evaluated(fitted), 0.0)
     drawn += noise * residual[:, :, None]
-    weighted = kept[..., None] * _DESIGN  # (4, J, CELLS, 3)
-    sampled = drawn @ np.swapaxes(
-        np.linalg.solve(_normal(kept), np.swapaxes(weighted, -1, -2)), -1, -2
-    )
+    # The parabola of a border is a weighted sum of its cells.
+    sums_of = (kept[..., None] * _DESIGN) @ np.linalg.inv(_normal(kept))  # (4, J, CELLS, 3)
+    sampled = drawn @ sums_of
     sampled = np.ascontiguousarray(np.moveaxis(sampled, 2, 0))
     sampled[:, np.isnan(fits[..., 0])] = np.nan
     sampled[:, _cut(frames, fits, spacing_mm, size)] = np.nan
@@ -313,18 +318,18 @@ def _measured(
     middles = _middles(sampled)
     corners_mm = np.moveaxis(frames.to_mm(np.moveaxis(corners, 1, 0)), 0, 1)
     middles_mm = np.moveaxis(frames.to_mm(np.moveaxis(middles, 1, 0)), 0, 1)
-    with np.errstate(all="ignore"):
-        spread = np.sqrt((kept * residual**2).sum(axis=(0, 2)) / np.maximum(kept.sum((0, 2)), 1e-9))
+    rest = (kept * residual * residual).sum(axis=2).sum(axis=0)
+    spread = np.sqrt(rest / np.maximum(kept.sum(axis=2).sum(axis=0), 1e-9))
     return Bodies(
         (corners, middles, np.swapaxes(drawn, 1, 2)),
         sacral,
         corners_mm,
         middles_mm,
-        frames.to_mm(np.moveaxis(_border(mean), 0, 1)),
+        frames.to_mm(_border(mean, _AT)),
         spread * frames.half_mm,
         frames,
         own / 255.0,
-        found.any(axis=(0, 3)).mean(axis=1),
+        found.any(axis=3).any(axis=0).mean(axis=1),
     )
 
 
@@ -336,26 +341,20 @@ def _cut(
 ) -> NDArray[np.bool_]:
     """(4, J) sides that lie along the film's border, which is no border of the body."""
     row_mm, column_mm = spacing_mm
-    places = frames.to_mm(np.moveaxis(_border(_evaluated(fits)), 0, 1))  # (J, 4, CELLS, 2)
-    inner = np.abs(_AT) < 0.4
-    x, y = places[:, :, inner, 0] / column_mm, places[:, :, inner, 1] / row_mm
+    places = frames.to_mm(_border(fits @ _DESIGN[_INNER].T, _AT[_INNER]))
+    x, y = places[..., 0] / column_mm, places[..., 1] / row_mm
     height, width = size
     near = (x < 2.5) | (y < 2.5) | (x > width - 2.5) | (y > height - 2.5)
     return np.asarray((near.mean(axis=2) > 0.12).T)
 
 
-def _border(curves: NDArray[np.float64]) -> NDArray[np.float64]:
-    """(4, J, CELLS, 2) places in the patch of curves (4, J, CELLS)."""
-    at = np.broadcast_to(_AT, curves.shape[1:])
-    upper, lower, left, right = curves
-    return np.stack(
-        [
-            np.stack([at, -upper], axis=-1),
-            np.stack([at, lower], axis=-1),
-            np.stack([-left, at], axis=-1),
-            np.stack([right, at], axis=-1),
-        ]
-    )
+def _border(curves: NDArray[np.float64], at: NDArray[np.float64]) -> NDArray[np.float64]:
+    """(J, 4, N, 2) places in the patch of curves (4, J, N) at places (N,) along each side."""
+    places = np.empty((curves.shape[1], 4, len(at), 2))
+    for side, (across, out) in enumerate(((1, -1.0), (1, 1.0), (0, -1.0), (0, 1.0))):
+        places[:, side, :, across] = out * curves[side]
+        places[:, side, :, 1 - across] = at
+    return places
 
 
 _PLATES, _WALLS = [UPPER, UPPER, LOWER, LOWER], [LEFT, RIGHT, RIGHT, LEFT]
@@ -381,10 +380,10 @@ def _corners(fits: NDArray[np.float64]) -> NDArray[np.float64]:
 
 def _middles(fits: NDArray[np.float64]) -> NDArray[np.float64]:
     """(B, J, 2, 2) middles of the endplates."""
-    middles = []
-    for plate, down in ((UPPER, -1.0), (LOWER, 1.0)):
-        x = (fits[:, RIGHT, :, 0] - fits[:, LEFT, :, 0]) / 2.0
+    middles = np.empty((fits.shape[0], fits.shape[2], 2, 2))
+    x = (fits[:, RIGHT, :, 0] - fits[:, LEFT, :, 0]) / 2.0
+    middles[..., 0] = x[..., None]
+    for which, (plate, down) in enumerate(((UPPER, -1.0), (LOWER, 1.0))):
         flat = fits[:, plate]
-        y = down * (flat[..., 0] + flat[..., 1] * x + flat[..., 2] * x * x)
-        middles.append(np.stack([x, y], axis=-1))
-    return np.stack(middles, axis=2)
+        middles[..., which, 1] = down * (flat[..., 0] + (flat[..., 1] + flat[..., 2] * x) * x)
+    return middles

@@ -57,37 +57,78 @@ class Column:
                 return WithheldReason.NO_VERTEBRA
         return None
 
-    def said(self, kind: MeasureKind, levels: Levels, unit: MeasureUnit, samples: Array) -> Measure:
+    def said(
+        self,
+        kind: MeasureKind,
+        levels: Levels,
+        unit: MeasureUnit,
+        samples: Array,
+        implant_index: int | None = None,
+    ) -> Measure:
         """A measure from its samples (S,), the first of which is the estimate."""
-        return self.said_of_all(kind, [levels], unit, samples[:, None])[0]
+        spread = float(samples[1:].std()) if len(samples) > 1 else 0.0
+        return self._told(kind, levels, unit, float(samples[0]), spread, None, implant_index)
 
     def said_of_all(
-        self, kind: MeasureKind, levels: Sequence[Levels], unit: MeasureUnit, samples: Array
-    ) -> list[Measure]:
-        """One measure of several levels or discs, from samples (S, N)."""
-        spreads = samples[1:].std(axis=0) if len(samples) > 1 else np.zeros(len(levels))
+        self,
+        kinds: Sequence[tuple[MeasureKind, MeasureUnit]],
+        levels: Sequence[Levels],
+        samples: Sequence[Array],
+        grades: Sequence[int | None],
+    ) -> list[list[Measure]]:
+        """Every kind of measure of several levels or discs.
+
+        Args:
+            kinds: K of them.
+            levels: N of them.
+            samples: K of (S, N), of which the first are the estimates.
+            grades: Of the last kind.
+
+        Returns:
+            The K measures of each of the N.
+        """
+        every = np.stack(samples)
+        spreads = every[:, 1:].std(axis=1) if every.shape[1] > 1 else np.zeros(every[:, 0].shape)
+        values = every[:, 0].T.tolist()
+        last = kinds[-1][0]
         return [
-            self._told(kind, each, unit, value, spread)
-            for each, value, spread in zip(
-                levels, samples[0].tolist(), spreads.tolist(), strict=True
+            [
+                self._told(kind, each, unit, value, spread, grade if kind is last else None)
+                for (kind, unit), value, spread in zip(kinds, said, spread_of, strict=True)
+            ]
+            for each, said, spread_of, grade in zip(
+                levels, values, spreads.T.tolist(), grades, strict=True
             )
         ]
 
     def _told(
-        self, kind: MeasureKind, levels: Levels, unit: MeasureUnit, value: float, spread: float
+        self,
+        kind: MeasureKind,
+        levels: Levels,
+        unit: MeasureUnit,
+        value: float,
+        spread: float,
+        grade: int | None = None,
+        implant_index: int | None = None,
     ) -> Measure:
+        sources = tuple([self.index[level] for level in levels])
+        reason = None
+        half = 0.0
         if unit is MeasureUnit.MILLIMETRE and not self.scaled:
-            return self.withheld(kind, levels, unit, WithheldReason.NO_SPACING)
-        if not isfinite(value):
-            return self.withheld(kind, levels, unit, WithheldReason.CUT_BY_FILM)
-        half = self.half_width(
-            name_of(kind, levels), spread, self.unit_mm if unit is MeasureUnit.MILLIMETRE else 1.0
-        )
-        if half > MOST_HALF_WIDTH.get(unit, inf):
-            return self.withheld(kind, levels, unit, WithheldReason.TOO_UNSURE)
-        sources = tuple(self.index[level] for level in levels)
+            reason = WithheldReason.NO_SPACING
+        elif not isfinite(value):
+            reason = WithheldReason.CUT_BY_FILM
+        else:
+            scale = self.unit_mm if unit is MeasureUnit.MILLIMETRE else 1.0
+            half = self.half_width(name_of(kind, levels), spread, scale)
+            if half > MOST_HALF_WIDTH.get(unit, inf):
+                reason = WithheldReason.TOO_UNSURE
+        if reason is not None:
+            return Measure(
+                kind, levels, unit, None, None, None, None, reason, sources, implant_index
+            )
         low, high = value - half, value + half
-        return Measure(kind, levels, unit, value, low, high, None, None, sources)
+        return Measure(kind, levels, unit, value, low, high, grade, None, sources, implant_index)
 
     def half_width(self, name: str, spread: float, unit: float) -> float:
         """Half the 90 % interval; see :func:`spinezoo_spine.measures.uncertainty.half_width`."""

@@ -67,17 +67,16 @@ class Frames:
     @property
     def down(self) -> NDArray[np.float64]:
         """(J, 2) unit vector of the patch's rows, towards the feet."""
-        return np.stack([-self.right[:, 1], self.right[:, 0]], axis=1)
+        return self.right[:, ::-1] * (-1.0, 1.0)
 
     def to_mm(self, local: NDArray[np.float64]) -> NDArray[np.float64]:
         """(J, ..., 2) places on the film in mm, of places (J, ..., 2) in half patch sides."""
         extra = (1,) * (local.ndim - 2)
         count = len(self.half_mm)
-        half = self.half_mm.reshape(count, *extra, 1)
         centre = self.centre_mm.reshape(count, *extra, 2)
-        right = self.right.reshape(count, *extra, 2)
-        down = self.down.reshape(count, *extra, 2)
-        return centre + half * (local[..., :1] * right + local[..., 1:] * down)
+        right = (self.half_mm[:, None] * self.right).reshape(count, *extra, 2)
+        down = (self.half_mm[:, None] * self.down).reshape(count, *extra, 2)
+        return centre + local[..., :1] * right + local[..., 1:] * down
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,16 +217,12 @@ class Patches:
 
 
 _HALF = CELLS // 2
-_ROW, _COLUMN = np.meshgrid(np.arange(CELLS), np.arange(CELLS), indexing="ij")
-_STEPS = np.stack(
-    [
-        _ROW.T * CELLS + _COLUMN.T,
-        (CELLS - 1 - _ROW.T) * CELLS + _COLUMN.T,
-        _ROW * CELLS + _COLUMN,
-        _ROW * CELLS + CELLS - 1 - _COLUMN,
-    ]
-)
-"""(4, CELLS, CELLS) place in a patch, by side: of each line across that side, from outside."""
+_LINE = np.arange(CELLS)
+_ALONG = np.stack([_LINE, (CELLS - 1) * CELLS + _LINE, _LINE * CELLS, _LINE * CELLS + CELLS - 1])
+"""(4, CELLS) where in a patch each line across a side begins, outside."""
+
+_INWARD = np.array([CELLS, -CELLS, 1, -1])
+"""What leads one cell further inward on a line across each side."""
 
 
 def fused_curves(patches: NDArray[np.uint8]) -> NDArray[np.float64]:
@@ -269,8 +264,7 @@ def member_curves(patches: NDArray[np.uint8], fused: NDArray[np.float64]) -> NDA
     row = np.rint((1.0 - np.where(known, fused, 0.0)) * half - 0.5).astype(np.int64)
     steps = np.arange(reach, -reach - 1, -1)
     rows = np.minimum(np.maximum(row[..., None] + steps, 0), CELLS - 1)  # (4, J, CELLS, K)
-    line = np.arange(CELLS)[:, None]
-    places = _STEPS[np.arange(4)[:, None, None, None], line, rows]
+    places = rows * _INWARD[:, None, None, None] + _ALONG[:, None, :, None]
     each = np.arange(bodies * members).reshape(bodies, members, 1, 1) * CELLS**2
     values = patches.reshape(-1)[places[:, :, None] + each]  # (4, J, M, CELLS, K)
     first = (values < 128).argmax(axis=-1)

@@ -11,11 +11,10 @@ from spinezoo_contract.types import (
     Measure,
     MeasureKind,
     MeasureUnit,
-    Segment,
     Structure,
 )
 
-from spinezoo_spine.column.bodies import column_runs, shape_of_runs
+from spinezoo_spine.column.bodies import ColumnRuns, column_runs, shape_of_runs
 from spinezoo_spine.measures import formulas
 from spinezoo_spine.measures.column import Column
 
@@ -43,7 +42,8 @@ def implant_measures(
         structure = implant.segment.structure
         if not levels:
             continue
-        points = _points(implant.segment, column, spacing_mm, scale)
+        runs = column_runs(implant.segment.mask)
+        points = _points(runs, column, spacing_mm, scale)
         if len(points) < 6:
             continue
         if structure is Structure.CAGE and len(levels) == 2:
@@ -51,7 +51,7 @@ def implant_measures(
         elif structure is Structure.SCREW:
             level = levels[0]
             screws[level] = screws.get(level, 0) + 1
-            measures += _screw(column, index, level, implant.segment, points, spacing_mm)
+            measures += _screw(column, index, level, runs, points, spacing_mm)
         elif structure is Structure.ROD:
             count = float(len(implant.touches))
             measures.append(_counted(column, MeasureKind.ROD_LEVELS, levels, count, index))
@@ -69,38 +69,35 @@ def _counted(
 
 
 def _points(
-    segment: Segment, column: Column, spacing_mm: tuple[float, float], scale: float
+    runs: ColumnRuns, column: Column, spacing_mm: tuple[float, float], scale: float
 ) -> Array:
     """(N, 2) ends of an outline's strokes in the column's plane, front to the right."""
     row_mm, column_mm = spacing_mm
-    runs = column_runs(segment.mask)
     x = np.concatenate([runs.column, runs.column]) + 0.5
     y = np.concatenate([runs.top, runs.bottom]).astype(np.float64)
     side = -1.0 if column.mirrored else 1.0
     return np.stack([side * x * column_mm, y * row_mm], axis=1) / scale
 
 
-def _said(
-    column: Column,
-    kind: MeasureKind,
-    levels: tuple[str, ...],
-    unit: MeasureUnit,
-    samples: Array,
-    index: int,
-) -> Measure:
-    measure = column.said(kind, levels, unit, samples)
-    return Measure(
-        measure.kind,
-        measure.levels,
-        measure.unit,
-        measure.value,
-        measure.low,
-        measure.high,
-        measure.grade,
-        measure.withheld_reason,
-        measure.vertebra_indices,
-        index,
-    )
+def _quantile(values: Array, share: float) -> Array:
+    """(S,) quantile of samples (S, N), between neighbours in proportion."""
+    at = share * (values.shape[1] - 1)
+    low = min(int(at), values.shape[1] - 2)
+    ordered = np.partition(values, (low, low + 1), axis=1)
+    return np.asarray(ordered[:, low] + (at - low) * (ordered[:, low + 1] - ordered[:, low]))
+
+
+def _deepest(values: Array) -> Array:
+    """(S,) how deep all but the outermost 2 % of the points lie at most, of (S, N); 0 or more."""
+    beyond = np.count_nonzero(values > 0.0, axis=1).max()
+    if beyond <= values.shape[1] - 2 - int(0.98 * (values.shape[1] - 1)):
+        return np.zeros(len(values))
+    return np.maximum(_quantile(values, 0.98), 0.0)
+
+
+def _ahead(points: Array, start: Array, unit: Array) -> Array:
+    """(S, N) how far points lie ahead of S places, along S unit vectors."""
+    return np.asarray(unit @ points.T - (start * unit).sum(axis=1)[:, None])
 
 
 def _along(corners: Array, *, upper: bool) -> tuple[Array, Array, Array]:
@@ -111,11 +108,16 @@ def _along(corners: Array, *, upper: bool) -> tuple[Array, Array, Array]:
     return start, vector / np.maximum(size, 1e-9)[:, None], size
 
 
+def _turned(unit: Array) -> Array:
+    """(S, 2) unit vectors square to others: of those to the front, to the feet."""
+    return np.stack([-unit[:, 1], unit[:, 0]], axis=1)
+
+
 def _cage(column: Column, index: int, above: str, below: str, points: Array) -> list[Measure]:
     levels = (above, below)
     start, along, depth = _along(column.corners[below], upper=True)
-    reach = np.einsum("snk,sk->sn", points[None] - start[:, None], along)
-    first, last = np.percentile(reach, 2, axis=1), np.percentile(reach, 98, axis=1)
+    reach = _ahead(points, start, along)
+    first, last = _quantile(reach, 0.02), _quantile(reach, 0.98)
     position = 100.0 * (first + last) / 2.0 / depth
     # Beyond an endplate: square to it, towards the body, between its ends.
     sunk = np.zeros((2, len(start)))
@@ -123,17 +125,16 @@ def _cage(column: Column, index: int, above: str, below: str, points: Array) -> 
         ((column.corners[below], True), (column.corners[above], False))
     ):
         origin, unit, size = _along(corners, upper=upper)
-        step = points[None] - origin[:, None]
-        across = step[..., 1] * unit[:, None, 0] - step[..., 0] * unit[:, None, 1]
+        across = _ahead(points, origin, _turned(unit))
         deep = across if upper else -across
-        share = np.einsum("snk,sk->sn", step, unit) / size[:, None]
+        share = _ahead(points, origin, unit) / size[:, None]
         deep = np.where((share > 0) & (share < 1), deep, 0.0)
-        sunk[side] = np.maximum(np.percentile(deep, 98, axis=1), 0.0)
+        sunk[side] = _deepest(deep)
     millimetre = MeasureUnit.MILLIMETRE
     return [
-        _said(column, MeasureKind.CAGE_POSITION, levels, MeasureUnit.PERCENT, position, index),
-        _said(column, MeasureKind.CAGE_TO_POSTERIOR_WALL, levels, millimetre, first, index),
-        _said(column, MeasureKind.CAGE_SUBSIDENCE, levels, millimetre, sunk.max(axis=0), index),
+        column.said(MeasureKind.CAGE_POSITION, levels, MeasureUnit.PERCENT, position, index),
+        column.said(MeasureKind.CAGE_TO_POSTERIOR_WALL, levels, millimetre, first, index),
+        column.said(MeasureKind.CAGE_SUBSIDENCE, levels, millimetre, sunk.max(axis=0), index),
     ]
 
 
@@ -141,11 +142,11 @@ def _screw(
     column: Column,
     index: int,
     level: str,
-    segment: Segment,
+    runs: ColumnRuns,
     points: Array,
     spacing_mm: tuple[float, float],
 ) -> list[Measure]:
-    shape = shape_of_runs(column_runs(segment.mask))
+    shape = shape_of_runs(runs)
     if shape is None:
         return []
     row_mm, column_mm = spacing_mm
@@ -155,12 +156,11 @@ def _screw(
         axis = -axis
     start, along, size = _along(column.corners[level], upper=True)
     angle = formulas.slope_deg(axis[None]) - formulas.slope_deg(along)
-    step = points[None] - start[:, None]
-    above = step[..., 0] * along[:, None, 1] - step[..., 1] * along[:, None, 0]
-    share = np.einsum("snk,sk->sn", step, along) / size[:, None]
+    above = -_ahead(points, start, _turned(along))
+    share = _ahead(points, start, along) / size[:, None]
     beyond = np.where((share > 0.05) & (share < 1.0), above, 0.0)
-    breach = np.maximum(np.percentile(beyond, 98, axis=1), 0.0)
+    breach = _deepest(beyond)
     return [
-        _said(column, MeasureKind.SCREW_ANGLE, (level,), MeasureUnit.DEGREE, angle, index),
-        _said(column, MeasureKind.SCREW_BREACH, (level,), MeasureUnit.MILLIMETRE, breach, index),
+        column.said(MeasureKind.SCREW_ANGLE, (level,), MeasureUnit.DEGREE, angle, index),
+        column.said(MeasureKind.SCREW_BREACH, (level,), MeasureUnit.MILLIMETRE, breach, index),
     ]
