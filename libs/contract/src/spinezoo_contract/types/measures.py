@@ -219,8 +219,9 @@ class Measure:
         """
         if (self.value is None) == (self.withheld_reason is None):
             raise InvalidOutputError("send a measure, or the reason why there is none")
-        if any(n is not None and not math.isfinite(n) for n in (self.value, self.low, self.high)):
-            raise InvalidOutputError("a measure is not finite; withhold it")
+        for number in (self.value, self.low, self.high):
+            if number is not None and not math.isfinite(number):
+                raise InvalidOutputError("a measure is not finite; withhold it")
 
 
 @dataclass(frozen=True, slots=True)

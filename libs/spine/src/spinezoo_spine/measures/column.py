@@ -74,7 +74,8 @@ class Column:
         kinds: Sequence[tuple[MeasureKind, MeasureUnit]],
         levels: Sequence[Levels],
         samples: Sequence[Array],
-        grades: Sequence[int | None],
+        grades: Sequence[int | None] = (),
+        implants: Sequence[int] = (),
     ) -> list[list[Measure]]:
         """Every kind of measure of several levels or discs.
 
@@ -82,7 +83,8 @@ class Column:
             kinds: K of them.
             levels: N of them.
             samples: K of (S, N), of which the first are the estimates.
-            grades: Of the last kind.
+            grades: N of the last kind; empty: it has none.
+            implants: N implants that they are about; empty: about none.
 
         Returns:
             The K measures of each of the N.
@@ -91,13 +93,19 @@ class Column:
         spreads = every[:, 1:].std(axis=1) if every.shape[1] > 1 else np.zeros(every[:, 0].shape)
         values = every[:, 0].T.tolist()
         last = kinds[-1][0]
+        about = implants or [None] * len(levels)
         return [
             [
-                self._told(kind, each, unit, value, spread, grade if kind is last else None)
+                self._told(kind, each, unit, value, spread, grade if kind is last else None, index)
                 for (kind, unit), value, spread in zip(kinds, said, spread_of, strict=True)
             ]
-            for each, said, spread_of, grade in zip(
-                levels, values, spreads.T.tolist(), grades, strict=True
+            for each, said, spread_of, grade, index in zip(
+                levels,
+                values,
+                spreads.T.tolist(),
+                grades or [None] * len(levels),
+                about,
+                strict=True,
             )
         ]
 
