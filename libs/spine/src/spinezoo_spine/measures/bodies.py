@@ -170,19 +170,20 @@ def _turned(frames: Frames, curves: NDArray[np.float64], sacral: NDArray[np.bool
     # Slopes in the patch: rows count from outside on both endplates, so the lower one's is turned.
     slope_upper, slope_lower = -upper[:, 1], lower[:, 1]
     slope = np.where(sacral, slope_upper, (slope_upper + slope_lower) / 2.0)
-    turn = np.arctan(np.clip(np.nan_to_num(slope), -1.0, 1.0))
+    slope = np.where(np.isnan(slope), 0.0, slope)
+    turn = np.arctan(np.minimum(np.maximum(slope, -1.0), 1.0))
     cosine, sine = np.cos(turn)[:, None], np.sin(turn)[:, None]
     axis = cosine * frames.right + sine * frames.down
-    aside = np.nan_to_num((right[:, 0] - left[:, 0]) / 2.0)
-    below = np.where(sacral, 0.0, np.nan_to_num((lower[:, 0] - upper[:, 0]) / 2.0))
-    shift = np.clip(np.stack([aside, below], axis=1), -0.3, 0.3)
+    shift = np.stack([right[:, 0] - left[:, 0], lower[:, 0] - upper[:, 0]], axis=1) / 2.0
+    shift[sacral, 1] = 0.0
+    shift = np.minimum(np.maximum(np.where(np.isnan(shift), 0.0, shift), -0.3), 0.3)
     centre = frames.to_mm(shift[:, None, :])[:, 0]
     return Frames(centre, axis, frames.half_mm)
 
 
 def _inner(curves: NDArray[np.float64], sacral: NDArray[np.bool_]) -> NDArray[np.float64]:
     """(4, J, CELLS) weight 1 on the part of each side that is fitted."""
-    extents = median_of(curves[:, :, np.abs(_AT) < 0.3], 0.5)
+    extents = median_of(curves[:, :, _CORE], 0.5)
     upper, lower, left, right = extents
     weights = np.zeros(curves.shape)
     across, depth = (right - left) / 2.0, right + left
@@ -220,6 +221,7 @@ def _middles_of(
 _DESIGN = np.stack([np.ones_like(_AT), _AT, _AT * _AT], axis=-1)
 """(CELLS, 3) of a parabola along a side."""
 
+_CORE = np.flatnonzero(np.abs(_AT) < 0.3)
 _INNER = np.flatnonzero(np.abs(_AT) < 0.4)
 """Cells of the middle of a side."""
 
@@ -304,7 +306,8 @@ def _measured(
     draws, noise = _chance(curves.shape[2], samples, seed)
     mass, sums = draws @ share, draws @ counted
     smooth = np.where(np.isnan(mean), 0.0, mean)
-    drawn = np.where(mass > 0, sums / np.maximum(mass, 1e-9), smooth[:, :, None])
+    # Where no member that was drawn says anything, the mean border stands.
+    drawn = (sums + 1e-12 * smooth[:, :, None]) / (mass + 1e-12)
     fitted = np.where(np.isnan(fits), 0.0, fits)
     residual = np.where(kept > 0, smooth - _evaluated(fitted), 0.0)
     drawn += noise * residual[:, :, None]
@@ -341,9 +344,15 @@ def _cut(
 ) -> NDArray[np.bool_]:
     """(4, J) sides that lie along the film's border, which is no border of the body."""
     row_mm, column_mm = spacing_mm
+    height, width = size
+    reach = 1.6 * frames.half_mm[:, None]
+    first = (frames.centre_mm - reach).min(axis=0).tolist()
+    last = (frames.centre_mm + reach).max(axis=0).tolist()
+    far = 2.5 * max(spacing_mm)
+    if min(first) > far and last[0] < width * column_mm - far and last[1] < height * row_mm - far:
+        return np.zeros(fits.shape[:2], np.bool_)
     places = frames.to_mm(_border(fits @ _DESIGN[_INNER].T, _AT[_INNER]))
     x, y = places[..., 0] / column_mm, places[..., 1] / row_mm
-    height, width = size
     near = (x < 2.5) | (y < 2.5) | (x > width - 2.5) | (y > height - 2.5)
     return np.asarray((near.mean(axis=2) > 0.12).T)
 

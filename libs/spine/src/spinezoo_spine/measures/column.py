@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from spinezoo_contract.types import Measure, MeasureKind, MeasureUnit, WithheldReason
 
-from spinezoo_spine.measures.uncertainty import half_width, name_of
+from spinezoo_spine.measures.uncertainty import Spread, half_width, name_of
 
 Array = NDArray[np.float64]
 Levels = tuple[str, ...]
@@ -67,7 +67,9 @@ class Column:
     ) -> Measure:
         """A measure from its samples (S,), the first of which is the estimate."""
         spread = float(samples[1:].std()) if len(samples) > 1 else 0.0
-        return self._told(kind, levels, unit, float(samples[0]), spread, None, implant_index)
+        scale = self.unit_mm if unit is MeasureUnit.MILLIMETRE else 1.0
+        half = self.half_width(name_of(kind, levels), spread, scale)
+        return self._told(kind, levels, unit, float(samples[0]), half, None, implant_index)
 
     def said_of_all(
         self,
@@ -80,7 +82,7 @@ class Column:
         """Every kind of measure of several levels or discs.
 
         Args:
-            kinds: K of them.
+            kinds: K of them, whose intervals do not depend on the levels.
             levels: N of them.
             samples: K of (S, N), of which the first are the estimates.
             grades: N of the last kind; empty: it has none.
@@ -92,17 +94,23 @@ class Column:
         every = np.stack(samples)
         spreads = every[:, 1:].std(axis=1) if every.shape[1] > 1 else np.zeros(every[:, 0].shape)
         values = every[:, 0].T.tolist()
+        halves = [
+            self.half_width(
+                name_of(kind, ()), spread, self.unit_mm if unit is MeasureUnit.MILLIMETRE else 1.0
+            ).tolist()
+            for (kind, unit), spread in zip(kinds, spreads, strict=True)
+        ]
         last = kinds[-1][0]
         about = implants or [None] * len(levels)
         return [
             [
-                self._told(kind, each, unit, value, spread, grade if kind is last else None, index)
-                for (kind, unit), value, spread in zip(kinds, said, spread_of, strict=True)
+                self._told(kind, each, unit, value, half, grade if kind is last else None, index)
+                for (kind, unit), value, half in zip(kinds, said, half_of, strict=True)
             ]
-            for each, said, spread_of, grade, index in zip(
+            for each, said, half_of, grade, index in zip(
                 levels,
                 values,
-                spreads.T.tolist(),
+                zip(*halves, strict=True),
                 grades or [None] * len(levels),
                 about,
                 strict=True,
@@ -115,22 +123,18 @@ class Column:
         levels: Levels,
         unit: MeasureUnit,
         value: float,
-        spread: float,
+        half: float,
         grade: int | None = None,
         implant_index: int | None = None,
     ) -> Measure:
         sources = tuple([self.index[level] for level in levels])
         reason = None
-        half = 0.0
         if unit is MeasureUnit.MILLIMETRE and not self.scaled:
             reason = WithheldReason.NO_SPACING
         elif not isfinite(value):
             reason = WithheldReason.CUT_BY_FILM
-        else:
-            scale = self.unit_mm if unit is MeasureUnit.MILLIMETRE else 1.0
-            half = self.half_width(name_of(kind, levels), spread, scale)
-            if half > MOST_HALF_WIDTH.get(unit, inf):
-                reason = WithheldReason.TOO_UNSURE
+        elif half > MOST_HALF_WIDTH.get(unit, inf):
+            reason = WithheldReason.TOO_UNSURE
         if reason is not None:
             return Measure(
                 kind, levels, unit, None, None, None, None, reason, sources, implant_index
@@ -138,7 +142,7 @@ class Column:
         low, high = value - half, value + half
         return Measure(kind, levels, unit, value, low, high, grade, None, sources, implant_index)
 
-    def half_width(self, name: str, spread: float, unit: float) -> float:
+    def half_width(self, name: str, spread: Spread, unit: float) -> Spread:
         """Half the 90 % interval; see :func:`spinezoo_spine.measures.uncertainty.half_width`."""
         return half_width(name, spread, unit, refined=self.refined)
 

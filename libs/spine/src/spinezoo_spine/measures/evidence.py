@@ -176,7 +176,7 @@ class Patches:
         self._shrink = (step * (per_px[0] * per_px[1]) ** 0.5).tolist()
         reach = np.abs(axes).sum(axis=2) * (CELLS / 2.0) + 3.0
         corners = np.concatenate([centres - reach, centres + reach], axis=1)
-        self._windows = np.clip(np.nan_to_num(corners), -1e6, 1e6).astype(np.int64)
+        self._windows = corners.astype(np.int64)
         """(J, 4) part of the film that each patch lies on: left, top, right, bottom."""
 
     @property

@@ -242,7 +242,7 @@ def film_signs(
         if level[0] != "S":
             slopes.append(float(formulas.slope_deg(corners[2] - corners[3])))
     above = [place for place, level in enumerate(levels) if level[0] != "S"]
-    size = float(np.median(bodies.frames.half_mm))
+    size = median(bodies.frames.half_mm.tolist())
     return facing_signs(slopes, centres[above], metal, size, spacing)
 
 

@@ -33,6 +33,7 @@ _PLACES = np.linspace(0.06, 0.94, SAMPLES_A_SIDE)
 _FIRST, _LAST = [0, 3, 0, 1], [1, 2, 3, 2]
 """Corners at the ends of the upper, lower, left and right side."""
 
+_SIDES, _AXES, _OTHERS = [0, 1, 2, 3], [0, 0, 1, 1], [1, 1, 0, 0]
 _OUT = np.array([-1.0, 1.0, -1.0, 1.0])[:, None]
 """Outward direction of each side."""
 
@@ -49,11 +50,12 @@ def features(corners: Array, curves: Array) -> tuple[Array, Array]:
         (..., F) features, and (...,) the depth that they are shares of.
     """
     depth = np.maximum(_size(corners[..., 1, :] - corners[..., 0, :]), 1e-6)
-    start = corners[..., _FIRST, None, :]
-    line = start + _PLACES[:, None] * (corners[..., _LAST, None, :] - start)  # (..., 4, P, 2)
-    # Endplates are read along x, walls along y.
-    along = np.concatenate([line[..., :2, :, 0], line[..., 2:, :, 1]], axis=-2)
-    aside = np.concatenate([line[..., :2, :, 1], line[..., 2:, :, 0]], axis=-2)
+    start, end = corners[..., _FIRST, :], corners[..., _LAST, :]
+    # Endplates are read along x, walls along y; both at SAMPLES_A_SIDE places.
+    along, aside = (
+        start[..., _SIDES, axes][..., None] + (end - start)[..., _SIDES, axes][..., None] * _PLACES
+        for axes in (_AXES, _OTHERS)
+    )
     at = (np.where(np.isfinite(along), along, 0.0) + 1.0) * (CELLS / 2.0) - 0.5
     low = np.minimum(np.maximum(np.floor(at), 0.0), CELLS - 2.0).astype(np.int64)
     share = np.minimum(np.maximum(at - low, 0.0), 1.0)
