@@ -8,6 +8,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 from spinezoo_contract.errors import ConfigurationError
 from spinezoo_contract.types import (
@@ -22,6 +23,7 @@ from spinezoo_spine.films.reader import read_film_file
 from spinezoo_spine.fusion.implants import fuse_implants, implants_of
 from spinezoo_spine.fusion.touching import with_touches
 from spinezoo_spine.measures.film import measure_film
+from spinezoo_spine.measures.refine import Blend
 from spinezoo_spine.measures.refiner.network import built_in_refiner
 
 from spinezoo_evaluator.measures.errors import Errors
@@ -30,6 +32,10 @@ from spinezoo_evaluator.results.records import FUSED, RunFolder, named
 
 OUTLINES_ALONE = f"{FUSED}, outlines alone"
 """The ensemble without the refiner."""
+
+
+Shape = dict[str, NDArray[np.float64]]
+"""Coefficients of the model of shape, see :mod:`spinezoo_spine.measures.shape`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,11 +95,20 @@ class KeptFilm:
         metal = {name: implants_of(said, height, width) for name, said in self.members.items()}
         return tuple(fuse_implants(metal, (), FusionOptions()))
 
-    def measured(self, model: str | None = None, *, refine: bool = True) -> FilmMeasures:
+    def measured(
+        self,
+        model: str | None = None,
+        *,
+        refine: bool = True,
+        shape: Shape | None = None,
+        blend: Mapping[str, Blend] | None = None,
+        intervals: Mapping[str, tuple[float, float]] | None = None,
+    ) -> FilmMeasures:
         """Measures by all members, or by one alone, of the vertebrae with their true names.
 
         The refiner looks at the film where there is one and ``refine`` is set, for all members
-        together only.
+        together only. Model of shape, weights of outlines and refiner, and intervals are those
+        shipped where none are given.
         """
         labelling = self.truth.named(self.vertebrae)
         implants = with_touches(self.implants() if model is None else (), labelling)
@@ -106,6 +121,9 @@ class KeptFilm:
             spacing,
             pixels=pixels,
             refiner=None if pixels is None else built_in_refiner(),
+            model=shape,
+            blend=blend,
+            intervals=intervals,
         )
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import itertools
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from math import inf, isfinite
 
@@ -10,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from spinezoo_contract.types import Measure, MeasureKind, MeasureUnit, WithheldReason
 
+from spinezoo_spine.measures import formulas
 from spinezoo_spine.measures.uncertainty import Spread, half_width, name_of
 
 Array = NDArray[np.float64]
@@ -17,6 +19,21 @@ Levels = tuple[str, ...]
 
 MOST_HALF_WIDTH = {MeasureUnit.DEGREE: 25.0, MeasureUnit.PERCENT: 60.0}
 """An interval wider than this to either side says nothing: the measure is withheld."""
+
+
+def neighbours(above: str, below: str) -> bool:
+    """Whether a vertebra follows the other downward, whatever the number of lumbar ones."""
+    if above[0] == below[0]:
+        return int(below[1:]) == int(above[1:]) + 1
+    return (above, below) == ("T12", "L1") or (below == "S1" and above in ("L4", "L5", "L6"))
+
+
+MOST_OVERLAP = 0.12
+"""Facing endplates that dig into each other by more than this share of the depth are wrong: true
+ones of phantoms do so by 0.10 at most."""
+
+DISC_DEG = (-10.0, 40.0)
+"""So are those of a disc that opens by less or more: true ones of phantoms reach from -5 to 29."""
 
 
 @dataclass(slots=True)
@@ -31,8 +48,9 @@ class Column:
         scaled: Whether the film states the distance of its pixels.
         missing: Why a level cannot be measured.
         order: Measured levels from above.
+        doubted: Neighbours whose facing endplates cannot both be right.
         mirrored: Whether the film was turned, and its width in mm.
-        refined: Whether the refiner looked at the film: intervals are narrower then.
+        intervals: How wide intervals are, see :mod:`spinezoo_spine.measures.uncertainty`.
     """
 
     corners: dict[str, Array] = field(default_factory=dict)
@@ -42,20 +60,42 @@ class Column:
     scaled: bool = True
     missing: dict[str, WithheldReason] = field(default_factory=dict)
     order: list[str] = field(default_factory=list)
+    doubted: set[Levels] = field(default_factory=set)
     mirrored: bool = False
-    refined: bool = False
+    intervals: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     overall: WithheldReason | None = None
 
     def reason(self, levels: Sequence[str]) -> WithheldReason | None:
         """Why nothing can be said about these levels; None: it can."""
         if self.overall is not None:
             return self.overall
+        if tuple(levels) in self.doubted:
+            return WithheldReason.TOO_UNSURE
         for level in levels:
             if level in self.missing:
                 return self.missing[level]
             if level not in self.corners:
                 return WithheldReason.NO_VERTEBRA
         return None
+
+    def doubt(self) -> None:
+        """Finds neighbours whose facing endplates contradict each other.
+
+        Of S1 nothing but its endplate is measured: it is the one that is left out.
+        """
+        for above, below in itertools.pairwise(self.order):
+            if not neighbours(above, below):
+                continue
+            upper, lower = self.corners[above][0], self.corners[below][0]
+            heights = formulas.disc_heights(upper, lower, np.zeros((2, 2)))[[0, 2]]
+            depth = float(formulas.disc_depth(upper, lower))
+            angle = float(formulas.between_deg(formulas.lower_plate(upper), lower[1] - lower[0]))
+            apart = float(heights.min()) >= -MOST_OVERLAP * depth
+            if not isfinite(depth) or (apart and DISC_DEG[0] <= angle <= DISC_DEG[1]):
+                continue
+            self.doubted.add((above, below))
+            if below == "S1":
+                self.missing.setdefault(below, WithheldReason.TOO_UNSURE)
 
     def said(
         self,
@@ -144,7 +184,7 @@ class Column:
 
     def half_width(self, name: str, spread: Spread, unit: float) -> Spread:
         """Half the 90 % interval; see :func:`spinezoo_spine.measures.uncertainty.half_width`."""
-        return half_width(name, spread, unit, refined=self.refined)
+        return half_width(self.intervals, name, spread, unit)
 
     def withheld(
         self, kind: MeasureKind, levels: Levels, unit: MeasureUnit, reason: WithheldReason

@@ -40,8 +40,9 @@ from spinezoo_spine.measures.evidence import LEAST_SIZE_PX, MemberStrokes, strok
 from spinezoo_spine.measures.facing import LEAST_PROBABILITY, facing_signs, probability_right
 from spinezoo_spine.measures.implants import implant_measures
 from spinezoo_spine.measures.osteophytes import osteophytes_of, seen_osteophytes
-from spinezoo_spine.measures.refine import Spurs, refined_bodies
+from spinezoo_spine.measures.refine import Blend, Spurs, refined_bodies
 from spinezoo_spine.measures.refiner.network import LandmarkRefiner
+from spinezoo_spine.measures.uncertainty import calibration
 from spinezoo_spine.measures.usual import USUAL_HEIGHT, usual_wedge
 
 _MIRROR = [1, 0, 3, 2]
@@ -81,6 +82,8 @@ def measure_film(
     pixels: NDArray[Any] | None = None,
     refiner: LandmarkRefiner | None = None,
     model: dict[str, Array] | None = None,
+    blend: Mapping[str, Blend] | None = None,
+    intervals: Mapping[str, tuple[float, float]] | None = None,
 ) -> FilmMeasures:
     """Corners, angles, heights and slips of a film.
 
@@ -93,6 +96,9 @@ def measure_film(
         pixels: (height, width) film, bright means dense; None: the outlines alone are measured.
         refiner: Looks for endplates on the film; None: the outlines alone are measured.
         model: Of shape, see :mod:`spinezoo_spine.measures.shape`; None: the one shipped.
+        blend: How outlines and refiner are weighed; None: as shipped.
+        intervals: How wide intervals are, see :mod:`spinezoo_spine.measures.uncertainty`; None:
+            as shipped.
 
     Returns:
         Every measure of the named levels and the discs between them, with value or reason.
@@ -128,10 +134,12 @@ def measure_film(
     if pixels is not None and refiner is not None and facing is not None:
         wanted = np.array([level != "S2" for level in segments])
         bodies, used, spurs = refined_bodies(
-            bodies, wanted, pixels, spacing, refiner, mirrored=right < 0.5
+            bodies, wanted, pixels, spacing, refiner, mirrored=right < 0.5, blend=blend
         )
         provenance = refiner_provenance(refiner)
-    column.refined = provenance is not None
+    column.intervals = calibration(refined=provenance is not None)
+    if intervals is not None:
+        column.intervals = intervals
     _fill(column, segments, bodies, scale, mirrored=right < 0.5)
     measures = _measures(column)
     if facing is not None and column.overall is None:
@@ -277,6 +285,7 @@ def _fill(
         if np.isfinite(depth):
             depths.append(depth)
     column.unit_mm = float(np.median(depths)) if depths else 1.0
+    column.doubt()
 
 
 # --- The measures ---------------------------------------------------------------------------------

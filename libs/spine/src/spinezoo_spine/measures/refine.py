@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache, lru_cache
 from pathlib import Path
@@ -146,15 +147,17 @@ class Blend:
     outline: Array
     refiner: Array
 
+    @classmethod
+    def of(cls, read: Mapping[str, Sequence[float]]) -> Blend:
+        """From plain values."""
+        return cls(np.array(read["outline"]), np.array(read["refiner"]))
+
 
 @cache
 def blends() -> dict[str, Blend]:
     """Of a ``body`` and of the ``sacrum``, as they are shipped."""
     read = json.loads(FILE.read_text(encoding="utf-8"))
-    return {
-        name: Blend(np.array(each["outline"]), np.array(each["refiner"]))
-        for name, each in read.items()
-    }
+    return {name: Blend.of(each) for name, each in read.items()}
 
 
 def refined_bodies(
@@ -165,6 +168,7 @@ def refined_bodies(
     refiner: LandmarkRefiner,
     *,
     mirrored: bool,
+    blend: Mapping[str, Blend] | None = None,
     seed: int = 0,
 ) -> tuple[Bodies, NDArray[np.bool_], Spurs]:
     """Endplates as the refiner sees them, where it is sure and does not contradict the outlines.
@@ -176,6 +180,7 @@ def refined_bodies(
         spacing_mm: Distance of rows and of columns.
         refiner: The network.
         mirrored: Whether the patient looks to the film's left.
+        blend: How outlines and refiner are weighed; None: as shipped.
         seed: Of the samples.
 
     Returns:
@@ -198,7 +203,9 @@ def refined_bodies(
         near = (apart < MOST_APART).all(axis=1)  # NaN: not in view
         used[places, which] = sure & near
     used[bodies.sacral, 1] = False
-    mean, spread = blended(numbers, said, places, used, bodies.sacral)
+    mean, spread = blended(
+        numbers, said, places, used, bodies.sacral, blends() if blend is None else blend
+    )
     drawn = mean + _chance(*mean.shape, seed) * spread
     drawn = with_numbers(bodies, drawn, numbers[0], mirrored=mirrored)
     spurs.odds[places] = said.spur_odds
@@ -220,6 +227,7 @@ def blended(
     places: NDArray[np.int64],
     used: NDArray[np.bool_],
     sacral: NDArray[np.bool_],
+    blend: Mapping[str, Blend],
 ) -> tuple[Array, Array]:
     """The mean of outlines' and refiner's numbers, each by how sure it is, and its spread.
 
@@ -229,12 +237,13 @@ def blended(
         places: (N,) which of the J they are.
         used: (J, 2) whether the upper and the lower endplate may be refined.
         sacral: (J,) which are of the sacrum.
+        blend: How both are weighed.
 
     Returns:
         (J, NUMBERS) mean and (J, NUMBERS) standard deviation. Where the refiner is not used the
         mean is the outlines', and what both differ by is part of its spread.
     """
-    body, sacrum = blends()["body"], blends()["sacrum"]
+    body, sacrum = blend["body"], blend["sacrum"]
     variance = np.where(sacral[:, None], sacrum.outline, body.outline) ** 2
     variance = variance + numbers[1:].var(axis=0)
     factor = np.where(sacral[places, None], sacrum.refiner, body.refiner)
