@@ -11,7 +11,8 @@ import pytest
 from numpy.typing import NDArray
 from spinezoo_contract.errors import ConfigurationError
 from spinezoo_contract.types import MeasureKind, Segment
-from spinezoo_evaluator.measures.errors import icc, summary_of
+from spinezoo_evaluator.measures.errors import Errors, icc, summary_of
+from spinezoo_evaluator.measures.paired import paired_tests, to_markdown
 from spinezoo_evaluator.measures.report import write_errors
 from spinezoo_evaluator.measures.run import KeptFilm, kept_films
 from spinezoo_evaluator.measures.truth import TrueFilm, of_corner_film
@@ -111,3 +112,40 @@ def test_icc_of_shrout_and_fleiss() -> None:
     shifted = icc(np.stack([truth + 1.0, truth], axis=1))
     # MSR 5, MSC 2.5, MSE 0: 5 / (5 + 2 * 2.5 / 5).
     assert shifted == pytest.approx(5.0 / 6.0)
+
+
+def errors_by_film(values: dict[str, dict[str, float]]) -> Errors:
+    """Errors of endplates by film and landmark."""
+    errors = Errors()
+    errors.films = {film: {"corners": {}, "endplates": said} for film, said in values.items()}
+    return errors
+
+
+WORSE = {f"{place}": {"a": 1.0 + 0.1 * place, "b": 2.0} for place in range(12)}
+BETTER = {film: {"a": each["a"] / 2, "b": 1.0} for film, each in WORSE.items()}
+
+
+class TestPaired:
+    def test_the_better_side_is_told_with_its_films(self) -> None:
+        sides = [errors_by_film(BETTER)], [errors_by_film(WORSE)]
+        groups = {"few": ["0", "1"], "many": [str(place) for place in range(2, 12)]}
+        tests = paired_tests([("one", sides[0], "two", sides[1])], groups)
+        assert [(test.group, test.films) for test in tests] == [("all films", 12), ("many", 10)]
+        assert all(test.better == 1.0 and test.medians[0] < test.medians[1] for test in tests)
+        # Twelve films of one sign: 2 / 2 ** 12, the least of two tests.
+        assert tests[0].p_value == pytest.approx(2 / 2**12)
+        assert tests[0].corrected == pytest.approx(2 * tests[0].p_value)
+        assert tests[1].corrected == pytest.approx(tests[1].p_value)
+        assert "| endplates, degrees | all films | 12 | one | two |" in to_markdown(tests)
+
+    def test_landmarks_that_one_side_lacks_do_not_count(self) -> None:
+        lacking = {film: {"a": each["a"] + 0.5} for film, each in WORSE.items()}
+        tests = paired_tests(
+            [("one", [errors_by_film(WORSE)], "two", [errors_by_film(lacking)])], {}
+        )
+        assert tests[0].medians[1] - tests[0].medians[0] == pytest.approx(0.5)
+
+    def test_sides_that_do_not_differ_are_not_tested(self) -> None:
+        same = [errors_by_film(WORSE)]
+        assert paired_tests([("one", same, "two", same)], {}) == []
+        assert to_markdown([]) == ""
