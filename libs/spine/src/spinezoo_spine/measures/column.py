@@ -141,7 +141,7 @@ class Column:
             for (kind, unit), spread in zip(kinds, spreads, strict=True)
         ]
         last = kinds[-1][0]
-        about = implants or [None] * len(levels)
+        about: Sequence[int | None] = implants or [None] * len(levels)
         return [
             [
                 self._told(kind, each, unit, value, half, grade if kind is last else None, index)

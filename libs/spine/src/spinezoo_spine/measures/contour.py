@@ -59,7 +59,7 @@ _FIRST, _LAST = [LEFT, LEFT, UPPER, UPPER], [RIGHT, RIGHT, LOWER, LOWER]
 
 def _parts(curves: NDArray[np.float64]) -> NDArray[np.bool_]:
     """(J, 4, CELLS) which points of a side lie between the two sides that it meets."""
-    known = np.isfinite(curves).all(axis=-1)
+    known: NDArray[np.bool_] = np.asarray(np.isfinite(curves).all(axis=-1))
     count = known.sum(axis=-1)
     place = np.arange(known.size // known.shape[-1]).reshape(count.shape) * known.shape[-1]
     flat = curves.reshape(-1, 2)
