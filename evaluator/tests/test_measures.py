@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 from spinezoo_contract.errors import ConfigurationError
 from spinezoo_contract.types import MeasureKind, Segment
 from spinezoo_evaluator.measures.errors import Errors, icc, summary_of
+from spinezoo_evaluator.measures.fit import fit_intervals, fit_shape, rows_of_shape
 from spinezoo_evaluator.measures.paired import paired_tests, to_markdown
 from spinezoo_evaluator.measures.report import write_errors
-from spinezoo_evaluator.measures.run import KeptFilm, kept_films
+from spinezoo_evaluator.measures.run import KeptFilm, Shape, kept_films
 from spinezoo_evaluator.measures.truth import TrueFilm, of_corner_film
 from spinezoo_evaluator.results.records import FUSED, RunFolder, named
 from spinezoo_spine.annotations.corners import CornerFilm
@@ -149,3 +150,37 @@ class TestPaired:
         same = [errors_by_film(WORSE)]
         assert paired_tests([("one", same, "two", same)], {}) == []
         assert to_markdown([]) == ""
+
+
+def disturbed(seed: int) -> KeptFilm:
+    """A film whose outlines lie a little off the truth."""
+    corners = drawn_truth()
+    rng = np.random.default_rng(seed)
+    moved = {
+        level: quad + rng.normal(0.0, 2.0, quad.shape) for level, quad in corners.quads.items()
+    }
+    said = answered(replace(corners, quads=moved))
+    return KeptFilm(of_corner_film(replace(corners, name=f"{seed}.png")), {"one": said}, said)
+
+
+def test_fitted_intervals_hold_nine_of_ten_true_values_of_other_films() -> None:
+    films = [disturbed(seed) for seed in range(40)]
+    plain: list[Shape] = [{} for _ in films]
+    blend = {name: {"outline": [1.0] * 10, "refiner": [1.0] * 10} for name in ("body", "sacrum")}
+    read = fit_intervals(films, plain, blend, refined=False)
+    intervals = {name: (floor, factor) for name, (floor, factor) in read.items()}
+    errors = Errors()
+    for seed in range(40, 80):
+        film = disturbed(seed)
+        errors.add(film.truth, film.measured(shape={}, intervals=intervals))
+    for title in ("body_wedging", "disc_angle", "segmental_angle"):
+        assert 0.85 <= errors.summary()["measures"][title]["inside"] <= 0.95
+
+
+def test_a_model_of_shape_is_fitted_to_the_films_that_it_is_given() -> None:
+    rows = [rows_of_shape(disturbed(seed)) for seed in range(6)]
+    assert [len(film["body"]) for film in rows] == [5] * 6
+    with_sacrum = [film | {"sacrum": film["body"]} for film in rows]
+    model = fit_shape(with_sacrum)
+    assert model["body"].shape == (len(rows[0]["body"][0][0]), 12)
+    assert not np.allclose(model["body"], fit_shape(with_sacrum[:3])["body"])

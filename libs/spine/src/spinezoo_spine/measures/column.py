@@ -83,19 +83,21 @@ class Column:
 
         Of S1 nothing but its endplate is measured: it is the one that is left out.
         """
-        for above, below in itertools.pairwise(self.order):
-            if not neighbours(above, below):
-                continue
-            upper, lower = self.corners[above][0], self.corners[below][0]
-            heights = formulas.disc_heights(upper, lower, np.zeros((2, 2)))[[0, 2]]
-            depth = float(formulas.disc_depth(upper, lower))
-            angle = float(formulas.between_deg(formulas.lower_plate(upper), lower[1] - lower[0]))
-            apart = float(heights.min()) >= -MOST_OVERLAP * depth
-            if not isfinite(depth) or (apart and DISC_DEG[0] <= angle <= DISC_DEG[1]):
-                continue
-            self.doubted.add((above, below))
-            if below == "S1":
-                self.missing.setdefault(below, WithheldReason.TOO_UNSURE)
+        pairs = [pair for pair in itertools.pairwise(self.order) if neighbours(*pair)]
+        if not pairs:
+            return
+        upper = np.stack([self.corners[above][0] for above, _ in pairs])
+        lower = np.stack([self.corners[below][0] for _, below in pairs])
+        heights = formulas.disc_heights(upper, lower, np.zeros((len(pairs), 2, 2)))
+        overlap = -np.minimum(heights[:, 0], heights[:, 2]) / formulas.disc_depth(upper, lower)
+        opens = formulas.between_deg(formulas.lower_plate(upper), formulas.upper_plate(lower))
+        # Of endplates out of view neither is known, and nothing is doubted.
+        wrong = (overlap > MOST_OVERLAP) | (opens < DISC_DEG[0]) | (opens > DISC_DEG[1])
+        for pair, doubted in zip(pairs, wrong.tolist(), strict=True):
+            if doubted:
+                self.doubted.add(pair)
+                if pair[1] == "S1":
+                    self.missing.setdefault("S1", WithheldReason.TOO_UNSURE)
 
     def said(
         self,
