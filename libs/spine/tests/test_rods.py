@@ -234,3 +234,13 @@ def test_the_best_path_is_that_of_all() -> None:
     assert gain[path[:, 0], path[:, 1]].sum() - ribbons.SLOPE * steps.sum() == pytest.approx(total)
     assert (np.diff(path[:, 0]) == 1).all()
     assert (steps <= 1).all()
+
+
+def test_specks_and_blobs_all_over_a_film_are_only_looked_at_so_far() -> None:
+    """Members that answer nonsense: a net of specks, and the whole film."""
+    specks = np.zeros(SHAPE, dtype=bool)
+    specks[::4, ::4] = True
+    film = film_of([band(ONE[0])])
+    for blob in (specks, np.ones(SHAPE, dtype=bool)):
+        implants = tuple(fused_from(blob))
+        assert len(redrawn_rods(implants, said(blob), film)) >= 1

@@ -55,6 +55,9 @@ SEEN_SHARE = 0.35
 LEAST_PIXELS = 50
 """Least size of a piece, in pixels of the grid that it is looked at on."""
 
+MOST_PIECES = 32
+"""Pieces that are looked at, the largest."""
+
 BREADTHS = (0.45, 1.15)
 """Breadths that are tried, as shares of the mean breadth of what networks see: two in one blob are
 twice as broad as one."""
@@ -213,9 +216,12 @@ def _pieces(scene: Scene) -> list[_Piece]:
     """Connected pieces of rods and screws, as far as they are called rods."""
     rods = (scene.said[..., 0] >= SEEN_SHARE).view(np.uint8)
     metal = rods | (scene.said[..., 1] > 0.0).view(np.uint8)
-    count, labels, statistics, _ = cv2.connectedComponentsWithStats(metal, connectivity=8)
+    _, labels, statistics, _ = cv2.connectedComponentsWithStats(metal, connectivity=8)
     found = []
-    for label in range(1, count):
+    areas = statistics[1:, cv2.CC_STAT_AREA]
+    large = np.flatnonzero(areas * scene.step**2 >= LEAST_PIXELS)
+    large = large[np.argsort(-areas[large], kind="stable")][:MOST_PIECES]
+    for label in sorted((large + 1).tolist()):
         left, top, across, down = (int(value) for value in statistics[label, :4])
         box = slice(top, top + down), slice(left, left + across)
         own = np.pad((labels[box] == label) & (rods[box] > 0), 1).astype(np.uint8)
