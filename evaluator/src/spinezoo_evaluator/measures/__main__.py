@@ -65,12 +65,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         pairs = list(zip(arguments.run, arguments.data, strict=False))
         films = [film for run, data in pairs for film in kept_films(read_truth(data), run, data)]
         if arguments.what == "fit":
-            fit.write_fit(fit.fit_shape(films), {})
-            shape.coefficients.cache_clear()
-            fit.write_blend(fit.fit_blend(films))
-            refine.blends.cache_clear()
-            for refined in (False, True):
-                fit.write_fit({}, fit.fit_intervals(films, refined=refined), refined=refined)
+            fit.write_fit(fit.fit_all(films))
             names = ", ".join(file.name for file in (shape.FILE, refine.FILE, uncertainty.FILE))
             print(f"wrote {names} from {len(films)} films")
             return 0
