@@ -6,6 +6,7 @@ Needs the images of `make images ARGS="pacs orthanc"`, and dcmtk for the sender.
 from __future__ import annotations
 
 import io
+import secrets
 import shutil
 import socket
 import subprocess
@@ -96,23 +97,28 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     need_images()
     need(why_not())
     dicom, page, archive = free_ports(3)
+    folder = tmp_path_factory.mktemp("settings")
+    folder.chmod(0o755)
     composition = Composition.prepare(
         tmp_path_factory.mktemp("site"),
         PROJECT,
         COMPOSE_FILE="compose.yaml:compose.pacs.yaml",
+        COMPOSE_PROFILES="trial",
+        SPINEZOO_PACS_SETTINGS=str(folder),
         SPINEZOO_PACS_PORT=str(dicom),
         SPINEZOO_PACS_HTTP_PORT=str(page),
         SPINEZOO_ORTHANC_HTTP_PORT=str(archive),
         SPINEZOO_ORTHANC_PASSWORD=PASSWORD,
     )
-    # A sender on this machine, as docs/pacs.md says: the node sees it at the network's gateway.
-    settings = composition.root / "deploy/pacs/node.yaml"
-    changed = yaml.safe_load(settings.read_text())
-    changed["peers"].append({
-        "ae_title": "STORESCU", "host": "127.0.0.1", "addresses": ["172.16.0.0/12",
-        "192.168.0.0/16"], "answers_to": ["ORTHANC"],
-    })  # fmt: skip
-    settings.write_text(yaml.safe_dump(changed))
+    # A folder as a hospital's: it names a sender, whom the node sees as the gateway of a network of
+    # Docker's because it is on this machine, and it has a key, so that the spool is encrypted.
+    settings = yaml.safe_load((composition.root / "deploy/pacs/node.yaml").read_text())
+    networks = ["172.16.0.0/12", "192.168.0.0/16"]
+    sender = {"ae_title": "STORESCU", "addresses": networks, "answers_to": ["ORTHANC"]}
+    settings["peers"].append({**sender, "host": "127.0.0.1"})
+    settings["spool_key"] = "/etc/spinezoo/spool.key"
+    (folder / "node.yaml").write_text(yaml.safe_dump(settings))
+    (folder / "spool.key").write_text(secrets.token_hex(32))
     try:
         composition.up()
         with httpx.Client(
@@ -212,6 +218,25 @@ def test_both_are_locked_down(site: Site, name: str, pids: int) -> None:
         assert {each["HostIp"] for each in bound or []} <= {"127.0.0.1"}
 
 
-def test_the_spool_is_for_the_node_alone(site: Site) -> None:
-    told = docker("exec", site.container("pacs"), "stat", "-c", "%a %u", "/var/lib/spinezoo/spool")
+def test_the_spool_is_for_the_node_alone_and_encrypted(site: Site, tmp_path: Path) -> None:
+    before = site.films()["done"]
+    path, source = film(tmp_path, 14)
+    assert site.send(path).returncode == 0
+    site.answered(before + 1)
+    container, spool = site.container("pacs"), "/var/lib/spinezoo/spool"
+    told = docker("exec", container, "stat", "-c", "%a %u", spool)
     assert told.stdout.split() == ["700", "10001"]
+    kept = docker("exec", container, "find", spool, "-type", "f").stdout.split()
+    assert len([name for name in kept if name.endswith(".dcm")]) >= 1 + len(RESULTS)
+    # Nothing of a DICOM file or of the patient stands in the files; the queue has UIDs.
+    for words in ("DICM", str(source.PatientName), source.PatientID):
+        done = docker("exec", container, "grep", "-rlaF", words, spool, check=False)
+        assert done.stdout == "", words
+    done = docker("exec", container, "grep", "-rlaF", source.SOPInstanceUID, spool)
+    assert {Path(name).name.partition("-")[0] for name in done.stdout.split()} == {"queue.sqlite"}
+
+
+def test_orthanc_does_not_start_without_a_password(site: Site) -> None:
+    done = docker("run", "--rm", "--network", "none", images.archive_image(), check=False)
+    assert done.returncode != 0
+    assert "SPINEZOO_ORTHANC_PASSWORD" in done.stderr
