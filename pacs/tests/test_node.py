@@ -102,6 +102,12 @@ def test_odd_films_are_set_aside_by_name_and_the_node_goes_on(node: NodeProcess)
     reasons = {each["film"]: each["reason"] for each in node.status()["notable"]}
     for name, (_, reason) in ODD.items():
         assert reasons[key_of(derived_uid("odd", name))] == reason, name
+    # Corrected and sent again, one of them is answered.
+    names = {"SOPInstanceUID": derived_uid("odd", "no pixels")}
+    corrected = film(5, StudyInstanceUID=derived_uid("odd study", "no pixels"), **names)
+    assert store(node, corrected, corrected) == [0, 0]
+    node.settled(2)
+    assert node.films() == {"waiting": 0, "answered": 0, "done": 2, "aside": len(made) - 1}
 
 
 def test_a_film_that_is_no_lateral_one_gets_a_report_and_no_outlines(
