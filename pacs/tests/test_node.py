@@ -313,7 +313,7 @@ def test_settings_that_are_wrong_are_named(tmp_path: Path, start: Any) -> None:
         made.log.unlink(missing_ok=True)
         made.start(wait=False)
         assert made.process is not None
-        assert made.process.wait(30) == 1
+        assert made.process.wait(300) == 1
         assert word in made.log.read_text()
 
 
