@@ -8,8 +8,8 @@
 
 Writes to ``certs/`` (never committed): ``ca.crt`` and ``ca.key``, and ``<name>.crt`` and
 ``<name>.key`` for every folder under ``services/``, for ``gateway``, ``evaluator``, ``pacs`` and
-``client``. Each is good as server and as client; its names are the process's, ``localhost``, 127.0.0.1, ::1
-and the forms of a Kubernetes service. Keys are readable by their owner only.
+``client``. Each is good as server and as client; its names are the process's, ``localhost``,
+127.0.0.1, ::1 and the forms of a Kubernetes service. Keys are readable by their owner only.
 
 For development: the authority's key lies on the same disk without a password. A hospital takes
 certificates from its own authority; ``docs/security.md`` says what they need.
