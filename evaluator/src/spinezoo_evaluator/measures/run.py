@@ -20,6 +20,7 @@ from spinezoo_contract.types import (
 from spinezoo_spine.column.consensus import Vertebrae, vertebrae_of
 from spinezoo_spine.films.reader import read_film_file
 from spinezoo_spine.fusion.implants import fuse_implants, implants_of
+from spinezoo_spine.fusion.rods import redrawn_rods
 from spinezoo_spine.fusion.touching import with_touches
 from spinezoo_spine.measures.film import measure_film
 from spinezoo_spine.measures.refiner.network import built_in_refiner
@@ -87,7 +88,11 @@ class KeptFilm:
         """The implants, fused again."""
         height, width = self.truth.height, self.truth.width
         metal = {name: implants_of(said, height, width) for name, said in self.members.items()}
-        return tuple(fuse_implants(metal, (), FusionOptions()))
+        found = fuse_implants(metal, (), FusionOptions())
+        pixels = self.pixels()
+        if pixels is None:
+            return found
+        return redrawn_rods(found, metal, pixels, self.truth.spacing_mm)
 
     def measured(self, model: str | None = None, *, refine: bool = True) -> FilmMeasures:
         """Measures by all members, or by one alone, of the vertebrae with their true names.
