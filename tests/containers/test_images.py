@@ -60,7 +60,7 @@ def test_it_holds_no_compiler_installer_or_tests(name: str) -> None:
         "import importlib.util, json, shutil\n"
         "names = ('gcc', 'cc', 'g++', 'clang', 'make', 'ld', 'uv')\n"
         "tools = [name for name in names if shutil.which(name)]\n"
-        "packages = [p for p in ('pytest', 'hatchling', 'mypy') if importlib.util.find_spec(p)]\n"
+        "packages = [p for p in ('pytest', 'uv_build', 'mypy') if importlib.util.find_spec(p)]\n"
         "print(json.dumps(tools + packages))"
     )
     assert json.loads(in_image(name, "python", "-c", code)) == []
