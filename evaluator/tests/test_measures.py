@@ -11,6 +11,7 @@ import pytest
 from numpy.typing import NDArray
 from spinezoo_contract.errors import ConfigurationError
 from spinezoo_contract.types import MeasureKind, Segment
+from spinezoo_evaluator.measures import run
 from spinezoo_evaluator.measures.errors import icc, summary_of
 from spinezoo_evaluator.measures.report import write_errors
 from spinezoo_evaluator.measures.run import KeptFilm, kept_films
@@ -111,3 +112,12 @@ def test_icc_of_shrout_and_fleiss() -> None:
     shifted = icc(np.stack([truth + 1.0, truth], axis=1))
     # MSR 5, MSC 2.5, MSE 0: 5 / (5 + 2 * 2.5 / 5).
     assert shifted == pytest.approx(5.0 / 6.0)
+
+
+def test_many_films_are_measured_by_processes_as_by_one(kept: KeptFilm, monkeypatch) -> None:
+    films = [replace(kept, truth=replace(kept.truth, name=f"{n}.dcm")) for n in range(8)]
+    monkeypatch.setattr(run.os, "cpu_count", lambda: 1)
+    alone = run.errors_of(films)
+    monkeypatch.setattr(run.os, "cpu_count", lambda: 2)
+    assert run.errors_of(films) == alone
+    assert len(alone[0][FUSED].corners) > 8

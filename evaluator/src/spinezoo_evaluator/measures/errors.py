@@ -57,6 +57,16 @@ class Errors:
                 self.grades.setdefault(kind.name, []).append((grade, found.grade))
         self._add_landmarks(film, measured)
 
+    def extend(self, more: Errors) -> None:
+        """Adds the errors of other films."""
+        for title, rows in more.rows.items():
+            self.rows.setdefault(title, []).extend(rows)
+        for kind, pairs in more.grades.items():
+            self.grades.setdefault(kind, []).extend(pairs)
+        self.corners += more.corners
+        self.endplates += more.endplates
+        self.spurs = [one + other for one, other in zip(self.spurs, more.spurs, strict=True)]
+
     def _add_landmarks(self, film: TrueFilm, measured: FilmMeasures) -> None:
         for body in measured.bodies:
             quad = film.quads.get(body.level)

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
+import cv2
 from numpy.typing import NDArray
 from spinezoo_contract.errors import ConfigurationError
 from spinezoo_contract.types import (
@@ -15,6 +19,7 @@ from spinezoo_contract.types import (
     FilmMeasures,
     FusedImplant,
     FusionOptions,
+    Labelling,
     Segment,
 )
 from spinezoo_spine.column.consensus import Vertebrae, vertebrae_of
@@ -31,8 +36,16 @@ from spinezoo_evaluator.results.records import FUSED, RunFolder, named
 OUTLINES_ALONE = f"{FUSED}, outlines alone"
 """The ensemble without the refiner."""
 
+MOST_WORKERS = 8
+"""Processes that measure films at the same time, at most."""
 
-@dataclass(frozen=True, slots=True)
+LEAST_FILMS = 8
+"""Fewer films are measured here: starting processes takes longer."""
+
+ErrorsByName = dict[str, Errors]
+
+
+@dataclass(frozen=True)
 class KeptFilm:
     """What is known of one film after the zoo answered.
 
@@ -83,11 +96,17 @@ class KeptFilm:
         height, width = self.truth.height, self.truth.width
         return {name: vertebrae_of(self.members[name], height, width) for name in names}
 
+    @cached_property
+    def labelling(self) -> Labelling:
+        """The fused vertebrae with their true names."""
+        return self.truth.named(self.vertebrae)
+
+    @cached_property
     def implants(self) -> tuple[FusedImplant, ...]:
-        """The implants, fused again."""
+        """The implants, fused again, and what they touch."""
         height, width = self.truth.height, self.truth.width
         metal = {name: implants_of(said, height, width) for name, said in self.members.items()}
-        return tuple(fuse_implants(metal, (), FusionOptions()))
+        return with_touches(fuse_implants(metal, (), FusionOptions()), self.labelling)
 
     def measured(self, model: str | None = None, *, refine: bool = True) -> FilmMeasures:
         """Measures by all members, or by one alone, of the vertebrae with their true names.
@@ -95,14 +114,12 @@ class KeptFilm:
         The refiner looks at the film where there is one and ``refine`` is set, for all members
         together only.
         """
-        labelling = self.truth.named(self.vertebrae)
-        implants = with_touches(self.implants() if model is None else (), labelling)
         spacing = (self.truth.spacing_mm, self.truth.spacing_mm)
         pixels = self.pixels() if refine and model is None else None
         return measure_film(
-            labelling,
+            self.labelling,
             self.said(model),
-            implants,
+            self.implants if model is None else (),
             spacing,
             pixels=pixels,
             refiner=None if pixels is None else built_in_refiner(),
@@ -143,22 +160,43 @@ def kept_films(
         )
 
 
-def errors_of(films: Iterable[KeptFilm]) -> tuple[dict[str, Errors], dict[str, Errors]]:
+def errors_of(films: Iterable[KeptFilm]) -> tuple[ErrorsByName, ErrorsByName]:
     """Errors of the fused ensemble and of each network, and of the ensemble by trait of the film.
 
     A network alone measures the same fused vertebrae by its own borders, without the refiner; so
     does the ensemble once more, where the refiner looked.
     """
-    by_model: dict[str, Errors] = {}
-    by_trait: dict[str, Errors] = {}
-    for film in films:
-        fused = film.measured()
-        by_model.setdefault(FUSED, Errors()).add(film.truth, fused)
-        for trait in film.truth.traits.values():
-            by_trait.setdefault(trait, Errors()).add(film.truth, fused)
-        if fused.refiner is not None:
-            alone = film.measured(refine=False)
-            by_model.setdefault(OUTLINES_ALONE, Errors()).add(film.truth, alone)
-        for name in film.members:
-            by_model.setdefault(name, Errors()).add(film.truth, film.measured(name))
+    by_model: ErrorsByName = {}
+    by_trait: ErrorsByName = {}
+    for of_film in _errors_of_each(list(films)):
+        for every, own in zip((by_model, by_trait), of_film, strict=True):
+            for name, errors in own.items():
+                every.setdefault(name, Errors()).extend(errors)
+    return by_model, by_trait
+
+
+def _errors_of_each(films: Sequence[KeptFilm]) -> Iterator[tuple[ErrorsByName, ErrorsByName]]:
+    """The errors of each film, in order; many films by as many processes as there are cores."""
+    workers = min(MOST_WORKERS, os.cpu_count() or 1)
+    if workers == 1 or len(films) < LEAST_FILMS:
+        yield from map(_errors_of_film, films)
+        return
+    with ProcessPoolExecutor(
+        workers, get_context("spawn"), initializer=cv2.setNumThreads, initargs=(1,)
+    ) as pool:
+        yield from pool.map(_errors_of_film, films, chunksize=4)
+
+
+def _errors_of_film(film: KeptFilm) -> tuple[ErrorsByName, ErrorsByName]:
+    by_model: ErrorsByName = {}
+    by_trait: ErrorsByName = {}
+    fused = film.measured()
+    by_model.setdefault(FUSED, Errors()).add(film.truth, fused)
+    for trait in film.truth.traits.values():
+        by_trait.setdefault(trait, Errors()).add(film.truth, fused)
+    if fused.refiner is not None:
+        alone = film.measured(refine=False)
+        by_model.setdefault(OUTLINES_ALONE, Errors()).add(film.truth, alone)
+    for name in film.members:
+        by_model.setdefault(name, Errors()).add(film.truth, film.measured(name))
     return by_model, by_trait
