@@ -39,6 +39,8 @@ UV_VERSION = "0.13.9"
 PYTHON_VERSION = "3.11"
 LEFT_OUT = ("openvino-telemetry",)
 """Packages that our dependencies ask for and run without: nothing may call home."""
+MADE_FROM = ".made-from"
+"""Stands in an environment's folder with the digest of what it was made from, last of all."""
 GPU_NODE = Path("/dev/nvidia0")
 """Is there where NVIDIA's driver shows a GPU."""
 
@@ -305,7 +307,7 @@ def setup(only: Sequence[str] | None, *, serving: bool = False) -> None:
     bootstrap_uv()
     wanted = environments(only, serving=serving)
     for number, environment in enumerate(wanted, start=1):
-        stamp = environment.folder / ".made-from"
+        stamp = environment.folder / MADE_FROM
         mark = environment.fingerprint()
         title = f"[{number}/{len(wanted)}] {environment.name}"
         if stamp.is_file() and stamp.read_text() == mark:
