@@ -81,12 +81,12 @@ def test_a_network_for_cpus_is_small(name: str) -> None:
     assert inspect(PARTS[name].image)["Size"] < NETWORK_LIMIT_BYTES
 
 
-@pytest.mark.parametrize("target", ["engine", "light"])
-def test_images_of_one_target_share_all_but_a_few_mb(target: str) -> None:
+@pytest.mark.parametrize("flavour", ["engine", "light"])
+def test_images_of_one_flavour_share_all_but_a_few_mb(flavour: str) -> None:
     stacks = {
         name: inspect(part.image)["RootFS"]["Layers"]
         for name, part in PARTS.items()
-        if part.target == target
+        if part.flavour == flavour
     }
     assert len(stacks) >= 2
     first, *others = stacks.values()
