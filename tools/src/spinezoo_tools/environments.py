@@ -298,7 +298,9 @@ def bootstrap_uv() -> None:
     # The pip that is there installs into an environment without one: giving it its own takes 3 s.
     own = importlib.util.find_spec("pip") is None
     run([sys.executable, "-m", "venv", *([] if own else ["--without-pip"]), folder])
-    pip = [python, "-m", "pip"] if own else [sys.executable, "-m", "pip", "--python", python]
+    pip: list[str | Path] = [python, "-m", "pip"]
+    if not own:
+        pip = [sys.executable, "-m", "pip", "--python", python]
     run([*pip, "install", "--quiet", f"uv=={UV_VERSION}"])
 
 
