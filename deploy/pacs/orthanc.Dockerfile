@@ -7,4 +7,4 @@ RUN apt-get update \
  && install -d -m 700 -o orthanc -g orthanc /var/lib/orthanc/db
 USER orthanc
 # The second file holds the registered users; it is made from the environment at the start.
-CMD ["sh", "-c", "umask 077; printf '{\"RegisteredUsers\":{\"zoo\":\"%s\"}}' \"$ORTHANC_PASSWORD\" > /tmp/users.json; mkdir -p /tmp/config; cp /etc/spinezoo/orthanc.json /tmp/users.json /tmp/config/; exec Orthanc /tmp/config"]
+CMD ["sh", "-c", "umask 077; : \"${ORTHANC_PASSWORD:?set SPINEZOO_ORTHANC_PASSWORD to the password that you want}\"; printf '{\"RegisteredUsers\":{\"zoo\":\"%s\"}}' \"$ORTHANC_PASSWORD\" > /tmp/users.json; mkdir -p /tmp/config; cp /etc/spinezoo/orthanc.json /tmp/users.json /tmp/config/; exec Orthanc /tmp/config"]

@@ -12,9 +12,11 @@ from numpy.typing import NDArray
 from spinezoo_contract.errors import ConfigurationError
 from spinezoo_contract.types import MeasureKind, Segment
 from spinezoo_evaluator.measures import run
-from spinezoo_evaluator.measures.errors import icc, summary_of
+from spinezoo_evaluator.measures.errors import Errors, icc, summary_of
+from spinezoo_evaluator.measures.fit import fit_intervals, fit_shape, rows_of_shape
+from spinezoo_evaluator.measures.paired import paired_tests, to_markdown
 from spinezoo_evaluator.measures.report import write_errors
-from spinezoo_evaluator.measures.run import KeptFilm, kept_films
+from spinezoo_evaluator.measures.run import KeptFilm, Shape, kept_films
 from spinezoo_evaluator.measures.truth import TrueFilm, of_corner_film
 from spinezoo_evaluator.results.records import FUSED, RunFolder, named
 from spinezoo_spine.annotations.corners import CornerFilm
@@ -114,10 +116,87 @@ def test_icc_of_shrout_and_fleiss() -> None:
     assert shifted == pytest.approx(5.0 / 6.0)
 
 
+def errors_by_film(values: dict[str, dict[str, float]]) -> Errors:
+    """Errors of endplates by film and landmark."""
+    errors = Errors()
+    errors.films = {film: {"corners": {}, "endplates": said} for film, said in values.items()}
+    return errors
+
+
+WORSE = {f"{place}": {"a": 1.0 + 0.1 * place, "b": 2.0} for place in range(12)}
+BETTER = {film: {"a": each["a"] / 2, "b": 1.0} for film, each in WORSE.items()}
+
+
+class TestPaired:
+    def test_the_better_side_is_told_with_its_films(self) -> None:
+        sides = [errors_by_film(BETTER)], [errors_by_film(WORSE)]
+        groups = {"few": ["0", "1"], "many": [str(place) for place in range(2, 12)]}
+        tests = paired_tests([("one", sides[0], "two", sides[1])], groups)
+        assert [(test.group, test.films) for test in tests] == [("all films", 12), ("many", 10)]
+        assert all(test.better == 1.0 and test.medians[0] < test.medians[1] for test in tests)
+        # Twelve films of one sign: 2 / 2 ** 12, the least of two tests.
+        assert tests[0].p_value == pytest.approx(2 / 2**12)
+        assert tests[0].corrected == pytest.approx(2 * tests[0].p_value)
+        assert tests[1].corrected == pytest.approx(tests[1].p_value)
+        assert "| endplates, degrees | all films | 12 | one | two |" in to_markdown(tests)
+
+    def test_landmarks_that_one_side_lacks_do_not_count(self) -> None:
+        lacking = {film: {"a": each["a"] + 0.5} for film, each in WORSE.items()}
+        tests = paired_tests(
+            [("one", [errors_by_film(WORSE)], "two", [errors_by_film(lacking)])], {}
+        )
+        assert tests[0].medians[1] - tests[0].medians[0] == pytest.approx(0.5)
+
+    def test_sides_that_do_not_differ_are_not_tested(self) -> None:
+        same = [errors_by_film(WORSE)]
+        assert paired_tests([("one", same, "two", same)], {}) == []
+        assert to_markdown([]) == ""
+
+
+def disturbed(seed: int) -> KeptFilm:
+    """A film whose outlines lie a little off the truth."""
+    corners = drawn_truth()
+    rng = np.random.default_rng(seed)
+    moved = {
+        level: quad + rng.normal(0.0, 2.0, quad.shape) for level, quad in corners.quads.items()
+    }
+    said = answered(replace(corners, quads=moved))
+    truth = of_corner_film(replace(corners, name=f"{seed}.png"))
+    middles = {
+        level: np.stack([quad[:2].mean(axis=0), quad[2:].mean(axis=0)])
+        for level, quad in truth.quads.items()
+    }
+    return KeptFilm(replace(truth, middles=middles), {"one": said}, said)
+
+
+def test_fitted_intervals_hold_nine_of_ten_true_values_of_other_films() -> None:
+    films = [disturbed(seed) for seed in range(40)]
+    plain: list[Shape] = [{} for _ in films]
+    blend = {name: {"outline": [1.0] * 10, "refiner": [1.0] * 10} for name in ("body", "sacrum")}
+    read = fit_intervals(films, plain, blend, refined=False)
+    intervals = {name: (floor, factor) for name, (floor, factor) in read.items()}
+    errors = Errors()
+    for seed in range(40, 80):
+        film = disturbed(seed)
+        errors.add(film.truth, film.measured(shape={}, intervals=intervals))
+    said = errors.summary()["measures"]
+    inside = [said[title]["inside"] for title in ("body_wedging", "disc_angle", "segmental_angle")]
+    assert 0.85 <= np.mean(inside) <= 0.95
+
+
+def test_a_model_of_shape_is_fitted_to_the_films_that_it_is_given() -> None:
+    rows = [rows_of_shape(disturbed(seed)) for seed in range(6)]
+    assert [len(film["body"]) for film in rows] == [5] * 6
+    with_sacrum = [film | {"sacrum": film["body"]} for film in rows]
+    model = fit_shape(with_sacrum)
+    assert model["body"].shape == (len(rows[0]["body"][0][0]), 12)
+    assert not np.allclose(model["body"], fit_shape(with_sacrum[:3])["body"])
+
+
 def test_many_films_are_measured_by_processes_as_by_one(kept: KeptFilm, monkeypatch) -> None:
     films = [replace(kept, truth=replace(kept.truth, name=f"{n}.dcm")) for n in range(8)]
     monkeypatch.setattr(run.os, "cpu_count", lambda: 1)
     alone = run.errors_of(films)
     monkeypatch.setattr(run.os, "cpu_count", lambda: 2)
     assert run.errors_of(films) == alone
-    assert len(alone[0][FUSED].corners) > 8
+    assert len(alone.by_model[FUSED].corners) > 8

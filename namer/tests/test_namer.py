@@ -25,7 +25,7 @@ from spinezoo_spine.column.reader.card import READER
 from spinezoo_spine.column.reader.looking import ReaderInput
 from spinezoo_spine.column.reader.network import ColumnReader
 from spinezoo_spine.column.reader.readings import LUMBAR_COUNTS, Evidence, read_column
-from spinezoo_torchkit.small_training import loader
+from spinezoo_torchkit.small_training import is_finished, loader
 from spinezoo_training.shards import read_record
 
 
@@ -188,6 +188,37 @@ def test_a_run_that_stops_goes_on_to_the_same_weights(films, tmp_path):
     assert len((folder / "log.jsonl").read_text().splitlines()) == 2
     with pytest.raises(ConfigurationError, match="other settings"):
         train.fit(train.Settings(epochs=3, width=4), films, folder, workers=0)
+
+
+def test_a_run_ends_by_the_clock_and_is_finished_then(films, tmp_path, monkeypatch):
+    settings = train.Settings(epochs=50, batch_size=4, patients=8, width=4, most_minutes=1e-4)
+    assert not is_finished(tmp_path, settings)
+    network, trained = train.fit(settings, films, tmp_path, workers=0, about={"films": len(films)})
+    assert trained.examples < 50 * len(films)
+    assert trained.minutes >= settings.most_minutes
+    assert is_finished(tmp_path, settings)
+    monkeypatch.setattr(train, "Films", None)  # its films are not asked for again
+    again, same = train.fit(settings, [], tmp_path, workers=0)
+    assert same == trained
+    for name, value in network.state_dict().items():
+        torch.testing.assert_close(again.state_dict()[name], value, msg=name)
+
+
+def test_a_run_begins_with_the_weights_of_another(films, tmp_path):
+    settings = train.Settings(epochs=1, batch_size=4, patients=8, width=4)
+    first, _ = train.fit(settings, films, make(tmp_path / "first"), workers=0)
+    still = train.Settings(epochs=1, batch_size=4, patients=8, width=4, learning_rate=0.0)
+    start = tmp_path / "first"
+    second, trained = train.fit(still, films, make(tmp_path / "second"), workers=0, start=start)
+    for name, value in first.named_parameters():
+        if name != "counts":  # these are fixed when a training ends
+            torch.testing.assert_close(second.get_parameter(name), value, msg=name)
+    assert trained.about["began_with"]["examples_seen"] == len(films) // 4 * 4
+    wider = train.Settings(epochs=1, batch_size=4, patients=8, width=8)
+    with pytest.raises(ConfigurationError, match="another network"):
+        train.fit(wider, films, make(tmp_path / "third"), workers=0, start=start)
+    with pytest.raises(ConfigurationError, match="no run to begin with"):
+        train.fit(settings, films, make(tmp_path / "fourth"), workers=0, start=tmp_path)
 
 
 def test_half_precision_learns_nearly_the_same(films):

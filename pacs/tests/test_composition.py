@@ -27,7 +27,7 @@ def test_every_container_is_locked_down(name: str) -> None:
     assert service["mem_limit"]
     assert not {"privileged", "cap_add", "user", "network_mode"} & {*service}
     for port in service["ports"]:
-        assert port.startswith(("127.0.0.1:", "${SPINEZOO_PUBLISH_HOST:-127.0.0.1}:"))
+        assert port.startswith(("127.0.0.1:", "${SPINEZOO_PACS_PUBLISH_HOST:-127.0.0.1}:"))
 
 
 def test_the_image_has_its_own_lock_and_target() -> None:
@@ -43,6 +43,12 @@ def test_the_shipped_settings_are_valid() -> None:
     volumes = OVERLAY["services"]["pacs"]["volumes"]
     assert any(volume.endswith(":/var/lib/spinezoo") for volume in volumes)
     assert str(settings.spool).startswith("/var/lib/spinezoo/")
+    assert "${SPINEZOO_PACS_SETTINGS:-./deploy/pacs}:/etc/spinezoo:ro" in volumes
+
+
+def test_orthanc_is_there_for_trying_only() -> None:
+    assert OVERLAY["services"]["orthanc"]["profiles"] == ["trial"]
+    assert "profiles" not in OVERLAY["services"]["pacs"]
 
 
 def test_addresses_are_addresses_networks_or_names() -> None:

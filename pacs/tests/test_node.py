@@ -102,6 +102,12 @@ def test_odd_films_are_set_aside_by_name_and_the_node_goes_on(node: NodeProcess)
     reasons = {each["film"]: each["reason"] for each in node.status()["notable"]}
     for name, (_, reason) in ODD.items():
         assert reasons[key_of(derived_uid("odd", name))] == reason, name
+    # Corrected and sent again, one of them is answered.
+    names = {"SOPInstanceUID": derived_uid("odd", "no pixels")}
+    corrected = film(5, StudyInstanceUID=derived_uid("odd study", "no pixels"), **names)
+    assert store(node, corrected, corrected) == [0, 0]
+    node.settled(2)
+    assert node.films() == {"waiting": 0, "answered": 0, "done": 2, "aside": len(made) - 1}
 
 
 def test_a_film_that_is_no_lateral_one_gets_a_report_and_no_outlines(
@@ -242,7 +248,7 @@ def test_no_log_line_holds_patient_data(
     made.settled(1)
     until(lambda: made.films()["aside"] >= 3)
     page = str(made.status())
-    made.end()
+    assert made.end() == 0
     text = made.log.read_text() + page
     names = [path.name for path in (tmp_path / "node").rglob("*")]
     for word in ("canary", "19510203", "19991231"):
@@ -259,12 +265,30 @@ def test_no_room_is_said_and_waited_for(
     start(made)
     contents = [film(seed) for seed in SEEDS[:3]]
     assert store(made, *contents) == [0, 0, 0xA700]
-    made.end()
+    assert made.end() == 0
     made.settings["gateway"] = zoo.target
     made.start()
     made.settled(2)
     assert store(made, contents[2]) == [0]
     made.settled(3)
+
+
+def test_told_to_end_it_ends_what_is_under_way_and_waits_for_no_silent_caller(
+    tmp_path: Path, start: Any, zoo: ZooProcess, orthanc: OrthancProcess
+) -> None:
+    made = NodeProcess(tmp_path / "node", zoo.target, peers(orthanc))
+    start(made)
+    silent = AE("STORESCU")
+    silent.add_requested_context(Verification)
+    held = silent.associate("127.0.0.1", made.port, ae_title="SPINEZOO")
+    assert held.is_established
+    assert store(made, film(3)) == [0]
+    assert made.end() == 0
+    until(lambda: held.is_aborted)
+    log = made.log.read_text()
+    assert "Traceback" not in log
+    assert log.count("film answered") == 1
+    assert len(orthanc.get("/instances")) == 4
 
 
 def test_a_full_disk_is_said(tmp_path: Path, start: Any, orthanc: OrthancProcess) -> None:
@@ -289,7 +313,7 @@ def test_settings_that_are_wrong_are_named(tmp_path: Path, start: Any) -> None:
         made.log.unlink(missing_ok=True)
         made.start(wait=False)
         assert made.process is not None
-        assert made.process.wait(30) == 1
+        assert made.process.wait(300) == 1
         assert word in made.log.read_text()
 
 

@@ -95,7 +95,7 @@ def test_films_and_results_are_encrypted_at_rest(
     found = orthanc.find(StudyInstanceUID=dataset_of(content).StudyInstanceUID)
     assert len(found) == 4
     assert str(dataset_of(orthanc.file(found[0])).PatientName) == "Canary^Bird"
-    made.end()
+    assert made.end() == 0
     paths = [path for path in (tmp_path / "node" / "spool").rglob("*") if path.is_file()]
     assert len([path for path in paths if path.suffix == ".dcm"]) == 5
     for path in paths:

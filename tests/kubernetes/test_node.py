@@ -13,7 +13,7 @@ from spinezoo_tools.environments import python_of
 from kubernetes.test_manifests import ROOT, VERSIONS, Manifest, of_kind, render
 
 FOLDER = ROOT / "deploy/pacs/kubernetes"
-OVERLAYS = ("plain", "cpu")
+OVERLAYS = ("plain", "cpu", "gpu")
 
 
 @pytest.fixture(scope="module", params=OVERLAYS)
@@ -70,7 +70,7 @@ def test_all_that_it_refers_to_is_there_or_a_named_secret(
         assert selector.items() <= labels.items()
     assert labels["spinezoo-client"] == "true"
     variables = {each["name"] for each in container["env"]}
-    assert ("SPINEZOO_TOKEN_FILE" in variables) == (name == "cpu")
+    assert ("SPINEZOO_TOKEN_FILE" in variables) == (name != "plain")
 
 
 def test_it_meets_the_restricted_profile(rendered: tuple[str, list[Manifest]]) -> None:

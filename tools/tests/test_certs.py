@@ -40,7 +40,7 @@ def test_one_certificate_for_every_service_and_the_front(tmp_path: Path) -> None
     assert done.returncode == 0, done.stderr
     assert "for development only" in done.stderr
     services = [card.parent.name for card in ROOT.glob("services/*/card.yaml")]
-    names = {"ca", "gateway", "evaluator", "client", *services}
+    names = {"ca", "gateway", "evaluator", "pacs", "client", *services}
     assert len(services) == 5
     made = contents(tmp_path / "c")
     assert set(made) == {f"{name}.{kind}" for name in names for kind in ("crt", "key")}

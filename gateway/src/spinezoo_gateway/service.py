@@ -37,7 +37,7 @@ from spinezoo_contract.types import (
 from spinezoo_serving.logs import REQUEST_ID
 from spinezoo_spine.column import consensus, naming
 from spinezoo_spine.column.reader.network import ColumnReader
-from spinezoo_spine.fusion import implants, touching
+from spinezoo_spine.fusion import rods, touching
 from spinezoo_spine.fusion import votes as fusion
 from spinezoo_spine.measures.film import measure_film, refiner_provenance
 from spinezoo_spine.measures.refiner.network import LandmarkRefiner
@@ -428,7 +428,7 @@ def fuse_and_name(
     fused = fusion.count({name: vote.ballot for name, vote in votes.items()}, options)
     metal = {name: vote.implants for name, vote in votes.items()}
     # Column and implants need nothing of each other: an idle processor takes the implants.
-    objects = _IMPLANTS.submit(implants.fuse_implants, metal, fused.segments, options)
+    objects = _IMPLANTS.submit(rods.fuse_implants_on_film, metal, fused.segments, options, film)
     said = {name: vote.vertebrae for name, vote in votes.items()}
     vertebrae = consensus.fuse_vertebrae(said, fused.segments, options)
     labelling = naming.named_vertebrae(vertebrae, film.pixels, reader)

@@ -276,6 +276,46 @@ class TestSameBodiesOtherFilms:
         assert self.differences(alone, together) < 0.5
 
 
+def turned_about_its_back(quad: NDArray[np.float64], degrees: float) -> NDArray[np.float64]:
+    """A body turned about its upper back corner; positive: its front goes down."""
+    cosine, sine = np.cos(np.deg2rad(degrees)), np.sin(np.deg2rad(degrees))
+    return quad[0] + (quad - quad[0]) @ np.array([[cosine, sine], [-sine, cosine]])
+
+
+class TestContradiction:
+    @pytest.mark.parametrize("degrees", [-40.0, 40.0])
+    def test_a_sacrum_that_cannot_be_right_is_withheld_with_all_that_needs_it(
+        self, degrees: float
+    ) -> None:
+        quads = drawn_column()
+        quads["S1"] = turned_about_its_back(quads["S1"], degrees)
+        film = measured(quads)
+        for kind, levels in (
+            (MeasureKind.LORDOSIS, ("L1", "S1")),
+            (MeasureKind.LORDOSIS, ("L4", "S1")),
+            (MeasureKind.SACRAL_SLOPE, ("S1",)),
+            (MeasureKind.DISC_ANGLE, ("L5", "S1")),
+            (MeasureKind.SLIP, ("L5", "S1")),
+        ):
+            assert find(film, kind, *levels).withheld_reason is WithheldReason.TOO_UNSURE
+        assert value(film, MeasureKind.LORDOSIS, "L1", "L5") == pytest.approx(36.0, abs=0.6)
+        assert value(film, MeasureKind.DISC_ANGLE, "L4", "L5") == pytest.approx(9.0, abs=0.5)
+
+    def test_bodies_that_dig_into_each_other_lose_their_disc_alone(self) -> None:
+        quads = drawn_column(gaps={"L3": -20.0})
+        film = measured(quads)
+        disc = find(film, MeasureKind.DISC_ANGLE, "L3", "L4")
+        assert disc.withheld_reason is WithheldReason.TOO_UNSURE
+        assert find(film, MeasureKind.DISC_ANGLE, "L2", "L3").value is not None
+        assert find(film, MeasureKind.BODY_WEDGING, "L4").value is not None
+
+    def test_a_steep_sacrum_and_a_narrow_disc_are_measured(self) -> None:
+        quads = drawn_column(gaps={"L5": 8.0})
+        quads["S1"] = turned_about_its_back(quads["S1"], 12.0)
+        film = measured(quads)
+        assert value(film, MeasureKind.DISC_ANGLE, "L5", "S1") == pytest.approx(21.0, abs=0.7)
+
+
 class TestWithheld:
     def test_an_unnamed_vertebra(self) -> None:
         segments = segments_of(drawn_column())

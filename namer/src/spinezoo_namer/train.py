@@ -22,7 +22,9 @@ import torch
 from spinezoo_spine.column.reader.card import READER
 from spinezoo_torchkit.small_training import (
     SmallSettings,
+    Trained,
     how_trained,
+    is_finished,
     make_parser,
     run_command,
     run_epochs,
@@ -108,15 +110,19 @@ def fit(
     run_dir: Path,
     workers: int,
     device: str = "cpu",
-) -> tuple[ReaderNetwork, float]:
-    """Trains, or goes on; returns the network in evaluation mode and the minutes used.
+    about: Mapping[str, Any] | None = None,
+    start: Path | None = None,
+) -> tuple[ReaderNetwork, Trained]:
+    """Trains, or goes on; returns the network in evaluation mode and how it was trained.
 
     Args:
         settings: What changes the weights.
-        films: To learn from.
+        films: To learn from; not needed where the run is finished.
         run_dir: Where the state is kept.
         workers: Processes that make examples; 0: this one.
         device: Where the network learns.
+        about: What is learnt from, for the record.
+        start: Folder of a run whose weights to begin with.
 
     Raises:
         ConfigurationError: The folder holds a run with other settings.
@@ -124,14 +130,14 @@ def fit(
     torch.manual_seed(settings.seed)
     network = ReaderNetwork(settings.width).to(device)
     network.look.to(memory_format=torch.channels_last)  # 1.6 times faster on a CPU
-    minutes = run_epochs(
+    trained = run_epochs(
         network, settings, lambda epoch: Films(films, settings.seed, epoch, settings.batch_size),
         lambda batch: loss_of(network, batch.to(device), settings.precision),
-        run_dir, workers, clip_norm=5.0, told_every=20,
+        run_dir, workers, clip_norm=5.0, told_every=20, about=about or {}, start=start,
     )  # fmt: skip
     with torch.no_grad():
         network.counts.copy_(torch.log(torch.tensor(COUNT_SHARES)))
-    return network.cpu().eval(), minutes
+    return network.cpu().eval(), trained
 
 
 def finish(
@@ -181,18 +187,25 @@ def train(
     stores = arguments.store or arguments.run_dir
     folders = [stores / f"films-{settings.films_seed + more}" for more in (0, *HELD_OUT_SEEDS)]
     counts = [settings.patients, arguments.held_out_patients, arguments.held_out_patients]
+    films: list[StoredFilm] = []
+    about: dict[str, Any] = {}
+    finished = is_finished(arguments.run_dir, settings)
     for number, (folder, patients) in enumerate(zip(folders, counts, strict=True)):
-        print(f"films in {folder.name}: {patients} patients", flush=True)
-        make_store(folder, settings.films_seed + number, patients, 2, arguments.workers)
+        if not (arguments.only_learn if number else finished):
+            print(f"films in {folder.name}: {patients} patients", flush=True)
+            make_store(folder, settings.films_seed + number, patients, 2, arguments.workers)
+    if not finished:
+        films = read_store(folders[0])
+        about = {"phantoms": dict(read_record(folders[0])), "films": len(films)}
     torch.set_num_threads(1)  # the other processors make examples
-    films = read_store(folders[0])
     learners = max(1, arguments.workers - 1)
-    network, minutes = fit(settings, films, arguments.run_dir, learners, arguments.device)
+    network, trained = fit(
+        settings, films, arguments.run_dir, learners, arguments.device, about, arguments.start
+    )
+    if arguments.only_learn:
+        return {"minutes": trained.minutes, "examples": trained.examples}
     command = " ".join(["python -m spinezoo_namer.train", *words])
-    training = how_trained(settings, read_record(folders[0]), minutes, command) | {
-        "films": len(films),
-        "films_seen": len(films) * settings.epochs,
-    }
+    training = how_trained(settings, trained, command)
     held_out = [read_store(folder) for folder in folders[1:]]
     record = finish(network, settings, held_out, arguments.card, training)
     return {key: record[key] for key in ("calibration", "metrics")}
@@ -209,7 +222,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     precisions = ("float32", "bfloat16")
     parser.add_argument("--precision", choices=precisions, default=defaults.precision)
-    parser.add_argument("--device", default="cpu", help="where the network learns: cpu or cuda")
     parser.add_argument("--held-out-patients", type=int, default=400, help="for each of two sets")
     return run_command(parser, Settings, train, argv)
 

@@ -42,6 +42,12 @@ class Batch:
     counts: torch.Tensor
     spurs: torch.Tensor
 
+    def to(self, device: str) -> Batch:
+        """The same batch on a device."""
+        return Batch(
+            *(each.to(device) for each in (self.crops, self.numbers, self.counts, self.spurs))
+        )
+
 
 def _between(rng: np.random.Generator, low: float, high: float) -> float:
     return math.exp(rng.uniform(math.log(low), math.log(high)))

@@ -33,7 +33,7 @@ def refiner_loss(
     whole = batch.counts[:, 1:]  # of S1 no osteophytes are asked for
     long = (batch.spurs > LONG_SPUR).float()
     there = nn.functional.binary_cross_entropy_with_logits(
-        spurs[:, :4], long, pos_weight=torch.tensor(2.0), reduction="none"
+        spurs[:, :4], long, pos_weight=scale.new_tensor(2.0), reduction="none"
     )
     length = (spurs[:, 4:] - batch.spurs).abs() * (batch.spurs > 0.02) * 5.0
     bone = (whole * (there + length)).sum() / (4.0 * whole.sum()).clamp(min=1.0)

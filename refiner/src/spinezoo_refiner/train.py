@@ -25,7 +25,9 @@ from spinezoo_spine.measures.refiner.answers import landmarks_of
 from spinezoo_spine.measures.refiner.card import REFINER
 from spinezoo_torchkit.small_training import (
     SmallSettings,
+    Trained,
     how_trained,
+    is_finished,
     make_parser,
     run_command,
     run_epochs,
@@ -58,25 +60,45 @@ class Settings(SmallSettings):
 
 
 def fit(
-    settings: Settings, crops: Crops, run_dir: Path, workers: int
-) -> tuple[RefinerNetwork, float]:
-    """Trains, or goes on; returns the network in evaluation mode and the minutes used.
+    settings: Settings,
+    crops: Crops | None,
+    run_dir: Path,
+    workers: int,
+    device: str = "cpu",
+    about: Mapping[str, Any] | None = None,
+    start: Path | None = None,
+) -> tuple[RefinerNetwork, Trained]:
+    """Trains, or goes on; returns the network in evaluation mode and how it was trained.
+
+    Args:
+        settings: What changes the weights.
+        crops: To learn from; not needed where the run is finished.
+        run_dir: Where the state is kept.
+        workers: Processes that make examples; 0: this one.
+        device: Where the network learns.
+        about: What is learnt from, for the record.
+        start: Folder of a run whose weights to begin with.
 
     Raises:
         ConfigurationError: The run folder holds a run with other settings.
     """
     torch.manual_seed(settings.seed)
-    network = RefinerNetwork(settings.width)
+    network = RefinerNetwork(settings.width).to(device)
+
+    def epoch_of(number: int) -> Bodies:
+        assert crops is not None, "an unfinished run learns from crops"
+        return Bodies(crops, settings.seed, number, settings.batch_size)
 
     def losses(batch: Batch) -> tuple[torch.Tensor, dict[str, float]]:
+        batch = batch.to(device)
         numbers, spreads, spurs = network(batch.crops)
         return refiner_loss(numbers, spreads, spurs, batch)
 
-    minutes = run_epochs(
-        network, settings, lambda epoch: Bodies(crops, settings.seed, epoch, settings.batch_size),
-        losses, run_dir, workers, clip_norm=3.0, told_every=50,
+    trained = run_epochs(
+        network, settings, epoch_of, losses, run_dir, workers,
+        clip_norm=3.0, told_every=50, about=about or {}, start=start,
     )  # fmt: skip
-    return network.eval(), minutes
+    return network.cpu().eval(), trained
 
 
 @torch.no_grad()
@@ -132,17 +154,25 @@ def train(
     stores = arguments.store or arguments.run_dir
     folder, beside = (stores / f"bodies-{settings.films_seed + more}" for more in (0, 1))
     counts = (settings.patients, arguments.held_out_patients)
+    crops: Crops | None = None
+    about: dict[str, Any] = {}
+    finished = is_finished(arguments.run_dir, settings)
     for number, (each, patients) in enumerate(zip((folder, beside), counts, strict=True)):
-        print(f"bodies in {each.name}: {patients} patients", flush=True)
-        make_store(each, settings.films_seed + number, patients, 2, arguments.workers)
+        if not (arguments.only_learn if number else finished):
+            print(f"bodies in {each.name}: {patients} patients", flush=True)
+            make_store(each, settings.films_seed + number, patients, 2, arguments.workers)
+    if not finished:
+        crops = read_store(folder)
+        about = {"phantoms": dict(read_record(folder)), "bodies": len(crops.grey)}
     torch.set_num_threads(1)  # the other processors make examples
-    crops = read_store(folder)
-    network, minutes = fit(settings, crops, arguments.run_dir, max(1, arguments.workers - 1))
+    learners = max(1, arguments.workers - 1)
+    network, trained = fit(
+        settings, crops, arguments.run_dir, learners, arguments.device, about, arguments.start
+    )
+    if arguments.only_learn:
+        return {"minutes": trained.minutes, "examples": trained.examples}
     command = " ".join(["python -m spinezoo_refiner.train", *words])
-    training = how_trained(settings, read_record(folder), minutes, command) | {
-        "bodies": len(crops.grey),
-        "bodies_seen": (len(crops.grey) + int(crops.sacral.sum())) * settings.epochs,
-    }
+    training = how_trained(settings, trained, command)
     record = finish(network, read_store(beside), arguments.card, training)
     metrics: Mapping[str, Any] = record["metrics"]
     return metrics

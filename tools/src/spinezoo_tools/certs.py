@@ -7,9 +7,9 @@
     make certs ARGS=--new-authority     make everything anew; every process must restart
 
 Writes to ``certs/`` (never committed): ``ca.crt`` and ``ca.key``, and ``<name>.crt`` and
-``<name>.key`` for every folder under ``services/``, for ``gateway``, ``evaluator`` and ``client``.
-Each is good as server and as client; its names are the process's, ``localhost``, 127.0.0.1, ::1
-and the forms of a Kubernetes service. Keys are readable by their owner only.
+``<name>.key`` for every folder under ``services/``, for ``gateway``, ``evaluator``, ``pacs`` and
+``client``. Each is good as server and as client; its names are the process's, ``localhost``,
+127.0.0.1, ::1 and the forms of a Kubernetes service. Keys are readable by their owner only.
 
 For development: the authority's key lies on the same disk without a password. A hospital takes
 certificates from its own authority; ``docs/security.md`` says what they need.
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from cryptography import x509
     from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
 
-NOT_NETWORKS = (*FRONT, "client")
+NOT_NETWORKS = (*FRONT, "pacs", "client")
 """Names with a certificate that are no network."""
 
 AUTHORITY_DAYS = 3650

@@ -26,7 +26,7 @@ from spinezoo_tools.engine import (
     say,
 )
 from spinezoo_tools.environments import ROOT, python_of
-from spinezoo_tools.images import build, parts, settings
+from spinezoo_tools.images import ARCHIVE, NODE, build, parts, settings
 from spinezoo_tools.variables import REQUIRE_DOCKER
 
 SWAPPED_IMAGES = ROOT / "deploy" / "compose" / "images.env"
@@ -142,6 +142,7 @@ def test(arguments: Sequence[str], *, install: bool) -> int:
     """
     need_engine(install=install)
     build([])
+    build([NODE, ARCHIVE])
     python = python_of(ROOT, ROOT / "tests")
     if not python.exists():
         raise ContainersError("room tests is not set up; run `make setup`")

@@ -31,6 +31,9 @@ STAND_IN_PACKAGES = ("python3.11", "python3.11-venv", "python3-distutils", "ca-c
 NODE = "pacs"
 """Name, folder and environment of the DICOM node."""
 
+ARCHIVE = "orthanc"
+"""The archive for trying the node; its folder is ``deploy/pacs``."""
+
 STAND_IN_ATTEMPTS = 2
 PULL_LIMIT_S = 120.0
 
@@ -250,7 +253,9 @@ def build_command(part: Part, base: str, secrets: Sequence[str]) -> list[str]:
 
 def build(only: Sequence[str], *, gpu: bool = False) -> None:
     """Builds images one after the other; what they share is built once."""
-    wanted = parts(only, gpu=gpu)
+    archive = ARCHIVE in only and not gpu
+    named = [name for name in only if not (archive and name == ARCHIVE)]
+    wanted = parts(named, gpu=gpu) if named or not archive else []
     need_engine()
     base = base_image()
     environment = {**os.environ, "DOCKER_BUILDKIT": "1"}
@@ -260,6 +265,31 @@ def build(only: Sequence[str], *, gpu: bool = False) -> None:
             say(f"[{number}/{len(wanted)}] {part.image}: building")
             run(build_command(part, base, secrets), environment=environment)
             say(f"[{number}/{len(wanted)}] {part.image}: {time.monotonic() - started:.0f} s")
+    if archive:
+        say(f"{archive_image()}: building")
+        run(archive_command(base), environment=environment)
+
+
+def archive_image() -> str:
+    """Name and tag of the Orthanc of compose.pacs.yaml."""
+    values = settings()
+    version = values.get("SPINEZOO_VERSION") or "0.1.0"
+    return values.get("SPINEZOO_ORTHANC_IMAGE") or f"spinezoo/{ARCHIVE}:{version}"
+
+
+def archive_command(base: str) -> list[str]:
+    """The command line that builds Orthanc, from Debian's packages.
+
+    Args:
+        base: Taken where ``DEBIAN_IMAGE`` is not set: it is a Debian too.
+    """
+    folder = ROOT / "deploy/pacs"
+    debian = os.environ.get("DEBIAN_IMAGE") or base
+    command = [docker(), "build", "--tag", archive_image(), "--build-arg", f"DEBIAN_IMAGE={debian}"]
+    for name in PROXY_ARGUMENTS:
+        if os.environ.get(name):
+            command += ["--build-arg", name]
+    return [*command, "--file", str(folder / "orthanc.Dockerfile"), str(folder)]
 
 
 def torch_lock(index: str) -> None:

@@ -186,8 +186,22 @@ CONTAINERS = (
         "a port",
         "`compose.pacs.yaml`: DICOM and HTTP of the node, Orthanc's page",
     ),
+    Variable(
+        "SPINEZOO_PACS_PUBLISH_HOST",
+        "127.0.0.1",
+        "an address",
+        "`compose.pacs.yaml`: where the node's DICOM port is open; the PACS has to reach it",
+    ),
+    Variable(
+        "SPINEZOO_PACS_SETTINGS",
+        "./deploy/pacs",
+        "a folder",
+        "`compose.pacs.yaml`: of `node.yaml`, key and certificates; /etc/spinezoo inside",
+    ),
     Variable("SPINEZOO_PACS_MEMORY", "2g", "a size", "`compose.pacs.yaml`: limit of the node"),
-    Variable("SPINEZOO_ORTHANC_PASSWORD", "", "a password", "`compose.pacs.yaml`: yours, needed"),
+    Variable(
+        "SPINEZOO_ORTHANC_PASSWORD", "", "a password", "`compose.pacs.yaml`: yours, for Orthanc"
+    ),
     Variable(
         "DEBIAN_IMAGE", "debian:bookworm-slim", "a tag", "`compose.pacs.yaml`: base of Orthanc"
     ),

@@ -23,6 +23,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 from spinezoo_contract.errors import SpineZooError
+from spinezoo_spine.fusion.touching import with_touches
 from spinezoo_spine.measures import refine, shape, uncertainty
 from spinezoo_spine.measures.film import measure_film
 from spinezoo_spine.measures.refiner.network import built_in_refiner
@@ -36,8 +37,9 @@ from spinezoo_evaluator.measures.truth import read_truth
 def cpu_ms(film: KeptFilm, rounds: int = 5) -> float:
     """Least processor time of measuring a film, in ms."""
     cv2.setNumThreads(1)
-    labelling, said, implants = film.labelling, film.said(), film.implants
+    labelling, said = film.truth.named(film.vertebrae), film.said()
     pixels, refiner = film.pixels(), built_in_refiner()
+    implants = with_touches(film.implants(), labelling)
     spacing = (film.truth.spacing_mm, film.truth.spacing_mm)
     times = []
     for _ in range(rounds):
@@ -63,12 +65,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         pairs = list(zip(arguments.run, arguments.data, strict=False))
         films = [film for run, data in pairs for film in kept_films(read_truth(data), run, data)]
         if arguments.what == "fit":
-            fit.write_fit(fit.fit_shape(films), {})
-            shape.coefficients.cache_clear()
-            fit.write_blend(fit.fit_blend(films))
-            refine.blends.cache_clear()
-            for refined in (False, True):
-                fit.write_fit({}, fit.fit_intervals(films, refined=refined), refined=refined)
+            fit.write_fit(fit.fit_all(films))
             names = ", ".join(file.name for file in (shape.FILE, refine.FILE, uncertainty.FILE))
             print(f"wrote {names} from {len(films)} films")
             return 0

@@ -29,6 +29,7 @@ class Errors:
         corners: Distance of a corner from the true one, by the depth of the body, and whether it
             lies within the stated radius.
         endplates: Error of an endplate's direction in degrees.
+        films: By film, the same of corners and endplates by "corners" or "endplates" and landmark.
         spurs: Osteophytes: true and long; of these found; said; said where there is a true one.
     """
 
@@ -38,6 +39,7 @@ class Errors:
     grades: dict[str, list[tuple[int, int]]] = field(default_factory=dict)
     corners: list[tuple[float, bool]] = field(default_factory=list)
     endplates: list[float] = field(default_factory=list)
+    films: dict[str, dict[str, dict[str, float]]] = field(default_factory=dict)
     spurs: list[int] = field(default_factory=lambda: [0, 0, 0, 0])
 
     def add(self, film: TrueFilm, measured: FilmMeasures) -> None:
@@ -66,8 +68,14 @@ class Errors:
         self.corners += more.corners
         self.endplates += more.endplates
         self.spurs = [one + other for one, other in zip(self.spurs, more.spurs, strict=True)]
+        self.films.update(more.films)
+
+    def of_film(self, quantity: str) -> dict[str, dict[str, float]]:
+        """Errors of "corners" or "endplates" by film and landmark."""
+        return {film: said[quantity] for film, said in self.films.items() if quantity in said}
 
     def _add_landmarks(self, film: TrueFilm, measured: FilmMeasures) -> None:
+        films = self.films.setdefault(film.name, {"corners": {}, "endplates": {}})
         for body in measured.bodies:
             quad = film.quads.get(body.level)
             if quad is None or not film.in_view((body.level,)):
@@ -80,12 +88,15 @@ class Errors:
                 places[landmark.corner] = at
                 off = float(np.hypot(*(at - true)))
                 self.corners.append((off / depth, off <= landmark.radius_px))
+                films["corners"][f"{body.level} {landmark.corner.name}"] = off / depth
             ends = list(BodyCorner)
             for first, last in ((0, 1), (3, 2)):
                 one, other = places.get(ends[first]), places.get(ends[last])
                 if one is not None and other is not None and np.isfinite(quad[first]).all():
                     angle = _direction(other - one) - _direction(quad[last] - quad[first])
-                    self.endplates.append(float((angle + 180.0) % 360.0 - 180.0))
+                    off_deg = float((angle + 180.0) % 360.0 - 180.0)
+                    self.endplates.append(off_deg)
+                    films["endplates"][f"{body.level} {ends[first].name}"] = abs(off_deg)
             if film.osteophytes is not None and len(places) == 4:
                 self._add_spurs(film, body.level, {o.corner.name for o in body.osteophytes})
 

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from spinezoo_contract.types import FilmMeasures, MeasureUnit, Segment
+from spinezoo_contract.types import FilmMeasures, MeasureKind, MeasureUnit, Segment
 from spinezoo_spine.measures import refine, shape, uncertainty
 from spinezoo_spine.measures.bodies import measured_bodies, shaped
 from spinezoo_spine.measures.evidence import strokes_of
@@ -19,7 +19,7 @@ from spinezoo_spine.measures.film import directions_up
 from spinezoo_spine.measures.refiner.answers import numbers_of
 from spinezoo_spine.measures.refiner.network import built_in_refiner
 
-from spinezoo_evaluator.measures.run import KeptFilm
+from spinezoo_evaluator.measures.run import KeptFilm, Shape
 
 PENALTY = {"body": 3.0, "sacrum": 0.3}
 """Of the ridge regression, on coefficients of shares of the depth: chosen of 0.3, 3 and 30 by
@@ -34,16 +34,53 @@ NORMAL_MEDIAN = 0.6745
 LAPLACE_MEDIAN = 0.6931
 """Median size of a Laplace error, by its scale."""
 
+PARTS = 4
+"""Films are divided in this many: intervals and weights of each part are fitted with a model of
+shape of the others. A model is off by less on the films that it was fitted on."""
+
 Rows = dict[str, list[tuple[NDArray[np.float64], NDArray[np.float64]]]]
 
 
-def fit_shape(films: Sequence[KeptFilm]) -> dict[str, NDArray[np.float32]]:
-    """Coefficients of the model of shape; see :mod:`spinezoo_spine.measures.shape`."""
-    rows: Rows = {"body": [], "sacrum": []}
-    for film in films:
-        _collect(film, rows)
+@dataclass(frozen=True, slots=True)
+class Fitted:
+    """What phantoms tell, ready to be written.
+
+    Attributes:
+        shape: Coefficients of the model of shape, of all films.
+        blend: How far outlines and refiner are off.
+        intervals: Floor and factor by kind, of outlines alone and of refined films.
+    """
+
+    shape: Shape
+    blend: dict[str, dict[str, list[float]]]
+    intervals: dict[str, dict[str, list[float]]]
+
+
+def fit_all(films: Sequence[KeptFilm]) -> Fitted:
+    """Fits everything that phantoms tell; a model of shape never sees the film it is tried on."""
+    rows = [rows_of_shape(film) for film in films]
+    shapes: list[Shape] = []
+    for part in range(PARTS):
+        others = [row for place, row in enumerate(rows) if place % PARTS != part]
+        shapes.append(fit_shape(others))
+    beside = [shapes[place % PARTS] for place in range(len(films))]
+    blend = fit_blend(films, beside)
+    intervals = {
+        name: fit_intervals(films, beside, blend, refined=name == "refined")
+        for name in ("outlines", "refined")
+    }
+    return Fitted(fit_shape(rows), blend, intervals)
+
+
+def fit_shape(films: Sequence[Rows]) -> Shape:
+    """Coefficients of the model of shape; see :mod:`spinezoo_spine.measures.shape`.
+
+    Args:
+        films: Rows of each film, see :func:`rows_of_shape`.
+    """
     model = {}
-    for name, pairs in rows.items():
+    for name in ("body", "sacrum"):
+        pairs = [pair for rows in films for pair in rows[name]]
         values = np.array([value for value, _ in pairs])
         wanted = np.array([offset for _, offset in pairs])
         penalty = PENALTY[name] * np.eye(values.shape[1])
@@ -54,7 +91,7 @@ def fit_shape(films: Sequence[KeptFilm]) -> dict[str, NDArray[np.float32]]:
             coefficients = np.linalg.solve(scaled.T @ values + penalty, scaled.T @ wanted)
             off = np.abs(wanted - values @ coefficients).mean(axis=1)
             weights = 1.0 / np.maximum(off / 0.02, 1.0)
-        model[name] = coefficients.astype(np.float32)
+        model[name] = coefficients.astype(np.float32).astype(np.float64)
     return model
 
 
@@ -66,11 +103,13 @@ def _named(film: KeptFilm) -> list[Segment]:
     return named
 
 
-def _collect(film: KeptFilm, rows: Rows) -> None:
+def rows_of_shape(film: KeptFilm) -> Rows:
+    """Features and true offsets of every body of a film, by body and sacrum."""
+    rows: Rows = {"body": [], "sacrum": []}
     truth = film.truth
     named = _named(film)
     if len(named) < 2:
-        return
+        return rows
     strokes = {name: strokes_of(said) for name, said in film.said().items()}
     bodies = measured_bodies(named, strokes, directions_up(named, (1.0, 1.0)), (1.0, 1.0))
     local = shape.turned(*bodies.local) if truth.faces_left else bodies.local
@@ -91,22 +130,29 @@ def _collect(film: KeptFilm, rows: Rows) -> None:
         offset = np.concatenate([(quad - own).ravel(), (middle - own_middle).ravel()]) / depth[0]
         if np.isfinite(offset).all() and np.abs(offset).max() < 0.4:
             rows["sacrum" if level == "S1" else "body"].append((values[0], offset))
+    return rows
 
 
-def fit_blend(films: Sequence[KeptFilm]) -> dict[str, dict[str, list[float]]]:
+def fit_blend(
+    films: Sequence[KeptFilm], shapes: Sequence[Shape]
+) -> dict[str, dict[str, list[float]]]:
     """How far outlines and refiner are off; see :class:`spinezoo_spine.measures.refine.Blend`.
 
     By the median of the error's size: an endplate that is quite wrong must not count for all.
+
+    Args:
+        films: Phantoms of other seeds than the tests'.
+        shapes: A model of shape for each, of other films.
     """
     rows: dict[str, list[NDArray[np.float64]]] = {"body": [], "sacrum": []}
-    for film in films:
+    for film, model in zip(films, shapes, strict=True):
         truth, pixels, named = film.truth, film.pixels(), _named(film)
         if pixels is None or len(named) < 2:
             continue
         strokes = {name: strokes_of(said) for name, said in film.said().items()}
         square, mirrored = (1.0, 1.0), truth.faces_left
         bodies = measured_bodies(named, strokes, directions_up(named, square), square, samples=0)
-        bodies = shaped(bodies, mirrored=mirrored)
+        bodies = shaped(bodies, mirrored=mirrored, model=model)
         every = np.arange(len(named))
         said = built_in_refiner()(refine.crops_of(bodies, every, pixels, square, mirrored=mirrored))
         outlines = refine.outline_numbers(bodies, mirrored=mirrored)
@@ -133,7 +179,19 @@ def fit_blend(films: Sequence[KeptFilm]) -> dict[str, dict[str, list[float]]]:
     return found
 
 
-def fit_intervals(films: Sequence[KeptFilm], *, refined: bool) -> dict[str, list[float]]:
+_BARE = dict.fromkeys([*(kind.name for kind in MeasureKind), "CORNER"], (0.0, 1.0)) | {
+    f"{MeasureKind.LORDOSIS.name} {levels}": (0.0, 1.0) for levels in ("L1-S1", "L1-L5", "L4-S1")
+}
+"""Intervals that say the bootstrap's spread."""
+
+
+def fit_intervals(
+    films: Sequence[KeptFilm],
+    shapes: Sequence[Shape],
+    blend: dict[str, dict[str, list[float]]],
+    *,
+    refined: bool,
+) -> dict[str, list[float]]:
     """Floor and factor of every kind; see :mod:`spinezoo_spine.measures.uncertainty`.
 
     Of several floors that whose intervals are the shortest on average, each with the factor that
@@ -141,11 +199,14 @@ def fit_intervals(films: Sequence[KeptFilm], *, refined: bool) -> dict[str, list
 
     Args:
         films: Phantoms of other seeds than the tests'.
+        shapes: A model of shape for each, of other films.
+        blend: Of :func:`fit_blend`.
         refined: Whether the refiner looks at them, or outlines alone are measured.
     """
     rows: dict[str, list[tuple[float, float]]] = {}
-    for film in films:
-        measured = film.measured(refine=refined)
+    plain = {name: refine.Blend.of(each) for name, each in blend.items()}
+    for film, model in zip(films, shapes, strict=True):
+        measured = film.measured(refine=refined, shape=model, blend=plain, intervals=_BARE)
         depths = [
             float(np.hypot(*(quad[1] - quad[0]))) * (film.truth.spacing_mm or 1.0)
             for quad in film.truth.quads.values()
@@ -158,13 +219,11 @@ def fit_intervals(films: Sequence[KeptFilm], *, refined: bool) -> dict[str, list
             if not film.truth.in_view(said.levels):
                 continue
             unit = usual if said.unit is MeasureUnit.MILLIMETRE else 1.0
-            half = (said.high - said.low) / 2.0
             name = uncertainty.name_of(said.kind, said.levels)
-            spread = _spread_of(name, half, unit, refined=refined)
+            spread = (said.high - said.low) / 2.0 / unit
             rows.setdefault(name, []).append((abs(said.value - true) / unit, spread))
         for off, radius in _corner_errors(film, measured):
-            spread = _spread_of("CORNER", radius / usual, 1.0, refined=refined)
-            rows.setdefault("CORNER", []).append((off / usual, spread))
+            rows.setdefault("CORNER", []).append((off / usual, radius / usual))
     return {kind: _best(np.array(pairs)) for kind, pairs in rows.items()}
 
 
@@ -181,12 +240,6 @@ def _corner_errors(film: KeptFilm, measured: FilmMeasures) -> list[tuple[float, 
     return found
 
 
-def _spread_of(kind: str, half: float, unit: float, *, refined: bool) -> float:
-    """The bootstrap's spread behind a stated interval, as a share of the unit."""
-    floor, factor = uncertainty.calibration(refined=refined).get(kind, (0.0, 1.645))
-    return float(max((half / factor / unit) ** 2 - floor**2, 0.0) ** 0.5)
-
-
 def _best(pairs: NDArray[np.float64]) -> list[float]:
     off, spread = pairs[:, 0], pairs[:, 1]
     best: tuple[float, list[float]] | None = None
@@ -201,20 +254,14 @@ def _best(pairs: NDArray[np.float64]) -> list[float]:
     return best[1]
 
 
-def write_blend(blend: dict[str, dict[str, list[float]]]) -> None:
-    """Puts how far outlines and refiner are off beside the code that reads it."""
-    refine.FILE.write_text(json.dumps(blend, indent=1) + "\n", encoding="utf-8")
-
-
-def write_fit(
-    model: dict[str, Any], intervals: dict[str, list[float]], *, refined: bool = False
-) -> None:
-    """Puts both beside the code that reads them."""
-    if model:
-        np.savez(shape.FILE, **model)
-    if intervals:
-        kept = json.loads(uncertainty.FILE.read_text(encoding="utf-8"))
-        part = "refined" if refined else "outlines"
-        kept[part] = dict(sorted((kept[part] | intervals).items()))
-        text = json.dumps(kept, indent=1)
-        uncertainty.FILE.write_text(text + "\n", encoding="utf-8")
+def write_fit(fitted: Fitted) -> None:
+    """Puts it beside the code that reads it, and makes this process read it."""
+    np.savez(shape.FILE, **{k: v.astype(np.float32) for k, v in fitted.shape.items()})
+    refine.FILE.write_text(json.dumps(fitted.blend, indent=1) + "\n", encoding="utf-8")
+    kept = json.loads(uncertainty.FILE.read_text(encoding="utf-8"))
+    told = {
+        part: dict(sorted((kept[part] | own).items())) for part, own in fitted.intervals.items()
+    }
+    uncertainty.FILE.write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")
+    for cached in (shape.coefficients, refine.blends, uncertainty.calibration):
+        cached.cache_clear()

@@ -6,6 +6,7 @@ import csv
 import io
 import json
 from collections.abc import Iterable, Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 from spinezoo_contract.errors import SpineZooError
 
+from spinezoo_evaluator.measures import paired
 from spinezoo_evaluator.measures.errors import Errors
 from spinezoo_evaluator.measures.run import KeptFilm, errors_of, kept_films
 from spinezoo_evaluator.measures.truth import read_truth
@@ -41,14 +43,22 @@ def write_errors(folder: Path, films: Iterable[KeptFilm]) -> str:
         folder: Where to; made if missing.
         films: At least one.
     """
-    by_model, by_trait = errors_of(films)
+    compared = errors_of(films)
+    by_model, by_trait = compared.by_model, compared.by_trait
     if FUSED not in by_model:
         return ""
     folder.mkdir(parents=True, exist_ok=True)
+    tests = compared.tests()
     text = to_markdown(by_model, by_trait)
+    if tests:
+        text += "\n" + paired.to_markdown(tests)
     (folder / "measures.md").write_text(text, encoding="utf-8")
     (folder / "measures.csv").write_text(to_csv(by_model), encoding="utf-8")
-    plain = {name: errors.summary() for name, errors in [*by_model.items(), *by_trait.items()]}
+    plain: dict[str, Any] = {
+        name: errors.summary() for name, errors in [*by_model.items(), *by_trait.items()]
+    }
+    if tests:
+        plain["paired tests"] = [asdict(test) for test in tests]
     (folder / "measures.json").write_text(json.dumps(plain, indent=1) + "\n", encoding="utf-8")
     bland_altman(by_model[FUSED]).save(folder / "bland_altman.png")
     return text

@@ -5,36 +5,42 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from dataclasses import dataclass, field
+from functools import lru_cache
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
 import cv2
+import numpy as np
 from numpy.typing import NDArray
 from spinezoo_contract.errors import ConfigurationError
 from spinezoo_contract.types import (
+    VERTEBRAE,
     EnsembleAnswer,
     FilmMeasures,
     FusedImplant,
     FusionOptions,
-    Labelling,
     Segment,
+    SegmentKind,
 )
 from spinezoo_spine.column.consensus import Vertebrae, vertebrae_of
 from spinezoo_spine.films.reader import read_film_file
 from spinezoo_spine.fusion.implants import fuse_implants, implants_of
+from spinezoo_spine.fusion.rods import redrawn_rods
 from spinezoo_spine.fusion.touching import with_touches
 from spinezoo_spine.measures.film import measure_film
+from spinezoo_spine.measures.refine import Blend
 from spinezoo_spine.measures.refiner.network import built_in_refiner
 
 from spinezoo_evaluator.measures.errors import Errors
+from spinezoo_evaluator.measures.paired import PairedTest, paired_tests
 from spinezoo_evaluator.measures.truth import TrueFilm
 from spinezoo_evaluator.results.records import FUSED, RunFolder, named
 
 OUTLINES_ALONE = f"{FUSED}, outlines alone"
 """The ensemble without the refiner."""
+
 
 MOST_WORKERS = 8
 """Processes that measure films at the same time, at most."""
@@ -42,10 +48,11 @@ MOST_WORKERS = 8
 LEAST_FILMS = 8
 """Fewer films are measured here: starting processes takes longer."""
 
-ErrorsByName = dict[str, Errors]
+Shape = dict[str, NDArray[np.float64]]
+"""Coefficients of the model of shape, see :mod:`spinezoo_spine.measures.shape`."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class KeptFilm:
     """What is known of one film after the zoo answered.
 
@@ -96,33 +103,45 @@ class KeptFilm:
         height, width = self.truth.height, self.truth.width
         return {name: vertebrae_of(self.members[name], height, width) for name in names}
 
-    @cached_property
-    def labelling(self) -> Labelling:
-        """The fused vertebrae with their true names."""
-        return self.truth.named(self.vertebrae)
-
-    @cached_property
     def implants(self) -> tuple[FusedImplant, ...]:
-        """The implants, fused again, and what they touch."""
+        """The implants, fused again."""
         height, width = self.truth.height, self.truth.width
         metal = {name: implants_of(said, height, width) for name, said in self.members.items()}
-        return with_touches(fuse_implants(metal, (), FusionOptions()), self.labelling)
+        found = fuse_implants(metal, (), FusionOptions())
+        pixels = self.pixels()
+        if pixels is None:
+            return found
+        return redrawn_rods(found, metal, pixels, self.truth.spacing_mm)
 
-    def measured(self, model: str | None = None, *, refine: bool = True) -> FilmMeasures:
+    def measured(
+        self,
+        model: str | None = None,
+        *,
+        refine: bool = True,
+        shape: Shape | None = None,
+        blend: Mapping[str, Blend] | None = None,
+        intervals: Mapping[str, tuple[float, float]] | None = None,
+    ) -> FilmMeasures:
         """Measures by all members, or by one alone, of the vertebrae with their true names.
 
         The refiner looks at the film where there is one and ``refine`` is set, for all members
-        together only.
+        together only. Model of shape, weights of outlines and refiner, and intervals are those
+        shipped where none are given.
         """
+        labelling = self.truth.named(self.vertebrae)
+        implants = with_touches(self.implants() if model is None else (), labelling)
         spacing = (self.truth.spacing_mm, self.truth.spacing_mm)
         pixels = self.pixels() if refine and model is None else None
         return measure_film(
-            self.labelling,
+            labelling,
             self.said(model),
-            self.implants if model is None else (),
+            implants,
             spacing,
             pixels=pixels,
             refiner=None if pixels is None else built_in_refiner(),
+            model=shape,
+            blend=blend,
+            intervals=intervals,
         )
 
 
@@ -160,43 +179,87 @@ def kept_films(
         )
 
 
-def errors_of(films: Iterable[KeptFilm]) -> tuple[ErrorsByName, ErrorsByName]:
+@dataclass(frozen=True, slots=True)
+class Compared:
+    """Errors of films by who measured.
+
+    Attributes:
+        by_model: Of the fused ensemble, of it without the refiner, and of each network.
+        by_trait: Of the ensemble, by kind of film.
+        groups: Films by kind.
+        families: Networks by what they answer: "instance networks" or "semantic networks".
+    """
+
+    by_model: dict[str, Errors] = field(default_factory=dict)
+    by_trait: dict[str, Errors] = field(default_factory=dict)
+    groups: dict[str, list[str]] = field(default_factory=dict)
+    families: dict[str, set[str]] = field(default_factory=dict)
+
+    def tests(self) -> list[PairedTest]:
+        """Ensemble against its outlines alone, and instance against semantic networks."""
+        pairs = []
+        if OUTLINES_ALONE in self.by_model:
+            ours, theirs = self.by_model[FUSED], self.by_model[OUTLINES_ALONE]
+            pairs.append((FUSED, [ours], "outlines alone", [theirs]))
+        instance = self.families.get(INSTANCE, set())
+        semantic = self.families.get(SEMANTIC, set()) - instance
+        if instance and semantic:
+            sides = ([self.by_model[name] for name in sorted(f)] for f in (instance, semantic))
+            first, second = sides
+            pairs.append((INSTANCE, first, SEMANTIC, second))
+        return paired_tests(pairs, dict(sorted(self.groups.items())))
+
+
+INSTANCE, SEMANTIC = "instance networks", "semantic networks"
+
+
+def errors_of(films: Iterable[KeptFilm]) -> Compared:
     """Errors of the fused ensemble and of each network, and of the ensemble by trait of the film.
 
     A network alone measures the same fused vertebrae by its own borders, without the refiner; so
     does the ensemble once more, where the refiner looked.
     """
-    by_model: ErrorsByName = {}
-    by_trait: ErrorsByName = {}
-    for of_film in _errors_of_each(list(films)):
-        for every, own in zip((by_model, by_trait), of_film, strict=True):
-            for name, errors in own.items():
-                every.setdefault(name, Errors()).extend(errors)
-    return by_model, by_trait
+    every = Compared()
+    for one in _compared_each(list(films)):
+        for total, part in ((every.by_model, one.by_model), (every.by_trait, one.by_trait)):
+            for name, errors in part.items():
+                total.setdefault(name, Errors()).extend(errors)
+        for trait, names in one.groups.items():
+            every.groups.setdefault(trait, []).extend(names)
+        for family, members in one.families.items():
+            every.families.setdefault(family, set()).update(members)
+    return every
 
 
-def _errors_of_each(films: Sequence[KeptFilm]) -> Iterator[tuple[ErrorsByName, ErrorsByName]]:
+def _compared_each(films: Sequence[KeptFilm]) -> Iterator[Compared]:
     """The errors of each film, in order; many films by as many processes as there are cores."""
     workers = min(MOST_WORKERS, os.cpu_count() or 1)
     if workers == 1 or len(films) < LEAST_FILMS:
-        yield from map(_errors_of_film, films)
+        for film in films:
+            yield _compared([film])
         return
     with ProcessPoolExecutor(
         workers, get_context("spawn"), initializer=cv2.setNumThreads, initargs=(1,)
     ) as pool:
-        yield from pool.map(_errors_of_film, films, chunksize=4)
+        yield from pool.map(_compared, [[film] for film in films], chunksize=4)
 
 
-def _errors_of_film(film: KeptFilm) -> tuple[ErrorsByName, ErrorsByName]:
-    by_model: ErrorsByName = {}
-    by_trait: ErrorsByName = {}
-    fused = film.measured()
-    by_model.setdefault(FUSED, Errors()).add(film.truth, fused)
-    for trait in film.truth.traits.values():
-        by_trait.setdefault(trait, Errors()).add(film.truth, fused)
-    if fused.refiner is not None:
-        alone = film.measured(refine=False)
-        by_model.setdefault(OUTLINES_ALONE, Errors()).add(film.truth, alone)
-    for name in film.members:
-        by_model.setdefault(name, Errors()).add(film.truth, film.measured(name))
-    return by_model, by_trait
+def _compared(films: Sequence[KeptFilm]) -> Compared:
+    found = Compared()
+    by_model, by_trait = found.by_model, found.by_trait
+    for film in films:
+        fused = film.measured()
+        by_model.setdefault(FUSED, Errors()).add(film.truth, fused)
+        for trait in film.truth.traits.values():
+            by_trait.setdefault(trait, Errors()).add(film.truth, fused)
+            found.groups.setdefault(trait, []).append(film.truth.name)
+        if fused.refiner is not None:
+            alone = film.measured(refine=False)
+            by_model.setdefault(OUTLINES_ALONE, Errors()).add(film.truth, alone)
+        for name, said in film.members.items():
+            by_model.setdefault(name, Errors()).add(film.truth, film.measured(name))
+            kinds = {segment.kind for segment in said if segment.structure in VERTEBRAE}
+            for kind, family in ((SegmentKind.INSTANCE, INSTANCE), (SegmentKind.REGION, SEMANTIC)):
+                if kind in kinds:
+                    found.families.setdefault(family, set()).add(name)
+    return found

@@ -39,7 +39,45 @@ def crop(borders: NDArray[np.int64], window: Window, height: int) -> NDArray[np.
         height: Rows of the film.
     """
     left, top, right, bottom = window
-    rows, columns = bottom - top, right - left
+    columns, rows = right - left, bottom - top
+    # One more row of each column takes the ends of its last runs.
+    steps = np.zeros(columns * (rows + 1), dtype=np.int8)
+    begin, end = _ends(borders, window, height)
+    steps[begin] = 1
+    steps[end] -= 1  # where a run starts again, the two cancel
+    painted = np.cumsum(steps, dtype=np.int8).reshape(columns, rows + 1)
+    return np.asarray(painted[:, :-1].T > 0)
+
+
+def counted(
+    borders: Sequence[NDArray[np.int64]], weights: Sequence[float], window: Window, height: int
+) -> NDArray[np.float32]:
+    """(bottom - top, right - left) sum of the weights of the masks that have each pixel.
+
+    Args:
+        borders: Of each mask, as for :func:`crop`.
+        weights: Of each mask.
+        window: Which part.
+        height: Rows of the film.
+    """
+    left, top, right, bottom = window
+    columns, rows = right - left, bottom - top
+    steps = np.zeros(columns * (rows + 1), dtype=np.float32)
+    for each, weight in zip(borders, weights, strict=True):
+        begin, end = _ends(each, window, height)
+        steps[begin] += weight
+        steps[end] -= weight
+    # Down each column on its own: what is rounded does not add up over the film.
+    sums = np.cumsum(steps.reshape(columns, rows + 1), axis=1)
+    return np.asarray(sums[:, :-1].T)
+
+
+def _ends(
+    borders: NDArray[np.int64], window: Window, height: int
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Where runs begin and end, in a window of one row more: places down its columns."""
+    left, top, right, bottom = window
+    rows = bottom - top
     first, last = left * height, right * height
     low = int(np.searchsorted(borders[1::2], first, side="right"))
     high = int(np.searchsorted(borders[0::2], last, side="left"))
@@ -50,17 +88,12 @@ def crop(borders: NDArray[np.int64], window: Window, height: int) -> NDArray[np.
         # A run that goes on into the next column covers that one's first row and its own last.
         starts, stops = _cut(starts, stops, height)
         start_column = starts // height
-    # One more row of each column takes the ends of its last runs.
     of_column = start_column * height + top
     begin = np.clip(starts - of_column, 0, rows)
     end = np.clip(stops - of_column, 0, rows)
     place = start_column * (rows + 1)
     seen = end > begin
-    steps = np.zeros(columns * (rows + 1), dtype=np.int8)
-    steps[(place + begin)[seen]] = 1
-    steps[(place + end)[seen]] -= 1  # where a run starts again, the two cancel
-    painted = np.cumsum(steps, dtype=np.int8).reshape(columns, rows + 1)
-    return np.asarray(painted[:, :-1].T > 0)
+    return (place + begin)[seen], (place + end)[seen]
 
 
 def _cut(

@@ -55,6 +55,7 @@ class SmallSettings:
         learning_rate: Highest rate of the one cycle.
         weight_decay: Of AdamW.
         width: Of the network.
+        most_minutes: A training ends after so many, its rate falls in time; 0: after its epochs.
     """
 
     seed: int
@@ -65,6 +66,7 @@ class SmallSettings:
     learning_rate: float
     weight_decay: float
     width: int
+    most_minutes: float = 0.0
 
 
 class Epoch(IterableDataset[Batch], Generic[Batch]):
@@ -122,6 +124,53 @@ def rate_at(share: float) -> float:
     return 0.005 + 0.995 * (0.5 + 0.5 * math.cos(math.pi * (share - WARM_UP) / (1.0 - WARM_UP)))
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
+class Trained:
+    """What a finished training leaves behind, beside its weights.
+
+    Attributes:
+        minutes: Used, those before a stop included.
+        examples: Seen.
+        about: What was learnt from.
+    """
+
+    minutes: float
+    examples: int
+    about: Mapping[str, Any]
+
+
+def run_record(run_dir: Path, settings: SmallSettings) -> Mapping[str, Any] | None:
+    """The record of a run that was begun; None where there is none.
+
+    Raises:
+        ConfigurationError: The folder holds a run with other settings.
+    """
+    state = run_dir / STATE_FILE
+    if not state.is_file():
+        return None
+    _, record = load_state(state)
+    if record["settings"] != dataclasses.asdict(settings):
+        raise ConfigurationError(
+            f"{run_dir} holds a run with other settings; remove it or choose another --run-dir"
+        )
+    return record
+
+
+def is_finished(run_dir: Path, settings: SmallSettings) -> bool:
+    """Whether a run has nothing more to learn: its examples are not needed again.
+
+    Raises:
+        ConfigurationError: The folder holds a run with other settings.
+    """
+    record = run_record(run_dir, settings)
+    return record is not None and _is_finished(record, settings)
+
+
+def _is_finished(record: Mapping[str, Any], settings: SmallSettings) -> bool:
+    limit = settings.most_minutes or math.inf
+    return bool(record["epoch"] >= settings.epochs or record["minutes"] >= limit)
+
+
 def run_epochs(
     network: nn.Module,
     settings: SmallSettings,
@@ -132,59 +181,72 @@ def run_epochs(
     *,
     clip_norm: float,
     told_every: int,
-) -> float:
+    about: Mapping[str, Any],
+    start: Path | None = None,
+) -> Trained:
     """Trains, or goes on with a training that was stopped.
 
     Args:
         network: With random weights, on its device; trained in place.
         settings: What changes the weights.
-        epoch_of: The epoch of a number.
+        epoch_of: The epoch of a number; not called where the run is finished.
         losses: The loss of a batch, and its parts for the log.
         run_dir: Where the state is kept.
         workers: Processes that make examples; 0: this one.
         clip_norm: Largest norm of a step's gradients.
         told_every: Batches between two lines of progress.
-
-    Returns:
-        Minutes used, those before the last stop included.
+        about: What is learnt from, for the record.
+        start: Folder of another run whose weights a new run begins with; None: random ones.
 
     Raises:
-        ConfigurationError: The folder holds a run with other settings.
+        ConfigurationError: The folder holds a run with other settings; there is no run to begin
+            with, or its weights are of another form.
     """
     optimiser = torch.optim.AdamW(
         network.parameters(), settings.learning_rate, weight_decay=settings.weight_decay
     )
+    record = run_record(run_dir, settings)
+    state = run_dir / STATE_FILE
+    if record is None:
+        record = {"epoch": 0, "minutes": 0.0, "examples": 0, "about": dict(about)}
+        if start is not None:
+            record["about"]["began_with"] = _begin_with(network, start)
+    else:
+        tensors, _ = load_state(state)
+        _restore(network, optimiser, tensors)
+    begin, minutes, examples = record["epoch"], record["minutes"], record["examples"]
+    if _is_finished(record, settings):
+        return Trained(minutes, examples, record["about"])
     per_epoch = len(epoch_of(0))
     steps = settings.epochs * per_epoch
-    state, begin, minutes = run_dir / STATE_FILE, 0, 0.0
-    if state.is_file():
-        tensors, record = load_state(state)
-        if record["settings"] != dataclasses.asdict(settings):
-            raise ConfigurationError(
-                f"{run_dir} holds a run with other settings; remove it or choose another --run-dir"
-            )
-        _restore(network, optimiser, tensors)
-        begin, minutes = record["epoch"], record["minutes"]
+    limit = settings.most_minutes or math.inf
     for epoch in range(begin, settings.epochs):
         started = time.monotonic()
         torch.manual_seed(1000 * settings.seed + epoch)  # a run that goes on draws the same
         network.train()
         sums: dict[str, float] = {}
+        seen = 0
         for number, batch in enumerate(loader(epoch_of(epoch), workers)):
+            used = minutes + (time.monotonic() - started) / 60.0
+            if used >= limit:
+                break
             loss, parts = losses(batch)
             optimiser.zero_grad()
             loss.backward()
             nn.utils.clip_grad_norm_(network.parameters(), clip_norm)
-            rate = settings.learning_rate * rate_at((epoch * per_epoch + number) / steps)
+            share = max((epoch * per_epoch + number) / steps, used / limit)
+            rate = settings.learning_rate * rate_at(share)
             for group in optimiser.param_groups:
                 group["lr"] = rate
             optimiser.step()
+            seen = number + 1
             for name, value in parts.items():
                 sums[name] = sums.get(name, 0.0) + value
             if number % told_every == 0:
-                told = ", ".join(f"{name} {each / (number + 1):.3f}" for name, each in sums.items())
+                told = ", ".join(f"{name} {each / seen:.3f}" for name, each in sums.items())
                 print(f"epoch {epoch} batch {number} of {per_epoch}: {told}", flush=True)
         minutes += (time.monotonic() - started) / 60.0
+        examples += seen * settings.batch_size
         save_state(
             state,
             _tensors_of(network, optimiser),
@@ -192,14 +254,41 @@ def run_epochs(
                 "settings": dataclasses.asdict(settings),
                 "epoch": epoch + 1,
                 "minutes": minutes,
+                "examples": examples,
+                "about": dict(record["about"]),
             },
         )
         line = {"epoch": epoch, "minutes": round(minutes, 2)} | {
-            name: round(value / per_epoch, 4) for name, value in sums.items()
+            name: round(value / max(seen, 1), 4) for name, value in sums.items()
         }
         with (run_dir / "log.jsonl").open("a") as log:
             log.write(json.dumps(line) + "\n")
-    return minutes
+        if minutes >= limit:
+            break
+    return Trained(minutes, examples, record["about"])
+
+
+def _begin_with(network: nn.Module, start: Path) -> dict[str, Any]:
+    """Takes the weights of another run; returns what that one learnt from."""
+    if not (start / STATE_FILE).is_file():
+        raise ConfigurationError(f"{start} holds no run to begin with; train one there first")
+    tensors, record = load_state(start / STATE_FILE)
+    prefix = "network."
+    weights = {
+        name.removeprefix(prefix): value
+        for name, value in tensors.items()
+        if name.startswith(prefix)
+    }
+    try:
+        network.load_state_dict(weights)
+    except RuntimeError as error:
+        raise ConfigurationError(f"{start} holds another network: {error}") from None
+    return {
+        **record["about"],
+        **record["settings"],
+        "minutes": round(record["minutes"], 1),
+        "examples_seen": record["examples"],
+    }
 
 
 def _tensors_of(network: nn.Module, optimiser: torch.optim.Optimizer) -> dict[str, Tensor]:
@@ -314,16 +403,15 @@ def write_record(folder: Path, model: BuiltInModel, **parts: Any) -> dict[str, A
     return record
 
 
-def how_trained(
-    settings: SmallSettings, phantoms: Mapping[str, Any], minutes: float, command: str
-) -> dict[str, Any]:
+def how_trained(settings: SmallSettings, trained: Trained, command: str) -> dict[str, Any]:
     """How weights came about, for the record."""
     return {
         "real_films_trained_on": 0,
         "data": f"phantoms:{settings.films_seed}",
-        "phantoms": dict(phantoms),
+        **trained.about,
+        "examples_seen": trained.examples,
         **dataclasses.asdict(settings),
-        "minutes": round(minutes, 1),
+        "minutes": round(trained.minutes, 1),
         "torch": str(torch.__version__),
         "date": datetime.now(UTC).date().isoformat(),
         "command": command,
@@ -343,6 +431,11 @@ def make_parser(
         "--card", type=Path, default=model.folder, help=f"folder of the {model.kind}'s card"
     )
     parser.add_argument("--workers", type=int, default=2, help="processes that make films")
+    parser.add_argument("--start", type=Path, help="folder of a run whose weights to begin with")
+    parser.add_argument(
+        "--only-learn", action="store_true", help="stop when the run is finished; export later"
+    )
+    parser.add_argument("--device", default="cpu", help="where the network learns: cpu or cuda")
     for field in dataclasses.fields(defaults):
         value = getattr(defaults, field.name)
         if field.name != "films_seed" and isinstance(value, int | float):
@@ -369,6 +462,8 @@ def run_command(
     """Runs a command line of :func:`make_parser`; returns the exit code."""
     words = list(sys.argv[1:] if argv is None else argv)
     arguments = parser.parse_args(words)
+    # The record names the command, not where folders lie on this machine.
+    words = [Path(word).name if Path(word).is_absolute() else word for word in words]
     kind, _, seed = arguments.data.partition(":")
     if kind != "phantoms" or not seed.isdecimal():
         print(f"--data is {arguments.data!r}; use phantoms:SEED", file=sys.stderr)

@@ -6,6 +6,8 @@ import logging
 import socket
 import ssl
 import threading
+import time
+from socketserver import BaseServer
 from typing import Any
 
 from pynetdicom import AE, ALL_TRANSFER_SYNTAXES, evt
@@ -15,6 +17,9 @@ from pynetdicom.transport import ThreadedAssociationServer
 from spinezoo_pacs.node.addresses import AddressBook
 from spinezoo_pacs.node.intake import FILM_CLASSES, NOT_AUTHORIZED, NOT_UNDERSTOOD, Count, Intake
 from spinezoo_pacs.node.settings import NodeSettings
+
+LEAVE_S = 5.0
+"""Time that callers have to end what they send when the node ends, in s."""
 
 HANDSHAKE_S = 10.0
 """Time that a caller has for the TLS handshake, in s."""
@@ -34,6 +39,11 @@ class _Server(ThreadedAssociationServer):
     def get_request(self) -> tuple[socket.socket, Any]:
         """Accepts without the handshake: a silent caller must not stop all others."""
         return self.socket.accept()
+
+    def shutdown(self) -> None:
+        """Stops listening. The library's own wants to be in a list that we are not in."""
+        BaseServer.shutdown(self)
+        self.server_close()
 
     def verify_request(self, request: Any, client_address: Any) -> bool:
         """Whether the address is known."""
@@ -117,10 +127,15 @@ class FilmReceiver:
         threading.Thread(target=self._server.serve_forever, daemon=True, name="scp").start()
 
     def stop(self) -> None:
-        """Takes no more associations."""
-        if self._server is not None:
-            self._server.shutdown()
-            self._server.server_close()
+        """Takes no more associations; those that stay open are aborted, and callers send again."""
+        if self._server is None:
+            return
+        self._server.shutdown()
+        end = time.monotonic() + LEAVE_S
+        while self._ae.active_associations and time.monotonic() < end:
+            time.sleep(0.1)
+        for association in self._ae.active_associations:
+            association.abort()
 
     def _on_rejected(self, event: evt.Event) -> None:
         self._count("association-refused")

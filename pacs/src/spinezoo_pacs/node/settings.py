@@ -229,7 +229,9 @@ def read_settings(path: Path) -> NodeSettings:
     try:
         document: Any = yaml.safe_load(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise ConfigurationError(f"{path} cannot be read ({error.strerror})") from error
+        raise ConfigurationError(
+            f"{path} cannot be read ({error.strerror}); the node's user must be able to"
+        ) from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ConfigurationError(f"{path} is no YAML file; see docs/pacs.md") from error
     try:

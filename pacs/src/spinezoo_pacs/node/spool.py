@@ -157,7 +157,10 @@ class Spool:
             raise QueueFullError("the spool's disk is full; free some, then send again")
 
     def add(self, sop_uid: str, study_uid: str, sender: str, data: bytes) -> bool:
-        """Takes a film; returns whether it is new. It is on the disk when this returns.
+        """Takes a film; returns whether something is to be done. It is on the disk by then.
+
+        One that is known is not taken again, unless it was set aside: then a person has sent it
+        again, and it is tried anew with the file that came.
 
         Raises:
             OtherStudyError: It is known as a film of another study.
@@ -165,21 +168,24 @@ class Spool:
             TooLargeError: The film is over the limit.
         """
         with self._lock:
-            known = self._one("SELECT study_uid FROM films WHERE sop_uid = ?", sop_uid)
+            known = self._one("SELECT study_uid, state FROM films WHERE sop_uid = ?", sop_uid)
             if known is not None and known[0] != study_uid:
                 raise OtherStudyError("one SOP instance UID stands for films of two studies")
-            if known is not None:
+            if known is not None and known[1] != "aside":
                 return False
             self.check_room(len(data))
             try:
                 self._write(self.film_path(sop_uid), data)
                 self._database.execute(
                     "INSERT INTO films (sop_uid, study_uid, sender, state, received_at) "
-                    "VALUES (?, ?, ?, 'waiting', ?)",
+                    "VALUES (?, ?, ?, 'waiting', ?) ON CONFLICT (sop_uid) DO UPDATE SET "
+                    "sender = excluded.sender, state = 'waiting', reason = '', failures = 0, "
+                    "waits = 0, crashes = 0, next_at = 0, ended_at = NULL, kept = 1",
                     (sop_uid, study_uid, sender, time.time()),
                 )
             except (OSError, sqlite3.OperationalError) as error:
-                self.film_path(sop_uid).unlink(missing_ok=True)
+                if known is None:
+                    self.film_path(sop_uid).unlink(missing_ok=True)
                 if no_room(error):
                     raise QueueFullError("the spool cannot be written; is its disk full?") from None
                 raise
@@ -228,6 +234,8 @@ class Spool:
     ) -> None:
         """Keeps a film's results, all or none, and what is to be sent where.
 
+        Of a film that is answered anew, what was sent already is not sent again.
+
         Args:
             film: The film.
             files: SOP instance UID and file by kind.
@@ -239,7 +247,10 @@ class Spool:
             for kind, (sop_uid, _) in files.items():
                 for destination in destinations:
                     self._database.execute(
-                        "INSERT OR REPLACE INTO results VALUES (?, ?, ?, ?, 'waiting')",
+                        "INSERT INTO results VALUES (?, ?, ?, ?, 'waiting') "
+                        "ON CONFLICT (film_id, kind, destination) DO UPDATE SET state = CASE "
+                        "WHEN sop_uid = excluded.sop_uid AND state IN ('sending', 'sent') "
+                        "THEN state ELSE 'waiting' END, sop_uid = excluded.sop_uid",
                         (film.id, kind, destination, sop_uid),
                     )
             self._database.execute(
@@ -295,18 +306,6 @@ class Spool:
             film.id,
         )
 
-    def retry_aside(self, key: str) -> bool:
-        """Puts a film that was set aside back into the queue; returns whether there was one."""
-        for film_id, sop_uid in self._all("SELECT id, sop_uid FROM films WHERE state = 'aside'"):
-            if key_of(sop_uid) == key and self.film_path(sop_uid).is_file():
-                self._run(
-                    "UPDATE films SET state = 'waiting', failures = 0, waits = 0, crashes = 0, "
-                    "next_at = 0, reason = '' WHERE id = ?",
-                    film_id,
-                )
-                return True
-        return False
-
     # Looking and cleaning.
 
     def counts(self) -> dict[str, int]:
@@ -332,17 +331,20 @@ class Spool:
     def forget(self, done_s: float, aside_s: float) -> int:
         """Deletes films and results that ended so long ago; their UIDs stay known."""
         now = time.time()
-        rows = self._all(
-            "SELECT id, sop_uid FROM films WHERE kept = 1 AND ("
-            "(state = 'done' AND ended_at < ?) OR (state = 'aside' AND ended_at < ?)) LIMIT 1000",
-            now - done_s,
-            now - aside_s,
-        )
-        for film_id, sop_uid in rows:
-            for path in (self.folder / "results").glob(f"{key_of(sop_uid)}.*"):
-                path.unlink(missing_ok=True)
-            self.film_path(sop_uid).unlink(missing_ok=True)
-            self._run("UPDATE films SET kept = 0 WHERE id = ?", film_id)
+        # Not while a film that was set aside is taken anew.
+        with self._lock:
+            rows = self._all(
+                "SELECT id, sop_uid FROM films WHERE kept = 1 AND ("
+                "(state = 'done' AND ended_at < ?) OR (state = 'aside' AND ended_at < ?)) "
+                "LIMIT 1000",
+                now - done_s,
+                now - aside_s,
+            )
+            for film_id, sop_uid in rows:
+                for path in (self.folder / "results").glob(f"{key_of(sop_uid)}.*"):
+                    path.unlink(missing_ok=True)
+                self.film_path(sop_uid).unlink(missing_ok=True)
+                self._run("UPDATE films SET kept = 0 WHERE id = ?", film_id)
         return len(rows)
 
     def film_path(self, sop_uid: str) -> Path:

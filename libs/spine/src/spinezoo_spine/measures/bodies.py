@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,6 +33,7 @@ from spinezoo_spine.measures.evidence import (
     fused_patches,
     member_curves,
     member_patches,
+    painted,
 )
 
 SAMPLES = 40
@@ -136,10 +138,11 @@ def measured_bodies(
     height, width = vertebrae[0].mask.height, vertebrae[0].mask.width
     sacral = np.array([_is_sacral(segment) for segment in vertebrae])
     frames, runs = first_frames(vertebrae, ups, spacing_mm)
+    paintings = [painted(each) for each in runs]
     for _ in range(2):
-        smooth = fused_curves(fused_patches(runs, frames, spacing_mm, height, width))
+        smooth = fused_curves(fused_patches(paintings, frames, spacing_mm))
         frames = _turned(frames, smooth, sacral)
-    own = fused_patches(runs, frames, spacing_mm, height, width)
+    own = fused_patches(paintings, frames, spacing_mm)
     smooth = fused_curves(own)
     fits, _ = _fit(smooth, _inner(smooth, sacral))
     guess = _evaluated(fits)
@@ -167,19 +170,20 @@ def _turned(frames: Frames, curves: NDArray[np.float64], sacral: NDArray[np.bool
     # Slopes in the patch: rows count from outside on both endplates, so the lower one's is turned.
     slope_upper, slope_lower = -upper[:, 1], lower[:, 1]
     slope = np.where(sacral, slope_upper, (slope_upper + slope_lower) / 2.0)
-    turn = np.arctan(np.clip(np.nan_to_num(slope), -1.0, 1.0))
+    slope = np.where(np.isnan(slope), 0.0, slope)
+    turn = np.arctan(np.minimum(np.maximum(slope, -1.0), 1.0))
     cosine, sine = np.cos(turn)[:, None], np.sin(turn)[:, None]
     axis = cosine * frames.right + sine * frames.down
-    aside = np.nan_to_num((right[:, 0] - left[:, 0]) / 2.0)
-    below = np.where(sacral, 0.0, np.nan_to_num((lower[:, 0] - upper[:, 0]) / 2.0))
-    shift = np.clip(np.stack([aside, below], axis=1), -0.3, 0.3)
+    shift = np.stack([right[:, 0] - left[:, 0], lower[:, 0] - upper[:, 0]], axis=1) / 2.0
+    shift[sacral, 1] = 0.0
+    shift = np.minimum(np.maximum(np.where(np.isnan(shift), 0.0, shift), -0.3), 0.3)
     centre = frames.to_mm(shift[:, None, :])[:, 0]
     return Frames(centre, axis, frames.half_mm)
 
 
 def _inner(curves: NDArray[np.float64], sacral: NDArray[np.bool_]) -> NDArray[np.float64]:
     """(4, J, CELLS) weight 1 on the part of each side that is fitted."""
-    extents = median_of(curves[:, :, np.abs(_AT) < 0.3], 0.5)
+    extents = median_of(curves[:, :, _CORE], 0.5)
     upper, lower, left, right = extents
     weights = np.zeros(curves.shape)
     across, depth = (right - left) / 2.0, right + left
@@ -200,46 +204,80 @@ def _inner(curves: NDArray[np.float64], sacral: NDArray[np.bool_]) -> NDArray[np
 def median_of(values: NDArray[np.float64], otherwise: float) -> NDArray[np.float64]:
     """Median along the last axis without NaN; where all are NaN, the other value."""
     count = np.isfinite(values).sum(axis=-1)
-    ordered = np.sort(values, axis=-1)  # NaN last
-    low, high = np.maximum((count - 1) // 2, 0), count // 2
-    high = np.minimum(high, np.maximum(count - 1, 0))
-    both = np.take_along_axis(ordered, np.stack([low, high], axis=-1), axis=-1)
-    return np.where(count > 0, both.mean(axis=-1), otherwise)
+    low, high = _middles_of(count, values.shape[-1])
+    ordered = np.sort(values, axis=-1).reshape(-1)  # NaN last
+    return np.where(count > 0, (ordered[low] + ordered[high]) / 2.0, otherwise)
 
 
-def _design(at: NDArray[np.float64], curved: bool = True) -> NDArray[np.float64]:
-    columns = [np.ones_like(at), at]
-    if curved:
-        columns.append(at * at)
-    return np.stack(columns, axis=-1)
+def _middles_of(
+    count: NDArray[np.int64], length: int
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Places of the two middle ones of the first ``count`` of values in rows of a length."""
+    start = np.arange(count.size).reshape(count.shape) * length
+    last = np.maximum(count - 1, 0)
+    return start + last // 2, start + np.minimum(count // 2, last)
+
+
+_DESIGN = np.stack([np.ones_like(_AT), _AT, _AT * _AT], axis=-1)
+"""(CELLS, 3) of a parabola along a side."""
+
+_CORE = np.flatnonzero(np.abs(_AT) < 0.3)
+_INNER = np.flatnonzero(np.abs(_AT) < 0.4)
+"""Cells of the middle of a side."""
+
+_PRODUCTS = (_DESIGN[:, :, None] * _DESIGN[:, None, :]).reshape(CELLS, 9)
+
+
+def _normal(weights: NDArray[np.float64]) -> NDArray[np.float64]:
+    """(4, J, 3, 3) normal equations of weighted sides (4, J, CELLS)."""
+    return np.asarray((weights @ _PRODUCTS).reshape(*weights.shape[:-1], 3, 3) + RIDGE)
 
 
 def _fit(
     curves: NDArray[np.float64], inner: NDArray[np.float64]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """(..., 3) robust parabolas, and the (..., CELLS) weights they ended with.
+    """(4, J, 3) robust parabolas, and the (4, J, CELLS) weights they ended with.
 
     A side of fewer than six cells is NaN.
     """
     values = np.where(np.isfinite(curves), curves, 0.0)
-    design = _design(_AT)
-    weights = inner
-    enough = (inner > 0).sum(axis=-1) >= 6
-    fits = np.zeros((*curves.shape[:-1], 3))
+    weights, inside = inner, inner > 0
+    count = inside.sum(axis=-1)
+    low, high = _middles_of(count, CELLS)
     for _ in range(4):
-        weighted = weights[..., None] * design
-        normal = np.swapaxes(weighted, -1, -2) @ design + RIDGE
-        fits = np.linalg.solve(normal, np.swapaxes(weighted, -1, -2) @ values[..., None])[..., 0]
-        off = np.abs(values - fits @ design.T)
-        scale = median_of(np.where(inner > 0, off, np.nan), LEAST_SCALE) * 1.4826
+        wanted = (weights * values) @ _DESIGN
+        fits = np.linalg.solve(_normal(weights), wanted[..., None])[..., 0]
+        off = np.abs(values - fits @ _DESIGN.T)
+        ordered = np.where(inside, off, np.inf)
+        ordered.sort(axis=-1)
+        ordered = ordered.reshape(-1)
+        scale = (ordered[low] + ordered[high]) * (1.4826 / 2.0)  # infinite: too few cells
         ratio = off / (4.685 * np.maximum(scale, LEAST_SCALE))[..., None]
-        weights = inner * np.where(ratio < 1.0, (1.0 - ratio * ratio) ** 2, 0.0)
-    fits[~enough] = np.nan
+        rest = np.maximum(1.0 - ratio * ratio, 0.0)
+        weights = inner * rest * rest
+    fits[count < 6] = np.nan
     return fits, weights
 
 
 def _evaluated(fits: NDArray[np.float64]) -> NDArray[np.float64]:
-    return np.asarray(fits @ _design(_AT).T)
+    return np.asarray(fits @ _DESIGN.T)
+
+
+@lru_cache(maxsize=64)
+def _chance(
+    members: int, samples: int, seed: int
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """How the bootstrap draws; the first sample is the estimate.
+
+    Returns:
+        (samples + 1, members) how often each member counts, and (samples + 1, CELLS) what the
+        residuals of a border are multiplied by when they are added to it.
+    """
+    rng = np.random.default_rng(seed)
+    draws = rng.multinomial(members, np.full(members, 1.0 / members), samples).astype(np.float64)
+    signs = rng.choice([-1.0, 1.0], (samples + 1, BLOCKS))
+    signs[0] = 1.0
+    return np.vstack([np.ones(members), draws]), np.repeat(signs, CELLS // BLOCKS, axis=1) - 1.0
 
 
 def _measured(
@@ -260,46 +298,41 @@ def _measured(
     # A member far from the others at a place is left out there.
     middle = median_of(np.moveaxis(np.where(found, curves, np.nan), 2, -1), 0.0)
     share = share * (np.abs(values - middle[:, :, None]) < 0.06)
+    counted = share * values
     total = share.sum(axis=2)
-    mean = np.where(total > 0, (share * values).sum(axis=2) / np.maximum(total, 1e-9), np.nan)
+    mean = np.where(total > 0, counted.sum(axis=2) / np.maximum(total, 1e-9), np.nan)
     inner = _inner(mean, sacral)
     fits, kept = _fit(mean, inner)
-    rng = np.random.default_rng(seed)
-    members = curves.shape[2]
-    draws = rng.multinomial(members, np.full(members, 1.0 / members), samples).astype(np.float64)
-    draws = np.vstack([np.ones(members), draws])  # the first is the estimate
-    mass = np.einsum("bm,sjmn->sjbn", draws, share)
-    sums = np.einsum("bm,sjmn->sjbn", draws, share * values)
-    drawn = np.where(mass > 0, sums / np.maximum(mass, 1e-9), np.nan_to_num(mean)[:, :, None])
-    residual = np.where(kept > 0, np.nan_to_num(mean) - np.nan_to_num(_evaluated(fits)), 0.0)
-    signs = rng.choice([-1.0, 1.0], (samples + 1, BLOCKS))
-    signs[0] = 0.0
-    noise = np.repeat(signs, CELLS // BLOCKS, axis=1)
-    drawn = drawn + np.where(noise == 0.0, 0.0, (noise - 1.0))[None, None] * residual[:, :, None]
-    design = _design(_AT)
-    weighted = kept[..., None] * design
-    normal = np.swapaxes(weighted, -1, -2) @ design + RIDGE
-    inverse = np.linalg.inv(normal) @ np.swapaxes(weighted, -1, -2)  # (4, J, 3, CELLS)
-    sampled = np.einsum("sjkn,sjbn->bsjk", inverse, drawn)
+    draws, noise = _chance(curves.shape[2], samples, seed)
+    mass, sums = draws @ share, draws @ counted
+    smooth = np.where(np.isnan(mean), 0.0, mean)
+    # Where no member that was drawn says anything, the mean border stands.
+    drawn = (sums + 1e-12 * smooth[:, :, None]) / (mass + 1e-12)
+    fitted = np.where(np.isnan(fits), 0.0, fits)
+    residual = np.where(kept > 0, smooth - _evaluated(fitted), 0.0)
+    drawn += noise * residual[:, :, None]
+    # The parabola of a border is a weighted sum of its cells.
+    sums_of = (kept[..., None] * _DESIGN) @ np.linalg.inv(_normal(kept))  # (4, J, CELLS, 3)
+    sampled = drawn @ sums_of
+    sampled = np.ascontiguousarray(np.moveaxis(sampled, 2, 0))
     sampled[:, np.isnan(fits[..., 0])] = np.nan
     sampled[:, _cut(frames, fits, spacing_mm, size)] = np.nan
     corners = _corners(sampled)
     middles = _middles(sampled)
-    flat = np.moveaxis(corners, 1, 0)
-    corners_mm = np.moveaxis(frames.to_mm(flat), 0, 1)
+    corners_mm = np.moveaxis(frames.to_mm(np.moveaxis(corners, 1, 0)), 0, 1)
     middles_mm = np.moveaxis(frames.to_mm(np.moveaxis(middles, 1, 0)), 0, 1)
-    with np.errstate(all="ignore"):
-        spread = np.sqrt((kept * residual**2).sum(axis=(0, 2)) / np.maximum(kept.sum((0, 2)), 1e-9))
+    rest = (kept * residual * residual).sum(axis=2).sum(axis=0)
+    spread = np.sqrt(rest / np.maximum(kept.sum(axis=2).sum(axis=0), 1e-9))
     return Bodies(
         (corners, middles, np.swapaxes(drawn, 1, 2)),
         sacral,
         corners_mm,
         middles_mm,
-        frames.to_mm(np.moveaxis(_border(mean), 0, 1)),
+        frames.to_mm(_border(mean, _AT)),
         spread * frames.half_mm,
         frames,
         own / 255.0,
-        found.any(axis=(0, 3)).mean(axis=1),
+        found.any(axis=3).any(axis=0).mean(axis=1),
     )
 
 
@@ -311,26 +344,33 @@ def _cut(
 ) -> NDArray[np.bool_]:
     """(4, J) sides that lie along the film's border, which is no border of the body."""
     row_mm, column_mm = spacing_mm
-    places = frames.to_mm(np.moveaxis(_border(_evaluated(fits)), 0, 1))  # (J, 4, CELLS, 2)
-    inner = np.abs(_AT) < 0.4
-    x, y = places[:, :, inner, 0] / column_mm, places[:, :, inner, 1] / row_mm
     height, width = size
+    reach = 1.6 * frames.half_mm[:, None]
+    first = (frames.centre_mm - reach).min(axis=0).tolist()
+    last = (frames.centre_mm + reach).max(axis=0).tolist()
+    far = 2.5 * max(spacing_mm)
+    if min(first) > far and last[0] < width * column_mm - far and last[1] < height * row_mm - far:
+        return np.zeros(fits.shape[:2], np.bool_)
+    places = frames.to_mm(_border(fits @ _DESIGN[_INNER].T, _AT[_INNER]))
+    x, y = places[..., 0] / column_mm, places[..., 1] / row_mm
     near = (x < 2.5) | (y < 2.5) | (x > width - 2.5) | (y > height - 2.5)
     return np.asarray((near.mean(axis=2) > 0.12).T)
 
 
-def _border(curves: NDArray[np.float64]) -> NDArray[np.float64]:
-    """(4, J, CELLS, 2) places in the patch of curves (4, J, CELLS)."""
-    at = np.broadcast_to(_AT, curves.shape[1:])
-    upper, lower, left, right = curves
-    return np.stack(
-        [
-            np.stack([at, -upper], axis=-1),
-            np.stack([at, lower], axis=-1),
-            np.stack([-left, at], axis=-1),
-            np.stack([right, at], axis=-1),
-        ]
-    )
+def _border(curves: NDArray[np.float64], at: NDArray[np.float64]) -> NDArray[np.float64]:
+    """(J, 4, N, 2) places in the patch of curves (4, J, N) at places (N,) along each side."""
+    places = np.empty((curves.shape[1], 4, len(at), 2))
+    for side, (across, out) in enumerate(((1, -1.0), (1, 1.0), (0, -1.0), (0, 1.0))):
+        places[:, side, :, across] = out * curves[side]
+        places[:, side, :, 1 - across] = at
+    return places
+
+
+_PLATES, _WALLS = [UPPER, UPPER, LOWER, LOWER], [LEFT, RIGHT, RIGHT, LEFT]
+"""The sides that meet at each corner, clockwise from the upper left."""
+
+_DOWN = np.array([-1.0, -1.0, 1.0, 1.0])[:, None]
+_ASIDE = np.array([-1.0, 1.0, 1.0, -1.0])[:, None]
 
 
 def _corners(fits: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -339,26 +379,20 @@ def _corners(fits: NDArray[np.float64]) -> NDArray[np.float64]:
     Args:
         fits: (B, 4, J, 3) parabolas.
     """
-    corners = []
-    for plate, wall in ((UPPER, LEFT), (UPPER, RIGHT), (LOWER, RIGHT), (LOWER, LEFT)):
-        down = -1.0 if plate == UPPER else 1.0
-        aside = -1.0 if wall == LEFT else 1.0
-        flat, steep = fits[:, plate], fits[:, wall]
-        x = aside * steep[..., 0]
-        y = down * flat[..., 0]
-        for _ in range(4):
-            y = down * (flat[..., 0] + flat[..., 1] * x + flat[..., 2] * x * x)
-            x = aside * (steep[..., 0] + steep[..., 1] * y + steep[..., 2] * y * y)
-        corners.append(np.stack([x, y], axis=-1))
-    return np.stack(corners, axis=2)
+    flat, steep = fits[:, _PLATES], fits[:, _WALLS]  # (B, 4, J, 3)
+    x, y = _ASIDE * steep[..., 0], _DOWN * flat[..., 0]
+    for _ in range(4):
+        y = _DOWN * (flat[..., 0] + (flat[..., 1] + flat[..., 2] * x) * x)
+        x = _ASIDE * (steep[..., 0] + (steep[..., 1] + steep[..., 2] * y) * y)
+    return np.stack([x, y], axis=-1).swapaxes(1, 2)
 
 
 def _middles(fits: NDArray[np.float64]) -> NDArray[np.float64]:
     """(B, J, 2, 2) middles of the endplates."""
-    middles = []
-    for plate, down in ((UPPER, -1.0), (LOWER, 1.0)):
-        x = (fits[:, RIGHT, :, 0] - fits[:, LEFT, :, 0]) / 2.0
+    middles = np.empty((fits.shape[0], fits.shape[2], 2, 2))
+    x = (fits[:, RIGHT, :, 0] - fits[:, LEFT, :, 0]) / 2.0
+    middles[..., 0] = x[..., None]
+    for which, (plate, down) in enumerate(((UPPER, -1.0), (LOWER, 1.0))):
         flat = fits[:, plate]
-        y = down * (flat[..., 0] + flat[..., 1] * x + flat[..., 2] * x * x)
-        middles.append(np.stack([x, y], axis=-1))
-    return np.stack(middles, axis=2)
+        middles[..., which, 1] = down * (flat[..., 0] + (flat[..., 1] + flat[..., 2] * x) * x)
+    return middles

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import itertools
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from math import inf, isfinite
 
@@ -10,13 +11,29 @@ import numpy as np
 from numpy.typing import NDArray
 from spinezoo_contract.types import Measure, MeasureKind, MeasureUnit, WithheldReason
 
-from spinezoo_spine.measures.uncertainty import half_width, name_of
+from spinezoo_spine.measures import formulas
+from spinezoo_spine.measures.uncertainty import Spread, half_width, name_of
 
 Array = NDArray[np.float64]
 Levels = tuple[str, ...]
 
 MOST_HALF_WIDTH = {MeasureUnit.DEGREE: 25.0, MeasureUnit.PERCENT: 60.0}
 """An interval wider than this to either side says nothing: the measure is withheld."""
+
+
+def neighbours(above: str, below: str) -> bool:
+    """Whether a vertebra follows the other downward, whatever the number of lumbar ones."""
+    if above[0] == below[0]:
+        return int(below[1:]) == int(above[1:]) + 1
+    return (above, below) == ("T12", "L1") or (below == "S1" and above in ("L4", "L5", "L6"))
+
+
+MOST_OVERLAP = 0.12
+"""Facing endplates that dig into each other by more than this share of the depth are wrong: true
+ones of phantoms do so by 0.10 at most."""
+
+DISC_DEG = (-10.0, 40.0)
+"""So are those of a disc that opens by less or more: true ones of phantoms reach from -5 to 29."""
 
 
 @dataclass(slots=True)
@@ -31,8 +48,9 @@ class Column:
         scaled: Whether the film states the distance of its pixels.
         missing: Why a level cannot be measured.
         order: Measured levels from above.
+        doubted: Neighbours whose facing endplates cannot both be right.
         mirrored: Whether the film was turned, and its width in mm.
-        refined: Whether the refiner looked at the film: intervals are narrower then.
+        intervals: How wide intervals are, see :mod:`spinezoo_spine.measures.uncertainty`.
     """
 
     corners: dict[str, Array] = field(default_factory=dict)
@@ -42,14 +60,17 @@ class Column:
     scaled: bool = True
     missing: dict[str, WithheldReason] = field(default_factory=dict)
     order: list[str] = field(default_factory=list)
+    doubted: set[Levels] = field(default_factory=set)
     mirrored: bool = False
-    refined: bool = False
+    intervals: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     overall: WithheldReason | None = None
 
     def reason(self, levels: Sequence[str]) -> WithheldReason | None:
         """Why nothing can be said about these levels; None: it can."""
         if self.overall is not None:
             return self.overall
+        if tuple(levels) in self.doubted:
+            return WithheldReason.TOO_UNSURE
         for level in levels:
             if level in self.missing:
                 return self.missing[level]
@@ -57,41 +78,115 @@ class Column:
                 return WithheldReason.NO_VERTEBRA
         return None
 
-    def said(self, kind: MeasureKind, levels: Levels, unit: MeasureUnit, samples: Array) -> Measure:
+    def doubt(self) -> None:
+        """Finds neighbours whose facing endplates contradict each other.
+
+        Of S1 nothing but its endplate is measured: it is the one that is left out.
+        """
+        pairs = [pair for pair in itertools.pairwise(self.order) if neighbours(*pair)]
+        if not pairs:
+            return
+        upper = np.stack([self.corners[above][0] for above, _ in pairs])
+        lower = np.stack([self.corners[below][0] for _, below in pairs])
+        heights = formulas.disc_heights(upper, lower, np.zeros((len(pairs), 2, 2)))
+        overlap = -np.minimum(heights[:, 0], heights[:, 2]) / formulas.disc_depth(upper, lower)
+        opens = formulas.between_deg(formulas.lower_plate(upper), formulas.upper_plate(lower))
+        # Of endplates out of view neither is known, and nothing is doubted.
+        wrong = (overlap > MOST_OVERLAP) | (opens < DISC_DEG[0]) | (opens > DISC_DEG[1])
+        for pair, doubted in zip(pairs, wrong.tolist(), strict=True):
+            if doubted:
+                self.doubted.add(pair)
+                if pair[1] == "S1":
+                    self.missing.setdefault("S1", WithheldReason.TOO_UNSURE)
+
+    def said(
+        self,
+        kind: MeasureKind,
+        levels: Levels,
+        unit: MeasureUnit,
+        samples: Array,
+        implant_index: int | None = None,
+    ) -> Measure:
         """A measure from its samples (S,), the first of which is the estimate."""
-        return self.said_of_all(kind, [levels], unit, samples[:, None])[0]
+        spread = float(samples[1:].std()) if len(samples) > 1 else 0.0
+        scale = self.unit_mm if unit is MeasureUnit.MILLIMETRE else 1.0
+        half = self.half_width(name_of(kind, levels), spread, scale)
+        return self._told(kind, levels, unit, float(samples[0]), half, None, implant_index)
 
     def said_of_all(
-        self, kind: MeasureKind, levels: Sequence[Levels], unit: MeasureUnit, samples: Array
-    ) -> list[Measure]:
-        """One measure of several levels or discs, from samples (S, N)."""
-        spreads = samples[1:].std(axis=0) if len(samples) > 1 else np.zeros(len(levels))
+        self,
+        kinds: Sequence[tuple[MeasureKind, MeasureUnit]],
+        levels: Sequence[Levels],
+        samples: Sequence[Array],
+        grades: Sequence[int | None] = (),
+        implants: Sequence[int] = (),
+    ) -> list[list[Measure]]:
+        """Every kind of measure of several levels or discs.
+
+        Args:
+            kinds: K of them, whose intervals do not depend on the levels.
+            levels: N of them.
+            samples: K of (S, N), of which the first are the estimates.
+            grades: N of the last kind; empty: it has none.
+            implants: N implants that they are about; empty: about none.
+
+        Returns:
+            The K measures of each of the N.
+        """
+        every = np.stack(samples)
+        spreads = every[:, 1:].std(axis=1) if every.shape[1] > 1 else np.zeros(every[:, 0].shape)
+        values = every[:, 0].T.tolist()
+        halves = [
+            self.half_width(
+                name_of(kind, ()), spread, self.unit_mm if unit is MeasureUnit.MILLIMETRE else 1.0
+            ).tolist()
+            for (kind, unit), spread in zip(kinds, spreads, strict=True)
+        ]
+        last = kinds[-1][0]
+        about: Sequence[int | None] = implants or [None] * len(levels)
         return [
-            self._told(kind, each, unit, value, spread)
-            for each, value, spread in zip(
-                levels, samples[0].tolist(), spreads.tolist(), strict=True
+            [
+                self._told(kind, each, unit, value, half, grade if kind is last else None, index)
+                for (kind, unit), value, half in zip(kinds, said, half_of, strict=True)
+            ]
+            for each, said, half_of, grade, index in zip(
+                levels,
+                values,
+                zip(*halves, strict=True),
+                grades or [None] * len(levels),
+                about,
+                strict=True,
             )
         ]
 
     def _told(
-        self, kind: MeasureKind, levels: Levels, unit: MeasureUnit, value: float, spread: float
+        self,
+        kind: MeasureKind,
+        levels: Levels,
+        unit: MeasureUnit,
+        value: float,
+        half: float,
+        grade: int | None = None,
+        implant_index: int | None = None,
     ) -> Measure:
+        sources = tuple([self.index[level] for level in levels])
+        reason = None
         if unit is MeasureUnit.MILLIMETRE and not self.scaled:
-            return self.withheld(kind, levels, unit, WithheldReason.NO_SPACING)
-        if not isfinite(value):
-            return self.withheld(kind, levels, unit, WithheldReason.CUT_BY_FILM)
-        half = self.half_width(
-            name_of(kind, levels), spread, self.unit_mm if unit is MeasureUnit.MILLIMETRE else 1.0
-        )
-        if half > MOST_HALF_WIDTH.get(unit, inf):
-            return self.withheld(kind, levels, unit, WithheldReason.TOO_UNSURE)
-        sources = tuple(self.index[level] for level in levels)
+            reason = WithheldReason.NO_SPACING
+        elif not isfinite(value):
+            reason = WithheldReason.CUT_BY_FILM
+        elif half > MOST_HALF_WIDTH.get(unit, inf):
+            reason = WithheldReason.TOO_UNSURE
+        if reason is not None:
+            return Measure(
+                kind, levels, unit, None, None, None, None, reason, sources, implant_index
+            )
         low, high = value - half, value + half
-        return Measure(kind, levels, unit, value, low, high, None, None, sources)
+        return Measure(kind, levels, unit, value, low, high, grade, None, sources, implant_index)
 
-    def half_width(self, name: str, spread: float, unit: float) -> float:
+    def half_width(self, name: str, spread: Spread, unit: float) -> Spread:
         """Half the 90 % interval; see :func:`spinezoo_spine.measures.uncertainty.half_width`."""
-        return half_width(name, spread, unit, refined=self.refined)
+        return half_width(self.intervals, name, spread, unit)
 
     def withheld(
         self, kind: MeasureKind, levels: Levels, unit: MeasureUnit, reason: WithheldReason

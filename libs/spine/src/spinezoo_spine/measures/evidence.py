@@ -46,6 +46,9 @@ UPPER, LOWER, LEFT, RIGHT = range(4)
 _FADE = np.linspace(-1.0, 1.0, CELLS + 1)[:-1] + 1.0 / CELLS
 """Place of each cell's centre, -1 to 1."""
 
+_MIDDLE = _FADE[None, :] ** 2 + _FADE[:, None] ** 2 < CORE**2
+"""Cells of the middle of a body."""
+
 
 @dataclass(frozen=True, slots=True)
 class Frames:
@@ -64,103 +67,162 @@ class Frames:
     @property
     def down(self) -> NDArray[np.float64]:
         """(J, 2) unit vector of the patch's rows, towards the feet."""
-        return np.stack([-self.right[:, 1], self.right[:, 0]], axis=1)
+        return self.right[:, ::-1] * (-1.0, 1.0)
 
     def to_mm(self, local: NDArray[np.float64]) -> NDArray[np.float64]:
         """(J, ..., 2) places on the film in mm, of places (J, ..., 2) in half patch sides."""
         extra = (1,) * (local.ndim - 2)
         count = len(self.half_mm)
-        half = self.half_mm.reshape(count, *extra, 1)
         centre = self.centre_mm.reshape(count, *extra, 2)
-        right = self.right.reshape(count, *extra, 2)
-        down = self.down.reshape(count, *extra, 2)
-        return centre + half * (local[..., :1] * right + local[..., 1:] * down)
+        right = (self.half_mm[:, None] * self.right).reshape(count, *extra, 2)
+        down = (self.half_mm[:, None] * self.down).reshape(count, *extra, 2)
+        return centre + local[..., :1] * right + local[..., 1:] * down
 
 
 @dataclass(frozen=True, slots=True)
 class MemberStrokes:
-    """One member's vertebrae as strokes: its outlines, and all its regions together."""
+    """One member's vertebrae as strokes: its outlines, and all its regions together.
+
+    Attributes:
+        outlines: Its vertebral instances.
+        borders: Of each outline, see :class:`spinezoo_spine.column.consensus.Vertebrae`.
+        height: Rows of the film.
+        region: All its regions; None: it has none.
+    """
 
     outlines: tuple[Segment, ...]
+    borders: tuple[NDArray[np.int64], ...]
+    height: int
     region: ColumnRuns | None
+
+    def strokes(self, place: int) -> ColumnRuns:
+        """Of one outline."""
+        borders = self.borders[place]
+        return strokes_of_runs(borders[0::2], borders[1::2], self.height)
 
 
 def strokes_of(said: Vertebrae) -> MemberStrokes:
     """One member's vertebrae, ready to be looked at."""
     borders = said.region_borders
-    return MemberStrokes(
-        said.outlines,
-        strokes_of_runs(borders[0::2], borders[1::2], said.height) if len(borders) else None,
-    )
+    region = strokes_of_runs(borders[0::2], borders[1::2], said.height) if len(borders) else None
+    return MemberStrokes(said.outlines, said.borders, said.height, region)
 
 
-def painted(runs: ColumnRuns, window: tuple[int, int, int, int]) -> NDArray[np.uint8]:
-    """(right - left, bottom - top) mask within a window (left, top, right, bottom), 0 or 255.
+@dataclass(frozen=True, slots=True)
+class Painting:
+    """Strokes as pixels, as far as they reach; what lies beyond is empty.
 
-    Columns of the film are its rows: so a stroke is one piece of memory.
+    Attributes:
+        mask: (columns, rows) 0 or 255. Columns of the film are its rows: so a stroke is one piece
+            of memory.
+        left: Film column of its first row.
+        top: Film row of its first column.
     """
-    left, top, right, bottom = window
-    low = int(np.searchsorted(runs.column, left))
-    high = int(np.searchsorted(runs.column, right))
-    height = bottom - top
-    first = np.clip(runs.top[low:high] - top, 0, height)
-    size = np.clip(runs.bottom[low:high] - top, 0, height) - first
-    mask = np.zeros((right - left) * height, np.uint8)
-    before = np.cumsum(size) - size
-    start = (runs.column[low:high] - left) * height + first - before
-    mask[np.repeat(start, size) + np.arange(int(size.sum()))] = 255
-    return mask.reshape(right - left, height)
+
+    mask: NDArray[np.uint8]
+    left: int
+    top: int
 
 
-def window_of(
-    frames: Frames, place: int, spacing_mm: tuple[float, float], height: int, width: int
-) -> tuple[int, int, int, int]:
-    """The part of the film that a patch lies on: left, top, right, bottom in pixels."""
-    reach = 1.42 * float(frames.half_mm[place])
-    x, y = frames.centre_mm[place]
-    row_mm, column_mm = spacing_mm
-    return (
-        max(0, int((x - reach) / column_mm) - 2),
-        max(0, int((y - reach) / row_mm) - 2),
-        min(width, int((x + reach) / column_mm) + 3),
-        min(height, int((y + reach) / row_mm) + 3),
-    )
+def painted(runs: ColumnRuns, window: tuple[int, int, int, int] | None = None) -> Painting | None:
+    """Strokes as pixels; None where there are none.
 
-
-def patch_of(
-    mask: NDArray[np.uint8],
-    window: tuple[int, int, int, int],
-    frames: Frames,
-    place: int,
-    spacing_mm: tuple[float, float],
-) -> NDArray[np.uint8]:
-    """(CELLS, CELLS) a painted window, turned and scaled into a patch; 0 to 255."""
-    row_mm, column_mm = spacing_mm
-    half = float(frames.half_mm[place])
-    per_px = np.array([1.0 / column_mm, 1.0 / row_mm])
-    step = 2.0 * half / CELLS
-    axes = np.stack([frames.right[place], frames.down[place]], axis=1) * per_px[:, None] * step
-    origin = frames.centre_mm[place] * per_px - axes @ np.full(2, (CELLS - 1) / 2.0)
-    origin = origin - 0.5 - np.array(window[:2], dtype=np.float64)
-    shrink = float(np.sqrt(abs(np.linalg.det(axes))))
-    if shrink > 3.0:  # many pixels a cell: their mean, not one of them
-        size = round(shrink)
-        blurred = cv2.blur(mask, (size, size), borderType=cv2.BORDER_CONSTANT)
-        mask = np.asarray(blurred, dtype=np.uint8)
-    matrix = np.column_stack([axes, origin])[::-1]  # x and y change places: see painted
-    return np.asarray(
-        cv2.warpAffine(mask, matrix, (CELLS, CELLS), flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP),
-        dtype=np.uint8,
-    )
-
-
-def upright_sides(patches: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """(4, ..., CELLS, CELLS) patches turned so that each side in turn lies above.
-
-    Rows run from outside inwards; columns run to the right for endplates, down for walls.
+    Args:
+        runs: The strokes, by column and from above.
+        window: Left, top, right and bottom; what lies beyond is left out. None: nothing is.
     """
-    across = np.swapaxes(patches, -1, -2)
-    return np.stack([patches, patches[..., ::-1, :], across, across[..., ::-1, :]])
+    column, top, bottom = runs.column, runs.top, runs.bottom
+    if window is not None:
+        low, high = column.searchsorted((window[0], window[2]))
+        column = column[low:high]
+        top = np.minimum(np.maximum(top[low:high], window[1]), window[3])
+        bottom = np.minimum(np.maximum(bottom[low:high], window[1]), window[3])
+    if not len(column):
+        return None
+    left, right = int(column[0]), int(column[-1]) + 1
+    first, last = int(top.min()), int(bottom.max())
+    # A seam around it: where cells are means of pixels, they reach beyond the border.
+    seam = max(right - left, last - first) // (CELLS // 2)
+    left, first = left - seam, first - seam
+    columns, rows = right + seam - left, last + seam - first
+    places = np.empty(2 * len(column) + 2, np.int64)
+    places[0], places[-1] = 0, columns * rows
+    below = (column - left) * rows - first
+    places[1:-1:2], places[2:-1:2] = below + top, below + bottom
+    shades = np.zeros(2 * len(column) + 1, np.uint8)
+    shades[1::2] = 255
+    mask = np.repeat(shades, places[1:] - places[:-1]).reshape(columns, rows)
+    return Painting(mask, left, first)
+
+
+class Patches:
+    """Paints what is known of J bodies into patches of theirs.
+
+    Args:
+        frames: Where the patches lie.
+        spacing_mm: Distance of rows and of columns.
+    """
+
+    def __init__(self, frames: Frames, spacing_mm: tuple[float, float]) -> None:
+        row_mm, column_mm = spacing_mm
+        per_px = np.array([1.0 / column_mm, 1.0 / row_mm])
+        step = 2.0 / CELLS * frames.half_mm
+        axes = np.stack([frames.right, frames.down], axis=2) * per_px[:, None]
+        axes = axes * step[:, None, None]
+        centres = frames.centre_mm * per_px
+        origins = centres - axes.sum(axis=2) * ((CELLS - 1) / 2.0) - 0.5
+        # A row a direction on the film: first down, then across; see Painting.
+        self._matrices = np.concatenate([axes, origins[:, :, None]], axis=2)[:, ::-1]
+        self._shrink = (step * (per_px[0] * per_px[1]) ** 0.5).tolist()
+        reach = np.abs(axes).sum(axis=2) * (CELLS / 2.0) + 3.0
+        corners = np.concatenate([centres - reach, centres + reach], axis=1)
+        self._windows = corners.astype(np.int64)
+        """(J, 4) part of the film that each patch lies on: left, top, right, bottom."""
+
+    @property
+    def window(self) -> tuple[int, int, int, int]:
+        """The part of the film that all patches lie on: left, top, right, bottom."""
+        left, top = self._windows[:, :2].min(axis=0).tolist()
+        right, bottom = self._windows[:, 2:].max(axis=0).tolist()
+        return left, top, right, bottom
+
+    def paint(self, place: int, painting: Painting, patch: NDArray[np.uint8]) -> None:
+        """Turns and scales a painting into the patch (CELLS, CELLS) of a body; 0 to 255."""
+        mask, left, top = painting.mask, painting.left, painting.top
+        shrink = self._shrink[place]
+        if shrink > 3.0:  # many pixels a cell: their mean, not one of them
+            size = round(shrink)
+            first_column, first_row, last_column, last_row = self._windows[place].tolist()
+            from_column = max(0, first_column - size - left)
+            from_row = max(0, first_row - size - top)
+            mask = mask[
+                from_column : max(0, last_column + size - left),
+                from_row : max(0, last_row + size - top),
+            ]
+            left, top = left + from_column, top + from_row
+            if not mask.size:
+                return
+            blurred = cv2.blur(mask, (size, size), borderType=cv2.BORDER_CONSTANT)
+            mask = np.asarray(blurred, dtype=np.uint8)
+        matrix = self._matrices[place].copy()
+        matrix[0, 2] -= top
+        matrix[1, 2] -= left
+        cv2.warpAffine(
+            mask,
+            matrix,
+            (CELLS, CELLS),
+            dst=patch,
+            flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
+        )
+
+
+_HALF = CELLS // 2
+_LINE = np.arange(CELLS)
+_ALONG = np.stack([_LINE, (CELLS - 1) * CELLS + _LINE, _LINE * CELLS, _LINE * CELLS + CELLS - 1])
+"""(4, CELLS) where in a patch each line across a side begins, outside."""
+
+_INWARD = np.array([CELLS, -CELLS, 1, -1])
+"""What leads one cell further inward on a line across each side."""
 
 
 def fused_curves(patches: NDArray[np.uint8]) -> NDArray[np.float64]:
@@ -169,17 +231,18 @@ def fused_curves(patches: NDArray[np.uint8]) -> NDArray[np.float64]:
     Read from the middle outwards; NaN where a column does not meet the body, or the border lies
     beyond the patch.
     """
-    half = CELLS // 2
-    sides = upright_sides(patches)[..., :half, :][..., ::-1, :]  # from the middle outwards
-    outside = sides < 128
-    first = outside.argmax(axis=-2)
-    reached = outside.any(axis=-2) & (first > 0)
-    last_in = np.maximum(first - 1, 0)[..., None, :]
-    inner = np.take_along_axis(sides, last_in, axis=-2)[..., 0, :].astype(np.float64)
-    outer = np.take_along_axis(sides, first[..., None, :], axis=-2)[..., 0, :].astype(np.float64)
+    count = len(patches)
+    across = np.swapaxes(patches, 1, 2)
+    lines = np.empty((4, count, CELLS, _HALF), np.uint8)  # from the middle outwards
+    lines[UPPER], lines[LOWER] = across[..., _HALF - 1 :: -1], across[..., _HALF:]
+    lines[LEFT], lines[RIGHT] = patches[..., _HALF - 1 :: -1], patches[..., _HALF:]
+    first = (lines < 128).argmax(axis=-1)
+    reached = first > 0  # 0: it does not start within bone, or does not end
+    at = np.arange(4 * count * CELLS).reshape(first.shape) * _HALF + np.maximum(first, 1)
+    flat = lines.reshape(-1)
+    inner, outer = flat[at - 1].astype(np.float64), flat[at].astype(np.float64)
     share = (inner - 127.5) / np.maximum(inner - outer, 1.0)
-    distance = (first - 1 + share + 0.5) / half
-    return np.where(reached, distance, np.nan)
+    return np.where(reached, (first - 0.5 + share) / _HALF, np.nan)
 
 
 def member_curves(patches: NDArray[np.uint8], fused: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -194,22 +257,23 @@ def member_curves(patches: NDArray[np.uint8], fused: NDArray[np.float64]) -> NDA
         guess; NaN where it does not start within bone, or does not end there.
     """
     half = CELLS / 2.0
+    bodies, members = patches.shape[:2]
     reach = int(np.ceil(SEARCH * half))
-    sides = upright_sides(patches)
-    guess = np.where(np.isfinite(fused), fused, 0.0)
+    known = np.isfinite(fused)
     # Row of the guess, counted from outside; a patch's row r lies at 1 - (r + 0.5) / half.
-    row = np.rint((1.0 - guess) * half - 0.5).astype(np.int64)
+    row = np.rint((1.0 - np.where(known, fused, 0.0)) * half - 0.5).astype(np.int64)
     steps = np.arange(reach, -reach - 1, -1)
-    rows = np.clip(row[..., None, :] + steps[:, None], 0, CELLS - 1)  # (4, J, K, CELLS)
-    values = np.take_along_axis(sides, rows[:, :, None], axis=-2)
-    outside = values < 128
-    first = outside.argmax(axis=-2)
-    found = (first > 0) & outside.any(axis=-2) & np.isfinite(fused)[:, :, None]
-    at = np.maximum(first, 1)[..., None, :]
-    outer = np.take_along_axis(values, at, axis=-2)[..., 0, :].astype(np.float64)
-    inner = np.take_along_axis(values, at - 1, axis=-2)[..., 0, :].astype(np.float64)
+    rows = np.minimum(np.maximum(row[..., None] + steps, 0), CELLS - 1)  # (4, J, CELLS, K)
+    places = rows * _INWARD[:, None, None, None] + _ALONG[:, None, :, None]
+    each = np.arange(bodies * members).reshape(bodies, members, 1, 1) * CELLS**2
+    values = patches.reshape(-1)[places[:, :, None] + each]  # (4, J, M, CELLS, K)
+    first = (values < 128).argmax(axis=-1)
+    found = (first > 0) & known[:, :, None]
+    at = np.arange(first.size).reshape(first.shape) * len(steps) + np.maximum(first, 1)
+    flat = values.reshape(-1)
+    inner, outer = flat[at - 1].astype(np.float64), flat[at].astype(np.float64)
     share = (inner - 127.5) / np.maximum(inner - outer, 1.0)
-    where = row[:, :, None, :] + reach - (at[..., 0, :] - 1) - share
+    where = row[:, :, None, :] + reach + 1 - np.maximum(first, 1) - share
     return np.where(found, 1.0 - (where + 0.5) / half, np.nan)
 
 
@@ -241,20 +305,15 @@ def first_frames(
 
 
 def fused_patches(
-    runs: Sequence[ColumnRuns],
-    frames: Frames,
-    spacing_mm: tuple[float, float],
-    height: int,
-    width: int,
+    paintings: Sequence[Painting | None], frames: Frames, spacing_mm: tuple[float, float]
 ) -> NDArray[np.uint8]:
     """(J, CELLS, CELLS) patches of the fused bodies, their middles filled."""
-    patches = np.zeros((len(runs), CELLS, CELLS), np.uint8)
-    for place, each in enumerate(runs):
-        window = window_of(frames, place, spacing_mm, height, width)
-        if window[2] > window[0] and window[3] > window[1]:
-            patches[place] = patch_of(painted(each, window), window, frames, place, spacing_mm)
-    centre = _FADE[None, :] ** 2 + _FADE[:, None] ** 2 < CORE**2
-    patches[:, centre] = 255
+    patches = np.zeros((len(paintings), CELLS, CELLS), np.uint8)
+    into = Patches(frames, spacing_mm)
+    for place, painting in enumerate(paintings):
+        if painting is not None:
+            into.paint(place, painting, patches[place])
+    patches[:, _MIDDLE] = 255
     return patches
 
 
@@ -270,29 +329,21 @@ def member_patches(
         (J, M, CELLS, CELLS) patches of the members by name, and (J, M) whether the member brought
         an outline. Where it did not, its regions are shown, neighbours and all.
     """
-    height, width = vertebrae[0].mask.height, vertebrae[0].mask.width
     names = sorted(members)
     patches = np.zeros((len(vertebrae), len(names), CELLS, CELLS), np.uint8)
     outlined = np.zeros((len(vertebrae), len(names)), np.bool_)
+    into = Patches(frames, spacing_mm)
     for column, name in enumerate(names):
         member = members[name]
-        best: list[int | None] = [None] * len(vertebrae)
+        region = None if member.region is None else painted(member.region, into.window)
         if member.outlines:
             iou, _ = overlaps(vertebrae, member.outlines)
-            for place, row in enumerate(iou):
-                choice = int(row.argmax())
-                best[place] = choice if row[choice] >= SAME_IOU else None
+            best = iou.argmax(axis=1)
+            outlined[:, column] = iou[np.arange(len(vertebrae)), best] >= SAME_IOU
         for place in range(len(vertebrae)):
-            choice_or_none = best[place]
-            runs = member.region
-            if choice_or_none is not None:
-                runs = column_runs(member.outlines[choice_or_none].mask)
-                outlined[place, column] = True
-            if runs is None:
-                continue
-            window = window_of(frames, place, spacing_mm, height, width)
-            if window[2] <= window[0] or window[3] <= window[1]:
-                continue
-            mask = painted(runs, window)
-            patches[place, column] = patch_of(mask, window, frames, place, spacing_mm)
+            shown = region
+            if outlined[place, column]:
+                shown = painted(member.strokes(int(best[place])))
+            if shown is not None:
+                into.paint(place, shown, patches[place, column])
     return patches, outlined

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from statistics import fmean
 
 import numpy as np
 from numpy.typing import NDArray
@@ -44,7 +45,7 @@ def facing_signs(
     finite = [slope for slope in slopes_deg if math.isfinite(slope)]
     if len(finite) >= 4:
         third = max(1, len(finite) // 3)
-        signs[0] = float(np.mean(finite[-third:]) - np.mean(finite[:third]))
+        signs[0] = fmean(finite[-third:]) - fmean(finite[:third])
     if len(centres) >= 3:
         signs[1] = _lean(centres[-3], centres[-2]) - _lean(centres[-2], centres[-1])
     behind = [each for each in metal if each.structure in (Structure.SCREW, Structure.ROD)]
@@ -55,14 +56,14 @@ def facing_signs(
             x = (each.box.x + each.box.width / 2.0) * column_mm
             y = (each.box.y + each.box.height / 2.0) * row_mm
             asides.append(float(np.interp(y, centres[:, 1], centres[:, 0])) - x)
-        signs[2] = float(np.clip(np.mean(asides) / size, -1.5, 1.5))
+        signs[2] = min(max(fmean(asides) / size, -1.5), 1.5)
     return signs
 
 
 def _lean(upper: NDArray[np.float64], lower: NDArray[np.float64]) -> float:
     """How far the step from one middle to the next goes to the right, by its length."""
-    step = lower - upper
-    return float(step[0] / max(float(np.hypot(*step)), 1e-9))
+    x, y = (lower - upper).tolist()
+    return float(x / max(math.hypot(x, y), 1e-9))
 
 
 def probability_right(signs: NDArray[np.float64]) -> float:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from math import isfinite
 from statistics import median
 from typing import Any
 
@@ -35,13 +35,14 @@ from spinezoo_spine.column.consensus import Vertebrae
 from spinezoo_spine.measures import formulas
 from spinezoo_spine.measures.bodies import SAMPLES, Bodies, measured_bodies, shaped
 from spinezoo_spine.measures.column import Array, Column, Levels
-from spinezoo_spine.measures.contour import contour_of
+from spinezoo_spine.measures.contour import contours_of
 from spinezoo_spine.measures.evidence import LEAST_SIZE_PX, MemberStrokes, strokes_of
 from spinezoo_spine.measures.facing import LEAST_PROBABILITY, facing_signs, probability_right
 from spinezoo_spine.measures.implants import implant_measures
 from spinezoo_spine.measures.osteophytes import osteophytes_of, seen_osteophytes
-from spinezoo_spine.measures.refine import Spurs, refined_bodies
+from spinezoo_spine.measures.refine import Blend, Spurs, refined_bodies
 from spinezoo_spine.measures.refiner.network import LandmarkRefiner
+from spinezoo_spine.measures.uncertainty import calibration
 from spinezoo_spine.measures.usual import USUAL_HEIGHT, usual_wedge
 
 _MIRROR = [1, 0, 3, 2]
@@ -81,6 +82,8 @@ def measure_film(
     pixels: NDArray[Any] | None = None,
     refiner: LandmarkRefiner | None = None,
     model: dict[str, Array] | None = None,
+    blend: Mapping[str, Blend] | None = None,
+    intervals: Mapping[str, tuple[float, float]] | None = None,
 ) -> FilmMeasures:
     """Corners, angles, heights and slips of a film.
 
@@ -93,6 +96,9 @@ def measure_film(
         pixels: (height, width) film, bright means dense; None: the outlines alone are measured.
         refiner: Looks for endplates on the film; None: the outlines alone are measured.
         model: Of shape, see :mod:`spinezoo_spine.measures.shape`; None: the one shipped.
+        blend: How outlines and refiner are weighed; None: as shipped.
+        intervals: How wide intervals are, see :mod:`spinezoo_spine.measures.uncertainty`; None:
+            as shipped.
 
     Returns:
         Every measure of the named levels and the discs between them, with value or reason.
@@ -128,10 +134,12 @@ def measure_film(
     if pixels is not None and refiner is not None and facing is not None:
         wanted = np.array([level != "S2" for level in segments])
         bodies, used, spurs = refined_bodies(
-            bodies, wanted, pixels, spacing, refiner, mirrored=right < 0.5
+            bodies, wanted, pixels, spacing, refiner, mirrored=right < 0.5, blend=blend
         )
         provenance = refiner_provenance(refiner)
-    column.refined = provenance is not None
+    column.intervals = calibration(refined=provenance is not None)
+    if intervals is not None:
+        column.intervals = intervals
     _fill(column, segments, bodies, scale, mirrored=right < 0.5)
     measures = _measures(column)
     if facing is not None and column.overall is None:
@@ -242,7 +250,7 @@ def film_signs(
         if level[0] != "S":
             slopes.append(float(formulas.slope_deg(corners[2] - corners[3])))
     above = [place for place, level in enumerate(levels) if level[0] != "S"]
-    size = float(np.median(bodies.frames.half_mm))
+    size = median(bodies.frames.half_mm.tolist())
     return facing_signs(slopes, centres[above], metal, size, spacing)
 
 
@@ -277,6 +285,7 @@ def _fill(
         if np.isfinite(depth):
             depths.append(depth)
     column.unit_mm = float(np.median(depths)) if depths else 1.0
+    column.doubt()
 
 
 # --- The measures ---------------------------------------------------------------------------------
@@ -379,16 +388,9 @@ def _of_bodies(column: Column, levels: Sequence[str]) -> dict[str, list[Measure]
     )
     loss = 100.0 * formulas.height_loss(heights, usual, wedged)
     samples = [*np.moveaxis(heights, -1, 0), formulas.between_deg(lower, upper), loss]
-    told = [
-        column.said_of_all(kind, [(level,) for level in seen], unit, values)
-        for (kind, unit), values in zip(_BODY_KINDS, samples, strict=True)
-    ]
-    for place, level in enumerate(seen):
-        *others, last = (each[place] for each in told)
-        if np.isfinite(loss[0, place]) and last.value is not None:
-            last = replace(last, grade=formulas.genant_grade(loss[0, place] / 100.0))
-        measures[level] = [*others, last]
-    return measures
+    grades = [formulas.genant_grade(each / 100.0) for each in loss[0].tolist()]
+    told = column.said_of_all(_BODY_KINDS, [(level,) for level in seen], samples, grades)
+    return measures | dict(zip(seen, told, strict=True))
 
 
 def _usual_backs(column: Column, levels: Sequence[str]) -> Array:
@@ -462,16 +464,9 @@ def _of_discs(column: Column, pairs: Sequence[Levels]) -> dict[Levels, list[Meas
         slip,
         percent,
     ]
-    told = [
-        column.said_of_all(kind, seen, unit, values)
-        for (kind, unit), values in zip(_DISC_KINDS, samples, strict=True)
-    ]
-    for place, pair in enumerate(seen):
-        *others, last_of = (each[place] for each in told)
-        if np.isfinite(percent[0, place]) and last_of.value is not None:
-            last_of = replace(last_of, grade=formulas.meyerding_grade(float(percent[0, place])))
-        measures[pair] = [*others, last_of]
-    return measures
+    grades = [formulas.meyerding_grade(each) for each in percent[0].tolist()]
+    told = column.said_of_all(_DISC_KINDS, seen, samples, grades)
+    return measures | dict(zip(seen, told, strict=True))
 
 
 # --- Landmarks ------------------------------------------------------------------------------------
@@ -493,23 +488,22 @@ def _landmarks(
     row_mm, column_mm = spacing
     mean_mm = (row_mm + column_mm) / 2.0
     landmarks = []
+    every = bodies.corners_mm[:, :, _MIRROR] if column.mirrored else bodies.corners_mm
+    spreads = np.sqrt(every[1:].var(axis=0).sum(axis=-1))
+    depths = formulas.length(every[0, :, 1] - every[0, :, 0])
+    contours = contours_of(bodies.curves_mm, spacing, mirrored=column.mirrored)
     for place, level in enumerate(segments):
         if level == "S2":
             continue
-        corners = bodies.corners_mm[:, place]
-        if column.mirrored:
-            corners = corners[:, _MIRROR]
-        depth = float(formulas.length(corners[0, 1] - corners[0, 0]))
+        corners, depth = every[0, place], float(depths[place])
         wanted = 2 if level == "S1" else 4
         found = []
-        for number in range(wanted):
-            x, y = corners[0, number]
-            if np.isfinite(x) and np.isfinite(y):
-                spread = float(np.sqrt(corners[1:, number].var(axis=0).sum()))
+        for number, (x, y) in enumerate(corners[:wanted].tolist()):
+            if isfinite(x) and isfinite(y):
+                spread = float(spreads[place, number])
                 half = column.half_width("CORNER", spread, column.unit_mm * scale)
-                radius = half / mean_mm
-                at = Point(float(x) / column_mm, float(y) / row_mm)
-                found.append(Landmark(_NAMES[number], at, radius))
+                at = Point(x / column_mm, y / row_mm)
+                found.append(Landmark(_NAMES[number], at, half / mean_mm))
         middles = bodies.middles_mm[0, place]
         spurs: tuple[Osteophyte, ...] = ()
         if level == "S1" or len(found) < 4:
@@ -518,7 +512,7 @@ def _landmarks(
             spurs = seen_osteophytes(
                 seen.odds[place],
                 seen.lengths_mm[place],
-                corners[0],
+                corners,
                 spacing,
                 scale if known else None,
             )
@@ -531,10 +525,10 @@ def _landmarks(
                 level,
                 column.index[level],
                 tuple(found),
-                contour_of(bodies.curves_mm[place], spacing, mirrored=column.mirrored),
+                contours[place],
                 _point(middles[0], spacing),
                 _point(middles[1], spacing) if level != "S1" else None,
-                float(bodies.waviness_mm[place]) / max(depth, 1e-9) if np.isfinite(depth) else 0.0,
+                float(bodies.waviness_mm[place]) / max(depth, 1e-9) if isfinite(depth) else 0.0,
                 spurs,
                 upper_refined=bool(used[place, 0]),
                 lower_refined=bool(used[place, 1]),

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -71,14 +72,16 @@ def crops_of(
     middle = (CELLS - 1) / 2.0
     half = (CROP_PX - 1) / 2.0
     matrix = np.array([[across, 0.0, middle - across * half], [0.0, step, middle - step * half]])
-    for row, place in enumerate(places):
-        turned = axes[place] * per_px[:, None] * (sizes[place] * CROP_HALF)
-        crop = crop_of(pixels, bodies.frames.centre_mm[place] * per_px, turned)
-        crops[row, 0] = normalised(crop)
-        crops[row, 1] = cv2.warpAffine(
-            bodies.fused[place].astype(np.float32),
+    centres = bodies.frames.centre_mm * per_px
+    turned = axes * per_px[:, None] * (sizes * CROP_HALF)[:, None, None]
+    outlines = bodies.fused.astype(np.float32)
+    for row, place in enumerate(places.tolist()):
+        crops[row, 0] = normalised(crop_of(pixels, centres[place], turned[place]))
+        cv2.warpAffine(
+            outlines[place],
             matrix,
             (CROP_PX, CROP_PX),
+            dst=crops[row, 1],
             flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
         )
     crops[:, 1] -= 0.5
@@ -92,11 +95,8 @@ def outline_numbers(bodies: Bodies, *, mirrored: bool) -> Array:
     if mirrored:
         corners = corners[:, :, MIRROR]
     centre = bodies.frames.centre_mm[:, None]
-    local = [
-        np.einsum("sjkc,jcd->sjkd", each - centre, axes) / sizes[:, None, None]
-        for each in (corners, middles)
-    ]
-    return numbers_of(*local)
+    turned = axes / sizes[:, None, None]
+    return numbers_of((corners - centre) @ turned, (middles - centre) @ turned)
 
 
 def with_numbers(bodies: Bodies, numbers: Array, own: Array, *, mirrored: bool) -> Bodies:
@@ -110,11 +110,9 @@ def with_numbers(bodies: Bodies, numbers: Array, own: Array, *, mirrored: bool) 
     """
     axes, sizes = axes_of(bodies, mirrored=mirrored)
     # Landmarks are moved, not set: numbers do not hold where along its plate a middle lies.
-    steps = []
-    for moved, before in zip(landmarks_of(numbers), landmarks_of(own), strict=True):
-        step = (moved - before) * sizes[:, None, None]
-        steps.append(np.einsum("sjkd,jcd->sjkc", step, axes))
-    corners, middles = steps
+    turned = np.swapaxes(axes * sizes[:, None, None], 1, 2)
+    every = landmarks_of(np.concatenate([numbers, own[None]]))
+    corners, middles = ((each[:-1] - each[-1]) @ turned for each in every)
     if mirrored:
         corners = corners[:, :, MIRROR]
     return replace(
@@ -149,15 +147,17 @@ class Blend:
     outline: Array
     refiner: Array
 
+    @classmethod
+    def of(cls, read: Mapping[str, Sequence[float]]) -> Blend:
+        """From plain values."""
+        return cls(np.array(read["outline"]), np.array(read["refiner"]))
+
 
 @cache
 def blends() -> dict[str, Blend]:
     """Of a ``body`` and of the ``sacrum``, as they are shipped."""
     read = json.loads(FILE.read_text(encoding="utf-8"))
-    return {
-        name: Blend(np.array(each["outline"]), np.array(each["refiner"]))
-        for name, each in read.items()
-    }
+    return {name: Blend.of(each) for name, each in read.items()}
 
 
 def refined_bodies(
@@ -168,6 +168,7 @@ def refined_bodies(
     refiner: LandmarkRefiner,
     *,
     mirrored: bool,
+    blend: Mapping[str, Blend] | None = None,
     seed: int = 0,
 ) -> tuple[Bodies, NDArray[np.bool_], Spurs]:
     """Endplates as the refiner sees them, where it is sure and does not contradict the outlines.
@@ -179,6 +180,7 @@ def refined_bodies(
         spacing_mm: Distance of rows and of columns.
         refiner: The network.
         mirrored: Whether the patient looks to the film's left.
+        blend: How outlines and refiner are weighed; None: as shipped.
         seed: Of the samples.
 
     Returns:
@@ -201,13 +203,22 @@ def refined_bodies(
         near = (apart < MOST_APART).all(axis=1)  # NaN: not in view
         used[places, which] = sure & near
     used[bodies.sacral, 1] = False
-    mean, spread = blended(numbers, said, places, used, bodies.sacral)
-    chance = np.random.default_rng(seed).standard_normal((SAMPLES + 1, *mean.shape))
-    chance[0] = 0.0  # the first is the estimate
-    drawn = with_numbers(bodies, mean + chance * spread, numbers[0], mirrored=mirrored)
+    mean, spread = blended(
+        numbers, said, places, used, bodies.sacral, blends() if blend is None else blend
+    )
+    drawn = mean + _chance(*mean.shape, seed) * spread
+    drawn = with_numbers(bodies, drawn, numbers[0], mirrored=mirrored)
     spurs.odds[places] = said.spur_odds
     spurs.lengths_mm[places] = said.spur_lengths * (bodies.frames.half_mm[places] / REACH)[:, None]
     return drawn, used, spurs
+
+
+@lru_cache(maxsize=64)
+def _chance(bodies: int, numbers: int, seed: int) -> Array:
+    """(SAMPLES + 1, bodies, numbers) of a normal distribution; the first is the estimate."""
+    chance = np.random.default_rng(seed).standard_normal((SAMPLES + 1, bodies, numbers))
+    chance[0] = 0.0
+    return chance
 
 
 def blended(
@@ -216,6 +227,7 @@ def blended(
     places: NDArray[np.int64],
     used: NDArray[np.bool_],
     sacral: NDArray[np.bool_],
+    blend: Mapping[str, Blend],
 ) -> tuple[Array, Array]:
     """The mean of outlines' and refiner's numbers, each by how sure it is, and its spread.
 
@@ -225,12 +237,13 @@ def blended(
         places: (N,) which of the J they are.
         used: (J, 2) whether the upper and the lower endplate may be refined.
         sacral: (J,) which are of the sacrum.
+        blend: How both are weighed.
 
     Returns:
         (J, NUMBERS) mean and (J, NUMBERS) standard deviation. Where the refiner is not used the
         mean is the outlines', and what both differ by is part of its spread.
     """
-    body, sacrum = blends()["body"], blends()["sacrum"]
+    body, sacrum = blend["body"], blend["sacrum"]
     variance = np.where(sacral[:, None], sacrum.outline, body.outline) ** 2
     variance = variance + numbers[1:].var(axis=0)
     factor = np.where(sacral[places, None], sacrum.refiner, body.refiner)

@@ -30,13 +30,12 @@ MOST_BEND = 0.15
 """Bends are clipped to this share of the depth: beyond it a border is wrong, not bent."""
 
 _PLACES = np.linspace(0.06, 0.94, SAMPLES_A_SIDE)
-_SIDES = (
-    (UPPER, 0, 1, 0, -1.0),
-    (LOWER, 3, 2, 0, 1.0),
-    (LEFT, 0, 3, 1, -1.0),
-    (RIGHT, 1, 2, 1, 1.0),
-)
-"""Side, the corners at its ends, the axis along which it is read, and its outward direction."""
+_FIRST, _LAST = [0, 3, 0, 1], [1, 2, 3, 2]
+"""Corners at the ends of the upper, lower, left and right side."""
+
+_SIDES, _AXES, _OTHERS = [0, 1, 2, 3], [0, 0, 1, 1], [1, 1, 0, 0]
+_OUT = np.array([-1.0, 1.0, -1.0, 1.0])[:, None]
+"""Outward direction of each side."""
 
 
 def features(corners: Array, curves: Array) -> tuple[Array, Array]:
@@ -51,18 +50,22 @@ def features(corners: Array, curves: Array) -> tuple[Array, Array]:
         (..., F) features, and (...,) the depth that they are shares of.
     """
     depth = np.maximum(_size(corners[..., 1, :] - corners[..., 0, :]), 1e-6)
-    columns = []
-    for side, first, last, axis, out in _SIDES:
-        start, end = corners[..., first, :], corners[..., last, :]
-        line = start[..., None, :] + _PLACES[:, None] * (end - start)[..., None, :]
-        at = (line[..., axis] + 1.0) * (CELLS / 2.0) - 0.5
-        low = np.clip(np.floor(np.nan_to_num(at)).astype(np.int64), 0, CELLS - 2)
-        share = np.clip(at - low, 0.0, 1.0)
-        curve = curves[side]
-        value = np.take_along_axis(curve, low, axis=-1) * (1.0 - share)
-        value = value + np.take_along_axis(curve, low + 1, axis=-1) * share
-        bend = (value - out * line[..., 1 - axis]) / depth[..., None]
-        columns.append(np.nan_to_num(np.clip(bend, -MOST_BEND, MOST_BEND)))
+    start, end = corners[..., _FIRST, :], corners[..., _LAST, :]
+    # Endplates are read along x, walls along y; both at SAMPLES_A_SIDE places.
+    along, aside = (
+        start[..., _SIDES, axes][..., None] + (end - start)[..., _SIDES, axes][..., None] * _PLACES
+        for axes in (_AXES, _OTHERS)
+    )
+    at = (np.where(np.isfinite(along), along, 0.0) + 1.0) * (CELLS / 2.0) - 0.5
+    low = np.minimum(np.maximum(np.floor(at), 0.0), CELLS - 2.0).astype(np.int64)
+    share = np.minimum(np.maximum(at - low, 0.0), 1.0)
+    lines = np.arange(curves[0].size // CELLS).reshape(*depth.shape, 1, 1) * CELLS
+    place = low + lines + np.arange(4)[:, None] * curves[0].size
+    flat = np.ascontiguousarray(curves).reshape(-1)
+    value = flat[place] * (1.0 - share) + flat[place + 1] * share
+    bends = (value - _OUT * aside) / depth[..., None, None]
+    bends = np.minimum(np.maximum(bends, -MOST_BEND), MOST_BEND)
+    bends = bends.reshape(*depth.shape, 4 * SAMPLES_A_SIDE)
     upper, lower = corners[..., 1, :] - corners[..., 0, :], corners[..., 2, :] - corners[..., 3, :]
     back, front = corners[..., 3, :] - corners[..., 0, :], corners[..., 2, :] - corners[..., 1, :]
     shape = np.stack(
@@ -76,7 +79,8 @@ def features(corners: Array, curves: Array) -> tuple[Array, Array]:
         ],
         axis=-1,
     )
-    return np.nan_to_num(np.concatenate([*columns, shape], axis=-1)), depth
+    values = np.concatenate([bends, shape], axis=-1)
+    return np.where(np.isfinite(values), values, 0.0), depth
 
 
 def sacral_features(corners: Array, curves: Array) -> tuple[Array, Array]:

@@ -8,10 +8,13 @@ both fitted by kind of measure on phantoms of other seeds than the tests'.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
+from typing import TypeVar
 
+import numpy as np
+from numpy.typing import NDArray
 from spinezoo_contract.types import MeasureKind
 
 FILE = Path(__file__).with_name("calibration.json")
@@ -45,14 +48,23 @@ def calibration(*, refined: bool = False) -> dict[str, tuple[float, float]]:
     return {name: (float(floor), float(factor)) for name, (floor, factor) in read.items()}
 
 
-def half_width(name: str, spread: float, unit: float = 1.0, *, refined: bool = False) -> float:
+UNFITTED = (0.0, 1.645)
+"""Of a kind that was not fitted: the bootstrap alone."""
+
+Spread = TypeVar("Spread", float, NDArray[np.float64])
+
+
+def half_width(
+    intervals: Mapping[str, tuple[float, float]], name: str, spread: Spread, unit: float = 1.0
+) -> Spread:
     """Half the 90 % interval.
 
     Args:
+        intervals: Floor and factor by name, see :func:`calibration`.
         name: Of the measure, see :func:`name_of`, or "CORNER".
-        spread: Standard deviation over the bootstrap.
+        spread: Standard deviation over the bootstrap, of one measure or of several.
         unit: What a floor is a share of: the usual body's depth for lengths, else 1.
-        refined: Whether the refiner looked at the film.
     """
-    floor, factor = calibration(refined=refined).get(LIKE.get(name, name), (0.0, 1.645))
-    return float(factor * (spread**2 + (floor * unit) ** 2) ** 0.5)
+    floor, factor = intervals.get(LIKE.get(name, name), UNFITTED)
+    half: Spread = factor * (spread**2 + (floor * unit) ** 2) ** 0.5
+    return half

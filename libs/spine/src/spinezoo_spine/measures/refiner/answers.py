@@ -27,29 +27,27 @@ SCALE = (0.1, 0.1, 0.15, 0.1, 0.05, 0.1, 0.1, 0.15, 0.1, 0.05)
 
 def numbers_of(corners: Array, middles: Array) -> Array:
     """(..., NUMBERS) of corners (..., 4, 2) and middles of the endplates (..., 2, 2)."""
-    found = []
-    for back, front, which in ((0, 1, 0), (3, 2, 1)):
-        along = corners[..., front, :] - corners[..., back, :]
-        middle = (corners[..., front, :] + corners[..., back, :]) / 2.0
-        length = np.hypot(along[..., 0], along[..., 1])
-        angle = np.arctan2(along[..., 1], along[..., 0])
-        below = middles[..., which, :] - middle
-        hollow = -np.sin(angle) * below[..., 0] + np.cos(angle) * below[..., 1]
-        found += [middle[..., 0], middle[..., 1], angle, length, hollow]
-    return np.stack(found, axis=-1)
+    back, front = corners[..., [0, 3], :], corners[..., [1, 2], :]  # (..., upper and lower, 2)
+    along, middle = front - back, (front + back) / 2.0
+    length = np.hypot(along[..., 0], along[..., 1])
+    below = middles - middle
+    # How far below the line, square to it: front down is positive.
+    hollow = (along[..., 0] * below[..., 1] - along[..., 1] * below[..., 0]) / np.maximum(
+        length, 1e-12
+    )
+    found = np.empty((*corners.shape[:-2], 2, NUMBERS // 2))
+    found[..., :2] = middle
+    found[..., 2] = np.arctan2(along[..., 1], along[..., 0])
+    found[..., 3], found[..., 4] = length, hollow
+    return found.reshape(*corners.shape[:-2], NUMBERS)
 
 
 def landmarks_of(numbers: Array) -> tuple[Array, Array]:
     """(..., 4, 2) corners and (..., 2, 2) middles of the endplates: the opposite."""
-    plates, middles = [], []
-    for part in (UPPER_NUMBERS, LOWER_NUMBERS):
-        x, y, angle, length, hollow = np.moveaxis(numbers[..., part], -1, 0)
-        along = np.stack([np.cos(angle), np.sin(angle)], axis=-1)
-        below = np.stack([-np.sin(angle), np.cos(angle)], axis=-1)
-        middle = np.stack([x, y], axis=-1)
-        half = (length / 2.0)[..., None] * along
-        plates.append((middle - half, middle + half))
-        middles.append(middle + hollow[..., None] * below)
-    (back_upper, front_upper), (back_lower, front_lower) = plates
-    corners = np.stack([back_upper, front_upper, front_lower, back_lower], axis=-2)
-    return corners, np.stack(middles, axis=-2)
+    each = numbers.reshape(*numbers.shape[:-1], 2, NUMBERS // 2)  # upper and lower
+    cosine, sine = np.cos(each[..., 2]), np.sin(each[..., 2])
+    along = np.stack([cosine, sine], axis=-1)
+    middle, half = each[..., :2], (each[..., 3] / 2.0)[..., None] * along
+    corners = np.empty((*numbers.shape[:-1], 4, 2))
+    corners[..., [0, 3], :], corners[..., [1, 2], :] = middle - half, middle + half
+    return corners, middle + each[..., 4:] * np.stack([-sine, cosine], axis=-1)

@@ -6,6 +6,7 @@ middle, x to the patient's front, y to the feet. Training and serving use the sa
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import cv2
@@ -44,19 +45,19 @@ def crop_of(
     """
     fine = side_px * FINER
     axes = axes_px * (2.0 / fine)
-    reach = np.abs(axes_px).sum(axis=1)
-    low = np.floor(centre_px - reach).astype(int) - 3
-    high = np.ceil(centre_px + reach).astype(int) + 4
+    (front_x, feet_x), (front_y, feet_y) = axes_px.tolist()
+    x, y = centre_px.tolist()
+    aside, along = abs(front_x) + abs(feet_x), abs(front_y) + abs(feet_y)
     height, width = pixels.shape
-    left, right = (int(v) for v in np.clip((low[0], high[0]), 0, width))
-    top, bottom = (int(v) for v in np.clip((low[1], high[1]), 0, height))
+    left, right = max(0, math.floor(x - aside) - 3), min(width, math.ceil(x + aside) + 4)
+    top, bottom = max(0, math.floor(y - along) - 3), min(height, math.ceil(y + along) + 4)
     if right - left < 2 or bottom - top < 2:
         return np.zeros((side_px, side_px), np.float32)
     window = pixels[top:bottom, left:right]
     if window.dtype not in (np.uint8, np.uint16, np.float32):
         window = window.astype(np.float32)
     origin = centre_px - (left, top)
-    shrink = float(np.sqrt(abs(np.linalg.det(axes))))
+    shrink = math.sqrt(abs(front_x * feet_y - front_y * feet_x)) * (2.0 / fine)
     if shrink > 1.5:  # many pixels a cell: their mean, not some of them
         rows, columns = window.shape
         size = (max(2, round(columns / shrink)), max(2, round(rows / shrink)))
@@ -75,10 +76,12 @@ def crop_of(
 def normalised(crop: NDArray[Any]) -> NDArray[np.float32]:
     """A crop by its own mean and spread, both without its darkest and brightest twentieth."""
     values = np.asarray(crop, dtype=np.float32)
-    ordered = np.sort(values[::2, ::2], axis=None)
-    ends = len(ordered) // 20
-    inner = ordered[ends:-ends]
-    spread = max(float(inner.std()), 1e-6 * max(1.0, float(np.abs(inner).max())))
+    some = values[::2, ::2].reshape(-1)
+    ends = len(some) // 20
+    inner = np.partition(some, (ends, len(some) - ends - 1))[ends:-ends]
+    mean, deviation = cv2.meanStdDev(inner)
+    most = max(1.0, abs(float(inner[0])), abs(float(inner[-1])))
+    spread = max(float(deviation[0, 0]), 1e-6 * most)
     return np.asarray(
-        np.clip((values - inner.mean()) / np.float32(spread), -MOST, MOST), dtype=np.float32
+        np.minimum(np.maximum((values - np.float32(mean[0, 0])) / np.float32(spread), -MOST), MOST)
     )
