@@ -1,20 +1,21 @@
-# Every image of SpineZoo: one target per framework, one build argument per service.
+# Every image of SpineZoo: one target, two build arguments.
 #
-#   target      SERVICE=                                        third-party layer from
+#   FLAVOUR=    SERVICE=                                        third-party layer from
 #   engine      services/*, on the CPU                          ENGINE_LOCK, the same for all five
 #   torch       services/{deeplabv3,mask_rcnn,pspnet,yolact}    TORCH_LOCK; on GPUs, EXTRA=framework
 #   tensorflow  services/unet                                   TENSORFLOW_LOCK; likewise
 #   light       gateway, evaluator                              LIGHT_LOCK, the same for both
-#   node        pacs                                            LIGHT_LOCK=locks/pacs.lock
 #
-#   docker build --target engine --build-arg SERVICE=services/pspnet -t spinezoo/pspnet:0.1.0 .
+#   docker build --target image --build-arg FLAVOUR=engine --build-arg SERVICE=services/pspnet .
 #
+# The target node is the DICOM node: FLAVOUR=light, SERVICE=pacs, LIGHT_LOCK=locks/pacs.lock.
 # `make images` builds them all and fills in version, card digest and tag; docs/containers.md tells
 # the rest. There is no `# syntax=` line: the front end that is part of BuildKit is enough, and a
 # site without a way to the public registry could not fetch another.
 
 # Replace it by your mirror's, and pin it: BASE_IMAGE=python:3.11-slim-bookworm@sha256:...
 ARG BASE_IMAGE=python:3.11-slim-bookworm
+ARG FLAVOUR=engine
 ARG ENGINE_LOCK=locks/engine.lock
 ARG TORCH_LOCK=locks/torch.lock
 ARG TENSORFLOW_LOCK=locks/tensorflow-gpu.lock
@@ -119,10 +120,11 @@ RUN --mount=type=bind,from=tools,source=/build,target=/build \
     --mount=type=cache,id=spinezoo-packages,target=/cache \
     --mount=type=secret,id=ca_bundle --mount=type=secret,id=index_url \
     /build/framework.sh /lock/requirements.lock
-CMD ["sh", "-c", "exec python -m spinezoo_${SPINEZOO_SERVICE}.serve"]
+# Its folder is its name: /app/gateway.
+CMD ["sh", "-c", "exec python -m spinezoo_${PWD##*/}.serve"]
 
-# ---- the images: a few MB each on top of their framework layer ----------------------------------
-FROM engine-framework AS engine
+# ---- the image: a few MB on top of its framework layer ------------------------------------------
+FROM ${FLAVOUR}-framework AS image
 ARG SERVICE
 ARG VERSION=unknown
 ARG IMAGE=
@@ -134,43 +136,8 @@ ENV SPINEZOO_IMAGE=${IMAGE}
 LABEL org.opencontainers.image.title="spinezoo ${SERVICE}" org.opencontainers.image.version="${VERSION}" \
       org.opencontainers.image.licenses="Apache-2.0" spinezoo.card.sha256="${CARD_SHA256}"
 
-FROM torch-framework AS torch
-ARG SERVICE
-ARG VERSION=unknown
-ARG IMAGE=
-ARG CARD_SHA256=unknown
-COPY --from=service-files /out /
-WORKDIR /app/${SERVICE}
-USER 10001:10001
-ENV SPINEZOO_IMAGE=${IMAGE}
-LABEL org.opencontainers.image.title="spinezoo ${SERVICE}" org.opencontainers.image.version="${VERSION}" \
-      org.opencontainers.image.licenses="Apache-2.0" spinezoo.card.sha256="${CARD_SHA256}"
-
-FROM tensorflow-framework AS tensorflow
-ARG SERVICE
-ARG VERSION=unknown
-ARG IMAGE=
-ARG CARD_SHA256=unknown
-COPY --from=service-files /out /
-WORKDIR /app/${SERVICE}
-USER 10001:10001
-ENV SPINEZOO_IMAGE=${IMAGE}
-LABEL org.opencontainers.image.title="spinezoo ${SERVICE}" org.opencontainers.image.version="${VERSION}" \
-      org.opencontainers.image.licenses="Apache-2.0" spinezoo.card.sha256="${CARD_SHA256}"
-
-FROM light-framework AS light
-ARG SERVICE
-ARG VERSION=unknown
-ARG IMAGE=
-COPY --from=service-files /out /
-WORKDIR /app/${SERVICE}
-USER 10001:10001
-ENV SPINEZOO_IMAGE=${IMAGE} SPINEZOO_SERVICE=${SERVICE}
-LABEL org.opencontainers.image.title="spinezoo ${SERVICE}" org.opencontainers.image.version="${VERSION}" \
-      org.opencontainers.image.licenses="Apache-2.0"
-
-# ---- the DICOM node: as light, with a folder that it may write ----------------------------------
-FROM light AS node
+# ---- the DICOM node: an image of the flavour light with a folder that it may write --------------
+FROM image AS node
 USER root
 RUN install -d -m 700 -o 10001 -g 10001 /var/lib/spinezoo
 USER 10001:10001

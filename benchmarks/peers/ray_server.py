@@ -27,7 +27,28 @@ class Peer:
         return await asyncio.to_thread(self.work.answer, await request.body())
 
 
+TRIES = 4
+"""Ray gives its own processes 30 s to start, and a busy machine needs longer the first time."""
+
+
+def start_ray() -> None:
+    """Starts Ray on this machine.
+
+    Raises:
+        Exception: Its processes did not start in any of the tries.
+    """
+    for left in range(TRIES - 1, -1, -1):
+        try:
+            ray.init(include_dashboard=False, num_cpus=WORKERS, object_store_memory=200 << 20)
+        except Exception:  # Ray raises nothing narrower
+            if not left:
+                raise
+            ray.shutdown()
+        else:
+            return
+
+
 if __name__ == "__main__":
-    ray.init(include_dashboard=False, num_cpus=WORKERS, object_store_memory=200 << 20)
+    start_ray()
     serve.start(http_options={"host": "127.0.0.1", "port": PORT})
     serve.run(Peer.bind(), route_prefix="/predict", blocking=True)

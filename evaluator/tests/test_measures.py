@@ -11,6 +11,7 @@ import pytest
 from numpy.typing import NDArray
 from spinezoo_contract.errors import ConfigurationError
 from spinezoo_contract.types import MeasureKind, Segment
+from spinezoo_evaluator.measures import run
 from spinezoo_evaluator.measures.errors import Errors, icc, summary_of
 from spinezoo_evaluator.measures.fit import fit_intervals, fit_shape, rows_of_shape
 from spinezoo_evaluator.measures.paired import paired_tests, to_markdown
@@ -190,3 +191,12 @@ def test_a_model_of_shape_is_fitted_to_the_films_that_it_is_given() -> None:
     model = fit_shape(with_sacrum)
     assert model["body"].shape == (len(rows[0]["body"][0][0]), 12)
     assert not np.allclose(model["body"], fit_shape(with_sacrum[:3])["body"])
+
+
+def test_many_films_are_measured_by_processes_as_by_one(kept: KeptFilm, monkeypatch) -> None:
+    films = [replace(kept, truth=replace(kept.truth, name=f"{n}.dcm")) for n in range(8)]
+    monkeypatch.setattr(run.os, "cpu_count", lambda: 1)
+    alone = run.errors_of(films)
+    monkeypatch.setattr(run.os, "cpu_count", lambda: 2)
+    assert run.errors_of(films) == alone
+    assert len(alone.by_model[FUSED].corners) > 8

@@ -59,7 +59,7 @@ def served(part: images.Part) -> Iterator[str]:
     port = "50051"
     docker(
         *("run", "--detach", "--name", name, "--read-only", "--tmpfs", "/tmp", "--cap-drop", "ALL"),
-        *("--env", f"SPINEZOO_ENGINE={part.target}", "--env", "SPINEZOO_DEVICE=cpu"),
+        *("--env", f"SPINEZOO_ENGINE={part.flavour}", "--env", "SPINEZOO_DEVICE=cpu"),
         *("--env", f"SPINEZOO_GRPC_PORT={port}", "--publish", f"127.0.0.1::{port}", part.image),
     )
     try:
@@ -70,10 +70,10 @@ def served(part: images.Part) -> Iterator[str]:
 
 def test_the_framework_is_there_and_says_what_it_finds(part: images.Part) -> None:
     flags = ("--rm", "--read-only", "--tmpfs", "/tmp", "--network", "none", "--cap-drop", "ALL")
-    said = docker("run", *flags, part.image, "python", "-c", FIND[part.target]).stdout
+    said = docker("run", *flags, part.image, "python", "-c", FIND[part.flavour]).stdout
     version, cuda, gpus = json.loads(said.splitlines()[-1])
-    print(f"{part.image}: {part.target} {version}, CUDA {cuda}, GPUs {gpus}")
-    assert cuda, f"{part.target} {version} was not built for CUDA"
+    print(f"{part.image}: {part.flavour} {version}, CUDA {cuda}, GPUs {gpus}")
+    assert cuda, f"{part.flavour} {version} was not built for CUDA"
     assert gpus == [] or isinstance(gpus[0], str)
 
 
@@ -89,7 +89,7 @@ def test_it_answers_with_the_framework(part: images.Part, served: str) -> None:
                 return None
 
         answer = wait_for(f"{part.image} to answer", ask, START_S)
-    assert answer.provenance.engine == part.target
+    assert answer.provenance.engine == part.flavour
     assert answer.provenance.device == "cpu"
     assert answer.segments
 

@@ -60,7 +60,7 @@ def test_it_holds_no_compiler_installer_or_tests(name: str) -> None:
         "import importlib.util, json, shutil\n"
         "names = ('gcc', 'cc', 'g++', 'clang', 'make', 'ld', 'uv')\n"
         "tools = [name for name in names if shutil.which(name)]\n"
-        "packages = [p for p in ('pytest', 'hatchling', 'mypy') if importlib.util.find_spec(p)]\n"
+        "packages = [p for p in ('pytest', 'uv_build', 'mypy') if importlib.util.find_spec(p)]\n"
         "print(json.dumps(tools + packages))"
     )
     assert json.loads(in_image(name, "python", "-c", code)) == []
@@ -81,12 +81,12 @@ def test_a_network_for_cpus_is_small(name: str) -> None:
     assert inspect(PARTS[name].image)["Size"] < NETWORK_LIMIT_BYTES
 
 
-@pytest.mark.parametrize("target", ["engine", "light"])
-def test_images_of_one_target_share_all_but_a_few_mb(target: str) -> None:
+@pytest.mark.parametrize("flavour", ["engine", "light"])
+def test_images_of_one_flavour_share_all_but_a_few_mb(flavour: str) -> None:
     stacks = {
         name: inspect(part.image)["RootFS"]["Layers"]
         for name, part in PARTS.items()
-        if part.target == target
+        if part.flavour == flavour
     }
     assert len(stacks) >= 2
     first, *others = stacks.values()

@@ -118,10 +118,10 @@ def test_a_framework_that_stays_old_names_its_own_lock(checkout: Path) -> None:
 
     lock = "${TORCH_OLD_LOCK:-locks/torch-old.lock}"
     assert build("compose.gpu.yaml")["args"]["TORCH_LOCK"] == lock
-    assert build("compose.yaml")["target"] == "engine"
+    assert build("compose.yaml")["args"]["FLAVOUR"] == "engine"
     # One that cannot be exported is served with its framework on the CPU too.
     room.write_text(text.replace('serving = "engine"\n', ""))
-    assert build("compose.yaml")["target"] == "torch"
+    assert build("compose.yaml")["args"]["FLAVOUR"] == "torch"
     assert build("compose.yaml")["args"]["TORCH_LOCK"] == lock
 
 

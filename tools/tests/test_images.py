@@ -20,7 +20,7 @@ def nothing_set(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_todays_images_are_built_from_the_dockerfiles_own_locks(gpu: bool) -> None:
     dockerfile = (ROOT / "Dockerfile").read_text()
     for part in parts(gpu=gpu):
-        argument = f"{part.target.upper()}_LOCK"
+        argument = f"{part.flavour.upper()}_LOCK"
         arguments = build_arguments(part, PUBLIC_BASE)
         assert f"\nARG {argument}={arguments[argument]}\n" in dockerfile, part.name
         assert (ROOT / arguments[argument]).is_file()
@@ -31,8 +31,8 @@ def test_images_for_gpus_are_the_networks_and_have_tags_of_their_own() -> None:
     on_cpu, on_gpu = parts(), parts(gpu=True)
     networks = [part for part in on_cpu if part.card.is_file()]
     assert [part.name for part in on_gpu] == [part.name for part in networks]
-    assert {part.target for part in networks} == {"engine"}
-    assert {part.target for part in on_gpu} == {"torch", "tensorflow"}
+    assert {part.flavour for part in networks} == {"engine"}
+    assert {part.flavour for part in on_gpu} == {"torch", "tensorflow"}
     assert [part.image for part in on_gpu] == [f"{part.image}-gpu" for part in networks]
 
 

@@ -15,7 +15,9 @@ from pathlib import Path
 
 import pytest
 from spinezoo_tools.checkout import networks_of, read_env_file
-from spinezoo_tools.environments import ROOT
+from spinezoo_tools.environments import MADE_FROM, ROOT
+from spinezoo_tools.running import Part
+from spinezoo_tools.zoo import STARTED, turns_of
 
 ZOO = (sys.executable, "-m", "spinezoo_tools.processes")
 FAKE = Path(__file__).resolve().parent / "fake_server.py"
@@ -324,3 +326,24 @@ def test_the_shipped_env_file_names_every_port_once() -> None:
     assert len(ports) == len(set(ports)) == 14
     for name in networks_of(ROOT):
         assert f"SPINEZOO_{name.upper()}_GRPC_PORT" in values
+
+
+def test_one_process_of_a_new_environment_goes_ahead(tmp_path: Path) -> None:
+    def part(name: str, environment: str) -> Part:
+        python = tmp_path / environment / "bin/python"
+        return Part(name, tmp_path, (str(python),), 1, 2, {})
+
+    parts = [part("one", "engine"), part("two", "engine"), part("gateway", "core")]
+    for environment in ("engine", "core"):
+        (tmp_path / environment).mkdir()
+        (tmp_path / environment / MADE_FROM).write_text("digest")
+
+    def names() -> list[list[str]]:
+        return [[each.name for each in turn] for turn in turns_of(parts)]
+
+    assert names() == [["one", "gateway"], ["two"]]
+    (tmp_path / "engine" / STARTED).touch()
+    assert names() == [["one", "two", "gateway"]]
+    (tmp_path / "engine" / STARTED).unlink()
+    (tmp_path / "engine" / MADE_FROM).unlink()  # an environment that somebody else made
+    assert names() == [["one", "two", "gateway"]]

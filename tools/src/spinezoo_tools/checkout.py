@@ -15,12 +15,12 @@ from spinezoo_tools.environments import Room
 FRONT = ("gateway", "evaluator")
 """Rooms that are no network but run as well."""
 
-TARGETS = {"torch": "torch", "tensorflow": "tensorflow"}
-"""Dockerfile target by the framework that a service's pyproject.toml names."""
+FLAVOURS = {"torch": "torch", "tensorflow": "tensorflow"}
+"""Flavour of the image by the framework that a service's pyproject.toml names."""
 
 
-ENGINE_TARGET = "engine"
-"""Dockerfile target of the networks that are served without their framework."""
+ENGINE_FLAVOUR = "engine"
+"""Flavour of the networks that are served without their framework."""
 
 
 class ToolError(Exception):
@@ -34,21 +34,20 @@ class Service:
     Attributes:
         name: Its name in composition, roster and variables.
         folder: Its folder below the repository.
-        target: Its target in the Dockerfile, on the CPU.
+        flavour: Of its image on the CPU; see the Dockerfile.
         environment: The environment it serves in, which names the lock of its image.
         version: Of its pyproject.toml; the tag of its image.
-        gpu_target: Its target in the Dockerfile where a GPU is used; gateway and evaluator have
-            the one.
+        gpu_flavour: Of its image where a GPU is used; gateway and evaluator have the one.
         gpu_environment: The environment of that image.
         gpu_lock: That image's lock.
     """
 
     name: str
     folder: str
-    target: str
+    flavour: str
     environment: str
     version: str
-    gpu_target: str = ""
+    gpu_flavour: str = ""
     gpu_environment: str = ""
     gpu_lock: str = ""
 
@@ -60,13 +59,13 @@ class Service:
     @property
     def lock_argument(self) -> str:
         """Its lock as compose's files write it."""
-        variable = lock_variable(self.target, self.environment)
+        variable = lock_variable(self.flavour, self.environment)
         return f"${{{variable}:-locks/{self.environment}.lock}}"
 
     @property
     def gpu_lock_argument(self) -> str:
         """The lock of its image for GPUs, likewise."""
-        return f"${{{lock_variable(self.gpu_target, self.gpu_environment)}:-{self.gpu_lock}}}"
+        return f"${{{lock_variable(self.gpu_flavour, self.gpu_environment)}:-{self.gpu_lock}}}"
 
     @property
     def image(self) -> str:
@@ -84,14 +83,14 @@ class Service:
         return self.name.replace("_", "-")
 
 
-def lock_variable(target: str, environment: str) -> str:
+def lock_variable(flavour: str, environment: str) -> str:
     """The variable that replaces the lock of an image; each environment has its own.
 
     Args:
-        target: Of the image in the Dockerfile.
+        flavour: Of the image; see the Dockerfile.
         environment: The service's.
     """
-    named = "light" if target == "light" else environment
+    named = "light" if flavour == "light" else environment
     return f"{named.upper().replace('-', '_')}_LOCK"
 
 
@@ -118,25 +117,25 @@ def services_of(root: Path) -> list[Service]:
             *project.get("optional-dependencies", {}).get("framework", []),
         ]
         named = {re.split(r"[^a-z0-9_-]", text.lower())[0] for text in needs}
-        targets = {target for framework, target in TARGETS.items() if framework in named}
+        flavours = {flavour for framework, flavour in FLAVOURS.items() if framework in named}
         if folder.name in FRONT:
-            targets = {"light"}
-        if len(targets) != 1:
+            flavours = {"light"}
+        if len(flavours) != 1:
             raise ToolError(
-                f"{folder.name}: its pyproject.toml must name one of {', '.join(TARGETS)}; "
-                "give a new framework a target in the Dockerfile and a line in TARGETS"
+                f"{folder.name}: its pyproject.toml must name one of {', '.join(FLAVOURS)}; "
+                "give a new framework a layer in the Dockerfile and a line in FLAVOURS"
             )
-        framework = targets.pop()
+        framework = flavours.pop()
         own, serving = room.environment, room.serving_environment
         lock = own.gpu_lock if "gpu" in room.extras else own.lock
         found.append(
             Service(
                 name=folder.name,
                 folder=folder.relative_to(root).as_posix(),
-                target=framework if own == serving else ENGINE_TARGET,
+                flavour=framework if own == serving else ENGINE_FLAVOUR,
                 environment=serving.name,
                 version=str(project["version"]),
-                gpu_target=framework,
+                gpu_flavour=framework,
                 gpu_environment=own.name,
                 gpu_lock=f"locks/{lock.name}",
             )

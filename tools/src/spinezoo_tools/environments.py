@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+import importlib.util
 import os
 import re
 import shutil
@@ -38,6 +39,8 @@ UV_VERSION = "0.13.9"
 PYTHON_VERSION = "3.11"
 LEFT_OUT = ("openvino-telemetry",)
 """Packages that our dependencies ask for and run without: nothing may call home."""
+MADE_FROM = ".made-from"
+"""Stands in an environment's folder with the digest of what it was made from, last of all."""
 GPU_NODE = Path("/dev/nvidia0")
 """Is there where NVIDIA's driver shows a GPU."""
 
@@ -290,8 +293,15 @@ def bootstrap_uv() -> None:
     if UV.exists():
         return
     say("tools: installing uv")
-    run([sys.executable, "-m", "venv", ROOT / ".tools"])
-    run([ROOT / ".tools/bin/python", "-m", "pip", "install", "--quiet", f"uv=={UV_VERSION}"])
+    folder = ROOT / ".tools"
+    python = folder / "bin" / "python"
+    # The pip that is there installs into an environment without one: giving it its own takes 3 s.
+    own = importlib.util.find_spec("pip") is None
+    run([sys.executable, "-m", "venv", *([] if own else ["--without-pip"]), folder])
+    pip: list[str | Path] = [python, "-m", "pip"]
+    if not own:
+        pip = [sys.executable, "-m", "pip", "--python", python]
+    run([*pip, "install", "--quiet", f"uv=={UV_VERSION}"])
 
 
 def setup(only: Sequence[str] | None, *, serving: bool = False) -> None:
@@ -299,7 +309,7 @@ def setup(only: Sequence[str] | None, *, serving: bool = False) -> None:
     bootstrap_uv()
     wanted = environments(only, serving=serving)
     for number, environment in enumerate(wanted, start=1):
-        stamp = environment.folder / ".made-from"
+        stamp = environment.folder / MADE_FROM
         mark = environment.fingerprint()
         title = f"[{number}/{len(wanted)}] {environment.name}"
         if stamp.is_file() and stamp.read_text() == mark:

@@ -50,7 +50,7 @@ class Part:
     Attributes:
         name: Name of the service in compose.yaml.
         folder: Its folder below the repository, the build argument SERVICE.
-        target: Its target in the Dockerfile.
+        flavour: What it is built on; see the Dockerfile.
         environment: Its environment, which names the lock of its framework layer.
         image: Name and tag.
         version: Of its pyproject.toml.
@@ -60,12 +60,17 @@ class Part:
 
     name: str
     folder: str
-    target: str
+    flavour: str
     environment: str
     image: str
     version: str
     lock: str
     extra: str = ""
+
+    @property
+    def target(self) -> str:
+        """Its target in the Dockerfile: the node's image has a folder that it may write."""
+        return "node" if self.name == NODE else "image"
 
     @property
     def card(self) -> Path:
@@ -94,7 +99,7 @@ def parts(only: Sequence[str] = (), *, gpu: bool = False) -> list[Part]:
         Part(
             name=service.name,
             folder=service.folder,
-            target=service.target,
+            flavour=service.flavour,
             environment=service.environment,
             image=values.get(f"SPINEZOO_{service.name.upper()}_IMAGE") or service.image,
             version=service.version,
@@ -106,7 +111,7 @@ def parts(only: Sequence[str] = (), *, gpu: bool = False) -> list[Part]:
         found = [
             replace(
                 part,
-                target=service.gpu_target,
+                flavour=service.gpu_flavour,
                 environment=service.gpu_environment,
                 image=values.get(f"SPINEZOO_{service.name.upper()}_GPU_IMAGE") or service.gpu_image,
                 lock=service.gpu_lock,
@@ -128,7 +133,7 @@ def _node(values: Mapping[str, str]) -> Part:
     """The DICOM node of compose.pacs.yaml, built where it is asked for by name."""
     version = str(Room(ROOT / NODE).project["project"]["version"])
     image = values.get("SPINEZOO_PACS_IMAGE") or f"spinezoo/pacs:{version}"
-    return Part(NODE, NODE, "node", NODE, image, version, f"locks/{NODE}.lock")
+    return Part(NODE, NODE, "light", NODE, image, version, f"locks/{NODE}.lock")
 
 
 def base_image() -> str:
@@ -215,15 +220,14 @@ def build_arguments(part: Part, base: str) -> dict[str, str]:
     The framework layer is of the lock of the part's own environment, so that two services of one
     framework can need two versions of it.
     """
-    # The node is the light image with a folder that it may write.
-    framework = "light" if part.target == "node" else part.target
+    given_lock = os.environ.get(lock_variable(part.flavour, part.environment))
     arguments = {
         "BASE_IMAGE": base,
+        "FLAVOUR": part.flavour,
         "SERVICE": part.folder,
         "VERSION": part.version,
         "IMAGE": part.image,
-        f"{framework.upper()}_LOCK": os.environ.get(lock_variable(framework, part.environment))
-        or part.lock,
+        f"{part.flavour.upper()}_LOCK": given_lock or part.lock,
     }
     if part.extra:
         arguments["EXTRA"] = part.extra
@@ -290,7 +294,7 @@ def archive_command(base: str) -> list[str]:
 
 def torch_lock(index: str) -> None:
     """Writes ``deploy/images/torch.lock``: ``locks/torch.lock`` with torch of another index."""
-    part = next(part for part in parts(gpu=True) if part.target == "torch")
+    part = next(part for part in parts(gpu=True) if part.flavour == "torch")
     room = Room(ROOT / part.folder)
     ours = [flag for name in room.local_sources() for flag in ("--no-emit-package", name)]
     kept = ("torch", "torchvision", "triton", "nvidia-", "cuda-")

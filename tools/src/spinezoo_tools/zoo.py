@@ -22,7 +22,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from spinezoo_tools.checkout import FRONT, ToolError, networks_of, read_env_file
-from spinezoo_tools.environments import python_of, serving_python_of
+from spinezoo_tools.environments import MADE_FROM, python_of, serving_python_of
 from spinezoo_tools.running import (
     MARKER,
     Part,
@@ -43,6 +43,10 @@ ROSTER_PREFIX = "SPINEZOO_ROSTER_"
 START_TIMEOUT_S = 300.0
 KILL_GRACE_S = 10.0
 """Time beyond SPINEZOO_DRAIN_S until a process that was told to stop is killed."""
+
+
+STARTED = ".started"
+"""Stands in an environment's folder once a zoo has been started from it."""
 
 
 class ZooError(ToolError):
@@ -311,35 +315,36 @@ class Zoo:
         zoo_id = uuid.uuid4().hex
         running: list[Running] = []
         try:
-            for part in parts:
-                log = logs / f"{part.name}.log"
-                with log.open("wb") as handle:
-                    process = subprocess.Popen(
-                        part.command,
-                        cwd=part.folder,
-                        env={**part.environment, MARKER: zoo_id},
-                        stdin=subprocess.DEVNULL,
-                        stdout=handle,
-                        stderr=subprocess.STDOUT,
-                        start_new_session=True,
-                    )
-                running.append(
-                    Running(
-                        part.name,
-                        process.pid,
-                        start_ticks(process.pid),
-                        part.grpc_port,
-                        part.http_port,
-                        str(log),
-                        process,
-                    )
-                )
-                self._save(zoo_id, running)
-            self._wait_ready(running, timeout_s)
+            for turn in turns_of(parts):
+                started = []
+                for part in turn:
+                    started.append(self._start(part, logs / f"{part.name}.log", zoo_id))
+                    running.append(started[-1])
+                    self._save(zoo_id, running)
+                self._wait_ready(started, timeout_s)
         except BaseException:
             self.stop(zoo_id, running)
             raise
+        for folder in {environment_of(part) for part in parts}:
+            if (folder / MADE_FROM).is_file():
+                (folder / STARTED).touch()
         return zoo_id, running
+
+    def _start(self, part: Part, log: Path, zoo_id: str) -> Running:
+        """Starts one part; it is not ready yet."""
+        with log.open("wb") as handle:
+            process = subprocess.Popen(
+                part.command,
+                cwd=part.folder,
+                env={**part.environment, MARKER: zoo_id},
+                stdin=subprocess.DEVNULL,
+                stdout=handle,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        ticks = start_ticks(process.pid)
+        ports = part.grpc_port, part.http_port
+        return Running(part.name, process.pid, ticks, *ports, str(log), process)
 
     def ready(self, one: Running) -> bool:
         """Whether ``/readyz`` says yes and the gRPC port takes connections."""
@@ -437,6 +442,31 @@ class Zoo:
             if not left:
                 return
         raise ZooError(f"still running after SIGKILL: processes {', '.join(map(str, left))}")
+
+
+def environment_of(part: Part) -> Path:
+    """Folder of the environment that a part runs in."""
+    return Path(part.command[0]).parents[1]
+
+
+def turns_of(parts: Sequence[Part]) -> list[list[Part]]:
+    """Parts that start together, the first ones first.
+
+    A new environment has no bytecode yet. Started together, each of its processes would compile the
+    same packages; so one goes ahead.
+    """
+    first: list[Part] = []
+    rest: list[Part] = []
+    ahead: set[Path] = set()
+    for part in parts:
+        folder = environment_of(part)
+        made, started = folder / MADE_FROM, folder / STARTED
+        new = made.is_file() and not (
+            started.is_file() and started.stat().st_mtime >= made.stat().st_mtime
+        )
+        (rest if new and folder in ahead else first).append(part)
+        ahead.add(folder)
+    return [turn for turn in (first, rest) if turn]
 
 
 def say(text: str) -> None:

@@ -25,6 +25,7 @@ import signal
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -297,8 +298,11 @@ def report_run(
     arguments: argparse.Namespace,
 ) -> int:
     """Writes the report, prints the table and where the report is; returns the exit code."""
-    report = write_report(run, records, films, folder, draw=not arguments.no_pictures)
-    write_measures(arguments.data, folder.path)
+    with ThreadPoolExecutor(1) as beside:
+        # Other processes measure while this one draws.
+        measures = beside.submit(write_measures, arguments.data, folder.path)
+        report = write_report(run, records, films, folder, draw=not arguments.no_pictures)
+        measures.result()
     if arguments.picture is not None:
         film = write_answer_picture(
             records, films, folder, titles_of(run["models"]), arguments.picture

@@ -29,7 +29,7 @@ from spinezoo_spine.column.reader.network import ColumnReader
 from spinezoo_spine.films.reader import read_film
 from spinezoo_spine.implant_parts import IMPLANTS
 from spinezoo_spine.instances import unite
-from spinezoo_spine.metrics.film import FilmMeasurement, measure_film
+from spinezoo_spine.metrics.film import FilmMeasurement, measure_film, merged_pixels
 from spinezoo_spine.metrics.matching import match_objects
 
 from spinezoo_evaluator.results.columns import ColumnCounts, count_column
@@ -130,7 +130,7 @@ def measure_fused(answer: EnsembleAnswer, truth: Sequence[Segment]) -> FilmMeasu
     """
     height, width = answer.height, answer.width
     by_structure = measure_film(truth, answer.fused.segments, height, width)
-    merged = measure_film(truth, merged_segment(answer.fused.merged_mask), height, width)
+    merged = merged_pixels(truth, merged_segment(answer.fused.merged_mask), height, width)
     found = [implant.segment for implant in answer.fused.implants]
     objects = dict(by_structure.objects)
     for structure in IMPLANTS if found else ():  # none: as the regions' parts
@@ -138,7 +138,7 @@ def measure_fused(answer: EnsembleAnswer, truth: Sequence[Segment]) -> FilmMeasu
             [segment for segment in truth if segment.structure is structure],
             [segment for segment in found if segment.structure is structure],
         )
-    return FilmMeasurement(merged.merged, by_structure.pixels, by_structure.vertebrae, objects)
+    return FilmMeasurement(merged, by_structure.pixels, by_structure.vertebrae, objects)
 
 
 def measure_columns(columns: Mapping[str, Labelling | None], film: Film) -> dict[str, ColumnCounts]:

@@ -59,6 +59,17 @@ class Errors:
                 self.grades.setdefault(kind.name, []).append((grade, found.grade))
         self._add_landmarks(film, measured)
 
+    def extend(self, more: Errors) -> None:
+        """Adds the errors of other films."""
+        for title, rows in more.rows.items():
+            self.rows.setdefault(title, []).extend(rows)
+        for kind, pairs in more.grades.items():
+            self.grades.setdefault(kind, []).extend(pairs)
+        self.corners += more.corners
+        self.endplates += more.endplates
+        self.spurs = [one + other for one, other in zip(self.spurs, more.spurs, strict=True)]
+        self.films.update(more.films)
+
     def of_film(self, quantity: str) -> dict[str, dict[str, float]]:
         """Errors of "corners" or "endplates" by film and landmark."""
         return {film: said[quantity] for film, said in self.films.items() if quantity in said}

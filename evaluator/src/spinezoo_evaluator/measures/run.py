@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
 from functools import lru_cache
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 from spinezoo_contract.errors import ConfigurationError
@@ -37,6 +41,12 @@ from spinezoo_evaluator.results.records import FUSED, RunFolder, named
 OUTLINES_ALONE = f"{FUSED}, outlines alone"
 """The ensemble without the refiner."""
 
+
+MOST_WORKERS = 8
+"""Processes that measure films at the same time, at most."""
+
+LEAST_FILMS = 8
+"""Fewer films are measured here: starting processes takes longer."""
 
 Shape = dict[str, NDArray[np.float64]]
 """Coefficients of the model of shape, see :mod:`spinezoo_spine.measures.shape`."""
@@ -209,6 +219,32 @@ def errors_of(films: Iterable[KeptFilm]) -> Compared:
     A network alone measures the same fused vertebrae by its own borders, without the refiner; so
     does the ensemble once more, where the refiner looked.
     """
+    every = Compared()
+    for one in _compared_each(list(films)):
+        for total, part in ((every.by_model, one.by_model), (every.by_trait, one.by_trait)):
+            for name, errors in part.items():
+                total.setdefault(name, Errors()).extend(errors)
+        for trait, names in one.groups.items():
+            every.groups.setdefault(trait, []).extend(names)
+        for family, members in one.families.items():
+            every.families.setdefault(family, set()).update(members)
+    return every
+
+
+def _compared_each(films: Sequence[KeptFilm]) -> Iterator[Compared]:
+    """The errors of each film, in order; many films by as many processes as there are cores."""
+    workers = min(MOST_WORKERS, os.cpu_count() or 1)
+    if workers == 1 or len(films) < LEAST_FILMS:
+        for film in films:
+            yield _compared([film])
+        return
+    with ProcessPoolExecutor(
+        workers, get_context("spawn"), initializer=cv2.setNumThreads, initargs=(1,)
+    ) as pool:
+        yield from pool.map(_compared, [[film] for film in films], chunksize=4)
+
+
+def _compared(films: Sequence[KeptFilm]) -> Compared:
     found = Compared()
     by_model, by_trait = found.by_model, found.by_trait
     for film in films:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import gzip
 import hashlib
+import itertools
 import json
 import os
 import re
@@ -28,6 +29,7 @@ from spinezoo_contract.types import (
     Segment,
     SegmentKind,
     Structure,
+    decode_together,
 )
 from spinezoo_spine.metrics.film import FilmMeasurement
 
@@ -306,8 +308,13 @@ class RunFolder:
         path = self._answer_path(film)
         try:
             plain = json.loads(gzip.decompress(path.read_bytes()))
+            every = [segment for segments in plain.values() for segment in segments]
+            masks = [_mask_from_json(segment["mask"]) for segment in every]
+            # In one go: a segment checks its mask when it is made.
+            decode_together(masks)
+            made = map(_segment_from_json, every, masks)
             return {
-                name: tuple(_segment_from_json(segment) for segment in segments)
+                name: tuple(itertools.islice(made, len(segments)))
                 for name, segments in plain.items()
             }
         except (OSError, EOFError, ValueError, KeyError, TypeError) as error:
@@ -324,12 +331,16 @@ class RunFolder:
             path.unlink()
 
 
-def _segment_from_json(data: Mapping[str, Any]) -> Segment:
-    height, width = data["mask"]["size"]
+def _mask_from_json(data: Mapping[str, Any]) -> RunLengthMask:
+    height, width = data["size"]
+    return RunLengthMask(height, width, data["counts"].encode("ascii"))
+
+
+def _segment_from_json(data: Mapping[str, Any], mask: RunLengthMask) -> Segment:
     return Segment(
         Structure[data["structure"].upper()],
         SegmentKind[data["kind"].upper()],
-        RunLengthMask(height, width, data["mask"]["counts"].encode("ascii")),
+        mask,
         data["score"],
         Box(*data["box"]),
         data["level"],

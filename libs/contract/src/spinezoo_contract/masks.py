@@ -54,10 +54,11 @@ def mask_from_runs(runs: NDArray[np.integer], height: int, width: int) -> RunLen
         width: Columns, in pixels.
 
     Raises:
-        MaskError: A run is negative, or they do not add up to height * width.
+        MaskError: A run is negative, they do not add up to height * width, or that is more than any
+            film has.
     """
     shortest = shortest_runs(runs, height, width)
-    mask = RunLengthMask(height, width, encode_runs(shortest))
+    mask = RunLengthMask(height, width, encode_runs(shortest, height, width))
     mask.keep_runs(shortest)
     return mask
 

@@ -1,10 +1,10 @@
-"""COCO's compressed run lengths as numbers: the only decoder and the only encoder of ours.
+"""COCO's compressed run lengths as numbers: the only decoder of ours, and the way to the encoder.
 
 A mask is a list of run lengths down the columns, background first. COCO's compressed form writes
 run i as the difference to run i - 2 (for i > 2), as a signed number in groups of five bits, least
 significant first, one printable character a group: character = 48 + bits + 32 where another group
-follows. Everything here works with numpy alone, so that bytes from a stranger are checked before
-any C code sees them.
+follows. Decoding works with numpy alone, so that bytes from a stranger are checked before any C
+code sees them; runs that have been checked are encoded by pycocotools.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
+from pycocotools import mask as coco_mask
 
 from spinezoo_contract.errors import MaskError
 
@@ -23,6 +24,9 @@ _MORE = 0x20
 _GROUP_BITS = 5
 _MOST_GROUPS = 7
 """Groups a run may take: 35 bits, more than any 32-bit run length needs."""
+
+_MOST_PIXELS = 2**32 - 1
+"""Of a mask that is encoded: pycocotools counts in 32 bits."""
 
 Counts = tuple[int, int, bytes]
 """Rows, columns and compressed counts of a mask."""
@@ -146,20 +150,21 @@ def shortest_runs(runs: NDArray[np.integer], height: int, width: int) -> NDArray
     return found
 
 
-def encode_runs(runs: NDArray[np.int64]) -> bytes:
-    """Compressed counts of run lengths as :func:`shortest_runs` gives them."""
-    values = runs.copy()
-    values[3:] -= runs[1:-2]
-    # A signed number of n groups holds -(16 << 5(n-1)) up to (16 << 5(n-1)) - 1.
-    magnitudes = np.where(values < 0, ~values, values)
-    limits = np.int64(_SIGN) << (_GROUP_BITS * np.arange(_MOST_GROUPS))
-    lengths = 1 + np.searchsorted(limits, magnitudes, side="right")
-    ends = np.cumsum(lengths)
-    places = np.arange(int(ends[-1])) - np.repeat(ends - lengths, lengths)
-    groups = (np.repeat(values, lengths) >> (_GROUP_BITS * places)) & _PAYLOAD
-    groups |= _MORE
-    groups[ends - 1] &= _PAYLOAD
-    return (groups + _FIRST_CHARACTER).astype(np.uint8).tobytes()
+def encode_runs(runs: NDArray[np.int64], height: int, width: int) -> bytes:
+    """Compressed counts of run lengths as :func:`shortest_runs` gives them.
+
+    Args:
+        runs: The run lengths, checked: pycocotools' C code takes them as they are.
+        height: Rows, in pixels.
+        width: Columns, in pixels.
+
+    Raises:
+        MaskError: The mask is larger than any film.
+    """
+    if height * width > _MOST_PIXELS:
+        raise MaskError(f"a mask of {height} x {width} pixels is larger than any film")
+    encoded = coco_mask.frPyObjects([{"size": [height, width], "counts": runs}], height, width)
+    return bytes(encoded[0]["counts"])
 
 
 def runs_box(runs: NDArray[np.int64], height: int) -> tuple[int, int, int, int]:

@@ -84,7 +84,7 @@ class _Stations:
     def head(self) -> float:
         """Extent of the head across the axis, without its few broadest stations."""
         part = slice(0, max(2, self.shaft.start))
-        return float(np.percentile(self.upper[part] - self.lower[part] + 1.0, 90))
+        return _percentile(self.upper[part] - self.lower[part] + 1.0, 90.0)
 
 
 def parted_pairs(masks: Sequence[NDArray[np.bool_]]) -> list[NDArray[np.bool_]]:
@@ -98,8 +98,8 @@ def parted_pairs(masks: Sequence[NDArray[np.bool_]]) -> list[NDArray[np.bool_]]:
     long = [each for each in known if len(each.upper) > LEAST_LENGTH * each.breadth] or known
     if not long:
         return list(masks)
-    breadth = float(np.percentile([each.breadth for each in long], REFERENCE_PERCENT))
-    height = float(np.percentile([each.head for each in long], REFERENCE_PERCENT))
+    breadth = _percentile(np.array([each.breadth for each in long]), REFERENCE_PERCENT)
+    height = _percentile(np.array([each.head for each in long]), REFERENCE_PERCENT)
     screws: list[NDArray[np.bool_]] = []
     for mask, each in zip(masks, measured, strict=True):
         halves = None
@@ -156,6 +156,17 @@ def _median(values: NDArray[np.float64]) -> float:
     ordered = np.sort(values)
     half = len(ordered) // 2
     return float(ordered[half] if len(ordered) % 2 else 0.5 * (ordered[half - 1] + ordered[half]))
+
+
+def _percentile(values: NDArray[np.float64], percent: float) -> float:
+    """NumPy's percentile, without what it does for other kinds of values."""
+    ordered = np.sort(values)
+    place = percent / 100.0 * (len(ordered) - 1)
+    below = int(place)
+    low, high = float(ordered[below]), float(ordered[min(below + 1, len(ordered) - 1)])
+    share = place - below
+    # Counted from the nearer end, as NumPy does, so that both give the same number.
+    return high - (high - low) * (1.0 - share) if share >= 0.5 else low + (high - low) * share
 
 
 def _halves(

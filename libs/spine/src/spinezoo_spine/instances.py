@@ -148,7 +148,10 @@ def _implants(regions: Sequence[Segment]) -> dict[Structure, list[Segment]]:
     scores: dict[Structure, float] = {}
     for region in metal:
         pixels = windows.crop(_borders(region.mask), (left, top, right, bottom), height)
-        grid = cv2.resize(pixels * np.uint8(255), size, interpolation=cv2.INTER_AREA) > 127
+        # A crop lies column after column in memory: turned, OpenCV takes it without a copy.
+        turned = pixels.T.view(np.uint8) * np.uint8(255)
+        grid = cv2.resize(turned, size[::-1], interpolation=cv2.INTER_AREA).T > 127
+        grid = np.ascontiguousarray(grid)
         masks[region.structure] = masks.get(region.structure, np.zeros_like(grid)) | grid
         scores[region.structure] = max(region.score, scores.get(region.structure, 0.0))
     least = max(1, round(min_component_pixels(height, width) * factor**2))

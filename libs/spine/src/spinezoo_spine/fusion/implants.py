@@ -38,6 +38,7 @@ from spinezoo_contract.types import (
     Segment,
     SegmentKind,
     Structure,
+    decode_together,
 )
 
 from spinezoo_spine.fusion import votes as fusion
@@ -229,6 +230,7 @@ def _candidates(said: Sequence[Implants], structure: Structure) -> list[_Candida
     ]
     seeing = [member for member, one in enumerate(said) if structure in one.regions]
     unions = [one.union for one in found]
+    decode_together(unions)
     own = _covered(unions, [said[member].regions[structure] for member in seeing])
     metal = _covered(unions, [said[member].metal for member in seeing])
     for number, candidate in enumerate(found):

@@ -112,13 +112,9 @@ def measure_film(
                     f"the {name} holds the structure {segment.structure!r}; use one of "
                     + ", ".join(STRUCTURE_KEYS)
                 )
-    merged = _overlap(truth, prediction, height, width)
-    only_truth = merged.truth - merged.both
-    only_prediction = merged.prediction - merged.both
-    neither = height * width - merged.both - only_truth - only_prediction
     true_objects, predicted_objects = to_instances(truth), to_instances(prediction)
     return FilmMeasurement(
-        merged=((neither, only_prediction), (only_truth, merged.both)),
+        merged=merged_pixels(truth, prediction, height, width),
         pixels={
             structure.name.lower(): _overlap(
                 [segment for segment in truth if segment.structure == structure],
@@ -140,6 +136,17 @@ def measure_film(
             for structure in Structure
         },
     )
+
+
+def merged_pixels(
+    truth: Sequence[Segment], prediction: Sequence[Segment], height: int, width: int
+) -> Matrix:
+    """Pixels of the merged mask alone, of masks of the film's size."""
+    merged = _overlap(truth, prediction, height, width)
+    only_truth = merged.truth - merged.both
+    only_prediction = merged.prediction - merged.both
+    neither = height * width - merged.both - only_truth - only_prediction
+    return (neither, only_prediction), (only_truth, merged.both)
 
 
 def _overlap(

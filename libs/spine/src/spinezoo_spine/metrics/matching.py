@@ -18,6 +18,9 @@ MATCH_IOU = 0.5
 """Least IoU at which a predicted object is a true one's match; exactly this much matches."""
 
 _ROWS_AT_ONCE = 256
+
+_ONE_GROUP = 1024
+"""Pairs of objects up to which all that may match are one group."""
 """True objects whose boxes are compared with all predicted ones at once: bounds the memory."""
 
 
@@ -125,6 +128,9 @@ def _groups(
         found[:, 0] += first
         pairs.append(found)
     edges = np.concatenate(pairs)
+    if len(truth) * len(prediction) <= _ONE_GROUP:
+        # So few that one assignment of all takes less time than finding the groups.
+        return [(np.unique(edges[:, 0]), np.unique(edges[:, 1]))] if len(edges) else []
     total = len(truth) + len(prediction)
     graph = coo_array(
         (np.ones(len(edges), dtype=np.int8), (edges[:, 0], edges[:, 1] + len(truth))),

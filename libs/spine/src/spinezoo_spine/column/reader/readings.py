@@ -133,20 +133,14 @@ def read_column(evidence: Evidence) -> Readings:
     # Three passes at once: all readings, those without S1 and S2, and the best one.
     each_of = np.stack([each, np.where(sacral, _NEVER, each), each])
     reach, before = _shifted((3, *shape), back=True)
-    source = np.full((*shape, 2), -1, np.int64)  # spot and step that a best reading comes from
-    for spot in range(spots):
-        come = np.broadcast_to(start, (3, 3, size)).copy()
-        if spot:
-            arrive = before[:, :, :spot] + evidence.steps[:spot, spot, :, None]
-            arrive = arrive.reshape(3, 3, spot * LONGEST_STEP, size)
-            come[:2] = np.logaddexp(start, _log_sum(arrive[:2], axis=2))
-            choice = arrive[2].argmax(axis=1)
-            reached = np.take_along_axis(arrive[2], choice[:, None], axis=1)[:, 0]
-            better = reached > start
-            come[2] = np.where(better, reached, start)
-            source[:, spot][better] = np.stack(
-                [choice // LONGEST_STEP, choice % LONGEST_STEP + 1], axis=-1
-            )[better]
+    reach[:, :, 0] = each_of[:, :, 0] + start
+    for spot in range(1, spots):
+        arrive = before[:, :, :spot] + evidence.steps[:spot, spot, :, None]
+        arrive = arrive.reshape(3, 3, spot * LONGEST_STEP, size)
+        come = arrive.max(axis=2)
+        come[2] = np.maximum(come[2], start)
+        rest = np.log(np.exp(arrive[:2] - come[:2, :, None]).sum(axis=2))
+        come[:2] = np.logaddexp(start, come[:2] + rest)
         reach[:, :, spot] = each_of[:, :, spot] + come
     forward, without, viterbi = reach
     backward = np.zeros(shape)
@@ -163,7 +157,7 @@ def read_column(evidence: Evidence) -> Readings:
     by_count = np.exp(_log_sum(forward.reshape(3, -1), axis=1) - total)
     empty = np.exp(evidence.counts - _log_sum(evidence.counts) - total)
     by_count = by_count + empty
-    positions, count, top = _trace(viterbi, source)
+    positions, count, top = _trace(viterbi, before[2], evidence.steps, start)
     none_sacral = float(np.logaddexp(0.0, _log_sum(without.reshape(-1), axis=0)))
     return Readings(
         best=positions,
@@ -203,18 +197,28 @@ def _log_sum(values: NDArray[np.float64], axis: int = -1) -> NDArray[np.float64]
 
 
 def _trace(
-    viterbi: NDArray[np.float64], source: NDArray[np.int64]
+    viterbi: NDArray[np.float64],
+    before: NDArray[np.float64],
+    steps: NDArray[np.float64],
+    start: NDArray[np.float64],
 ) -> tuple[tuple[int | None, ...], int, float]:
-    """The best reading: positions, row of its count, weight. The empty one has the weight 0."""
-    count, spot, place = np.unravel_index(int(viterbi.argmax()), viterbi.shape)
+    """The best reading: positions, row of its count, weight. The empty one has the weight 0.
+
+    Args:
+        viterbi: (3, N, P) weight of the best reading that ends at a spot and position.
+        before: (3, N, 4, P) the same, one to four positions below.
+        steps: Of the evidence.
+        start: (3, P) what a reading weighs that starts at a position.
+    """
+    count, spot, place = (int(n) for n in np.unravel_index(int(viterbi.argmax()), viterbi.shape))
     found: list[int | None] = [None] * viterbi.shape[1]
     top = float(viterbi[count, spot, place])
     if top <= 0.0:
         return tuple(found), LUMBAR_COUNTS.index(5), 0.0
-    at, where = int(spot), int(place)
     while True:
-        found[at] = int(POSITIONS[where])
-        before, step = source[count, at, where]
-        if before < 0:
-            return tuple(found), int(count), top
-        at, where = int(before), where - int(step)
+        found[spot] = int(POSITIONS[place])
+        arrive = (before[count, :spot, :, place] + steps[:spot, spot]).reshape(-1)
+        choice = int(arrive.argmax()) if spot else 0
+        if not spot or arrive[choice] <= start[count, place]:
+            return tuple(found), count, top
+        spot, place = choice // LONGEST_STEP, place - (choice % LONGEST_STEP + 1)
