@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -256,7 +257,8 @@ def _best(pairs: NDArray[np.float64]) -> list[float]:
 
 def write_fit(fitted: Fitted) -> None:
     """Puts it beside the code that reads it, and makes this process read it."""
-    np.savez(shape.FILE, **{k: v.astype(np.float32) for k, v in fitted.shape.items()})
+    coefficients: dict[str, Any] = {k: v.astype(np.float32) for k, v in fitted.shape.items()}
+    np.savez(shape.FILE, **coefficients)
     refine.FILE.write_text(json.dumps(fitted.blend, indent=1) + "\n", encoding="utf-8")
     kept = json.loads(uncertainty.FILE.read_text(encoding="utf-8"))
     told = {

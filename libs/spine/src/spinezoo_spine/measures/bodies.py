@@ -244,6 +244,7 @@ def _fit(
     weights, inside = inner, inner > 0
     count = inside.sum(axis=-1)
     low, high = _middles_of(count, CELLS)
+    fits: NDArray[np.float64]
     for _ in range(4):
         wanted = (weights * values) @ _DESIGN
         fits = np.linalg.solve(_normal(weights), wanted[..., None])[..., 0]

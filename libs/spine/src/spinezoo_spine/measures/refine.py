@@ -206,8 +206,8 @@ def refined_bodies(
     mean, spread = blended(
         numbers, said, places, used, bodies.sacral, blends() if blend is None else blend
     )
-    drawn = mean + _chance(*mean.shape, seed) * spread
-    drawn = with_numbers(bodies, drawn, numbers[0], mirrored=mirrored)
+    drawn_numbers = mean + _chance(*mean.shape, seed) * spread
+    drawn = with_numbers(bodies, drawn_numbers, numbers[0], mirrored=mirrored)
     spurs.odds[places] = said.spur_odds
     spurs.lengths_mm[places] = said.spur_lengths * (bodies.frames.half_mm[places] / REACH)[:, None]
     return drawn, used, spurs
