@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from typing import ClassVar
 
 import numpy as np
@@ -17,7 +18,7 @@ from small_zoo import FILMS, write_films
 from spinezoo.v1 import evaluation_pb2_grpc
 from spinezoo_contract.client import AsyncEnsembleClient, AsyncEvaluationClient
 from spinezoo_contract.errors import NotServingError
-from spinezoo_contract.types import VERTEBRAE, EnsembleOptions, MemberCode
+from spinezoo_contract.types import VERTEBRAE, EnsembleOptions, FusedImplant, MemberCode, Structure
 from spinezoo_evaluator.benchmark import command as benchmark
 from spinezoo_evaluator.benchmark.measuring import load_film, measure
 from spinezoo_evaluator.benchmark.runner import ask_evaluator
@@ -385,6 +386,17 @@ def test_the_evaluator_agrees_to_the_last_bit_on_every_film_of_a_set(zoo):
                 answer = await ensemble.segment(film.data, EnsembleOptions(), timeout_s=30.0)
                 measured = measure(answer, film, built_in_reader())
                 said[name] = await ask_evaluator(evaluation, film, answer, measured, timeout_s=30.0)
+                # Implants are objects of their own, which regions need not hold.
+                screw = replace(film.truth[0], structure=Structure.SCREW)
+                levels = (*film.levels, None)
+                film = replace(film, truth=(*film.truth, screw), levels=levels)
+                metal = (FusedImplant(replace(screw, score=0.9), member_names=("one",)),)
+                other = replace(answer, fused=replace(answer.fused, implants=metal))
+                measured = measure(other, film, built_in_reader())
+                assert measured.fused.values()["recognition_rate_screw"] == 1.0
+                assert await ask_evaluator(evaluation, film, other, measured, timeout_s=30.0) == (
+                    "agrees"
+                )
             return said
 
     assert asyncio.run(ask_all()) == dict.fromkeys(films.names, "agrees")

@@ -36,6 +36,7 @@ from spinezoo_contract.types import (
 )
 from spinezoo_spine.annotations.film_set import FilmSet
 from spinezoo_spine.column.reader.network import built_in_reader
+from spinezoo_spine.implant_parts import IMPLANTS
 from spinezoo_spine.metrics.film import FilmMeasurement
 from spinezoo_spine.metrics.registry import METRICS, STUDY_METRICS
 
@@ -58,6 +59,9 @@ from spinezoo_evaluator.results.records import (
 
 _FUSED_MERGED = "fused ensemble, merged mask"
 """Name under which the evaluator measures the fused merged mask."""
+
+_FUSED_IMPLANTS = "fused ensemble, implants"
+"""Name under which the evaluator measures the fused implants, which are objects."""
 
 RETRY_BUDGET_S = 60.0
 """Waiting for a gateway that is away or has no room, in s, over a whole run."""
@@ -104,8 +108,12 @@ async def ask_evaluator(
         name: measurement.values() for name, measurement in measured.members.items()
     }
     fused = measured.fused.values()
-    expected[FUSED] = {name: fused[name] for name in METRICS if name not in STUDY_METRICS}
+    implants = [implant.segment for implant in answer.fused.implants]
+    of_implants = tuple(f"recognition_rate_{one.name.lower()}" for one in IMPLANTS if implants)
+    apart = {*STUDY_METRICS, *of_implants}
+    expected[FUSED] = {name: fused[name] for name in METRICS if name not in apart}
     expected[_FUSED_MERGED] = {name: fused[name] for name in STUDY_METRICS}
+    expected[_FUSED_IMPLANTS] = {name: fused[name] for name in of_implants}
     predictions = {
         member.status.member_name: member.prediction.segments
         for member in answer.members
@@ -113,6 +121,7 @@ async def ask_evaluator(
     }
     predictions[FUSED] = answer.fused.segments
     predictions[_FUSED_MERGED] = merged_segment(answer.fused.merged_mask)
+    predictions[_FUSED_IMPLANTS] = tuple(implants)
     pairs = [
         EvaluationPair(film.name, model, film.height, film.width, film.truth, segments)
         for model, segments in predictions.items()

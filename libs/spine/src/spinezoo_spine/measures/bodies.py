@@ -244,10 +244,10 @@ def _fit(
     weights, inside = inner, inner > 0
     count = inside.sum(axis=-1)
     low, high = _middles_of(count, CELLS)
-    fits: NDArray[np.float64]
     for _ in range(4):
         wanted = (weights * values) @ _DESIGN
-        fits = np.linalg.solve(_normal(weights), wanted[..., None])[..., 0]
+        solved = np.linalg.solve(_normal(weights), wanted[..., None])[..., 0]
+        fits = np.asarray(solved, dtype=np.float64)
         off = np.abs(values - fits @ _DESIGN.T)
         ordered = np.where(inside, off, np.inf)
         ordered.sort(axis=-1)

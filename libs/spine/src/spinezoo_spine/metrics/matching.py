@@ -18,10 +18,10 @@ MATCH_IOU = 0.5
 """Least IoU at which a predicted object is a true one's match; exactly this much matches."""
 
 _ROWS_AT_ONCE = 256
+"""True objects whose boxes are compared with all predicted ones at once: bounds the memory."""
 
 _ONE_GROUP = 1024
 """Pairs of objects up to which all that may match are one group."""
-"""True objects whose boxes are compared with all predicted ones at once: bounds the memory."""
 
 
 @dataclass(frozen=True, slots=True)
