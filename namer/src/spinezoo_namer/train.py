@@ -8,7 +8,6 @@ Makes the films first where they are not there. A run that is stopped goes on wh
 is started again with the same settings. The model and its card are written into ``libs/spine``.
 """
 
-# ruff: noqa: T201 - a command: its progress goes to the terminal.
 from __future__ import annotations
 
 import argparse
@@ -26,6 +25,7 @@ from spinezoo_torchkit.small_training import (
     how_trained,
     is_finished,
     make_parser,
+    make_stores,
     run_command,
     run_epochs,
     write_record,
@@ -51,8 +51,8 @@ from spinezoo_namer.loss import reading_loss, spot_loss
 from spinezoo_namer.network import ReaderNetwork
 from spinezoo_namer.store import StoredFilm, make_store, read_store
 
-HELD_OUT_SEEDS = (1, 2)
-"""Added to the seed of the films: for calibration and for the figures of the card."""
+HELD_OUT_SETS = 2
+"""Of the seeds that follow: for calibration and for the figures of the card."""
 
 SINGLE_SPOTS = 0.3
 """Weight of what single spots are taken for, beside the whole reading."""
@@ -184,17 +184,11 @@ def train(
     arguments: argparse.Namespace, settings: Settings, words: Sequence[str]
 ) -> Mapping[str, Any]:
     """Makes films, trains, calibrates and writes the record; returns its figures."""
-    stores = arguments.store or arguments.run_dir
-    folders = [stores / f"films-{settings.films_seed + more}" for more in (0, *HELD_OUT_SEEDS)]
-    counts = [settings.patients, arguments.held_out_patients, arguments.held_out_patients]
+    held_out_patients = [arguments.held_out_patients] * HELD_OUT_SETS
+    folders = make_stores(arguments, settings, "films", held_out_patients, make_store)
     films: list[StoredFilm] = []
     about: dict[str, Any] = {}
-    finished = is_finished(arguments.run_dir, settings)
-    for number, (folder, patients) in enumerate(zip(folders, counts, strict=True)):
-        if not (arguments.only_learn if number else finished):
-            print(f"films in {folder.name}: {patients} patients", flush=True)
-            make_store(folder, settings.films_seed + number, patients, 2, arguments.workers)
-    if not finished:
+    if not is_finished(arguments.run_dir, settings):
         films = read_store(folders[0])
         about = {"phantoms": dict(read_record(folders[0])), "films": len(films)}
     torch.set_num_threads(1)  # the other processors make examples

@@ -8,7 +8,6 @@ Makes the bodies first where they are not there. A run that is stopped goes on w
 is started again with the same settings. The model and its record are written into ``libs/spine``.
 """
 
-# ruff: noqa: T201 - a command: its progress goes to the terminal.
 from __future__ import annotations
 
 import argparse
@@ -29,6 +28,7 @@ from spinezoo_torchkit.small_training import (
     how_trained,
     is_finished,
     make_parser,
+    make_stores,
     run_command,
     run_epochs,
     write_record,
@@ -151,17 +151,12 @@ def train(
     arguments: argparse.Namespace, settings: Settings, words: Sequence[str]
 ) -> Mapping[str, Any]:
     """Makes bodies, trains and writes the record; returns its figures."""
-    stores = arguments.store or arguments.run_dir
-    folder, beside = (stores / f"bodies-{settings.films_seed + more}" for more in (0, 1))
-    counts = (settings.patients, arguments.held_out_patients)
+    folder, beside = make_stores(
+        arguments, settings, "bodies", [arguments.held_out_patients], make_store
+    )
     crops: Crops | None = None
     about: dict[str, Any] = {}
-    finished = is_finished(arguments.run_dir, settings)
-    for number, (each, patients) in enumerate(zip((folder, beside), counts, strict=True)):
-        if not (arguments.only_learn if number else finished):
-            print(f"bodies in {each.name}: {patients} patients", flush=True)
-            make_store(each, settings.films_seed + number, patients, 2, arguments.workers)
-    if not finished:
+    if not is_finished(arguments.run_dir, settings):
         crops = read_store(folder)
         about = {"phantoms": dict(read_record(folder)), "bodies": len(crops.grey)}
     torch.set_num_threads(1)  # the other processors make examples

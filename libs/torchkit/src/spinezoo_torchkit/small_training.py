@@ -444,6 +444,47 @@ def make_parser(
     return parser
 
 
+class MakeStore(Protocol):
+    """Makes what is missing of a store."""
+
+    def __call__(self, folder: Path, seed: int, patients: int, looks: int, workers: int) -> None:
+        """Makes it; see :func:`spinezoo_training.shards.make_shards`."""
+
+
+def make_stores(
+    arguments: argparse.Namespace,
+    settings: SmallSettings,
+    what: str,
+    held_out: Sequence[int],
+    make_store: MakeStore,
+) -> list[Path]:
+    """The stores of a training and those held out, of the seeds that follow.
+
+    A finished run needs its own store no more, one that only learns needs no other: these are not
+    made.
+
+    Args:
+        arguments: Of :func:`make_parser`.
+        settings: Of the training.
+        what: Its examples; the stores are named so.
+        held_out: Patients of each store that is held out.
+        make_store: Makes one.
+
+    Raises:
+        ConfigurationError: The run or a store is of other settings.
+    """
+    finished = is_finished(arguments.run_dir, settings)
+    stores = arguments.store or arguments.run_dir
+    folders = []
+    for number, patients in enumerate((settings.patients, *held_out)):
+        seed = settings.films_seed + number
+        folders.append(stores / f"{what}-{seed}")
+        if not (arguments.only_learn if number else finished):
+            print(f"{what} in {folders[-1].name}: {patients} patients", flush=True)
+            make_store(folders[-1], seed, patients, 2, arguments.workers)
+    return folders
+
+
 class Train(Protocol):
     """Trains by a command line; prints what came of it."""
 
