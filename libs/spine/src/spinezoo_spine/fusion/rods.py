@@ -159,8 +159,8 @@ def _votes(
         [weight / total for weight in weights],
         window,
         film[0],
+        step,
     )
-    share = np.ascontiguousarray(share[::step, ::step])
     if options.rule is FusionRule.UNION:
         return (share > 0.0).astype(np.float32)
     if options.rule is FusionRule.INTERSECTION:
