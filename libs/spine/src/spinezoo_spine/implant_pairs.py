@@ -20,6 +20,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -122,10 +123,11 @@ def parted_pairs(masks: Sequence[NDArray[np.bool_]]) -> list[NDArray[np.bool_]]:
 
 def _measured(mask: NDArray[np.bool_]) -> _Stations | None:
     """A blob in stations; None where it is too small to have an axis."""
-    rows, columns = np.divmod(np.flatnonzero(mask), mask.shape[1])
-    points = np.stack([columns, rows], axis=1)
-    if len(points) < 12:
+    left, top, across_px, down_px = cv2.boundingRect(mask.view(np.uint8))
+    rows, columns = np.nonzero(mask[top : top + down_px, left : left + across_px])
+    if len(rows) < 12:
         return None
+    points = np.stack([columns + left, rows + top], axis=1)
     away = points - middle_of(points)
     _, axes = np.linalg.eigh(away.T @ away)
     along = away @ axes[:, 1]

@@ -89,7 +89,7 @@ def implants_apart(
             masks = _joined(region, closed, least_px)
             if len(masks) > 1:
                 # Only screws are given back: a rod beside a shaft lies in its hull too.
-                masks = [mask | (_hull(mask) & closed) for mask in masks]
+                masks = [_filled(mask, closed) for mask in masks]
             masks = parted_pairs([mask for mask in masks if np.count_nonzero(mask) >= least_px])
         else:
             masks = _blocks(region, least_px)
@@ -105,27 +105,46 @@ def _closed(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
     return np.asarray(closed > 0)
 
 
-def _components(region: NDArray[np.bool_], least_px: int) -> list[NDArray[np.int64]]:
-    """(N, 2) x and y of each component's pixels, 8-connected, from left to right."""
+@dataclass(frozen=True, slots=True, eq=False)
+class _Component:
+    """A connected part of a region.
+
+    Attributes:
+        pixels: (h, w) its pixels, within its box.
+        left: First column of the box.
+        top: First row of the box.
+        points: (N, 2) x and y of its pixels, row by row.
+    """
+
+    pixels: NDArray[np.bool_]
+    left: int
+    top: int
+    points: NDArray[np.int64]
+
+    def painted(self, shape: tuple[int, ...]) -> NDArray[np.bool_]:
+        """It as a mask."""
+        mask = np.zeros(shape, dtype=bool)
+        height, width = self.pixels.shape
+        mask[self.top : self.top + height, self.left : self.left + width] = self.pixels
+        return mask
+
+
+def _components(region: NDArray[np.bool_], least_px: int) -> list[_Component]:
+    """The components of a region, 8-connected, from left to right."""
     count, labels, statistics, _ = cv2.connectedComponentsWithStats(
-        region.astype(np.uint8), connectivity=8
+        np.ascontiguousarray(region).view(np.uint8), connectivity=8
     )
-    kept = [n for n in range(1, count) if statistics[n, cv2.CC_STAT_AREA] >= least_px]
-    kept.sort(key=lambda n: (int(statistics[n, cv2.CC_STAT_LEFT]), n))
+    areas, lefts = statistics[:, cv2.CC_STAT_AREA].tolist(), statistics[:, cv2.CC_STAT_LEFT]
+    kept = [n for n in range(1, count) if areas[n] >= least_px]
+    kept.sort(key=lambda n: (int(lefts[n]), n))
     found = []
     for label in kept:
-        left, top, width, height = (int(value) for value in statistics[label, :4])
+        left, top, width, height = statistics[label, :4].tolist()
         part = labels[top : top + height, left : left + width] == label
-        found.append(points_of(part) + np.array([left, top]))
+        places: Any = cv2.findNonZero(part.view(np.uint8))
+        points = places.reshape(-1, 2) + np.array([left, top])
+        found.append(_Component(part, left, top, points))
     return found
-
-
-def points_of(mask: NDArray[np.bool_]) -> NDArray[np.int64]:
-    """(N, 2) x and y of a mask's pixels, row by row."""
-    found: Any = cv2.findNonZero(np.ascontiguousarray(mask).view(np.uint8))
-    if found is None:
-        return np.empty((0, 2), dtype=np.int64)
-    return np.asarray(found, dtype=np.int64).reshape(-1, 2)
 
 
 def _mask(points: NDArray[np.int64], shape: tuple[int, ...]) -> NDArray[np.bool_]:
@@ -136,22 +155,41 @@ def _mask(points: NDArray[np.int64], shape: tuple[int, ...]) -> NDArray[np.bool_
 
 def _hull(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
     """The convex hull of a mask."""
-    drawn = np.zeros(mask.shape, dtype=np.uint8)
-    rows = np.flatnonzero(mask.any(axis=1))
-    if not len(rows):
-        return drawn > 0
-    # The first and the last pixel of each row: the hull needs no others.
-    lines = mask[rows]
-    first = lines.argmax(axis=1)
-    last = mask.shape[1] - 1 - lines[:, ::-1].argmax(axis=1)
-    edge = np.stack([np.concatenate([first, last]), np.concatenate([rows, rows])], axis=1)
-    cv2.fillConvexPoly(drawn, cv2.convexHull(edge.astype(np.int32)), 1)
-    return drawn > 0
+    hull = np.zeros(mask.shape, dtype=bool)
+    box, drawn = _hull_in_box(mask)
+    hull[box] = drawn
+    return hull
+
+
+def _hull_in_box(mask: NDArray[np.bool_]) -> tuple[tuple[slice, slice], NDArray[np.bool_]]:
+    """Where a mask lies, as rows and columns, and its convex hull there."""
+    left, top, width, height = cv2.boundingRect(mask.view(np.uint8))
+    box = slice(top, top + height), slice(left, left + width)
+    drawn = np.zeros((height, width), dtype=np.uint8)
+    if drawn.size:
+        lines = mask[box]
+        rows = np.flatnonzero(lines.any(axis=1))
+        # The first and the last pixel of each row: the hull needs no others.
+        lines = lines[rows]
+        first = lines.argmax(axis=1)
+        last = width - 1 - lines[:, ::-1].argmax(axis=1)
+        edge = np.stack([np.concatenate([first, last]), np.concatenate([rows, rows])], axis=1)
+        cv2.fillConvexPoly(drawn, cv2.convexHull(edge.astype(np.int32)), 1)
+    return box, drawn > 0
+
+
+def _filled(mask: NDArray[np.bool_], metal: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """A mask with the metal within its convex hull."""
+    filled = mask.copy()
+    box, hull = _hull_in_box(mask)
+    filled[box] |= hull & metal[box]
+    return filled
 
 
 def _blocks(region: NDArray[np.bool_], least_px: int) -> list[NDArray[np.bool_]]:
     """The cages of a region: pieces that fill one hull are one, and filled."""
-    parts = _components(region, max(3, round(_SEEN_SHARE * least_px)))
+    least = max(3, round(_SEEN_SHARE * least_px))
+    parts = [component.points for component in _components(region, least)]
     areas = [len(part) for part in parts]
     joined = True
     while joined:
@@ -198,12 +236,12 @@ def _joined(
     region: NDArray[np.bool_], other: NDArray[np.bool_], least_px: int
 ) -> list[NDArray[np.bool_]]:
     """The rods or screws of a region, joined under the other metal."""
-    pixels = _components(region, max(3, round(_SEEN_SHARE * least_px)))
-    if not pixels:
+    parts = _components(region, max(3, round(_SEEN_SHARE * least_px)))
+    if not parts:
         return []
-    thickness = [2.0 * _depth(each) - 1.0 for each in pixels]
-    width = float(np.average(thickness, weights=[len(each) for each in pixels]))
-    pieces = [_piece(each, width) for each in pixels]
+    thickness = [2.0 * _depth(each.pixels) - 1.0 for each in parts]
+    width = float(np.average(thickness, weights=[len(each.points) for each in parts]))
+    pieces = [_piece(each.points, width) for each in parts]
     metal = region | other
     bridges = []
     ends = np.stack([piece.ends for piece in pieces])
@@ -226,7 +264,7 @@ def _joined(
             return True
         return float(through @ way) <= -_TURN_COSINE
 
-    masks = [_mask(each, region.shape) for each in pixels]
+    masks = [each.painted(region.shape) for each in parts]
     for _, i, end, j, start in sorted(bridges):
         way = pieces[j].ends[start] - pieces[i].ends[end]
         way = way / max(float(np.linalg.norm(way)), 1e-9)
@@ -240,13 +278,17 @@ def _joined(
     return [masks[number] for number in sorted(set(group))]
 
 
-def _depth(points: NDArray[np.int64]) -> float:
-    """How far a component's innermost pixel lies from what is not of it, in pixels."""
-    left, top, across, down = cv2.boundingRect(points.astype(np.int32))
+def _depth(pixels: NDArray[np.bool_]) -> float:
+    """How far a component's innermost pixel lies from what is not of it, in pixels.
+
+    Args:
+        pixels: (h, w) the component within its box.
+    """
     # A border of background around it: the next other pixel is never farther than that.
-    crop = np.zeros((down + 2, across + 2), dtype=np.uint8)
-    crop[points[:, 1] - (top - 1), points[:, 0] - (left - 1)] = 1
-    away: Any = cv2.distanceTransform(crop, cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
+    framed: Any = cv2.copyMakeBorder(
+        pixels.view(np.uint8), 1, 1, 1, 1, cv2.BORDER_CONSTANT, value=0
+    )
+    away: Any = cv2.distanceTransform(framed, cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
     return float(away.max())
 
 
@@ -254,25 +296,29 @@ def _bridge_cost(
     one: _Piece, end: int, two: _Piece, start: int, width: float, metal: NDArray[np.bool_]
 ) -> float | None:
     """How far and how bent the way from one piece's end to another's is; None: no way."""
-    gap = two.ends[start] - one.ends[end]
-    distance = float(np.linalg.norm(gap))
+    (from_x, from_y), (to_x, to_y) = one.ends[end].tolist(), two.ends[start].tolist()
+    gap_x, gap_y = to_x - from_x, to_y - from_y
+    distance = math.sqrt(gap_x * gap_x + gap_y * gap_y)
     if distance > _REACH * width:
         return None
-    ahead = gap / max(distance, 1e-9)
+    ahead_x, ahead_y = gap_x / max(distance, 1e-9), gap_y / max(distance, 1e-9)
+    (out_x, out_y), (in_x, in_y) = one.outward[end].tolist(), two.outward[start].tolist()
     cosines = []
     if one.is_long:
-        cosines.append(float(one.outward[end] @ ahead))
+        cosines.append(out_x * ahead_x + out_y * ahead_y)
     if two.is_long:
-        cosines.append(float(-two.outward[start] @ ahead))
+        cosines.append(-in_x * ahead_x - in_y * ahead_y)
     if one.is_long and two.is_long:
-        cosines.append(float(-one.outward[end] @ two.outward[start]))
+        cosines.append(-out_x * in_x - out_y * in_y)
     if cosines and min(cosines) < _TURN_COSINE:
         return None
-    steps = np.linspace(0.0, 1.0, max(3, round(distance) + 1))[1:-1, None]
-    places = np.rint(one.ends[end] + steps * gap).astype(np.int64)
-    if metal[places[:, 1], places[:, 0]].mean() < _METAL_SHARE:
+    count = max(3, round(distance) + 1)
+    steps = np.arange(1, count - 1) * (1.0 / (count - 1))
+    x = np.rint(from_x + steps * gap_x).astype(np.int64)
+    y = np.rint(from_y + steps * gap_y).astype(np.int64)
+    if np.count_nonzero(metal[y, x]) / (count - 2) < _METAL_SHARE:
         return None
-    straight = float(np.mean(cosines)) if cosines else 0.5
+    straight = sum(cosines) / len(cosines) if cosines else 0.5
     return distance * (2.0 - straight)
 
 

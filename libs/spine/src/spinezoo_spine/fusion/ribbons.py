@@ -347,16 +347,18 @@ def common_breadth(
     distances = np.arange(max(2 * _PARTS, int(low / step) - 2), int(high / step) + 4)
     explained = np.zeros(len(distances))
     for strip in strips:
-        rising = np.maximum(strip.edges, 0.0) * strip.seen
-        falling = np.maximum(-strip.edges, 0.0) * strip.seen
-        between = np.diff(falling, axis=1)
-        width = rising.shape[1]
+        # Columns first in memory: the strongest of a row is then found row by row at once.
+        edges, seen = strip.edges.T, strip.seen.T
+        rising = np.ascontiguousarray(np.maximum(edges, 0.0) * seen)
+        falling = np.ascontiguousarray(np.maximum(-edges, 0.0) * seen)
+        between = np.diff(falling, axis=0)
+        shifted = [falling[:-1] + between * np.float32(part / _PARTS) for part in range(_PARTS)]
+        width = len(rising)
         for place, distance in enumerate(distances.tolist()):
             whole, part = divmod(distance, _PARTS)
             if whole + 1 < width:
-                other = falling[:, whole:-1] + between[:, whole:] * np.float32(part / _PARTS)
-                both = np.minimum(rising[:, : width - whole - 1], other)
-                explained[place] += float(both.max(axis=1).sum())
+                both = np.minimum(rising[: width - whole - 1], shifted[part][whole:])
+                explained[place] += float(np.maximum.reduce(both, axis=0).sum())
     explained = np.convolve(np.pad(explained, 1, mode="edge"), (0.25, 0.5, 0.25), mode="valid")
     inner = explained[1:-1]
     tops = np.flatnonzero((inner >= explained[:-2]) & (inner > explained[2:])) + 1
@@ -368,7 +370,7 @@ def common_breadth(
 def paths_of(strip: _Strip) -> Iterator[NDArray[np.intp]]:
     """(rows, 2) row and column of each cell of a rod's middle, one rod after the other."""
     half = CELLS // 2
-    reach = round(TAKEN * CELLS)
+    near = np.arange(-round(TAKEN * CELLS), round(TAKEN * CELLS) + 1)
     seen = strip.seen.copy()
     cover = _mean(strip.votes)
     hidden = HIDDEN + METAL_WEIGHT * np.minimum(0.0, _mean(strip.metal) - LEAST_METAL)
@@ -390,9 +392,8 @@ def paths_of(strip: _Strip) -> Iterator[NDArray[np.intp]]:
         if number and float(own.sum()) < 2.0 * OWN_EDGES:
             return
         yield path
-        for edge in (column - half, column + half):
-            for near in range(-reach, reach + 1):
-                seen[row, np.clip(edge + near, 0, columns - 1)] = 0.0
+        taken = np.concatenate([column - half, column + half])[:, None] + near
+        seen[np.tile(row, 2)[:, None], np.clip(taken, 0, columns - 1)] = 0.0
 
 
 def _mean(values: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -426,31 +427,36 @@ def best_path(gain: NDArray[np.floating[Any]]) -> tuple[float, NDArray[np.intp]]
         The sum, and (cells, 2) row and column. Moving aside costs :data:`SLOPE` a column.
     """
     rows, columns = gain.shape
+    # Every call costs more than the numbers of a row: few calls, and every view made beforehand.
+    gain = np.asarray(gain, dtype=np.float64)
     sums = np.empty((rows, columns))
-    room = np.full(columns + 2, -np.inf)
-    left, here, right = room[:-2], room[1:-1], room[2:]
-    here[:] = 0.0
+    worth = np.zeros(columns + 2)  # of going on from each cell, 0 where nothing is worth it
+    left, here, right = worth[:-2], worth[1:-1], worth[2:]
     best = np.empty(columns)
-    for row in range(rows):
-        np.maximum(left, right, out=best)
-        np.subtract(best, SLOPE, out=best)
-        np.maximum(best, here, out=best)
-        np.maximum(best, 0.0, out=best)
-        np.add(best, gain[row], out=here)
-        sums[row] = here
-    row, column = (int(each) for each in np.unravel_index(int(sums.argmax()), sums.shape))
+    maximum, subtract, add = np.maximum, np.subtract, np.add
+    zero, slope = np.zeros(columns), np.full(columns, SLOPE)
+    for gained, total_here in zip(list(gain), list(sums), strict=True):
+        maximum(left, right, out=best)
+        subtract(best, slope, out=best)
+        maximum(best, here, out=best)
+        add(best, gained, out=total_here)
+        maximum(total_here, zero, out=here)
+    row, column = divmod(int(sums.argmax()), columns)
     total = float(sums[row, column])
     path = [(row, column)]
     while row > 0:
-        above = {
-            aside: float(sums[row - 1, aside]) - SLOPE * (aside != column)
-            for aside in (column, column - 1, column + 1)
-            if 0 <= aside < columns
-        }
-        chosen = max(above, key=lambda aside: above[aside])
-        if above[chosen] <= 0.0:
+        row -= 1
+        first = max(0, column - 1)
+        above = sums[row, first : column + 2].tolist()
+        # Straight on where it is as good as a step aside, and left before right.
+        chosen, most = column, above[column - first]
+        if column > 0 and above[0] - SLOPE > most:
+            chosen, most = column - 1, above[0] - SLOPE
+        if column + 1 < columns and above[-1] - SLOPE > most:
+            chosen, most = column + 1, above[-1] - SLOPE
+        if most <= 0.0:
             break
-        row, column = row - 1, chosen
+        column = chosen
         path.append((row, column))
     return total, np.array(path[::-1], dtype=np.intp)
 
