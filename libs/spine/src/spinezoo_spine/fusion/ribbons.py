@@ -17,7 +17,7 @@ as those of every other rod of the film. So:
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import cv2
@@ -161,10 +161,58 @@ class _Piece:
     Attributes:
         points: (N, 2) x and y of what networks call a rod, a grid's step apart.
         breadth_px: Its mean breadth.
+        axis: Its straight axis; None where it has none.
     """
 
     points: NDArray[np.float64]
     breadth_px: float
+    axis: _Axis | None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Axis:
+    """The straight axis of a piece, and how it bends.
+
+    Attributes:
+        middle: (2,) mean of the piece's points.
+        along: (2,) unit vector, downwards.
+        across: (2,) unit vector to the right of it.
+        far: (N,) place of each point along the axis.
+        aside: (N,) its place across.
+        low: Least ``far``.
+        high: Greatest.
+        bends: By degree, how the axis bends, and how far the piece reaches to both sides of it.
+    """
+
+    middle: NDArray[np.float64]
+    along: NDArray[np.float64]
+    across: NDArray[np.float64]
+    far: NDArray[np.float64]
+    aside: NDArray[np.float64]
+    low: float
+    high: float
+    bends: dict[int, tuple[Polynomial, float, float]] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, points: NDArray[np.float64]) -> _Axis | None:
+        """The axis of (N, 2) points; None where they are not stretched."""
+        middle = points.mean(axis=0)
+        away = points - middle
+        spread, axes = np.linalg.eigh(away.T @ away)
+        if spread[1] < LEAST_STRETCH * max(float(spread[0]), 1e-6):
+            return None
+        along = axes[:, 1] if axes[1, 1] >= 0.0 else -axes[:, 1]
+        across = np.array([along[1], -along[0]])
+        far, aside = away @ along, away @ across
+        return cls(middle, along, across, far, aside, float(far.min()), float(far.max()))
+
+    def bent(self, degree: int) -> tuple[Polynomial, float, float]:
+        """The bend of a degree, and the first and last place across; worked out once."""
+        if degree not in self.bends:
+            bend = _bend(self.far, self.aside, degree)
+            first, last = np.percentile(self.aside - bend(self.far), (0.5, 99.5))
+            self.bends[degree] = bend, float(first), float(last)
+        return self.bends[degree]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -232,7 +280,7 @@ def _pieces(scene: Scene) -> list[_Piece]:
         # Across a band the distance to its border is a quarter of its breadth in the mean.
         breadth = 4.0 * scene.step * float(away[own > 0].mean())
         points = (places.reshape(-1, 2) - 1.0 + np.array([left, top])) * scene.step
-        found.append(_Piece(points, breadth))
+        found.append(_Piece(points, breadth, _Axis.of(points)))
     return found
 
 
@@ -244,18 +292,12 @@ def unrolled(scene: Scene, piece: _Piece, breadth_px: float) -> _Strip | None:
         piece: The piece.
         breadth_px: Of a rod: :data:`CELLS` columns.
     """
-    middle = piece.points.mean(axis=0)
-    away = piece.points - middle
-    spread, axes = np.linalg.eigh(away.T @ away)
-    if spread[1] < LEAST_STRETCH * max(float(spread[0]), 1e-6):
+    axis = piece.axis
+    if axis is None:
         return None
-    along = axes[:, 1] if axes[1, 1] >= 0.0 else -axes[:, 1]
-    across = np.array([along[1], -along[0]])
-    far, aside = away @ along, away @ across
-    low, high = float(far.min()), float(far.max())
+    middle, along, across, low, high = axis.middle, axis.along, axis.across, axis.low, axis.high
     degree = 1 + int(high - low >= 6.0 * breadth_px) + int(high - low >= 14.0 * breadth_px)
-    bend = _bend(far, aside, degree)
-    first, last = np.percentile(aside - bend(far), (0.5, 99.5))
+    bend, first, last = axis.bent(degree)
     cell = breadth_px / CELLS
     columns = np.arange(first - BESIDE * breadth_px, last + BESIDE * breadth_px + cell, cell)
     spacing = breadth_px / ROWS / _FINE
@@ -267,8 +309,8 @@ def unrolled(scene: Scene, piece: _Piece, breadth_px: float) -> _Strip | None:
     aside_of = bend(np.clip(rows, low, high))
     start = middle + rows[:, None] * along + aside_of[:, None] * across
     x, y = (
-        start[:, axis, None].astype(np.float32) + (columns * across[axis]).astype(np.float32)
-        for axis in (0, 1)
+        start[:, side, None].astype(np.float32) + (columns * across[side]).astype(np.float32)
+        for side in (0, 1)
     )
     grid = np.float32(1.0 / scene.step)
     film = _sampled(scene.film, x, y, cv2.BORDER_REPLICATE)
@@ -317,7 +359,11 @@ def _sampled(
 ) -> NDArray[np.float32]:
     """An image at places of a strip, rows of which are means of :data:`_FINE`."""
     found = np.asarray(cv2.remap(image, x, y, cv2.INTER_LINEAR, borderMode=border))
-    return np.asarray(sum(found[n::_FINE] for n in range(_FINE)) / np.float32(_FINE))
+    mean = found[0::_FINE].copy()
+    for row in range(1, _FINE):
+        mean += found[row::_FINE]
+    mean /= np.float32(_FINE)
+    return mean
 
 
 def _widest(values: NDArray[np.float32], columns: int) -> NDArray[np.float32]:
