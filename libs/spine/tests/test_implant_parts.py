@@ -135,10 +135,12 @@ def test_depth_and_hull_are_those_of_the_whole_region(seed: int) -> None:
     away = cv2.distanceTransform(
         np.pad(region, 1).astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE
     )[1:-1, 1:-1]
-    for points in _components(region, 5):
+    for component in _components(region, 5):
+        points = component.points
         wanted = float(away[points[:, 1], points[:, 0]].max())
-        assert _depth(points) == pytest.approx(wanted, abs=1e-5)
+        assert _depth(component.pixels) == pytest.approx(wanted, abs=1e-5)
         mask, drawn = np.zeros_like(region), np.zeros(region.shape, np.uint8)
         mask[points[:, 1], points[:, 0]] = True
+        assert np.array_equal(component.painted(region.shape), mask)
         cv2.fillConvexPoly(drawn, cv2.convexHull(points.astype(np.int32)), 1)
         assert np.array_equal(_hull(mask), drawn > 0)

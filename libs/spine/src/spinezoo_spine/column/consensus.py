@@ -255,6 +255,7 @@ def _vote(
         least,
         height * width,
         inside,
+        scored=False,
     )
     segments = []
     for plane, (_, structure, score) in enumerate(chosen):

@@ -312,6 +312,7 @@ def _voted(
         least,
         height * width,
         inside,
+        scored=False,
     )
     implants = []
     for plane, (candidate, score) in enumerate(chosen):

@@ -120,19 +120,19 @@ class _Near:
     def meets(self, other: Segment, borders: NDArray[np.int64]) -> bool:
         """Whether another segment, whose borders are given, has a pixel that is so near."""
         left, top, right, bottom = self._window
-        box = other.box
-        if (
-            box.x >= right
-            or box.y >= bottom
-            or box.x + box.width <= left
-            or box.y + box.height <= top
-        ):
+        # Only where the other one lies.
+        box = other.mask.box
+        first_x, last_x = max(left, int(box.x)), min(right, int(box.x + box.width))
+        first_y, last_y = max(top, int(box.y)), min(bottom, int(box.y + box.height))
+        if first_x >= last_x or first_y >= last_y:
             return False
-        pixels = crop(borders, self._window, self._height)
-        if bool((self._surely & pixels).any()):
+        pixels = crop(borders, (first_x, first_y, last_x, last_y), self._height)
+        part = slice(first_y - top, last_y - top), slice(first_x - left, last_x - left)
+        if bool((self._surely[part] & pixels).any()):
             return True
         # In doubt: the disc is laid on these pixels, one by one.
-        rows, columns = np.nonzero(self._perhaps & pixels)
+        rows, columns = np.nonzero(self._perhaps[part] & pixels)
+        rows, columns = rows + (first_y - top), columns + (first_x - left)
         reach = self._reach
         for row, column in zip(rows.tolist(), columns.tolist(), strict=True):
             up, before = min(reach, row), min(reach, column)

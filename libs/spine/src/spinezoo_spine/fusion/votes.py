@@ -30,6 +30,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -287,6 +288,8 @@ def sweep(
     least: int | Sequence[int],
     pixels: int,
     total: int,
+    *,
+    scored: bool = True,
 ) -> dict[int, tuple[NDArray[np.int64], float]]:
     """Walks along all run borders at once, with the votes that hold from each on.
 
@@ -299,6 +302,7 @@ def sweep(
         least: Votes that a pixel needs; a sequence: of each plane.
         pixels: Pixels of the film.
         total: Votes of all members; what scores are shares of.
+        scored: Whether scores are wanted; else they are 0.
 
     Returns:
         Run lengths and score by plane, for planes with a fused pixel.
@@ -322,34 +326,44 @@ def sweep(
     border.sort(kind="stable")
     position = border >> shift
     running = np.cumsum(steps[border & ((1 << shift) - 1)])
-    # Of several borders at one place only the last has the votes that hold from there on.
-    last = np.empty(len(position), dtype=np.bool_)
-    last[-1] = True
-    np.not_equal(position[1:], position[:-1], out=last[:-1])
-    position, running = position[last], running[last]
-
-    enough = least if isinstance(least, int) else np.array(least)[position // stride]
+    planes = sorted(frozenset().union(*(one.planes for one in ballots)))
+    firsts = np.array([plane * stride for plane in planes])
+    begins = position.searchsorted(firsts)
+    enough: int | NDArray[Any] = 0
+    if isinstance(least, int):
+        enough = least
+    else:
+        counts = np.diff(begins, append=len(position))
+        enough = np.repeat(np.array([least[plane] for plane in planes], dtype=number), counts)
     inside = running >= enough
-    change = np.flatnonzero(np.diff(inside, prepend=False))
-    starts, ends = position[change[0::2]], position[change[1::2]]
-    cast = (running * inside)[:-1] * np.diff(position)
-    vote_sum = np.zeros(len(position), dtype=number)
-    np.cumsum(cast, out=vote_sum[1:])
+    # Of several borders at one place only the last has the votes that hold from there on.
+    last = np.flatnonzero(position[1:] != position[:-1])
+    last = np.append(last, len(position) - 1)
+    held = np.zeros(len(last) + 1, dtype=np.bool_)
+    held[1:] = inside[last]
+    change = position[last[np.flatnonzero(held[1:] != held[:-1])]]
+    starts, ends = change[0::2], change[1::2]
+    voted = np.flatnonzero(inside[:-1]) if scored else np.empty(0, dtype=np.intp)
+    # Borders at one place but the last hold for no pixel.
+    cast = running[voted] * (position[voted + 1] - position[voted])
+    of_plane = voted.searchsorted(np.append(begins, len(position))).tolist()
 
-    planes: dict[int, tuple[NDArray[np.int64], float]] = {}
-    for plane in sorted(frozenset().union(*(one.planes for one in ballots))):
-        first = plane * stride
-        low, high = np.searchsorted(starts, [first, first + stride])
+    found: dict[int, tuple[NDArray[np.int64], float]] = {}
+    lows = starts.searchsorted(firsts)
+    highs = starts.searchsorted(firsts + stride)
+    for index, plane in enumerate(planes):
+        first, low, high = firsts[index], lows[index], highs[index]
         if low == high:
             continue
-        borders = np.empty(2 * (high - low), dtype=np.int64)
-        borders[0::2] = starts[low:high] - first
-        borders[1::2] = ends[low:high] - first
-        runs = np.diff(borders, prepend=0)
+        borders = change[2 * low : 2 * high] - first
+        runs = np.empty(len(borders) + (borders[-1] < pixels), dtype=np.int64)
+        runs[0] = borders[0]
+        np.subtract(borders[1:], borders[:-1], out=runs[1 : len(borders)])
         area = int(runs[1::2].sum())
-        if borders[-1] < pixels:
-            runs = np.append(runs, pixels - borders[-1])
-        left, right = np.searchsorted(position, [borders[0] + first, borders[-1] + first])
-        votes_cast = int(vote_sum[right]) - int(vote_sum[left])
-        planes[plane] = (runs, votes_cast / (area * total))
-    return planes
+        if len(runs) > len(borders):
+            runs[-1] = pixels - borders[-1]
+        score = 0.0
+        if scored:
+            score = int(cast[of_plane[index] : of_plane[index + 1]].sum()) / (area * total)
+        found[plane] = runs, score
+    return found
