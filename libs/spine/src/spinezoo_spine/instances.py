@@ -295,9 +295,21 @@ def overlaps(
         (len(first), len(second)) IoU of every two, and of the same shape the share of each of
         ``first`` that lies within each of ``second``. Both 0 to 1.
     """
+    iou, share, _ = overlaps_both_ways(first, second)
+    return iou, share
+
+
+def overlaps_both_ways(
+    first: Sequence[Segment], second: Sequence[Segment]
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+    """As :func:`overlaps`, and the share of each of ``second`` that lies within each of ``first``.
+
+    Returns:
+        Three arrays (len(first), len(second)), 0 to 1.
+    """
     if not first or not second:
         empty = np.zeros((len(first), len(second)))
-        return empty, empty
+        return empty, empty, empty
     a, b = ([coco_form(s.mask) for s in segments] for segments in (first, second))
     iou = np.asarray(coco_mask.iou(a, b, [0] * len(b)), dtype=np.float64)
     areas = np.array([[s.mask.area] for s in first], dtype=np.float64)
@@ -305,7 +317,7 @@ def overlaps(
     # The pixels that two have in common, a whole number, out of their IoU: the masks need to be
     # walked along once only.
     common = np.rint(iou * (areas + others) / (1.0 + iou))
-    return iou, common / areas
+    return iou, common / areas, common / others
 
 
 def spans_two(

@@ -44,7 +44,7 @@ from spinezoo_contract.types import (
 
 from spinezoo_spine.column.separation import separate
 from spinezoo_spine.fusion import votes as fusion
-from spinezoo_spine.instances import coco_form, overlaps, spans_two, unite
+from spinezoo_spine.instances import coco_form, overlaps, overlaps_both_ways, spans_two, unite
 
 SAME_IOU = 0.4
 """Outlines of two members that overlap this much are of one vertebra. Neighbours reach 0.1."""
@@ -338,9 +338,8 @@ def _left_over(kept: Sequence[Segment], regions: Sequence[Segment]) -> list[Segm
             return []
     parts = separate(regions)
     if kept and parts:
-        _, of_part = overlaps(parts, kept)
-        _, of_kept = overlaps(kept, parts)
-        worst = np.maximum(of_part.max(axis=1), of_kept.max(axis=0))
+        _, of_part, of_kept = overlaps_both_ways(parts, kept)
+        worst = np.maximum(of_part, of_kept).max(axis=1)
         return [
             replace(part, score=0.5 * part.score)
             for part, most in zip(parts, worst, strict=True)

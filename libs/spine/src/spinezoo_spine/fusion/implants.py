@@ -43,7 +43,14 @@ from spinezoo_contract.types import (
 
 from spinezoo_spine.fusion import votes as fusion
 from spinezoo_spine.implant_parts import IMPLANTS
-from spinezoo_spine.instances import DUPLICATE_SHARE, coco_form, overlaps, to_instances, unite
+from spinezoo_spine.instances import (
+    DUPLICATE_SHARE,
+    coco_form,
+    overlaps,
+    overlaps_both_ways,
+    to_instances,
+    unite,
+)
 
 SAME_IOU = 0.35
 """Outlines of two members that overlap this much are of one implant."""
@@ -416,8 +423,7 @@ def _left_over(kept: Sequence[FusedImplant], parts: Sequence[Segment]) -> list[F
     """Implants of the fused regions where none is."""
     if kept and parts:
         segments = [one.segment for one in kept]
-        _, of_part = overlaps(parts, segments)
-        _, of_kept = overlaps(segments, parts)
-        worst = np.maximum(of_part.max(axis=1), of_kept.max(axis=0))
+        _, of_part, of_kept = overlaps_both_ways(parts, segments)
+        worst = np.maximum(of_part, of_kept).max(axis=1)
         parts = [part for part, most in zip(parts, worst, strict=True) if most <= LEFT_OVER_SHARE]
     return [FusedImplant(replace(part, score=0.5 * part.score)) for part in parts]

@@ -30,7 +30,7 @@ from spinezoo_contract.types import (
 from spinezoo_spine.fusion import votes as fusion
 from spinezoo_spine.fusion.implants import Implants, fuse_implants
 from spinezoo_spine.fusion.ribbons import Ribbon, Scene, ribbons_of
-from spinezoo_spine.instances import coco_form, mask_from_crop, overlaps, unite
+from spinezoo_spine.instances import coco_form, mask_from_crop, overlaps_both_ways, unite
 from spinezoo_spine.windows import counted, crop, window_of
 
 GRID_PX = 1400
@@ -125,11 +125,10 @@ def redrawn_rods(
     covered = np.asarray(
         coco_mask.iou([coco_form(one.segment.mask) for one in rods], [coco_form(union)], [1])
     )[:, 0]
-    _, of_rod = overlaps([one.segment for one in rods], redrawn)
-    _, of_new = overlaps(redrawn, [one.segment for one in rods])
+    _, of_rod, of_new = overlaps_both_ways([one.segment for one in rods], redrawn)
     found = [one for one, share in zip(rods, covered, strict=True) if share < REPLACED_SHARE]
     for number, segment in enumerate(redrawn):
-        same = np.maximum(of_rod[:, number], of_new[number]) >= OF_SHARE
+        same = np.maximum(of_rod[:, number], of_new[:, number]) >= OF_SHARE
         names = {name for place in np.flatnonzero(same) for name in rods[place].member_names}
         found.append(FusedImplant(segment, member_names=tuple(sorted(names))))
     found.sort(key=lambda one: one.segment.box.y + one.segment.box.height / 2.0)

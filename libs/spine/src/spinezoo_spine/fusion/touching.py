@@ -68,18 +68,19 @@ def touched_levels(
     pixels = height * width
     bone = fusion.borders_of([segment.mask for segment in named], pixels)
     metal = fusion.borders_of([segment.mask for segment in implants], pixels)
-    _, share = overlaps(implants, named)
+    screws = [n for n, implant in enumerate(implants) if implant.structure is Structure.SCREW]
+    _, share = overlaps([implants[n] for n in screws], named)
+    sits_in = dict(zip(screws, share >= SCREW_SHARE, strict=True))
     found: list[set[int]] = []
     reaches: dict[int, _Near] = {}
     for place, implant in enumerate(implants):
-        if implant.structure is Structure.SCREW:
-            found.append(set(np.flatnonzero(share[place] >= SCREW_SHARE).tolist()))
+        if place in sits_in:
+            found.append(set(np.flatnonzero(sits_in[place]).tolist()))
         else:
             window = window_of([implant], reach, height, width)
             near = _Near(crop(metal[place], window, height), window, reach, height)
             found.append({n for n, one in enumerate(named) if near.meets(one, bone[n])})
             reaches[place] = near
-    screws = [n for n, implant in enumerate(implants) if implant.structure is Structure.SCREW]
     for place, implant in enumerate(implants):
         if implant.structure is Structure.ROD:
             for n in screws:
