@@ -218,6 +218,7 @@ def _vote(
         vote * (1 if one.regions and not one.outlines else OUTLINE_VOTES)
         for one, vote in zip(said, votes, strict=True)
     ]
+    regions = [fusion.Rows(one.region_borders, height) for one in said]
     unions: list[NDArray[np.int64]] = []
     stride = height * width + 1
     union_borders = fusion.borders_of([one.union for one in candidates], height * width)
@@ -237,7 +238,7 @@ def _vote(
             ballots[member].append(fusion.marked(borders) + offset)
             pixel_votes += OUTLINE_VOTES * votes[member]
         for member in by_region:
-            near = fusion.between(said[member].region_borders, int(union[0]), int(union[-1]))
+            near = regions[member].within(candidate.union.box)
             region_ballots[member].append(fusion.marked(near) + offset)
         unions.append(fusion.marked(union) + offset)
         least.append(inside + fusion.least_votes(rule, pixel_votes))

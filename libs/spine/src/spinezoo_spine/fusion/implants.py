@@ -279,6 +279,7 @@ def _voted(
     ]
     # More than all votes together: a pixel outside the outlines' union never gets there.
     inside = OUTLINE_VOTES * sum(member_votes) + 1
+    metal = [fusion.Rows(one.metal_borders, height) for one in said]
     sides: dict[tuple[int, int], list[NDArray[np.int64]]] = {}
     chosen: list[tuple[_Candidate, float]] = []
     least: list[int] = []
@@ -290,10 +291,11 @@ def _voted(
         for member, place in candidate.outlines.items():
             one, borders = said[member], said[member].borders[place]
             if candidate.structure is Structure.ROD and Structure.ROD in one.regions:
-                borders = fusion.either(borders, _near(one.metal_borders, union))
+                near = metal[member].within(candidate.union.box)
+                borders = fusion.either(borders, near)
             marks.append((member, member_votes[member] * one.votes[place], borders))
         for member in candidate.regions:
-            near = _near(said[member].metal_borders, union)
+            near = metal[member].within(candidate.union.box)
             marks.append((member, member_votes[member], near))
         support = sum(vote for _, vote, _ in marks)
         total = sum(
@@ -329,11 +331,6 @@ def _voted(
             members = tuple(sorted(names[member] for member in candidate.outlines))
             implants.append(FusedImplant(segment, member_names=members))
     return implants
-
-
-def _near(borders: NDArray[np.int64], union: NDArray[np.int64]) -> NDArray[np.int64]:
-    """The runs that may lie in a union."""
-    return fusion.between(borders, int(union[0]), int(union[-1]))
 
 
 def _silent(

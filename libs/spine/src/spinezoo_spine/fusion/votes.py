@@ -37,6 +37,7 @@ from numpy.typing import NDArray
 from spinezoo_contract.errors import MaskError, OptionError
 from spinezoo_contract.masks import mask_from_runs
 from spinezoo_contract.types import (
+    Box,
     FusedAnswer,
     FusionOptions,
     FusionRule,
@@ -149,11 +150,36 @@ def marked(borders: NDArray[np.int64]) -> NDArray[np.int64]:
     return places
 
 
-def between(borders: NDArray[np.int64], low: int, high: int) -> NDArray[np.int64]:
-    """The runs that end after ``low`` and start before ``high``."""
-    first = int(np.searchsorted(borders[1::2], low, side="right"))
-    last = int(np.searchsorted(borders[0::2], high, side="left"))
-    return borders[2 * first : 2 * last]
+class Rows:
+    """Runs of a mask with the rows that they lie in: what a part of the film has of it.
+
+    Nothing is worked out before it is asked for.
+    """
+
+    def __init__(self, borders: NDArray[np.int64], height: int) -> None:
+        """Keeps the runs.
+
+        Args:
+            borders: Of a mask, see :func:`borders_of`.
+            height: Rows of the film.
+        """
+        self._runs = borders.reshape(-1, 2)
+        self._height = height
+        self._rows: tuple[NDArray[np.int64], NDArray[np.int64]] | None = None
+
+    def within(self, box: Box) -> NDArray[np.int64]:
+        """Borders of the runs that may lie in a box of a mask of the same film."""
+        starts, ends = self._runs[:, 0], self._runs[:, 1]
+        if self._rows is None:
+            row = starts % self._height
+            self._rows = row, row + (ends - starts)
+        low = int(ends.searchsorted(int(box.x) * self._height, side="right"))
+        high = int(starts.searchsorted(int(box.x + box.width) * self._height, side="left"))
+        first, last = (rows[low:high] for rows in self._rows)
+        # A run may go on into the next column.
+        seen = (first < int(box.y + box.height)) | (last > self._height)
+        seen &= last > int(box.y)
+        return self._runs[low:high][seen].reshape(-1)
 
 
 def either(one: NDArray[np.int64], two: NDArray[np.int64]) -> NDArray[np.int64]:
