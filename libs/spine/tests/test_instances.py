@@ -12,6 +12,8 @@ from spinezoo_spine.instances import (
     _resized,
     mask_from_crop,
     min_component_pixels,
+    overlaps,
+    overlaps_both_ways,
     regions_from_label_map,
     split_region,
     to_instances,
@@ -136,3 +138,18 @@ def test_masks_that_are_resized_together_are_those_resized_alone(size: tuple[int
         together = np.zeros_like(alone)
         together[top : top + pixels.shape[0], left : left + pixels.shape[1]] = pixels
         assert np.array_equal(together, alone)
+
+
+def test_shares_of_both_sides_are_those_of_each_side_alone() -> None:
+    rng = np.random.default_rng(2)
+    masks = [encode_mask(rng.random((30, 20)) > level) for level in (0.2, 0.5, 0.8, 0.9, 0.95)]
+    segments = [
+        Segment(Structure.SCREW, SegmentKind.INSTANCE, mask, 1.0, mask_box(mask)) for mask in masks
+    ]
+    first, second = segments[:2], segments[2:]
+    iou, of_first, of_second = overlaps_both_ways(first, second)
+    there, back = overlaps(first, second), overlaps(second, first)
+    assert np.array_equal(iou, there[0])
+    assert np.array_equal(of_first, there[1])
+    assert np.array_equal(of_second, back[1].T)
+    assert [each.shape for each in overlaps_both_ways([], second)] == [(0, 3)] * 3

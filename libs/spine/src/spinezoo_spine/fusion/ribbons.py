@@ -358,8 +358,8 @@ def _sampled(
     image: NDArray[np.float32], x: NDArray[np.float32], y: NDArray[np.float32], border: int
 ) -> NDArray[np.float32]:
     """An image at places of a strip, rows of which are means of :data:`_FINE`."""
-    found = np.asarray(cv2.remap(image, x, y, cv2.INTER_LINEAR, borderMode=border))
-    mean = found[0::_FINE].copy()
+    found: Any = cv2.remap(image, x, y, cv2.INTER_LINEAR, borderMode=border)
+    mean: NDArray[np.float32] = found[0::_FINE].copy()
     for row in range(1, _FINE):
         mean += found[row::_FINE]
     mean /= np.float32(_FINE)

@@ -368,7 +368,7 @@ def sweep(
     held = np.zeros(len(last) + 1, dtype=np.bool_)
     held[1:] = inside[last]
     change = position[last[np.flatnonzero(held[1:] != held[:-1])]]
-    starts, ends = change[0::2], change[1::2]
+    starts = change[0::2]
     voted = np.flatnonzero(inside[:-1]) if scored else np.empty(0, dtype=np.intp)
     # Borders at one place but the last hold for no pixel.
     cast = running[voted] * (position[voted + 1] - position[voted])
