@@ -479,7 +479,7 @@ def sent_film(
     if request.image.WhichOneof("form") == "raw":
         question.image.CopyFrom(request.image)
     else:
-        question.image.CopyFrom(codec.film_to_proto(film))
+        codec.film_to_proto(film, question.image)
     return SentFilm(film, question.SerializeToString(), notes)
 
 

@@ -77,18 +77,25 @@ _PIXEL_TYPES: dict[str, tuple[image_pb2.PixelType, np.dtype[Any]]] = {
 _PIXEL_DTYPES: dict[int, np.dtype[Any]] = dict(_PIXEL_TYPES.values())
 
 
-def film_to_proto(film: Film) -> image_pb2.Image:
-    """A decoded film as raw pixels."""
+def film_to_proto(film: Film, image: image_pb2.Image | None = None) -> image_pb2.Image:
+    """A decoded film as raw pixels.
+
+    Args:
+        film: The film.
+        image: A message to be filled, such as one within a request; None makes one. Pixels are
+            copied once more with every message that a film is passed on to.
+    """
     pixel_type, dtype = _PIXEL_TYPES[film.pixels.dtype.name]
-    raw = image_pb2.RawPixels(
-        pixel_type=pixel_type,
-        height=film.height,
-        width=film.width,
-        data=np.ascontiguousarray(film.pixels, dtype=dtype).tobytes(),
-        row_spacing_mm=film.row_spacing_mm,
-        column_spacing_mm=film.column_spacing_mm,
-    )
-    return image_pb2.Image(raw=raw)
+    image = image_pb2.Image() if image is None else image
+    raw = image.raw
+    raw.pixel_type = pixel_type
+    raw.height, raw.width = film.height, film.width
+    raw.data = np.ascontiguousarray(film.pixels, dtype=dtype).tobytes()
+    if film.row_spacing_mm is not None:
+        raw.row_spacing_mm = film.row_spacing_mm
+    if film.column_spacing_mm is not None:
+        raw.column_spacing_mm = film.column_spacing_mm
+    return image
 
 
 def film_file_to_proto(data: bytes, kind: FilmKind) -> image_pb2.Image:
