@@ -430,8 +430,11 @@ def paths_of(strip: _Strip) -> Iterator[NDArray[np.intp]]:
         gain = np.where(both > 0.0, (mean - EDGE) * both / 2.0 + voted, hidden)
         if number:
             gain[(both <= 0.0) & was_seen] = HIDDEN
+        least = FURTHER if number else FIRST
+        if _most(gain) < least:
+            return
         total, path = best_path(gain)
-        if total < (FURTHER if number else FIRST) or len(path) < LEAST_ROWS:
+        if total < least or len(path) < LEAST_ROWS:
             return
         row, column = path[:, 0], path[:, 1]
         own = strength[row, column] - _WEAK * both[row, column]
@@ -461,6 +464,13 @@ def _shifted(values: NDArray[np.float32], columns: int) -> NDArray[np.float32]:
 def _beside(seen: NDArray[np.float32], half: int) -> NDArray[np.float32]:
     """How many of a rod's two edges could be seen, by its middle."""
     return _shifted(seen, half) + _shifted(seen, -half)
+
+
+def _most(gain: NDArray[np.floating[Any]]) -> float:
+    """More than any path down an array gives: the best of each row, whatever lies between."""
+    best = np.cumsum(gain.max(axis=1), dtype=np.float64)
+    before = np.minimum.accumulate(np.concatenate([np.zeros(1), best[:-1]]))
+    return float((best - before).max()) + 1e-6
 
 
 def best_path(gain: NDArray[np.floating[Any]]) -> tuple[float, NDArray[np.intp]]:
@@ -513,15 +523,21 @@ def _ribbon(strip: _Strip, path: NDArray[np.intp], breadth_px: float) -> Ribbon:
     column = path[:, 1].astype(np.float64)
     size = min(_SMOOTHED, (len(column) - 1) | 1)
     if size > 1:
-        wide = np.pad(column, size // 2, mode="reflect", reflect_type="odd")
+        more = size // 2
+        # Beyond its ends it goes on as it came.
+        before = 2.0 * column[0] - column[more:0:-1]
+        after = 2.0 * column[-1] - column[-2 : -more - 2 : -1]
+        wide = np.concatenate([before, column, after])
         column = np.convolve(wide, np.full(size, 1.0 / size), mode="valid")
     middle = strip.first[row] + column[:, None] * strip.cell_px * strip.across
-    ahead = np.gradient(middle, axis=0)
+    ahead = np.empty_like(middle)
+    ahead[1:-1] = (middle[2:] - middle[:-2]) / 2.0
+    ahead[0], ahead[-1] = middle[1] - middle[0], middle[-1] - middle[-2]
     ahead /= np.maximum(np.linalg.norm(ahead, axis=1, keepdims=True), 1e-9)
     # A path joins the middles of its rows: half a row more at both ends.
-    more = 0.5 * strip.cell_px * CELLS / ROWS
-    middle[0] -= more * ahead[0]
-    middle[-1] += more * ahead[-1]
+    half_row = 0.5 * strip.cell_px * CELLS / ROWS
+    middle[0] -= half_row * ahead[0]
+    middle[-1] += half_row * ahead[-1]
     side = np.stack([-ahead[:, 1], ahead[:, 0]], axis=1) * (breadth_px / 2.0)
     share = float(_mean(strip.votes)[row, path[:, 1]].mean())
     return Ribbon(np.concatenate([middle + side, (middle - side)[::-1]]), share)
