@@ -225,13 +225,16 @@ def _normalised(
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Views by their own mean and spread, 0 beside the film; and their shares on the film."""
     inside = views >= 0.0
-    count = np.maximum(inside.sum(axis=(2, 3), keepdims=True), 1)
-    shown = np.where(inside, views, 0.0)
-    mean = shown.sum(axis=(2, 3), keepdims=True) / count
-    away = np.where(inside, shown - mean, 0.0)
+    pixels = np.count_nonzero(inside, axis=(2, 3), keepdims=True)
+    count = np.maximum(pixels, 1)
+    shown = np.maximum(views, 0.0)
+    away = shown - shown.sum(axis=(2, 3), keepdims=True) / count
+    away *= inside
     spread = np.sqrt((away * away).sum(axis=(2, 3), keepdims=True) / count)
-    views = np.clip(away / (spread + 0.015), -3.0, 3.0).astype(np.float32)
-    return views, inside.mean(axis=(2, 3)).astype(np.float32)
+    away /= spread + 0.015
+    np.clip(away, -3.0, 3.0, out=away)
+    share = pixels[..., 0, 0] / float(views.shape[2] * views.shape[3])
+    return away.astype(np.float32), share.astype(np.float32)
 
 
 def film_view(grey: NDArray[np.float32]) -> NDArray[np.float32]:
