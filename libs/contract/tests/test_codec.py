@@ -191,6 +191,9 @@ def test_film(pixels: np.ndarray, row: float | None, column: float | None) -> No
     assert back.pixels.dtype == pixels.dtype
     assert np.array_equal(back.pixels, pixels)
     assert (back.row_spacing_mm, back.column_spacing_mm) == (row, column)
+    request = segmenter_pb2.PredictRequest()
+    codec.film_to_proto(film, request.image)
+    assert request.image == codec.film_to_proto(film)
 
 
 def test_film_of_another_byte_order_or_layout() -> None:

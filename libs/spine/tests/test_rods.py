@@ -236,6 +236,16 @@ def test_the_best_path_is_that_of_all() -> None:
     assert (steps <= 1).all()
 
 
+@pytest.mark.parametrize("seed", range(12))
+def test_no_path_gives_more_than_the_best_of_each_row(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    gain = rng.normal(-0.3, 0.8, (int(rng.integers(1, 40)), int(rng.integers(1, 12))))
+    most, total = ribbons._most(gain), ribbons.best_path(gain)[0]
+    assert total <= most
+    if gain.shape[1] == 1:
+        assert total == pytest.approx(most, abs=1e-5)
+
+
 def test_specks_and_blobs_all_over_a_film_are_only_looked_at_so_far() -> None:
     """Members that answer nonsense: a net of specks, and the whole film."""
     specks = np.zeros(SHAPE, dtype=bool)
