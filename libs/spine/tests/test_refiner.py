@@ -20,7 +20,9 @@ from spinezoo_contract.types import (
     WithheldReason,
 )
 from spinezoo_spine.built_in import load_built_in_card
+from spinezoo_spine.measures import film as film_module
 from spinezoo_spine.measures.film import measure_film
+from spinezoo_spine.measures.refine import turned_numbers
 from spinezoo_spine.measures.refiner.answers import landmarks_of, numbers_of
 from spinezoo_spine.measures.refiner.card import REFINER
 from spinezoo_spine.measures.refiner.looking import CROP_PX, crop_of, normalised
@@ -70,6 +72,59 @@ class TestLooking:
         crop = np.random.default_rng(1).normal(size=(CROP_PX, CROP_PX)).astype(np.float32)
         one, other = normalised(crop), normalised(crop * 250.0 + 4000.0)
         np.testing.assert_allclose(one, other, atol=2e-3)
+
+
+class TestSecondLook:
+    def test_numbers_of_a_turned_crop_are_turned_back(self) -> None:
+        corners = np.array([[-0.6, -0.5], [0.55, -0.4], [0.5, 0.45], [-0.58, 0.52]])
+        middles = np.array([[-0.025, -0.41], [-0.04, 0.43]])
+        turn = 0.2
+        cosine, sine = np.cos(turn), np.sin(turn)
+        to_crop = np.array([[cosine, -sine], [sine, cosine]])  # rows: a place times this
+        numbers = numbers_of(corners @ to_crop, middles @ to_crop)
+        back = turned_numbers(numbers[None], np.array([turn]))[0]
+        np.testing.assert_allclose(back, numbers_of(corners, middles), atol=1e-9)
+
+    @pytest.mark.parametrize("off", [0.0, 0.3])
+    def test_s1_is_looked_at_again_where_it_is_turned(self, off: float) -> None:
+        column, pixels = phantom_column(3)
+        looks: list[int] = []
+
+        def turned(said: Refined) -> Refined:
+            looks.append(len(said.numbers))
+            numbers = said.numbers.copy()
+            numbers[:, 2] = off if len(looks) == 1 else 0.0
+            return replace(said, numbers=numbers)
+
+        measured(column, pixels, Told(turned))
+        assert looks[1:] == ([] if off == 0.0 else [1])
+
+
+class TestFacing:
+    @pytest.mark.parametrize("mirrored", [False, True])
+    def test_the_refiner_tells_the_front_where_the_column_does_not(
+        self, mirrored: bool, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(film_module, "facing_log_odds", lambda signs: 0.0)
+        column, pixels = phantom_column(3)
+        if mirrored:
+            segments = tuple(_mirrored(each) for each in column.segments)
+            column = Column(segments, column.height, column.width)
+            pixels = np.ascontiguousarray(pixels[:, ::-1])
+        sure = measured(column, pixels, built_in_refiner())
+        monkeypatch.undo()
+        assert sure.facing is measured(column, pixels, None).facing
+        assert sure.facing_probability > 0.95
+
+    def test_a_film_that_shows_nothing_tells_no_front(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(film_module, "facing_log_odds", lambda signs: 0.0)
+        column, pixels = phantom_column(3)
+        film = measured(column, np.zeros_like(pixels), built_in_refiner())
+        reasons = {m.withheld_reason for m in film.measures}
+        assert film.facing is None
+        assert WithheldReason.FACING_UNSURE in reasons
 
 
 def named(column: Column) -> Labelling:

@@ -30,8 +30,8 @@ from spinezoo_spine.fusion.implants import fuse_implants, implants_of
 from spinezoo_spine.fusion.rods import redrawn_rods
 from spinezoo_spine.fusion.touching import with_touches
 from spinezoo_spine.measures.film import measure_film
-from spinezoo_spine.measures.refine import Blend
 from spinezoo_spine.measures.refiner.network import built_in_refiner
+from spinezoo_spine.measures.weighing import Weighing
 
 from spinezoo_evaluator.measures.errors import Errors
 from spinezoo_evaluator.measures.paired import PairedTest, paired_tests
@@ -119,28 +119,32 @@ class KeptFilm:
         *,
         refine: bool = True,
         shape: Shape | None = None,
-        blend: Mapping[str, Blend] | None = None,
+        weighing: Weighing | None = None,
         intervals: Mapping[str, tuple[float, float]] | None = None,
+        implants: Sequence[FusedImplant] | None = None,
     ) -> FilmMeasures:
         """Measures by all members, or by one alone, of the vertebrae with their true names.
 
         The refiner looks at the film where there is one and ``refine`` is set, for all members
         together only. Model of shape, weights of outlines and refiner, and intervals are those
-        shipped where none are given.
+        shipped where none are given. Implants that are given are not fused again; one member alone
+        is measured without any.
         """
         labelling = self.truth.named(self.vertebrae)
-        implants = with_touches(self.implants() if model is None else (), labelling)
+        if model is not None:
+            implants = ()
+        metal = with_touches(self.implants() if implants is None else implants, labelling)
         spacing = (self.truth.spacing_mm, self.truth.spacing_mm)
         pixels = self.pixels() if refine and model is None else None
         return measure_film(
             labelling,
             self.said(model),
-            implants,
+            metal,
             spacing,
             pixels=pixels,
             refiner=None if pixels is None else built_in_refiner(),
             model=shape,
-            blend=blend,
+            weighing=weighing,
             intervals=intervals,
         )
 
@@ -248,13 +252,14 @@ def _compared(films: Sequence[KeptFilm]) -> Compared:
     found = Compared()
     by_model, by_trait = found.by_model, found.by_trait
     for film in films:
-        fused = film.measured()
+        implants = film.implants()
+        fused = film.measured(implants=implants)
         by_model.setdefault(FUSED, Errors()).add(film.truth, fused)
         for trait in film.truth.traits.values():
             by_trait.setdefault(trait, Errors()).add(film.truth, fused)
             found.groups.setdefault(trait, []).append(film.truth.name)
         if fused.refiner is not None:
-            alone = film.measured(refine=False)
+            alone = film.measured(refine=False, implants=implants)
             by_model.setdefault(OUTLINES_ALONE, Errors()).add(film.truth, alone)
         for name, said in film.members.items():
             by_model.setdefault(name, Errors()).add(film.truth, film.measured(name))

@@ -43,6 +43,7 @@ class Column:
     Attributes:
         corners: (S, 4, 2) by level: back upper, front upper, front lower, back lower, in mm.
         middles: (S, 2, 2) by level: middle of the upper and of the lower endplate.
+        alone: (4, 2) corners by level before neighbours helped; empty: the same.
         index: Place of each level's outline in the labelling.
         unit_mm: Depth of the usual body.
         scaled: Whether the film states the distance of its pixels.
@@ -55,6 +56,7 @@ class Column:
 
     corners: dict[str, Array] = field(default_factory=dict)
     middles: dict[str, Array] = field(default_factory=dict)
+    alone: dict[str, Array] = field(default_factory=dict)
     index: dict[str, int] = field(default_factory=dict)
     unit_mm: float = 1.0
     scaled: bool = True
@@ -81,13 +83,15 @@ class Column:
     def doubt(self) -> None:
         """Finds neighbours whose facing endplates contradict each other.
 
-        Of S1 nothing but its endplate is measured: it is the one that is left out.
+        They are asked as they were before neighbours helped: help makes contradictions small, not
+        right. Of S1 nothing but its endplate is measured: it is the one that is left out.
         """
         pairs = [pair for pair in itertools.pairwise(self.order) if neighbours(*pair)]
         if not pairs:
             return
-        upper = np.stack([self.corners[above][0] for above, _ in pairs])
-        lower = np.stack([self.corners[below][0] for _, below in pairs])
+        seen = {level: corners[0] for level, corners in self.corners.items()} | self.alone
+        upper = np.stack([seen[above] for above, _ in pairs])
+        lower = np.stack([seen[below] for _, below in pairs])
         heights = formulas.disc_heights(upper, lower, np.zeros((len(pairs), 2, 2)))
         overlap = -np.minimum(heights[:, 0], heights[:, 2]) / formulas.disc_depth(upper, lower)
         opens = formulas.between_deg(formulas.lower_plate(upper), formulas.upper_plate(lower))

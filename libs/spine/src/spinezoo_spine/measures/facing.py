@@ -66,6 +66,11 @@ def _lean(upper: NDArray[np.float64], lower: NDArray[np.float64]) -> float:
     return float(x / max(math.hypot(x, y), 1e-9))
 
 
-def probability_right(signs: NDArray[np.float64]) -> float:
-    """How probable it is that the patient looks to the film's right."""
-    return float(1.0 / (1.0 + math.exp(-float(np.clip(signs @ np.array(WEIGHTS), -30.0, 30.0)))))
+def facing_log_odds(signs: NDArray[np.float64]) -> float:
+    """Log-odds that the patient looks to the film's right."""
+    return float(signs @ np.array(WEIGHTS))
+
+
+def probability_of(log_odds: float) -> float:
+    """The probability of log-odds."""
+    return float(1.0 / (1.0 + math.exp(-min(max(log_odds, -30.0), 30.0))))

@@ -37,13 +37,19 @@ from spinezoo_spine.measures.bodies import SAMPLES, Bodies, measured_bodies, sha
 from spinezoo_spine.measures.column import Array, Column, Levels
 from spinezoo_spine.measures.contour import contours_of
 from spinezoo_spine.measures.evidence import LEAST_SIZE_PX, MemberStrokes, strokes_of
-from spinezoo_spine.measures.facing import LEAST_PROBABILITY, facing_signs, probability_right
+from spinezoo_spine.measures.facing import (
+    LEAST_PROBABILITY,
+    facing_log_odds,
+    facing_signs,
+    probability_of,
+)
 from spinezoo_spine.measures.implants import implant_measures
 from spinezoo_spine.measures.osteophytes import osteophytes_of, seen_osteophytes
-from spinezoo_spine.measures.refine import Blend, Spurs, refined_bodies
+from spinezoo_spine.measures.refine import Spurs, facing_odds, refined_bodies
 from spinezoo_spine.measures.refiner.network import LandmarkRefiner
 from spinezoo_spine.measures.uncertainty import calibration
 from spinezoo_spine.measures.usual import USUAL_HEIGHT, usual_wedge
+from spinezoo_spine.measures.weighing import Weighing
 
 _MIRROR = [1, 0, 3, 2]
 
@@ -82,7 +88,7 @@ def measure_film(
     pixels: NDArray[Any] | None = None,
     refiner: LandmarkRefiner | None = None,
     model: dict[str, Array] | None = None,
-    blend: Mapping[str, Blend] | None = None,
+    weighing: Weighing | None = None,
     intervals: Mapping[str, tuple[float, float]] | None = None,
 ) -> FilmMeasures:
     """Corners, angles, heights and slips of a film.
@@ -96,7 +102,7 @@ def measure_film(
         pixels: (height, width) film, bright means dense; None: the outlines alone are measured.
         refiner: Looks for endplates on the film; None: the outlines alone are measured.
         model: Of shape, see :mod:`spinezoo_spine.measures.shape`; None: the one shipped.
-        blend: How outlines and refiner are weighed; None: as shipped.
+        weighing: How outlines and refiner are weighed; None: as shipped.
         intervals: How wide intervals are, see :mod:`spinezoo_spine.measures.uncertainty`; None:
             as shipped.
 
@@ -123,7 +129,11 @@ def measure_film(
     samples = SAMPLES_BESIDE_REFINER if looks else SAMPLES
     bodies, centres = _bodies(segments, strokes, spacing, samples)
     metal = [each.segment for each in implants]
-    right = _looks_right(segments, bodies, centres, metal, spacing)
+    odds = facing_log_odds(film_signs(segments, bodies, centres, metal, spacing))
+    right = probability_of(odds)
+    if pixels is not None and refiner is not None and max(right, 1.0 - right) < LEAST_PROBABILITY:
+        odds += facing_odds(bodies, list(segments), pixels, spacing, refiner)
+        right = probability_of(odds)
     probability = max(right, 1.0 - right)
     facing: Facing | None = Facing.RIGHT if right >= 0.5 else Facing.LEFT
     if probability < LEAST_PROBABILITY:
@@ -131,16 +141,19 @@ def measure_film(
         column.overall = column.overall or WithheldReason.FACING_UNSURE
     bodies = shaped(bodies, mirrored=right < 0.5, model=model)
     provenance, used, spurs = None, np.zeros((len(segments), 2), np.bool_), None
+    alone_mm = bodies.corners_mm[0]
     if pixels is not None and refiner is not None and facing is not None:
-        wanted = np.array([level != "S2" for level in segments])
-        bodies, used, spurs = refined_bodies(
-            bodies, wanted, pixels, spacing, refiner, mirrored=right < 0.5, blend=blend
-        )
+        refined = refined_bodies(
+            bodies, list(segments), pixels, spacing, refiner,
+            mirrored=right < 0.5, weighing=weighing,
+        )  # fmt: skip
+        bodies, used, spurs = refined.bodies, refined.used, refined.spurs
+        alone_mm = refined.alone_mm
         provenance = refiner_provenance(refiner)
     column.intervals = calibration(refined=provenance is not None)
     if intervals is not None:
         column.intervals = intervals
-    _fill(column, segments, bodies, scale, mirrored=right < 0.5)
+    _fill(column, segments, bodies, alone_mm, scale, mirrored=right < 0.5)
     measures = _measures(column)
     if facing is not None and column.overall is None:
         measures += implant_measures(column, implants, spacing, scale)
@@ -221,17 +234,6 @@ def directions_up(segments: Sequence[Segment], spacing: tuple[float, float]) -> 
     return np.where((lengths > 0)[:, None], steps / np.maximum(lengths, 1e-9)[:, None], (0.0, -1.0))
 
 
-def _looks_right(
-    segments: Mapping[str, Segment],
-    bodies: Bodies,
-    centres: Array,
-    metal: Sequence[Segment],
-    spacing: tuple[float, float],
-) -> float:
-    signs = film_signs(segments, bodies, centres, metal, spacing)
-    return probability_right(signs)
-
-
 def film_signs(
     segments: Mapping[str, Segment],
     bodies: Bodies,
@@ -258,12 +260,17 @@ def _fill(
     column: Column,
     segments: Mapping[str, Segment],
     bodies: Bodies,
+    alone_mm: Array,
     scale: float,
     *,
     mirrored: bool,
 ) -> None:
-    """Puts the landmarks of the bodies into the column, turned so that the patient looks right."""
-    corners, middles = bodies.corners_mm / scale, bodies.middles_mm / scale
+    """Puts the landmarks of the bodies into the column, turned so that the patient looks right.
+
+    Corners ``alone_mm`` (J, 4, 2), which neighbours have not helped, are asked for contradictions.
+    """
+    corners = np.concatenate([bodies.corners_mm, alone_mm[None]]) / scale
+    middles = bodies.middles_mm / scale
     if mirrored:
         corners, middles = corners[:, :, _MIRROR].copy(), middles.copy()
         corners[..., 0] *= -1.0
@@ -273,7 +280,8 @@ def _fill(
     for place, level in enumerate(segments):
         if level == "S2":
             continue
-        column.corners[level] = corners[:, place]
+        column.corners[level] = corners[:-1, place]
+        column.alone[level] = corners[-1, place]
         column.middles[level] = middles[:, place]
         column.order.append(level)
         wanted = corners[0, place, :2] if level == "S1" else corners[0, place]

@@ -23,6 +23,11 @@ GENANT_LOSS = (0.20, 0.25, 0.40)
 """From this loss of height on a fracture's grade is 1, 2, 3 (*Genant 1993*)."""
 
 
+USUAL_MIDDLE = 0.92
+"""Height in the middle by that of both ends where the endplates' hollows are not unusual: three of
+four healthy phantoms have less. A hollow alone is no fracture."""
+
+
 def upper_plate(corners: Array) -> Array:
     """(..., 2) vector along the upper endplate, to the front."""
     return np.asarray(corners[..., FRONT_UPPER, :] - corners[..., BACK_UPPER, :])
@@ -119,7 +124,8 @@ def height_loss(
     """
     front, middle, back = heights[..., 0], heights[..., 1], heights[..., 2]
     tallest = np.maximum(front / usual_wedge, back)
-    losses = [1.0 - front / (back * usual_wedge), 1.0 - middle / ((front / usual_wedge + back) / 2)]
+    both = (front / usual_wedge + back) / 2.0
+    losses = [1.0 - front / (back * usual_wedge), 1.0 - middle / (both * USUAL_MIDDLE)]
     whole = 1.0 - tallest / usual_back
     losses.append(np.where(np.isfinite(whole), whole, 0.0))
     return np.asarray(np.maximum(np.max(losses, axis=0), 0.0))
