@@ -178,10 +178,11 @@ class _Plan:
         self.model = model
         self.tensors = {t.name: numpy_helper.to_array(t) for t in model.graph.initializer}
         self._maker = {name: node for node in model.graph.node for name in node.output}
+        before = self._before_another()
         self.convolutions = [
             node
             for node in model.graph.node
-            if node.op_type == "Conv" and node.input[1] in self.tensors
+            if node.op_type == "Conv" and node.input[1] in self.tensors and node.output[0] in before
         ]
         self.kernels = list(dict.fromkeys(node.input[1] for node in self.convolutions))
         groups: list[set[str]] = []
@@ -194,6 +195,18 @@ class _Plan:
             (sorted(group, key=lambda name: order.get(name, -1)) for group in groups),
             key=lambda group: order.get(group[0], -1),
         )
+
+    def _before_another(self) -> set[str]:
+        """The tensors that a convolution is made from.
+
+        A network's last convolutions, whose numbers nothing rounds again, are not before one: they
+        take little time and stay in floating point.
+        """
+        found: set[str] = set()
+        for node in reversed(self.model.graph.node):
+            if node.op_type == "Conv" or not found.isdisjoint(node.output):
+                found.update(node.input)
+        return found
 
     def source(self, name: str) -> str:
         """One of the tensors that a tensor is only chosen from; they have one range."""
@@ -358,9 +371,10 @@ def _built(
         nodes += _pair(each.name) if each.name in ranges else []
     constants = _constants(ranges, scales)
     for node in list(graph.node):
-        for place, name in enumerate(node.input):
-            if name in ranges:
-                node.input[place] = name + INT8
+        if node.op_type in ("Conv", "Add") or _only_chooses(node):
+            for place, name in enumerate(node.input):
+                if name in ranges:
+                    node.input[place] = name + INT8
         if node.output[0] in rounded:
             made, kernel = node.output[0], node.input[1]
             node.input[1] = kernel + INT8
