@@ -17,6 +17,7 @@ import argparse
 import contextlib
 import json
 import os
+import signal
 import socket
 import statistics
 import subprocess
@@ -144,6 +145,8 @@ def main() -> int:
     parser.add_argument("--width", type=int, default=900)
     parser.add_argument("--json", type=Path, help="write the results here as well")
     options = parser.parse_args()
+    # A time limit's end leaves no zoo behind: the `with` blocks stop them.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("stopped"))
     size = PhantomSettings(height_px=options.height, width_px=options.width)
     images = [film_to_proto(Film(make_film(seed, size).pixels)) for seed in range(options.films)]
     with zoo_of(options.other.resolve()) as other, zoo_of(ROOT) as this:
