@@ -155,7 +155,7 @@ def test_preset_without_weights_says_how_to_train(card_path: Path) -> None:
         ("height: 320", "height: true", r"key 'presets.lite.input.height' is bool"),
         ("height: 473", "height: 0", r"key 'presets.paper.input.height' is 0"),
         ("height: 320", "hieght: 320", r"key 'presets.lite.input.hieght' is unknown"),
-        ("    notes:", "    note:", r"'presets.lite.note' is unknown; .*network, engine, precision, notes"),
+        ("    notes:", "    note:", r"'presets.lite.note' is unknown; .*precision, notes"),
         ("    network: {}", "    weights: null", r"key 'presets.paper.weights' is unknown"),
         ("    network: {}\n", "", r"key 'presets.paper.network' is missing"),
         ("network: {}", "network: 3", r"key 'presets.paper.network' is int 3; write a mapping"),
