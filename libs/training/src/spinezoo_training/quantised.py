@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import numpy as np
 import onnx
@@ -251,7 +252,7 @@ def _ranges(plan: _Plan, films: Sequence[NDArray[np.float32]], opened: Opened) -
         for group in plan.groups:
             part = [answers[name].reshape(-1)[::STRIDE] for name in group]
             values.setdefault(group[0], []).append(np.concatenate(part).astype(np.float16))
-    found = {}
+    found: dict[str, Range] = {}
     for group in plan.groups:
         best = best_range(np.concatenate(values[group[0]]).astype(np.float32))
         found |= dict.fromkeys(group, best)
@@ -271,7 +272,7 @@ def best_range(values: NDArray[np.float32]) -> Range:
         zero = round(-low * share / scale)
         bytes_ = np.clip(np.round(middles / scale) + zero, 0, LEVELS)
         error = float((counts * (scale * (bytes_ - zero) - middles) ** 2).sum())
-        tried.append((error, Range(scale, int(zero))))
+        tried.append((error, Range(float(scale), int(zero))))
     return min(tried, key=lambda each: each[0])[1]
 
 
@@ -296,7 +297,7 @@ def _rounded(values: NDArray[np.float64], scale: NDArray[np.float64]) -> NDArray
 def _pair(name: str, axis: int | None = None) -> list[onnx.NodeProto]:
     """The two nodes that put a tensor through 8 bits."""
     scale = [f"{name}@scale", f"{name}@zero"]
-    more = {} if axis is None else {"axis": axis}
+    more: dict[str, Any] = {} if axis is None else {"axis": axis}
     return [
         helper.make_node("QuantizeLinear", [name, *scale], [f"{name}@byte"], **more),
         helper.make_node("DequantizeLinear", [f"{name}@byte", *scale], [name + INT8], **more),
@@ -309,8 +310,8 @@ def _constants(
     """Scales and zeros of every tensor and kernel."""
     found = []
     for name, each in ranges.items():
-        found.append(numpy_helper.from_array(np.float32(each.scale), f"{name}@scale"))
-        found.append(numpy_helper.from_array(np.uint8(each.zero), f"{name}@zero"))
+        found.append(numpy_helper.from_array(np.array(each.scale, np.float32), f"{name}@scale"))
+        found.append(numpy_helper.from_array(np.array(each.zero, np.uint8), f"{name}@zero"))
     for name, scale in scales.items():
         found.append(numpy_helper.from_array(scale, f"{name}@scale"))
         found.append(numpy_helper.from_array(np.zeros(len(scale), np.int8), f"{name}@zero"))
