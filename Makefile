@@ -176,10 +176,10 @@ pacs-kills: setup ## 500 films while node, gateway and Orthanc are killed in tur
 	@cd pacs && SPINEZOO_PACS_FILMS=500 ../$(PACS) -m pytest -q tests/test_node_kills.py -k kills_lose $(ARGS)
 
 EXPORTED = $(if $(NETWORK),$(NETWORK),$(patsubst services/%/card.yaml,%,$(wildcard services/*/card.yaml)))
-export: setup ## Write the engines' graphs of shipped weights again (training does it by itself): [NETWORK=pspnet] [PRESET=lite]
+export: setup ## Write the engines' graphs of shipped weights again (training does it by itself): [NETWORK=pspnet] [PRESET=lite] [ARGS=--int8]
 	@for name in $(EXPORTED); do \
 	  $$($(TOOL).environments python --room services/$$name) -m spinezoo_$$name.train --export \
-	    --card services/$$name/card.yaml --preset $(PRESET) || exit 1; \
+	    --card services/$$name/card.yaml --preset $(PRESET) $(ARGS) || exit 1; \
 	done
 
 proto: setup ## Lint the protos and generate the Python code again

@@ -3,7 +3,8 @@
 Both zoos are started by their own ``make up``, beside each other on ports of their own, and are
 asked the same phantom films through their gateways: first one client that waits for each answer
 (latency), then several (films a second). The other zoo stands still meanwhile, so that the ratio
-does not depend on how fast the machine is::
+does not depend on how fast the machine is. The processor time of a film hardly depends even on what
+else the machine does::
 
     .venvs/core/bin/python benchmarks/ensemble.py --other ../before [--rounds 5] [--json FILE]
 
@@ -17,6 +18,7 @@ import argparse
 import contextlib
 import json
 import os
+import signal
 import socket
 import statistics
 import subprocess
@@ -29,7 +31,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import grpc
-from memory import pss_bytes
+from memory import processor_s, pss_bytes
 from spinezoo.v1 import ensemble_pb2, ensemble_pb2_grpc, image_pb2
 from spinezoo_contract.codec import film_to_proto
 from spinezoo_contract.types import Film
@@ -52,6 +54,7 @@ class Side:
         pids: Its processes.
         latencies_ms: Median a round, of one client.
         films_per_s: A round, of several clients.
+        processor_ms: A round, of all its processes together, for a film.
     """
 
     name: str
@@ -59,6 +62,7 @@ class Side:
     pids: list[int]
     latencies_ms: list[float] = field(default_factory=list)
     films_per_s: list[float] = field(default_factory=list)
+    processor_ms: list[float] = field(default_factory=list)
 
 
 def free_ports(count: int) -> list[int]:
@@ -126,11 +130,14 @@ def ask(side: Side, image: image_pb2.Image) -> float:
 
 def one_round(side: Side, images: list[image_pb2.Image], clients: int) -> None:
     """One client, then several, over the same films."""
+    before_s = sum(map(processor_s, side.pids))
     side.latencies_ms.append(statistics.median(ask(side, image) for image in images))
     began = time.perf_counter()
     with ThreadPoolExecutor(clients) as pool:
         list(pool.map(lambda image: ask(side, image), images))
     side.films_per_s.append(len(images) / (time.perf_counter() - began))
+    used_s = sum(map(processor_s, side.pids)) - before_s
+    side.processor_ms.append(used_s * 1000.0 / (2 * len(images)))
 
 
 def main() -> int:
@@ -144,6 +151,8 @@ def main() -> int:
     parser.add_argument("--width", type=int, default=900)
     parser.add_argument("--json", type=Path, help="write the results here as well")
     options = parser.parse_args()
+    # A time limit's end leaves no zoo behind: the `with` blocks stop them.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("stopped"))
     size = PhantomSettings(height_px=options.height, width_px=options.width)
     images = [film_to_proto(Film(make_film(seed, size).pixels)) for seed in range(options.films)]
     with zoo_of(options.other.resolve()) as other, zoo_of(ROOT) as this:
@@ -156,7 +165,8 @@ def main() -> int:
             print(
                 f"round {number + 1}: latency {other.latencies_ms[-1]:.0f} to "
                 f"{this.latencies_ms[-1]:.0f} ms, {other.films_per_s[-1]:.1f} to "
-                f"{this.films_per_s[-1]:.1f} films/s",
+                f"{this.films_per_s[-1]:.1f} films/s, "
+                f"{other.processor_ms[-1]:.0f} to {this.processor_ms[-1]:.0f} ms of a core a film",
                 flush=True,
             )
         memory = {side.name: sum(map(pss_bytes, side.pids)) / (1 << 20) for side in (other, this)}
@@ -172,6 +182,8 @@ def main() -> int:
         "other_films_per_s": round(statistics.median(other.films_per_s), 2),
         "films_per_s": round(statistics.median(this.films_per_s), 2),
         "films_ratio": round(statistics.median(films), 3),
+        "other_processor_ms": round(statistics.median(other.processor_ms)),
+        "processor_ms": round(statistics.median(this.processor_ms)),
         "memory_mib": {name: round(each) for name, each in memory.items()},
     }
     print(json.dumps(result))

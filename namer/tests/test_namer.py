@@ -17,7 +17,7 @@ from spinezoo_namer.calibrate import Said, calibration_error, count_threshold, n
 from spinezoo_namer.examples import NONE, FilmKind, example_of
 from spinezoo_namer.export import INPUTS, export, some_input
 from spinezoo_namer.loss import reading_loss
-from spinezoo_namer.network import ReaderNetwork
+from spinezoo_namer.network import BothWays, ReaderNetwork
 from spinezoo_namer.outlines import outlines_of, position_of, true_bodies
 from spinezoo_namer.store import make_store, read_store
 from spinezoo_spine.built_in import load_built_in_card
@@ -219,6 +219,33 @@ def test_a_run_begins_with_the_weights_of_another(films, tmp_path):
         train.fit(wider, films, make(tmp_path / "third"), workers=0, start=start)
     with pytest.raises(ConfigurationError, match="no run to begin with"):
         train.fit(settings, films, make(tmp_path / "fourth"), workers=0, start=tmp_path)
+
+
+def test_the_exported_reader_says_the_same_of_a_mirrored_film(tmp_path):
+    torch.manual_seed(0)
+    network = ReaderNetwork(width=4).eval()
+    export(BothWays(network).eval(), tmp_path / "reader.onnx")
+    session = onnxruntime.InferenceSession(str(tmp_path / "reader.onnx"))
+    views, facts, pairs, outlined, film = some_input(6, seed=3)
+    said = []
+    for given in (
+        (views, facts, pairs, outlined, film),
+        (views.flip(-1), facts, pairs, outlined, film.flip(-1)),
+    ):
+        named = dict(zip(INPUTS, (each.numpy() for each in given), strict=True))
+        said.append(session.run(None, named))
+    with torch.no_grad():
+        alone = network(views, facts, pairs, outlined, film)
+    for one, other in zip(*said, strict=True):
+        np.testing.assert_allclose(one, other, atol=1e-3)
+    assert np.abs(said[0][0] - alone[0].numpy()).max() > 1e-3  # one look alone says otherwise
+
+
+def test_films_to_calibrate_on_are_not_those_to_learn_from(store, tmp_path):
+    make_store(tmp_path, seed=5, patients=8, looks=1, workers=1, held_out=True)
+    learnt = [film.lumbar_count for film in read_store(store)]
+    held_out = [film.lumbar_count for film in read_store(tmp_path)]
+    assert sum(count != 5 for count in held_out) < sum(count != 5 for count in learnt)
 
 
 def test_half_precision_learns_nearly_the_same(films):

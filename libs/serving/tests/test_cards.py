@@ -15,10 +15,12 @@ from spinezoo_contract.types import ModelFamily, Structure
 from spinezoo_serving import cards
 from spinezoo_serving.cards import (
     CardWeights,
+    describe_graphs,
     describe_weights,
     load_card,
     record_path,
     update_card,
+    verify_graphs,
     verify_weights,
     weights_path,
 )
@@ -153,7 +155,7 @@ def test_preset_without_weights_says_how_to_train(card_path: Path) -> None:
         ("height: 320", "height: true", r"key 'presets.lite.input.height' is bool"),
         ("height: 473", "height: 0", r"key 'presets.paper.input.height' is 0"),
         ("height: 320", "hieght: 320", r"key 'presets.lite.input.hieght' is unknown"),
-        ("    notes:", "    note:", r"'presets.lite.note' is unknown; .*network, engine, notes"),
+        ("    notes:", "    note:", r"'presets.lite.note' is unknown; .*precision, notes"),
         ("    network: {}", "    weights: null", r"key 'presets.paper.weights' is unknown"),
         ("    network: {}\n", "", r"key 'presets.paper.network' is missing"),
         ("network: {}", "network: 3", r"key 'presets.paper.network' is int 3; write a mapping"),
@@ -346,3 +348,37 @@ def test_describe_refuses_files_elsewhere(card_path: Path, tmp_path_factory: obj
         describe_weights(card_path, outside, **arguments)
     with pytest.raises(WeightsError, match="missing"):
         describe_weights(card_path, card_path.parent / "gone.safetensors", **arguments)
+
+
+def test_graphs_for_int8_are_verified_where_they_are_wanted(card_path: Path) -> None:
+    folder = card_path.parent / "weights"
+    graphs = {part: folder / f"lite.{part}.onnx" for part in ("film", "boxes")}
+    rounded = folder / "lite.film.int8.onnx"
+    for path in (*graphs.values(), rounded):
+        path.write_bytes(path.name.encode())
+    card = load_card(card_path, "lite")
+    card = update_card(card_path, "lite", graphs=describe_graphs(card, graphs))
+    assert "int8" not in record_path(card_path, "lite").read_text(encoding="utf-8")
+    assert verify_graphs(card) == graphs
+    with pytest.raises(WeightsError, match=r"make export NETWORK=pspnet ARGS=--int8"):
+        verify_graphs(card, int8=True)
+
+    update_card(card_path, "lite", graphs=describe_graphs(card, graphs, {"film": rounded}))
+    card = load_card(card_path, "lite")
+    assert verify_graphs(card) == graphs
+    assert verify_graphs(card, int8=True) == graphs | {"film": rounded}
+    rounded.write_bytes(b"another")
+    assert verify_graphs(card) == graphs
+    with pytest.raises(WeightsError, match=r"film\.int8\.onnx is not the exported one"):
+        verify_graphs(card, int8=True)
+
+
+@pytest.mark.parametrize("precision", ["int4", "bfloat16", "8"])
+def test_a_card_asks_for_int8_or_nothing(card_path: Path, precision: str) -> None:
+    text = CARD.replace("    notes: Trained", f"    precision: {precision}\n    notes: Trained")
+    card_path.write_text(text, encoding="utf-8")
+    with pytest.raises(CardError, match="precision"):
+        load_card(card_path)
+    card_path.write_text(text.replace(precision, "int8"), encoding="utf-8")
+    assert load_card(card_path, "lite").precision == "int8"
+    assert load_card(card_path, "paper").precision == ""

@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from spinezoo_contract.errors import WeightsError
+from spinezoo_contract.errors import ConfigurationError, WeightsError
 from spinezoo_spine.inference import loading
-from spinezoo_spine.inference.loading import check_probe, chosen_engine, picked, probe_film
+from spinezoo_spine.inference.engines import can_int8, open_engine, openvino
+from spinezoo_spine.inference.loading import (
+    check_probe,
+    chosen_engine,
+    chosen_precision,
+    picked,
+    probe_film,
+)
 
 
 @pytest.mark.parametrize(
@@ -42,6 +50,49 @@ def test_engine(
 def test_a_gpu_without_the_framework_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(loading, "gpu_count", lambda: 1)
     assert chosen_engine("auto", "", "auto", "no_such_framework") == "openvino"
+
+
+@pytest.mark.parametrize(
+    ("setting", "of_card", "exported", "able", "precision"),
+    [
+        ("auto", "int8", True, True, "int8"),
+        ("auto", "int8", True, False, "auto"),
+        ("auto", "int8", False, True, "auto"),
+        ("auto", "", True, True, "auto"),
+        ("float32", "int8", True, True, "float32"),
+        ("int8", "", False, False, "int8"),
+    ],
+)
+def test_precision(
+    setting: str,
+    of_card: str,
+    exported: bool,
+    able: bool,
+    precision: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(loading, "can_int8", lambda _: able)
+    graphs = SimpleNamespace(int8={"network": "file"} if exported else {})
+    assert chosen_precision(setting, card(precision=of_card, graphs=graphs), "any") == precision
+    never: Any = card(precision=of_card, graphs=None)
+    assert chosen_precision("auto", never, "any") == "auto"
+
+
+def test_int8_wants_a_processor_that_has_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said = tmp_path / "cpuinfo"
+    monkeypatch.setattr(openvino, "PROCESSOR", said)
+    with pytest.raises(ConfigurationError, match="VNNI"):
+        open_engine("openvino", "int8")  # there is no such file
+    said.write_text("flags : fpu avx2 avx512_vnni_of_another_kind\n", encoding="utf-8")
+    assert not can_int8("openvino")
+    said.write_text("flags : fpu avx512_vnni avx2\n", encoding="utf-8")
+    assert can_int8("openvino")
+    assert open_engine("openvino", "int8").precision == "int8"
+    assert not can_int8("onnxruntime")
+    with pytest.raises(ConfigurationError, match="SPINEZOO_PRECISION"):
+        open_engine("onnxruntime", "int8")
 
 
 class Answers:

@@ -16,9 +16,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from spinezoo_spine.column.reader.readings import LEVELS, Evidence, level_of, read_column
+from torch import nn
 
 from spinezoo_namer.examples import NONE, Example, FilmKind, example_of
-from spinezoo_namer.network import ReaderNetwork
 from spinezoo_namer.store import StoredFilm
 
 COUNT_SHARES = (0.05, 0.90, 0.05)
@@ -60,7 +60,7 @@ class Judged:
     named: bool
 
 
-def judge(network: ReaderNetwork, example: Example) -> Judged:
+def judge(network: nn.Module, example: Example) -> Judged:
     """Asks the network about one example."""
     given = example.given
     tensors = [
@@ -87,7 +87,7 @@ def judge(network: ReaderNetwork, example: Example) -> Judged:
 
 
 def judge_all(
-    network: ReaderNetwork,
+    network: nn.Module,
     films: Sequence[StoredFilm],
     seed: int,
     *,

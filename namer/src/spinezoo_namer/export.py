@@ -7,8 +7,7 @@ from pathlib import Path
 import torch
 from spinezoo_spine.column.reader.looking import FACTS, FILM_PX, HALF_SIDES, PAIR_FACTS, VIEW_PX
 from spinezoo_torchkit.small_training import export_checked
-
-from spinezoo_namer.network import ReaderNetwork
+from torch import nn
 
 INPUTS = ("views", "facts", "pairs", "outlined", "film")
 OUTPUTS = ("below", "above", "steps", "counts", "kind")
@@ -31,7 +30,7 @@ def some_input(spots: int, seed: int = 0) -> tuple[torch.Tensor, ...]:
     return views, facts, pairs, (outlined > 0).float(), film
 
 
-def export(network: ReaderNetwork, path: Path) -> None:
+def export(network: nn.Module, path: Path) -> None:
     """Writes the network and compares the file's answers with its own.
 
     Raises:

@@ -135,3 +135,24 @@ class ReaderNetwork(nn.Module):
             torch.log_softmax(self.counts, dim=0),
             kind,
         )
+
+
+class BothWays(nn.Module):
+    """A network that looks at a column twice, the second time mirrored; the mean of its evidence.
+
+    Patients face left or right by chance: a name must not depend on it. What the network is told
+    of outlines is the same either way.
+    """
+
+    def __init__(self, network: ReaderNetwork) -> None:
+        """Takes a trained network."""
+        super().__init__()
+        self.network = network
+
+    def forward(
+        self, views: Tensor, facts: Tensor, pairs: Tensor, outlined: Tensor, film: Tensor
+    ) -> tuple[Tensor, ...]:
+        """One film, as :class:`ReaderNetwork` is asked and answers."""
+        plain = self.network(views, facts, pairs, outlined, film)
+        mirrored = self.network(views.flip(-1), facts, pairs, outlined, film.flip(-1))
+        return tuple((one + other) / 2.0 for one, other in zip(plain, mirrored, strict=True))

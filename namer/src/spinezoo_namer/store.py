@@ -29,9 +29,9 @@ FRONTAL_EVERY = 8
 """Every so many patients are taken from the front: films that must not be named."""
 
 TRANSITIONAL_SHARE = 0.6
-"""Share of patients with four or six lumbar vertebrae (half of them) or a transitional one: far
-more than in the generator's films, so that counts are learnt from what is seen. Calibration weighs
-them back."""
+"""Share of patients with four or six lumbar vertebrae or a transitional one in films to learn from,
+more than in the generator's films, so that counts are learnt from what is seen. Films to calibrate
+and measure on have the generator's share: wrong names must be as rare as they are."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -86,14 +86,23 @@ def stored_film(column: TrainingColumn) -> StoredFilm | None:
 
 
 def make_shard(path: Path, seed: int, looks: int, patients: range) -> None:
-    """Makes one shard."""
+    """Makes one shard to learn from."""
+    _make_shard(path, seed, looks, patients, TRANSITIONAL_SHARE)
+
+
+def make_held_out_shard(path: Path, seed: int, looks: int, patients: range) -> None:
+    """Makes one shard to calibrate or measure on."""
+    _make_shard(path, seed, looks, patients, TRAINING_SETTINGS.transitional_share)
+
+
+def _make_shard(path: Path, seed: int, looks: int, patients: range, transitional: float) -> None:
     cv2.setNumThreads(1)
     films = []
     for index in patients:
         frontal = index % FRONTAL_EVERY == FRONTAL_EVERY - 1
         settings = replace(
             TRAINING_SETTINGS,
-            transitional_share=TRANSITIONAL_SHARE,
+            transitional_share=transitional,
             view="anteroposterior" if frontal else "lateral",
         )
         for column in training_columns(seed, index, *CANVAS_PX, looks, settings=settings):
@@ -144,14 +153,25 @@ def read_shard(path: Path) -> Iterator[StoredFilm]:
         begin = end
 
 
-def make_store(folder: Path, seed: int, patients: int, looks: int, workers: int) -> None:
+def make_store(
+    folder: Path, seed: int, patients: int, looks: int, workers: int, *, held_out: bool = False
+) -> None:
     """Makes what is missing of a store.
+
+    Args:
+        folder: Of the store.
+        seed: Of the stream of patients.
+        patients: How many.
+        looks: Films of one patient.
+        workers: Processes.
+        held_out: Whether it is to calibrate or measure on, not to learn from.
 
     Raises:
         ConfigurationError: The folder holds films of other numbers.
     """
     make_shards(
-        folder, make_shard, patients_a_shard=PATIENTS_A_SHARD,
+        folder, make_held_out_shard if held_out else make_shard,
+        patients_a_shard=PATIENTS_A_SHARD,
         seed=seed, patients=patients, looks=looks, workers=workers,
     )  # fmt: skip
 

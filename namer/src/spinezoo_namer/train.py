@@ -14,6 +14,7 @@ import argparse
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -48,7 +49,7 @@ from spinezoo_namer.calibrate import (
 from spinezoo_namer.examples import NONE
 from spinezoo_namer.export import export
 from spinezoo_namer.loss import reading_loss, spot_loss
-from spinezoo_namer.network import ReaderNetwork
+from spinezoo_namer.network import BothWays, ReaderNetwork
 from spinezoo_namer.store import StoredFilm, make_store, read_store
 
 HELD_OUT_SETS = 2
@@ -156,9 +157,10 @@ def finish(
         folder: Of the card.
         training: How the weights came about.
     """
-    worse = judge_all(network, held_out[0], settings.seed, hard=True)
-    whole = judge_all(network, held_out[0], settings.seed, whole=True)
-    whole += judge_all(network, held_out[0], settings.seed + 1, whole=True, hard=True)
+    reader = BothWays(network).eval()
+    worse = judge_all(reader, held_out[0], settings.seed, hard=True)
+    whole = judge_all(reader, held_out[0], settings.seed, whole=True)
+    whole += judge_all(reader, held_out[0], settings.seed + 1, whole=True, hard=True)
     temperature = best_temperature(whole)
     calibration = {
         "temperature": temperature,
@@ -172,10 +174,10 @@ def finish(
         "with_parts_of_columns": {},
     }
     figures = {
-        name: measured(judge_all(network, held_out[1], settings.seed, **options), calibration)
+        name: measured(judge_all(reader, held_out[1], settings.seed, **options), calibration)
         for name, options in sets.items()
     }
-    export(network, folder / READER.weights_file)
+    export(reader, folder / READER.weights_file)
     metrics = {"films": len(held_out[1]), **figures}
     return write_record(folder, READER, calibration=calibration, training=training, metrics=metrics)
 
@@ -185,7 +187,10 @@ def train(
 ) -> Mapping[str, Any]:
     """Makes films, trains, calibrates and writes the record; returns its figures."""
     held_out_patients = [arguments.held_out_patients] * HELD_OUT_SETS
-    folders = make_stores(arguments, settings, "films", held_out_patients, make_store)
+    make_held_out = partial(make_store, held_out=True)
+    folders = make_stores(
+        arguments, settings, "films", held_out_patients, make_store, make_held_out
+    )
     films: list[StoredFilm] = []
     about: dict[str, Any] = {}
     if not is_finished(arguments.run_dir, settings):

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import types
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
-from typing import Annotated, Any, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from pydantic import (
     AfterValidator,
@@ -235,12 +235,14 @@ class CardGraphs:
     Attributes:
         weights_sha256: SHA-256 of the weights file that it was exported for.
         parts: Its files by the name of the part.
+        int8: Those of the parts that there are for 8-bit integers too; empty where none is.
     """
 
     __pydantic_config__ = _STRICT
 
     weights_sha256: Sha256
     parts: Annotated[dict[Argument, CardGraph], Field(min_length=1), Wanted("at least one part")]
+    int8: dict[Argument, CardGraph] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -268,6 +270,8 @@ class CardPreset(BaseModel):
         network: Keyword arguments of the network's constructor.
         engine: What runs the network where ``SPINEZOO_ENGINE`` says nothing; None leaves it to
             the device.
+        precision: ``int8`` where the network is served so unless ``SPINEZOO_PRECISION`` says
+            otherwise, on processors with instructions for it; None leaves it to the engine.
         notes: What people have to say of the preset's weights and how they were made.
     """
 
@@ -276,6 +280,7 @@ class CardPreset(BaseModel):
     input: CardInput
     network: dict[Argument, Any]
     engine: Text | None = None
+    precision: Literal["int8"] | None = None
     notes: Text | None = None
 
 

@@ -102,6 +102,7 @@ class ModelCard:
         input: Input size of the preset.
         network: Keyword arguments of the network's constructor for the preset.
         engine: What runs the network where no setting says so; empty leaves it to the device.
+        precision: ``int8`` where it computes so unless a setting says otherwise, else empty.
         weights: Weights of the preset; None until somebody has trained it.
         graphs: The preset as it was exported for engines that need no framework; None until then.
         training: How the preset's weights were trained; empty until they were.
@@ -124,6 +125,7 @@ class ModelCard:
     input: CardInput
     network: Mapping[str, Any]
     engine: str
+    precision: str
     weights: CardWeights | None
     graphs: CardGraphs | None
     training: Mapping[str, Any]
@@ -254,11 +256,16 @@ def verify_weights(card: ModelCard) -> Path:
     return path
 
 
-def verify_graphs(card: ModelCard) -> dict[str, Path]:
+def verify_graphs(card: ModelCard, *, int8: bool = False) -> dict[str, Path]:
     """Paths of the exported network's parts after they were found to be those of the record.
 
+    Args:
+        card: The card.
+        int8: Whether the parts that there are for 8-bit integers are wanted so.
+
     Raises:
-        WeightsError: Not exported, exported for other weights, or a file is missing or changed.
+        WeightsError: Not exported, exported for other weights, no part is there for 8-bit integers
+            where they are wanted, or a file is missing or changed.
     """
     mend = (
         f"export the weights again with `make export NETWORK={card.name}`, or serve with the "
@@ -272,8 +279,13 @@ def verify_graphs(card: ModelCard) -> dict[str, Path]:
             f"{card.name}: the graphs of preset {card.preset!r} were exported for weights "
             f"{graphs.weights_sha256[:12]}, the card has {card.weights_sha256[:12]}; {mend}"
         )
+    if int8 and not graphs.int8:
+        raise WeightsError(
+            f"{card.name}: preset {card.preset!r} was never exported for int8; write its graphs "
+            f"with `make export NETWORK={card.name} ARGS=--int8`, or set SPINEZOO_PRECISION to auto"
+        )
     found = {}
-    for part, graph in graphs.parts.items():
+    for part, graph in (graphs.parts | (graphs.int8 if int8 else {})).items():
         path = card.path.parent / graph.file
         if not path.is_file():
             raise WeightsError(f"{card.name}: graph {path} is missing; {mend}")
@@ -283,25 +295,29 @@ def verify_graphs(card: ModelCard) -> dict[str, Path]:
     return found
 
 
-def describe_graphs(card: ModelCard, files: Mapping[str, Path]) -> CardGraphs:
+def describe_graphs(
+    card: ModelCard, files: Mapping[str, Path], int8: Mapping[str, Path] | None = None
+) -> CardGraphs:
     """The record's entry of an export that was just written.
 
     Args:
         card: The card whose weights were exported.
         files: The files by the name of the part, below the card's folder.
+        int8: Those of the parts that were also written for 8-bit integers.
     """
     folder = card.path.resolve().parent
-    return CardGraphs(
-        weights_sha256=card.weights_sha256,
-        parts={
+
+    def described(some: Mapping[str, Path]) -> dict[str, CardGraph]:
+        return {
             part: CardGraph(
                 file=file.resolve().relative_to(folder).as_posix(),
                 sha256=file_sha256(file),
                 bytes=file.stat().st_size,
             )
-            for part, file in files.items()
-        },
-    )
+            for part, file in some.items()
+        }
+
+    return CardGraphs(card.weights_sha256, described(files), described(int8 or {}))
 
 
 def describe_weights(
@@ -383,7 +399,7 @@ def update_card(
     described, exported = weights or card.weights, graphs or card.graphs
     entries: dict[str, Any] = {
         "weights": None if described is None else dataclasses.asdict(described),
-        **({} if exported is None else {"graphs": dataclasses.asdict(exported)}),
+        **({} if exported is None else {"graphs": _graphs_entry(exported)}),
         "training": card.training if training is None else training,
         "metrics": card.metrics if metrics is None else metrics,
     }
@@ -399,6 +415,12 @@ def update_card(
         training=record.training,
         metrics=record.metrics,
     )
+
+
+def _graphs_entry(graphs: CardGraphs) -> dict[str, Any]:
+    """An export as its record holds it: without ``int8`` where there is none."""
+    entry = dataclasses.asdict(graphs)
+    return entry if entry["int8"] else {k: v for k, v in entry.items() if k != "int8"}
 
 
 def _weights_of(card: ModelCard) -> CardWeights:
@@ -449,6 +471,7 @@ def _card_from(path: Path, preset: str | None) -> ModelCard:
         input=card.presets[chosen].input,
         network=networks[chosen],
         engine=card.presets[chosen].engine or "",
+        precision=card.presets[chosen].precision or "",
         weights=record.weights,
         graphs=record.graphs,
         training=record.training,

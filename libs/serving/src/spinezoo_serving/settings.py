@@ -86,9 +86,9 @@ class NetworkSettings(EnvironmentSettings):
     )
     precision: Annotated[str, LowerCase] = setting(
         "auto",
-        "what openvino computes in; auto takes bfloat16 where the processor has it; float32 gives "
-        "the same pixels on every machine",
-        allowed="auto, float32 or bfloat16",
+        "what openvino computes in; auto takes what the card names (int8) or bfloat16, where the "
+        "processor has it; float32 gives the same pixels on every machine",
+        allowed="auto, float32, bfloat16 or int8",
     )
     threads: int = setting(
         0, "CPU threads of a network; 0 lets it use all processors", maximum=1024
@@ -112,6 +112,6 @@ class NetworkSettings(EnvironmentSettings):
     @field_validator("precision")
     @classmethod
     def _is_precision(cls, precision: str) -> str:
-        if precision not in ("auto", "float32", "bfloat16"):
+        if precision not in ("auto", "float32", "bfloat16", "int8"):
             raise ValueError
         return precision

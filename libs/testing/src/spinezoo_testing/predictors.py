@@ -271,6 +271,28 @@ class PredictorTests:
             maps.append(label_map(loaded.predict(film, PredictOptions())))
         assert (maps[0] == maps[1]).mean() >= 0.999
 
+    def test_int8_moves_few_pixels_and_is_named(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        film = Film(make_film(2_000_008).pixels)
+        maps = []
+        for precision in ("float32", "int8"):
+            monkeypatch.setenv("SPINEZOO_PRECISION", precision)
+            try:
+                loaded = type(self).load_predictor(self.room / "card.yaml", device="cpu")
+            except ConfigurationError:
+                pytest.skip("this processor has no instructions for int8")
+            answer = loaded.predict(film, PredictOptions())
+            assert answer.provenance.precision == precision
+            maps.append(label_map(answer))
+        same = maps[0] == maps[1]
+        assert 0.997 <= same.mean() < 1.0  # equal ones would not have been rounded
+
+    def test_int8_that_was_never_exported_is_named(
+        self, trained: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("SPINEZOO_PRECISION", "int8")
+        with pytest.raises(WeightsError, match="ARGS=--int8"):
+            type(self).load_predictor(trained, device="cpu")
+
     def test_graphs_of_other_weights_are_refused(self, trained: Path, tmp_path: Path) -> None:
         card, _ = self._copy(trained, tmp_path)
         record = record_path(card, "lite")

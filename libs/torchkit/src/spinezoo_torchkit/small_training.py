@@ -457,6 +457,7 @@ def make_stores(
     what: str,
     held_out: Sequence[int],
     make_store: MakeStore,
+    make_held_out: MakeStore | None = None,
 ) -> list[Path]:
     """The stores of a training and those held out, of the seeds that follow.
 
@@ -468,7 +469,8 @@ def make_stores(
         settings: Of the training.
         what: Its examples; the stores are named so.
         held_out: Patients of each store that is held out.
-        make_store: Makes one.
+        make_store: Makes the one to learn from.
+        make_held_out: Makes the others; None: as the first.
 
     Raises:
         ConfigurationError: The run or a store is of other settings.
@@ -478,10 +480,12 @@ def make_stores(
     folders = []
     for number, patients in enumerate((settings.patients, *held_out)):
         seed = settings.films_seed + number
-        folders.append(stores / f"{what}-{seed}")
+        make = make_held_out if number and make_held_out else make_store
+        apart = "-held-out" if number else ""
+        folders.append(stores / f"{what}{apart}-{seed}")
         if not (arguments.only_learn if number else finished):
             print(f"{what} in {folders[-1].name}: {patients} patients", flush=True)
-            make_store(folders[-1], seed, patients, 2, arguments.workers)
+            make(folders[-1], seed, patients, 2, arguments.workers)
     return folders
 
 

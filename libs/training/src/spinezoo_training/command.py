@@ -17,6 +17,7 @@ from spinezoo_training.engine import Framework, Machine, Task
 from spinezoo_training.graphs import record_graphs
 from spinezoo_training.initial_weights import add_start_argument, find_start
 from spinezoo_training.loop import fit
+from spinezoo_training.quantised import write_int8_graphs
 from spinezoo_training.records import metrics_record, training_record, write_records
 from spinezoo_training.run_log import command_of
 from spinezoo_training.settings import PRECISIONS, TrainSettings
@@ -54,7 +55,7 @@ def train_main(
     module = module or f"spinezoo_{name}.train"
     exporting = _export_parser(card_path).parse_known_args(argv)[0]
     if exporting.export:
-        return _export(name, exporting.card, exporting.preset, framework)
+        return _export(name, exporting.card, exporting.preset, framework, int8=exporting.int8)
     arguments = _parser(name, module, card_path, defaults).parse_args(argv)
     command = command_of(module, list(sys.argv[1:] if argv is None else argv))
     try:
@@ -77,21 +78,32 @@ def _export_parser(card_path: Path) -> argparse.ArgumentParser:
         action="store_true",
         help="train nothing: write the graphs of the card's weights again (`make export`)",
     )
+    parser.add_argument(
+        "--int8",
+        action="store_true",
+        help="with --export: graphs for 8-bit integers too; without it where there were such",
+    )
     parser.add_argument("--preset", default="lite", help="preset of the card (default lite)")
     parser.add_argument("--card", type=Path, default=card_path, help="the network's card.yaml")
     return parser
 
 
-def _export(name: str, card_path: Path, preset: str, framework: Framework) -> int:
+def _export(name: str, card_path: Path, preset: str, framework: Framework, *, int8: bool) -> int:
     """Exports a card's weights for engines that need no framework, and records it."""
     try:
         card = load_card(card_path, preset)
+        had_int8 = card.graphs is not None and bool(card.graphs.int8)
         files = framework.write_graphs(card)
-        record_graphs(card, files)
+        card = record_graphs(card, files)
+        rounded = {}
+        if int8 or had_int8:
+            rounded = write_int8_graphs(card)
+            record_graphs(card, files, rounded)
     except SpineZooError as error:
         sys.stderr.write(f"{name}: {error}\n")
         return 1
-    sizes = ", ".join(f"{path.name} ({path.stat().st_size} bytes)" for path in files.values())
+    written = [*files.values(), *rounded.values()]
+    sizes = ", ".join(f"{path.name} ({path.stat().st_size} bytes)" for path in written)
     sys.stdout.write(f"{name} {card.preset}: wrote {sizes}\n")
     return 0
 

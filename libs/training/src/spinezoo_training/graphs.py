@@ -93,12 +93,45 @@ def write_graph(
     nodes = list(graph.node)
     del graph.node[:]
     graph.node.extend([*unpacked, *nodes])
-    for node in graph.node:
+    write_model(model, path)
+
+
+def write_model(model: onnx.ModelProto, path: Path) -> None:
+    """Writes a graph in one step; its weights file lies beside it."""
+    for node in model.graph.node:
         node.doc_string = ""  # names files of the machine
     partial = path.with_name(path.name + ".partial")
     partial.write_bytes(model.SerializeToString(deterministic=True))
     partial.replace(path)
     onnx.checker.check_model(str(path))
+
+
+def stored_in(
+    model: onnx.ModelProto,
+) -> dict[str, tuple[onnx.TensorProto, list[onnx.NodeProto]]]:
+    """The tensors of the weights file that a graph of :func:`write_graph` uses, by their name.
+
+    Args:
+        model: The graph, read without its external data.
+
+    Returns:
+        Each one's place in the file, and the nodes that unpack what lies there.
+    """
+    after = {
+        node.input[0]: node
+        for node in model.graph.node
+        if node.op_type in ("Cast", "Transpose") and "@" in node.input[0]
+    }
+    found = {}
+    for tensor in model.graph.initializer:
+        if tensor.data_location != TensorProto.EXTERNAL:
+            continue
+        name, nodes = tensor.name, []
+        while name in after:
+            nodes.append(after[name])
+            name = after[name].output[0]
+        found[name] = (tensor, nodes)
+    return found
 
 
 def _external(name: str, place: StoredTensor, file: str) -> TensorProto:
@@ -114,6 +147,14 @@ def _external(name: str, place: StoredTensor, file: str) -> TensorProto:
     return tensor
 
 
-def record_graphs(card: ModelCard, files: Mapping[str, Path]) -> ModelCard:
-    """Enters an export into the preset's record."""
-    return update_card(card.path, card.preset, graphs=describe_graphs(card, files))
+def record_graphs(
+    card: ModelCard, files: Mapping[str, Path], int8: Mapping[str, Path] | None = None
+) -> ModelCard:
+    """Enters an export into the preset's record.
+
+    Args:
+        card: The card whose weights were exported.
+        files: The graphs by the name of the part.
+        int8: Those of them that were also written for 8-bit integers.
+    """
+    return update_card(card.path, card.preset, graphs=describe_graphs(card, files, int8))

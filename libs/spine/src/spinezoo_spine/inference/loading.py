@@ -19,13 +19,13 @@ from spinezoo_serving.cards import ModelCard, load_card, verify_graphs, verify_w
 from spinezoo_serving.settings import NetworkSettings
 
 from spinezoo_spine.inference.device import DEVICE_VARIABLE
-from spinezoo_spine.inference.engines import Graph, GraphEngine, open_engine
+from spinezoo_spine.inference.engines import Graph, GraphEngine, can_int8, open_engine
 from spinezoo_spine.inference.predictors import FilmPredictor
 
 DEFAULT_ENGINE = "openvino"
 """Where neither setting nor card names one and no GPU is to be used."""
 
-PROBE_SLACK = {"float32": 1.0, "bfloat16": 8.0}
+PROBE_SLACK = {"float32": 1.0, "bfloat16": 8.0, "int8": 8.0}
 """How many times a probe's tolerance an answer may be away, by precision. Another dilation or order
 of channels is further away by an order of magnitude still."""
 
@@ -78,8 +78,9 @@ def load_served(
             f"{DEVICE_VARIABLE}=cpu, or SPINEZOO_ENGINE={framework}"
         )
     verify_weights(card)
-    files = verify_graphs(card)
-    engine = open_engine(name, settings.precision, settings.threads)
+    precision = chosen_precision(settings.precision, card, name)
+    files = verify_graphs(card, int8=precision == "int8")
+    engine = open_engine(name, precision, settings.threads)
     predictor = from_graphs(card, engine, {part: engine.load(path) for part, path in files.items()})
     check_probe(predictor, card, engine)
     return predictor
@@ -104,6 +105,20 @@ def chosen_engine(setting: str, of_card: str, device: str, framework: str) -> st
     if device == "auto" and importlib.util.find_spec(framework) is not None and gpu_count():
         return framework
     return DEFAULT_ENGINE
+
+
+def chosen_precision(setting: str, card: ModelCard, engine: str) -> str:
+    """What an engine is to compute in: the setting, else the card's where it can be had, else auto.
+
+    Args:
+        setting: ``SPINEZOO_PRECISION``.
+        card: Its entry counts where it was exported for that.
+        engine: The engine's name.
+    """
+    exported = card.graphs is not None and bool(card.graphs.int8)
+    if setting == "auto" and card.precision == "int8" and exported and can_int8(engine):
+        return "int8"
+    return setting
 
 
 def gpu_count() -> int:

@@ -1,7 +1,8 @@
 """What runs a network that was exported: one module an engine, each with :func:`open_engine`.
 
 ``SPINEZOO_ENGINE`` or a card names one of :data:`ENGINES`, or a module of one's own by its import
-path. An engine's module has ``open_engine(precision, threads)``; nothing else knows of it.
+path. An engine's module has ``open_engine(precision, threads)``, and ``has_int8()`` where it
+computes in 8-bit integers; nothing else knows of it.
 
 A network that is to be replaced by its framework (``torch``, ``tensorflow``) is none of these: its
 own predictor does that, see :mod:`spinezoo_spine.inference.loading`.
@@ -12,7 +13,7 @@ from __future__ import annotations
 import importlib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -41,7 +42,7 @@ class GraphEngine(Protocol):
 
     Attributes:
         name: As the settings name it.
-        precision: What it computes in, ``float32`` or ``bfloat16``.
+        precision: What it computes in, ``float32``, ``bfloat16`` or ``int8``.
     """
 
     name: str
@@ -52,18 +53,33 @@ class GraphEngine(Protocol):
         ...
 
 
+def can_int8(name: str) -> bool:
+    """Whether an engine computes in 8-bit integers on this processor without loss of speed.
+
+    Its module says so with ``has_int8``; one that has no such function does not.
+    """
+    return bool(getattr(_module(name), "has_int8", lambda: False)())
+
+
 def open_engine(name: str, precision: str = "auto", threads: int = 0) -> GraphEngine:
     """An engine by its name.
 
     Args:
         name: One of :data:`ENGINES`, or the import path of a module with a dot in it.
-        precision: ``auto`` (what the processor is fastest in), ``float32`` or ``bfloat16``.
+        precision: ``auto`` (what the processor is fastest in for a graph of floating-point
+            numbers), ``float32``, ``bfloat16`` or ``int8``, which graphs for it are needed for.
         threads: CPU threads; 0 takes one a processor.
 
     Raises:
         ConfigurationError: There is no such engine, it is not installed, or it cannot compute in
             that precision.
     """
+    opened: GraphEngine = _module(name).open_engine(precision, threads)
+    return opened
+
+
+def _module(name: str) -> Any:
+    """An engine's module; see :func:`open_engine`."""
     if name not in ENGINES and "." not in name:
         raise ConfigurationError(
             f"engine {name!r} is unknown; set SPINEZOO_ENGINE to one of {', '.join(ENGINES)}, to "
@@ -71,10 +87,8 @@ def open_engine(name: str, precision: str = "auto", threads: int = 0) -> GraphEn
         )
     path = f"{PACKAGE}.{name}" if name in ENGINES else name
     try:
-        module = importlib.import_module(path)
+        return importlib.import_module(path)
     except ModuleNotFoundError as error:
         raise ConfigurationError(
             f"engine {name!r} cannot be loaded: {error}; install it, or set SPINEZOO_ENGINE"
         ) from error
-    opened: GraphEngine = module.open_engine(precision, threads)
-    return opened

@@ -14,6 +14,13 @@ from spinezoo_contract.errors import ConfigurationError, WeightsError
 PRECISIONS = {"float32": "f32", "bfloat16": "bf16"}
 """OpenVINO's names."""
 
+INT8_INSTRUCTIONS = frozenset({"avx512_vnni", "avx_vnni", "amx_int8"})
+"""Flags of processors that add up products of bytes without a limit in between: others add two of
+them in 16 bits, which some products go beyond, and gain nothing."""
+
+PROCESSOR = Path("/proc/cpuinfo")
+"""Where Linux says what the processor can do; other systems are taken to have none of it."""
+
 
 class OpenVinoGraph:
     """A compiled graph with its one request; see ``Graph``."""
@@ -47,14 +54,21 @@ class OpenVinoEngine:
             raise ConfigurationError(
                 "this processor has no bfloat16; set SPINEZOO_PRECISION to float32 or auto"
             )
-        if precision not in PRECISIONS:
+        if precision == "int8" and not has_int8():
+            raise ConfigurationError(
+                "this processor has no instructions for int8 (VNNI or AMX); set SPINEZOO_PRECISION "
+                "to auto"
+            )
+        if precision not in (*PRECISIONS, "int8"):
             raise ConfigurationError(
                 f"precision {precision!r} is unknown; set SPINEZOO_PRECISION to auto or one of "
-                f"{', '.join(PRECISIONS)}"
+                f"{', '.join(PRECISIONS)}, int8"
             )
         self.precision = precision
+        # Graphs for int8 say themselves what is computed so; this is for the rest of them.
+        rest = "bfloat16" if has_bfloat16 else "float32"
         self._options = {
-            "INFERENCE_PRECISION_HINT": PRECISIONS[precision],
+            "INFERENCE_PRECISION_HINT": PRECISIONS.get(precision, PRECISIONS[rest]),
             "PERFORMANCE_HINT": "LATENCY",
             "NUM_STREAMS": 1,
             # Several networks share the processors: a thread that is bound to one waits for it.
@@ -73,6 +87,15 @@ class OpenVinoEngine:
             return OpenVinoGraph(self._core.compile_model(str(path), "CPU", self._options))
         except RuntimeError as error:
             raise WeightsError(f"{path}: OpenVINO does not load it: {error}") from error
+
+
+def has_int8() -> bool:
+    """Whether this processor has instructions for products of bytes."""
+    try:
+        said = PROCESSOR.read_text(encoding="utf-8")
+    except OSError:
+        return False
+    return not INT8_INSTRUCTIONS.isdisjoint(said.split())
 
 
 @functools.cache

@@ -1,0 +1,1 @@
+"""Names of vertebrae: how far they are believed."""

@@ -1,0 +1,184 @@
+"""How far the fused column's names are believed, fitted on what the zoo outlines on phantoms.
+
+The reader's training fits temperature and threshold on chance outlines, worse than the zoo's on
+purpose. Here both are replaced: answers that ``make benchmark`` kept of phantoms, of other seeds
+than the tests', are named anew.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from spinezoo_contract.errors import ConfigurationError
+from spinezoo_contract.types import Segment
+from spinezoo_spine.annotations.film_set import FilmSet
+from spinezoo_spine.column.naming import named_vertebrae
+from spinezoo_spine.column.reader.card import READER
+from spinezoo_spine.column.reader.looking import ReaderInput
+from spinezoo_spine.column.reader.network import ColumnReader, Said
+
+from spinezoo_evaluator.benchmark.measuring import load_film
+from spinezoo_evaluator.results.columns import count_column
+from spinezoo_evaluator.results.records import FUSED, RunFolder, named
+
+MOST_WRONG = 0.005
+"""Share of wrong names among the recognised vertebrae of patients with five lumbar ones."""
+
+LEAST_THRESHOLD = 0.67
+"""A name is never given where it is not twice as likely as all others together, whatever phantoms
+say: real films are of another kind."""
+
+TEMPERATURES = (0.8, 0.9, 1.0, 1.1, 1.2, 1.3, 1.4, 1.6, 1.8, 2.0)
+
+KEY = "fused_columns"
+"""Of the figures in the reader's record."""
+
+Names = Sequence[tuple[float, bool]]
+"""Confidence of the likeliest name of each vertebra, and whether it is right."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fitted:
+    """What was fitted, and what it does to the names that it was fitted on.
+
+    Attributes:
+        temperature: Evidence is divided by it.
+        threshold: A name is given from this confidence on.
+        vertebrae: Recognised ones of patients with five lumbar vertebrae.
+        right: Share of them that are named right.
+        wrong: Share of them that are named wrong.
+    """
+
+    temperature: float
+    threshold: float
+    vertebrae: int
+    right: float
+    wrong: float
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class KeptColumn:
+    """One film of a run.
+
+    Attributes:
+        outlines: The fused vertebrae, without names.
+        true: The true ones, with levels.
+        pixels: (height, width) film, bright means dense.
+    """
+
+    outlines: tuple[Segment, ...]
+    true: tuple[Segment, ...]
+    pixels: NDArray[Any]
+
+
+class RememberingReader(ColumnReader):
+    """Looks at the film of one column once, however often its evidence is weighed."""
+
+    said: Said | None = None
+
+    def __call__(self, given: ReaderInput) -> Said:
+        """As :class:`ColumnReader` says it of the film that was given first."""
+        if self.said is None:
+            self.said = super().__call__(given)
+        return self.said
+
+    def names(self, column: KeptColumn, temperatures: Sequence[float]) -> list[Names]:
+        """Names of a film with five lumbar vertebrae at each temperature; else none."""
+        self.said = None
+        calibration = self.calibration
+        found: list[Names] = []
+        sacrum = any(segment.level == "S1" for segment in column.true)
+        for temperature in temperatures:
+            self.calibration = dataclasses.replace(calibration, temperature=temperature)
+            said = named_vertebrae(column.outlines, column.pixels, self)
+            counts = count_column(column.true, said, sacrum_in_view=sacrum)
+            found.append(counts.names if counts.to_name_of_five else ())
+        self.calibration = calibration
+        return found
+
+
+def loss_of(names: Names) -> float:
+    """Mean negative log probability of what is true of the likeliest names."""
+    likely = [confidence if right else 1.0 - confidence for confidence, right in names]
+    return float(-np.log(np.clip(likely, 1e-3, 1.0)).mean())
+
+
+def fit_names(by_temperature: dict[float, Names]) -> Fitted:
+    """The temperature that suits names best, and the lowest threshold that keeps wrong ones rare.
+
+    Args:
+        by_temperature: The same vertebrae's names at each temperature.
+
+    Raises:
+        ConfigurationError: There are no names, or even sure ones are wrong too often.
+    """
+    if not any(by_temperature.values()):
+        raise ConfigurationError("no film holds a vertebra to name; choose another run")
+    temperature = min(by_temperature, key=lambda each: loss_of(by_temperature[each]))
+    names = by_temperature[temperature]
+    for percent in range(round(100 * LEAST_THRESHOLD), 100):
+        threshold = percent / 100
+        given = [right for confidence, right in names if confidence >= threshold]
+        wrong = given.count(False) / len(names)
+        if wrong <= MOST_WRONG:
+            right = given.count(True) / len(names)
+            return Fitted(temperature, threshold, len(names), right, wrong)
+    raise ConfigurationError(
+        f"more than {100 * MOST_WRONG:g} % of names are wrong at any threshold; train the reader "
+        "again"
+    )
+
+
+def kept_columns(run: Path, data: Path) -> Iterator[KeptColumn]:
+    """The fused column of each film whose answer was kept.
+
+    Args:
+        run: Folder of a report.
+        data: Its films with their outlines.
+
+    Raises:
+        ConfigurationError: There is none.
+    """
+    films, folder = FilmSet.open(data), RunFolder(run)
+    found = False
+    for name in films.names:
+        try:
+            kept = folder.read_answer(name)[named(FUSED)]
+        except (ConfigurationError, KeyError):
+            continue
+        found = True
+        yield KeptColumn(
+            tuple(dataclasses.replace(segment, level=None) for segment in kept),
+            load_film(films, name).vertebrae(),
+            films.film(name).pixels,
+        )
+    if not found:
+        raise ConfigurationError(
+            f"{run.name} keeps no answer about these films; run make benchmark on them first"
+        )
+
+
+def write_fit(fitted: Fitted, films: int, folder: Path) -> None:
+    """Writes what was fitted, and its figures, into the record of a reader."""
+    path = folder / READER.record_file
+    record: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    record["calibration"] |= {
+        "temperature": fitted.temperature,
+        "threshold": fitted.threshold,
+    }
+    record["metrics"][KEY] = {
+        "films": films,
+        "five_lumbar": {
+            "vertebrae": fitted.vertebrae,
+            "named_right": round(fitted.right, 4),
+            "named_wrong": round(fitted.wrong, 4),
+        },
+    }
+    path.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")

@@ -1,0 +1,141 @@
+"""Graphs for 8-bit integers: near the network, small, and read by every engine."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from numpy.typing import NDArray
+from onnx import TensorProto, helper, numpy_helper
+from spinezoo_spine.inference.engines import ENGINES, open_engine
+from spinezoo_training.graphs import OPSET, StoredTensor, write_graph
+from spinezoo_training.quantised import best_range, film_inputs, kernel_scales, write_int8_graph
+
+SHAPE = (1, 2, 16, 12)
+KERNELS = {
+    "first": (6, 2, 3, 3),
+    "second": (6, 6, 3, 3),
+    "third": (5, 12, 1, 1),
+    "last": (3, 5, 1, 1),
+}
+
+
+def model() -> onnx.ModelProto:
+    """Two convolutions, one pooled and scaled up again beside the other, and two more on both."""
+    x, y = (
+        helper.make_tensor_value_info(name, TensorProto.FLOAT, shape)
+        for name, shape in (("x", SHAPE), ("y", (1, 3, *SHAPE[2:])))
+    )
+    nodes = [
+        helper.make_node("Conv", ["x", "first"], ["a"], pads=[1] * 4),
+        helper.make_node("Relu", ["a"], ["b"]),
+        helper.make_node("MaxPool", ["b"], ["c"], kernel_shape=[2, 2], strides=[2, 2]),
+        helper.make_node("Conv", ["c", "second"], ["d"], pads=[1] * 4),
+        helper.make_node("Relu", ["d"], ["e"]),
+        helper.make_node(
+            "Resize", ["e", "", "twice"], ["f"], mode="nearest",
+            coordinate_transformation_mode="asymmetric", nearest_mode="floor",
+        ),
+        helper.make_node("Concat", ["b", "f"], ["g"], axis=1),
+        helper.make_node("Conv", ["g", "third"], ["h"]),
+        helper.make_node("Relu", ["h"], ["i"]),
+        helper.make_node("Conv", ["i", "last", "bias"], ["y"]),
+    ]  # fmt: skip
+    tensors = [
+        TensorProto(name=name, data_type=TensorProto.FLOAT, dims=shape)
+        for name, shape in (*KERNELS.items(), ("bias", (3,)))
+    ]
+    tensors.append(numpy_helper.from_array(np.float32([1, 1, 2, 2]), "twice"))
+    graph = helper.make_graph(nodes, "small", [x], [y], tensors)
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=8)
+
+
+@pytest.fixture
+def graph(tmp_path: Path) -> Path:
+    """The model with its kernels in a weights file, in half precision and Keras's order."""
+    rng = np.random.default_rng(0)
+    stored, content = {}, b""
+    for name, shape in KERNELS.items():
+        kernel = rng.normal(size=shape).astype(np.float16).transpose(2, 3, 1, 0)
+        stored[name] = StoredTensor("float16", kernel.shape, len(content), (3, 2, 0, 1))
+        content += np.ascontiguousarray(kernel).tobytes()
+    stored["bias"] = StoredTensor("float32", (3,), len(content))
+    weights = tmp_path / "lite.h5"
+    weights.write_bytes(content + rng.normal(size=3).astype(np.float32).tobytes())
+    path = tmp_path / "lite.network.onnx"
+    write_graph(model(), stored, weights, path)
+    return path
+
+
+@pytest.fixture
+def films() -> list[NDArray[np.float32]]:
+    return list(np.random.default_rng(1).normal(size=(8, *SHAPE)).astype(np.float32))
+
+
+def answers(engine: str, path: Path, films: list[NDArray[np.float32]]) -> NDArray[np.float32]:
+    run = open_engine(engine, "float32", 1).load(path).run
+    return np.concatenate([run(film)["y"].copy() for film in films])
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_it_answers_nearly_as_the_graph_does(
+    engine: str, graph: Path, films: list[NDArray[np.float32]]
+) -> None:
+    target = graph.with_name("lite.network.int8.onnx")
+    write_int8_graph(graph, films, target)
+    wanted, found = answers(engine, graph, films), answers(engine, target, films)
+    apart = found - wanted
+    assert 0.0 < np.sqrt((apart**2).mean()) < 0.06 * wanted.std()
+    # Rounding moves no channel's mean where scales were found.
+    assert np.abs(apart.mean(axis=(0, 2, 3))).max() < 0.002 * wanted.std()
+
+
+def test_all_convolutions_but_the_last_are_rounded_and_no_weight_is_copied(
+    graph: Path, films: list[NDArray[np.float32]]
+) -> None:
+    target = graph.with_name("lite.network.int8.onnx")
+    write_int8_graph(graph, films, target)
+    drawn = onnx.load(target, load_external_data=False).graph
+    convolutions = [node for node in drawn.node if node.op_type == "Conv"]
+    rounded = ["first@int8", "second@int8", "third@int8"]
+    assert [node.input[1] for node in convolutions] == [*rounded, "last"]
+    external = [t for t in drawn.initializer if t.data_location == TensorProto.EXTERNAL]
+    assert sorted(t.name for t in external) == ["bias", *sorted(f"{name}@0" for name in KERNELS)]
+    constants = {t.name: numpy_helper.to_array(t) for t in drawn.initializer if t not in external}
+    assert max(value.size for value in constants.values()) <= 6
+    # What is joined has one scale, so that joining computes nothing.
+    assert constants["b@scale"] == constants["e@scale"]
+    made = target.read_bytes()
+    write_int8_graph(graph, films, target)
+    assert target.read_bytes() == made
+
+
+def test_ranges_leave_out_what_is_rare_and_keep_zero() -> None:
+    rng = np.random.default_rng(2)
+    positive = np.maximum(rng.normal(size=20_000), 0.0).astype(np.float32)
+    found = best_range(positive)
+    assert found.zero == 0
+    assert found.scale * 255 == pytest.approx(positive.max(), rel=0.1)
+    many = np.append(np.tile(positive, 100), np.float32(40.0))
+    assert best_range(many).scale * 255 < 25.0
+    both = best_range(rng.normal(size=20_000).astype(np.float32))
+    assert 100 < both.zero < 155
+    assert best_range(np.zeros(9, np.float32)).scale > 0.0
+
+
+def test_every_channel_of_a_kernel_has_its_own_scale() -> None:
+    kernel = np.random.default_rng(3).normal(size=(4, 3, 3, 3)).astype(np.float32)
+    kernel[1] *= 100.0
+    kernel[2] = 0.0
+    scales = kernel_scales(kernel)
+    assert scales[1] > 20.0 * scales[0] > 0.0
+    assert (scales > 0.0).all()
+
+
+def test_films_are_inputs_of_other_patients_each() -> None:
+    films = film_inputs(128, 96)
+    assert len(films) == 24
+    assert {film.shape for film in films} == {(1, 2, 128, 96)}
+    assert len({film.tobytes() for film in films}) == 24
