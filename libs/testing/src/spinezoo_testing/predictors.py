@@ -287,11 +287,16 @@ class PredictorTests:
         assert 0.997 <= same.mean() < 1.0  # equal ones would not have been rounded
 
     def test_int8_that_was_never_exported_is_named(
-        self, trained: Path, monkeypatch: pytest.MonkeyPatch
+        self, trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
+        card, _ = self._copy(trained, tmp_path)
+        record = record_path(card, "lite")
+        document = json.loads(record.read_text(encoding="utf-8"))
+        document["graphs"].pop("int8", None)
+        record.write_text(json.dumps(document), encoding="utf-8")
         monkeypatch.setenv("SPINEZOO_PRECISION", "int8")
         with pytest.raises(WeightsError, match="ARGS=--int8"):
-            type(self).load_predictor(trained, device="cpu")
+            type(self).load_predictor(card, device="cpu")
 
     def test_graphs_of_other_weights_are_refused(self, trained: Path, tmp_path: Path) -> None:
         card, _ = self._copy(trained, tmp_path)
@@ -308,8 +313,8 @@ class PredictorTests:
 
     def test_changed_graph_is_refused(self, trained: Path, tmp_path: Path) -> None:
         card, weights = self._copy(trained, tmp_path)
-        graph = next(weights.parent.glob("*.onnx"))
-        graph.write_bytes(graph.read_bytes() + b" ")
+        for graph in weights.parent.glob("*.onnx"):
+            graph.write_bytes(graph.read_bytes() + b" ")
         with pytest.raises(WeightsError, match="not the exported one"):
             type(self).load_predictor(card, device="cpu")
 
@@ -350,7 +355,8 @@ class PredictorTests:
         weights = loaded.weights
         assert weights is not None
         (folder / weights.file).parent.mkdir()
-        for graph in loaded.graphs.parts.values() if loaded.graphs else ():
+        graphs = loaded.graphs
+        for graph in (*graphs.parts.values(), *graphs.int8.values()) if graphs else ():
             shutil.copy(card.parent / graph.file, folder / graph.file)
         shutil.copy(
             record_path(card, loaded.preset), record_path(folder / "card.yaml", loaded.preset)
