@@ -169,6 +169,12 @@ MOST_APART = (0.25, 0.2, 0.35, 0.45, 0.25)
 """So is one that lies further from the outlines' endplate than this."""
 
 
+def _shown(bodies: Bodies, levels: Sequence[str]) -> NDArray[np.int64]:
+    """(N,) which bodies the refiner is shown: those with an outline, S2 not."""
+    wanted = np.array([level != "S2" for level in levels], np.bool_)
+    return np.flatnonzero(wanted & np.isfinite(bodies.frames.half_mm))
+
+
 def looked(
     bodies: Bodies,
     places: NDArray[np.int64],
@@ -231,8 +237,7 @@ def facing_odds(
     Raises:
         InvalidOutputError: The refiner answered nonsense.
     """
-    wanted = np.array([level != "S2" for level in levels])
-    places = np.flatnonzero(wanted & np.isfinite(bodies.frames.half_mm))
+    places = _shown(bodies, levels)
     if not len(places):
         return 0.0
     unsure = []
@@ -271,8 +276,7 @@ def refined_bodies(
         InvalidOutputError: The refiner answered nonsense.
     """
     used = np.zeros((len(levels), 2), np.bool_)
-    wanted = np.array([level != "S2" for level in levels])
-    places = np.flatnonzero(wanted & np.isfinite(bodies.frames.half_mm))
+    places = _shown(bodies, levels)
     spurs = Spurs(np.full((len(levels), 4), -np.inf), np.zeros((len(levels), 4)))
     if not len(places):
         return RefinedBodies(bodies, used, spurs, bodies.corners_mm[0])
