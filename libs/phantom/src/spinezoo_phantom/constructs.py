@@ -150,8 +150,9 @@ def _side_of_construct(
     if draw < 0.05 and len(used) > 1:  # broken between two levels
         cut = int(rng.integers(12, 28))
         shift = np.array([rng.normal(0, 2.0), -rng.uniform(2, 5), 0.0])
-        implants.append(rod(camera, course[:cut] + shift, plan.rod_mm, plan.metal, "broken rod"))
-        implants.append(rod(camera, course[cut:], plan.rod_mm, plan.metal, "broken rod"))
+        above = rod(camera, course[:cut] + shift, plan.rod_mm, plan.metal, "broken rod")
+        above.below = rod(camera, course[cut:], plan.rod_mm, plan.metal, "broken rod")
+        implants += [above, above.below]
     else:
         implants.append(rod(camera, course, plan.rod_mm, plan.metal, "rod"))
     if draw > 0.92 and len(used) > 2:  # a second rod bridges some levels, behind the first

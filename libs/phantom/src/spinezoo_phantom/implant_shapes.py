@@ -49,6 +49,8 @@ class Implant:
         outline: (N, 2) px outlines whose union is the truth; empty means those of the pieces.
         seam: (N, 2) px outlines that join broken pieces in the truth; not drawn.
         halo: Pairs of (N, 2) px outline and cm of bone that is gone around a loose implant.
+        course_mm: (N, 3) centre line of a rod, from above.
+        below: Of a broken rod's upper part: the lower one.
     """
 
     structure: str
@@ -58,6 +60,8 @@ class Implant:
     outline: list[np.ndarray] = field(default_factory=list)
     seam: list[np.ndarray] = field(default_factory=list)
     halo: list[tuple[np.ndarray, float]] = field(default_factory=list)
+    course_mm: np.ndarray | None = None
+    below: Implant | None = None
 
     def truth_polygons(self) -> list[np.ndarray]:
         """The outlines whose union is the truth."""

@@ -13,7 +13,7 @@ from spinezoo_phantom.bones import BoneLayers, draw_skeleton
 from spinezoo_phantom.detector import Layers, look
 from spinezoo_phantom.frontal import draw_frontal_trunk
 from spinezoo_phantom.implants import Hardware, build_hardware, draw_hardware
-from spinezoo_phantom.measures import measures_of, osteophytes_of
+from spinezoo_phantom.measures import measures_of, osteophytes_of, rod_breaks_of
 from spinezoo_phantom.projection import Camera, Window, coverage_of, smooth_noise
 from spinezoo_phantom.records import (
     ANNOTATED_LEVELS,
@@ -356,6 +356,7 @@ def _truth_of(scene: Scene, place: Any) -> dict[str, object]:
         },
         "measures": measures_of(spine, camera),
         "osteophytes": osteophytes_of(spine, camera),
+        "rod_breaks": rod_breaks_of(spine, scene.hardware, camera, place),
         "osteoporosis_grade": spine.osteoporosis,
         "implants": [
             {"structure": implant.structure, "level": implant.level, "design": implant.design}

@@ -7,14 +7,17 @@ those at the detector. The grades of fracture and slip are those that the anatom
 from __future__ import annotations
 
 import itertools
+from collections.abc import Callable
 from typing import Any
 
+import cv2
 import numpy as np
 from spinezoo_contract.types import BodyCorner, MeasureKind
 from spinezoo_spine.measures import formulas
 
 from spinezoo_phantom.anatomy import Spine
-from spinezoo_phantom.projection import Camera
+from spinezoo_phantom.implant_shapes import Hardware, Implant
+from spinezoo_phantom.projection import Camera, Window, coverage_of
 from spinezoo_phantom.records import NAMED_LEVELS
 from spinezoo_phantom.solids import project
 from spinezoo_phantom.vertebra import Vertebra
@@ -98,6 +101,63 @@ def osteophytes_of(spine: Spine, camera: Camera) -> list[dict[str, Any]]:
                     }
                 )
     return found
+
+
+def rod_breaks_of(
+    spine: Spine, hardware: Hardware, camera: Camera, place: Callable[[np.ndarray], Any]
+) -> list[dict[str, Any]]:
+    """Breaks of rods, on the film or not, JSON-ready.
+
+    Args:
+        spine: The patient.
+        hardware: Its implants.
+        camera: The film's geometry.
+        place: Puts (N, 3) points on the finished film, in pixels.
+
+    Returns:
+        The levels that the break lies between, both ends of it on the film, how far these are apart
+        along the rod and across it, in mm at the detector, and the share of the gap that other
+        implants cover on the film.
+    """
+    bodies = [
+        body for body in [*spine.vertebrae[::-1], spine.sacrum[0]] if body.level in NAMED_LEVELS
+    ]
+    centres = _landmarks(camera, np.stack([body.centre_mm for body in bodies]))
+    found = []
+    for implant in hardware.implants:
+        below = implant.below
+        if below is None or implant.course_mm is None or below.course_mm is None:
+            continue
+        ends_mm = np.concatenate([implant.course_mm[-2:], below.course_mm[:2]])
+        points = _landmarks(camera, ends_mm)
+        gap, offset = formulas.break_size(points)
+        middle = points[1:3].mean(axis=0)
+        levels = formulas.levels_beside(middle, centres, [body.level for body in bodies])
+        upper, lower = place(ends_mm[1:3])
+        others = [one for one in hardware.implants if one is not implant and one is not below]
+        found.append(
+            {
+                "levels": list(levels),
+                "upper_end_px": upper,
+                "lower_end_px": lower,
+                "gap_mm": round(gap, 2),
+                "offset_mm": round(offset, 2),
+                "covered_share": round(_covered(implant, below, others), 3),
+            }
+        )
+    return found
+
+
+def _covered(above: Implant, below: Implant, others: list[Implant]) -> float:
+    """Share of the gap between two parts of a rod that other implants cover."""
+    # A bar's outline runs down one side and up the other.
+    upper, lower = above.pieces[0][0], below.pieces[0][0]
+    end = len(upper) // 2
+    gap = cv2.convexHull(np.stack([*upper[end - 1 : end + 1], lower[0], lower[-1]]).astype("f4"))
+    window = Window.around(gap)
+    polygons = [polygon for one in others for polygon in one.truth_polygons()]
+    inside = coverage_of([gap[:, 0].astype(float)], window)
+    return float((inside * coverage_of(polygons, window)).sum() / max(float(inside.sum()), 1e-6))
 
 
 def _landmarks(camera: Camera, points_mm: np.ndarray) -> np.ndarray:

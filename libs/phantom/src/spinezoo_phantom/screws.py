@@ -163,7 +163,7 @@ def rod(camera: Camera, course_mm: np.ndarray, width_mm: float, metal: float, na
         metal: Attenuation relative to titanium.
         name: What it is, for the tags.
     """
-    device = Implant("rod", "", name)
+    device = Implant("rod", "", name, course_mm=course_mm)
     path_cm = width_mm / 10 * metal * float(np.median(along_ray(course_mm)))
     device.bar(project(camera, course_mm), width_mm / 2 * camera.px_per_mm, path_cm)
     return device

@@ -7,6 +7,8 @@ exact corners, so that truth and measure have one definition.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -153,3 +155,38 @@ def _square_to(vector: Array) -> Array:
     """Unit vector square to one that points to the front: it points to the feet."""
     unit = _unit(vector)
     return np.stack([-unit[..., 1], unit[..., 0]], axis=-1)
+
+
+def levels_beside(place: Array, centres: Array, levels: Sequence[str]) -> tuple[str, ...]:
+    """The neighbours between whose middles a place lies; above and below all of them one alone.
+
+    Args:
+        place: (2,) the place.
+        centres: (N, 2) middles of vertebrae from above.
+        levels: N of them; none: nothing is told.
+    """
+    if len(levels) < 2:
+        return tuple(levels)
+    step = centres[1:] - centres[:-1]
+    share = ((place - centres[:-1]) * step).sum(axis=1) / np.maximum((step**2).sum(axis=1), 1e-9)
+    nearest = centres[:-1] + np.clip(share, 0.0, 1.0)[:, None] * step
+    number = int(length(place - nearest).argmin())
+    if number == 0 and share[0] < 0.0:
+        return (levels[0],)
+    if number == len(step) - 1 and share[-1] > 1.0:
+        return (levels[-1],)
+    return levels[number], levels[number + 1]
+
+
+def break_size(points: Array) -> tuple[float, float]:
+    """How far the ends at a rod's break are apart: along the rod, and across it.
+
+    Args:
+        points: (4, 2) a place on the part above, its end, the end of the part below, a place on
+            that. The mean of both parts' directions is the rod's.
+    """
+    before, after = points[1] - points[0], points[3] - points[2]
+    along = before / length(before) + after / length(after)
+    along = along / length(along)
+    between = points[2] - points[1]
+    return float(between @ along), float(abs(between[0] * along[1] - between[1] * along[0]))

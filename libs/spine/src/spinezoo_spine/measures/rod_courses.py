@@ -1,0 +1,199 @@
+"""Courses of rods, and the film along them.
+
+Each rod's outline, and each two that lie end to end, gives a course. The film is unrolled along it:
+rows along the rod, columns across, in units of the rod's breadth.
+"""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.polynomial import Polynomial
+from numpy.typing import NDArray
+
+Array = NDArray[np.float64]
+
+CELLS = 12
+"""Columns on the breadth of a rod."""
+
+ROWS = 8
+"""Rows on the breadth of a rod."""
+
+LEAST_STRETCH = 2.5
+"""Least length of a rod, in breadths: shorter outlines are cross-links, spacers, parts."""
+
+BEYOND = 0.5
+"""How far the film is looked at beyond both ends, in breadths."""
+
+BESIDE = 2.0
+"""How far it is looked at to both sides of the course, in breadths."""
+
+MOST_BETWEEN = 2.6
+"""Two outlines are of one rod where no more lies between their ends, in breadths,"""
+
+MOST_BESIDE = 1.2
+"""and no more aside."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Course:
+    """A rod's course: one outline, or two that lie end to end.
+
+    Attributes:
+        indices: Places of the outlines among the implants.
+        middle: (2,) mean of its points, in units of the film's plane.
+        along: (2,) unit vector along it, downwards.
+        across: (2,) unit vector to the right of that.
+        bend: How it bends: place across by place along.
+        low: Least place along it.
+        high: Greatest.
+        breadth: Breadth of the outline.
+    """
+
+    indices: tuple[int, ...]
+    middle: Array
+    along: Array
+    across: Array
+    bend: Polynomial
+    low: float
+    high: float
+    breadth: float
+
+    @classmethod
+    def of(cls, points: Array, indices: tuple[int, ...]) -> Course | None:
+        """The course of (N, 2) points; None where they are not stretched."""
+        middle = points.mean(axis=0)
+        away = points - middle
+        spread, axes = np.linalg.eigh(away.T @ away / len(points))
+        thin, long = np.sqrt(12.0 * np.maximum(spread, 1e-12))
+        if long < LEAST_STRETCH * thin:
+            return None
+        along = axes[:, 1] if axes[1, 1] >= 0.0 else -axes[:, 1]
+        across = np.array([along[1], -along[0]])
+        far, aside = away @ along, away @ across
+        low, high = float(far.min()), float(far.max())
+        # Means of short stretches: as many as the rod is often as long as broad, and again.
+        count = max(4, round(2.0 * long / thin))
+        place = np.minimum(((far - low) / (high - low + 1e-9) * count).astype(np.intp), count - 1)
+        held = np.bincount(place, minlength=count)
+        kept = held > 0.3 * np.median(held[held > 0])
+        number = np.maximum(held, 1)
+        centre = np.bincount(place, weights=far, minlength=count)[kept] / number[kept]
+        beside = np.bincount(place, weights=aside, minlength=count)[kept] / number[kept]
+        spread_2 = np.bincount(place, weights=aside**2, minlength=count)[kept] / number[kept]
+        breadth = float(np.median(np.sqrt(12.0 * np.maximum(spread_2 - beside**2, 1e-12))))
+        if len(centre) < 3 or high - low < LEAST_STRETCH * breadth:
+            return None
+        degree = 1 + int(high - low >= 6.0 * breadth) + int(high - low >= 14.0 * breadth)
+        bend = Polynomial.fit(centre, beside, min(degree, len(centre) - 2))
+        return cls(indices, middle, along, across, bend, low, high, breadth)
+
+    def place(self, far: Any, aside: Any) -> Array:
+        """(..., 2) places of the film's plane, straight on beyond both ends."""
+        far = np.asarray(far, dtype=np.float64)
+        within = np.clip(far, self.low, self.high)
+        beyond = (far - within) * self.bend.deriv()(within)
+        beside = self.bend(within) + beyond + aside
+        return np.asarray(
+            self.middle + far[..., None] * self.along + beside[..., None] * self.across
+        )
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Strip:
+    """A course, unrolled: (rows, columns) arrays.
+
+    Attributes:
+        far: (rows,) place of each row along the course.
+        film: Brightness.
+        edges: How much brighter the next column is than the last.
+        seen: (rows, columns) 1 where the film is seen, 0 beneath a screw and beyond the film.
+        breadth: What :data:`CELLS` columns are.
+    """
+
+    far: Array
+    film: NDArray[np.float32]
+    edges: NDArray[np.float32]
+    seen: NDArray[np.float32]
+    breadth: float
+
+
+def courses_of(
+    points: dict[int, Array],
+) -> list[Course]:
+    """The courses of single outlines, and of two that lie end to end."""
+    single = {}
+    for index, each in points.items():
+        course = Course.of(each, (index,))
+        if course is not None:
+            single[index] = course
+    found = list(single.values())
+    for one, other in itertools.permutations(points, 2):
+        above, below = single.get(one), single.get(other)
+        longer = above or below
+        if longer is None or points[one][:, 1].mean() >= points[other][:, 1].mean():
+            continue
+        if not _end_to_end(points[one], points[other], above, below):
+            continue
+        both = Course.of(np.concatenate([points[one], points[other]]), (one, other))
+        if both is not None:
+            found.append(both)
+    return found
+
+
+def _end_to_end(upper: Array, lower: Array, above: Course | None, below: Course | None) -> bool:
+    """Whether one outline begins where the other ends."""
+    for course, other, sign in ((above, lower, 1.0), (below, upper, -1.0)):
+        if course is None:
+            continue
+        away = other - course.middle
+        far = away @ course.along
+        end = course.high if sign > 0 else course.low
+        beyond = sign * (far - end)
+        first = float(np.percentile(beyond, 1))
+        if not -0.5 * course.breadth <= first <= MOST_BETWEEN * course.breadth:
+            return False
+        near = beyond <= first + course.breadth
+        tangent = course.bend.deriv()(end)
+        aside = away[near] @ course.across - course.bend(end) - (far[near] - end) * tangent
+        if abs(float(aside.mean())) > MOST_BESIDE * course.breadth:
+            return False
+    return True
+
+
+def unrolled(
+    film: NDArray[np.float32],
+    screws: NDArray[np.float32],
+    course: Course,
+    to_grid: Array,
+    origin: Array,
+) -> Strip:
+    """The film along a course.
+
+    Args:
+        film: A window of the film, on its grid.
+        screws: 1 where a screw lies, on the same grid.
+        course: In units of the film's plane.
+        to_grid: (2,) what these are multiplied by for places of the grid.
+        origin: (2,) the window's corner, in places of the grid.
+    """
+    breadth = course.breadth
+    margin = BEYOND * breadth
+    far = np.arange(course.low - margin, course.high + margin, breadth / ROWS)
+    reach = round(BESIDE * CELLS)
+    aside = np.arange(-reach, reach + 1) * (breadth / CELLS)
+    start = course.place(far, 0.0)
+    places = (start[:, None] + aside[:, None] * course.across) * to_grid - origin - 0.5
+    x, y = np.ascontiguousarray(np.moveaxis(places, -1, 0).astype(np.float32))
+    drawn: Any = cv2.remap(film, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    hidden: Any = cv2.remap(screws, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT)
+    inside = (x >= 0) & (y >= 0) & (x <= film.shape[1] - 1) & (y <= film.shape[0] - 1)
+    smooth: Any = cv2.GaussianBlur(drawn, (0, 0), sigmaX=0.08 * CELLS, sigmaY=0.12 * ROWS)
+    edges = np.zeros_like(smooth)
+    edges[:, 1:-1] = smooth[:, 2:] - smooth[:, :-2]
+    seen = (inside & (hidden < 0.3)).astype(np.float32)
+    return Strip(far, smooth, edges, seen, breadth)
