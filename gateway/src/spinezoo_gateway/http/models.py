@@ -214,6 +214,15 @@ class MeasureModel(Model):
     implant_index: int | None = None
 
 
+class RodBreakModel(Model):
+    """A break of a rod, seen on the film."""
+
+    implant_indices: list[int]
+    levels: list[Level]
+    upper_end: Place | None = None
+    lower_end: Place | None = None
+
+
 class RefinerModel(Model):
     """Which refiner looked for endplates on the film."""
 
@@ -231,6 +240,7 @@ class MeasuresModel(Model):
     bodies: list[BodyModel]
     measures: list[MeasureModel]
     refiner: RefinerModel | None = None
+    rod_breaks: list[RodBreakModel]
 
 
 class FusedModel(Model):

@@ -36,6 +36,8 @@ class MeasureKind(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     MEASURE_KIND_SCREW_ANGLE: _ClassVar[MeasureKind]
     MEASURE_KIND_SCREW_BREACH: _ClassVar[MeasureKind]
     MEASURE_KIND_ROD_LEVELS: _ClassVar[MeasureKind]
+    MEASURE_KIND_ROD_BREAKS: _ClassVar[MeasureKind]
+    MEASURE_KIND_ROD_BREAK_GAP: _ClassVar[MeasureKind]
 
 class MeasureUnit(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
@@ -59,6 +61,7 @@ class WithheldReason(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     WITHHELD_REASON_NO_FEMORAL_HEADS: _ClassVar[WithheldReason]
     WITHHELD_REASON_DISORDER: _ClassVar[WithheldReason]
     WITHHELD_REASON_TOO_UNSURE: _ClassVar[WithheldReason]
+    WITHHELD_REASON_NOT_SHOWN: _ClassVar[WithheldReason]
 
 class Facing(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
@@ -106,6 +109,8 @@ MEASURE_KIND_SCREW_COUNT: MeasureKind
 MEASURE_KIND_SCREW_ANGLE: MeasureKind
 MEASURE_KIND_SCREW_BREACH: MeasureKind
 MEASURE_KIND_ROD_LEVELS: MeasureKind
+MEASURE_KIND_ROD_BREAKS: MeasureKind
+MEASURE_KIND_ROD_BREAK_GAP: MeasureKind
 MEASURE_UNIT_UNSPECIFIED: MeasureUnit
 MEASURE_UNIT_DEGREE: MeasureUnit
 MEASURE_UNIT_MILLIMETRE: MeasureUnit
@@ -123,6 +128,7 @@ WITHHELD_REASON_NO_SPACING: WithheldReason
 WITHHELD_REASON_NO_FEMORAL_HEADS: WithheldReason
 WITHHELD_REASON_DISORDER: WithheldReason
 WITHHELD_REASON_TOO_UNSURE: WithheldReason
+WITHHELD_REASON_NOT_SHOWN: WithheldReason
 FACING_UNSPECIFIED: Facing
 FACING_LEFT: Facing
 FACING_RIGHT: Facing
@@ -197,6 +203,18 @@ class BodyLandmarks(_message.Message):
     lower_refined: bool
     def __init__(self, level: _Optional[str] = ..., vertebra_index: _Optional[int] = ..., corners: _Optional[_Iterable[_Union[Landmark, _Mapping]]] = ..., contour: _Optional[_Iterable[_Union[Point, _Mapping]]] = ..., upper_middle: _Optional[_Union[Point, _Mapping]] = ..., lower_middle: _Optional[_Union[Point, _Mapping]] = ..., waviness: _Optional[float] = ..., osteophytes: _Optional[_Iterable[_Union[Osteophyte, _Mapping]]] = ..., upper_refined: _Optional[bool] = ..., lower_refined: _Optional[bool] = ...) -> None: ...
 
+class RodBreak(_message.Message):
+    __slots__ = ("implant_indices", "levels", "upper_end", "lower_end")
+    IMPLANT_INDICES_FIELD_NUMBER: _ClassVar[int]
+    LEVELS_FIELD_NUMBER: _ClassVar[int]
+    UPPER_END_FIELD_NUMBER: _ClassVar[int]
+    LOWER_END_FIELD_NUMBER: _ClassVar[int]
+    implant_indices: _containers.RepeatedScalarFieldContainer[int]
+    levels: _containers.RepeatedScalarFieldContainer[str]
+    upper_end: Point
+    lower_end: Point
+    def __init__(self, implant_indices: _Optional[_Iterable[int]] = ..., levels: _Optional[_Iterable[str]] = ..., upper_end: _Optional[_Union[Point, _Mapping]] = ..., lower_end: _Optional[_Union[Point, _Mapping]] = ...) -> None: ...
+
 class RefinerProvenance(_message.Message):
     __slots__ = ("name", "version", "weights_sha256")
     NAME_FIELD_NUMBER: _ClassVar[int]
@@ -232,17 +250,19 @@ class Measure(_message.Message):
     def __init__(self, kind: _Optional[_Union[MeasureKind, str]] = ..., levels: _Optional[_Iterable[str]] = ..., unit: _Optional[_Union[MeasureUnit, str]] = ..., value: _Optional[float] = ..., low: _Optional[float] = ..., high: _Optional[float] = ..., grade: _Optional[int] = ..., withheld_reason: _Optional[_Union[WithheldReason, str]] = ..., vertebra_indices: _Optional[_Iterable[int]] = ..., implant_index: _Optional[int] = ...) -> None: ...
 
 class FilmMeasures(_message.Message):
-    __slots__ = ("facing", "facing_probability", "plane", "bodies", "measures", "refiner")
+    __slots__ = ("facing", "facing_probability", "plane", "bodies", "measures", "refiner", "rod_breaks")
     FACING_FIELD_NUMBER: _ClassVar[int]
     FACING_PROBABILITY_FIELD_NUMBER: _ClassVar[int]
     PLANE_FIELD_NUMBER: _ClassVar[int]
     BODIES_FIELD_NUMBER: _ClassVar[int]
     MEASURES_FIELD_NUMBER: _ClassVar[int]
     REFINER_FIELD_NUMBER: _ClassVar[int]
+    ROD_BREAKS_FIELD_NUMBER: _ClassVar[int]
     facing: Facing
     facing_probability: float
     plane: MeasurePlane
     bodies: _containers.RepeatedCompositeFieldContainer[BodyLandmarks]
     measures: _containers.RepeatedCompositeFieldContainer[Measure]
     refiner: RefinerProvenance
-    def __init__(self, facing: _Optional[_Union[Facing, str]] = ..., facing_probability: _Optional[float] = ..., plane: _Optional[_Union[MeasurePlane, str]] = ..., bodies: _Optional[_Iterable[_Union[BodyLandmarks, _Mapping]]] = ..., measures: _Optional[_Iterable[_Union[Measure, _Mapping]]] = ..., refiner: _Optional[_Union[RefinerProvenance, _Mapping]] = ...) -> None: ...
+    rod_breaks: _containers.RepeatedCompositeFieldContainer[RodBreak]
+    def __init__(self, facing: _Optional[_Union[Facing, str]] = ..., facing_probability: _Optional[float] = ..., plane: _Optional[_Union[MeasurePlane, str]] = ..., bodies: _Optional[_Iterable[_Union[BodyLandmarks, _Mapping]]] = ..., measures: _Optional[_Iterable[_Union[Measure, _Mapping]]] = ..., refiner: _Optional[_Union[RefinerProvenance, _Mapping]] = ..., rod_breaks: _Optional[_Iterable[_Union[RodBreak, _Mapping]]] = ...) -> None: ...

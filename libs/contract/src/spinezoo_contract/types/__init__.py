@@ -57,6 +57,7 @@ from spinezoo_contract.types.measures import (
     Osteophyte,
     Point,
     RefinerProvenance,
+    RodBreak,
     WithheldReason,
 )
 from spinezoo_contract.types.models import (
@@ -132,6 +133,7 @@ __all__ = [
     "Provenance",
     "ReaderProvenance",
     "RefinerProvenance",
+    "RodBreak",
     "Roster",
     "RosterMember",
     "RunLengthMask",

@@ -40,6 +40,8 @@ class MeasureKind(IntEnum):
     SCREW_ANGLE = 24
     SCREW_BREACH = 25
     ROD_LEVELS = 26
+    ROD_BREAKS = 40
+    ROD_BREAK_GAP = 41
 
 
 class MeasureUnit(IntEnum):
@@ -65,6 +67,7 @@ class WithheldReason(IntEnum):
     NO_FEMORAL_HEADS = 8
     DISORDER = 9
     TOO_UNSURE = 10
+    NOT_SHOWN = 40
 
 
 class Facing(IntEnum):
@@ -148,6 +151,23 @@ class Osteophyte:
     length_share: float
     area_share: float
     tip: Point
+
+
+@dataclass(frozen=True, slots=True)
+class RodBreak:
+    """A break of a rod, seen on the film.
+
+    Attributes:
+        implant_indices: The rod: places of the fused implants, from above.
+        levels: The vertebrae between whose middles it lies; one beyond the last.
+        upper_end: Lower end of the part above; None: a screw hides it.
+        lower_end: Upper end of the part below; None: a screw hides it.
+    """
+
+    implant_indices: tuple[int, ...]
+    levels: tuple[str, ...]
+    upper_end: Point | None
+    lower_end: Point | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -236,6 +256,7 @@ class FilmMeasures:
         bodies: Landmarks of every named vertebra that could be measured, from above.
         measures: Every measure, also those withheld.
         refiner: Which refiner looked for endplates on the film; None: none did.
+        rod_breaks: Breaks of rods, from above.
     """
 
     facing: Facing | None
@@ -244,6 +265,7 @@ class FilmMeasures:
     bodies: tuple[BodyLandmarks, ...] = ()
     measures: tuple[Measure, ...] = ()
     refiner: RefinerProvenance | None = None
+    rod_breaks: tuple[RodBreak, ...] = ()
 
     def __post_init__(self) -> None:
         """Checks the probability.

@@ -47,6 +47,7 @@ from spinezoo_spine.measures.implants import implant_measures
 from spinezoo_spine.measures.osteophytes import osteophytes_of, seen_osteophytes
 from spinezoo_spine.measures.refine import Spurs, facing_odds, refined_bodies
 from spinezoo_spine.measures.refiner.network import LandmarkRefiner
+from spinezoo_spine.measures.rod_measures import rod_measures
 from spinezoo_spine.measures.uncertainty import calibration
 from spinezoo_spine.measures.usual import USUAL_HEIGHT, usual_wedge
 from spinezoo_spine.measures.weighing import Weighing
@@ -122,8 +123,11 @@ def measure_film(
         plane = MeasurePlane.DETECTOR if options.magnification is None else MeasurePlane.PATIENT
     column = Column(scaled=known)
     segments = _chosen(labelling, column)
+    unfit = column.overall if column.overall is WithheldReason.NOT_UPRIGHT_LATERAL else None
+    rods, breaks = rod_measures(labelling, implants, pixels, spacing_mm, scale, unfit)
     if not segments:
-        return FilmMeasures(None, 0.0, plane, (), tuple(_measures(column)))
+        every = (*_measures(column), *rods)
+        return FilmMeasures(None, 0.0, plane, (), every, rod_breaks=breaks)
     looks = pixels is not None and refiner is not None
     strokes = {name: strokes_of(said) for name, said in members.items()}
     samples = SAMPLES_BESIDE_REFINER if looks else SAMPLES
@@ -160,7 +164,8 @@ def measure_film(
     landmarks: tuple[BodyLandmarks, ...] = ()
     if facing is not None:
         landmarks = _landmarks(column, segments, bodies, used, spurs, spacing, scale, known=known)
-    return FilmMeasures(facing, probability, plane, landmarks, tuple(measures), provenance)
+    every = (*measures, *rods)
+    return FilmMeasures(facing, probability, plane, landmarks, every, provenance, breaks)
 
 
 def refiner_provenance(refiner: LandmarkRefiner) -> RefinerProvenance:

@@ -16,8 +16,8 @@ A rod of which too little can be seen is not called whole. The limits are those 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import cv2
@@ -74,18 +74,24 @@ ALONE = 0.6
 LEAST_EDGES = 0.25
 """Least strength of the edges above and below a gap; 1: as usual along the rod."""
 
-MOST_EDGES = 0.4
+MOST_EDGES = 0.6
 """Greatest strength of edges in a gap."""
 
-MOST_REST = 0.5
+MOST_REST, MOST_REST_ALONE = 0.8, 0.5
 """How much brighter than its darker side a gap may be, as a share of the rod's contrast: a second
-rod may lie beneath."""
+rod may lie beneath. Less where a screw hides one end."""
 
-LEAST_DROP = 0.3
+LEAST_DROP = 0.2
 """How much darker a gap has to be than the rod above and below, the same."""
 
 LEAST_SEEN = 0.2
 """Least share of each stretch that is seen."""
+
+LEAST_BARE, CLEAR_EDGES, MOST_DIM, MOST_HIDDEN = 0.6, 0.5, 0.4, 2.2
+"""A rod is seen to be whole where screws hide less than the rest of its rows, and no more than the
+last of these in one stretch, in breadths, and its edges are weaker than the second on no stretch
+longer than the third. Of 499 rods of 400 development phantoms, 40 of which were broken, 34 were,
+all rightly."""
 
 SAME = 1.5
 """Breaks closer than this are one, in breadths."""
@@ -95,22 +101,20 @@ LEAST_PIXELS, MOST_POINTS = 30, 1500
 
 
 @dataclass(frozen=True, slots=True)
-class RodBreak:
+class SeenBreak:
     """A break.
 
     Attributes:
         indices: Places of the rod's outlines among the implants, from above.
         upper_xy: Lower end of the part above, in pixels; None: a screw's head hides it.
         lower_xy: Upper end of the part below.
-        gap: From one to the other along the rod, in units of the film's plane.
-        offset: The same across it.
+        gap: From one to the other along the rod, in units of the film's plane; None: one is hidden.
     """
 
     indices: tuple[int, ...]
     upper_xy: tuple[float, float] | None
     lower_xy: tuple[float, float] | None
     gap: float | None
-    offset: float | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,12 +123,12 @@ class RodsSeen:
 
     Attributes:
         breaks: Breaks, from above.
-        shares: By place among the implants, the share of each rod that is seen to be whole; rods
-            that are not looked at are left out.
+        whole: Places among the implants of rods that are seen to be whole. Of the others too little
+            is seen, or they are broken.
     """
 
-    breaks: tuple[RodBreak, ...] = ()
-    shares: Mapping[int, float] = field(default_factory=dict)
+    breaks: tuple[SeenBreak, ...] = ()
+    whole: frozenset[int] = frozenset()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -204,8 +208,8 @@ def _profile(strip: Strip, course: Course) -> _Profile | None:
     along: Any = cv2.blur(best, (1, 2 * ROWS + 1))
     rows = np.arange(len(own))
     track = along.argmax(axis=1)
-    usual = float(np.median(best[rows, track][looked]))
-    contrast = float(np.median(over[rows, track][looked]))
+    usual = _median(best[rows, track][looked])
+    contrast = _median(over[rows, track][looked])
     if usual <= 0.0 or contrast <= 0.0:
         return None
     step = np.zeros_like(mean)
@@ -229,6 +233,11 @@ def _profile(strip: Strip, course: Course) -> _Profile | None:
         bare[:, reach],
         np.asarray(pair[rows, track], dtype=np.float64),
     )
+
+
+def _median(values: NDArray[Any]) -> float:
+    """The upper median; NumPy's own takes ten times as long on so few."""
+    return float(np.sort(values)[len(values) // 2])
 
 
 @dataclass(frozen=True, slots=True)
@@ -327,7 +336,8 @@ def _before_screws(profile: _Profile) -> list[_Found]:
         reach = round(MOST_OFFSET_HIDDEN * CELLS)
         begin = max(0, above - reach)
         below = begin + int(lowers[0, begin : above + reach + 1].argmax())
-        if _is_gap(profile, first, last - 1, (above, below), (upper, lowers[:, below])):
+        parts = upper, lowers[:, below]
+        if _is_gap(profile, first, last - 1, (above, below), parts, MOST_REST_ALONE):
             score = ALONE * float(top[first, above])
             found.append(_Found(score, first, last, above, below, lower_seen=False))
     return found
@@ -339,6 +349,7 @@ def _is_gap(
     last: int,
     places: tuple[int, int],
     parts: tuple[Array, Array],
+    most_rest: float = MOST_REST,
 ) -> bool:
     """Whether no rod is between two rows, and one above and below.
 
@@ -348,6 +359,7 @@ def _is_gap(
         last: Row where the lower part begins.
         places: How far aside both lie.
         parts: (4,) means of each, see :meth:`_Profile.means`.
+        most_rest: See :data:`MOST_REST`.
     """
     upper, lower = parts
     if min(upper[0], lower[0]) < LEAST_EDGES or min(upper[3], lower[3]) < LEAST_SEEN:
@@ -358,13 +370,22 @@ def _is_gap(
         return False
     edges, inner, over = within[:3].max(axis=1)
     drop = min(upper[1], lower[1]) - inner
-    return bool(edges <= MOST_EDGES and over <= MOST_REST and drop >= LEAST_DROP)
+    return bool(edges <= MOST_EDGES and over <= most_rest and drop >= LEAST_DROP)
 
 
-def _whole(profile: _Profile) -> float:
-    """Share of a rod's rows whose edges are seen."""
-    seen = profile.own & profile.bare & (profile.edges >= LEAST_EDGES)
-    return float(np.count_nonzero(seen) / max(1, np.count_nonzero(profile.own)))
+def _is_whole(profile: _Profile) -> bool:
+    """Whether so much of a rod is seen, with both edges, that no break could hide."""
+    own, bare = profile.own, profile.bare & profile.own
+    if np.count_nonzero(bare) < LEAST_BARE * np.count_nonzero(own):
+        return False
+    dim = bare & (profile.edges < CLEAR_EDGES)
+    return _longest(dim) <= MOST_DIM * ROWS and _longest(own & ~bare) <= MOST_HIDDEN * ROWS
+
+
+def _longest(marked: NDArray[np.bool_]) -> int:
+    """Length of the longest run."""
+    ends = np.flatnonzero(np.diff(np.pad(marked, 1).view(np.int8)))
+    return int((ends[1::2] - ends[::2]).max(initial=0))
 
 
 def seen_rods(
@@ -395,29 +416,30 @@ def seen_rods(
         box = window_of([segment], 0, height, width)
         places: Any = cv2.findNonZero(crop(borders, box, height).view(np.uint8))
         if places is not None and len(places) >= LEAST_PIXELS:
-            chosen = places.reshape(-1, 2)[:: max(1, len(places) // MOST_POINTS)]
+            chosen = places.reshape(-1, 2)[:: max(1, len(places) // MOST_POINTS) | 1]
             points[index] = (chosen + 0.5 + box[:2]) * scale
     courses = courses_of(points)
     if not courses:
         return RodsSeen()
     film, screws, origin, factor = _grid(implants, list(rods.values()), pixels, courses, scale)
-    found: list[tuple[float, RodBreak, Array, float]] = []
-    shares = {}
+    found: list[tuple[float, SeenBreak, Array, float]] = []
+    whole: set[int] = set()
     for course in courses:
         strip = unrolled(film, screws, course, 1.0 / scale / factor, origin)
         profile = _profile(strip, course)
         if profile is None:
             continue
-        if len(course.indices) == 1:
-            shares[course.indices[0]] = _whole(profile)
+        if len(course.indices) == 1 and _is_whole(profile):
+            whole.add(course.indices[0])
         found += [_told(one, strip, course, scale) for one in _breaks(profile)]
     found.sort(key=lambda each: -each[0])
-    kept: list[tuple[float, RodBreak, Array, float]] = []
+    kept: list[tuple[float, SeenBreak, Array, float]] = []
     for one in found:
         if all(np.hypot(*(one[2] - other[2])) > SAME * other[3] for other in kept):
             kept.append(one)
     kept.sort(key=lambda each: float(each[2][1]))
-    return RodsSeen(tuple(each[1] for each in kept), shares)
+    broken = {index for each in kept for index in each[1].indices}
+    return RodsSeen(tuple(each[1] for each in kept), frozenset(whole - broken))
 
 
 def _grid(
@@ -452,7 +474,7 @@ def _grid(
 
 def _told(
     found: _Found, strip: Strip, course: Course, scale: Array
-) -> tuple[float, RodBreak, Array, float]:
+) -> tuple[float, SeenBreak, Array, float]:
     """A break in pixels, with its score, its middle in the film's plane and the rod's breadth."""
     middle = round(ASIDE * CELLS)
     cell = strip.breadth / CELLS
@@ -460,12 +482,11 @@ def _told(
     aside = (np.array([found.above, found.below]) - middle) * cell
     upper, lower = course.place(far, aside)
     both = found.upper_seen and found.lower_seen
-    said = RodBreak(
+    said = SeenBreak(
         course.indices,
         _pixel(upper / scale) if found.upper_seen else None,
         _pixel(lower / scale) if found.lower_seen else None,
         float(far[1] - far[0]) if both else None,
-        float(abs(aside[1] - aside[0])) if both else None,
     )
     return found.score, said, (upper + lower) / 2.0, strip.breadth
 

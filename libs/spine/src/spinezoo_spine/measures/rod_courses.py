@@ -80,12 +80,13 @@ class Course:
         count = max(4, round(2.0 * long / thin))
         place = np.minimum(((far - low) / (high - low + 1e-9) * count).astype(np.intp), count - 1)
         held = np.bincount(place, minlength=count)
-        kept = held > 0.3 * np.median(held[held > 0])
+        kept = held > 0.3 * held.mean()
         number = np.maximum(held, 1)
         centre = np.bincount(place, weights=far, minlength=count)[kept] / number[kept]
         beside = np.bincount(place, weights=aside, minlength=count)[kept] / number[kept]
         spread_2 = np.bincount(place, weights=aside**2, minlength=count)[kept] / number[kept]
-        breadth = float(np.median(np.sqrt(12.0 * np.maximum(spread_2 - beside**2, 1e-12))))
+        widths = np.sort(np.sqrt(12.0 * np.maximum(spread_2 - beside**2, 1e-12)))
+        breadth = float(widths[len(widths) // 2])
         if len(centre) < 3 or high - low < LEAST_STRETCH * breadth:
             return None
         degree = 1 + int(high - low >= 6.0 * breadth) + int(high - low >= 14.0 * breadth)
@@ -185,10 +186,11 @@ def unrolled(
     margin = BEYOND * breadth
     far = np.arange(course.low - margin, course.high + margin, breadth / ROWS)
     reach = round(BESIDE * CELLS)
-    aside = np.arange(-reach, reach + 1) * (breadth / CELLS)
+    aside = (np.arange(-reach, reach + 1) * (breadth / CELLS)).astype(np.float32)
     start = course.place(far, 0.0)
-    places = (start[:, None] + aside[:, None] * course.across) * to_grid - origin - 0.5
-    x, y = np.ascontiguousarray(np.moveaxis(places, -1, 0).astype(np.float32))
+    begin = (start * to_grid - origin - 0.5).astype(np.float32)
+    step = (course.across * to_grid).astype(np.float32)
+    x, y = (begin[:, side, None] + aside * step[side] for side in (0, 1))
     drawn: Any = cv2.remap(film, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
     hidden: Any = cv2.remap(screws, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT)
     inside = (x >= 0) & (y >= 0) & (x <= film.shape[1] - 1) & (y <= film.shape[0] - 1)
