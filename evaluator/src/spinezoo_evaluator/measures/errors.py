@@ -3,20 +3,54 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
 from spinezoo_contract.types import BodyCorner, FilmMeasures, MeasureKind
 
-from spinezoo_evaluator.measures.truth import TrueFilm
+from spinezoo_evaluator.measures.truth import TrueBreak, TrueFilm
 
 LONG_OSTEOPHYTE_MM = 3.0
 """Osteophytes longer than this at the detector are to be found."""
 
 
+NEAR_BREAK_MM = 6.0
+"""A break is the true one where its ends lie within this of the true ones, at the detector."""
+
+OPEN_SHARE = 0.5
+"""A break of whose gap other implants cover less than this is open."""
+
 BEYOND = frozenset({"T9", "T10", "T11"})
 """Levels that the study did not outline: nothing is asked of them."""
+
+
+@dataclass(slots=True)
+class RodBreaks:
+    """Breaks of rods, counted.
+
+    Attributes:
+        true: True ones on the films.
+        found: Of these found.
+        open: True ones whose gap is open, see :data:`OPEN_SHARE`.
+        open_found: Of these found.
+        said: Told ones.
+        right: Of these where there is a true one.
+        levels_right: Of these between the true levels.
+    """
+
+    true: int = 0
+    found: int = 0
+    open: int = 0
+    open_found: int = 0
+    said: int = 0
+    right: int = 0
+    levels_right: int = 0
+
+    def extend(self, more: RodBreaks) -> None:
+        """Adds those of other films."""
+        for name, count in asdict(more).items():
+            setattr(self, name, getattr(self, name) + count)
 
 
 @dataclass(slots=True)
@@ -31,6 +65,7 @@ class Errors:
         endplates: Error of an endplate's direction in degrees.
         films: By film, the same of corners and endplates by "corners" or "endplates" and landmark.
         spurs: Osteophytes: true and long; of these found; said; said where there is a true one.
+        rods: Breaks of rods.
     """
 
     rows: dict[str, list[tuple[str, float | None, float, float | None]]] = field(
@@ -41,6 +76,7 @@ class Errors:
     endplates: list[float] = field(default_factory=list)
     films: dict[str, dict[str, dict[str, float]]] = field(default_factory=dict)
     spurs: list[int] = field(default_factory=lambda: [0, 0, 0, 0])
+    rods: RodBreaks = field(default_factory=RodBreaks)
 
     def add(self, film: TrueFilm, measured: FilmMeasures) -> None:
         """Compares one film with its truth; only what is in view is asked for."""
@@ -58,6 +94,8 @@ class Errors:
             if grade is not None and found is not None and found.grade is not None:
                 self.grades.setdefault(kind.name, []).append((grade, found.grade))
         self._add_landmarks(film, measured)
+        if film.rod_breaks is not None and film.spacing_mm is not None:
+            self._add_breaks(film, film.rod_breaks, film.spacing_mm, measured)
 
     def extend(self, more: Errors) -> None:
         """Adds the errors of other films."""
@@ -69,6 +107,7 @@ class Errors:
         self.endplates += more.endplates
         self.spurs = [one + other for one, other in zip(self.spurs, more.spurs, strict=True)]
         self.films.update(more.films)
+        self.rods.extend(more.rods)
 
     def of_film(self, quantity: str) -> dict[str, dict[str, float]]:
         """Errors of "corners" or "endplates" by film and landmark."""
@@ -112,6 +151,39 @@ class Errors:
         self.spurs[2] += len(said)
         self.spurs[3] += len(said & set(true))
 
+    def _add_breaks(
+        self,
+        film: TrueFilm,
+        true: Sequence[TrueBreak],
+        spacing_mm: float,
+        measured: FilmMeasures,
+    ) -> None:
+        gaps = iter([m for m in measured.measures if m.kind is MeasureKind.ROD_BREAK_GAP])
+        found: set[int] = set()
+        for said in measured.rod_breaks:
+            ends = [
+                (number, (end.x, end.y))
+                for number, end in enumerate((said.upper_end, said.lower_end))
+                if end is not None
+            ]
+            gap = next(gaps)
+            self.rods.said += 1
+            for place, each in enumerate(true):
+                away = [np.hypot(*(each.ends[number] - end)) for number, end in ends]
+                if max(away) * spacing_mm <= NEAR_BREAK_MM:
+                    found.add(place)
+                    self.rods.right += 1
+                    self.rods.levels_right += said.levels == each.levels
+                    half = None if gap.low is None or gap.value is None else gap.value - gap.low
+                    row = (film.name, gap.value, each.gap_mm, half)
+                    self.rows.setdefault(MeasureKind.ROD_BREAK_GAP.name.lower(), []).append(row)
+                    break
+        opened = {place for place, each in enumerate(true) if each.covered_share < OPEN_SHARE}
+        self.rods.true += len(true)
+        self.rods.found += len(found)
+        self.rods.open += len(opened)
+        self.rods.open_found += len(opened & found)
+
     def summary(self) -> dict[str, Any]:
         """Every figure, as plain values."""
         corners = np.array([share for share, _ in self.corners])
@@ -131,6 +203,7 @@ class Errors:
                 "said": said,
                 "precision": right / said if said else None,
             },
+            "rod_breaks": asdict(self.rods),
         }
 
 

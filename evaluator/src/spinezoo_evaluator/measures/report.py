@@ -121,6 +121,13 @@ def landmarks_text(summary: Mapping[str, Any]) -> str:
         precision = spurs["precision"]
         said = "none said" if precision is None else f"precision {100 * precision:.0f} %"
         lines.append(f"- osteophytes over 3 mm: recall {100 * spurs['recall']:.0f} %, {said}")
+    rods = summary["rod_breaks"]
+    if rods["true"] or rods["said"]:
+        lines.append(
+            f"- breaks of rods: {rods['found']} of {rods['true']} found, of {rods['open']} that "
+            f"other implants cover by less than half {rods['open_found']}; {rods['right']} of "
+            f"{rods['said']} told are right, {rods['levels_right']} at their levels"
+        )
     return "\n".join(lines)
 
 

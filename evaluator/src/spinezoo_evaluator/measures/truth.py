@@ -32,6 +32,23 @@ Quads = Mapping[str, NDArray[np.float64]]
 
 
 @dataclass(frozen=True, slots=True)
+class TrueBreak:
+    """A rod's break.
+
+    Attributes:
+        levels: The vertebrae that it lies between.
+        ends: (2, 2) lower end of the part above and upper end of the part below, in pixels.
+        gap_mm: From one to the other along the rod, at the detector.
+        covered_share: Share of the gap that other implants cover.
+    """
+
+    levels: tuple[str, ...]
+    ends: NDArray[np.float64]
+    gap_mm: float
+    covered_share: float
+
+
+@dataclass(frozen=True, slots=True)
 class TrueFilm:
     """The truth of one film.
 
@@ -46,6 +63,7 @@ class TrueFilm:
         measures: Value and grade; None where not known.
         osteophytes: Length in mm by level and corner; None: not known.
         traits: What films are grouped by, such as "hardware".
+        rod_breaks: Breaks of rods whose middle lies on the film; None: not known.
     """
 
     name: str
@@ -57,6 +75,7 @@ class TrueFilm:
     middles: Quads = field(default_factory=dict)
     osteophytes: Mapping[tuple[str, str], float] | None = None
     traits: Mapping[str, str] = field(default_factory=dict)
+    rod_breaks: tuple[TrueBreak, ...] | None = None
 
     @property
     def faces_left(self) -> bool:
@@ -164,9 +183,22 @@ def _phantom(film: Any, said: Any, height: int, width: int) -> TrueFilm:
         "degeneration": f"worst disc of grade {worn}",
     }
     spacing = float(film["row_spacing_mm"])
+    breaks = _breaks(said["rod_breaks"], height, width) if "rod_breaks" in said else None
     return TrueFilm(
-        film["filename"], height, width, spacing, quads, measures, middles, spurs, traits
+        film["filename"], height, width, spacing, quads, measures, middles, spurs, traits, breaks
     )
+
+
+def _breaks(said: Any, height: int, width: int) -> tuple[TrueBreak, ...]:
+    """Those whose middle lies on the film."""
+    found = []
+    for each in said:
+        ends = np.array([each["upper_end_px"], each["lower_end_px"]])
+        x, y = ends.mean(axis=0)
+        if 0 <= x <= width and 0 <= y <= height:
+            levels = tuple(each["levels"])
+            found.append(TrueBreak(levels, ends, each["gap_mm"], each["covered_share"]))
+    return tuple(found)
 
 
 def of_corner_film(film: CornerFilm) -> TrueFilm:

@@ -68,6 +68,10 @@ LEAST_STEP, LEAST_STEP_ALONE = 0.12, 0.2
 """Least step at each end of a gap, and at the only one that is seen, as a share of the rod's
 contrast."""
 
+MOST_NOISE = 0.2
+"""Where the usual step from row to row along a rod is greater than this share of its contrast, the
+film shows noise or bone there, not a rod."""
+
 ALONE = 0.6
 """What a step counts that is the only one."""
 
@@ -214,6 +218,8 @@ def _profile(strip: Strip, course: Course) -> _Profile | None:
         return None
     step = np.zeros_like(mean)
     step[2:-2] = (mean[:-4] - mean[4:]) / contrast
+    if _median(np.abs(aside(step, 0)[rows, track][looked])) > MOST_NOISE:
+        return None
     three = [aside(step, cells) for cells in (-half, 0, half)]
     outside = np.maximum(np.abs(aside(step, -away)), np.abs(aside(step, away)))
     top = np.minimum(np.minimum(three[0], three[1]), three[2]) - BESIDE_WEIGHT * outside
