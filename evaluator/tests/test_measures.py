@@ -10,7 +10,16 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 from spinezoo_contract.errors import ConfigurationError
-from spinezoo_contract.types import MeasureKind, Segment
+from spinezoo_contract.types import (
+    FilmMeasures,
+    Measure,
+    MeasureKind,
+    MeasureUnit,
+    Point,
+    RodBreak,
+    Segment,
+    WithheldReason,
+)
 from spinezoo_evaluator.measures import run
 from spinezoo_evaluator.measures.errors import Errors, icc, summary_of
 from spinezoo_evaluator.measures.fit import (
@@ -22,9 +31,9 @@ from spinezoo_evaluator.measures.fit import (
     rows_of_shape,
 )
 from spinezoo_evaluator.measures.paired import paired_tests, to_markdown
-from spinezoo_evaluator.measures.report import write_errors
+from spinezoo_evaluator.measures.report import landmarks_text, write_errors
 from spinezoo_evaluator.measures.run import KeptFilm, Shape, kept_films
-from spinezoo_evaluator.measures.truth import TrueFilm, of_corner_film
+from spinezoo_evaluator.measures.truth import TrueBreak, TrueFilm, of_corner_film
 from spinezoo_evaluator.results.records import FUSED, RunFolder, named
 from spinezoo_spine.annotations.corners import CornerFilm
 
@@ -244,3 +253,45 @@ def test_usual_turns_are_those_of_the_truth() -> None:
     ]
     posture = fit_posture(films)
     assert posture == {"bodies": {"L1": [-2.5, 0.5]}, "discs": {"L5": [13.0, 0.0]}}
+
+
+def test_breaks_of_rods_are_matched_by_their_ends() -> None:
+    """One is found by one end alone, one is told where none is, one is covered and missed."""
+    ends = np.array([(100.0, 200.0), (102.0, 212.0)])
+    true = (
+        TrueBreak(("L3", "L4"), ends, 6.0, 0.1),
+        TrueBreak(("L1", "L2"), ends - (0, 150), 6.0, 0.9),
+    )
+    film = TrueFilm("drawn.png", HEIGHT, WIDTH, 0.5, {}, {}, rod_breaks=true)
+    kind, unit = MeasureKind.ROD_BREAK_GAP, MeasureUnit.MILLIMETRE
+    hidden = WithheldReason.NOT_SHOWN
+    measured = FilmMeasures(
+        None,
+        0.0,
+        None,
+        measures=(
+            Measure(kind, ("L3", "L4"), unit, withheld_reason=hidden, implant_index=0),
+            Measure(kind, ("L4", "L5"), unit, 5.0, 4.0, 6.0, implant_index=1),
+        ),
+        rod_breaks=(
+            RodBreak((0,), ("L3", "L4"), None, Point(104.0, 220.0)),
+            RodBreak((1,), ("L4", "L5"), Point(100.0, 300.0), Point(102.0, 312.0)),
+        ),
+    )
+    errors = Errors()
+    errors.add(film, measured)
+    errors.extend(errors_of_nothing(film))
+    said = errors.summary()
+    assert said["rod_breaks"] == {
+        "true": 4, "found": 1, "open": 2, "open_found": 1, "said": 2, "right": 1,
+        "levels_right": 1,
+    }  # fmt: skip
+    assert said["measures"]["rod_break_gap"] == {"asked": 1, "coverage": 0.0}
+    assert "1 of 4 found" in landmarks_text(said)
+
+
+def errors_of_nothing(film: TrueFilm) -> Errors:
+    """A film of which nothing is told."""
+    errors = Errors()
+    errors.add(film, FilmMeasures(None, 0.0, None))
+    return errors
