@@ -37,6 +37,7 @@ from spinezoo_contract.types import (
     Measure,
     MeasureKind,
     MeasureOptions,
+    RodBreak,
 )
 
 if TYPE_CHECKING:
@@ -59,6 +60,7 @@ LISTED = (
     MeasureKind.SACRAL_SLOPE,
     MeasureKind.PELVIC_INCIDENCE,
     MeasureKind.PELVIC_TILT,
+    MeasureKind.ROD_BREAK_GAP,
 )
 
 
@@ -140,6 +142,9 @@ def measures_picture(grey: NDArray[np.uint8], measures: FilmMeasures) -> Image:
         _draw_body(pen, body, factor, unit, font)
     for above, below in zip(measures.bodies, measures.bodies[1:], strict=False):
         _draw_disc(pen, above, below, by_levels, factor, unit, font)
+    gaps = [m for m in measures.measures if m.kind is MeasureKind.ROD_BREAK_GAP]
+    for broken, gap in zip(measures.rod_breaks, gaps, strict=True):
+        _draw_break(pen, broken, gap, factor, unit, font)
     _write_list(pen, measures, size[0] + round(14 * unit), unit)
     return picture
 
@@ -216,14 +221,28 @@ def _draw_disc(
     if all(height is not None for height in heights) and heights:
         words.append("/".join(f"{height:.0f}" for height in heights) + " mm")
     slip = said.get(MeasureKind.SLIP_PERCENT)
+    text = "  ".join(words)
     if slip is not None and slip.grade and slip.value is not None:
-        words.append(f"slip {slip.value:+.0f} %, grade {abs(slip.grade)}")
+        text += f"\nslip {slip.value:+.0f} %, grade {abs(slip.grade)}"
     front = (np.array(one[ends.INFERIOR_ANTERIOR]) + np.array(other[ends.SUPERIOR_ANTERIOR])) / 2
     back = np.mean([corner for corner in one.values()], axis=0)
     right = front[0] > back[0]
     at = (front[0] + (14 if right else -14) * unit, front[1])
-    pen.text(at, "  ".join(words), fill=LENGTH, font=font, anchor="lm" if right else "rm",
+    pen.text(at, text, fill=LENGTH, font=font, anchor="lm" if right else "rm",
              stroke_width=2, stroke_fill=(0, 0, 0))  # fmt: skip
+
+
+def _draw_break(
+    pen: ImageDraw, broken: RodBreak, gap: Measure, factor: float, unit: float, font: FreeTypeFont
+) -> None:
+    """A circle around the gap of a broken rod, and its size."""
+    ends = [end for end in (broken.upper_end, broken.lower_end) if end is not None]
+    x, y = np.mean([(end.x, end.y) for end in ends], axis=0) * factor
+    reach = 13 * unit
+    pen.ellipse([x - reach, y - reach, x + reach, y + reach], outline=CORNER, width=round(2 * unit))
+    told = "rod broken" if gap.value is None else f"rod broken, {gap.value:.0f} mm"
+    pen.text((x, y - 1.4 * reach), told, fill=CORNER, font=font, anchor="mb", stroke_width=2,
+             stroke_fill=(0, 0, 0))  # fmt: skip
 
 
 def _write_list(pen: ImageDraw, measures: FilmMeasures, left: int, unit: float) -> None:
@@ -256,7 +275,12 @@ def _write_list(pen: ImageDraw, measures: FilmMeasures, left: int, unit: float) 
     plane = "no mm: no pixel spacing" if measures.plane is None else (
         f"mm in the {measures.plane.name.lower()} plane"
     )  # fmt: skip
-    for line in (plane, "in brackets: 90 % interval", "circles: osteophytes", "no medical device"):
+    for line in (
+        plane,
+        "in brackets: 90 % interval",
+        "small circles: osteophytes",
+        "no medical device",
+    ):
         pen.text((left, top), line, fill=(140, 140, 140), font=small)
         top += 16 * unit
 
