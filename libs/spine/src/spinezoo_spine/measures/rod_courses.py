@@ -12,7 +12,6 @@ from typing import Any
 
 import cv2
 import numpy as np
-from numpy.polynomial import Polynomial
 from numpy.typing import NDArray
 
 Array = NDArray[np.float64]
@@ -48,7 +47,8 @@ class Course:
         middle: (2,) mean of its points, in units of the film's plane.
         along: (2,) unit vector along it, downwards.
         across: (2,) unit vector to the right of that.
-        bend: How it bends: place across by place along.
+        bend: How it bends: coefficients of the place across, by powers of the place along as a
+            share of half the length, 0 at ``middle``.
         low: Least place along it.
         high: Greatest.
         breadth: Breadth of the outline.
@@ -58,7 +58,7 @@ class Course:
     middle: Array
     along: Array
     across: Array
-    bend: Polynomial
+    bend: Array
     low: float
     high: float
     breadth: float
@@ -90,15 +90,29 @@ class Course:
         if len(centre) < 3 or high - low < LEAST_STRETCH * breadth:
             return None
         degree = 1 + int(high - low >= 6.0 * breadth) + int(high - low >= 14.0 * breadth)
-        bend = Polynomial.fit(centre, beside, min(degree, len(centre) - 2))
+        # Least squares by hand: NumPy's own takes longer than all else here.
+        powers = (centre / (high - low) * 2.0)[:, None] ** np.arange(
+            1 + min(degree, len(centre) - 2)
+        )
+        bend = np.linalg.solve(powers.T @ powers, powers.T @ beside)
         return cls(indices, middle, along, across, bend, low, high, breadth)
+
+    def bent(self, far: Any) -> tuple[Any, Any]:
+        """Place across at a place along, and how much that grows there."""
+        half = (self.high - self.low) / 2.0
+        share = far / half
+        value, slope = 0.0 * share + self.bend[-1], 0.0 * share
+        for coefficient in self.bend[-2::-1]:
+            slope = slope * share + value
+            value = value * share + coefficient
+        return value, slope / half
 
     def place(self, far: Any, aside: Any) -> Array:
         """(..., 2) places of the film's plane, straight on beyond both ends."""
         far = np.asarray(far, dtype=np.float64)
-        within = np.clip(far, self.low, self.high)
-        beyond = (far - within) * self.bend.deriv()(within)
-        beside = self.bend(within) + beyond + aside
+        within = np.minimum(np.maximum(far, self.low), self.high)
+        across, slope = self.bent(within)
+        beside = across + (far - within) * slope + aside
         return np.asarray(
             self.middle + far[..., None] * self.along + beside[..., None] * self.across
         )
@@ -159,8 +173,8 @@ def _end_to_end(upper: Array, lower: Array, above: Course | None, below: Course 
         if not -0.5 * course.breadth <= first <= MOST_BETWEEN * course.breadth:
             return False
         near = beyond <= first + course.breadth
-        tangent = course.bend.deriv()(end)
-        aside = away[near] @ course.across - course.bend(end) - (far[near] - end) * tangent
+        across, slope = course.bent(end)
+        aside = away[near] @ course.across - across - (far[near] - end) * slope
         if abs(float(aside.mean())) > MOST_BESIDE * course.breadth:
             return False
     return True
