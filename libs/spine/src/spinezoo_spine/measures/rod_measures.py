@@ -23,7 +23,8 @@ from spinezoo_spine.measures import formulas
 from spinezoo_spine.measures.rod_breaks import RodsSeen, SeenBreak, seen_rods
 
 HALF_MM = 1.6
-"""Half the 90 % interval of a gap, at the detector: of 23 on development phantoms 21 are within."""
+"""Half the 90 % interval of a gap, at the detector: nine of ten on development phantoms are within
+1.5 mm of the true one."""
 
 
 def rod_measures(
