@@ -472,7 +472,7 @@ def _grid(
         size = (max(1, film.shape[1] // factor), max(1, film.shape[0] // factor))
         cut = (slice(0, size[1] * factor), slice(0, size[0] * factor))
         film, hidden = (
-            np.asarray(cv2.resize(each[cut], size, interpolation=cv2.INTER_AREA))
+            np.asarray(cv2.resize(each[cut], size, interpolation=cv2.INTER_AREA), dtype=np.float32)
             for each in (film, hidden)
         )
     return film, hidden, np.array([left, top]) / factor, factor
