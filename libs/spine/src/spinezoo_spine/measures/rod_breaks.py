@@ -68,9 +68,10 @@ LEAST_STEP, LEAST_STEP_ALONE = 0.12, 0.2
 """Least step at each end of a gap, and at the only one that is seen, as a share of the rod's
 contrast."""
 
-MOST_NOISE = 0.2
-"""Where the usual step from row to row along a rod is greater than this share of its contrast, the
-film shows noise or bone there, not a rod."""
+MOST_NOISE, MOST_UNEVEN = 0.2, 0.5
+"""The film shows noise or bone where an outline is, not a rod, if the usual step from row to row
+along it is greater than the first, as a share of its contrast, or if the strength of its edges
+deviates by more than the second, as a share of the usual one."""
 
 ALONE = 0.6
 """What a step counts that is the only one."""
@@ -225,6 +226,9 @@ def _profile(strip: Strip, course: Course) -> _Profile | None:
     top = np.minimum(np.minimum(three[0], three[1]), three[2]) - BESIDE_WEIGHT * outside
     bottom = -np.maximum(np.maximum(three[0], three[1]), three[2]) - BESIDE_WEIGHT * outside
     pair = np.clip(best / usual, -1.0, 1.5)
+    edges = np.asarray(pair[rows, track], dtype=np.float64)
+    if float(edges[looked].std()) > MOST_UNEVEN:
+        return None
     sums = np.zeros((4, len(own) + 1, inner.shape[1]))
     np.cumsum(
         [pair * bare, inner / contrast * bare, over / contrast * bare, bare],
@@ -237,7 +241,7 @@ def _profile(strip: Strip, course: Course) -> _Profile | None:
         sums,
         own,
         bare[:, reach],
-        np.asarray(pair[rows, track], dtype=np.float64),
+        edges,
     )
 
 
