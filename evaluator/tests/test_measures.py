@@ -33,8 +33,9 @@ from spinezoo_evaluator.measures.fit import (
 from spinezoo_evaluator.measures.paired import paired_tests, to_markdown
 from spinezoo_evaluator.measures.report import landmarks_text, write_errors
 from spinezoo_evaluator.measures.run import KeptFilm, Shape, kept_films
-from spinezoo_evaluator.measures.truth import TrueBreak, TrueFilm, of_corner_film
+from spinezoo_evaluator.measures.truth import TrueBreak, TrueFilm, of_corner_film, read_truth
 from spinezoo_evaluator.results.records import FUSED, RunFolder, named
+from spinezoo_phantom import PhantomSettings, write_film_set
 from spinezoo_spine.annotations.corners import CornerFilm
 
 HEIGHT, WIDTH = 900, 700
@@ -73,6 +74,29 @@ def test_corner_truth_tells_angles_and_no_lengths() -> None:
     assert truth.measures[MeasureKind.DISC_ANGLE, ("L2", "L3")][0] == pytest.approx(10.0)
     assert not any(kind is MeasureKind.SLIP for kind, _ in truth.measures)
     assert not truth.faces_left
+
+
+def test_pelvic_angles_are_asked_only_where_both_femoral_heads_are_on_the_film(
+    tmp_path: Path,
+) -> None:
+    settings = PhantomSettings(height_px=160, width_px=120, field_height_mm=480.0)
+    write_film_set(tmp_path, count=12, seed=3, settings=settings, file_format="png")
+    said = json.loads((tmp_path / "truth.json").read_text(encoding="utf-8"))
+    kinds = (MeasureKind.PELVIC_INCIDENCE, MeasureKind.PELVIC_TILT, MeasureKind.SACRAL_SLOPE)
+    sides = set()
+    for film in read_truth(tmp_path):
+        asked = [film.measures.get((kind, ("S1",))) for kind in kinds]
+        both = len(said[film.name]["femoral_heads_px"]) == 2
+        assert [each is not None for each in asked] == [both, both, True]
+        if both:
+            incidence, tilt, slope = (float(each[0] or 0.0) for each in asked if each)
+            assert incidence == pytest.approx(tilt + slope, abs=0.2)
+            # The film shows the patient from one point: not quite as the patient is.
+            drawn = said[film.name]["angles_deg"]
+            assert incidence == pytest.approx(drawn["pelvic_incidence"], abs=8.0)
+            assert tilt == pytest.approx(drawn["pelvic_tilt"], abs=8.0)
+            sides.add(film.faces_left)
+    assert sides == {True, False}
 
 
 def test_outlines_without_fault_have_small_errors(kept: KeptFilm) -> None:

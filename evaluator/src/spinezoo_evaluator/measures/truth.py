@@ -176,6 +176,9 @@ def _phantom(film: Any, said: Any, height: int, width: int) -> TrueFilm:
         (MeasureKind[m["kind"]], tuple(m["levels"])): (m["value"], m.get("grade"))
         for m in said["measures"]
     }
+    heads = np.array(said["femoral_heads_px"], np.float64)
+    if len(heads) == 2:
+        measures |= _pelvic(quads["S1"], heads, left=film["tags"]["facing"] == "left")
     spurs = {(o["level"], o["corner"]): float(o["length_mm"]) for o in said["osteophytes"]}
     worn = max((d["narrowing_grade"] for d in said["discs"].values()), default=0)
     traits = {
@@ -199,6 +202,16 @@ def _breaks(said: Any, height: int, width: int) -> tuple[TrueBreak, ...]:
             levels = tuple(each["levels"])
             found.append(TrueBreak(levels, ends, each["gap_mm"], each["covered_share"]))
     return tuple(found)
+
+
+def _pelvic(
+    sacrum: NDArray[np.float64], heads: NDArray[np.float64], *, left: bool
+) -> dict[Key, tuple[float | None, int | None]]:
+    """Pelvic incidence and tilt on the film, of S1's corners and both femoral heads."""
+    turn = np.array([-1.0 if left else 1.0, 1.0])
+    angles = formulas.pelvic_angles_deg(sacrum * turn, heads.mean(axis=0) * turn)
+    kinds = (MeasureKind.PELVIC_INCIDENCE, MeasureKind.PELVIC_TILT)
+    return {(k, ("S1",)): (float(angle), None) for k, angle in zip(kinds, angles, strict=True)}
 
 
 def of_corner_film(film: CornerFilm) -> TrueFilm:
