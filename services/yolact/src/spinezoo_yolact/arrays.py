@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from spinezoo_spine.inference.objects import Objects
+from spinezoo_spine.inference.soft_masks import SoftMasks, Window
 
 Array = NDArray[np.float32]
 
@@ -122,17 +123,17 @@ def detect(
     return Objects(masks, score_of, label_of)
 
 
-def assemble_masks(prototypes: Array, coefficients: Array, boxes: Array) -> Array:
-    """(ph, pw, K) prototypes and (D, K) coefficients to (D, ph, pw) masks, cropped to the boxes."""
+def assemble_masks(prototypes: Array, coefficients: Array, boxes: Array) -> SoftMasks:
+    """(ph, pw, K) prototypes and (D, K) coefficients to D masks, cropped to the boxes."""
     height, width = prototypes.shape[:2]
-    masks = np.zeros((len(boxes), height, width), dtype=np.float32)
     size = np.array([width, height, width, height], dtype=np.float32)
     padding = np.array([-1.0, -1.0, 1.0, 1.0], dtype=np.float32) * CROP_PADDING_PX
     edges = np.clip(boxes * size + padding, 0.0, size)
     # The cells from the first that is not before the box to the last that begins in it.
-    for mask, values, (left, top, right, bottom) in zip(
-        masks, coefficients, np.ceil(edges).astype(int), strict=True
+    windows = []
+    for values, (left, top, right, bottom) in zip(
+        coefficients, np.ceil(edges).astype(int).tolist(), strict=True
     ):
         near = prototypes[top:bottom, left:right] @ values
-        mask[top:bottom, left:right] = 1.0 / (1.0 + np.exp(-near))
-    return masks
+        windows.append(Window(top, left, np.float32(1.0) / (np.float32(1.0) + np.exp(-near))))
+    return SoftMasks((height, width), tuple(windows))

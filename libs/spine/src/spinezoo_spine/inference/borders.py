@@ -18,6 +18,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from spinezoo_spine.inference.soft_masks import Window
+
 _BELOW = 255
 """Code of a canvas pixel whose highest probability is below the threshold."""
 
@@ -154,17 +156,18 @@ def class_labels(
     )
 
 
-def object_runs(soft: NDArray[np.float32], grid: FilmGrid) -> NDArray[np.int64] | None:
+def object_runs(window: Window, grid: FilmGrid) -> NDArray[np.int64] | None:
     """Run lengths down the columns of the film pixels above one half of a soft mask.
 
     Args:
-        soft: (h, w) values from 0 to 1 on the film's part of the canvas.
+        window: Of the film's part of the canvas, at most one half at its border where that is not
+            the film's; :meth:`Window.within` gives such a one.
         grid: The film over that part.
 
     Returns:
         Background first, adding up to the film; some may be 0. None where no pixel is above.
     """
-    soft = _two_or_more(soft[np.newaxis])[0]
+    soft = _two_or_more(window.values[np.newaxis])[0]
     inside = soft > 0.5
     held = np.flatnonzero(inside.any(axis=1))
     if not len(held):
@@ -177,6 +180,7 @@ def object_runs(soft: NDArray[np.float32], grid: FilmGrid) -> NDArray[np.int64] 
     height, width = int(rows.start[-1]), int(columns.start[-1])
     # Every film column at the canvas's rows. Columns first in memory: runs go down them.
     part = np.ascontiguousarray(soft[top:bottom, left : right + 1].T)
+    top, left, right = top + window.top, left + window.left, right + window.left
     across = np.repeat(np.arange(right - left), np.diff(columns.start[left : right + 1]))
     x = np.arange(columns.start[left], columns.start[right])
     far = columns.weight[x, np.newaxis]
