@@ -152,10 +152,17 @@ def propose(
         groups.append(np.full(count, level))
         first += len(cells)
     box, score, group = np.concatenate(boxes), np.concatenate(scores), np.concatenate(groups)
-    sound = (_sides(box) >= 1e-3).all(axis=1)
-    box, score, group = box[sound], score[sound], group[sound]
-    kept = suppressed(box, score, group, float(settings["rpn_nms_thresh"]))
-    return box[kept[: int(settings["rpn_post_nms_top_n_test"])]]
+    sound = np.flatnonzero((_sides(box) >= 1e-3).all(axis=1))
+    order = sound[np.argsort(-score[sound], kind="stable")]
+    wanted, iou = int(settings["rpn_post_nms_top_n_test"]), float(settings["rpn_nms_thresh"])
+    count = 2 * wanted
+    while True:
+        # Which of the best stay does not depend on lesser ones, so those are looked at if needed.
+        best = order[:count]
+        kept = suppressed(box[best], score[best], group[best], iou)
+        if len(kept) >= wanted or count >= len(order):
+            return box[best[kept[:wanted]]]
+        count *= 2
 
 
 def _taps(low: Array, high: Array, cells: int, bins: int) -> tuple[NDArray[np.int32], Array]:

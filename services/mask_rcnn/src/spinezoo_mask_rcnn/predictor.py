@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from spinezoo_contract.errors import InvalidOutputError
 from spinezoo_serving.cards import ModelCard
 from spinezoo_spine.inference.engines import Graph, GraphEngine
 from spinezoo_spine.inference.loading import load_served, picked, probe_film
@@ -43,6 +44,9 @@ class MaskRcnnPredictor(InstancePredictor):
             film["objectness"], film["offsets"], self.anchors, *self.size, self.settings
         )
         found = self._boxes(features, regions)
+        # What is not a number is never above a threshold: it would be an answer without objects.
+        if not (np.isfinite(film["objectness"]).all() and np.isfinite(found["class_logits"]).all()):
+            raise InvalidOutputError("Mask R-CNN's scores are not finite; check the weights")
         boxes, labels, scores = arrays.select(
             found["class_logits"],
             found["box_offsets"],

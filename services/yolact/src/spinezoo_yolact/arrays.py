@@ -6,12 +6,14 @@ equal. Boxes run 0 to 1 over the input; shapes are written as in :mod:`spinezoo_
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from spinezoo_contract.errors import InvalidOutputError
 from spinezoo_spine.inference.objects import Objects
 from spinezoo_spine.inference.soft_masks import SoftMasks, Window
 
@@ -25,6 +27,9 @@ CROP_PADDING_PX = 1.0
 
 TOP = 200
 """Most candidates of a class."""
+
+ROUNDING = 1e-3
+"""More than logits of a score can be off by in float32."""
 
 
 def make_priors(network: Mapping[str, Any], height: int, width: int) -> Array:
@@ -98,11 +103,12 @@ def detect(
         suppression_iou: IoU of boxes above which the lesser one is dropped.
         max_detections: Most objects of a film.
     """
-    logits = found["class_logits"]
+    plausible = _maybe_above(found["class_logits"], score_threshold)
+    logits = found["class_logits"][plausible]
     powers = np.exp(logits - logits.max(axis=1, keepdims=True))
     scores = powers[:, 1:] / powers.sum(axis=1, keepdims=True)  # (P, C)
-    plausible = np.flatnonzero(scores.max(axis=1) > score_threshold)
-    scores = scores[plausible]
+    above = (scores > score_threshold).any(axis=1)
+    scores, plausible = scores[above], plausible[above]
     boxes = decode_boxes(found["boxes"][plausible], priors[plausible])
     kept, labels = [], []
     for label in range(scores.shape[1]):
@@ -121,6 +127,28 @@ def detect(
         found["prototypes"], found["coefficients"][plausible[which]], boxes[which]
     )
     return Objects(masks, score_of, label_of)
+
+
+def _maybe_above(logits: Array, score_threshold: float) -> NDArray[np.intp]:
+    """The priors that may have a score above the threshold, and few others.
+
+    A class is that likely only if its logit is so much above the background's: nearly all priors
+    are out by that, for a fraction of what a softmax takes.
+
+    Args:
+        logits: (P, 1 + C).
+        score_threshold: From 0 to 1.
+
+    Raises:
+        InvalidOutputError: Logits are not finite.
+    """
+    lead = functools.reduce(np.maximum, logits.T[1:]) - logits[:, 0]
+    if not np.isfinite(lead).all():
+        raise InvalidOutputError("YOLACT's class logits are not finite; check the weights")
+    if not 0.0 < score_threshold < 1.0:
+        return np.arange(len(logits) if score_threshold <= 0.0 else 0)
+    least = math.log(score_threshold / (1.0 - score_threshold))
+    return np.flatnonzero(lead > least - ROUNDING)
 
 
 def assemble_masks(prototypes: Array, coefficients: Array, boxes: Array) -> SoftMasks:
