@@ -20,8 +20,7 @@ from spinezoo_mask_rcnn import arrays
 from spinezoo_mask_rcnn.arrays import BOX_POOL_CELLS, MASK_POOL_CELLS, PROBE_VALUES
 
 ROWS = 4
-"""Masks are computed so many at a time: an engine prepares itself for every number anew, and what
-lies between the layers of few stays in the processor's caches."""
+"""Masks are computed in multiples of so many: an engine prepares itself for every number anew."""
 
 
 class MaskRcnnPredictor(InstancePredictor):
@@ -71,14 +70,10 @@ class MaskRcnnPredictor(InstancePredictor):
     ) -> NDArray[np.float32]:
         """(D, K, m, m) logits."""
         pooled = arrays.pool(features, boxes, MASK_POOL_CELLS, *self.size)
-        regions = np.zeros((ROWS, *pooled.shape[1:]), dtype=np.float32)
-        found = []
-        # Without regions too: the answer's shape is the graph's to say.
-        for first in range(0, max(len(boxes), 1), ROWS):
-            count = len(pooled[first : first + ROWS])
-            regions[:count] = pooled[first : first + ROWS]
-            found.append(self.graphs["masks"].run(regions)["mask_logits"][:count].copy())
-        return np.concatenate(found)
+        rows = max(ROWS, -(-len(boxes) // ROWS) * ROWS)
+        padded = np.zeros((rows, *pooled.shape[1:]), dtype=np.float32)
+        padded[: len(boxes)] = pooled
+        return self.graphs["masks"].run(padded)["mask_logits"][: len(boxes)]
 
     def probe(self, seed: int, count: int) -> NDArray[np.float64]:
         """The values of :meth:`spinezoo_mask_rcnn.network.MaskRcnn.probe_forward`."""
