@@ -21,8 +21,9 @@ NOT_INT8 = (
     "backbone.fpn.layer_blocks.[123].*",
     "rpn.head.conv.*@[123]",
 )
-"""What an int8 graph keeps in floating point: all that comes after the backbone from P3 on. Rounded
-it costs most of what proposals lose, and it takes 1 of the graph's 20 ms."""
+"""What an int8 graph keeps in floating point: all that comes after the backbone from P3 on.
+
+It takes 1 of the graph's 20 ms, and objectness is off by 0.12 instead of 0.17."""
 
 
 class _Pyramid(nn.Module):
