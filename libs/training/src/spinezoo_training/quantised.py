@@ -122,14 +122,14 @@ def write_int8_graph(
         model = quantised(folded(path), films, opened, kept)
     used = {name for node in model.graph.node for name in node.input}
     stored = stored_in(onnx.load(path, load_external_data=False))
-    kept = [tensor for tensor in model.graph.initializer if tensor.name not in stored]
+    tensors = [tensor for tensor in model.graph.initializer if tensor.name not in stored]
     nodes = list(model.graph.node)
     del model.graph.initializer[:], model.graph.node[:]
     for name, (tensor, unpacking) in stored.items():
         if name in used:
-            kept.append(tensor)
+            tensors.append(tensor)
             model.graph.node.extend(unpacking)
-    model.graph.initializer.extend(kept)
+    model.graph.initializer.extend(tensors)
     model.graph.node.extend(nodes)
     write_model(model, target)
 

@@ -219,7 +219,8 @@ def _columns_inside(soft: NDArray[np.float32], columns: _Axis, left: int) -> NDA
     x = np.arange(start[0], start[-1])
     cell = np.repeat(np.arange(len(soft) - 1), np.diff(start))
     far = columns.weight[x]
-    return x[soft[cell] * (np.float32(1.0) - far) + soft[cell + 1] * far > 0.5]
+    found: NDArray[np.int64] = x[soft[cell] * (np.float32(1.0) - far) + soft[cell + 1] * far > 0.5]
+    return found
 
 
 def _labels(

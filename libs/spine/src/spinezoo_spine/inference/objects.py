@@ -107,7 +107,7 @@ class _Shape(NamedTuple):
 
     def iou(self, other: _Shape) -> float:
         """Intersection over union; 0 of two that are empty."""
-        shared = np.count_nonzero(self._beside(other) & other._beside(self))
+        shared = int(np.count_nonzero(self._beside(other) & other._beside(self)))
         return shared / max(self.area + other.area - shared, 1)
 
     def _beside(self, other: _Shape) -> NDArray[np.bool_]:

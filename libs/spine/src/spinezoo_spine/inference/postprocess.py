@@ -49,7 +49,7 @@ def _film_parts(grids: NDArray[np.float32], fit: Letterbox) -> NDArray[np.float3
 
 def _window_on_film(masks: SoftMasks, index: int, fit: Letterbox) -> Window | None:
     """One mask on the film's part of the canvas, None where nothing of it is there."""
-    window: Window | None = masks.windows[index]
+    window = masks.windows[index]
     height, width = masks.size
     times_y, rest_y = divmod(fit.canvas_height, height)
     times_x, rest_x = divmod(fit.canvas_width, width)
@@ -58,13 +58,14 @@ def _window_on_film(masks: SoftMasks, index: int, fit: Letterbox) -> Window | No
         plane = masks.chosen([index]).planes()[0]
         window = Window(0, 0, _on_canvas(plane, fit))
     elif (times_y, times_x) != (1, 1):
-        window = window.within(0, 0, height, width)
-        if window is not None:
-            source: Any = window.values
-            size = (window.values.shape[1] * times_x, window.values.shape[0] * times_y)
-            drawn = cv2.resize(source, size, interpolation=cv2.INTER_LINEAR)
-            window = Window(window.top * times_y, window.left * times_x, drawn)
-    return None if window is None else window.within(fit.top, fit.left, fit.height, fit.width)
+        bordered = window.within(0, 0, height, width)
+        if bordered is None:
+            return None
+        source: Any = bordered.values
+        size = (bordered.values.shape[1] * times_x, bordered.values.shape[0] * times_y)
+        drawn = cv2.resize(source, size, interpolation=cv2.INTER_LINEAR)
+        window = Window(bordered.top * times_y, bordered.left * times_x, drawn)
+    return window.within(fit.top, fit.left, fit.height, fit.width)
 
 
 def regions_from_probabilities(
