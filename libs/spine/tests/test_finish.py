@@ -9,6 +9,7 @@ from spinezoo_contract.masks import decode_mask, encode_mask, mask_box
 from spinezoo_contract.types import SegmentKind, Structure
 from spinezoo_spine.inference.postprocess import instances_from_masks
 from spinezoo_spine.inference.preprocess import Letterbox
+from spinezoo_spine.inference.soft_masks import SoftMasks, Window
 
 
 def soft_mask(rng: np.random.Generator, height: int, width: int) -> np.ndarray:
@@ -46,7 +47,7 @@ def test_is_what_resizing_the_whole_film_gives(
     for _ in range(12):
         soft = soft_mask(rng, *grid)
         expected = dense(soft, fit)
-        found = instances_from_masks(soft[None], np.ones(1), [Structure.CAGE], fit)
+        found = instances_from_masks(SoftMasks.of(soft[None]), np.ones(1), [Structure.CAGE], fit)
         pixels = decode_mask(found[0].mask) if found else np.zeros(film, bool)
         # Values at one half to the last bit may fall on either side.
         assert np.count_nonzero(pixels != expected) <= 1e-4 * expected.size
@@ -60,7 +61,7 @@ def test_is_what_resizing_the_whole_film_gives(
 def test_an_object_that_fills_the_film() -> None:
     fit = Letterbox.fit(200, 100, 320, 256)
     (found,) = instances_from_masks(
-        np.ones((1, 80, 64), np.float32), np.ones(1), [Structure.ROD], fit
+        SoftMasks.of(np.ones((1, 80, 64), np.float32)), np.ones(1), [Structure.ROD], fit
     )
     assert decode_mask(found.mask).all()
     assert found.mask == encode_mask(np.ones((200, 100), bool))
@@ -72,18 +73,57 @@ def test_best_first_and_at_most_as_many_as_asked_for() -> None:
     masks[:3, 10:20, 10:20] = 1.0  # the last is empty, so it is no segment
     scores = np.array([0.2, 0.9, 0.5, 0.99], np.float32)
     structures = [Structure.ROD, Structure.CAGE, Structure.SCREW, Structure.ROD]
-    found = instances_from_masks(masks, scores, structures, fit)
+    found = instances_from_masks(SoftMasks.of(masks), scores, structures, fit)
     assert [segment.structure for segment in found] == [
         Structure.CAGE,
         Structure.SCREW,
         Structure.ROD,
     ]
     assert {segment.kind for segment in found} == {SegmentKind.INSTANCE}
-    assert len(instances_from_masks(masks, scores, structures, fit, max_segments=2)) == 2
+    two = instances_from_masks(SoftMasks.of(masks), scores, structures, fit, max_segments=2)
+    assert two == found[:2]
 
 
 def test_what_lies_on_the_bars_beside_the_film_is_left_out() -> None:
     fit = Letterbox.fit(320, 100, 320, 256)
     masks = np.zeros((1, 320, 256), np.float32)
     masks[0, :, : fit.left - 2] = 1.0
-    assert instances_from_masks(masks, np.ones(1), [Structure.ROD], fit) == ()
+    assert instances_from_masks(SoftMasks.of(masks), np.ones(1), [Structure.ROD], fit) == ()
+
+
+@pytest.mark.parametrize("film", [(1024, 768), (300, 90), (1, 90), (320, 256)])
+@pytest.mark.parametrize("grid", [(320, 256), (160, 128), (100, 70)])
+def test_a_window_is_as_good_as_the_whole_grid(
+    film: tuple[int, int], grid: tuple[int, int]
+) -> None:
+    rng = np.random.default_rng(1)
+    fit = Letterbox.fit(*film, 320, 256)
+    sizes = [grid, (5, 7), (1, 1), (grid[0], 1), (1, grid[1])]
+    windows = []
+    for height, width in sizes * 4:
+        top = int(rng.integers(0, grid[0] - height + 1))
+        left = int(rng.integers(0, grid[1] - width + 1))
+        values = rng.uniform(0.3, 1.0, (height, width)).astype(np.float32)
+        windows.append(Window(top, left, values))
+    masks = SoftMasks(grid, tuple(windows))
+    whole = SoftMasks(grid, tuple(Window(0, 0, plane) for plane in masks.planes()))
+    scores, structures = np.linspace(1.0, 0.5, len(masks)), [Structure.CAGE] * len(masks)
+    found = instances_from_masks(masks, scores, structures, fit)
+    assert found == instances_from_masks(whole, scores, structures, fit)
+    assert found == instances_from_masks(SoftMasks.of(masks.planes()), scores, structures, fit)
+    assert len(found) >= 4
+
+
+def test_windows_are_cut_and_bordered() -> None:
+    window = Window(2, 3, np.ones((4, 5), np.float32))
+    inner = window.within(0, 0, 20, 20)
+    assert inner is not None
+    assert inner[:2] == (1, 2)
+    assert inner.values.shape == (6, 7)
+    assert float(inner.values.sum()) == 20.0
+    cut = window.within(3, 4, 2, 20)
+    assert cut is not None
+    assert cut[:2] == (0, 0)
+    assert cut.values.tolist() == [[1.0] * 4 + [0.0]] * 2
+    assert window.within(6, 0, 5, 5) is None
+    assert len(SoftMasks.of(np.zeros((2, 3, 4), np.float32))) == 2

@@ -12,6 +12,7 @@ from spinezoo_contract.masks import decode_mask
 from spinezoo_contract.types import Film, PredictOptions, SegmentKind, Structure
 from spinezoo_serving.cards import load_card
 from spinezoo_spine.inference.objects import Objects, box_suppression, one_an_object
+from spinezoo_spine.inference.soft_masks import SoftMasks
 from spinezoo_torchkit.engine import write_weights
 from spinezoo_torchkit.instance import TorchInstancePredictor
 from spinezoo_torchkit.loading import load_network
@@ -187,12 +188,12 @@ def test_nonsense_is_an_error(make_card, wrong: dict[str, torch.Tensor]) -> None
         predictor.predict(film(), PredictOptions())
 
 
-def blocks(*rows: tuple[int, int]) -> np.ndarray:
-    """Masks (n, 32, 16) of rows from the first to before the second."""
+def blocks(*rows: tuple[int, int]) -> SoftMasks:
+    """Masks on 32 x 16 pixels of rows from the first to before the second."""
     masks = np.zeros((len(rows), 32, 16), dtype=np.float32)
     for mask, (top, bottom) in zip(masks, rows, strict=True):
         mask[top:bottom] = 0.9
-    return masks
+    return SoftMasks.of(masks)
 
 
 STRUCTURES = (Structure.SCREW, Structure.LUMBAR_VERTEBRA, Structure.SACRAL_VERTEBRA)
@@ -208,7 +209,7 @@ def test_a_vertebra_is_answered_once_whatever_its_class() -> None:
     once = one_an_object(found, STRUCTURES, 0.5)
     assert once.labels.tolist() == [3, 2, 1, 1]
     assert once.scores.tolist() == pytest.approx([0.9, 0.5, 0.7, 0.65])
-    assert (once.masks[0] == found.masks[1]).all()
+    assert (once.masks.planes()[0] == found.masks.planes()[1]).all()
     assert one_an_object(found, STRUCTURES, 1.0).labels.tolist() == found.labels.tolist()
     # 2 of 19 rows are shared with the neighbour, 7 of 13 by the screws: more than this allows.
     assert one_an_object(found, STRUCTURES, 0.05).labels.tolist() == [3, 1]
@@ -218,7 +219,7 @@ def test_screws_and_rods_may_lie_on_each_other_and_cages_may_not() -> None:
     rows = ((0, 10), (2, 12), (0, 11))  # IoU with the first: 8 of 12, and 10 of 11
     structures = (Structure.SCREW, Structure.ROD, Structure.CAGE)
     found = Objects(
-        np.concatenate([blocks(*rows)] * 3),
+        blocks(*rows * 3),
         np.array([0.9, 0.8, 0.7] * 3, dtype=np.float32),
         np.repeat([1, 2, 3], 3),
     )

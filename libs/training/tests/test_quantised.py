@@ -9,9 +9,16 @@ import onnx
 import pytest
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
+from spinezoo_contract.errors import WeightsError
 from spinezoo_spine.inference.engines import ENGINES, open_engine
 from spinezoo_training.graphs import OPSET, StoredTensor, write_graph
-from spinezoo_training.quantised import best_range, film_inputs, kernel_scales, write_int8_graph
+from spinezoo_training.quantised import (
+    _Plan,
+    best_range,
+    film_inputs,
+    kernel_scales,
+    write_int8_graph,
+)
 
 SHAPE = (1, 2, 16, 12)
 KERNELS = {
@@ -139,3 +146,32 @@ def test_films_are_inputs_of_other_patients_each() -> None:
     assert len(films) == 24
     assert {film.shape for film in films} == {(1, 2, 128, 96)}
     assert len({film.tobytes() for film in films}) == 24
+
+
+def test_some_convolutions_can_stay_as_they_are(
+    graph: Path, films: list[NDArray[np.float32]]
+) -> None:
+    target = graph.with_name("lite.network.int8.onnx")
+    write_int8_graph(graph, films, target, ["s*d"])
+    drawn = onnx.load(target, load_external_data=False).graph
+    kernels = [node.input[1] for node in drawn.node if node.op_type == "Conv"]
+    assert kernels == ["first@int8", "second", "third@int8", "last"]
+    apart = answers("openvino", target, films) - answers("openvino", graph, films)
+    assert np.sqrt((apart**2).mean()) > 0.0
+    with pytest.raises(WeightsError, match=r"'sixth'; there are first, second, third"):
+        write_int8_graph(graph, films, target, ["first", "sixth"])
+
+
+def test_uses_of_one_kernel_are_told_apart(films: list[NDArray[np.float32]]) -> None:
+    rng = np.random.default_rng(4)
+    drawn = model()
+    drawn.graph.node[3].input[1] = "first"  # the second convolution, of six channels
+    del drawn.graph.initializer[:]
+    shapes = {**KERNELS, "first": (6, 6, 3, 3), "bias": (3,)}
+    drawn.graph.initializer.extend(
+        numpy_helper.from_array(rng.normal(size=shape).astype(np.float32), name)
+        for name, shape in shapes.items()
+    )
+    drawn.graph.initializer.append(numpy_helper.from_array(np.float32([1, 1, 2, 2]), "twice"))
+    plan = _Plan(drawn, ["first@1"])
+    assert [node.output[0] for node in plan.convolutions] == ["a", "h"]

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from spinezoo_serving.cards import ModelCard
 from spinezoo_spine.inference.objects import InstancePredictor, Objects, box_suppression
 from spinezoo_spine.inference.options import ResolvedOptions
+from spinezoo_spine.inference.soft_masks import SoftMasks
 from torch import nn
 
 from spinezoo_torchkit.device import autocast
@@ -43,7 +44,7 @@ mode, in the card's precision."""
 def objects_of(found: Detections) -> Objects:
     """A network's detections as arrays, unchecked."""
     return Objects(
-        found.masks.detach().float().cpu().numpy(),
+        SoftMasks.of(found.masks.detach().float().cpu().numpy()),
         found.scores.detach().float().cpu().numpy(),
         found.labels.detach().cpu().numpy(),
     )

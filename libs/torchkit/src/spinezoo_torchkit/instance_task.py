@@ -70,7 +70,7 @@ class InstanceTask(Task):
         return Answers(label_maps, objects)
 
     def _on_canvas(self, found: Objects, height: int, width: int) -> FoundObjects:
-        masks = torch.from_numpy(found.masks)
+        masks = torch.from_numpy(found.masks.planes())
         if len(masks) and tuple(masks.shape[-2:]) != (height, width):
             masks = nn.functional.interpolate(
                 masks[None], size=(height, width), mode="bilinear", align_corners=False

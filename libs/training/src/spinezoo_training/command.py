@@ -37,6 +37,7 @@ def train_main(
     make_task: Callable[[ModelCard], Task],
     defaults: TrainSettings,
     module: str | None = None,
+    not_int8: Sequence[str] = (),
 ) -> int:
     """Trains a network from films with outlines, writes weights and updates the card.
 
@@ -48,6 +49,8 @@ def train_main(
         make_task: What the network adds to the loop.
         defaults: Settings where the command line gives none; ``epochs`` must be one of them.
         module: What ``python -m`` runs; None stands for ``spinezoo_<name>.train``.
+        not_int8: Convolutions that an int8 graph keeps in floating point, see
+            :func:`spinezoo_training.quantised.quantised`.
 
     Returns:
         0 when trained, 130 when stopped on the way, 1 with a message on a named error.
@@ -55,7 +58,9 @@ def train_main(
     module = module or f"spinezoo_{name}.train"
     exporting = _export_parser(card_path).parse_known_args(argv)[0]
     if exporting.export:
-        return _export(name, exporting.card, exporting.preset, framework, int8=exporting.int8)
+        return _export(
+            name, exporting.card, exporting.preset, framework, not_int8, int8=exporting.int8
+        )
     arguments = _parser(name, module, card_path, defaults).parse_args(argv)
     command = command_of(module, list(sys.argv[1:] if argv is None else argv))
     try:
@@ -88,7 +93,15 @@ def _export_parser(card_path: Path) -> argparse.ArgumentParser:
     return parser
 
 
-def _export(name: str, card_path: Path, preset: str, framework: Framework, *, int8: bool) -> int:
+def _export(
+    name: str,
+    card_path: Path,
+    preset: str,
+    framework: Framework,
+    not_int8: Sequence[str],
+    *,
+    int8: bool,
+) -> int:
     """Exports a card's weights for engines that need no framework, and records it."""
     try:
         card = load_card(card_path, preset)
@@ -97,7 +110,7 @@ def _export(name: str, card_path: Path, preset: str, framework: Framework, *, in
         card = record_graphs(card, files)
         rounded = {}
         if int8 or had_int8:
-            rounded = write_int8_graphs(card)
+            rounded = write_int8_graphs(card, not_int8)
             record_graphs(card, files, rounded)
     except SpineZooError as error:
         sys.stderr.write(f"{name}: {error}\n")

@@ -13,6 +13,8 @@ Correction", 2019; here with films).
 from __future__ import annotations
 
 import copy
+import fnmatch
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +25,7 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
+from spinezoo_contract.errors import WeightsError
 from spinezoo_serving.cards import ModelCard, verify_graphs
 from spinezoo_spine.inference.engines import open_engine
 
@@ -58,17 +61,21 @@ Opened = Callable[[onnx.ModelProto], Answer]
 """Makes a graph ready to answer."""
 
 
-def write_int8_graphs(card: ModelCard) -> dict[str, Path]:
+def write_int8_graphs(card: ModelCard, kept: Sequence[str] = ()) -> dict[str, Path]:
     """Writes those graphs of a card that take a film again, for 8-bit integers, beside the others.
 
     Parts that take what another part answers (Mask R-CNN's boxes and masks) are small and stay in
     floating point.
 
+    Args:
+        card: The card.
+        kept: Convolutions that stay in floating point too, see :func:`quantised`.
+
     Returns:
         The files by the name of the part.
 
     Raises:
-        WeightsError: The card's network was not exported.
+        WeightsError: The card's network was not exported, or has no such convolution.
     """
     shape = [1, card.input.channels, card.input.height, card.input.width]
     films = film_inputs(card.input.height, card.input.width)
@@ -78,7 +85,7 @@ def write_int8_graphs(card: ModelCard) -> dict[str, Path]:
         size = drawn.graph.input[0].type.tensor_type.shape.dim
         if [each.dim_value for each in size] == shape:
             written[part] = path.with_name(f"{path.stem}.int8.onnx")
-            write_int8_graph(path, films, written[part])
+            write_int8_graph(path, films, written[part], kept)
     return written
 
 
@@ -90,8 +97,20 @@ def film_inputs(height: int, width: int) -> list[NDArray[np.float32]]:
     ]
 
 
-def write_int8_graph(path: Path, films: Sequence[NDArray[np.float32]], target: Path) -> None:
-    """Writes one exported graph for 8-bit integers; its tensors stay where they are."""
+def write_int8_graph(
+    path: Path, films: Sequence[NDArray[np.float32]], target: Path, kept: Sequence[str] = ()
+) -> None:
+    """Writes one exported graph for 8-bit integers; its tensors stay where they are.
+
+    Args:
+        path: The exported graph.
+        films: Inputs of the network to find scales and shifts with.
+        target: The file to write.
+        kept: Convolutions that stay in floating point, see :func:`quantised`.
+
+    Raises:
+        WeightsError: It has no such convolution.
+    """
     with TemporaryDirectory() as folder:
         engine = open_engine("openvino", "float32")
 
@@ -100,17 +119,17 @@ def write_int8_graph(path: Path, films: Sequence[NDArray[np.float32]], target: P
             onnx.save(model, place)
             return engine.load(place).run
 
-        model = quantised(folded(path), films, opened)
+        model = quantised(folded(path), films, opened, kept)
     used = {name for node in model.graph.node for name in node.input}
     stored = stored_in(onnx.load(path, load_external_data=False))
-    kept = [tensor for tensor in model.graph.initializer if tensor.name not in stored]
+    tensors = [tensor for tensor in model.graph.initializer if tensor.name not in stored]
     nodes = list(model.graph.node)
     del model.graph.initializer[:], model.graph.node[:]
     for name, (tensor, unpacking) in stored.items():
         if name in used:
-            kept.append(tensor)
+            tensors.append(tensor)
             model.graph.node.extend(unpacking)
-    model.graph.initializer.extend(kept)
+    model.graph.initializer.extend(tensors)
     model.graph.node.extend(nodes)
     write_model(model, target)
 
@@ -149,6 +168,7 @@ def quantised(
     model: onnx.ModelProto,
     films: Sequence[NDArray[np.float32]],
     opened: Opened,
+    kept: Sequence[str] = (),
 ) -> onnx.ModelProto:
     """The graph in 8-bit integers.
 
@@ -156,8 +176,14 @@ def quantised(
         model: Graph with its tensors, see :func:`folded`.
         films: Inputs of the network to find scales and shifts with, (1, c, h, w) each.
         opened: Makes a graph ready to answer.
+        kept: Convolutions that stay in floating point besides the last ones, by patterns of their
+            kernels' names (``fnmatch``). Where a kernel is used again, its name ends with ``@1``
+            at the second use, ``@2`` at the third.
+
+    Raises:
+        WeightsError: A pattern is that of no convolution.
     """
-    plan = _Plan(model)
+    plan = _Plan(model, kept)
     ranges = _ranges(plan, films, opened)
     scales = {name: kernel_scales(plan.tensors[name]) for name in plan.kernels}
     shifts = _shifts(plan, ranges, scales, films, opened)
@@ -175,7 +201,7 @@ class _Plan:
         groups: Tensors that are rounded, those in one list with one scale: they are joined.
     """
 
-    def __init__(self, model: onnx.ModelProto) -> None:
+    def __init__(self, model: onnx.ModelProto, kept: Sequence[str] = ()) -> None:
         self.model = model
         self.tensors = {t.name: numpy_helper.to_array(t) for t in model.graph.initializer}
         self._maker = {name: node for node in model.graph.node for name in node.output}
@@ -185,6 +211,7 @@ class _Plan:
             for node in model.graph.node
             if node.op_type == "Conv" and node.input[1] in self.tensors and node.output[0] in before
         ]
+        self._keep(kept)
         self.kernels = list(dict.fromkeys(node.input[1] for node in self.convolutions))
         groups: list[set[str]] = []
         for node in self.convolutions:
@@ -196,6 +223,26 @@ class _Plan:
             (sorted(group, key=lambda name: order.get(name, -1)) for group in groups),
             key=lambda group: order.get(group[0], -1),
         )
+
+    def _keep(self, kept: Sequence[str]) -> None:
+        """Leaves convolutions out."""
+        uses: Counter[str] = Counter()
+        names = []
+        for node in self.convolutions:
+            kernel = node.input[1]
+            names.append(f"{kernel}@{uses[kernel]}" if uses[kernel] else kernel)
+            uses[kernel] += 1
+        for pattern in kept:
+            if not fnmatch.filter(names, pattern):
+                raise WeightsError(
+                    f"no convolution that can be rounded is called {pattern!r}; there are "
+                    f"{', '.join(names)}"
+                )
+        self.convolutions = [
+            node
+            for node, name in zip(self.convolutions, names, strict=True)
+            if not any(fnmatch.fnmatchcase(name, pattern) for pattern in kept)
+        ]
 
     def _before_another(self) -> set[str]:
         """The tensors that a convolution is made from.

@@ -15,6 +15,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_array
+from spinezoo_spine.inference.soft_masks import SoftMasks, Window
 
 Array = NDArray[np.float32]
 Numbers = NDArray[np.int64]
@@ -151,10 +152,17 @@ def propose(
         groups.append(np.full(count, level))
         first += len(cells)
     box, score, group = np.concatenate(boxes), np.concatenate(scores), np.concatenate(groups)
-    sound = (_sides(box) >= 1e-3).all(axis=1)
-    box, score, group = box[sound], score[sound], group[sound]
-    kept = suppressed(box, score, group, float(settings["rpn_nms_thresh"]))
-    return box[kept[: int(settings["rpn_post_nms_top_n_test"])]]
+    sound = np.flatnonzero((_sides(box) >= 1e-3).all(axis=1))
+    order = sound[np.argsort(-score[sound], kind="stable")]
+    wanted, iou = int(settings["rpn_post_nms_top_n_test"]), float(settings["rpn_nms_thresh"])
+    count = 2 * wanted
+    while True:
+        # Which of the best stay does not depend on lesser ones, so those are looked at if needed.
+        best = order[:count]
+        kept = suppressed(box[best], score[best], group[best], iou)
+        if len(kept) >= wanted or count >= len(order):
+            return box[best[kept[:wanted]]]
+        count *= 2
 
 
 def _taps(low: Array, high: Array, cells: int, bins: int) -> tuple[NDArray[np.int32], Array]:
@@ -257,21 +265,24 @@ def select(
     return box[kept], label[kept], score[kept]
 
 
-def paste(masks: Array, boxes: Array, height: int, width: int) -> Array:
-    """(D, height, width) masks on the input from (D, m, m) probabilities in their boxes."""
+def paste(masks: Array, boxes: Array, height: int, width: int) -> SoftMasks:
+    """Masks on the input from (D, m, m) probabilities in their boxes."""
     side = masks.shape[-1]
     scale = np.float32((side + 2 * PADDING_CELLS) / side)
     half = _sides(boxes) * np.float32(0.5) * scale
     centre = (boxes[:, 2:] + boxes[:, :2]) * np.float32(0.5)
     corners = np.concatenate([centre - half, centre + half], axis=1).astype(np.int64)
-    pasted = np.zeros((len(masks), height, width), dtype=np.float32)
-    for canvas, mask, (left, top, right, bottom) in zip(pasted, masks, corners, strict=True):
-        size = (max(int(right - left) + 1, 1), max(int(bottom - top) + 1, 1))
-        drawn = cv2.resize(np.pad(mask, PADDING_CELLS), size, interpolation=cv2.INTER_LINEAR)
-        x, y = max(int(left), 0), max(int(top), 0)
-        end_x, end_y = min(int(right) + 1, width), min(int(bottom) + 1, height)
-        canvas[y:end_y, x:end_x] = drawn[y - top : end_y - top, x - left : end_x - left]
-    return pasted
+    padding = (0, 0), (PADDING_CELLS, PADDING_CELLS), (PADDING_CELLS, PADDING_CELLS)
+    windows = []
+    for mask, (left, top, right, bottom) in zip(
+        np.pad(masks, padding), corners.tolist(), strict=True
+    ):
+        size = (max(right - left + 1, 1), max(bottom - top + 1, 1))
+        drawn = cv2.resize(mask, size, interpolation=cv2.INTER_LINEAR)
+        x, y = max(left, 0), max(top, 0)
+        end_x, end_y = min(right + 1, width), min(bottom + 1, height)
+        windows.append(Window(y, x, drawn[y - top : end_y - top, x - left : end_x - left]))
+    return SoftMasks((height, width), tuple(windows))
 
 
 def probe_regions(height: int, width: int) -> Array:

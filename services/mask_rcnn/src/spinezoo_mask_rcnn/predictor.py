@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from spinezoo_contract.errors import InvalidOutputError
 from spinezoo_serving.cards import ModelCard
 from spinezoo_spine.inference.engines import Graph, GraphEngine
 from spinezoo_spine.inference.loading import load_served, picked, probe_film
@@ -18,7 +19,7 @@ from spinezoo_spine.inference.predictors import FilmPredictor
 from spinezoo_mask_rcnn import arrays
 from spinezoo_mask_rcnn.arrays import BOX_POOL_CELLS, MASK_POOL_CELLS, PROBE_VALUES
 
-ROWS = 8
+ROWS = 4
 """Masks are computed in multiples of so many: an engine prepares itself for every number anew."""
 
 
@@ -43,6 +44,9 @@ class MaskRcnnPredictor(InstancePredictor):
             film["objectness"], film["offsets"], self.anchors, *self.size, self.settings
         )
         found = self._boxes(features, regions)
+        # What is not a number is never above a threshold: it would be an answer without objects.
+        if not (np.isfinite(film["objectness"]).all() and np.isfinite(found["class_logits"]).all()):
+            raise InvalidOutputError("Mask R-CNN's scores are not finite; check the weights")
         boxes, labels, scores = arrays.select(
             found["class_logits"],
             found["box_offsets"],

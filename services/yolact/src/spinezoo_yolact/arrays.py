@@ -6,13 +6,16 @@ equal. Boxes run 0 to 1 over the input; shapes are written as in :mod:`spinezoo_
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from spinezoo_contract.errors import InvalidOutputError
 from spinezoo_spine.inference.objects import Objects
+from spinezoo_spine.inference.soft_masks import SoftMasks, Window
 
 Array = NDArray[np.float32]
 
@@ -24,6 +27,9 @@ CROP_PADDING_PX = 1.0
 
 TOP = 200
 """Most candidates of a class."""
+
+ROUNDING = 1e-3
+"""More than logits of a score can be off by in float32."""
 
 
 def make_priors(network: Mapping[str, Any], height: int, width: int) -> Array:
@@ -97,11 +103,12 @@ def detect(
         suppression_iou: IoU of boxes above which the lesser one is dropped.
         max_detections: Most objects of a film.
     """
-    logits = found["class_logits"]
+    plausible = _maybe_above(found["class_logits"], score_threshold)
+    logits = found["class_logits"][plausible]
     powers = np.exp(logits - logits.max(axis=1, keepdims=True))
     scores = powers[:, 1:] / powers.sum(axis=1, keepdims=True)  # (P, C)
-    plausible = np.flatnonzero(scores.max(axis=1) > score_threshold)
-    scores = scores[plausible]
+    above = (scores > score_threshold).any(axis=1)
+    scores, plausible = scores[above], plausible[above]
     boxes = decode_boxes(found["boxes"][plausible], priors[plausible])
     kept, labels = [], []
     for label in range(scores.shape[1]):
@@ -122,17 +129,39 @@ def detect(
     return Objects(masks, score_of, label_of)
 
 
-def assemble_masks(prototypes: Array, coefficients: Array, boxes: Array) -> Array:
-    """(ph, pw, K) prototypes and (D, K) coefficients to (D, ph, pw) masks, cropped to the boxes."""
+def _maybe_above(logits: Array, score_threshold: float) -> NDArray[np.intp]:
+    """The priors that may have a score above the threshold, and few others.
+
+    A class is that likely only if its logit is so much above the background's: nearly all priors
+    are out by that, for a fraction of what a softmax takes.
+
+    Args:
+        logits: (P, 1 + C).
+        score_threshold: From 0 to 1.
+
+    Raises:
+        InvalidOutputError: Logits are not finite.
+    """
+    lead = functools.reduce(np.maximum, logits.T[1:]) - logits[:, 0]
+    if not np.isfinite(lead).all():
+        raise InvalidOutputError("YOLACT's class logits are not finite; check the weights")
+    if not 0.0 < score_threshold < 1.0:
+        return np.arange(len(logits) if score_threshold <= 0.0 else 0)
+    least = math.log(score_threshold / (1.0 - score_threshold))
+    return np.flatnonzero(lead > least - ROUNDING)
+
+
+def assemble_masks(prototypes: Array, coefficients: Array, boxes: Array) -> SoftMasks:
+    """(ph, pw, K) prototypes and (D, K) coefficients to D masks, cropped to the boxes."""
     height, width = prototypes.shape[:2]
-    masks = np.zeros((len(boxes), height, width), dtype=np.float32)
     size = np.array([width, height, width, height], dtype=np.float32)
     padding = np.array([-1.0, -1.0, 1.0, 1.0], dtype=np.float32) * CROP_PADDING_PX
     edges = np.clip(boxes * size + padding, 0.0, size)
     # The cells from the first that is not before the box to the last that begins in it.
-    for mask, values, (left, top, right, bottom) in zip(
-        masks, coefficients, np.ceil(edges).astype(int), strict=True
+    windows = []
+    for values, (left, top, right, bottom) in zip(
+        coefficients, np.ceil(edges).astype(int).tolist(), strict=True
     ):
         near = prototypes[top:bottom, left:right] @ values
-        mask[top:bottom, left:right] = 1.0 / (1.0 + np.exp(-near))
-    return masks
+        windows.append(Window(top, left, np.float32(1.0) / (np.float32(1.0) + np.exp(-near))))
+    return SoftMasks((height, width), tuple(windows))

@@ -14,9 +14,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from spinezoo_spine.inference.soft_masks import Window
 
 _BELOW = 255
 """Code of a canvas pixel whose highest probability is below the threshold."""
@@ -154,56 +157,70 @@ def class_labels(
     )
 
 
-def object_runs(soft: NDArray[np.float32], grid: FilmGrid) -> NDArray[np.int64] | None:
+def object_runs(window: Window, grid: FilmGrid) -> NDArray[np.int64] | None:
     """Run lengths down the columns of the film pixels above one half of a soft mask.
 
     Args:
-        soft: (h, w) values from 0 to 1 on the film's part of the canvas.
+        window: Of the film's part of the canvas, at most one half at its border where that is not
+            the film's; :meth:`Window.within` gives such a one.
         grid: The film over that part.
 
     Returns:
         Background first, adding up to the film; some may be 0. None where no pixel is above.
     """
-    soft = _two_or_more(soft[np.newaxis])[0]
-    inside = soft > 0.5
-    held = np.flatnonzero(inside.any(axis=1))
-    if not len(held):
-        return None
-    # One canvas pixel around the object: film pixels there are still partly of it.
-    top, bottom = max(0, int(held[0]) - 1), min(soft.shape[0], int(held[-1]) + 2)
-    held = np.flatnonzero(inside[top:bottom].any(axis=0))
-    left, right = max(0, int(held[0]) - 1), min(soft.shape[1] - 1, int(held[-1]) + 1)
+    soft = np.ascontiguousarray(_two_or_more(window.values[np.newaxis])[0])
     rows, columns = grid.rows, grid.columns
     height, width = int(rows.start[-1]), int(columns.start[-1])
-    # Every film column at the canvas's rows. Columns first in memory: runs go down them.
-    part = np.ascontiguousarray(soft[top:bottom, left : right + 1].T)
-    across = np.repeat(np.arange(right - left), np.diff(columns.start[left : right + 1]))
-    x = np.arange(columns.start[left], columns.start[right])
-    far = columns.weight[x, np.newaxis]
-    soft_column = part[across] * (np.float32(1.0) - far)
-    soft_column += part[across + 1] * far
-    inside_column = np.zeros((len(x), soft_column.shape[1] + 2), dtype=np.bool_)
-    np.greater(soft_column, 0.5, out=inside_column[:, 1:-1])
+    inside = soft > 0.5
+    i, j = np.nonzero(_mixed(inside))
+    # Every film column of each cell whose corners differ.
+    first = columns.start[window.left + j]
+    count = columns.start[window.left + j + 1] - first
+    x = np.arange(int(count.sum())) + np.repeat(first - np.cumsum(count) + count, count)
+    far = columns.weight[x]
+    near = np.float32(1.0) - far
+    corner = np.repeat(i * soft.shape[1] + j, count)
+    flat = soft.ravel()
+    upper = flat[corner] * near + flat[corner + 1] * far
+    corner += soft.shape[1]
+    lower = flat[corner] * near + flat[corner + 1] * far
     # Down a column two canvas rows are joined by a straight line: it crosses one half once.
-    index, crossing = np.nonzero(inside_column[:, 1:] != inside_column[:, :-1])
-    if not len(index):
-        return None
-    cell = np.clip(crossing - 1, 0, soft_column.shape[1] - 2)
-    first = rows.start[top + cell]
-    size = rows.start[top + cell + 1] - first
-    rank = np.arange(int(size.max()))
-    y = np.minimum(first[:, np.newaxis] + rank, height - 1)
-    far = rows.weight[y]
-    value = soft_column[index, cell][:, np.newaxis] * (np.float32(1.0) - far)
-    value += soft_column[index, cell + 1][:, np.newaxis] * far
-    same = (value > 0.5) == inside_column[index, cell + 1][:, np.newaxis]
+    crossing = np.flatnonzero((upper > 0.5) != (lower > 0.5))
+    x, upper, lower = x[crossing], upper[crossing, np.newaxis], lower[crossing, np.newaxis]
+    row = window.top + np.repeat(i, count)[crossing]
+    start = rows.start[row]
+    size = rows.start[row + 1] - start
+    rank = np.arange(int(size.max(initial=0)))
+    far = rows.weight[np.minimum(start[:, np.newaxis] + rank, height - 1)]
+    value = upper * (np.float32(1.0) - far)
+    value += lower * far
+    same = (value > 0.5) == (upper > 0.5)
     same &= rank < size[:, np.newaxis]
-    border = first + np.count_nonzero(same, axis=1)
-    # The film's own border, where an object reaches it.
-    border[crossing == 0] = 0
-    border[crossing == soft_column.shape[1]] = height
-    border += x[index] * height
-    return np.diff(border, prepend=0, append=height * width)
+    found = [x * height + start + np.count_nonzero(same, axis=1)]
+    # The film's own border, where an object reaches it: there runs begin and end too.
+    for edge, beside in ((0, 0), (-1, height)):
+        if inside[edge].any():
+            found.append(_columns_inside(soft[edge], columns, window.left) * height + beside)
+    border = np.sort(np.concatenate(found))
+    return np.diff(border, prepend=0, append=height * width) if len(border) else None
+
+
+def _mixed(codes: NDArray[Any]) -> NDArray[np.bool_]:
+    """(h - 1, w - 1) cells of (h, w) canvas pixels whose four corners are not all alike."""
+    mixed: NDArray[np.bool_] = codes[:-1, :-1] != codes[1:, :-1]
+    mixed |= codes[:-1, 1:] != codes[1:, 1:]
+    mixed |= codes[:-1, :-1] != codes[:-1, 1:]
+    return mixed
+
+
+def _columns_inside(soft: NDArray[np.float32], columns: _Axis, left: int) -> NDArray[np.int64]:
+    """The film columns that are above one half on a canvas row that begins at ``left``."""
+    start = columns.start[left : left + len(soft)]
+    x = np.arange(start[0], start[-1])
+    cell = np.repeat(np.arange(len(soft) - 1), np.diff(start))
+    far = columns.weight[x]
+    found: NDArray[np.int64] = x[soft[cell] * (np.float32(1.0) - far) + soft[cell + 1] * far > 0.5]
+    return found
 
 
 def _labels(
@@ -234,9 +251,7 @@ def _labels(
     start_y = rows.start[i0 : i0 + cells_down + 1]
     start_x = columns.start[j0 : j0 + cells_across + 1]
 
-    mixed = codes[:-1, :-1] != codes[1:, :-1]
-    mixed |= codes[:-1, 1:] != codes[1:, 1:]
-    mixed |= codes[:-1, :-1] != codes[:-1, 1:]
+    mixed = _mixed(codes)
     _add_even(sums, codes, best, mixed, grid, corner)
 
     across = np.ascontiguousarray(mixed.T)

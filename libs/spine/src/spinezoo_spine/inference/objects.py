@@ -16,18 +16,19 @@ from spinezoo_spine.inference import postprocess as finish
 from spinezoo_spine.inference.options import ResolvedOptions
 from spinezoo_spine.inference.predictors import FilmPredictor, Outlines
 from spinezoo_spine.inference.preprocess import Letterbox
+from spinezoo_spine.inference.soft_masks import SoftMasks, Window
 
 
 class Objects(NamedTuple):
     """Detections of one film as arrays.
 
     Attributes:
-        masks: (N, h, w) float32 probabilities that cover the whole canvas, on any grid.
+        masks: N probabilities that cover the whole canvas, on any grid.
         scores: (N,) float32.
         labels: (N,) integers from 1: label k is ``structures[k - 1]`` of the card.
     """
 
-    masks: NDArray[np.float32]
+    masks: SoftMasks
     scores: NDArray[np.float32]
     labels: NDArray[np.int64]
 
@@ -67,28 +68,57 @@ def one_an_object(objects: Objects, structures: Sequence[Structure], iou: float)
             groups.append((np.flatnonzero(objects.labels == label), most))
     for which, most in groups:
         kept[_second(objects, which, most)] = False
-    return Objects(objects.masks[kept], objects.scores[kept], objects.labels[kept])
+    masks = objects.masks.chosen(np.flatnonzero(kept))
+    return Objects(masks, objects.scores[kept], objects.labels[kept])
 
 
 def _second(objects: Objects, which: NDArray[np.intp], most: float) -> list[int]:
     """Which of some objects overlap a better one of them by more than ``most``."""
     if len(which) < 2:
         return []
-    which = which[np.argsort(-objects.scores[which], kind="stable")]
-    masks = objects.masks[which] > 0.5
-    rows, columns = masks.any(axis=(0, 2)), masks.any(axis=(0, 1))
-    flat = masks[:, rows][:, :, columns].reshape(len(which), -1).astype(np.float32)
-    overlap = flat @ flat.T
-    size = overlap.diagonal()
-    ious = overlap / np.maximum(size[:, None] + size[None, :] - overlap, 1.0)
-    stay: list[int] = []
+    stay: list[_Shape] = []
     second: list[int] = []
-    for index in range(len(which)):
-        if (ious[index, stay] <= most).all():
-            stay.append(index)
+    for number in which[np.argsort(-objects.scores[which], kind="stable")]:
+        shape = _Shape.of(objects.masks.windows[number])
+        if all(shape.iou(other) <= most for other in stay):
+            stay.append(shape)
         else:
-            second.append(int(which[index]))
+            second.append(int(number))
     return second
+
+
+class _Shape(NamedTuple):
+    """The pixels of an object, in the box around them."""
+
+    top: int
+    left: int
+    inside: NDArray[np.bool_]
+    area: int
+
+    @classmethod
+    def of(cls, window: Window) -> _Shape:
+        inside = window.values > 0.5
+        rows, columns = np.flatnonzero(inside.any(axis=1)), np.flatnonzero(inside.any(axis=0))
+        if not len(rows):
+            return cls(0, 0, inside[:0, :0], 0)
+        inside = inside[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+        top, left = window.top + int(rows[0]), window.left + int(columns[0])
+        return cls(top, left, inside, int(np.count_nonzero(inside)))
+
+    def iou(self, other: _Shape) -> float:
+        """Intersection over union; 0 of two that are empty."""
+        shared = int(np.count_nonzero(self._beside(other) & other._beside(self)))
+        return shared / max(self.area + other.area - shared, 1)
+
+    def _beside(self, other: _Shape) -> NDArray[np.bool_]:
+        """Its part in both boxes."""
+        top, left = max(self.top, other.top), max(self.left, other.left)
+        bottom = min(self.top + self.inside.shape[0], other.top + other.inside.shape[0])
+        right = min(self.left + self.inside.shape[1], other.left + other.inside.shape[1])
+        return self.inside[
+            top - self.top : max(bottom, top) - self.top,
+            left - self.left : max(right, left) - self.left,
+        ]
 
 
 class InstancePredictor(FilmPredictor[Objects]):
@@ -128,7 +158,7 @@ class InstancePredictor(FilmPredictor[Objects]):
         """One segment an object, best score first; see ``FilmPredictor.outlines``."""
         kept = np.flatnonzero(output.scores >= settings.score_threshold)
         segments = finish.instances_from_masks(
-            output.masks[kept],
+            output.masks.chosen(kept),
             output.scores[kept],
             [self.card.structures[int(label) - 1] for label in output.labels[kept]],
             fit,
@@ -140,16 +170,15 @@ class InstancePredictor(FilmPredictor[Objects]):
         masks, scores, labels = objects
         count = len(scores)
         sound = (
-            masks.ndim == 3
-            and len(masks) == count
+            len(masks) == count
             and labels.shape == scores.shape == (count,)
             and bool(np.isfinite(scores).all())
-            and bool(np.isfinite(masks).all())
+            and all(bool(np.isfinite(window.values).all()) for window in masks.windows)
             and bool(((labels >= 1) & (labels <= len(self.card.structures))).all())
         )
         if not sound:
             raise InvalidOutputError(
-                f"{self.card.name} answered masks {masks.shape}, scores {scores.shape}, labels "
+                f"{self.card.name} answered {len(masks)} masks, scores {scores.shape}, labels "
                 f"{labels.shape} that are not finite, not alike or of unknown classes; check the "
                 "weights"
             )

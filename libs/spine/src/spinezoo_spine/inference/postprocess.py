@@ -19,34 +19,53 @@ from spinezoo_contract.types import (
 
 from spinezoo_spine.inference.borders import FilmGrid, class_labels, object_runs
 from spinezoo_spine.inference.preprocess import Letterbox
+from spinezoo_spine.inference.soft_masks import SoftMasks, Window
 
 DEFAULT_MAX_SEGMENTS = 100
 """Most outlines in an answer when the request gives no number."""
 
 
 def _on_canvas(grid: NDArray[np.float32], fit: Letterbox) -> NDArray[np.float32]:
-    """A (height, width) canvas-aligned grid at the canvas's size, cut to the film's part."""
-    factor_y = grid.shape[0] / fit.canvas_height
-    factor_x = grid.shape[1] / fit.canvas_width
-    canvas: Any = grid  # OpenCV's types are wider than its values
-    if (factor_y, factor_x) != (1.0, 1.0):
-        canvas = cv2.resize(
-            grid, (fit.canvas_width, fit.canvas_height), interpolation=cv2.INTER_LINEAR
-        )
-    part: NDArray[np.float32] = canvas[
-        fit.top : fit.top + fit.height, fit.left : fit.left + fit.width
-    ]
-    return part
+    """A (height, width) canvas-aligned grid at the canvas's size."""
+    if grid.shape == (fit.canvas_height, fit.canvas_width):
+        return grid
+    source: Any = grid  # OpenCV's types are wider than its values
+    canvas: NDArray[np.float32] = cv2.resize(
+        source, (fit.canvas_width, fit.canvas_height), interpolation=cv2.INTER_LINEAR
+    )
+    return canvas
 
 
 def _film_parts(grids: NDArray[np.float32], fit: Letterbox) -> NDArray[np.float32]:
-    """(planes, height, width) canvas-aligned grids, each as :func:`_on_canvas` has it."""
-    if grids.shape[1:] == (fit.canvas_height, fit.canvas_width):
-        parts: NDArray[np.float32] = grids[
-            :, fit.top : fit.top + fit.height, fit.left : fit.left + fit.width
-        ]
-        return parts
-    return np.stack([_on_canvas(grid, fit) for grid in grids])
+    """(planes, height, width) canvas-aligned grids on the canvas, cut to the film's part."""
+    canvases = grids
+    if grids.shape[1:] != (fit.canvas_height, fit.canvas_width):
+        canvases = np.stack([_on_canvas(grid, fit) for grid in grids])
+    parts: NDArray[np.float32] = canvases[
+        :, fit.top : fit.top + fit.height, fit.left : fit.left + fit.width
+    ]
+    return parts
+
+
+def _window_on_film(masks: SoftMasks, index: int, fit: Letterbox) -> Window | None:
+    """One mask on the film's part of the canvas, None where nothing of it is there."""
+    window = masks.windows[index]
+    height, width = masks.size
+    times_y, rest_y = divmod(fit.canvas_height, height)
+    times_x, rest_x = divmod(fit.canvas_width, width)
+    if rest_y or rest_x:
+        # Canvas pixels lie anywhere between those of the grid: the whole is resized.
+        plane = masks.chosen([index]).planes()[0]
+        window = Window(0, 0, _on_canvas(plane, fit))
+    elif (times_y, times_x) != (1, 1):
+        bordered = window.within(0, 0, height, width)
+        if bordered is None:
+            return None
+        source: Any = bordered.values
+        size = (bordered.values.shape[1] * times_x, bordered.values.shape[0] * times_y)
+        drawn = cv2.resize(source, size, interpolation=cv2.INTER_LINEAR)
+        window = Window(bordered.top * times_y, bordered.left * times_x, drawn)
+    return window.within(fit.top, fit.left, fit.height, fit.width)
 
 
 def regions_from_probabilities(
@@ -103,7 +122,7 @@ def probability_maps(
 
 
 def instances_from_masks(
-    mask_probabilities: NDArray[np.float32],
+    masks: SoftMasks,
     scores: NDArray[np.float32],
     structures: Sequence[Structure],
     fit: Letterbox,
@@ -113,7 +132,7 @@ def instances_from_masks(
     """Instance segments from soft masks on the canvas, best score first.
 
     Args:
-        mask_probabilities: (N, grid height, grid width), 0 to 1, covering the whole canvas.
+        masks: N, covering the whole canvas.
         scores: (N,) scores, 0 to 1.
         structures: N structures.
         fit: Where the film lies on the canvas.
@@ -126,7 +145,10 @@ def instances_from_masks(
     for index in np.argsort(-scores, kind="stable"):
         if len(segments) == max_segments:
             break
-        runs = object_runs(_on_canvas(mask_probabilities[index], fit), grid)
+        window = _window_on_film(masks, int(index), fit)
+        if window is None:
+            continue
+        runs = object_runs(window, grid)
         if runs is None or not runs[1::2].any():
             continue
         mask = mask_from_runs(runs, fit.film_height, fit.film_width)
