@@ -22,9 +22,11 @@ chain orders them.
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 from pycocotools import mask as coco_mask
@@ -41,11 +43,13 @@ from spinezoo_contract.types import (
     decode_together,
 )
 
+from spinezoo_spine import windows
 from spinezoo_spine.fusion import votes as fusion
 from spinezoo_spine.implant_parts import IMPLANTS
 from spinezoo_spine.instances import (
     DUPLICATE_SHARE,
     coco_form,
+    min_component_pixels,
     overlaps,
     overlaps_both_ways,
     to_instances,
@@ -87,6 +91,10 @@ INSIDE_SHARE = 0.95
 
 LEFT_OVER_SHARE = 0.3
 """A part of the fused regions of which more than this lies in a fused implant is not a new one."""
+
+THIN_SHARE = 0.35
+"""What is left of a fused region beside the fused implants and is thinner than this, as a share of
+the side of the least object, is a border that members draw differently, and no implant."""
 
 MOST_OUTLINES = 64
 """Outlines of one member and structure that are looked at, by score."""
@@ -183,11 +191,18 @@ def fuse_implants(
         raise OptionError("no member to fuse; give the segments of at least one")
     member_votes = fusion.votes_of(names, options)
     said = [members[name] for name in names]
-    parts = to_instances([one for one in fused if one.structure in IMPLANTS])
     implants: list[FusedImplant] = []
     voted = _voted(said, names, member_votes, options.rule)
-    for structure in IMPLANTS:
-        kept = _apart([one for one in voted if one.segment.structure is structure])
+    apart = {
+        structure: _apart([one for one in voted if one.segment.structure is structure])
+        for structure in IMPLANTS
+    }
+    metal = [one for one in fused if one.structure in IMPLANTS]
+    parts: Sequence[Segment] = ()
+    # Taking regions of metal apart is slow, and their parts are nearly always implants already.
+    if any(_holds_more(region, apart[region.structure]) for region in metal):
+        parts = to_instances(metal)
+    for structure, kept in apart.items():
         kept += _left_over(kept, [part for part in parts if part.structure is structure])
         kept.sort(key=lambda one: one.segment.box.y + one.segment.box.height / 2.0)
         implants += kept
@@ -414,6 +429,28 @@ def _apart(implants: Sequence[FusedImplant]) -> list[FusedImplant]:
         ):
             kept.append(index)
     return [ranked[index] for index in kept]
+
+
+def _holds_more(region: Segment, kept: Sequence[FusedImplant]) -> bool:
+    """Whether a fused region may hold an implant beyond those of its structure.
+
+    It may where something broader than :data:`THIN_SHARE` of the least object is left of it.
+    """
+    mask = region.mask
+    height, width = mask.height, mask.width
+    least = min_component_pixels(height, width)
+    if not kept:
+        return mask.area > 0
+    window = windows.window_of([region], 1, height, width)
+    union = unite([one.segment.mask for one in kept], height, width)
+    borders = fusion.borders_of([mask, union], height * width)
+    # A crop lies column after column in memory: turned, OpenCV takes it without a copy.
+    own, held = (windows.crop(each, window, height).T.view(np.uint8) for each in borders)
+    left = own & ~held
+    if np.count_nonzero(left) < (1.0 - LEFT_OVER_SHARE) * least:
+        return False
+    side = max(3, round(THIN_SHARE * math.sqrt(least)) | 1)
+    return bool(cv2.erode(left, np.ones((side, side), dtype=np.uint8)).any())
 
 
 def _left_over(kept: Sequence[FusedImplant], parts: Sequence[Segment]) -> list[FusedImplant]:
