@@ -200,7 +200,7 @@ def fuse_implants(
     metal = [one for one in fused if one.structure in IMPLANTS]
     parts: Sequence[Segment] = ()
     # Taking regions of metal apart is slow, and their parts are nearly always implants already.
-    if any(_holds_more(region, apart[region.structure]) for region in metal):
+    if any(_holds_more(region, apart[region.structure]) for region in reversed(metal)):
         parts = to_instances(metal)
     for structure, kept in apart.items():
         kept += _left_over(kept, [part for part in parts if part.structure is structure])

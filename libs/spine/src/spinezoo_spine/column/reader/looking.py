@@ -43,7 +43,7 @@ PAIR_FACTS = 6
 
 HALVED_TO = 0.25
 """A film that is to be shrunk to this share or less is halved first: means of 2 x 2 pixels take
-OpenCV a fiftieth of the time that means of other areas take, and grey values move by one at most."""
+OpenCV a fiftieth of the time that means of other areas do, and grey values move by one at most."""
 
 LEAST_HALVED_PX = 64
 """Films with a side shorter than this are not halved."""
