@@ -92,9 +92,13 @@ INSIDE_SHARE = 0.95
 LEFT_OVER_SHARE = 0.3
 """A part of the fused regions of which more than this lies in a fused implant is not a new one."""
 
-THIN_SHARE = 0.35
-"""What is left of a fused region beside the fused implants and is thinner than this, as a share of
-the side of the least object, is a border that members draw differently, and no implant."""
+LEFT_SHARE = 0.25
+"""A component of a fused region of which less than this is left beside the fused implants holds no
+further one: the smaller half of a blob of two is a third of it, and most of a new one is left."""
+
+LEFT_CELLS = 7
+"""Cells on the side of the least object, by which that is looked at; what is left and thinner than
+three is a border that members draw differently."""
 
 MOST_OUTLINES = 64
 """Outlines of one member and structure that are looked at, by score."""
@@ -198,10 +202,9 @@ def fuse_implants(
         for structure in IMPLANTS
     }
     metal = [one for one in fused if one.structure in IMPLANTS]
-    parts: Sequence[Segment] = ()
-    # Taking regions of metal apart is slow, and their parts are nearly always implants already.
-    if any(_holds_more(region, apart[region.structure]) for region in reversed(metal)):
-        parts = to_instances(metal)
+    # Taking regions of metal apart is slow, and mostly their parts are implants already.
+    wanted = {one.structure for one in metal if _holds_more(one, apart[one.structure])}
+    parts = to_instances(metal, wanted) if wanted else ()
     for structure, kept in apart.items():
         kept += _left_over(kept, [part for part in parts if part.structure is structure])
         kept.sort(key=lambda one: one.segment.box.y + one.segment.box.height / 2.0)
@@ -434,23 +437,30 @@ def _apart(implants: Sequence[FusedImplant]) -> list[FusedImplant]:
 def _holds_more(region: Segment, kept: Sequence[FusedImplant]) -> bool:
     """Whether a fused region may hold an implant beyond those of its structure.
 
-    It may where something broader than :data:`THIN_SHARE` of the least object is left of it.
+    It may where components of it are left to :data:`LEFT_SHARE`, and are large enough together.
     """
     mask = region.mask
     height, width = mask.height, mask.width
     least = min_component_pixels(height, width)
     if not kept:
-        return mask.area > 0
-    window = windows.window_of([region], 1, height, width)
+        return 2 * mask.area >= least
+    window = windows.window_of([region], 0, height, width)
     union = unite([one.segment.mask for one in kept], height, width)
     borders = fusion.borders_of([mask, union], height * width)
-    # A crop lies column after column in memory: turned, OpenCV takes it without a copy.
-    own, held = (windows.crop(each, window, height).T.view(np.uint8) for each in borders)
-    left = own & ~held
-    if np.count_nonzero(left) < (1.0 - LEFT_OVER_SHARE) * least:
+    step = max(1, int(math.sqrt(least)) // LEFT_CELLS)
+    # A crop lies column after column in memory: turned, OpenCV takes it as it is.
+    own, held = (
+        np.ascontiguousarray(windows.crop(each, window, height).T[::step, ::step]).view(np.uint8)
+        for each in borders
+    )
+    left = cv2.morphologyEx(own & ~held, cv2.MORPH_OPEN, np.ones((3, 3), dtype=np.uint8))
+    if 2 * step**2 * cv2.countNonZero(left) < least:
         return False
-    side = max(3, round(THIN_SHARE * math.sqrt(least)) | 1)
-    return bool(cv2.erode(left, np.ones((side, side), dtype=np.uint8)).any())
+    _, labels, statistics, _ = cv2.connectedComponentsWithStats(own, connectivity=8)
+    areas = statistics[:, cv2.CC_STAT_AREA]
+    of_component = np.bincount(labels[left > 0], minlength=len(areas))
+    more = of_component[of_component > LEFT_SHARE * areas].sum()
+    return bool(2 * step**2 * more >= least)
 
 
 def _left_over(kept: Sequence[FusedImplant], parts: Sequence[Segment]) -> list[FusedImplant]:
