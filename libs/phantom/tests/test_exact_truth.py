@@ -18,6 +18,7 @@ from spinezoo_phantom.make import build_scene, streams_of
 from spinezoo_phantom.projection import Camera, Window
 from spinezoo_phantom.records import turned_points
 from spinezoo_phantom.solids import (
+    _add_sample,
     along_ray,
     body_paths,
     pillow_paths,
@@ -295,7 +296,7 @@ def test_grades_show() -> None:
                 assert disc.slip_mm < -1
         for body in spine.vertebrae:
             if body.fracture == "wedge":
-                corners = body.corners_mm()
+                corners = body.rims_mm()
                 back = np.linalg.norm(corners[0] - corners[3])
                 front = np.linalg.norm(corners[1] - corners[2])
                 assert front < back
@@ -532,3 +533,22 @@ def test_truth_reaches_from_t9_to_s2_and_knows_the_pelvis() -> None:
     total = angles["sacral_slope"] + angles["pelvic_tilt"]
     assert angles["pelvic_incidence"] == pytest.approx(total, abs=0.02)
     assert len(film.truth["femoral_heads_px"]) <= 2
+
+
+def test_corners_lie_on_the_drawn_section() -> None:
+    """In the mid-sagittal plane endplate and wall both pass through every corner without a spur."""
+    spur_of = (3, 2, 1, 0)
+    checked = 0
+    for spine in spines(20):
+        for body in [*spine.vertebrae[:7], spine.sacrum[0]]:
+            local = ((body.corners_mm() - body.centre_mm) @ body.frame).astype(np.float32)
+            plain = [body.spurs_mm[spur] == 0 for spur in spur_of]
+            if any(body.node_mm[:2]) or not any(plain):
+                continue
+            along, up = local[plain, 0][None], local[plain, 1][None]
+            inside, core = np.zeros((2, *up.shape), np.float32)
+            _add_sample(body, [along, up, np.zeros_like(up)], 0.1, 0.1, inside, core, None)
+            # Half of the wall's ramp times half of the endplate's, both about 0.1 mm wide.
+            np.testing.assert_allclose(inside, 0.25, atol=0.1)
+            checked += inside.size
+    assert checked > 50

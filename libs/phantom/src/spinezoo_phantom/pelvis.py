@@ -28,7 +28,7 @@ class _SacralLines:
     """
 
     def __init__(self, spine: Spine) -> None:
-        corners = np.array([body.corners_mm() for body in spine.sacrum])
+        corners = np.array([body.rims_mm() for body in spine.sacrum])
         self.back = np.vstack([corners[:, 0], corners[-1:, 3]])
         self.front = np.vstack([corners[:, 1], corners[-1:, 2]])
         away = self.back - self.front

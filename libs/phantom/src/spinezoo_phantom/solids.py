@@ -22,7 +22,7 @@ import cv2
 import numpy as np
 
 from spinezoo_phantom.projection import Camera, Window, fixed_point
-from spinezoo_phantom.vertebra import Vertebra
+from spinezoo_phantom.vertebra import BOWL_MARGIN_MM, Vertebra
 
 _GREATEST_OBLIQUITY = 4.0  # a bar seen end-on is not endless
 
@@ -170,7 +170,7 @@ def _add_sample(
     per_wall = 1 / np.maximum(wall_ramp, number(0.3 * pixel_mm))
 
     # Endplates.
-    bowl_along = along / (taper + number(0.5))
+    bowl_along = along / (taper + number(BOWL_MARGIN_MM))
     shifted = bowl_along - number(body.hollow_place) * (1 - bowl_along * bowl_along)
     ring = np.maximum(1 - (shifted * shifted + beside_square) * number(1 / 0.93**2), 0)
     bowl = cv2.sqrt(ring) * (number(0.35) + number(0.65) * ring)

@@ -127,22 +127,62 @@ class Vertebra:
             return self.height_mm / 2 + self.upper_slope * along
         return -self.height_mm / 2 + self.lower_slope * along
 
-    def corners_mm(self) -> np.ndarray:
-        """(4, 3) mid-sagittal corners: upper back, upper front, lower front, lower back."""
+    def rims_mm(self) -> np.ndarray:
+        """(4, 3) ends of the unrounded rims: upper back, upper front, lower front, lower back.
+
+        They span the body; bone may end short of them, see :meth:`corners_mm`.
+        """
         upper, lower = self.upper_depth_mm / 2, self.lower_depth_mm / 2
         places = []
         for along, is_upper in ((-upper, True), (upper, True), (lower, False), (-lower, False)):
             places.append((along, float(self.plate_up_mm(along, upper=is_upper)), 0.0))
         return self.points(np.array(places))
 
+    def corners_mm(self) -> np.ndarray:
+        """(4, 3) mid-sagittal corners: upper back, upper front, lower front, lower back.
+
+        Where the endplate, its hollow included, ends in this plane: at the rounded rim in front, at
+        the back wall, which is hollow here, behind. Osteophytes do not count.
+        """
+        upper, lower = (self.endplate_mm(upper=each, count=2) for each in (True, False))
+        return np.stack([upper[0], upper[1], lower[1], lower[0]])
+
     def endplate_mm(self, *, upper: bool, count: int = 9) -> np.ndarray:
-        """(count, 3) endplate in the mid-sagittal plane, back to front, hollow included."""
-        half = (self.upper_depth_mm if upper else self.lower_depth_mm) / 2
-        share = np.linspace(-1, 1, count)
-        bowl = hollow(share, np.zeros(count), self.hollow_place)
-        depth = self.concavity_mm[1 if upper else 0]
-        height = self.plate_up_mm(share * half, upper=upper) + (-1 if upper else 1) * depth * bowl
-        return self.points(np.stack([share * half, height, np.zeros(count)], axis=1))
+        """(count, 3) endplate in the mid-sagittal plane, corner to corner, hollow included.
+
+        From back to front, evenly spaced.
+        """
+        ends = [-self.depth_mm / 2, self.depth_mm / 2]
+        for _ in range(4):  # where a wall ends depends on the height at which it does
+            heights = self._section_up_mm(np.array(ends), upper=upper)
+            ends = [self._wall_mm(*place) for place in zip(ends, heights, strict=True)]
+        along = np.linspace(*ends, count)
+        height = self._section_up_mm(along, upper=upper)
+        return self.points(np.stack([along, height, np.zeros(count)], axis=1))
+
+    def half_depth_mm(self, share: np.ndarray | float) -> np.ndarray:
+        """Half the depth, unrounded, at heights of -1 (lower endplate) to 1 (upper endplate)."""
+        taper = np.asarray(share) * ((self.upper_depth_mm - self.lower_depth_mm) / 4)
+        return taper + (self.upper_depth_mm + self.lower_depth_mm) / 4
+
+    def _section_up_mm(self, along_mm: np.ndarray, *, upper: bool) -> np.ndarray:
+        """Height of an endplate in the mid-sagittal plane, hollow included."""
+        rim = self.plate_up_mm(along_mm, upper=upper)
+        reach = self.half_depth_mm(rim * 2 / self.height_mm) + BOWL_MARGIN_MM
+        bowl = hollow(along_mm / reach, np.zeros_like(along_mm), self.hollow_place)
+        return rim + (-1 if upper else 1) * self.concavity_mm[1 if upper else 0] * bowl
+
+    def _wall_mm(self, along_mm: float, up_mm: float) -> float:
+        """Place of the wall on this side in the mid-sagittal plane, osteophytes left out."""
+        share = up_mm * 2 / self.height_mm
+        flat = min(share * share, 1.0)
+        pinch = self.waist * (1.0 if along_mm > 0 else 0.45) * (1 - flat)
+        wall = float(self.half_depth_mm(share)) * (1 - pinch - self.rounding * flat**4)
+        return wall if along_mm > 0 else self.notch_mm - wall
+
+
+BOWL_MARGIN_MM = 0.5
+"""An endplate's hollow is scaled to half the depth and this much more."""
 
 
 def hollow(along: np.ndarray, side: np.ndarray, place: float) -> np.ndarray:
