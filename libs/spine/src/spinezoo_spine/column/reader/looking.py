@@ -44,7 +44,7 @@ PAIR_FACTS = 6
 HALVED_TO = 0.25
 """A film that is to be shrunk to this share or less is halved first: means of 2 x 2 pixels take
 OpenCV a fiftieth of the time that means of other areas do. Grey values move by less than one of 255
-in the mean, on a film of noise by three at most, and probabilities of names by 0.005 at most."""
+in the mean, on a film of noise by three at most, and probabilities of names by less than 0.01."""
 
 LEAST_HALVED_PX = 64
 """Films with a side shorter than this are not halved."""
