@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import time
 from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
 import grpc
@@ -22,12 +23,10 @@ from spinezoo_contract.types import (
     ModelInfo,
     Prediction,
     Segment,
-    SegmentKind,
 )
 from spinezoo_spine.column import consensus
 from spinezoo_spine.fusion import implants
 from spinezoo_spine.fusion import votes as fusion
-from spinezoo_spine.implant_parts import IMPLANTS
 
 from spinezoo_gateway.addresses import addresses_target, named_host
 from spinezoo_gateway.lines import Line
@@ -60,6 +59,10 @@ _CODES = {
 }
 """How a member's gRPC status is named; every other is INTERNAL."""
 
+_METAL = ThreadPoolExecutor(4, thread_name_prefix="metal")
+"""Takes members' implants apart, which takes some milliseconds: neither the event loop waits for
+it, nor do the film's regions, column and names."""
+
 _GONE = frozenset({grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED})
 """How calls end whose server or connection has gone; a film may be asked about again."""
 
@@ -71,12 +74,12 @@ class Vote:
     Attributes:
         ballot: Its masks by structure, for the fused regions.
         vertebrae: Its vertebrae, for the fused column.
-        implants: Its implants, for the fused ones.
+        implants: Its implants, for the fused ones; they may still be in work.
     """
 
     ballot: fusion.Ballot
     vertebrae: consensus.Vertebrae
-    implants: implants.Implants
+    implants: Future[implants.Implants]
 
 
 def vote_of(segments: Sequence[Segment], height: int, width: int) -> Vote:
@@ -88,7 +91,7 @@ def vote_of(segments: Sequence[Segment], height: int, width: int) -> Vote:
     return Vote(
         fusion.ballot(segments, height, width),
         consensus.vertebrae_of(segments, height, width),
-        implants.implants_of(segments, height, width),
+        _METAL.submit(implants.implants_of, segments, height, width),
     )
 
 
@@ -377,16 +380,10 @@ class MemberClient:
                 line, answer = await self._call(request, began + deadline_s, metadata)
             if len(answer) <= INLINE_ANSWER_BYTES:
                 response, prediction = check_answer(answer, height, width)
+                vote = vote_of(prediction.segments, height, width)
             else:
                 response, prediction = await asyncio.to_thread(check_answer, answer, height, width)
-            segments = prediction.segments
-            # Taking regions of metal apart takes some milliseconds, which others would wait for.
-            if len(answer) <= INLINE_ANSWER_BYTES and not any(
-                one.kind is SegmentKind.REGION and one.structure in IMPLANTS for one in segments
-            ):
-                vote = vote_of(segments, height, width)
-            else:
-                vote = await asyncio.to_thread(vote_of, segments, height, width)
+                vote = await asyncio.to_thread(vote_of, prediction.segments, height, width)
             await self._check_structures(line, prediction, deadline_s - _ms_since(began) / 1000.0)
         except GivenUpError as error:
             return self._failure(self._failed(began, MemberCode.UNAVAILABLE, str(error)))

@@ -28,11 +28,13 @@ from spinezoo_contract.types import (
     EnsembleOptions,
     Film,
     FusedAnswer,
+    FusedImplant,
     FusionOptions,
     GatewayTiming,
     MeasureOptions,
     MemberCode,
     MemberStatus,
+    Segment,
 )
 from spinezoo_serving.logs import REQUEST_ID
 from spinezoo_spine.column import consensus, naming
@@ -426,9 +428,8 @@ def fuse_and_name(
         InvalidOutputError: The reader or the refiner answered nonsense.
     """
     fused = fusion.count({name: vote.ballot for name, vote in votes.items()}, options)
-    metal = {name: vote.implants for name, vote in votes.items()}
     # Column and implants need nothing of each other: an idle processor takes the implants.
-    objects = _IMPLANTS.submit(rods.fuse_implants_on_film, metal, fused.segments, options, film)
+    objects = _IMPLANTS.submit(_fused_implants, votes, fused.segments, options, film)
     said = {name: vote.vertebrae for name, vote in votes.items()}
     vertebrae = consensus.fuse_vertebrae(said, fused.segments, options)
     labelling = naming.named_vertebrae(vertebrae, film.pixels, reader)
@@ -441,6 +442,14 @@ def fuse_and_name(
             labelling, said, placed, spacing_mm, asked, pixels=film.pixels, refiner=refiner
         )
     return replace(fused, labelling=labelling, implants=placed, measures=measured)
+
+
+def _fused_implants(
+    votes: Mapping[str, Vote], fused: Sequence[Segment], options: FusionOptions, film: Film
+) -> tuple[FusedImplant, ...]:
+    """The members' implants as objects, once the last one's have been taken apart."""
+    metal = {name: vote.implants.result() for name, vote in votes.items()}
+    return rods.fuse_implants_on_film(metal, fused, options, film)
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,6 +17,7 @@ from spinezoo_contract.types import (
     Structure,
     UnnamedReason,
 )
+from spinezoo_spine.fusion import implants as fusing
 from spinezoo_spine.fusion.implants import Implants, fuse_implants, implants_of
 from spinezoo_spine.fusion.touching import _Near, touched_levels, with_touches
 from spinezoo_spine.fusion.votes import borders_of, fuse
@@ -130,6 +131,67 @@ def test_what_only_regions_show_is_added_with_half_the_score() -> None:
     found = fused_of({"a": map_like, "b": map_like, "c": []})
     assert [structure for structure, *_ in found] == [CAGE, SCREW]
     assert all(segment.kind is SegmentKind.INSTANCE for _, segment, _ in found)
+
+
+def test_a_screw_that_only_regions_show_is_added_beside_another_one() -> None:
+    lower = shifted(LEFT, 0, 60)
+    blob = regions((SCREW, LEFT | lower))
+    answers = {"a": [one(SCREW, LEFT)], "b": [one(SCREW, LEFT)], "c": blob, "d": blob, "e": blob}
+    found = fused_of(answers)
+    assert [structure for structure, *_ in found] == [SCREW, SCREW]
+    assert iou(found[1][1], lower) > 0.8
+
+
+def test_metal_is_taken_apart_only_where_something_is_left_of_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    wanted: list[set[Structure]] = []
+    own = fusing.to_instances
+
+    def counted(segments: list[Segment], *structures: set[Structure]) -> tuple[Segment, ...]:
+        wanted.extend(structures)
+        return own(segments, *structures)
+
+    screw = shifted(LEFT, 30, 0)
+    members = [[one(SCREW, screw), one(ROD, POLE), one(CAGE, BOX)] for _ in range(3)]
+    said = {str(n): implants_of(segments, *SHAPE) for n, segments in enumerate(members)}
+    monkeypatch.setattr(fusing, "to_instances", counted)
+    thicker = cv2.dilate(screw.astype(np.uint8), np.ones((3, 3), np.uint8)) > 0
+    borders = regions((SCREW, thicker), (ROD, POLE), (CAGE, BOX))
+    assert len(fuse_implants(said, borders)) == 3
+    assert wanted == []  # a border of one pixel is no implant
+    more = regions((SCREW, screw | shifted(screw, 0, 60)), (ROD, POLE), (CAGE, BOX))
+    assert len(fuse_implants(said, more)) == 4
+    assert wanted == [{SCREW}]
+
+
+@pytest.mark.parametrize("film", range(4))
+def test_parts_left_out_are_those_that_would_not_be_added(
+    film: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Bars by chance, drawn by five members with their own borders: the answer is the same."""
+    rng = np.random.default_rng(film)
+    bars = [
+        (structure, rng.uniform((20, 20), (280, 380), (2, 2)), int(rng.integers(8, 16)))
+        for structure in (SCREW, SCREW, SCREW, ROD, ROD, CAGE)
+    ]
+    answers = {}
+    for name in "abcde":
+        drawn = [
+            (structure, bar(*(ends + rng.normal(0.0, 1.5, (2, 2))), width))
+            for structure, ends, width in bars
+            if rng.random() < 0.8
+        ]
+        if name in "ab":
+            answers[name] = [one(structure, mask) for structure, mask in drawn]
+        else:
+            together: dict[Structure, np.ndarray] = {}
+            for structure, mask in drawn:
+                together[structure] = together.get(structure, mask) | mask
+            answers[name] = regions(*together.items())
+    found = fused_of(answers)
+    monkeypatch.setattr(fusing, "_holds_more", lambda *_: True)
+    assert found == fused_of(answers)
 
 
 def test_weights_decide() -> None:

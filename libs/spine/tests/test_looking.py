@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import cv2
 import numpy as np
 import pytest
 from spinezoo_spine.column.chain import longest_chain
@@ -11,13 +12,16 @@ from spinezoo_spine.column.reader.looking import (
     FACTS,
     FILM_PX,
     HALF_SIDES,
+    HALVED_TO,
     PAIR_FACTS,
     VIEW_PX,
     blank_input,
     own_step,
     reader_input,
+    scaled_film,
     spots_of,
 )
+from spinezoo_spine.films.grey import unit_grey
 from spinezoo_testing.columns import column, painted_film
 
 
@@ -98,6 +102,25 @@ def test_a_film_of_one_value_and_specks_taken_for_bodies_are_harmless():
     tiny = column(size=5, height=3000, width=2000)
     given, _ = given_of(tiny, painted_film(tiny))
     assert np.isfinite(given.views).all()
+
+
+@pytest.mark.parametrize("shape", [(1600, 1200), (1603, 1101)])
+@pytest.mark.parametrize("bits", [8, 16])
+def test_a_film_that_is_halved_first_is_shrunk_to_the_same_means(shape, bits):
+    rng = np.random.default_rng(3)
+    rough = cv2.resize(rng.random((shape[0] // 40, shape[1] // 40)), shape[::-1])
+    noise = rng.random(shape) * 0.1
+    pixels = ((0.9 * rough + noise) * (2**bits - 1)).astype(f"uint{bits}")
+    size = 250.0
+    grey, scale = scaled_film(pixels, size)
+    assert scale == pytest.approx(VIEW_PX / (2.2 * size))
+    assert scale < HALVED_TO
+    # Halved twice: up to three rows and columns are left out.
+    whole = pixels[: shape[0] // 4 * 4, : shape[1] // 4 * 4].astype(np.float64)
+    whole = cv2.resize(whole, grey.shape[::-1], interpolation=cv2.INTER_AREA)
+    off = 255.0 * np.abs(grey - unit_grey(whole))
+    assert off.mean() < 1.0
+    assert off.max() < 4.0
 
 
 @pytest.mark.parametrize("shape", [(16, 16), (16, 2000), (3000, 20)])

@@ -156,7 +156,7 @@ class Vertebra:
         for _ in range(4):  # where a wall ends depends on the height at which it does
             heights = self._section_up_mm(np.array(ends), upper=upper)
             ends = [self._wall_mm(*place) for place in zip(ends, heights, strict=True)]
-        along = np.linspace(*ends, count)
+        along = np.linspace(ends[0], ends[1], count)
         height = self._section_up_mm(along, upper=upper)
         return self.points(np.stack([along, height, np.zeros(count)], axis=1))
 

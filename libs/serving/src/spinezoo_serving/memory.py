@@ -5,7 +5,7 @@ from __future__ import annotations
 import ctypes
 import platform
 
-_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -3, -8
 """Numbers of glibc's ``mallopt``."""
 
 KEPT_BYTES = 256 << 20
@@ -13,6 +13,11 @@ KEPT_BYTES = 256 << 20
 
 LARGEST_BYTES = 32 << 20
 """Blocks up to this size are kept; the most that glibc takes."""
+
+ARENAS = 2
+"""Pools that threads share. By default each thread may have one of its own, up to eight a core,
+and each keeps what the largest films left in it: a process grows until every one of them has met
+such films."""
 
 
 def keep_film_memory() -> bool:
@@ -34,5 +39,6 @@ def keep_film_memory() -> bool:
     done = [
         mallopt(_M_MMAP_THRESHOLD, LARGEST_BYTES),
         mallopt(_M_TRIM_THRESHOLD, KEPT_BYTES),
+        mallopt(_M_ARENA_MAX, ARENAS),
     ]
     return all(done)

@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -68,20 +68,25 @@ class _Piece:
 
 
 def implants_apart(
-    regions: Mapping[Structure, NDArray[np.bool_]], least_px: int
+    regions: Mapping[Structure, NDArray[np.bool_]],
+    least_px: int,
+    wanted: Collection[Structure] = IMPLANTS,
 ) -> dict[Structure, list[NDArray[np.bool_]]]:
     """The implants of one source's regions, each as a mask of the same size.
 
     Args:
         regions: (h, w) mask of each implant's structure, all of one size, at least one.
         least_px: Implants with fewer pixels are left out.
+        wanted: Structures that are asked for; the others are metal all the same.
 
     Returns:
-        Masks by structure, for each structure that was given; implants may overlap.
+        Masks by structure, for each structure that was given and is wanted; implants may overlap.
     """
     found: dict[Structure, list[NDArray[np.bool_]]] = {}
     metal = np.any(np.stack(list(regions.values())), axis=0)
     for structure, region in regions.items():
+        if structure not in wanted:
+            continue
         if structure is Structure.ROD:
             masks = _joined(region, _closed(metal), least_px)
         elif structure is Structure.SCREW:

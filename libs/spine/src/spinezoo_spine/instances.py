@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 
 import cv2
 import numpy as np
@@ -110,14 +110,20 @@ def mask_from_crop(
     return mask_from_runs(runs if runs[-1] else runs[:-1], height, width)
 
 
-def to_instances(segments: Iterable[Segment]) -> tuple[Segment, ...]:
+def to_instances(
+    segments: Iterable[Segment], wanted: Collection[Structure] = IMPLANTS
+) -> tuple[Segment, ...]:
     """Instances as they are and regions cut into objects, in the order of the input.
 
     Vertebrae are components; implants are parted and joined by
     :func:`spinezoo_spine.implant_parts.implants_apart`.
+
+    Args:
+        segments: Of one source.
+        wanted: Implants whose regions are cut; regions of the others are left out.
     """
     segments = list(segments)
-    implants = _implants([s for s in segments if s.kind is not SegmentKind.INSTANCE])
+    implants = _implants([s for s in segments if s.kind is not SegmentKind.INSTANCE], wanted)
     found: list[Segment] = []
     for segment in segments:
         if segment.kind is SegmentKind.INSTANCE:
@@ -129,7 +135,9 @@ def to_instances(segments: Iterable[Segment]) -> tuple[Segment, ...]:
     return tuple(found)
 
 
-def _implants(regions: Sequence[Segment]) -> dict[Structure, list[Segment]]:
+def _implants(
+    regions: Sequence[Segment], wanted: Collection[Structure]
+) -> dict[Structure, list[Segment]]:
     """The implants of one source's regions, by structure; scores are those of their regions."""
     metal = [region for region in regions if region.structure in IMPLANTS]
     if not metal:
@@ -156,7 +164,7 @@ def _implants(regions: Sequence[Segment]) -> dict[Structure, list[Segment]]:
         scores[region.structure] = max(region.score, scores.get(region.structure, 0.0))
     least = max(1, round(min_component_pixels(height, width) * factor**2))
     found: dict[Structure, list[Segment]] = {}
-    apart = implants_apart(masks, least)
+    apart = implants_apart(masks, least, wanted)
     fine = _resized(
         [part for parts in apart.values() for part in parts], right - left, bottom - top
     )

@@ -22,9 +22,11 @@ chain orders them.
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 from pycocotools import mask as coco_mask
@@ -41,11 +43,13 @@ from spinezoo_contract.types import (
     decode_together,
 )
 
+from spinezoo_spine import windows
 from spinezoo_spine.fusion import votes as fusion
 from spinezoo_spine.implant_parts import IMPLANTS
 from spinezoo_spine.instances import (
     DUPLICATE_SHARE,
     coco_form,
+    min_component_pixels,
     overlaps,
     overlaps_both_ways,
     to_instances,
@@ -87,6 +91,14 @@ INSIDE_SHARE = 0.95
 
 LEFT_OVER_SHARE = 0.3
 """A part of the fused regions of which more than this lies in a fused implant is not a new one."""
+
+LEFT_SHARE = 0.25
+"""A component of a fused region of which less than this is left beside the fused implants holds no
+further one: the smaller half of a blob of two is a third of it, and most of a new one is left."""
+
+LEFT_CELLS = 7
+"""Cells on the side of the least object, by which that is looked at; what is left and thinner than
+three is a border that members draw differently."""
 
 MOST_OUTLINES = 64
 """Outlines of one member and structure that are looked at, by score."""
@@ -183,11 +195,17 @@ def fuse_implants(
         raise OptionError("no member to fuse; give the segments of at least one")
     member_votes = fusion.votes_of(names, options)
     said = [members[name] for name in names]
-    parts = to_instances([one for one in fused if one.structure in IMPLANTS])
     implants: list[FusedImplant] = []
     voted = _voted(said, names, member_votes, options.rule)
-    for structure in IMPLANTS:
-        kept = _apart([one for one in voted if one.segment.structure is structure])
+    apart = {
+        structure: _apart([one for one in voted if one.segment.structure is structure])
+        for structure in IMPLANTS
+    }
+    metal = [one for one in fused if one.structure in IMPLANTS]
+    # Taking regions of metal apart is slow, and mostly their parts are implants already.
+    wanted = {one.structure for one in metal if _holds_more(one, apart[one.structure])}
+    parts = to_instances(metal, wanted) if wanted else ()
+    for structure, kept in apart.items():
         kept += _left_over(kept, [part for part in parts if part.structure is structure])
         kept.sort(key=lambda one: one.segment.box.y + one.segment.box.height / 2.0)
         implants += kept
@@ -414,6 +432,35 @@ def _apart(implants: Sequence[FusedImplant]) -> list[FusedImplant]:
         ):
             kept.append(index)
     return [ranked[index] for index in kept]
+
+
+def _holds_more(region: Segment, kept: Sequence[FusedImplant]) -> bool:
+    """Whether a fused region may hold an implant beyond those of its structure.
+
+    It may where components of it are left to :data:`LEFT_SHARE`, and are large enough together.
+    """
+    mask = region.mask
+    height, width = mask.height, mask.width
+    least = min_component_pixels(height, width)
+    if not kept:
+        return 2 * mask.area >= least
+    window = windows.window_of([region], 0, height, width)
+    union = unite([one.segment.mask for one in kept], height, width)
+    borders = fusion.borders_of([mask, union], height * width)
+    step = max(1, int(math.sqrt(least)) // LEFT_CELLS)
+    # A crop lies column after column in memory: turned, OpenCV takes it as it is.
+    own, held = (
+        np.ascontiguousarray(windows.crop(each, window, height).T[::step, ::step]).view(np.uint8)
+        for each in borders
+    )
+    left = cv2.morphologyEx(own & ~held, cv2.MORPH_OPEN, np.ones((3, 3), dtype=np.uint8))
+    if 2 * step**2 * cv2.countNonZero(left) < least:
+        return False
+    _, labels, statistics, _ = cv2.connectedComponentsWithStats(own, connectivity=8)
+    areas = statistics[:, cv2.CC_STAT_AREA]
+    of_component = np.bincount(labels[left > 0], minlength=len(areas))
+    more = of_component[of_component > LEFT_SHARE * areas].sum()
+    return bool(2 * step**2 * more >= least)
 
 
 def _left_over(kept: Sequence[FusedImplant], parts: Sequence[Segment]) -> list[FusedImplant]:

@@ -272,14 +272,19 @@ def _pieces(scene: Scene) -> list[_Piece]:
     for label in sorted((large + 1).tolist()):
         left, top, across, down = (int(value) for value in statistics[label, :4])
         box = slice(top, top + down), slice(left, left + across)
-        own = np.pad((labels[box] == label) & (rods[box] > 0), 1).astype(np.uint8)
+        own = (labels[box] == label).view(np.uint8) & rods[box]
         places: Any = cv2.findNonZero(own)
         if places is None or len(places) * scene.step**2 < LEAST_PIXELS:
             continue
+        x, y, across, down = cv2.boundingRect(own)
+        # Rods alone, with a border: screws reach far beside them.
+        own = cv2.copyMakeBorder(
+            own[y : y + down, x : x + across], 1, 1, 1, 1, cv2.BORDER_CONSTANT, value=0
+        )
         away: Any = cv2.distanceTransform(own, cv2.DIST_L2, cv2.DIST_MASK_5)
         # Across a band the distance to its border is a quarter of its breadth in the mean.
         breadth = 4.0 * scene.step * float(away[own > 0].mean())
-        points = (places.reshape(-1, 2) - 1.0 + np.array([left, top])) * scene.step
+        points = (places.reshape(-1, 2) + np.array([left, top], dtype=np.float64)) * scene.step
         found.append(_Piece(points, breadth, _Axis.of(points)))
     return found
 
