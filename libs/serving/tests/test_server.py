@@ -8,8 +8,9 @@ import io
 import json
 import logging
 import re
+import threading
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -381,6 +382,33 @@ async def test_a_busy_network_keeps_its_place_when_the_caller_gives_up() -> None
         assert type(await zoo.error(zoo.predict(film(3)))) is QueueFullError
         zoo.network.gate.set()
         await waiting
+    queue.close()
+
+
+async def test_a_widened_queue_runs_two_at_a_time_and_still_counts_those_that_wait() -> None:
+    queue = PredictQueue(1)
+    queue.widen(2)
+    both = threading.Barrier(3, timeout=30.0)
+    go_on = threading.Event()
+
+    def work() -> int:
+        both.wait()
+        assert go_on.wait(30.0)
+        return 1
+
+    async def ask(work: Callable[[], int]) -> int:
+        with queue.admit() as place:
+            return (await place.run(work, deadline=None))[0]
+
+    running = [asyncio.ensure_future(ask(work)) for _ in range(2)]
+    await asyncio.to_thread(both.wait)
+    waiting = asyncio.ensure_future(ask(lambda: 2))
+    await asyncio.sleep(0)
+    with pytest.raises(QueueFullError):
+        queue.admit()
+    assert queue.length == 1
+    go_on.set()
+    assert await asyncio.gather(*running, waiting) == [1, 1, 2]
     queue.close()
 
 

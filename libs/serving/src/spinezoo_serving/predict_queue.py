@@ -1,4 +1,4 @@
-"""A bounded queue in front of the one thread that runs a network, one film or several at a time.
+"""A bounded queue in front of the threads that run a network, one film or several at a time.
 
 Batches are for GPUs, which take eight films in little more than the time of one. They grow with the
 load by themselves: what waits while the network runs goes in together next. The network waits for
@@ -46,7 +46,7 @@ class _Place:
         self._queue._leave(self)
 
     async def run(self, work: Callable[[], _T], *, deadline: float | None) -> tuple[_T, float]:
-        """Waits for the network and runs the work on its thread.
+        """Waits for the network and runs the work on one of its threads.
 
         Cancelling this coroutine while the work still waits means that it is never run.
 
@@ -217,10 +217,12 @@ class Batches(Generic[_Asked, _Answer]):
 
 
 class PredictQueue:
-    """A bounded queue in front of one worker thread, shared by the gRPC and the HTTP endpoint.
+    """A bounded queue in front of a network's threads, shared by the gRPC and the HTTP endpoint.
+
+    It has one thread until :meth:`widen` is called.
 
     Args:
-        limit: Requests that may wait beside the one that runs.
+        limit: Requests that may wait beside those that run.
         metrics: Where the number of waiting requests is shown.
     """
 
@@ -230,6 +232,7 @@ class PredictQueue:
         self._lock = threading.Lock()
         self._waiting: set[_Place] = set()
         self._running = 0
+        self._threads = 1
         self._executor = ThreadPoolExecutor(1, thread_name_prefix="network")
 
     @property
@@ -245,7 +248,7 @@ class PredictQueue:
         """
         place = _Place(self)
         with self._lock:
-            if len(self._waiting) + self._running >= self._limit + 1:
+            if len(self._waiting) + self._running >= self._limit + self._threads:
                 raise QueueFullError(
                     f"{len(self._waiting)} requests wait, the limit is {self._limit} "
                     "(SPINEZOO_QUEUE_LIMIT); try again later or ask another"
@@ -254,8 +257,16 @@ class PredictQueue:
             self._show()
         return place
 
+    def widen(self, threads: int) -> None:
+        """Lets so many requests run at a time; to be called before the first is let in."""
+        if threads == self._threads:
+            return
+        self._executor.shutdown(wait=False)
+        self._threads = threads
+        self._executor = ThreadPoolExecutor(threads, thread_name_prefix="network")
+
     async def call(self, work: Callable[[], _T]) -> _T:
-        """Runs work on the network's thread outside of the limit, such as loading it."""
+        """Runs work on a network's thread outside of the limit, such as loading it."""
         return await asyncio.wrap_future(self._executor.submit(work))
 
     def close(self) -> None:

@@ -14,8 +14,10 @@ if TYPE_CHECKING:
 class Predictor(Protocol):
     """One loaded network.
 
-    ``predict`` is called from one thread at a time. It fills ``prepare_ms``, ``infer_ms`` and
-    ``finish_ms`` of the provenance's timing; the server shell adds ``decode_ms`` and ``queue_ms``.
+    ``predict`` is called from one thread at a time, or from as many as an attribute ``concurrent``
+    says where a predictor has one: so one film is prepared while another is computed. It fills
+    ``prepare_ms``, ``infer_ms`` and ``finish_ms`` of the provenance's timing; the server shell adds
+    ``decode_ms`` and ``queue_ms``.
     A text ``precision``, such as ``float32``, is logged where a predictor has one.
     """
 

@@ -135,6 +135,7 @@ class NetworkRunner:
         self.predictor = predictor
         self.metrics = metrics
         self.queue = PredictQueue(settings.queue_limit, metrics)
+        self.queue.widen(getattr(predictor, "concurrent", 1))
         self._batches: Batches[Asked, Prediction] | None = None
         if settings.batch > 1:
             self._batches = Batches(
@@ -148,8 +149,10 @@ class NetworkRunner:
         self._finishers = ThreadPoolExecutor(2, thread_name_prefix="answers")
 
     async def load(self, load: Callable[[], Predictor]) -> None:
-        """Loads the network on the thread that will run it."""
-        self.predictor = await self.queue.call(load)
+        """Loads the network, on the thread that will run it where it is to have one only."""
+        predictor = await self.queue.call(load)
+        self.queue.widen(getattr(predictor, "concurrent", 1))
+        self.predictor = predictor
 
     def info(self) -> ModelInfo:
         """What the container says of itself.

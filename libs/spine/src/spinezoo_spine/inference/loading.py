@@ -83,6 +83,7 @@ def load_served(
     engine = open_engine(name, precision, settings.threads)
     predictor = from_graphs(card, engine, {part: engine.load(path) for part, path in files.items()})
     check_probe(predictor, card, engine)
+    predictor.concurrent = getattr(engine, "concurrent", 1)
     return predictor
 
 

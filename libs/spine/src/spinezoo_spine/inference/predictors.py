@@ -50,6 +50,7 @@ class FilmPredictor(ABC, Generic[Output]):
         device: Name of the device, ``cpu`` or such as ``cuda:0``.
         precision: Name of the type that the network computes in, such as ``float32``.
         engine: What runs the network, such as ``openvino`` or ``torch``.
+        concurrent: From how many threads :meth:`predict` may be called at a time.
     """
 
     def __init__(
@@ -65,6 +66,7 @@ class FilmPredictor(ABC, Generic[Output]):
         self.device = device
         self.precision = precision
         self.engine = engine
+        self.concurrent = 1
 
     @abstractmethod
     def infer(self, inputs: NDArray[np.float32], settings: ResolvedOptions) -> Output:
@@ -91,7 +93,7 @@ class FilmPredictor(ABC, Generic[Output]):
         """
 
     def predict(self, film: Film, options: PredictOptions) -> Prediction:
-        """Outlines of one film at the film's own size; called from one thread at a time.
+        """Outlines of one film at the film's own size.
 
         Raises:
             InvalidOutputError: The network answered nonsense.

@@ -43,6 +43,8 @@ class GraphEngine(Protocol):
     Attributes:
         name: As the settings name it.
         precision: What it computes in, ``float32``, ``bfloat16`` or ``int8``.
+        concurrent: From how many threads at a time a network is asked, so that one film is prepared
+            or outlined while another is in the graph; 1 for an engine that does not say.
     """
 
     name: str

@@ -29,6 +29,7 @@ class OnnxRuntimeEngine:
     """Opens sessions; see ``GraphEngine``."""
 
     name = "onnxruntime"
+    concurrent = 2
     precision = "float32"
 
     def __init__(self, threads: int) -> None:
