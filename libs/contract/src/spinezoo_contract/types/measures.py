@@ -40,8 +40,8 @@ class MeasureKind(IntEnum):
     SCREW_ANGLE = 24
     SCREW_BREACH = 25
     ROD_LEVELS = 26
-    ROD_BREAKS = 40
-    ROD_BREAK_GAP = 41
+    ROD_BREAKS = 27
+    ROD_BREAK_GAP = 28
 
 
 class MeasureUnit(IntEnum):
@@ -67,7 +67,7 @@ class WithheldReason(IntEnum):
     NO_FEMORAL_HEADS = 8
     DISORDER = 9
     TOO_UNSURE = 10
-    NOT_SHOWN = 40
+    NOT_SHOWN = 11
 
 
 class Facing(IntEnum):
