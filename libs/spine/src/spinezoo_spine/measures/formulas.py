@@ -25,7 +25,7 @@ GENANT_LOSS = (0.20, 0.25, 0.40)
 """From this loss of height on a fracture's grade is 1, 2, 3 (*Genant 1993*)."""
 
 
-USUAL_MIDDLE = 0.92
+USUAL_MIDDLE = 0.94
 """Height in the middle by that of both ends where the endplates' hollows are not unusual: three of
 four healthy phantoms have less. A hollow alone is no fracture."""
 
