@@ -212,14 +212,14 @@ def _draw_disc(
     words = []
     angle = said.get(MeasureKind.DISC_ANGLE)
     if angle is not None and angle.value is not None:
-        words.append(f"{angle.value:.0f}°")
+        words.append(f"{angle.value:z.0f}°")
     heights = [
         said[kind].value
         for kind in (MeasureKind.DISC_HEIGHT_ANTERIOR, MeasureKind.DISC_HEIGHT_POSTERIOR)
         if kind in said
     ]
     if all(height is not None for height in heights) and heights:
-        words.append("/".join(f"{height:.0f}" for height in heights) + " mm")
+        words.append("/".join(f"{height:z.0f}" for height in heights) + " mm")
     slip = said.get(MeasureKind.SLIP_PERCENT)
     text = "  ".join(words)
     if slip is not None and slip.grade and slip.value is not None:
@@ -264,9 +264,9 @@ def _write_list(pen: ImageDraw, measures: FilmMeasures, left: int, unit: float) 
             told = "withheld: " + (reason.name.lower().replace("_", " ") if reason else "")
         else:
             unit_name = {"deg": "°"}.get(UNITS[measure.unit], " " + UNITS[measure.unit])
-            told = f"{measure.value:.0f}{unit_name}"
+            told = f"{measure.value:z.0f}{unit_name}"
             if measure.low is not None and measure.high is not None:
-                told += f"  ({measure.low:.0f} to {measure.high:.0f})"
+                told += f"  ({measure.low:z.0f} to {measure.high:z.0f})"
             if measure.grade:
                 told += f"  grade {abs(measure.grade)}"
         pen.text((left, top), name, fill=(190, 190, 190), font=small)

@@ -158,15 +158,14 @@ class Errors:
         spacing_mm: float,
         measured: FilmMeasures,
     ) -> None:
-        gaps = iter([m for m in measured.measures if m.kind is MeasureKind.ROD_BREAK_GAP])
+        gaps = [m for m in measured.measures if m.kind is MeasureKind.ROD_BREAK_GAP]
         found: set[int] = set()
-        for said in measured.rod_breaks:
+        for said, gap in zip(measured.rod_breaks, gaps, strict=True):
             ends = [
                 (number, (end.x, end.y))
                 for number, end in enumerate((said.upper_end, said.lower_end))
                 if end is not None
             ]
-            gap = next(gaps)
             self.rods.said += 1
             for place, each in enumerate(true):
                 away = [np.hypot(*(each.ends[number] - end)) for number, end in ends]
