@@ -16,7 +16,7 @@ from spinezoo_spine.column.reader.looking import ReaderInput
 from spinezoo_spine.column.reader.readings import Evidence
 
 THREADS = 1
-"""Threads of one film. A second one spares half a millisecond at most, and metal is fused beside."""
+"""Threads of one film. A second one spares half a millisecond at most: metal is fused beside."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
