@@ -230,7 +230,8 @@ class NetworkRunner:
         provenance = prediction.provenance
         if provenance.model_name != card.name:
             raise InvalidOutputError(
-                f"the network calls itself {provenance.model_name!r}, its card {card.name!r}"
+                f"the network calls itself {provenance.model_name!r}, its card {card.name!r}; "
+                "correct one of the two"
             )
         timing = replace(provenance.timing, decode_ms=decode_ms, queue_ms=queue_ms)
         if self.metrics is not None:
