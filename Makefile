@@ -108,7 +108,7 @@ test-set: setup-core ## Make the phantom test set (100 films, DICOM) if it is no
 	@$(CORE) -m spinezoo_phantom --out $(TEST_SET) \
 	  --count $(TEST_FILMS) --seed $(TEST_SEED) --format dicom --workers 0
 
-train-set: setup-core ## Make a phantom training set (TRAIN_FILMS=730, PNG) if it is not there
+train-set: setup-core ## Make a phantom training set (TRAIN_FILMS=1000, PNG) if it is not there
 	@$(CORE) -m spinezoo_phantom --out $(TRAIN_SET) \
 	  --count $(TRAIN_FILMS) --seed $(TRAIN_SEED) --format png --workers 0
 
@@ -123,9 +123,9 @@ calibrate: setup-zoo ## Fit names and measures again on 400 phantoms that the zo
 	@$(CORE) -m spinezoo_evaluator.names $(CALIBRATION_RUNS)
 	@$(CORE) -m spinezoo_evaluator.measures fit $(CALIBRATION_RUNS)
 
-phantoms-sheet: setup-core ## Draw phantom films beside real ones, for looking at: [DATA=folder of films]
+phantoms-sheet: setup-core ## Draw phantom films for looking at, beside real ones with DATA=folder of PNG films
 	@$(CORE) -m spinezoo_phantom --count 16 --seed $(SHEET_SEED) \
-	  --sheet reports/phantoms-sheet.png --beside $(call quote,$(if $(DATA),$(DATA),../shared/data/real_lateral_dev))
+	  --sheet reports/phantoms-sheet.png $(if $(DATA),--beside $(call quote,$(DATA)))
 	@echo reports/phantoms-sheet.png
 
 test: setup ## Run every test (ROOM=libs/spine for one room, ARGS for pytest, JOBS=2 rooms at a time)
