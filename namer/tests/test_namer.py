@@ -7,15 +7,17 @@ import math
 from pathlib import Path
 
 import numpy as np
+import onnx
 import onnxruntime
 import pytest
 import torch
-from spinezoo_contract.errors import ConfigurationError
+from onnx import numpy_helper
+from spinezoo_contract.errors import ConfigurationError, WeightsError
 from spinezoo_namer import train
 from spinezoo_namer.batches import Batch, Films, batch_of
 from spinezoo_namer.calibrate import Said, calibration_error, count_threshold, name_threshold
 from spinezoo_namer.examples import NONE, FilmKind, example_of
-from spinezoo_namer.export import INPUTS, export, some_input
+from spinezoo_namer.export import INPUTS, ROUNDED_TOLERANCE, export, named_input, some_input
 from spinezoo_namer.loss import reading_loss
 from spinezoo_namer.network import BothWays, ReaderNetwork
 from spinezoo_namer.outlines import outlines_of, position_of, true_bodies
@@ -278,6 +280,44 @@ def test_the_exported_file_answers_as_the_network_for_any_number_of_spots(tmp_pa
         own = network(*given)
     for ours, its in zip(own, said, strict=True):
         np.testing.assert_allclose(ours.numpy(), its, atol=1e-4)
+
+
+def test_wide_convolutions_are_of_bytes_that_no_processor_overflows(films, tmp_path, monkeypatch):
+    torch.manual_seed(2)
+    network = BothWays(ReaderNetwork(width=8)).eval()
+    examples = [
+        example_of(film, np.random.default_rng(place)).given for place, film in enumerate(films)
+    ]
+    plain, rounded = tmp_path / "plain.onnx", tmp_path / "rounded.onnx"
+    export(network, plain)
+    export(network, rounded, examples)
+    kernels = [
+        numpy_helper.to_array(each)
+        for each in onnx.load(rounded).graph.initializer
+        if each.data_type == onnx.TensorProto.INT8 and len(each.dims) == 4
+    ]
+    assert len(kernels) == 6  # all but the first one and those of the whole film
+    assert max(int(np.abs(kernel.astype(int)).max()) for kernel in kernels) == 64
+    given = named_input(examples[0])
+    one, other = (onnxruntime.InferenceSession(str(p)).run(None, given) for p in (plain, rounded))
+    assert any((a != b).any() for a, b in zip(one, other, strict=True))
+    for a, b in zip(one, other, strict=True):
+        np.testing.assert_allclose(a, b, atol=ROUNDED_TOLERANCE)
+    monkeypatch.setattr("spinezoo_namer.export.ROUNDED_TOLERANCE", 1e-9)
+    with pytest.raises(WeightsError, match="8 bits move"):
+        export(network, rounded, examples)
+
+
+def test_both_looks_in_one_pass_are_the_mean_of_two():
+    torch.manual_seed(0)
+    network = ReaderNetwork(width=4).eval()
+    views, facts, pairs, outlined, film = some_input(6, seed=3)
+    with torch.no_grad():
+        plain = network(views, facts, pairs, outlined, film)
+        mirrored = network(views.flip(-1), facts, pairs, outlined, film.flip(-1))
+        both = BothWays(network)(views, facts, pairs, outlined, film)
+    for one, other, mean in zip(plain, mirrored, both, strict=True):
+        torch.testing.assert_close((one + other) / 2.0, mean)
 
 
 def test_what_is_finished_is_a_card_that_serving_loads(films, tmp_path):

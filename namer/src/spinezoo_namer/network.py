@@ -152,7 +152,18 @@ class BothWays(nn.Module):
     def forward(
         self, views: Tensor, facts: Tensor, pairs: Tensor, outlined: Tensor, film: Tensor
     ) -> tuple[Tensor, ...]:
-        """One film, as :class:`ReaderNetwork` is asked and answers."""
-        plain = self.network(views, facts, pairs, outlined, film)
-        mirrored = self.network(views.flip(-1), facts, pairs, outlined, film.flip(-1))
-        return tuple((one + other) / 2.0 for one, other in zip(plain, mirrored, strict=True))
+        """One film, as :class:`ReaderNetwork` is asked and answers; both looks in one pass."""
+        own = self.network
+        seen = own.look(torch.cat([views, views.flip(-1)]))
+        said = own.spot(torch.cat([seen, facts.repeat(2, 1)], dim=1))
+        said = said.view(2, -1, FROM_BELOW + FROM_ABOVE).mean(dim=0)
+        weight = outlined / outlined.sum().clamp(min=1.0)
+        mean = (seen.view(2, -1, seen.shape[1]) * weight[:, None]).sum(dim=1)
+        whole = own.whole(torch.cat([film, film.flip(-1)]))
+        return (
+            said[:, :FROM_BELOW],
+            said[:, FROM_BELOW:],
+            own.step(pairs),
+            torch.log_softmax(own.counts, dim=0),
+            own.kind(torch.cat([whole, mean], dim=1)).mean(dim=0),
+        )

@@ -18,6 +18,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from spinezoo_spine.column.reader.card import READER
 from spinezoo_torchkit.small_training import (
@@ -46,11 +47,14 @@ from spinezoo_namer.calibrate import (
     names_of,
     view_threshold,
 )
-from spinezoo_namer.examples import NONE
+from spinezoo_namer.examples import NONE, example_of
 from spinezoo_namer.export import export
 from spinezoo_namer.loss import reading_loss, spot_loss
 from spinezoo_namer.network import BothWays, ReaderNetwork
 from spinezoo_namer.store import StoredFilm, make_store, read_store
+
+ROUNDING_FILMS = 150
+"""Of the films for calibration, those that ranges of 8-bit integers are found with."""
 
 HELD_OUT_SETS = 2
 """Of the seeds that follow: for calibration and for the figures of the card."""
@@ -177,9 +181,17 @@ def finish(
         name: measured(judge_all(reader, held_out[1], settings.seed, **options), calibration)
         for name, options in sets.items()
     }
-    export(reader, folder / READER.weights_file)
+    seen = [
+        example_of(
+            film, np.random.default_rng((settings.seed, place)), whole=True, hard=place % 2 > 0
+        )
+        for place, film in enumerate(held_out[0][:ROUNDING_FILMS])
+    ]
+    export(reader, folder / READER.weights_file, [each.given for each in seen])
     metrics = {"films": len(held_out[1]), **figures}
-    return write_record(folder, READER, calibration=calibration, training=training, metrics=metrics)
+    return write_record(
+        folder, READER, "int8", calibration=calibration, training=training, metrics=metrics
+    )
 
 
 def train(

@@ -162,7 +162,11 @@ def _median(values: NDArray[np.float64]) -> float:
 
 def _percentile(values: NDArray[np.float64], percent: float) -> float:
     """NumPy's percentile, without what it does for other kinds of values."""
-    ordered = np.sort(values)
+    return percentile_of_sorted(np.sort(values), percent)
+
+
+def percentile_of_sorted(ordered: NDArray[np.float64], percent: float) -> float:
+    """NumPy's percentile of values in ascending order, to the last bit."""
     place = percent / 100.0 * (len(ordered) - 1)
     below = int(place)
     low, high = float(ordered[below]), float(ordered[min(below + 1, len(ordered) - 1)])

@@ -379,12 +379,15 @@ def export_checked(
                 )
 
 
-def write_record(folder: Path, model: BuiltInModel, **parts: Any) -> dict[str, Any]:
+def write_record(
+    folder: Path, model: BuiltInModel, dtype: str = "float32", **parts: Any
+) -> dict[str, Any]:
     """Writes the record of exported weights beside them; returns it.
 
     Args:
         folder: Of the card.
         model: Which model.
+        dtype: In what most of it computes.
         parts: Its further keys.
     """
     content = (folder / model.weights_file).read_bytes()
@@ -393,7 +396,7 @@ def write_record(folder: Path, model: BuiltInModel, **parts: Any) -> dict[str, A
             "file": model.weights_file,
             "sha256": hashlib.sha256(content).hexdigest(),
             "bytes": len(content),
-            "dtype": "float32",
+            "dtype": dtype,
         },
         model.input_key: model.input_id,
         **parts,

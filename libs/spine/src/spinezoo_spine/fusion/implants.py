@@ -40,7 +40,6 @@ from spinezoo_contract.types import (
     Segment,
     SegmentKind,
     Structure,
-    decode_together,
 )
 
 from spinezoo_spine import windows
@@ -118,6 +117,7 @@ class Implants:
         regions: The union of its whole-class regions, by structure.
         metal: All these regions together.
         metal_borders: The same borders of it.
+        rod_borders: The same borders of its region of rods, or else of its rods together.
     """
 
     height: int
@@ -128,6 +128,7 @@ class Implants:
     regions: Mapping[Structure, RunLengthMask]
     metal: RunLengthMask
     metal_borders: NDArray[np.int64]
+    rod_borders: NDArray[np.int64]
 
 
 def implants_of(segments: Sequence[Segment], height: int, width: int) -> Implants:
@@ -157,8 +158,11 @@ def implants_of(segments: Sequence[Segment], height: int, width: int) -> Implant
         if any(one.structure is structure and one.kind is SegmentKind.REGION for one in metal)
     }
     every = unite(list(regions.values()), height, width)
-    metal_borders, *borders = fusion.borders_of(
-        [every, *(outline.mask for outline in outlines)], height * width
+    rods = regions.get(Structure.ROD)
+    if rods is None:
+        rods = unite([o.mask for o in outlines if o.structure is Structure.ROD], height, width)
+    metal_borders, rod_borders, *borders = fusion.borders_of(
+        [every, rods, *(outline.mask for outline in outlines)], height * width
     )
     return Implants(
         height,
@@ -169,6 +173,7 @@ def implants_of(segments: Sequence[Segment], height: int, width: int) -> Implant
         regions,
         every,
         metal_borders,
+        rod_borders,
     )
 
 
@@ -244,7 +249,7 @@ def _candidates(said: Sequence[Implants], structure: Structure) -> list[_Candida
         return []
     outlines = [said[member].outlines[place] for member, place in places]
     iou, share = overlaps(outlines, outlines)
-    found = [
+    return [
         _Candidate(
             structure,
             dict(places[index] for index in group),
@@ -253,9 +258,14 @@ def _candidates(said: Sequence[Implants], structure: Structure) -> list[_Candida
         )
         for group in _groups(places, outlines, iou, share)
     ]
+
+
+def _note_regions(
+    said: Sequence[Implants], structure: Structure, found: Sequence[_Candidate]
+) -> None:
+    """Says of each candidate of a structure which members' regions cover it."""
     seeing = [member for member, one in enumerate(said) if structure in one.regions]
     unions = [one.union for one in found]
-    decode_together(unions)
     own = _covered(unions, [said[member].regions[structure] for member in seeing])
     metal = _covered(unions, [said[member].metal for member in seeing])
     for number, candidate in enumerate(found):
@@ -268,7 +278,6 @@ def _candidates(said: Sequence[Implants], structure: Structure) -> list[_Candida
             and own[number, place] >= OWN_SHARE * area
             and metal[number, place] >= COVERED_SHARE * area
         )
-    return found
 
 
 def _covered(
@@ -304,6 +313,8 @@ def _voted(
     stride = height * width + 1
     candidates = [one for structure in IMPLANTS for one in _candidates(said, structure)]
     unions = fusion.borders_of([one.union for one in candidates], height * width)
+    for structure in {one.structure for one in candidates}:
+        _note_regions(said, structure, [one for one in candidates if one.structure is structure])
     for candidate, union in zip(candidates, unions, strict=True):
         marks: list[tuple[int, int, NDArray[np.int64]]] = []
         for member, place in candidate.outlines.items():

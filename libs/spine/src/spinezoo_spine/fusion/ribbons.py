@@ -25,6 +25,8 @@ import numpy as np
 from numpy.polynomial import Polynomial
 from numpy.typing import NDArray
 
+from spinezoo_spine.implant_pairs import percentile_of_sorted
+
 CELLS = 10
 """Columns of a strip that a rod is broad."""
 
@@ -210,8 +212,9 @@ class _Axis:
         """The bend of a degree, and the first and last place across; worked out once."""
         if degree not in self.bends:
             bend = _bend(self.far, self.aside, degree)
-            first, last = np.percentile(self.aside - bend(self.far), (0.5, 99.5))
-            self.bends[degree] = bend, float(first), float(last)
+            beside = np.sort(self.aside - bend(self.far))
+            first, last = (percentile_of_sorted(beside, percent) for percent in (0.5, 99.5))
+            self.bends[degree] = bend, first, last
         return self.bends[degree]
 
 

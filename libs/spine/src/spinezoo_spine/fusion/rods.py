@@ -21,7 +21,6 @@ from spinezoo_contract.types import (
     FusedImplant,
     FusionOptions,
     FusionRule,
-    RunLengthMask,
     Segment,
     SegmentKind,
     Structure,
@@ -146,15 +145,9 @@ def _votes(
     """Share of votes for a rod, on a grid of the window; 0 or 1 where not most votes decide."""
     names = sorted(members)
     weights = fusion.votes_of(names, options)
-    masks: list[RunLengthMask] = []
-    for name in names:
-        member = members[name]
-        region = member.regions.get(Structure.ROD)
-        rods = [each.mask for each in member.outlines if each.structure is Structure.ROD]
-        masks.append(unite(rods, *film) if region is None else region)
     total = sum(weights)
     share = counted(
-        fusion.borders_of(masks, film[0] * film[1]),
+        [members[name].rod_borders for name in names],
         [weight / total for weight in weights],
         window,
         film[0],
