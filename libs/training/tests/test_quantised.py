@@ -13,13 +13,10 @@ from spinezoo_contract.errors import WeightsError
 from spinezoo_spine.inference.engines import ENGINES, open_engine
 from spinezoo_training.graphs import OPSET, StoredTensor, write_graph
 from spinezoo_training.quantised import (
-    Answer,
-    Rounding,
     _Plan,
     best_range,
     film_inputs,
     kernel_scales,
-    quantised,
     write_int8_graph,
 )
 
@@ -155,14 +152,14 @@ def test_some_convolutions_can_stay_as_they_are(
     graph: Path, films: list[NDArray[np.float32]]
 ) -> None:
     target = graph.with_name("lite.network.int8.onnx")
-    write_int8_graph(graph, films, target, Rounding(["s*d"]))
+    write_int8_graph(graph, films, target, ["s*d"])
     drawn = onnx.load(target, load_external_data=False).graph
     kernels = [node.input[1] for node in drawn.node if node.op_type == "Conv"]
     assert kernels == ["first@int8", "second", "third@int8", "last"]
     apart = answers("openvino", target, films) - answers("openvino", graph, films)
     assert np.sqrt((apart**2).mean()) > 0.0
     with pytest.raises(WeightsError, match=r"'sixth'; there are first, second, third"):
-        write_int8_graph(graph, films, target, Rounding(["first", "sixth"]))
+        write_int8_graph(graph, films, target, ["first", "sixth"])
 
 
 def test_uses_of_one_kernel_are_told_apart(films: list[NDArray[np.float32]]) -> None:
@@ -178,54 +175,3 @@ def test_uses_of_one_kernel_are_told_apart(films: list[NDArray[np.float32]]) -> 
     drawn.graph.initializer.append(numpy_helper.from_array(np.float32([1, 1, 2, 2]), "twice"))
     plan = _Plan(drawn, ["first@1"])
     assert [node.output[0] for node in plan.convolutions] == ["a", "h"]
-
-
-def test_channels_of_unlike_ranges_are_rounded_finely(tmp_path: Path) -> None:
-    """A residual block behind a pooling, channels a hundredfold apart, and a joined tensor."""
-    rng = np.random.default_rng(5)
-    nodes = [
-        helper.make_node("Conv", ["x", "first"], ["a"], pads=[1] * 4),
-        helper.make_node("Relu", ["a"], ["b"]),
-        helper.make_node("MaxPool", ["b"], ["c"], kernel_shape=[2, 2], strides=[2, 2]),
-        helper.make_node("Conv", ["c", "second"], ["d"], pads=[1] * 4),
-        helper.make_node("Add", ["c", "d"], ["e"]),
-        helper.make_node("Conv", ["e", "third"], ["f"]),
-        helper.make_node("Concat", ["e", "f"], ["g"], axis=1),
-        helper.make_node("Conv", ["g", "fourth"], ["h"]),
-        helper.make_node("Conv", ["h", "last"], ["y"]),
-    ]
-    shapes = {
-        "first": (6, 2, 3, 3), "second": (6, 6, 3, 3), "third": (6, 6, 1, 1),
-        "fourth": (5, 12, 1, 1), "last": (3, 5, 1, 1),
-    }  # fmt: skip
-    kernels = {name: rng.normal(size=shape).astype(np.float32) for name, shape in shapes.items()}
-    unlike = np.float32([1, 100, 3, 10, 30, 1]).reshape(-1, 1, 1, 1)
-    kernels["first"] *= unlike
-    kernels["second"] *= unlike
-    kernels["second"] /= unlike.reshape(1, -1, 1, 1) * 20
-    kernels["third"] /= unlike.reshape(1, -1, 1, 1)
-    kernels["fourth"][:, :6] /= unlike.reshape(1, -1, 1, 1)
-    x, y = (
-        helper.make_tensor_value_info(name, TensorProto.FLOAT, shape)
-        for name, shape in (("x", SHAPE), ("y", (1, 3, 8, 6)))
-    )
-    tensors = [numpy_helper.from_array(value, name) for name, value in kernels.items()]
-    graph = helper.make_graph(nodes, "small", [x], [y], tensors)
-    plain = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=8)
-    films = list(rng.normal(size=(8, *SHAPE)).astype(np.float32))
-    engine = open_engine("onnxruntime", "float32", 1)
-
-    def opened(model: onnx.ModelProto) -> Answer:
-        onnx.save(model, tmp_path / "graph.onnx")
-        return engine.load(tmp_path / "graph.onnx").run
-
-    wanted = np.stack([opened(plain)(film)["y"] for film in films])
-    errors = []
-    for by_channel in (False, True):
-        run = opened(quantised(plain, films, opened, Rounding(["fourth"], by_channel)))
-        errors.append(float(np.std(np.stack([run(film)["y"] for film in films]) - wanted)))
-    assert 0.0 < errors[1] < 0.3 * errors[0]
-    # What is joined keeps one scale, and the graph still answers alike.
-    run = opened(quantised(plain, films, opened, Rounding(by_channel=True)))
-    joined = float(np.std(np.stack([run(film)["y"] for film in films]) - wanted))
-    assert 0.0 < joined < 0.2 * wanted.std()

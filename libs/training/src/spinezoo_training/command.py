@@ -17,7 +17,7 @@ from spinezoo_training.engine import Framework, Machine, Task
 from spinezoo_training.graphs import record_graphs
 from spinezoo_training.initial_weights import add_start_argument, find_start
 from spinezoo_training.loop import fit
-from spinezoo_training.quantised import PLAIN, Rounding, write_int8_graphs
+from spinezoo_training.quantised import write_int8_graphs
 from spinezoo_training.records import metrics_record, training_record, write_records
 from spinezoo_training.run_log import command_of
 from spinezoo_training.settings import PRECISIONS, TrainSettings
@@ -37,7 +37,7 @@ def train_main(
     make_task: Callable[[ModelCard], Task],
     defaults: TrainSettings,
     module: str | None = None,
-    rounding: Rounding = PLAIN,
+    not_int8: Sequence[str] = (),
 ) -> int:
     """Trains a network from films with outlines, writes weights and updates the card.
 
@@ -49,7 +49,8 @@ def train_main(
         make_task: What the network adds to the loop.
         defaults: Settings where the command line gives none; ``epochs`` must be one of them.
         module: What ``python -m`` runs; None stands for ``spinezoo_<name>.train``.
-        rounding: How its int8 graphs are rounded.
+        not_int8: Convolutions that an int8 graph keeps in floating point, see
+            :func:`spinezoo_training.quantised.quantised`.
 
     Returns:
         0 when trained, 130 when stopped on the way, 1 with a message on a named error.
@@ -58,7 +59,7 @@ def train_main(
     exporting = _export_parser(card_path).parse_known_args(argv)[0]
     if exporting.export:
         return _export(
-            name, exporting.card, exporting.preset, framework, rounding, int8=exporting.int8
+            name, exporting.card, exporting.preset, framework, not_int8, int8=exporting.int8
         )
     arguments = _parser(name, module, card_path, defaults).parse_args(argv)
     command = command_of(module, list(sys.argv[1:] if argv is None else argv))
@@ -97,7 +98,7 @@ def _export(
     card_path: Path,
     preset: str,
     framework: Framework,
-    rounding: Rounding,
+    not_int8: Sequence[str],
     *,
     int8: bool,
 ) -> int:
@@ -109,7 +110,7 @@ def _export(
         card = record_graphs(card, files)
         rounded = {}
         if int8 or had_int8:
-            rounded = write_int8_graphs(card, rounding)
+            rounded = write_int8_graphs(card, not_int8)
             record_graphs(card, files, rounded)
     except SpineZooError as error:
         sys.stderr.write(f"{name}: {error}\n")

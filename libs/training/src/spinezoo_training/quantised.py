@@ -7,9 +7,7 @@ as small as another, and engines round the kernels when they load it.
 
 Scales are those of least square error on the films. How far rounding moves the mean of a channel is
 taken off its bias (Nagel et al., "Data-Free Quantization Through Weight Equalization and Bias
-Correction", 2019; here with films). Where asked for, channels are brought to one range before they
-are rounded and their kernels take that back, as in that paper's equalisation; and what is added to
-a rounded tensor's convolutions, such as the short way of a residual block, is the tensor itself.
+Correction", 2019; here with films).
 """
 
 from __future__ import annotations
@@ -63,27 +61,7 @@ Opened = Callable[[onnx.ModelProto], Answer]
 """Makes a graph ready to answer."""
 
 
-@dataclass(frozen=True, slots=True)
-class Rounding:
-    """How a network is rounded.
-
-    Attributes:
-        kept: Convolutions that stay in floating point besides the last ones, by patterns of their
-            kernels' names (``fnmatch``). Where a kernel is used again, its name ends with ``@1``
-            at the second use, ``@2`` at the third.
-        by_channel: Whether channels are brought to one range first. It costs little time where
-            rounding follows a sum anyway, and rounds three to five times as finely.
-    """
-
-    kept: Sequence[str] = ()
-    by_channel: bool = False
-
-
-PLAIN = Rounding()
-"""Every convolution but the last, one scale a tensor."""
-
-
-def write_int8_graphs(card: ModelCard, rounding: Rounding = PLAIN) -> dict[str, Path]:
+def write_int8_graphs(card: ModelCard, kept: Sequence[str] = ()) -> dict[str, Path]:
     """Writes those graphs of a card that take a film again, for 8-bit integers, beside the others.
 
     Parts that take what another part answers (Mask R-CNN's boxes and masks) are small and stay in
@@ -91,7 +69,7 @@ def write_int8_graphs(card: ModelCard, rounding: Rounding = PLAIN) -> dict[str, 
 
     Args:
         card: The card.
-        rounding: How.
+        kept: Convolutions that stay in floating point too, see :func:`quantised`.
 
     Returns:
         The files by the name of the part.
@@ -107,7 +85,7 @@ def write_int8_graphs(card: ModelCard, rounding: Rounding = PLAIN) -> dict[str, 
         size = drawn.graph.input[0].type.tensor_type.shape.dim
         if [each.dim_value for each in size] == shape:
             written[part] = path.with_name(f"{path.stem}.int8.onnx")
-            write_int8_graph(path, films, written[part], rounding)
+            write_int8_graph(path, films, written[part], kept)
     return written
 
 
@@ -120,10 +98,7 @@ def film_inputs(height: int, width: int) -> list[NDArray[np.float32]]:
 
 
 def write_int8_graph(
-    path: Path,
-    films: Sequence[NDArray[np.float32]],
-    target: Path,
-    rounding: Rounding = PLAIN,
+    path: Path, films: Sequence[NDArray[np.float32]], target: Path, kept: Sequence[str] = ()
 ) -> None:
     """Writes one exported graph for 8-bit integers; its tensors stay where they are.
 
@@ -131,7 +106,7 @@ def write_int8_graph(
         path: The exported graph.
         films: Inputs of the network to find scales and shifts with.
         target: The file to write.
-        rounding: How.
+        kept: Convolutions that stay in floating point, see :func:`quantised`.
 
     Raises:
         WeightsError: It has no such convolution.
@@ -144,7 +119,7 @@ def write_int8_graph(
             onnx.save(model, place)
             return engine.load(place).run
 
-        model = quantised(folded(path), films, opened, rounding)
+        model = quantised(folded(path), films, opened, kept)
     used = {name for node in model.graph.node for name in node.input}
     stored = stored_in(onnx.load(path, load_external_data=False))
     tensors = [tensor for tensor in model.graph.initializer if tensor.name not in stored]
@@ -193,7 +168,7 @@ def quantised(
     model: onnx.ModelProto,
     films: Sequence[NDArray[np.float32]],
     opened: Opened,
-    rounding: Rounding = PLAIN,
+    kept: Sequence[str] = (),
 ) -> onnx.ModelProto:
     """The graph in 8-bit integers.
 
@@ -201,16 +176,18 @@ def quantised(
         model: Graph with its tensors, see :func:`folded`.
         films: Inputs of the network to find scales and shifts with, (1, c, h, w) each.
         opened: Makes a graph ready to answer.
-        rounding: How.
+        kept: Convolutions that stay in floating point besides the last ones, by patterns of their
+            kernels' names (``fnmatch``). Where a kernel is used again, its name ends with ``@1``
+            at the second use, ``@2`` at the third.
 
     Raises:
-        WeightsError: A pattern of convolutions that are kept is that of none.
+        WeightsError: A pattern is that of no convolution.
     """
-    plan = _Plan(model, rounding.kept)
-    ranges, factors = _ranges(plan, films, opened, by_channel=rounding.by_channel)
-    kernels = _kernels(plan, factors)
-    shifts = _shifts(plan, ranges, factors, kernels, films, opened)
-    return _built(plan, ranges, factors, kernels, shifts)
+    plan = _Plan(model, kept)
+    ranges = _ranges(plan, films, opened)
+    scales = {name: kernel_scales(plan.tensors[name]) for name in plan.kernels}
+    shifts = _shifts(plan, ranges, scales, films, opened)
+    return _built(plan, ranges, scales, shifts)
 
 
 class _Plan:
@@ -220,6 +197,7 @@ class _Plan:
         model: The graph in float32.
         tensors: Its initialisers.
         convolutions: Nodes that are rounded.
+        kernels: Names of their kernels.
         groups: Tensors that are rounded, those in one list with one scale: they are joined.
     """
 
@@ -234,6 +212,7 @@ class _Plan:
             if node.op_type == "Conv" and node.input[1] in self.tensors and node.output[0] in before
         ]
         self._keep(kept)
+        self.kernels = list(dict.fromkeys(node.input[1] for node in self.convolutions))
         groups: list[set[str]] = []
         for node in self.convolutions:
             found = set(self._sources(node.input[0]))
@@ -277,16 +256,6 @@ class _Plan:
                 found.update(node.input)
         return found
 
-    def channels(self, group: Sequence[str]) -> set[int]:
-        """Of the convolutions that read a group; none where it is joined."""
-        if len(group) > 1:
-            return set()
-        return {
-            self.tensors[node.input[1]].shape[1]
-            for node in self.convolutions
-            if self.source(node.input[0]) == group[0]
-        }
-
     def source(self, name: str) -> str:
         """One of the tensors that a tensor is only chosen from; they have one range."""
         return next(iter(self._sources(name)))
@@ -319,80 +288,21 @@ def _with_outputs(model: onnx.ModelProto, names: Iterable[str]) -> onnx.ModelPro
     return other
 
 
-Factors = Mapping[str, NDArray[np.float32]]
-"""(channels,) what each channel of a tensor is divided by before it is rounded."""
-
-
-def _ranges(
-    plan: _Plan, films: Sequence[NDArray[np.float32]], opened: Opened, *, by_channel: bool
-) -> tuple[dict[str, Range], Factors]:
-    """The range of every tensor that is rounded, after its channels were divided by the factors.
-
-    Tensors that are joined have none: their channels have one range already.
-    """
+def _ranges(plan: _Plan, films: Sequence[NDArray[np.float32]], opened: Opened) -> dict[str, Range]:
+    """The range of every tensor that is rounded."""
     given = {each.name for each in plan.model.graph.input}
     names = [name for group in plan.groups for name in group if name not in given]
     answer = opened(_with_outputs(plan.model, names))
-    values: dict[str, list[NDArray[np.float16]]] = {}
+    values: dict[str, list[NDArray[np.float32]]] = {}
     for film in films:
         answers = dict(answer(film)) | dict.fromkeys(given, film)
         for group in plan.groups:
-            apart = by_channel and plan.channels(group) == {answers[group[0]].shape[1]}
-            part = [_sampled(answers[name], apart=apart) for name in group]
-            values.setdefault(group[0], []).append(np.concatenate(part, axis=1))
+            part = [answers[name].reshape(-1)[::STRIDE] for name in group]
+            values.setdefault(group[0], []).append(np.concatenate(part).astype(np.float16))
     found: dict[str, Range] = {}
-    factors: dict[str, NDArray[np.float32]] = {}
     for group in plan.groups:
-        value = np.concatenate(values.pop(group[0]), axis=1).astype(np.float32)
-        if len(value) > 1:
-            factors[group[0]] = factor = _greatest(value)
-            value /= factor[:, None]
-        found |= dict.fromkeys(group, best_range(value.ravel()))
-    return found, factors
-
-
-def _sampled(tensor: NDArray[np.float32], *, apart: bool) -> NDArray[np.float16]:
-    """(channels or 1, n) values of a (1, channels, ...) tensor."""
-    rows = tensor.reshape(tensor.shape[1] if apart else 1, -1)
-    return rows[:, ::STRIDE].astype(np.float16)
-
-
-def _greatest(values: NDArray[np.float32]) -> NDArray[np.float32]:
-    """(channels,) greatest value that the best range of each channel holds; none is nearly 0."""
-    ranges = [best_range(each) for each in values]
-    found = np.array([each.scale * max(each.zero, LEVELS - each.zero) for each in ranges])
-    return np.maximum(found, 1e-3 * found.max()).astype(np.float32)
-
-
-@dataclass(frozen=True, slots=True)
-class _Kernel:
-    """A kernel as one convolution uses it.
-
-    Attributes:
-        name: Its name in the graph, times the factors of the convolution's input if it has some.
-        scales: (out,) of :func:`kernel_scales`.
-        nodes: What makes it.
-    """
-
-    name: str
-    scales: NDArray[np.float32]
-    nodes: Sequence[onnx.NodeProto]
-
-
-def _kernels(plan: _Plan, factors: Factors) -> dict[str, _Kernel]:
-    """The kernel of each convolution that is rounded, by the convolution's output."""
-    found: dict[str, _Kernel] = {}
-    made: dict[str, _Kernel] = {}
-    for node in plan.convolutions:
-        kernel, source = node.input[1], plan.source(node.input[0])
-        name = f"{kernel}@{source}" if source in factors else kernel
-        if name not in made:
-            value, nodes = plan.tensors[kernel], []
-            if source in factors:
-                value = value * factors[source][:, None, None]
-                nodes = [helper.make_node("Mul", [kernel, f"{source}@factor"], [name])]
-            made[name] = _Kernel(name, kernel_scales(value), nodes)
-        found[node.output[0]] = made[name]
+        best = best_range(np.concatenate(values[group[0]]).astype(np.float32))
+        found |= dict.fromkeys(group, best)
     return found
 
 
@@ -431,55 +341,34 @@ def _rounded(values: NDArray[np.float64], scale: NDArray[np.float64]) -> NDArray
     return found
 
 
-def _pair(name: str, axis: int | None = None, given: str = "") -> list[onnx.NodeProto]:
-    """The two nodes that put a tensor through 8 bits; ``given`` is what is rounded instead."""
+def _pair(name: str, axis: int | None = None) -> list[onnx.NodeProto]:
+    """The two nodes that put a tensor through 8 bits."""
     scale = [f"{name}@scale", f"{name}@zero"]
     more: dict[str, Any] = {} if axis is None else {"axis": axis}
     return [
-        helper.make_node("QuantizeLinear", [given or name, *scale], [f"{name}@byte"], **more),
+        helper.make_node("QuantizeLinear", [name, *scale], [f"{name}@byte"], **more),
         helper.make_node("DequantizeLinear", [f"{name}@byte", *scale], [name + INT8], **more),
     ]
 
 
-def _rounding(name: str, source: str, factors: Factors) -> list[onnx.NodeProto]:
-    """The nodes that round a tensor, divided by the factors of its source where it has some."""
-    if source not in factors:
-        return _pair(name)
-    even = f"{name}@even"
-    divided = helper.make_node("Mul", [name, f"{source}@share"], [even])
-    return [divided, *_pair(name, given=even)]
-
-
 def _constants(
-    ranges: Mapping[str, Range], factors: Factors, kernels: Mapping[str, _Kernel]
+    ranges: dict[str, Range], scales: dict[str, NDArray[np.float32]]
 ) -> list[onnx.TensorProto]:
-    """Factors, scales and zeros of every tensor and kernel."""
+    """Scales and zeros of every tensor and kernel."""
     found = []
     for name, each in ranges.items():
         found.append(numpy_helper.from_array(np.array(each.scale, np.float32), f"{name}@scale"))
         found.append(numpy_helper.from_array(np.array(each.zero, np.uint8), f"{name}@zero"))
-    for name, factor in factors.items():
-        row = factor.reshape(1, -1, 1, 1)
-        found.append(numpy_helper.from_array(row, f"{name}@factor"))
-        found.append(numpy_helper.from_array(np.float32(1.0) / row, f"{name}@share"))
-    for kernel in {each.name: each for each in kernels.values()}.values():
-        zeros = np.zeros(len(kernel.scales), np.int8)
-        found.append(numpy_helper.from_array(kernel.scales, f"{kernel.name}@scale"))
-        found.append(numpy_helper.from_array(zeros, f"{kernel.name}@zero"))
+    for name, scale in scales.items():
+        found.append(numpy_helper.from_array(scale, f"{name}@scale"))
+        found.append(numpy_helper.from_array(np.zeros(len(scale), np.int8), f"{name}@zero"))
     return found
-
-
-def _rounded_kernels(kernels: Mapping[str, _Kernel]) -> list[onnx.NodeProto]:
-    """The nodes that make and round all kernels."""
-    each_once = {each.name: each for each in kernels.values()}.values()
-    return [node for each in each_once for node in (*each.nodes, *_pair(each.name, 0))]
 
 
 def _shifts(
     plan: _Plan,
-    ranges: Mapping[str, Range],
-    factors: Factors,
-    kernels: Mapping[str, _Kernel],
+    ranges: dict[str, Range],
+    scales: dict[str, NDArray[np.float32]],
     films: Sequence[NDArray[np.float32]],
     opened: Opened,
 ) -> dict[str, NDArray[np.float32]]:
@@ -488,18 +377,16 @@ def _shifts(
     Each convolution is computed twice from the same input, as it is and rounded.
     """
     other = copy.deepcopy(plan.model)
-    sources = {node.input[0]: plan.source(node.input[0]) for node in plan.convolutions}
-    inputs = {name: ranges[source] for name, source in sources.items()}
-    other.graph.initializer.extend(_constants(inputs, factors, kernels))
-    more = _rounded_kernels(kernels)
-    for name, source in sources.items():
-        more += _rounding(name, source, factors)
+    inputs = {node.input[0]: ranges[plan.source(node.input[0])] for node in plan.convolutions}
+    other.graph.initializer.extend(_constants(inputs, scales))
+    more = [node for name in scales for node in _pair(name, 0)]
+    more += [node for name in inputs for node in _pair(name)]
     wanted = []
     for node in plan.convolutions:
         made = node.output[0]
         second = copy.deepcopy(node)
         second.name, second.output[0] = f"{made}@second", f"{made}@second"
-        second.input[0], second.input[1] = node.input[0] + INT8, kernels[made].name + INT8
+        second.input[0], second.input[1] = node.input[0] + INT8, node.input[1] + INT8
         apart, shift = f"{made}@apart", f"{made}@shift"
         mean = helper.make_node("ReduceMean", [apart], [shift], axes=[0, 2, 3], keepdims=0)
         more += [second, helper.make_node("Sub", [second.output[0], made], [apart]), mean]
@@ -519,36 +406,26 @@ def _shifts(
 
 def _built(
     plan: _Plan,
-    ranges: Mapping[str, Range],
-    factors: Factors,
-    kernels: Mapping[str, _Kernel],
-    shifts: Mapping[str, NDArray[np.float32]],
+    ranges: dict[str, Range],
+    scales: dict[str, NDArray[np.float32]],
+    shifts: dict[str, NDArray[np.float32]],
 ) -> onnx.ModelProto:
     """The graph with its pairs and shifts."""
     model = copy.deepcopy(plan.model)
     graph = model.graph
-    nodes = _rounded_kernels(kernels)
+    rounded = {node.output[0] for node in plan.convolutions}
+    nodes = [node for name in plan.kernels for node in _pair(name, 0)]
     for each in graph.input:
-        nodes += _rounding(each.name, each.name, factors) if each.name in ranges else []
-    constants = _constants(ranges, factors, kernels)
-    divided: dict[str, str] = {}  # tensors that were chosen from one with factors, and that one
+        nodes += _pair(each.name) if each.name in ranges else []
+    constants = _constants(ranges, scales)
     for node in list(graph.node):
-        rounded = node.output[0] in kernels
-        for place, name in enumerate(node.input):
-            if name in divided and not rounded and not _only_chooses(node):
-                whole = f"{name}@whole"
-                nodes.append(helper.make_node("Mul", [name, f"{divided[name]}@factor"], [whole]))
-                node.input[place] = whole
-            elif name in factors:
-                if rounded or _only_chooses(node):
+        if node.op_type in ("Conv", "Add") or _only_chooses(node):
+            for place, name in enumerate(node.input):
+                if name in ranges:
                     node.input[place] = name + INT8
-            elif name in ranges and (node.op_type in ("Conv", "Add") or _only_chooses(node)):
-                node.input[place] = name + INT8
-        if _only_chooses(node) and plan.source(node.output[0]) in factors:
-            divided[node.output[0]] = plan.source(node.output[0])
-        if rounded:
-            made = node.output[0]
-            node.input[1] = kernels[made].name + INT8
+        if node.output[0] in rounded:
+            made, kernel = node.output[0], node.input[1]
+            node.input[1] = kernel + INT8
             bias = plan.tensors[node.input[2]] if len(node.input) > 2 else 0.0
             shifted = np.asarray(bias - shifts[made], dtype=np.float32)
             constants.append(numpy_helper.from_array(shifted, f"{made}@bias"))
@@ -556,10 +433,10 @@ def _built(
             node.input.append(f"{made}@bias")
         nodes.append(node)
         for name in node.output:
-            nodes += _rounding(name, name, factors) if name in ranges else []
+            nodes += _pair(name) if name in ranges else []
     used = {name for node in nodes for name in node.input}
-    kept = [tensor for tensor in [*graph.initializer, *constants] if tensor.name in used]
+    kept = [tensor for tensor in graph.initializer if tensor.name in used]
     del graph.node[:], graph.initializer[:]
     graph.node.extend(nodes)
-    graph.initializer.extend(kept)
+    graph.initializer.extend([*kept, *constants])
     return model

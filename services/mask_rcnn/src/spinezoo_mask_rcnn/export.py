@@ -11,19 +11,15 @@ from collections.abc import Sequence
 import torch
 from spinezoo_serving.cards import ModelCard
 from spinezoo_torchkit.export import GraphPart, film_of
-from spinezoo_training.quantised import Rounding
 from torch import Tensor, nn
 
 from spinezoo_mask_rcnn.arrays import BOX_POOL_CELLS, MASK_POOL_CELLS, PROBE_VALUES
 from spinezoo_mask_rcnn.network import PYRAMID_LEVELS, MaskRcnn, evenly
 
-ROUNDING = Rounding(
-    kept=(
-        "backbone.fpn.inner_blocks.[123].*",
-        "backbone.fpn.layer_blocks.[123].*",
-        "rpn.head.conv.*@[123]",
-    ),
-    by_channel=True,
+NOT_INT8 = (
+    "backbone.fpn.inner_blocks.[123].*",
+    "backbone.fpn.layer_blocks.[123].*",
+    "rpn.head.conv.*@[123]",
 )
 """What an int8 graph keeps in floating point: all that comes after the backbone from P3 on.
 
