@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from spinezoo_contract.masks import decode_mask, encode_mask
 from spinezoo_contract.types import Structure
+from spinezoo_spine.inference.class_planes import ClassPlanes
 from spinezoo_spine.inference.postprocess import regions_from_probabilities
 from spinezoo_spine.inference.preprocess import Letterbox
 
@@ -77,7 +78,9 @@ def test_regions_are_those_of_resizing_every_plane(
     for classes in ((1,), (1, 2), (1, 2, 3, 4, 5), (5,)):
         soft = probabilities(rng, grid, classes)
         label, best, lead = plain(soft, fit, threshold)
-        found = regions_from_probabilities(soft, STRUCTURES, fit, score_threshold=threshold)
+        found = regions_from_probabilities(
+            ClassPlanes.whole(soft), STRUCTURES, fit, score_threshold=threshold
+        )
         assert [each.score for each in found] == sorted((e.score for e in found), reverse=True)
         by_structure = {segment.structure: segment for segment in found}
         for structure in STRUCTURES:
@@ -103,7 +106,9 @@ def test_a_class_between_two_others_wins_where_none_of_its_corners_does() -> Non
     assert (label == 3).any()
     found = {
         s.structure: s
-        for s in regions_from_probabilities(soft, STRUCTURES, fit, score_threshold=0.0)
+        for s in regions_from_probabilities(
+            ClassPlanes.whole(soft), STRUCTURES, fit, score_threshold=0.0
+        )
     }
     assert np.array_equal(decode_mask(found[Structure.CAGE].mask), label == 3)
 
@@ -112,14 +117,19 @@ def test_nothing_but_background_is_no_region() -> None:
     fit = Letterbox.fit(640, 512, *CANVAS)
     soft = np.zeros((6, *CANVAS), np.float32)
     soft[0] = 1.0
-    assert regions_from_probabilities(soft, STRUCTURES, fit, score_threshold=0.0) == ()
+    assert (
+        regions_from_probabilities(ClassPlanes.whole(soft), STRUCTURES, fit, score_threshold=0.0)
+        == ()
+    )
 
 
 def test_one_class_everywhere_fills_the_film() -> None:
     fit = Letterbox.fit(640, 300, *CANVAS)
     soft = np.zeros((6, *CANVAS), np.float32)
     soft[4] = 0.75
-    (found,) = regions_from_probabilities(soft, STRUCTURES, fit, score_threshold=0.0)
+    (found,) = regions_from_probabilities(
+        ClassPlanes.whole(soft), STRUCTURES, fit, score_threshold=0.0
+    )
     assert found.structure is Structure.SCREW
     assert found.score == pytest.approx(0.75)
     assert found.mask.area == 640 * 300
@@ -130,5 +140,47 @@ def test_the_regions_of_highest_score_are_kept() -> None:
     soft = np.zeros((6, *CANVAS), np.float32)
     soft[0] = 0.5
     soft[1, 20:40], soft[5, 60:90] = 0.7, 0.8
-    found = regions_from_probabilities(soft, STRUCTURES, fit, score_threshold=0.0, max_segments=1)
+    found = regions_from_probabilities(
+        ClassPlanes.whole(soft), STRUCTURES, fit, score_threshold=0.0, max_segments=1
+    )
     assert [segment.structure for segment in found] == [Structure.ROD]
+
+
+@pytest.mark.parametrize("threshold", [0.0, 0.6])
+@pytest.mark.parametrize("grid", [CANVAS, (160, 128), (80, 64), (96, 64)])
+@pytest.mark.parametrize("film", [(1024, 768), (700, 333), (320, 256), (16, 9000), (6000, 16)])
+def test_what_is_left_out_of_logits_is_background(
+    film: tuple[int, int], grid: tuple[int, int], threshold: float
+) -> None:
+    rng = np.random.default_rng([*film, *grid])
+    fit = Letterbox.fit(*film, *CANVAS)
+    left_out = 0
+    for classes in ((1,), (3,), (5,), (1, 2, 5), ()):
+        logits = np.log(probabilities(rng, grid, classes)).astype(np.float32)
+        whole = ClassPlanes.of_logits(logits, CANVAS, everywhere=True)
+        part = ClassPlanes.of_logits(logits, CANVAS)
+        assert whole.values.shape[1:] == CANVAS == part.size == whole.size
+        rows = slice(part.top, part.top + part.values.shape[1])
+        columns = slice(part.left, part.left + part.values.shape[2])
+        assert np.array_equal(part.values, whole.values[:, rows, columns])
+        beyond = whole.values.argmax(axis=0) > 0
+        beyond[rows, columns] = False
+        assert not beyond.any()
+        left_out += part.values.size < whole.values.size
+        found, expected = (
+            regions_from_probabilities(each, STRUCTURES, fit, score_threshold=threshold)
+            for each in (part, whole)
+        )
+        assert [(s.structure, s.mask) for s in found] == [(s.structure, s.mask) for s in expected]
+        assert [s.score for s in found] == pytest.approx([s.score for s in expected], abs=1e-9)
+    assert left_out >= 1 or grid == (96, 64)
+
+
+def test_a_window_may_lie_beyond_the_film() -> None:
+    """A network that sees something only in the bars around a film has found nothing."""
+    fit = Letterbox.fit(320, 64, *CANVAS)
+    logits = np.zeros((6, *CANVAS), np.float32)
+    logits[1:] = -5.0
+    logits[1, 40:80, 10:30] = 5.0
+    part = ClassPlanes.of_logits(logits, CANVAS)
+    assert regions_from_probabilities(part, STRUCTURES, fit, score_threshold=0.0) == ()

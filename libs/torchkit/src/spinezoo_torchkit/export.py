@@ -47,24 +47,23 @@ MakeParts = Callable[[ModelCard, nn.Module], Sequence[GraphPart]]
 
 
 class _Semantic(nn.Module):
-    """Logits, which the probe sees, and probabilities."""
+    """Logits on the network's own grid: what enlarges them does so only where something is."""
 
     def __init__(self, network: nn.Module) -> None:
         super().__init__()
         self.network = network
 
-    def forward(self, film: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        logits = self.network(film)
-        return logits, logits.softmax(dim=1)
+    def forward(self, film: torch.Tensor) -> torch.Tensor:
+        logits: torch.Tensor = self.network.on_grid(film)
+        return logits
 
 
 def semantic_parts(card: ModelCard, network: nn.Module) -> list[GraphPart]:
-    """The one graph of a semantic network."""
-    return [
-        GraphPart(
-            "network", _Semantic(network), (film_of(card),), ["film"], ["logits", "probabilities"]
-        )
-    ]
+    """The one graph of a semantic network.
+
+    Its ``on_grid`` answers the logits that it enlarges to the size of the input.
+    """
+    return [GraphPart("network", _Semantic(network), (film_of(card),), ["film"], ["logits"])]
 
 
 def film_of(card: ModelCard) -> torch.Tensor:

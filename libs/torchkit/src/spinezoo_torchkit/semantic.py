@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from spinezoo_serving.cards import ModelCard
+from spinezoo_spine.inference.class_planes import ClassPlanes
 from spinezoo_spine.inference.options import ResolvedOptions
 from spinezoo_spine.inference.predictors import SemanticPredictor
 from torch import nn
@@ -49,14 +50,14 @@ class TorchSemanticPredictor(SemanticPredictor):
     @torch.inference_mode()
     def infer_many(
         self, inputs: Sequence[NDArray[np.float32]], settings: Sequence[ResolvedOptions]
-    ) -> list[NDArray[np.float32]]:
+    ) -> list[ClassPlanes]:
         """The probabilities of several films in one go; see ``FilmPredictor.infer_many``."""
         device = torch.device(self.device)
         films = torch.from_numpy(np.stack(inputs))
         with autocast(device, self._precision):
             logits = self.network(films.to(device, memory_format=torch.channels_last))
         found: NDArray[np.float32] = logits.float().softmax(dim=1).cpu().numpy()
-        return [self.checked(each) for each in found]
+        return [ClassPlanes.whole(self.checked(each)) for each in found]
 
 
 def load_semantic(

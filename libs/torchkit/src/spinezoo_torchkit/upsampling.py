@@ -20,18 +20,31 @@ import torch
 import torch.nn.functional as F
 
 
-def enlarge(logits: torch.Tensor, size: torch.Size, factor: int = 1) -> torch.Tensor:
-    """Logits at the size of the input, in float32 whatever the network computes in.
+def sub_cells_apart(logits: torch.Tensor, factor: int) -> torch.Tensor:
+    """Logits on the grid of sub-cells, in float32 whatever the network computes in.
 
     Args:
         logits: (n, K factor^2, h, w); the sub-cells of a class follow each other, row by row.
+        factor: Sub-cells a side of a cell; 1: none.
+
+    Returns:
+        (n, K, factor h, factor w).
+    """
+    return F.pixel_shuffle(logits.float(), factor) if factor > 1 else logits.float()
+
+
+def enlarge(logits: torch.Tensor, size: torch.Size, factor: int = 1) -> torch.Tensor:
+    """Logits at the size of the input; see :func:`sub_cells_apart`.
+
+    Args:
+        logits: (n, K factor^2, h, w).
         size: (rows, columns) of the input.
         factor: Sub-cells a side of a cell; 1: none.
 
     Returns:
         (n, K, rows, columns).
     """
-    fine = F.pixel_shuffle(logits.float(), factor) if factor > 1 else logits.float()
+    fine = sub_cells_apart(logits, factor)
     return F.interpolate(fine, size=size, mode="bilinear", align_corners=False)
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
+import torch.nn.functional as F
 from spinezoo_serving.cards import ModelCard
 from spinezoo_torchkit.export import GraphPart, film_of
 from torch import Tensor, nn
@@ -49,7 +50,7 @@ class _Pyramid(nn.Module):
 
 
 class _Boxes(nn.Module):
-    """The box head."""
+    """The box head; its first layer takes the cells as they lie, channels last."""
 
     def __init__(self, network: MaskRcnn) -> None:
         super().__init__()
@@ -57,13 +58,22 @@ class _Boxes(nn.Module):
 
     def forward(self, regions: Tensor) -> tuple[Tensor, Tensor]:
         heads = self.network.roi_heads
-        x = heads.box_head(regions.permute(0, 3, 1, 2))
+        first, second = heads.box_head.fc6, heads.box_head.fc7
+        cells = (-1, self.network.backbone.out_channels, BOX_POOL_CELLS, BOX_POOL_CELLS)
+        weight = first.weight.reshape(cells).permute(0, 2, 3, 1).flatten(1)
+        x = F.relu(F.linear(regions.flatten(1), weight, first.bias))
+        x = F.relu(second(x))
         logits, offsets = heads.box_predictor(x)
         return logits, offsets
 
 
 class _Masks(nn.Module):
-    """The mask head."""
+    """The mask head.
+
+    Its transposed convolution answers four pixels a cell that do not overlap: as a convolution of
+    1 x 1 with four times the channels it takes half the time. Classes are told there too, by a
+    kernel that sees of each pixel only its own channels; only then pixels are put in place.
+    """
 
     def __init__(self, network: MaskRcnn) -> None:
         super().__init__()
@@ -71,8 +81,19 @@ class _Masks(nn.Module):
 
     def forward(self, regions: Tensor) -> Tensor:
         heads = self.network.roi_heads
-        masks: Tensor = heads.mask_predictor(heads.mask_head(regions.permute(0, 3, 1, 2)))
-        return masks
+        up, last = heads.mask_predictor.conv5_mask, heads.mask_predictor.mask_fcn_logits
+        x = heads.mask_head(regions.permute(0, 3, 1, 2))
+        pixels = up.kernel_size[0] ** 2
+        # (in, out, 2, 2) to (4 out, in, 1, 1), pixel by pixel.
+        kernel = up.weight.permute(2, 3, 1, 0).reshape(-1, up.in_channels, 1, 1)
+        x = F.relu(F.conv2d(x, kernel, up.bias.repeat(pixels)))
+        # (K, out, 1, 1) to (4 K, 4 out, 1, 1), the pixels of a class after each other.
+        own = torch.eye(pixels).reshape(1, pixels, pixels, 1)
+        kernel = (last.weight.reshape(-1, 1, 1, last.in_channels) * own).reshape(
+            last.out_channels * pixels, pixels * last.in_channels, 1, 1
+        )
+        bias = last.bias.reshape(-1, 1).expand(-1, pixels).reshape(-1)
+        return F.pixel_shuffle(F.conv2d(x, kernel, bias), up.kernel_size[0])
 
 
 def mask_rcnn_parts(card: ModelCard, network: nn.Module) -> Sequence[GraphPart]:

@@ -17,7 +17,7 @@ from collections.abc import Mapping, Sequence
 import torch
 import torch.nn.functional as F
 from spinezoo_torchkit.backbones import ResNetFeatures
-from spinezoo_torchkit.upsampling import enlarge, with_sub_cells
+from spinezoo_torchkit.upsampling import enlarge, sub_cells_apart, with_sub_cells
 from torch import nn
 
 BINS = (1, 2, 3, 6)
@@ -113,6 +113,11 @@ class PSPNet(nn.Module):
         if not self.training:
             return logits
         return logits, enlarge(self.auxiliary(c4), size)
+
+    def on_grid(self, x: torch.Tensor) -> torch.Tensor:
+        """Logits (n, K, f h / 8, f w / 8) with f sub-cells, which :meth:`forward` enlarges."""
+        *_, c5 = self.backbone(x)
+        return sub_cells_apart(self.classifier(self.pyramid(c5)), self.sub_cells)
 
     def begin_with(self, tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         """Weights to begin training with, of this network or of the same one without sub-cells."""

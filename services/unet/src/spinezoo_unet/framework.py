@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from spinezoo_contract.errors import CardError
 from spinezoo_serving.cards import ModelCard, load_card, verify_weights
+from spinezoo_spine.inference.class_planes import ClassPlanes
 from spinezoo_spine.inference.device import device_name, thread_count
 from spinezoo_spine.inference.options import ResolvedOptions
 from spinezoo_spine.inference.predictors import SemanticPredictor
@@ -46,9 +47,9 @@ class KerasPredictor(SemanticPredictor):
 
     def infer_many(
         self, inputs: Sequence[NDArray[np.float32]], settings: Sequence[ResolvedOptions]
-    ) -> list[NDArray[np.float32]]:
+    ) -> list[ClassPlanes]:
         """The probabilities of several films in one go; see ``FilmPredictor.infer_many``."""
-        return [self.checked(each) for each in self._all(np.stack(inputs))]
+        return [ClassPlanes.whole(self.checked(each)) for each in self._all(np.stack(inputs))]
 
     def _all(self, inputs: NDArray[np.float32]) -> NDArray[np.float32]:
         """(n, 2, h, w) network input to (n, classes, h, w) probabilities."""

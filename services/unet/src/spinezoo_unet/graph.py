@@ -77,7 +77,7 @@ class _Drawing:
 
 
 def unet_graph(card: ModelCard, stored: Mapping[str, StoredTensor]) -> onnx.ModelProto:
-    """The card's network: ``film`` (1, c, h, w) to ``logits`` and ``probabilities`` of that size.
+    """The card's network: ``film`` (1, c, h, w) to ``logits`` of that size.
 
     Raises:
         CardError: The ``network`` entry asks for what the graph has not, or is not the weights'.
@@ -115,18 +115,14 @@ def unet_graph(card: ModelCard, stored: Mapping[str, StoredTensor]) -> onnx.Mode
             f"{card.name}: presets.{card.preset}.network is not that of the weights: they have no "
             f"{error}"
         ) from error
-    drawing.node("Softmax", "probabilities", x, axis=1)
     size = (card.input.height, card.input.width)
-    shapes = {"film": (1, card.input.channels, *size)}
-    shapes |= dict.fromkeys(("logits", "probabilities"), (1, 1 + len(card.structures), *size))
-    values = {
-        name: helper.make_tensor_value_info(name, TensorProto.FLOAT, shape)
-        for name, shape in shapes.items()
-    }
+    film, logits = (
+        helper.make_tensor_value_info(name, TensorProto.FLOAT, (1, channels, *size))
+        for name, channels in (("film", card.input.channels), ("logits", 1 + len(card.structures)))
+    )
     graph = helper.make_graph(
-        drawing.nodes, card.name, [values["film"]], [values["logits"], values["probabilities"]],
-        list(drawing.tensors.values()),
-    )  # fmt: skip
+        drawing.nodes, card.name, [film], [logits], list(drawing.tensors.values())
+    )
     return helper.make_model(
         graph,
         opset_imports=[helper.make_opsetid("", OPSET)],

@@ -112,15 +112,20 @@ def _two_or_more(planes: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def class_labels(
-    planes: NDArray[np.float32], grid: FilmGrid, score_threshold: float = 0.0
+    planes: NDArray[np.float32],
+    grid: FilmGrid,
+    score_threshold: float = 0.0,
+    corner: tuple[int, int] = (0, 0),
 ) -> Labels:
     """The class of highest probability of every film pixel, 0 where that is background.
 
     Args:
-        planes: (1 + classes, h, w) probabilities on the film's part of the canvas, background
-            first. Of equal classes the first counts.
+        planes: (1 + classes, h, w) probabilities on a window of the film's part of the canvas,
+            background first. Of equal classes the first counts. Beyond the window all is
+            background, and so is its border where that is not the film's.
         grid: The film over that part.
         score_threshold: A pixel whose highest probability is below this is background.
+        corner: Row and column of that part of the window's first pixel.
     """
     planes = _two_or_more(planes)
     best = planes[0].copy()
@@ -151,7 +156,7 @@ def class_labels(
         codes[down, across],
         best[down, across],
         grid,
-        (down.start, across.start),
+        (corner[0] + down.start, corner[1] + across.start),
         score_threshold,
         np.zeros(len(planes)),
     )

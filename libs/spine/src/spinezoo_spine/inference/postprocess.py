@@ -18,6 +18,7 @@ from spinezoo_contract.types import (
 )
 
 from spinezoo_spine.inference.borders import FilmGrid, class_labels, object_runs
+from spinezoo_spine.inference.class_planes import ClassPlanes, enlarged
 from spinezoo_spine.inference.preprocess import Letterbox
 from spinezoo_spine.inference.soft_masks import SoftMasks, Window
 
@@ -34,17 +35,6 @@ def _on_canvas(grid: NDArray[np.float32], fit: Letterbox) -> NDArray[np.float32]
         source, (fit.canvas_width, fit.canvas_height), interpolation=cv2.INTER_LINEAR
     )
     return canvas
-
-
-def _film_parts(grids: NDArray[np.float32], fit: Letterbox) -> NDArray[np.float32]:
-    """(planes, height, width) canvas-aligned grids on the canvas, cut to the film's part."""
-    canvases = grids
-    if grids.shape[1:] != (fit.canvas_height, fit.canvas_width):
-        canvases = np.stack([_on_canvas(grid, fit) for grid in grids])
-    parts: NDArray[np.float32] = canvases[
-        :, fit.top : fit.top + fit.height, fit.left : fit.left + fit.width
-    ]
-    return parts
 
 
 def _window_on_film(masks: SoftMasks, index: int, fit: Letterbox) -> Window | None:
@@ -69,7 +59,7 @@ def _window_on_film(masks: SoftMasks, index: int, fit: Letterbox) -> Window | No
 
 
 def regions_from_probabilities(
-    probabilities: NDArray[np.float32],
+    probabilities: ClassPlanes,
     structures: Sequence[Structure],
     fit: Letterbox,
     *,
@@ -83,15 +73,19 @@ def regions_from_probabilities(
     that borders are smooth on a large film.
 
     Args:
-        probabilities: (1 + len(structures), grid height, grid width); plane 0 is background.
+        probabilities: 1 + len(structures) planes; those of a coarser grid than the canvas cover
+            all of it.
         structures: The structure of each further plane.
         fit: Where the film lies on the canvas that the grid covers.
         score_threshold: Least probability of a pixel, 0 to 1.
         max_segments: Most regions; the highest scores are kept.
     """
-    planes = _film_parts(probabilities, fit)
+    canvas = (fit.canvas_height, fit.canvas_width)
+    if probabilities.size != canvas:
+        probabilities = ClassPlanes.whole(enlarged(probabilities.values, canvas))
+    part = probabilities.within(fit.top, fit.left, fit.height, fit.width)
     grid = FilmGrid.of((fit.height, fit.width), (fit.film_height, fit.film_width))
-    found = class_labels(planes, grid, score_threshold)
+    found = class_labels(part.values, grid, score_threshold, (part.top, part.left))
     pixels = fit.film_height * fit.film_width
     segments = []
     for plane, structure in enumerate(structures, start=1):

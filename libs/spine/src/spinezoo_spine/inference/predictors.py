@@ -27,6 +27,7 @@ from spinezoo_contract.types import (
 
 from spinezoo_spine.inference import postprocess as finish
 from spinezoo_spine.inference import preprocess as prepare
+from spinezoo_spine.inference.class_planes import ClassPlanes
 from spinezoo_spine.inference.options import ResolvedOptions, resolve_options
 
 if TYPE_CHECKING:
@@ -172,7 +173,7 @@ class FilmPredictor(ABC, Generic[Output]):
         )
 
 
-class SemanticPredictor(FilmPredictor[NDArray[np.float32]]):
+class SemanticPredictor(FilmPredictor[ClassPlanes]):
     """A semantic network: class probabilities a pixel, one region a structure.
 
     ``suppression_iou`` is checked and otherwise without meaning: regions are not suppressed.
@@ -185,24 +186,24 @@ class SemanticPredictor(FilmPredictor[NDArray[np.float32]]):
         The grid may be coarser, as long as it covers the same canvas.
         """
 
-    def infer(self, inputs: NDArray[np.float32], settings: ResolvedOptions) -> NDArray[np.float32]:
+    def infer(self, inputs: NDArray[np.float32], settings: ResolvedOptions) -> ClassPlanes:
         """The probabilities, all of them finite; see :meth:`FilmPredictor.infer`."""
-        return self.checked(self.probabilities(inputs))
+        return ClassPlanes.whole(self.checked(self.probabilities(inputs)))
 
-    def checked(self, probabilities: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Probabilities as they are.
+    def checked(self, answer: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Probabilities or logits as they are.
 
         Raises:
             InvalidOutputError: They are not all finite.
         """
-        if not np.isfinite(probabilities).all():
+        if not np.isfinite(answer).all():
             raise InvalidOutputError(
-                f"{self.card.name} answered probabilities that are not finite; check the weights"
+                f"{self.card.name} answered numbers that are not finite; check the weights"
             )
-        return probabilities
+        return answer
 
     def outlines(
-        self, output: NDArray[np.float32], fit: prepare.Letterbox, settings: ResolvedOptions
+        self, output: ClassPlanes, fit: prepare.Letterbox, settings: ResolvedOptions
     ) -> Outlines:
         """One region a structure; see :meth:`FilmPredictor.outlines`."""
         structures = self.card.structures
@@ -215,7 +216,7 @@ class SemanticPredictor(FilmPredictor[NDArray[np.float32]]):
         )
         if not settings.include_probability_maps:
             return segments, ()
-        return segments, finish.probability_maps(output, structures, fit)
+        return segments, finish.probability_maps(output.values, structures, fit)
 
 
 def check_preprocessing(card: ModelCard) -> None:
