@@ -26,7 +26,6 @@ from spinezoo_contract.types import (
 from spinezoo_spine.annotations.raster import segments_from_regions
 from spinezoo_spine.annotations.regions import Region
 from spinezoo_spine.measures.double_contours import (
-    FEATURES,
     KINDS,
     Strips,
     covered,
@@ -150,7 +149,9 @@ def test_it_is_told_with_an_interval_that_begins_at_zero() -> None:
         assert len(said) == 6
         for each in said.values():
             assert each.unit is MeasureUnit.MILLIMETRE
-            assert each.value is not None and each.low is not None and each.high is not None
+            assert each.value is not None
+            assert each.low is not None
+            assert each.high is not None
             assert 0.0 <= each.low <= each.value < each.high
             assert each.vertebra_indices == (LEVELS.index(each.levels[0]),)
             assert each.low - 0.3 <= apart_px * MM <= each.high

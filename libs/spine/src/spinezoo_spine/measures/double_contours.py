@@ -57,8 +57,7 @@ FILE = Path(__file__).with_name("double_contours.npz")
 
 _LINES = ENDS + (1.0 - 2.0 * ENDS) * (np.arange(PARTS * PLACES) + 0.5) / (PARTS * PLACES)
 _ACROSS = REACH * (2.0 * (np.arange(CELLS) + 0.5) / CELLS - 1.0)
-_SOME = np.s_[::3, ::4]
-"""Lines and cells that are asked whether an implant lies there."""
+_ACROSS32 = _ACROSS.astype(np.float32)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -98,7 +97,7 @@ def strips_of(
     """Reads the film along endplates.
 
     Args:
-        ends_px: (N, 2, 2) back and front end of each, all finite.
+        ends_px: (N, 2, 2) back and front end of each, all finite; at least one.
         upper: (N,) which are the upper ones of their bodies.
         pixels: (height, width) film, bright means dense.
         spacing_mm: Distance of rows and of columns.
@@ -111,30 +110,40 @@ def strips_of(
     outward = np.stack([along[:, 1], -along[:, 0]], axis=1)
     # Square to the endplate, away from its body: up from an upper one, down from a lower one.
     outward *= np.where((outward[:, 1] < 0.0) == upper, 1.0, -1.0)[:, None]
-    steps = along[:, None] * _LINES[:, None] / per_px
-    start = (ends_px[:, :1] + steps)[:, :, None]
-    places = start + (outward / per_px)[:, None, None] * _ACROSS[:, None]
-    height, width = pixels.shape
-    off = ((places < 0.0) | (places > (width, height))).any(axis=-1).mean(axis=(1, 2))
-    some = places[:, *_SOME].astype(np.int64)
-    hidden = np.zeros(some.shape[:-1], np.bool_)
-    for implant in implants:
-        hidden |= covered(implant, some)
-    cell = float(np.median(depths)) * 2.0 * REACH / CELLS if len(depths) else 1.0
+    starts = ends_px[:, :1] + (along / per_px)[:, None] * _LINES[:, None]
+    steps = outward / per_px
+    seen, hidden = _visible(starts, steps, pixels.shape, implants)
+    cell = float(depths.mean()) * 2.0 * REACH / CELLS
     shrink = max(1, int(cell / column_mm)), max(1, int(cell / row_mm))
-    values = _read(pixels, places, shrink).reshape(len(depths), PARTS, PLACES, CELLS)
+    values = _read(pixels, starts, steps, shrink)
     kept = values.sum(axis=2) - values.max(axis=2) - values.min(axis=2)
-    profiles = kept / (PLACES - 2)
-    profiles -= profiles.mean(axis=(1, 2), keepdims=True)
-    smooth = profiles.copy()
-    smooth[..., 1:-1] = (profiles[..., :-2] + 2.0 * profiles[..., 1:-1] + profiles[..., 2:]) / 4.0
-    contrast = np.sqrt((smooth**2).mean(axis=(1, 2)))
-    scale = np.maximum(contrast, 1e-6)[:, None, None]
-    noise = np.log(np.sqrt(((profiles - smooth) ** 2).mean(axis=(1, 2))) / scale[:, 0, 0] + 0.01)
-    clipped = np.minimum(np.maximum(profiles / scale, -MOST_CLIPPED), MOST_CLIPPED)
-    features = np.concatenate([clipped.reshape(len(depths), -1), noise[:, None]], axis=1)
-    bare = (hidden.mean(axis=(1, 2)) <= MOST_HIDDEN) & (off <= MOST_OFF)
-    return Strips(features, bare & (contrast > 1e-6), depths)
+    profiles = kept.reshape(len(depths), -1).astype(np.float64)
+    profiles = profiles / (PLACES - 2) - profiles.mean(axis=1, keepdims=True) / (PLACES - 2)
+    smooth = profiles.reshape(-1, PARTS, CELLS).copy()
+    smooth[..., 1:-1] += (smooth[..., :-2] - 2.0 * smooth[..., 1:-1] + smooth[..., 2:]) / 4.0
+    smooth = smooth.reshape(profiles.shape)
+    contrast = np.sqrt((smooth * smooth).mean(axis=1))
+    scale = np.maximum(contrast, 1e-6)
+    rest = profiles - smooth
+    noise = np.log(np.sqrt((rest * rest).mean(axis=1)) / scale + 0.01)
+    clipped = np.minimum(np.maximum(profiles / scale[:, None], -MOST_CLIPPED), MOST_CLIPPED)
+    features = np.concatenate([clipped, noise[:, None]], axis=1)
+    shown = (seen >= 1.0 - MOST_OFF) & (hidden <= MOST_HIDDEN) & (contrast > 1e-6)
+    return Strips(features, shown, depths)
+
+
+def _visible(
+    starts: Array, steps: Array, size: tuple[int, ...], implants: Sequence[Segment]
+) -> tuple[Array, Array]:
+    """(N,) share of each strip that lies on the film, and that implants cover."""
+    some = starts[:, 2::5, None] + steps[:, None, None] * _ACROSS[3::6, None]
+    pixels = np.floor(some).astype(np.int64)
+    x, y = pixels[..., 0], pixels[..., 1]
+    inside = (x >= 0) & (y >= 0) & (x < size[1]) & (y < size[0])
+    hidden = np.zeros(inside.shape, np.bool_)
+    for implant in implants:
+        hidden |= covered(implant, pixels)
+    return inside.mean(axis=(1, 2)), hidden.mean(axis=(1, 2))
 
 
 def covered(implant: Segment, places: NDArray[np.int64]) -> NDArray[np.bool_]:
@@ -146,25 +155,36 @@ def covered(implant: Segment, places: NDArray[np.int64]) -> NDArray[np.bool_]:
     return np.asarray(inside & (run % 2 == 1))
 
 
-def _read(pixels: NDArray[Any], places: Array, shrink: tuple[int, int]) -> NDArray[np.float32]:
-    """Grey levels at places (..., 2); where a cell is many pixels, the mean of some of them."""
-    height, width = pixels.shape
-    low = np.maximum(np.floor(places.reshape(-1, 2).min(axis=0)).astype(int) - 2, 0)
-    high = np.ceil(places.reshape(-1, 2).max(axis=0)).astype(int) + 3
-    columns, rows = (max(1, int(n)) for n in np.minimum(high, (width, height)) - low)
-    left, top = (int(n) for n in np.minimum(low, (width - 1, height - 1)))
-    window = pixels[top : top + rows, left : left + columns]
-    across, down = min(shrink[0], window.shape[1]), min(shrink[1], window.shape[0])
-    window = window[: window.shape[0] // down * down, : window.shape[1] // across * across]
+def _read(
+    pixels: NDArray[Any], starts: Array, steps: Array, shrink: tuple[int, int]
+) -> NDArray[np.float32]:
+    """(N, PARTS, PLACES, CELLS) grey levels along lines.
+
+    Args:
+        pixels: (height, width) film.
+        starts: (N, lines, 2) where each line meets its endplate, in pixels.
+        steps: (N, 2) what :data:`_ACROSS` is multiplied by.
+        shrink: Columns and rows that are averaged first, where a cell is many pixels.
+    """
+    ends = starts[:, [0, -1], None] + steps[:, None, None] * np.array([[-REACH], [REACH]])
+    ends = ends.reshape(-1, 2)
+    most = np.array(pixels.shape[::-1])
+    low = np.minimum(np.maximum(np.floor(ends.min(axis=0)) - 2, 0), most - 1).astype(int)
+    high = np.minimum(np.maximum(np.ceil(ends.max(axis=0)) + 3, low + 1), most).astype(int)
+    (left, top), (right, bottom) = low.tolist(), high.tolist()
+    across, down = min(shrink[0], right - left), min(shrink[1], bottom - top)
+    columns, rows = (right - left) // across, (bottom - top) // down
+    window = pixels[top : top + rows * down, left : left + columns * across]
     if window.dtype not in (np.uint8, np.uint16, np.float32):
         window = window.astype(np.float32)
     if across > 1 or down > 1:
-        size = (window.shape[1] // across, window.shape[0] // down)
-        window = cv2.resize(window, size, interpolation=cv2.INTER_AREA)
-    flat = (places - (left, top)) / (across, down) - 0.5
-    x, y = (flat[..., n].reshape(-1, CELLS).astype(np.float32) for n in (0, 1))
+        window = cv2.resize(window, (columns, rows), interpolation=cv2.INTER_AREA)
+    factor = np.array([across, down])
+    begin = ((starts - low) / factor - 0.5).astype(np.float32)[:, :, None]
+    step = (steps / factor).astype(np.float32)[:, None, None] * _ACROSS32[:, None]
+    x, y = (np.add(begin[..., n], step[..., n]).reshape(-1, CELLS) for n in (0, 1))
     read = cv2.remap(window, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
-    return np.asarray(read, dtype=np.float32)
+    return np.asarray(read, dtype=np.float32).reshape(len(starts), PARTS, PLACES, CELLS)
 
 
 def told(features: Array, model: Model) -> tuple[Array, Array]:
