@@ -22,6 +22,10 @@ TRAIN_SET := data/phantom-train-$(TRAIN_FILMS)
 TRAIN_FILMS ?= 1000
 TRAIN_SEED ?= 730
 SHEET_SEED ?= 77
+# Phantoms on which names and measures are calibrated: a set a seed, of seeds that no other set has.
+CALIBRATION_SEEDS ?= 771 772 773 776 777
+CALIBRATION_FILMS ?= 80
+CALIBRATION_SETS := $(addprefix phantom-calibration-,$(CALIBRATION_SEEDS))
 MINUTES ?= 10
 DATA ?=
 FROM ?=
@@ -104,13 +108,24 @@ test-set: setup-core ## Make the phantom test set (100 films, DICOM) if it is no
 	@$(CORE) -m spinezoo_phantom --out $(TEST_SET) \
 	  --count $(TEST_FILMS) --seed $(TEST_SEED) --format dicom --workers 0
 
-train-set: setup-core ## Make a phantom training set (TRAIN_FILMS=730, PNG) if it is not there
+train-set: setup-core ## Make a phantom training set (TRAIN_FILMS=1000, PNG) if it is not there
 	@$(CORE) -m spinezoo_phantom --out $(TRAIN_SET) \
 	  --count $(TRAIN_FILMS) --seed $(TRAIN_SEED) --format png --workers 0
 
-phantoms-sheet: setup-core ## Draw phantom films beside real ones, for looking at: [DATA=folder of films]
+CALIBRATION_RUNS = --run $(addprefix reports/,$(CALIBRATION_SETS)) --data $(addprefix data/,$(CALIBRATION_SETS))
+CALIBRATION_ANSWERS = for set in $(CALIBRATION_SETS); do $(CORE) -m spinezoo_evaluator.benchmark \
+  --data data/$$set --report reports/$$set --no-pictures $(or $(ARGS),--resume) || exit; done
+.PHONY: calibrate
+calibrate: setup-zoo ## Fit names and measures again on 400 phantoms that the zoo answers; goes on where it was stopped (ARGS=--fresh: asks anew)
+	@for seed in $(CALIBRATION_SEEDS); do $(CORE) -m spinezoo_phantom --out data/phantom-calibration-$$seed \
+	  --count $(CALIBRATION_FILMS) --seed $$seed --format dicom --workers 0 || exit; done
+	@$(TOOL).processes run -- bash -c $(call quote,$(CALIBRATION_ANSWERS))
+	@$(CORE) -m spinezoo_evaluator.names $(CALIBRATION_RUNS)
+	@$(CORE) -m spinezoo_evaluator.measures fit $(CALIBRATION_RUNS)
+
+phantoms-sheet: setup-core ## Draw phantom films for looking at, beside real ones with DATA=folder of PNG films
 	@$(CORE) -m spinezoo_phantom --count 16 --seed $(SHEET_SEED) \
-	  --sheet reports/phantoms-sheet.png --beside $(call quote,$(if $(DATA),$(DATA),../shared/data/real_lateral_dev))
+	  --sheet reports/phantoms-sheet.png $(if $(DATA),--beside $(call quote,$(DATA)))
 	@echo reports/phantoms-sheet.png
 
 test: setup ## Run every test (ROOM=libs/spine for one room, ARGS for pytest, JOBS=2 rooms at a time)

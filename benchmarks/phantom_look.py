@@ -4,7 +4,7 @@
 
 Every film with corner truth is scaled so that a lumbar body is 48 px deep and cut around L1 to
 L5; what is measured there does not depend on the film's size. Medians and quartiles over films
-are printed for the real folder and for phantoms. Without the real folder only phantoms are
+are printed for the real folders and for phantoms. Without a real folder only phantoms are
 measured. Nothing of the real films is written.
 """
 
@@ -200,20 +200,17 @@ def measure(pixels: np.ndarray, quads: Quads) -> dict[str, float] | None:
 def main(arguments: list[str] | None = None) -> int:
     """Prints the table."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    data = Path("../shared/data")
-    folders = [data / "real_lateral_dev", data / "real_lateral_names"]
-    parser.add_argument("--real", type=Path, nargs="+", default=folders, help="folders of films")
+    parser.add_argument("--real", type=Path, nargs="+", default=[], help="folders of films")
     parser.add_argument("--count", type=int, default=60, help="how many phantoms")
     parser.add_argument("--seed", type=int, default=99)
     parser.add_argument("--height", type=int, default=640, help="rows of the phantoms")
     options = parser.parse_args(arguments)
     groups: dict[str, list[dict[str, float]]] = {}
     for folder in options.real:
-        if folder.is_dir():
-            found = [f for f in (measure(*film) for film in real_films(folder)) if f]
-            groups.setdefault("real", []).extend(found)
-        else:
-            print(f"{folder} is not there")
+        if not folder.is_dir():
+            parser.error(f"{folder} is no folder; give folders of films with a corner file")
+        found = [f for f in (measure(*film) for film in real_films(folder)) if f]
+        groups.setdefault("real", []).extend(found)
     films = phantom_films(options.count, options.seed, options.height)
     groups["phantoms"] = [f for f in (measure(*film) for film in films) if f]
     print(

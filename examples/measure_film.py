@@ -162,7 +162,7 @@ def _draw_body(
 ) -> None:
     """Endplates over their ends, walls, corners with the circle that they may lie in, the name."""
     corners = _places(body, factor)
-    width = max(1, round(1.6 * unit))
+    width = max(1, round(2.4 * unit))
     ends = BodyCorner
     for first, last in (
         (ends.SUPERIOR_POSTERIOR, ends.SUPERIOR_ANTERIOR),
@@ -179,7 +179,7 @@ def _draw_body(
         if first in corners and last in corners:
             pen.line([corners[first], corners[last]], fill=WALL, width=max(1, width // 2))
     for x, y in corners.values():
-        dot = 2.6 * unit
+        dot = 3.2 * unit
         pen.ellipse([x - dot, y - dot, x + dot, y + dot], fill=CORNER)
     for spur in body.osteophytes:
         x, y, dot = spur.tip.x * factor, spur.tip.y * factor, 4 * unit
@@ -239,7 +239,7 @@ def _draw_disc(
         (ends.INFERIOR_ANTERIOR, ends.SUPERIOR_ANTERIOR),
     ):
         if low in one and high in other:
-            pen.line([one[low], other[high]], fill=LENGTH, width=max(1, round(1.4 * unit)))
+            pen.line([one[low], other[high]], fill=LENGTH, width=max(1, round(1.6 * unit)))
     if ends.INFERIOR_ANTERIOR not in one or ends.SUPERIOR_ANTERIOR not in other:
         return
     said = {m.kind: m for m in by_levels.get((above.level, below.level), [])}

@@ -18,6 +18,7 @@ from small_zoo import FILMS, write_films
 from spinezoo.v1 import evaluation_pb2_grpc
 from spinezoo_contract.client import AsyncEnsembleClient, AsyncEvaluationClient
 from spinezoo_contract.errors import NotServingError
+from spinezoo_contract.services import EVALUATION_SERVICE
 from spinezoo_contract.types import VERTEBRAE, EnsembleOptions, FusedImplant, MemberCode, Structure
 from spinezoo_evaluator.benchmark import command as benchmark
 from spinezoo_evaluator.benchmark.measuring import load_film, measure
@@ -26,7 +27,7 @@ from spinezoo_evaluator.report.data import failures, spread
 from spinezoo_evaluator.report.names import STUDY_TABLE
 from spinezoo_evaluator.report.pictures import choose_films, film_score
 from spinezoo_evaluator.results.records import FUSED, RunFolder, named
-from spinezoo_evaluator.service.servicer import EVALUATION_SERVICE, EvaluationServicer
+from spinezoo_evaluator.service.servicer import EvaluationServicer
 from spinezoo_serving.server import GrpcServer
 from spinezoo_serving.settings import ServerSettings
 from spinezoo_spine.annotations.film_set import FilmSet

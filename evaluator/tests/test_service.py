@@ -25,6 +25,7 @@ from spinezoo_contract.errors import (
     OptionError,
     TooLargeError,
 )
+from spinezoo_contract.services import EVALUATION_SERVICE
 from spinezoo_contract.types import (
     EvaluationPair,
     FusionOptions,
@@ -271,7 +272,7 @@ def test_the_process_serves_both_faces_and_drains(tmp_path):
                 break
         with grpc.insecure_channel(f"127.0.0.1:{ports['grpc']}") as channel:
             health = health_pb2_grpc.HealthStub(channel)
-            request = health_pb2.HealthCheckRequest(service=service.EVALUATION_SERVICE)
+            request = health_pb2.HealthCheckRequest(service=EVALUATION_SERVICE)
             status = health.Check(request, timeout=10).status
             assert status == health_pb2.HealthCheckResponse.SERVING
         with EvaluationClient(f"127.0.0.1:{ports['grpc']}") as client:

@@ -19,8 +19,8 @@ from pydicom.dataset import FileDataset, FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian, generate_uid
 from spinezoo.v1 import ensemble_pb2, fusion_pb2, image_pb2, segmenter_pb2
 from spinezoo_contract.codec import film_to_proto
+from spinezoo_contract.services import ENSEMBLE_SERVICE
 from spinezoo_contract.types import Film
-from spinezoo_gateway.serve import SERVICE_NAME
 from spinezoo_testing.servers import until
 
 DATA = Path(__file__).resolve().parents[3] / "shared" / "data"
@@ -189,7 +189,7 @@ def test_a_message_over_the_limit_and_bytes_that_are_no_request(bench: Bench, fi
     with pytest.raises(grpc.RpcError) as caught:
         bench.segment(Film(np.zeros((2048, 1024), np.uint8)))
     assert caught.value.code() == EXHAUSTED
-    method = bench.channel.unary_unary(f"/{SERVICE_NAME}/Segment")
+    method = bench.channel.unary_unary(f"/{ENSEMBLE_SERVICE}/Segment")
     with pytest.raises(grpc.RpcError) as caught:
         method(b"\xff\xff no request", timeout=10)
     assert caught.value.code() == INVALID

@@ -120,3 +120,22 @@ def test_outlines_are_converted_by_path(make) -> None:
     done, calls = make("convert", "FROM=via.json")
     assert done.returncode == 2
     assert "TO=" in done.stdout
+
+
+def test_calibrating_makes_sets_asks_the_zoo_once_and_fits_on_all(make) -> None:
+    done, calls = make("calibrate", "CALIBRATION_SEEDS=5 6", "CALIBRATION_FILMS=3")
+    assert done.returncode == 0, done.stderr
+    made = [call for call in calls if "spinezoo_phantom" in call]
+    assert [call[call.index("--seed") + 1] for call in made] == ["5", "6"]
+    (run,) = (call for call in calls if "run" in call)
+    assert run[:5] == ["tool.processes", "run", "--", "bash", "-c"]
+    assert run[5].count("--resume") == 1  # in a loop over both sets
+    names, measures = calls[-2:]
+    runs = ["--run", *(f"reports/phantom-calibration-{seed}" for seed in (5, 6))]
+    data = ["--data", *(f"data/phantom-calibration-{seed}" for seed in (5, 6))]
+    assert names == ["core", "-m", "spinezoo_evaluator.names", *runs, *data]
+    assert measures == ["core", "-m", "spinezoo_evaluator.measures", "fit", *runs, *data]
+    _, fresh = make("calibrate", "ARGS=--fresh")
+    (run,) = (call for call in fresh if "run" in call)
+    assert "--fresh" in run[5]
+    assert "--resume" not in run[5]

@@ -11,6 +11,7 @@ import sys
 
 from spinezoo.v1 import evaluation_pb2_grpc
 from spinezoo_contract.errors import ConfigurationError
+from spinezoo_contract.services import EVALUATION_SERVICE
 from spinezoo_serving.endpoints import HttpEndpoint, make_app
 from spinezoo_serving.logs import configure_logging
 from spinezoo_serving.metrics import ServerMetrics
@@ -18,7 +19,7 @@ from spinezoo_serving.server import GrpcServer, run_forever
 from spinezoo_serving.settings import ServerSettings
 from spinezoo_serving.tokens import TokenFile
 
-from spinezoo_evaluator.service.servicer import EVALUATION_SERVICE, EvaluationServicer
+from spinezoo_evaluator.service.servicer import EvaluationServicer
 from spinezoo_evaluator.settings import EvaluatorSettings
 
 log = logging.getLogger("spinezoo.evaluator")

@@ -9,14 +9,12 @@ import json
 import grpc
 import grpc.aio
 from spinezoo.v1 import segmenter_pb2
+from spinezoo_contract.services import SEGMENTER_SERVICE
 from spinezoo_contract.tls import ClientSecurity
 from spinezoo_contract.types import ModelInfo
 
-SERVICE_NAME = "spinezoo.v1.SegmenterService"
-"""What a member serves, and the name under which its health is watched."""
-
-_PREDICT = f"/{SERVICE_NAME}/Predict"
-_GET_MODEL = f"/{SERVICE_NAME}/GetModel"
+_PREDICT = f"/{SEGMENTER_SERVICE}/Predict"
+_GET_MODEL = f"/{SEGMENTER_SERVICE}/GetModel"
 
 MODELS_KEPT = 16
 """Models remembered for each channel: replicas may differ for a while."""
@@ -33,10 +31,10 @@ def service_config() -> str:
     return json.dumps(
         {
             "loadBalancingConfig": [{"round_robin": {}}],
-            "healthCheckConfig": {"serviceName": SERVICE_NAME},
+            "healthCheckConfig": {"serviceName": SEGMENTER_SERVICE},
             "methodConfig": [
                 {
-                    "name": [{"service": SERVICE_NAME}],
+                    "name": [{"service": SEGMENTER_SERVICE}],
                     "waitForReady": False,
                     "retryPolicy": {
                         "maxAttempts": 3,

@@ -49,8 +49,15 @@ async def check_newcomer(
     for target in targets:
         left_s = end - time.monotonic()
         if left_s <= 0.0:
-            raise NewcomerRefusedError(f"the check took longer than {limit_s:g} s")
+            raise _too_slow(limit_s)
         await _check_one(target, left_s, environment, server_name)
+
+
+def _too_slow(limit_s: float) -> NewcomerRefusedError:
+    return NewcomerRefusedError(
+        f"the check took longer than {limit_s:.0f} s; see the newcomer's log, or raise "
+        "SPINEZOO_NEWCOMER_S"
+    )
 
 
 async def _check_one(
@@ -74,7 +81,7 @@ async def _check_one(
         async with asyncio.timeout(limit_s + _GRACE_S):
             output, errors = await process.communicate()
     except TimeoutError:
-        raise NewcomerRefusedError(f"the check took longer than {limit_s:.0f} s") from None
+        raise _too_slow(limit_s) from None
     finally:
         if process.returncode is None:
             with contextlib.suppress(ProcessLookupError):

@@ -124,7 +124,7 @@ class _File:
             if not isinstance(key, yaml.ScalarNode):
                 raise self.wrong(key, f"a key of {what} must be a word")
             if key.value in seen:
-                raise self.wrong(key, f"key {key.value!r} stands twice")
+                raise self.wrong(key, f"key {key.value!r} stands twice; keep one")
             seen.add(key.value)
         return list(node.value)
 
@@ -135,7 +135,7 @@ class _File:
                 known = ", ".join(sorted(_KEYS))
                 raise self.wrong(key, f"unknown key {key.value!r}; known are {known}")
             if not isinstance(value, yaml.ScalarNode):
-                raise self.wrong(value, f"{key.value} must be a single value")
+                raise self.wrong(value, f"{key.value} must be a single value; correct the line")
             values[key.value] = value
         for needed in ("name", "target"):
             if needed not in values:
@@ -158,7 +158,10 @@ class _File:
         if "server_name" in values:
             server_name = values["server_name"].value
             if not _SERVER_NAME.fullmatch(server_name):
-                raise self.wrong(values["server_name"], f"server_name {server_name!r} is no name")
+                raise self.wrong(
+                    values["server_name"],
+                    f"server_name {server_name!r} is no name; write that of the certificate",
+                )
         return Member(name, target, weight, deadline_ms, server_name)
 
     def number(self, node: yaml.ScalarNode, what: str) -> float:
@@ -189,14 +192,16 @@ def load_roster(path: Path, environment: Mapping[str, str]) -> Roster:
             f"roster {path} cannot be read ({error.strerror}); set SPINEZOO_ROSTER to its path"
         ) from None
     except UnicodeDecodeError:
-        raise ConfigurationError(f"roster {path} is not UTF-8 text") from None
+        raise ConfigurationError(f"roster {path} is not UTF-8 text; save it as UTF-8") from None
     members = _File(path).read(text)
     for key in sorted(environment):
         if not key.startswith(OVERRIDE_PREFIX):
             continue
         name, target = key[len(OVERRIDE_PREFIX) :].lower(), environment[key].strip()
         if not _NAME.fullmatch(name):
-            raise ConfigurationError(f"{key}: {name!r} is no name for a member")
+            raise ConfigurationError(
+                f"{key}: {name!r} is no name for a member; take letters, digits and _"
+            )
         if not target:
             members.pop(name, None)
             continue

@@ -13,6 +13,7 @@ from collections.abc import Mapping
 import prometheus_client
 from spinezoo.v1 import ensemble_pb2_grpc
 from spinezoo_contract.errors import ConfigurationError
+from spinezoo_contract.services import ENSEMBLE_SERVICE
 from spinezoo_serving.endpoints import HttpEndpoint, make_app
 from spinezoo_serving.logs import configure_logging
 from spinezoo_serving.memory import keep_film_memory
@@ -35,9 +36,6 @@ from spinezoo_gateway.members import MemberResult
 from spinezoo_gateway.service import EnsembleServicer
 from spinezoo_gateway.settings import GatewaySettings
 from spinezoo_gateway.zoo import Zoo
-
-SERVICE_NAME = "spinezoo.v1.EnsembleService"
-"""What the gateway serves."""
 
 MESSAGE_RESERVE_BYTES = 65_536
 """What a request to a member may hold beside the pixels."""
@@ -117,7 +115,7 @@ class Gateway:
             tokens=TokenFile.for_server(server_settings.security, server_settings.host),
         )
         self.server.add(
-            ensemble_pb2_grpc.add_EnsembleServiceServicer_to_server, servicer, SERVICE_NAME
+            ensemble_pb2_grpc.add_EnsembleServiceServicer_to_server, servicer, ENSEMBLE_SERVICE
         )
         page = Page(self.server.tokens)
         face = HttpFace(

@@ -475,18 +475,21 @@ def test_monochrome1_films_read_back_bone_bright(tmp_path: Path) -> None:
     assert found == {"MONOCHROME1", "MONOCHROME2"}
 
 
-@pytest.mark.parametrize("shown", [0, 3])
-def test_sheet_beside_other_films(tmp_path: Path, shown: int) -> None:
-    """One row of eight phantoms, and one of other films where there are some."""
+def test_sheet_beside_other_films(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """One row of eight phantoms, and one of other films; a folder without films is refused."""
     folder = tmp_path / "others"
     folder.mkdir()
-    for number in range(shown):
-        cv2.imwrite(str(folder / f"{number}.png"), np.full((200, 90), 40, np.uint8))
     line = "--count 2 --seed 1 --height 160 --width 120 --sheet"
-    assert main([*line.split(), str(tmp_path / "sheet.png"), "--beside", str(folder)]) == 0
+    words = [*line.split(), str(tmp_path / "sheet.png"), "--beside", str(folder)]
+    with pytest.raises(SystemExit):
+        main(words)
+    assert "holds no PNG film" in capsys.readouterr().err
+    for number in range(3):
+        cv2.imwrite(str(folder / f"{number}.png"), np.full((200, 90), 40, np.uint8))
+    assert main(words) == 0
     sheet = cv2.imread(str(tmp_path / "sheet.png"))
     assert sheet is not None
-    assert sheet.shape == (420 * (2 if shown else 1), 8 * 315, 3)
+    assert sheet.shape == (420 * 2, 8 * 315, 3)
 
 
 # ------------------------------------------------------------------------------- views and turns

@@ -21,7 +21,7 @@ from spinezoo_phantom import (
     write_png,
 )
 from spinezoo_phantom.__main__ import main
-from spinezoo_phantom.projection import polygons_mask
+from spinezoo_phantom.projection import Window, coverage_of
 from spinezoo_phantom.settings import GENERATOR
 from spinezoo_phantom.truth import is_simple, outline_of
 from spinezoo_phantom.write import display_bytes, film_seed
@@ -282,7 +282,8 @@ def test_metal_is_bright() -> None:
 def test_truth_coordinates_are_pixel_edges() -> None:
     """A square over pixels 10 to 19 reaches from 10.0 to 20.0, not from 9.5 or 10.5."""
     square = np.array([[10.0, 10.0], [20.0, 10.0], [20.0, 20.0], [10.0, 20.0]])
-    coverage, window = polygons_mask([square])
+    window = Window.around(square)
+    coverage = coverage_of([square], window)
     outline = outline_of(coverage, window, 0.5, 64, 64)
     assert outline is not None
     np.testing.assert_allclose(outline.min(axis=0), 10, atol=0.2)
@@ -292,9 +293,12 @@ def test_truth_coordinates_are_pixel_edges() -> None:
 
 def test_slivers_at_the_border_are_dropped() -> None:
     square = np.array([[-30.0, 10.0], [6.0, 10.0], [6.0, 46.0], [-30.0, 46.0]])
-    coverage, window = polygons_mask([square])
+    window = Window.around(square)
+    coverage = coverage_of([square], window)
     assert outline_of(coverage, window, 0.5, 64, 64) is None  # a sixth is visible
-    coverage, window = polygons_mask([square + np.array([12.0, 0.0])])
+    shifted = square + np.array([12.0, 0.0])
+    window = Window.around(shifted)
+    coverage = coverage_of([shifted], window)
     outline = outline_of(coverage, window, 0.5, 64, 64)
     assert outline is not None
     assert outline[:, 0].min() == 0

@@ -37,6 +37,7 @@ from spinezoo_contract.errors import (
     TooLargeError,
 )
 from spinezoo_contract.masks import decode_mask, encode_mask, mask_box
+from spinezoo_contract.services import SEGMENTER_SERVICE
 from spinezoo_contract.status import REQUEST_ID_KEY, UNEXPECTED_MESSAGE, from_rpc_error
 from spinezoo_contract.types import (
     Film,
@@ -51,7 +52,7 @@ from spinezoo_serving.calls import request_id_from
 from spinezoo_serving.logs import configure_logging
 from spinezoo_serving.metrics import ServerMetrics
 from spinezoo_serving.predict_queue import PredictQueue
-from spinezoo_serving.segmenter import SEGMENTER_SERVICE, NetworkRunner, segmenter_server
+from spinezoo_serving.segmenter import NetworkRunner, segmenter_server
 from spinezoo_serving.server import GrpcServer, channel_options
 from spinezoo_serving.settings import ServerSettings
 from spinezoo_serving.state import Phase

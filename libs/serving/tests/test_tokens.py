@@ -26,13 +26,14 @@ from spinezoo_contract import codec
 from spinezoo_contract.certificates import PemFile
 from spinezoo_contract.client import AsyncSegmenterClient, SegmenterClient
 from spinezoo_contract.errors import AccessError, ConfigurationError
+from spinezoo_contract.services import SEGMENTER_SERVICE
 from spinezoo_contract.status import ERROR_KEY, REQUEST_ID_KEY
 from spinezoo_contract.types import Film
 from spinezoo_serving import tokens
 from spinezoo_serving.logs import configure_logging
 from spinezoo_serving.metrics import ServerMetrics
 from spinezoo_serving.security import ServerSecurity
-from spinezoo_serving.segmenter import SEGMENTER_SERVICE, NetworkRunner, SegmenterServicer
+from spinezoo_serving.segmenter import NetworkRunner, SegmenterServicer
 from spinezoo_serving.server import GrpcServer, channel_options
 from spinezoo_serving.settings import ServerSettings
 from spinezoo_serving.tokens import TokenFile, digest_of, new_token, parse_tokens, revoke_token

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from spinezoo_contract.types import WithheldReason
 from spinezoo_spine.measures.column import Column
-from spinezoo_spine.measures.posture import NOTHING_USUAL, WIDENED, Posture, pooled
+from spinezoo_spine.measures.posture import WIDENED, Posture, pooled
 from spinezoo_spine.measures.refiner.network import Refined
 from spinezoo_spine.measures.weighing import Blend, Weighing, blended, shipped_weighing
 
@@ -61,7 +61,7 @@ class TestPooled:
         assert np.isnan(directions[1, 1])
         assert not root[3].any()
         assert directions[2, 0] == pytest.approx(bent[2, 0])
-        same, _ = pooled(bent, spreads(2.0), LEVELS, NOTHING_USUAL)
+        same, _ = pooled(bent, spreads(2.0), LEVELS, Posture({}, {}))
         np.testing.assert_allclose(same, bent, atol=1e-9)
 
     def test_a_missing_vertebra_ties_nothing(self) -> None:
@@ -96,7 +96,7 @@ def test_neighbours_do_not_hide_endplates_that_contradict_each_other() -> None:
 def plain(share: float) -> Weighing:
     """Everything of a mean and its spread alike for all numbers."""
     one = Blend(np.full(10, 0.05), np.full(10, share), np.tile([0.0, 1.0, 0.0], (10, 1)))
-    return Weighing(one, one, NOTHING_USUAL)
+    return Weighing(one, one, Posture({}, {}))
 
 
 def told(numbers: float, spread: float) -> Refined:

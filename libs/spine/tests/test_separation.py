@@ -15,7 +15,7 @@ from spinezoo_contract.masks import decode_mask, encode_mask, mask_area, mask_bo
 from spinezoo_contract.types import VERTEBRAE, SegmentKind, Structure
 from spinezoo_spine.annotations.film_set import FilmSet
 from spinezoo_spine.annotations.raster import segments_from_regions
-from spinezoo_spine.column.bodies import column_runs, shape_of, shape_of_box
+from spinezoo_spine.column.bodies import column_runs, shape_of
 from spinezoo_spine.column.separation import separate, separate_region
 from spinezoo_spine.instances import split_region, to_instances
 from spinezoo_spine.metrics.matching import match_objects, matched_pairs
@@ -81,8 +81,6 @@ def test_a_rectangle_has_its_own_sides():
     assert (shape.length_px, shape.breadth_px) == pytest.approx((40, 24))
     assert shape.direction_xy == pytest.approx((0, -1))
     assert shape.extent_px((1.0, 0.0)) == pytest.approx(24)
-    of_box = shape_of_box(mask_box(encode_mask(pixels)))
-    assert of_box.centre_xy == pytest.approx(shape.centre_xy)
 
 
 @pytest.mark.parametrize("mirrored", [False, True])

@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from spinezoo_spine.column.reader.readings import LEVELS, Evidence, level_of, read_column
+from spinezoo_spine.column.reader.thresholds import least_threshold
 from torch import nn
 
 from spinezoo_namer.examples import NONE, Example, FilmKind, example_of
@@ -170,40 +171,29 @@ def best_temperature(judged: Sequence[Judged]) -> float:
     return round(float(TEMPERATURES[int(np.argmin(losses))]), 3)
 
 
-def _percents() -> list[float]:
-    """Thresholds to choose from, the lowest first."""
-    return [percent / 100 for percent in range(round(100 * LEAST_THRESHOLD), 100)]
-
-
 def name_threshold(names: Said) -> float:
     """The lowest that keeps wrong names under :data:`MOST_WRONG` on five lumbar vertebrae.
 
     Where ribs do not show how many there are, five are presumed, as people do; the answer says
     whether the count was read (:func:`count_threshold`).
     """
-    return _least_threshold(names, np.where(names.five, 1.0 / max(names.five.sum(), 1), 0.0))
+    return _least_threshold(names.confidence, ~names.right & names.five, names.five.sum())
 
 
 def count_threshold(counts: Said) -> float:
     """The lowest threshold that keeps wrong counts under :data:`MOST_WRONG` of films."""
-    return _least_threshold(counts, counts.weights)
-
-
-def _least_threshold(said: Said, weights: NDArray[np.float64]) -> float:
-    for threshold in _percents():
-        wrong = (said.confidence >= threshold) & ~said.right
-        if wrong @ weights < MOST_WRONG:
-            return threshold
-    return 0.99
+    return _least_threshold(counts.confidence, np.where(counts.right, 0.0, counts.weights), 1.0)
 
 
 def view_threshold(judged: Sequence[Judged]) -> float:
     """The lowest probability of "upright lateral" that keeps other films under 1 % of these."""
     others = np.array([one.views[0] for one in judged if one.kind is not FilmKind.LATERAL])
-    for threshold in _percents():
-        if (others >= threshold).sum() <= MOST_WRONG * len(others):
-            return threshold
-    return 0.99
+    return _least_threshold(others, np.ones(len(others)), len(others))
+
+
+def _least_threshold(confidence: NDArray[np.float64], wrong: NDArray[Any], total: float) -> float:
+    found = least_threshold(confidence, wrong, MOST_WRONG * total, least=LEAST_THRESHOLD)
+    return 0.99 if found is None else found
 
 
 def calibration_error(names: Said, bins: int = 10) -> float:

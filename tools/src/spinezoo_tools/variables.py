@@ -120,7 +120,7 @@ CONTAINERS = (
         "SPINEZOO_PUBLISH_HOST",
         "127.0.0.1",
         "an address",
-        "where the gateway's port (SPINEZOO_GATEWAY_GRPC_PORT) is published",
+        "where the gateway's ports are published: gRPC, and HTTP with the page",
     ),
     Variable(
         "SPINEZOO_NETWORK_MEMORY, SPINEZOO_GATEWAY_MEMORY, SPINEZOO_EVALUATOR_MEMORY",

@@ -22,7 +22,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from spinezoo_contract.errors import SpineZooError
+from spinezoo_contract.errors import ConfigurationError, SpineZooError
 from spinezoo_spine.fusion.touching import with_touches
 from spinezoo_spine.measures import shape, uncertainty, weighing
 from spinezoo_spine.measures.film import measure_film
@@ -62,7 +62,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, default=Path("reports/measures"))
     arguments = parser.parse_args(argv)
     try:
-        pairs = list(zip(arguments.run, arguments.data, strict=False))
+        if len(arguments.run) != len(arguments.data):
+            raise ConfigurationError("give as many folders of films as of reports")
+        pairs = list(zip(arguments.run, arguments.data, strict=True))
         films = [film for run, data in pairs for film in kept_films(read_truth(data), run, data)]
         if arguments.what == "fit":
             fit.write_fit(fit.fit_all(films))

@@ -23,6 +23,7 @@ from spinezoo_spine.column.naming import named_vertebrae
 from spinezoo_spine.column.reader.card import READER
 from spinezoo_spine.column.reader.looking import ReaderInput
 from spinezoo_spine.column.reader.network import ColumnReader, Said
+from spinezoo_spine.column.reader.thresholds import least_threshold
 
 from spinezoo_evaluator.benchmark.measuring import load_film
 from spinezoo_evaluator.results.columns import count_column
@@ -123,17 +124,16 @@ def fit_names(by_temperature: dict[float, Names]) -> Fitted:
         raise ConfigurationError("no film holds a vertebra to name; choose another run")
     temperature = min(by_temperature, key=lambda each: loss_of(by_temperature[each]))
     names = by_temperature[temperature]
-    for percent in range(round(100 * LEAST_THRESHOLD), 100):
-        threshold = percent / 100
-        given = [right for confidence, right in names if confidence >= threshold]
-        wrong = given.count(False) / len(names)
-        if wrong <= MOST_WRONG:
-            right = given.count(True) / len(names)
-            return Fitted(temperature, threshold, len(names), right, wrong)
-    raise ConfigurationError(
-        f"more than {100 * MOST_WRONG:g} % of names are wrong at any threshold; train the reader "
-        "again"
-    )
+    confidence, right = (np.array(each) for each in zip(*names, strict=True))
+    threshold = least_threshold(confidence, ~right, MOST_WRONG * len(names), least=LEAST_THRESHOLD)
+    if threshold is None:
+        raise ConfigurationError(
+            f"more than {100 * MOST_WRONG:g} % of names are wrong at any threshold; train the "
+            "reader again"
+        )
+    given = right[confidence >= threshold]
+    shares = (float((given == wanted).sum()) / len(names) for wanted in (True, False))
+    return Fitted(temperature, threshold, len(names), *shares)
 
 
 def kept_columns(run: Path, data: Path) -> Iterator[KeptColumn]:

@@ -19,9 +19,6 @@ from spinezoo_spine.metrics.tally import Tally
 
 from spinezoo_evaluator.service.measure import measure_pair, model_metrics
 
-EVALUATION_SERVICE = "spinezoo.v1.EvaluationService"
-"""Full name of the service."""
-
 MAX_MODELS = 1000
 """Most model names in one stream: each holds a tally of some KiB."""
 

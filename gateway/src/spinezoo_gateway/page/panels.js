@@ -28,6 +28,9 @@ const KEYS = [
   ['X', 'mark a point to split at'],
 ];
 
+/** @param {number} count @param {string} one @param {string} many */
+const counted = (count, one, many) => `${count} ${count === 1 ? one : many}`;
+
 export class Panels {
   /** @param {App} app */
   constructor(app) {
@@ -196,11 +199,11 @@ export class Panels {
     const named = vertebrae.filter((one) => one.level).length;
     const count = summary?.fused.labelling;
     const withheld = vertebrae.filter(isWithheld).length;
-    const parts = [`${vertebrae.length} vertebrae, ${named} named${withheld ? `, ${withheld} names withheld` : ''}`];
+    const parts = [`${counted(vertebrae.length, 'vertebra', 'vertebrae')}, ${named} named${withheld ? `, ${counted(withheld, 'name', 'names')} withheld` : ''}`];
     const implants = fused.length - vertebrae.length;
-    if (implants) parts.push(`${implants} implants`);
+    if (implants) parts.push(counted(implants, 'implant', 'implants'));
     if (count?.lumbar_count) parts.push(`${count.lumbar_count} lumbar vertebrae`);
-    else if (count && named) parts.push('names presume how many lumbar vertebrae there are');
+    else if (count && named) parts.push('number of lumbar vertebrae not read, the likeliest presumed');
     if (count?.suspected_lumbar_count) parts.push(`perhaps ${count.suspected_lumbar_count} lumbar vertebrae`);
     if (count?.missing_levels.length) parts.push(`no outline of ${count.missing_levels.join(', ')}`);
     return parts.join(' · ');

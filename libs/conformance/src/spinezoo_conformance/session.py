@@ -12,13 +12,11 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from numpy.typing import NDArray
 from spinezoo.v1 import image_pb2, model_pb2, segmenter_pb2, segmenter_pb2_grpc
 from spinezoo_contract.errors import NotServingError
+from spinezoo_contract.services import SEGMENTER_SERVICE
 from spinezoo_contract.tls import ClientSecurity
 
 from spinezoo_conformance import films
 from spinezoo_conformance.verdict import RuleBlockedError, RuleBrokenError, expect
-
-SERVICE_NAME = "spinezoo.v1.SegmenterService"
-"""Full name of the service under test."""
 
 _CONNECT_TIMEOUT_S = 30.0
 
@@ -145,7 +143,7 @@ class Session:
         end = time.monotonic() + timeout_s
         self.connect(timeout_s)
         while True:
-            said = self._health_of(SERVICE_NAME)
+            said = self._health_of(SEGMENTER_SERVICE)
             if said == "SERVING" or (said == "NOT_FOUND" and self._health_of("") == "SERVING"):
                 return
             if time.monotonic() >= end:

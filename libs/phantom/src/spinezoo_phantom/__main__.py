@@ -68,17 +68,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 )
             print(via_path)
         if options.sheet is not None:
+            real = sorted(options.beside.glob("*.png")) if options.beside is not None else []
+            if options.beside is not None and not real:
+                parser.error(f"{options.beside} holds no PNG film; give a folder that does")
             films = [
                 make_film(film_seed(options.seed, index), settings)
                 for index in tqdm(range(min(options.count, 48)), unit="film", file=sys.stderr)
             ]
             options.sheet.parent.mkdir(parents=True, exist_ok=True)
-            if options.beside is None:
-                sheet = draw_sheet(films)
-            else:
-                if not options.beside.is_dir():
-                    print(f"{options.beside} is not there: phantoms only", file=sys.stderr)
-                sheet = draw_beside(films, sorted(options.beside.glob("*.png")))
+            sheet = draw_sheet(films) if options.beside is None else draw_beside(films, real)
             if not cv2.imwrite(str(options.sheet), sheet):
                 parser.error(f"{options.sheet} could not be written; is it a .png path?")
     except ValueError as error:

@@ -180,16 +180,6 @@ def coverage_of(polygons_px: Sequence[np.ndarray], window: Window) -> np.ndarray
     return cv2.resize(drawn.astype(np.float32), size, interpolation=cv2.INTER_AREA)
 
 
-def polygons_mask(polygons_px: Sequence[np.ndarray]) -> tuple[np.ndarray, Window]:
-    """Draws the union of polygons in a window that may reach over the film's border.
-
-    Returns:
-        (h, w) float32 coverage 0 to 1, and the window.
-    """
-    window = Window.around(np.vstack(polygons_px))
-    return coverage_of(polygons_px, window), window
-
-
 def ribbon(line: np.ndarray, half_width: float | np.ndarray) -> np.ndarray:
     """Turns a centre line (N, 2) into the closed outline (2N, 2) of a band around it."""
     tangent = np.gradient(line, axis=0)

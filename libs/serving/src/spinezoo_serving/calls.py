@@ -203,7 +203,9 @@ class _Call:
                     raise NotServingError("the server is draining; ask another or try again")
                 remaining = context.time_remaining()
                 if remaining is not None and remaining <= 0.0:
-                    raise DeadlineError("no time was left when the request arrived")
+                    raise DeadlineError(
+                        "no time was left when the request arrived; give the call more"
+                    )
                 context.set_trailing_metadata(trailer)
                 return await answer(request, context)
         except asyncio.CancelledError:

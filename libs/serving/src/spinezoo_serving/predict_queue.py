@@ -27,6 +27,10 @@ _T = TypeVar("_T")
 _Asked = TypeVar("_Asked")
 _Answer = TypeVar("_Answer")
 
+_WAITED = (
+    "the deadline passed while the request waited in the queue; give it more time or ask another"
+)
+
 
 class _Place:
     """A place in a :class:`PredictQueue`, from being let in until the answer or failure."""
@@ -65,7 +69,7 @@ class _Place:
         def guarded() -> tuple[_T, float]:
             now = time.monotonic()
             if deadline is not None and now >= deadline:
-                raise DeadlineError("the deadline passed while the request waited in the queue")
+                raise DeadlineError(_WAITED)
             self._queue._start(self)
             try:
                 return work(), (now - asked) * 1000.0
@@ -198,9 +202,7 @@ class Batches(Generic[_Asked, _Answer]):
             if not waiting.future.set_running_or_notify_cancel():
                 continue
             if waiting.deadline is not None and time.monotonic() >= waiting.deadline:
-                waiting.future.set_exception(
-                    DeadlineError("the deadline passed while the request waited in the queue")
-                )
+                waiting.future.set_exception(DeadlineError(_WAITED))
                 continue
             self._queue._start(waiting.place)
             batch.append(waiting)

@@ -18,6 +18,7 @@ from spinezoo.v1 import segmenter_pb2, segmenter_pb2_grpc
 from spinezoo_contract import codec
 from spinezoo_contract.errors import InvalidOutputError, MaskError, NotServingError
 from spinezoo_contract.limits import MAX_SEGMENTS_LIMIT
+from spinezoo_contract.services import SEGMENTER_SERVICE
 from spinezoo_contract.types import Film, ModelInfo, Prediction, PredictOptions, Structure
 
 from spinezoo_serving.predict_queue import Batches, PredictQueue
@@ -31,9 +32,6 @@ if TYPE_CHECKING:
     from spinezoo_serving.predictor import Predictor
 
 _T = TypeVar("_T")
-
-SEGMENTER_SERVICE = "spinezoo.v1.SegmenterService"
-"""Full name of the service of a network container."""
 
 
 def check_prediction(
@@ -230,7 +228,8 @@ class NetworkRunner:
         provenance = prediction.provenance
         if provenance.model_name != card.name:
             raise InvalidOutputError(
-                f"the network calls itself {provenance.model_name!r}, its card {card.name!r}"
+                f"the network calls itself {provenance.model_name!r}, its card {card.name!r}; "
+                "correct one of the two"
             )
         timing = replace(provenance.timing, decode_ms=decode_ms, queue_ms=queue_ms)
         if self.metrics is not None:

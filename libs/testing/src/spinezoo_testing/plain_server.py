@@ -29,6 +29,7 @@ from spinezoo_contract import codec
 from spinezoo_contract.errors import FilmError, SpineZooError
 from spinezoo_contract.limits import check_film_size
 from spinezoo_contract.masks import encode_mask, mask_box
+from spinezoo_contract.services import SEGMENTER_SERVICE
 from spinezoo_contract.status import REQUEST_ID_KEY, to_status
 from spinezoo_contract.types import (
     Box,
@@ -47,8 +48,6 @@ from spinezoo_serving.settings import ServerSettings
 
 LIMIT_BYTES = 28 << 20
 """Greatest message that it takes and sends."""
-
-SERVICE_NAME = "spinezoo.v1.SegmenterService"
 
 
 def read_film(data: bytes, *, kind: str) -> Film:
@@ -175,7 +174,7 @@ class PlainServicer(segmenter_pb2_grpc.SegmenterServiceServicer):
 
     def say_serving(self) -> None:
         assert self.health is not None
-        for name in ("", SERVICE_NAME):
+        for name in ("", SEGMENTER_SERVICE):
             self.health.set(name, health_pb2.HealthCheckResponse.SERVING)
 
     def fault(self, response: segmenter_pb2.PredictResponse, context: Any) -> Any:
@@ -211,7 +210,7 @@ def serve(
     servicer: PlainServicer,
     *,
     reflect: bool = True,
-    known: Sequence[str] = ("", SERVICE_NAME),
+    known: Sequence[str] = ("", SEGMENTER_SERVICE),
     status: Any = health_pb2.HealthCheckResponse.SERVING,
     limit_bytes: int = LIMIT_BYTES,
 ) -> Iterator[str]:
@@ -228,7 +227,7 @@ def serve(
         health_servicer.set(name, status)
     health_pb2_grpc.add_HealthServicer_to_server(health_servicer, server)
     if reflect:
-        names = (SERVICE_NAME, health.SERVICE_NAME, reflection.SERVICE_NAME)
+        names = (SEGMENTER_SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME)
         reflection.enable_server_reflection(names, server)
     port = server.add_insecure_port("127.0.0.1:0")
     server.start()

@@ -34,24 +34,19 @@ def semantic_loss(
     return cross_entropy + dice_weight * _dice_loss(log_probabilities.exp(), picked.exp(), labels)
 
 
-def soft_dice_loss(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+def _dice_loss(
+    probabilities: torch.Tensor, picked: torch.Tensor, labels: torch.Tensor
+) -> torch.Tensor:
     """One minus the mean soft Dice of the structures that the batch shows.
 
     Sums run over the batch, so that a film without a cage does not ask for an empty one. The
     merged foreground counts as one more structure, because the study's metrics are of it.
 
     Args:
-        logits: (n, classes, h, w).
+        probabilities: (n, classes, h, w).
+        picked: (n, h, w) of the true class.
         labels: (n, h, w).
     """
-    probabilities = logits.float().softmax(dim=1)
-    return _dice_loss(probabilities, probabilities.gather(1, labels[:, None])[:, 0], labels)
-
-
-def _dice_loss(
-    probabilities: torch.Tensor, picked: torch.Tensor, labels: torch.Tensor
-) -> torch.Tensor:
-    """The same of probabilities (n, classes, h, w), with those of the true class (n, h, w)."""
     classes = probabilities.shape[1]
     true = labels.reshape(-1)
     overlap = picked.new_zeros(classes).index_add(0, true, picked.reshape(-1))  # (classes,)

@@ -89,8 +89,6 @@ class TrainingColumn:
         facing: "right" or "left": where the patient's front is before the film is turned.
         view: "lateral" or "anteroposterior"; corners of the latter are those of the coronal plane.
         turn_deg: 0, 90, 180 or 270: how far the film is turned clockwise.
-        transition: "none", "sacralised" (L5) or "lumbarised" (S1).
-        castellvi: Grade of that vertebra, "Ia" to "IV", or "".
     """
 
     film: PreparedFilm
@@ -100,8 +98,6 @@ class TrainingColumn:
     facing: str
     view: str
     turn_deg: int
-    transition: str
-    castellvi: str
 
 
 def training_columns(
@@ -229,8 +225,6 @@ def training_columns(
                 "left" if mirrored else "right",
                 fitted.view,
                 turn_deg,
-                scene.spine.transition.kind,
-                scene.spine.transition.grade,
             )
         )
     return columns_of_films

@@ -14,10 +14,8 @@ from dicomweb_client.api import DICOMwebClient
 from spinezoo_contract.errors import AccessError, ConfigurationError, NotServingError
 
 from spinezoo_pacs.node.errors import NotTakenError, RefusedError
+from spinezoo_pacs.node.intake import NOT_SUPPORTED
 from spinezoo_pacs.node.settings import Peer
-
-NOT_SUPPORTED = 0x0122
-"""Failure Reason: the archive does not take the class."""
 
 
 class WebLink:

@@ -31,9 +31,6 @@ within that time could leave a gateway without an address."""
 
 STARTUP_PERIOD_SECONDS = 5
 
-MINIMUM_KUBERNETES = "1.30"
-"""Oldest version that knows every field used here (``preStop.sleep``)."""
-
 MEMBER_SERVICE = "spinezoo.v1.SegmenterService"
 SERVICES = {
     "gateway": "spinezoo.v1.EnsembleService",

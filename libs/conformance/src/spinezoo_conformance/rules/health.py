@@ -7,14 +7,15 @@ from google.protobuf import descriptor_pb2
 from grpc import StatusCode
 from grpc_health.v1 import health_pb2
 from grpc_reflection.v1alpha import reflection_pb2
+from spinezoo_contract.services import SEGMENTER_SERVICE
 
 from spinezoo_conformance.rule import Rule
-from spinezoo_conformance.session import SERVICE_NAME, Session
+from spinezoo_conformance.session import Session
 from spinezoo_conformance.verdict import RuleBrokenError, expect
 
 
 def _judge_health_check(session: Session) -> None:
-    for service in ("", SERVICE_NAME):
+    for service in ("", SEGMENTER_SERVICE):
         response = session.health.Check(
             health_pb2.HealthCheckRequest(service=service), timeout=session.timeout_s
         )
@@ -38,19 +39,19 @@ def _judge_reflection(session: Session) -> None:
     listing, file_of_service = _reflect(
         session,
         reflection_pb2.ServerReflectionRequest(list_services=""),
-        reflection_pb2.ServerReflectionRequest(file_containing_symbol=SERVICE_NAME),
+        reflection_pb2.ServerReflectionRequest(file_containing_symbol=SEGMENTER_SERVICE),
     )
     names = {service.name for service in listing.list_services_response.service}
-    for name in (SERVICE_NAME, "grpc.health.v1.Health"):
+    for name in (SEGMENTER_SERVICE, "grpc.health.v1.Health"):
         expect(name in names, f"reflection does not list {name}; it lists {sorted(names)}")
     methods: set[str] = set()
     for serialized in file_of_service.file_descriptor_response.file_descriptor_proto:
         file = descriptor_pb2.FileDescriptorProto.FromString(serialized)
         for service in file.service:
-            if f"{file.package}.{service.name}" == SERVICE_NAME:
+            if f"{file.package}.{service.name}" == SEGMENTER_SERVICE:
                 methods |= {method.name for method in service.method}
     missing = {"Predict", "GetModel"} - methods
-    expect(not missing, f"reflection does not describe {SERVICE_NAME}'s {sorted(missing)}")
+    expect(not missing, f"reflection does not describe {SEGMENTER_SERVICE}'s {sorted(missing)}")
 
 
 def _reflect(
@@ -77,5 +78,5 @@ def _reflect(
 HEALTH_RULES = (
     Rule("C01", "Health Check says SERVING.", _judge_health_check),
     Rule("C02", "Health Watch streams SERVING.", _judge_health_watch),
-    Rule("C03", f"Reflection lists and describes {SERVICE_NAME}.", _judge_reflection),
+    Rule("C03", f"Reflection lists and describes {SEGMENTER_SERVICE}.", _judge_reflection),
 )

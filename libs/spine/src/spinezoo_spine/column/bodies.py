@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from spinezoo_contract.types import Box, RunLengthMask
+from spinezoo_contract.types import RunLengthMask
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,23 +115,6 @@ def shape_of(mask: RunLengthMask) -> Shape | None:
         MaskError: The counts break the contract.
     """
     return shape_of_runs(column_runs(mask))
-
-
-def shape_of_box(box: Box) -> Shape | None:
-    """The shape of a box, for outlines whose mask is not to be looked at; None where it is empty.
-
-    A turned vertebra is smaller than its box, so sizes come out too large; places hold.
-    """
-    if box.width <= 0.0 or box.height <= 0.0:
-        return None
-    return shape_of_moments(
-        box.width * box.height,
-        box.x + box.width / 2.0,
-        box.y + box.height / 2.0,
-        box.width**2 / 12.0,
-        box.height**2 / 12.0,
-        0.0,
-    )
 
 
 def shape_of_moments(

@@ -76,7 +76,7 @@ class Worker:
             self._connection.close()
             raise ConfigurationError(
                 f"the decoding process cannot be started ({error.strerror}); films that are not "
-                "raw pixels or plain DICOM cannot be read"
+                "raw pixels or plain DICOM cannot be read; allow more memory or processes"
             ) from error
         finally:
             other.close()

@@ -44,7 +44,7 @@ PATIENCE = 4
 
 
 class DecoderLimits(EnvironmentSettings):
-    """What decoding one film may use, and how many processes decode.
+    """Decoding films: what a film may use, and how many processes decode.
 
     A megapixel is 1,000,000 pixels of the size that the film's header states.
     """
@@ -133,4 +133,7 @@ def check_bytes(size: int, limits: FilmLimits) -> None:
     if size == 0:
         raise FilmError("film has 0 bytes; send the whole file")
     if size > limits.max_bytes:
-        raise TooLargeError(f"film file has {size} bytes; at most {limits.max_bytes} are taken")
+        raise TooLargeError(
+            f"film file has {size} bytes; at most {limits.max_bytes} are taken: scale it down, or "
+            "raise SPINEZOO_MAX_MESSAGE_BYTES"
+        )

@@ -34,10 +34,6 @@ class Posture:
     discs: Mapping[str, tuple[float, float]]
 
 
-NOTHING_USUAL = Posture({}, {})
-"""Endplates are not compared with their neighbours."""
-
-
 def pooled(
     directions: Array, spreads: Array, levels: Sequence[str], posture: Posture
 ) -> tuple[Array, Array]:
