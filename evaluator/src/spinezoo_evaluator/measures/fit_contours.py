@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import minimize
+from spinezoo_contract.types import FusedImplant
 from spinezoo_spine.measures import double_contours
 from spinezoo_spine.measures.double_contours import FEATURES, KINDS
 
@@ -36,13 +37,16 @@ SMOOTH = 0.003
 _SHAPES = {"w1": (FEATURES, HIDDEN), "b1": (HIDDEN,), "w2": (HIDDEN, 2), "b2": (2,)}
 
 
-def rows_of(film: KeptFilm) -> tuple[Array, Array]:
-    """(N, FEATURES) features and (N,) true distances of a film's endplates that are shown."""
+def rows_of(film: KeptFilm, implants: Sequence[FusedImplant] | None = None) -> tuple[Array, Array]:
+    """(N, FEATURES) features and (N,) true distances of a film's endplates that are shown.
+
+    Implants that are given are not fused again.
+    """
     truth, pixels = film.truth, film.pixels()
     nothing = np.zeros((0, FEATURES)), np.zeros(0)
     if pixels is None or truth.spacing_mm is None:
         return nothing
-    implants = film.implants()
+    implants = film.implants() if implants is None else implants
     ends, upper, wanted = [], [], []
     for body in film.measured(implants=implants).bodies:
         quad = np.full((4, 2), np.nan)
@@ -65,18 +69,22 @@ def rows_of(film: KeptFilm) -> tuple[Array, Array]:
     return strips.features[strips.shown], (np.array(wanted) / strips.depths_mm)[strips.shown]
 
 
-def fit_contours(films: Sequence[KeptFilm], wanted: float) -> dict[str, Array]:
+def fit_contours(
+    films: Sequence[KeptFilm], implants: Sequence[Sequence[FusedImplant]], wanted: float
+) -> dict[str, Array]:
     """The network, of all films, and the width of its intervals.
 
     Args:
         films: Phantoms of other seeds than the tests'.
+        implants: Of each film.
         wanted: Share of the true values that a stated 90 % interval is to hold.
 
     Returns:
         What :data:`double_contours.FILE` holds; nothing where fewer than :data:`LEAST_ROWS`
         endplates have a truth, as in sets that are older than it.
     """
-    return fitted_rows([rows_of(film) for film in films], wanted)
+    pairs = zip(films, implants, strict=True)
+    return fitted_rows([rows_of(film, metal) for film, metal in pairs], wanted)
 
 
 def fitted_rows(rows: Sequence[tuple[Array, Array]], wanted: float) -> dict[str, Array]:
