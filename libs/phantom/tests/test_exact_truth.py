@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -27,7 +26,6 @@ from spinezoo_phantom.solids import (
     tube_paths,
 )
 from spinezoo_phantom.truth import is_simple, outline_of, polygon_area
-from spinezoo_phantom.vertebra import pose
 from spinezoo_spine.annotations.corners import read_corners
 from spinezoo_spine.annotations.film_set import FilmSet
 from spinezoo_spine.annotations.raster import rasterise
@@ -591,47 +589,3 @@ def test_corners_lie_on_the_drawn_section() -> None:
             np.testing.assert_allclose(inside, 0.25, atol=0.1)
             checked += inside.size
     assert checked > 50
-
-
-def test_a_tilted_body_shows_both_rims_as_far_apart_as_is_said() -> None:
-    """Between the rims bone fades: from none beyond the upper one to all of it below the lower."""
-    camera = square_camera(0.25, 500)
-    for deg in (0.0, 4.0, 9.0):
-        tilt = np.deg2rad(deg)
-        frame = np.array(
-            [[1.0, 0, 0], [0, -np.cos(tilt), -np.sin(tilt)], [0, np.sin(tilt), np.cos(tilt)]]
-        )
-        body = plain_body(frame=frame, exponent=8.0)
-        sides = project(camera, body.sides_mm(upper=True))
-        apart_px = abs(float(sides[1, 1] - sides[0, 1]))
-        paths = body_paths(body, camera)
-        assert paths is not None
-        line = paths.inside_cm[:, 250 - paths.window.left]
-        upper = line[: len(line) // 2]
-        full = float(line.max())
-        fades = float(((upper > 0.05 * full) & (upper < 0.95 * full)).sum())
-        assert fades == pytest.approx(0.9 * apart_px, abs=4.0)
-
-
-def test_double_contours_grow_with_the_tilt() -> None:
-    film = make_film(3, SMALL)
-    said = {
-        (m["kind"], m["levels"][0]): m["value"]
-        for m in film.truth["measures"]  # type: ignore[attr-defined]
-        if m["kind"].startswith("DOUBLE_CONTOUR")
-    }
-    assert ("DOUBLE_CONTOUR_UPPER", "S1") in said
-    assert ("DOUBLE_CONTOUR_LOWER", "S1") not in said
-    assert min(said.values()) >= 0.0
-    scene = build_scene(SMALL, streams_of(3))
-    spine, camera = scene.spine, scene.camera
-    for body in spine.vertebrae[:5]:
-        rims = project(camera, body.sides_mm(upper=False)) * camera.spacing_mm
-        span = float(np.hypot(*(rims[1] - rims[0])))
-        assert said["DOUBLE_CONTOUR_LOWER", body.level] <= span + 0.01
-        # Of a body without tilt only the divergence of the rays is left.
-        level = replace(body, frame=pose(body.sagittal_rad, 0.0, 0.0), coronal_rad=0.0)
-        rims = project(camera, level.sides_mm(upper=False)) * camera.spacing_mm
-        beyond = abs(float(rims.mean(axis=0)[1] / camera.spacing_mm - camera.ray_px[1]))
-        wide = 1.4 * level.width_mm / (camera.source_to_detector_mm - 400.0)
-        assert abs(float(rims[1, 1] - rims[0, 1])) <= beyond * camera.spacing_mm * wide
