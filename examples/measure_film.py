@@ -54,6 +54,9 @@ TEXT = (255, 255, 255)
 PANEL_PX = 330
 """Width of the list beside the film, on a film of 1000 rows."""
 
+HEIGHTS = (MeasureKind.BODY_HEIGHT_ANTERIOR, MeasureKind.BODY_HEIGHT_POSTERIOR)
+CONTOURS = (MeasureKind.DOUBLE_CONTOUR_UPPER, MeasureKind.DOUBLE_CONTOUR_LOWER)
+
 LISTED = (
     MeasureKind.LORDOSIS,
     MeasureKind.LUMBOSACRAL_ANGLE,
@@ -140,6 +143,7 @@ def measures_picture(grey: NDArray[np.uint8], measures: FilmMeasures) -> Image:
         by_levels.setdefault(measure.levels, []).append(measure)
     for body in measures.bodies:
         _draw_body(pen, body, factor, unit, font)
+        _draw_contours(pen, body, by_levels, factor, unit)
     for above, below in zip(measures.bodies, measures.bodies[1:], strict=False):
         _draw_disc(pen, above, below, by_levels, factor, unit, font)
     gaps = [m for m in measures.measures if m.kind is MeasureKind.ROD_BREAK_GAP]
@@ -186,6 +190,36 @@ def _draw_body(
             y += 26 * unit
         pen.text((x, y), body.level, fill=TEXT, font=font, anchor="mm", stroke_width=2,
                  stroke_fill=(0, 0, 0))  # fmt: skip
+
+
+def _draw_contours(
+    pen: ImageDraw,
+    body: BodyLandmarks,
+    by_levels: dict[tuple[str, ...], list[Measure]],
+    factor: float,
+    unit: float,
+) -> None:
+    """Where an endplate has a double contour: a short line beside either contour."""
+    corners, ends = _places(body, factor), BodyCorner
+    heights = [m.value for m in by_levels.get((body.level,), []) if m.value and m.kind in HEIGHTS]
+    if len(corners) < 4 or not heights:
+        return
+    back = np.array([corners[ends.SUPERIOR_POSTERIOR], corners[ends.INFERIOR_POSTERIOR]])
+    front = np.array([corners[ends.SUPERIOR_ANTERIOR], corners[ends.INFERIOR_ANTERIOR]])
+    down = back[1] - back[0] + front[1] - front[0]
+    pixels_a_mm = float(np.hypot(*down)) / 2 / float(np.mean(heights))
+    down = down / np.hypot(*down)
+    for measure in by_levels.get((body.level,), []):
+        if measure.kind not in CONTOURS or measure.low is None or not measure.low > 0.0:
+            continue
+        which = CONTOURS.index(measure.kind)
+        apart = down * float(measure.value or 0.0) * pixels_a_mm / 2
+        along = front[which] - back[which]
+        for share in (0.35, 0.55):
+            for side in (-1.0, 1.0):
+                start = back[which] + share * along + side * apart
+                pen.line([tuple(start), tuple(start + 0.1 * along)], fill=PLATE,
+                         width=max(1, round(unit)))  # fmt: skip
 
 
 def _draw_disc(
@@ -279,6 +313,7 @@ def _write_list(pen: ImageDraw, measures: FilmMeasures, left: int, unit: float) 
         plane,
         "in brackets: 90 % interval",
         "small circles: osteophytes",
+        "two short lines: double contour",
         "no medical device",
     ):
         pen.text((left, top), line, fill=(140, 140, 140), font=small)

@@ -32,6 +32,7 @@ from spinezoo_spine.annotations.raster import segments_from_regions
 from spinezoo_spine.annotations.regions import Region
 from spinezoo_spine.column.consensus import vertebrae_of
 from spinezoo_spine.measures import formulas
+from spinezoo_spine.measures.column import FROM_ZERO
 from spinezoo_spine.measures.film import AT_DETECTOR, measure_film
 
 LEVELS = ("L1", "L2", "L3", "L4", "L5", "S1")
@@ -188,6 +189,33 @@ class TestLengths:
             MeasureKind.BODY_HEIGHT_POSTERIOR,
         ):
             assert value(film, kind, "L2") == pytest.approx(TALL / 2, abs=0.4)
+
+    def test_a_disc_whose_endplates_are_drawn_over_each_other_has_no_height_below_0(self) -> None:
+        film = measured(drawn_column(gaps={"L3": -2.0}))
+        pair = ("L3", "L4")
+        for kind in FROM_ZERO:
+            said = find(film, kind, *pair)
+            assert said.value is not None
+            assert said.low is not None
+            assert 0.0 <= said.low <= said.value
+        for kind in (MeasureKind.DISC_HEIGHT_MIDDLE, MeasureKind.DISC_HEIGHT_POSTERIOR):
+            said = find(film, kind, *pair)
+            assert said.value == said.low == 0.0
+            assert said.high is not None
+            assert said.high > 0.3  # how far it may be off stays
+        front = value(film, MeasureKind.DISC_HEIGHT_ANTERIOR, *pair)
+        farfan = value(film, MeasureKind.DISC_INDEX_FARFAN, *pair)
+        assert farfan == pytest.approx(front / (DEPTH / 2), abs=0.02)
+        higher = measured(drawn_column(gaps={"L3": 10.0}))
+        changes = {(c.kind, c.levels): c for c in compare_films(film, higher)}
+        change = changes[MeasureKind.DISC_HEIGHT_MIDDLE, pair]
+        assert change.change == pytest.approx(5.0, abs=0.4)
+        halves = []
+        for each in (find(one, MeasureKind.DISC_HEIGHT_MIDDLE, *pair) for one in (film, higher)):
+            assert each.high is not None
+            assert each.value is not None
+            halves.append(each.high - each.value)
+        assert change.half_width == pytest.approx(np.hypot(*halves))
 
     def test_magnification_turns_lengths_into_those_of_the_patient(self) -> None:
         quads = drawn_column()

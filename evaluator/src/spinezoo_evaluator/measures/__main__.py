@@ -24,7 +24,7 @@ import cv2
 import numpy as np
 from spinezoo_contract.errors import ConfigurationError, SpineZooError
 from spinezoo_spine.fusion.touching import with_touches
-from spinezoo_spine.measures import shape, uncertainty, weighing
+from spinezoo_spine.measures import double_contours, shape, uncertainty, weighing
 from spinezoo_spine.measures.film import measure_film
 from spinezoo_spine.measures.refiner.network import built_in_refiner
 
@@ -68,7 +68,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         films = [film for run, data in pairs for film in kept_films(read_truth(data), run, data)]
         if arguments.what == "fit":
             fit.write_fit(fit.fit_all(films))
-            names = ", ".join(file.name for file in (shape.FILE, weighing.FILE, uncertainty.FILE))
+            written = shape.FILE, weighing.FILE, uncertainty.FILE, double_contours.FILE
+            names = ", ".join(file.name for file in written)
             print(f"wrote {names} from {len(films)} films")
             return 0
         if arguments.what == "speed":

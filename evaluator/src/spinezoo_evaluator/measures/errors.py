@@ -87,8 +87,8 @@ class Errors:
             found = said.get((kind, levels))
             if value is not None:
                 half = None
-                if found is not None and found.low is not None and found.high is not None:
-                    half = (found.high - found.low) / 2.0
+                if found is not None and found.value is not None and found.high is not None:
+                    half = found.high - found.value  # below, an interval may be cut at 0
                 row = (film.name, found.value if found is not None else None, value, half)
                 self.rows.setdefault(title_of(kind, levels), []).append(row)
             if grade is not None and found is not None and found.grade is not None:
@@ -173,7 +173,7 @@ class Errors:
                     found.add(place)
                     self.rods.right += 1
                     self.rods.levels_right += said.levels == each.levels
-                    half = None if gap.low is None or gap.value is None else gap.value - gap.low
+                    half = None if gap.high is None or gap.value is None else gap.high - gap.value
                     row = (film.name, gap.value, each.gap_mm, half)
                     self.rows.setdefault(MeasureKind.ROD_BREAK_GAP.name.lower(), []).append(row)
                     break

@@ -7,20 +7,22 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import minimize
 from spinezoo_contract.types import FilmMeasures, FusedImplant, MeasureKind, MeasureUnit, Segment
-from spinezoo_spine.measures import refine, shape, uncertainty, weighing
+from spinezoo_spine.measures import double_contours, refine, shape, uncertainty, weighing
 from spinezoo_spine.measures.bodies import measured_bodies, shaped
+from spinezoo_spine.measures.double_contours import KINDS
 from spinezoo_spine.measures.evidence import strokes_of
 from spinezoo_spine.measures.film import SAMPLES_BESIDE_REFINER, directions_up
 from spinezoo_spine.measures.refiner.answers import numbers_of
 from spinezoo_spine.measures.refiner.network import built_in_refiner
 
+from spinezoo_evaluator.measures.fit_contours import fit_contours
 from spinezoo_evaluator.measures.run import KeptFilm, Shape
 
 PENALTY = {"body": 3.0, "sacrum": 0.3}
@@ -59,11 +61,13 @@ class Fitted:
         shape: Coefficients of the model of shape, of all films.
         blend: How outlines and refiner are weighed.
         intervals: Floor and factor by kind, of outlines alone and of refined films.
+        contours: The network of double contours; empty: no film tells any.
     """
 
     shape: Shape
     blend: dict[str, Any]
     intervals: dict[str, dict[str, list[float]]]
+    contours: dict[str, NDArray[np.float64]] = field(default_factory=dict)
 
 
 def fit_all(films: Sequence[KeptFilm]) -> Fitted:
@@ -80,7 +84,7 @@ def fit_all(films: Sequence[KeptFilm]) -> Fitted:
         name: fit_intervals(films, beside, blend, refined=name == "refined", implants=implants)
         for name in ("outlines", "refined")
     }
-    return Fitted(fit_shape(rows), blend, intervals)
+    return Fitted(fit_shape(rows), blend, intervals, fit_contours(films, implants, WANTED))
 
 
 def fit_shape(films: Sequence[Rows]) -> Shape:
@@ -278,13 +282,13 @@ def fit_intervals(
         usual = float(np.median(depths))
         for said in measured.measures:
             true = film.truth.measures.get((said.kind, said.levels), (None, None))[0]
-            if true is None or said.value is None or said.low is None or said.high is None:
+            if true is None or said.value is None or said.high is None or said.kind in KINDS:
                 continue
             if not film.truth.in_view(said.levels):
                 continue
             unit = usual if said.unit is MeasureUnit.MILLIMETRE else 1.0
             name = uncertainty.name_of(said.kind, said.levels)
-            spread = (said.high - said.low) / 2.0 / unit
+            spread = (said.high - said.value) / unit
             rows.setdefault(name, []).append((abs(said.value - true) / unit, spread))
         for off, radius in _corner_errors(film, measured):
             rows.setdefault("CORNER", []).append((off / usual, radius / usual))
@@ -322,11 +326,19 @@ def write_fit(fitted: Fitted) -> None:
     """Puts it beside the code that reads it, and makes this process read it."""
     coefficients: dict[str, Any] = {k: v.astype(np.float32) for k, v in fitted.shape.items()}
     np.savez(shape.FILE, **coefficients)
+    if fitted.contours:
+        network: dict[str, Any] = {k: v.astype(np.float32) for k, v in fitted.contours.items()}
+        np.savez(double_contours.FILE, **network)
     weighing.FILE.write_text(json.dumps(fitted.blend, indent=1) + "\n", encoding="utf-8")
     kept = json.loads(uncertainty.FILE.read_text(encoding="utf-8"))
     told = {
         part: dict(sorted((kept[part] | own).items())) for part, own in fitted.intervals.items()
     }
     uncertainty.FILE.write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")
-    for cached in (shape.coefficients, weighing.shipped_weighing, uncertainty.calibration):
+    for cached in (
+        shape.coefficients,
+        weighing.shipped_weighing,
+        uncertainty.calibration,
+        double_contours.shipped_model,
+    ):
         cached.cache_clear()

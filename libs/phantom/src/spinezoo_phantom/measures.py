@@ -65,6 +65,8 @@ def measures_of(spine: Spine, camera: Camera) -> list[dict[str, Any]]:
     say(MeasureKind.LUMBOSACRAL_ANGLE, (lowest, "S1"), joint)
     for body in bodies[:-1]:
         _say_body(said, say, body, corners[body.level], middles[body.level])
+    for body in bodies:
+        _say_contours(say, body, camera, corners[body.level])
     discs = {disc.name: disc for disc in spine.discs}
     for above, below in itertools.pairwise(bodies):
         disc = discs[f"{above.level}/{below.level}"]
@@ -187,6 +189,17 @@ def _say_body(
             "grade": int(body.fracture_grade),
         }
     )
+
+
+def _say_contours(say: Any, body: Vertebra, camera: Camera, corners: np.ndarray) -> None:
+    """How far the left and the right rim of each endplate lie apart; of the sacrum the upper's."""
+    plates = (
+        (MeasureKind.DOUBLE_CONTOUR_UPPER, True, formulas.upper_plate),
+        (MeasureKind.DOUBLE_CONTOUR_LOWER, False, formulas.lower_plate),
+    )
+    for kind, upper, plate in plates[: 1 if body.is_sacral else 2]:
+        rims = _landmarks(camera, body.sides_mm(upper=upper))
+        say(kind, (body.level,), formulas.double_contour(rims, plate(corners)))
 
 
 def _say_disc(

@@ -160,6 +160,11 @@ class Vertebra:
         height = self._section_up_mm(along, upper=upper)
         return self.points(np.stack([along, height, np.zeros(count)], axis=1))
 
+    def sides_mm(self, *, upper: bool) -> np.ndarray:
+        """(2, 3) ends of an endplate's rim at either side, half way between back and front."""
+        up = float(self.plate_up_mm(0.0, upper=upper))
+        return self.points(np.array([(0.0, up, side * self.width_mm / 2) for side in (-1, 1)]))
+
     def half_depth_mm(self, share: np.ndarray | float) -> np.ndarray:
         """Half the depth, unrounded, at heights of -1 (lower endplate) to 1 (upper endplate)."""
         taper = np.asarray(share) * ((self.upper_depth_mm - self.lower_depth_mm) / 4)

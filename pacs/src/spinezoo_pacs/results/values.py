@@ -46,7 +46,7 @@ def values_of(answer: EnsembleAnswer) -> tuple[Value, ...]:
         if each.value is None:
             continue
         levels = "/".join(each.levels)
-        one_body = each.kind.name.startswith("BODY_") and len(each.levels) == 1
+        one_body = each.kind.name.startswith(("BODY_", "DOUBLE_CONTOUR_")) and len(each.levels) == 1
         meaning = f"{each.kind.name.replace('_', ' ').capitalize()} {levels}".strip()
         note = ""
         if each.low is not None and each.high is not None:

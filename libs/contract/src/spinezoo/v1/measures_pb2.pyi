@@ -38,6 +38,8 @@ class MeasureKind(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     MEASURE_KIND_ROD_LEVELS: _ClassVar[MeasureKind]
     MEASURE_KIND_ROD_BREAKS: _ClassVar[MeasureKind]
     MEASURE_KIND_ROD_BREAK_GAP: _ClassVar[MeasureKind]
+    MEASURE_KIND_DOUBLE_CONTOUR_UPPER: _ClassVar[MeasureKind]
+    MEASURE_KIND_DOUBLE_CONTOUR_LOWER: _ClassVar[MeasureKind]
 
 class MeasureUnit(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
@@ -111,6 +113,8 @@ MEASURE_KIND_SCREW_BREACH: MeasureKind
 MEASURE_KIND_ROD_LEVELS: MeasureKind
 MEASURE_KIND_ROD_BREAKS: MeasureKind
 MEASURE_KIND_ROD_BREAK_GAP: MeasureKind
+MEASURE_KIND_DOUBLE_CONTOUR_UPPER: MeasureKind
+MEASURE_KIND_DOUBLE_CONTOUR_LOWER: MeasureKind
 MEASURE_UNIT_UNSPECIFIED: MeasureUnit
 MEASURE_UNIT_DEGREE: MeasureUnit
 MEASURE_UNIT_MILLIMETRE: MeasureUnit

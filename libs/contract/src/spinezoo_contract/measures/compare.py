@@ -60,9 +60,9 @@ def _value(measure: Measure | None) -> float | None:
 
 
 def _half(measure: Measure) -> float:
-    if measure.low is None or measure.high is None:
+    if measure.value is None or measure.high is None:
         return 0.0
-    return (measure.high - measure.low) / 2.0
+    return measure.high - measure.value  # below, an interval may be cut at 0
 
 
 def _change(

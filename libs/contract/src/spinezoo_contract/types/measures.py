@@ -42,6 +42,8 @@ class MeasureKind(IntEnum):
     ROD_LEVELS = 26
     ROD_BREAKS = 27
     ROD_BREAK_GAP = 28
+    DOUBLE_CONTOUR_UPPER = 29
+    DOUBLE_CONTOUR_LOWER = 30
 
 
 class MeasureUnit(IntEnum):

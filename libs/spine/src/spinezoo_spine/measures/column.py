@@ -28,6 +28,18 @@ def neighbours(above: str, below: str) -> bool:
     return (above, below) == ("T12", "L1") or (below == "S1" and above in ("L4", "L5", "L6"))
 
 
+FROM_ZERO = frozenset(
+    {
+        MeasureKind.DISC_HEIGHT_ANTERIOR,
+        MeasureKind.DISC_HEIGHT_MIDDLE,
+        MeasureKind.DISC_HEIGHT_POSTERIOR,
+        MeasureKind.DISC_INDEX_HURXTHAL,
+        MeasureKind.DISC_INDEX_FARFAN,
+    }
+)
+"""What no disc has less than 0 of: where endplates are drawn over each other, value and interval
+begin at 0."""
+
 MOST_OVERLAP = 0.12
 """Facing endplates that dig into each other by more than this share of the depth are wrong: true
 ones of phantoms do so by 0.10 at most."""
@@ -92,7 +104,7 @@ class Column:
         seen = {level: corners[0] for level, corners in self.corners.items()} | self.alone
         upper = np.stack([seen[above] for above, _ in pairs])
         lower = np.stack([seen[below] for _, below in pairs])
-        heights = formulas.disc_heights(upper, lower, np.zeros((len(pairs), 2, 2)))
+        heights = formulas.disc_gaps(upper, lower, np.zeros((len(pairs), 2, 2)))
         overlap = -np.minimum(heights[:, 0], heights[:, 2]) / formulas.disc_depth(upper, lower)
         opens = formulas.between_deg(formulas.lower_plate(upper), formulas.upper_plate(lower))
         # Of endplates out of view neither is known, and nothing is doubted.
@@ -186,6 +198,8 @@ class Column:
                 kind, levels, unit, None, None, None, None, reason, sources, implant_index
             )
         low, high = value - half, value + half
+        if kind in FROM_ZERO:
+            low = max(low, 0.0)
         return Measure(kind, levels, unit, value, low, high, grade, None, sources, implant_index)
 
     def half_width(self, name: str, spread: Spread, unit: float) -> Spread:

@@ -36,6 +36,7 @@ from spinezoo_spine.measures import formulas
 from spinezoo_spine.measures.bodies import SAMPLES, Bodies, measured_bodies, shaped
 from spinezoo_spine.measures.column import Array, Column, Levels
 from spinezoo_spine.measures.contour import contours_of
+from spinezoo_spine.measures.double_contours import contour_measures
 from spinezoo_spine.measures.evidence import LEAST_SIZE_PX, MemberStrokes, strokes_of
 from spinezoo_spine.measures.facing import (
     LEAST_PROBABILITY,
@@ -126,7 +127,8 @@ def measure_film(
     unfit = column.overall if column.overall is WithheldReason.NOT_UPRIGHT_LATERAL else None
     rods, breaks = rod_measures(labelling, implants, pixels, spacing_mm, scale, unfit)
     if not segments:
-        every = (*_measures(column), *rods)
+        nothing = contour_measures(column, (), np.zeros((0, 4, 2)), None, spacing, scale, ())
+        every = (*_measures(column), *nothing, *rods)
         return FilmMeasures(None, 0.0, plane, (), every, rod_breaks=breaks)
     looks = pixels is not None and refiner is not None
     strokes = {name: strokes_of(said) for name, said in members.items()}
@@ -159,6 +161,9 @@ def measure_film(
         column.intervals = intervals
     _fill(column, segments, bodies, alone_mm, scale, mirrored=right < 0.5)
     measures = _measures(column)
+    named_mm = bodies.corners_mm[0][:, _MIRROR] if column.mirrored else bodies.corners_mm[0]
+    quads = named_mm / (spacing[1], spacing[0])
+    measures += contour_measures(column, list(segments), quads, pixels, spacing, scale, metal)
     if facing is not None and column.overall is None:
         measures += implant_measures(column, implants, spacing, scale)
     landmarks: tuple[BodyLandmarks, ...] = ()
@@ -460,7 +465,9 @@ def _of_discs(column: Column, pairs: Sequence[Levels]) -> dict[Levels, list[Meas
     middles = np.stack([column.middles[above] for above, _ in seen], axis=1)
     below = np.stack([column.middles[below] for _, below in seen], axis=1)
     between = np.stack([middles[:, :, 1], below[:, :, 0]], axis=2)
-    heights = formulas.disc_heights(upper, lower, between)
+    heights = formulas.disc_gaps(upper, lower, between)
+    # The estimate is no less than 0; the samples tell how far it may be off.
+    heights[0] = np.maximum(heights[0], 0.0)
     depth = formulas.disc_depth(upper, lower)
     body = formulas.length(middles[:, :, 1] - middles[:, :, 0])
     first, facing = formulas.upper_plate(upper), formulas.upper_plate(lower)

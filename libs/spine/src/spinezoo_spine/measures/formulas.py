@@ -40,6 +40,16 @@ def lower_plate(corners: Array) -> Array:
     return np.asarray(corners[..., FRONT_LOWER, :] - corners[..., BACK_LOWER, :])
 
 
+def double_contour(ends: Array, along: Array) -> Array:
+    """How far the two contours of an endplate lie apart, square to it; never negative.
+
+    Args:
+        ends: (..., 2, 2) a place on the left and one on the right contour.
+        along: (..., 2) direction of the endplate.
+    """
+    return np.asarray(np.abs(((ends[..., 1, :] - ends[..., 0, :]) * _square_to(along)).sum(-1)))
+
+
 def slope_deg(vector: Array) -> Array:
     """How far a vector's front points down from level, in degrees."""
     return np.asarray(np.degrees(np.arctan2(vector[..., 1], vector[..., 0])))
@@ -59,9 +69,17 @@ def between_deg(upper: Array, lower: Array) -> Array:
 def disc_heights(above: Array, below: Array, middles: Array) -> Array:
     """(..., 3) height of a disc in front, in the middle and behind.
 
+    0 where its endplates are drawn over each other. See :func:`disc_gaps`.
+    """
+    return np.maximum(disc_gaps(above, below, middles), 0.0)
+
+
+def disc_gaps(above: Array, below: Array, middles: Array) -> Array:
+    """(..., 3) distance of a disc's endplates in front, in the middle and behind.
+
     Measured square to the line that halves the angle between its endplates (*Farfan*), between
     facing corners, and between the middles of the endplates, hollows included. Negative where
-    endplates dig into each other.
+    endplates are drawn over each other.
 
     Args:
         above: (..., 4, 2) corners of the vertebra above.
