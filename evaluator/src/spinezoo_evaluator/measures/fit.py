@@ -84,7 +84,9 @@ def fit_all(films: Sequence[KeptFilm]) -> Fitted:
         name: fit_intervals(films, beside, blend, refined=name == "refined", implants=implants)
         for name in ("outlines", "refined")
     }
-    return Fitted(fit_shape(rows), blend, intervals, fit_contours(films, implants, WANTED))
+    weights = weighing.Weighing.of(blend)
+    contours = fit_contours(films, implants, beside, weights, WANTED)
+    return Fitted(fit_shape(rows), blend, intervals, contours)
 
 
 def fit_shape(films: Sequence[Rows]) -> Shape:

@@ -10,8 +10,9 @@ from scipy.optimize import minimize
 from spinezoo_contract.types import FusedImplant
 from spinezoo_spine.measures import double_contours
 from spinezoo_spine.measures.double_contours import FEATURES, KINDS
+from spinezoo_spine.measures.weighing import Weighing
 
-from spinezoo_evaluator.measures.run import KeptFilm
+from spinezoo_evaluator.measures.run import KeptFilm, Shape
 
 Array = NDArray[np.float64]
 
@@ -37,10 +38,16 @@ SMOOTH = 0.003
 _SHAPES = {"w1": (FEATURES, HIDDEN), "b1": (HIDDEN,), "w2": (HIDDEN, 2), "b2": (2,)}
 
 
-def rows_of(film: KeptFilm, implants: Sequence[FusedImplant] | None = None) -> tuple[Array, Array]:
+def rows_of(
+    film: KeptFilm,
+    implants: Sequence[FusedImplant] | None = None,
+    shape: Shape | None = None,
+    weighing: Weighing | None = None,
+) -> tuple[Array, Array]:
     """(N, FEATURES) features and (N,) true distances of a film's endplates that are shown.
 
-    Implants that are given are not fused again.
+    Implants that are given are not fused again. Endplates are found by the model of shape and the
+    weights that are given, or by those shipped.
     """
     truth, pixels = film.truth, film.pixels()
     nothing = np.zeros((0, FEATURES)), np.zeros(0)
@@ -48,7 +55,8 @@ def rows_of(film: KeptFilm, implants: Sequence[FusedImplant] | None = None) -> t
         return nothing
     implants = film.implants() if implants is None else implants
     ends, upper, wanted = [], [], []
-    for body in film.measured(implants=implants).bodies:
+    said = film.measured(implants=implants, shape=shape, weighing=weighing)
+    for body in said.bodies:
         quad = np.full((4, 2), np.nan)
         for each in body.corners:
             quad[each.corner - 1] = each.place.x, each.place.y
@@ -70,21 +78,27 @@ def rows_of(film: KeptFilm, implants: Sequence[FusedImplant] | None = None) -> t
 
 
 def fit_contours(
-    films: Sequence[KeptFilm], implants: Sequence[Sequence[FusedImplant]], wanted: float
+    films: Sequence[KeptFilm],
+    implants: Sequence[Sequence[FusedImplant]],
+    shapes: Sequence[Shape],
+    weighing: Weighing,
+    wanted: float,
 ) -> dict[str, Array]:
     """The network, of all films, and the width of its intervals.
 
     Args:
         films: Phantoms of other seeds than the tests'.
         implants: Of each film.
+        shapes: Model of shape by which each film is measured.
+        weighing: How outlines and refiner are weighed.
         wanted: Share of the true values that a stated 90 % interval is to hold.
 
     Returns:
         What :data:`double_contours.FILE` holds; nothing where fewer than :data:`LEAST_ROWS`
         endplates have a truth, as in sets that are older than it.
     """
-    pairs = zip(films, implants, strict=True)
-    return fitted_rows([rows_of(film, metal) for film, metal in pairs], wanted)
+    every = zip(films, implants, shapes, strict=True)
+    return fitted_rows([rows_of(film, metal, own, weighing) for film, metal, own in every], wanted)
 
 
 def fitted_rows(rows: Sequence[tuple[Array, Array]], wanted: float) -> dict[str, Array]:
