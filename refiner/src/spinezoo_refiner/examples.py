@@ -24,10 +24,10 @@ LONG_SPUR = 0.075
 
 LEAN_DEG = (2.5, 4.0)
 """Mean and standard deviation of how far endplates are turned forward against the walls, by a
-shear of the crop. Phantoms' bodies are wedged evenly above and below, patients' are not: in the
-given real crops the upper endplate of L5 lies square to its walls, phantoms' 5 degrees off, and from
-T12 down endplates are turned forward by 2 to 5 degrees more. What walls tell of endplates must not be
-learnt from phantoms."""
+shear of the crop. Phantoms' bodies are wedged evenly above and below, patients' are not: in
+the given real crops the upper endplate of L5 lies square to its walls, phantoms' 5 degrees
+off, and from T12 down endplates are turned forward by 2 to 5 degrees more. What walls tell of
+endplates must not be learnt from phantoms."""
 
 BREADTH = (0.87, 1.06)
 """Factors on the depth of bodies: phantoms' upper lumbar vertebrae are a tenth taller for it than
