@@ -376,6 +376,19 @@ class TestWithheld:
         # Its lower endplate is in view: the disc below it is measured all the same.
         assert value(film, MeasureKind.DISC_ANGLE, "L1", "L2") == pytest.approx(9.0, abs=0.7)
 
+    def test_a_sacrum_that_leaves_the_film_below_its_endplate_is_measured(self) -> None:
+        quads = drawn_column()
+        whole = measured(quads)
+        height = int(quads["S1"][:2, 1].max()) + 30
+        segments = segments_of(quads, height)
+        assert all(s.mask.height == height for s in segments)
+        film = measure_film(labelled(segments), {}, (), (0.5, 0.5), model=NO_MODEL)
+        for kind, levels in (
+            (MeasureKind.SACRAL_SLOPE, ("S1",)),
+            (MeasureKind.LORDOSIS, ("L1", "S1")),
+        ):
+            assert value(film, kind, *levels) == pytest.approx(value(whole, kind, *levels), abs=1.5)
+
     def test_three_pixels(self) -> None:
         quads = drawn_column()
         spot = quads["L3"].mean(axis=0)

@@ -222,6 +222,15 @@ _DESIGN = np.stack([np.ones_like(_AT), _AT, _AT * _AT], axis=-1)
 """(CELLS, 3) of a parabola along a side."""
 
 _CORE = np.flatnonzero(np.abs(_AT) < 0.3)
+NEAR_PX = 2.5
+"""What is nearer to the film's border than this lies at it."""
+
+MOST_NEAR, MOST_BEYOND, MOST_ALONG = 0.12, 0.6, 0.4
+"""Shares of the middle of a side: of an endplate at or beyond the film's border, of a wall at or
+beyond it, and of a wall at it."""
+
+_WALL_SIDES = [LEFT, RIGHT]
+
 _INNER = np.flatnonzero(np.abs(_AT) < 0.4)
 """Cells of the middle of a side."""
 
@@ -354,8 +363,13 @@ def _cut(
         return np.zeros(fits.shape[:2], np.bool_)
     places = frames.to_mm(_border(fits @ _DESIGN[_INNER].T, _AT[_INNER]))
     x, y = places[..., 0] / column_mm, places[..., 1] / row_mm
-    near = (x < 2.5) | (y < 2.5) | (x > width - 2.5) | (y > height - 2.5)
-    return np.asarray((near.mean(axis=2) > 0.12).T)
+    inward = np.minimum(np.minimum(x, width - x), np.minimum(y, height - y))
+    share = (inward < NEAR_PX).mean(axis=2).T
+    # A wall may leave the film, and is seen up to there: it is cut where it lies along the border.
+    along = (np.abs(inward) < NEAR_PX).mean(axis=2).T
+    cut = share > MOST_NEAR
+    cut[_WALL_SIDES] &= (share > MOST_BEYOND)[_WALL_SIDES] | (along > MOST_ALONG)[_WALL_SIDES]
+    return np.asarray(cut)
 
 
 def _border(curves: NDArray[np.float64], at: NDArray[np.float64]) -> NDArray[np.float64]:
