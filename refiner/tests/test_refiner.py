@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import onnxruntime
 import pytest
 import torch
 from spinezoo_contract.errors import ConfigurationError
@@ -157,9 +158,24 @@ def test_the_card_of_a_training_is_loaded_and_answers(crops: Crops, tmp_path: Pa
     said = refiner(given.numpy())
     with torch.no_grad():
         numbers, spreads, _ = network(given)
-    np.testing.assert_allclose(said.numbers, numbers.numpy(), atol=1e-4)
-    np.testing.assert_allclose(said.spreads, spreads.numpy(), rtol=1e-3)
+    # The card's file computes in 8 bits, which random noise is coarse for.
+    np.testing.assert_allclose(said.numbers, numbers.numpy(), atol=0.02)
+    np.testing.assert_allclose(said.spreads, spreads.numpy(), rtol=0.1)
     assert said.spur_odds.shape == said.spur_lengths.shape == (7, 4)
+
+
+def test_the_plain_file_answers_as_the_network(tmp_path: Path) -> None:
+    torch.manual_seed(2)
+    network = RefinerNetwork(width=6).eval()
+    export(network, tmp_path / "refiner.onnx")
+    (given,) = some_input(7, seed=3)
+    said = onnxruntime.InferenceSession(str(tmp_path / "refiner.onnx")).run(
+        None, {"crops": given.numpy()}
+    )
+    with torch.no_grad():
+        own = network(given)
+    for ours, its in zip(own, said, strict=True):
+        np.testing.assert_allclose(ours.numpy(), its, atol=1e-4)
 
 
 def test_an_exported_file_of_other_weights_is_another(tmp_path: Path) -> None:

@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import numpy as np
-import onnx
-import onnxruntime
 import torch
 from numpy.typing import NDArray
-from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
-from spinezoo_contract.errors import WeightsError
 from spinezoo_spine.column.reader.looking import (
     FACTS,
     FILM_PX,
@@ -21,6 +16,7 @@ from spinezoo_spine.column.reader.looking import (
     VIEW_PX,
     ReaderInput,
 )
+from spinezoo_torchkit.rounding import round_to_bytes
 from spinezoo_torchkit.small_training import export_checked
 from torch import nn
 
@@ -70,71 +66,10 @@ def export(network: nn.Module, path: Path, examples: Sequence[ReaderInput] = ())
         network, path, some_input, INPUTS, OUTPUTS, axes, counts=(1, 12), tolerance=TOLERANCE
     )
     if examples:
-        round_to_bytes(path, [named_input(each) for each in examples])
+        given = [named_input(each) for each in examples]
+        round_to_bytes(path, given, kept=KEPT, tolerance=ROUNDED_TOLERANCE)
 
 
 def named_input(given: ReaderInput) -> dict[str, NDArray[np.float32]]:
     """A film's input by the names that the file has for its parts."""
     return {name: getattr(given, name) for name in INPUTS}
-
-
-def round_to_bytes(path: Path, films: Sequence[Mapping[str, NDArray[np.float32]]]) -> None:
-    """Makes a file's widest convolutions ones of 8-bit integers.
-
-    Kernels get 7 of the 8 bits: processors without VNNI add two products in 16 bits, which then
-    hold them. So all processors answer the same, and need no file of their own.
-
-    Args:
-        path: A file of :func:`export` in float32; it is replaced.
-        films: Inputs to find ranges with, see :func:`named_input`.
-
-    Raises:
-        WeightsError: The rounded file answers something else.
-    """
-    plain = _answers(path, films)
-    convolutions = [n.name for n in onnx.load(path).graph.node if n.op_type == "Conv"]
-    with TemporaryDirectory() as folder:
-        rounded = Path(folder) / path.name
-        quantize_static(
-            path,
-            rounded,
-            _Films(films),
-            quant_format=QuantFormat.QDQ,
-            op_types_to_quantize=["Conv"],
-            nodes_to_exclude=[n for n in convolutions if any(part in n for part in KEPT)],
-            per_channel=True,
-            reduce_range=True,
-            activation_type=QuantType.QUInt8,
-            weight_type=QuantType.QInt8,
-            # The mean of the films' extremes: one bright film must not make all others coarse.
-            extra_options={"CalibMovingAverage": True},
-        )
-        path.write_bytes(rounded.read_bytes())
-    apart = np.concatenate(
-        [
-            (mine - other).reshape(-1)
-            for before, after in zip(plain, _answers(path, films), strict=True)
-            for mine, other in zip(before, after, strict=True)
-        ]
-    )
-    worst = float(np.sqrt(np.mean(apart**2)))
-    if not worst <= ROUNDED_TOLERANCE:
-        raise WeightsError(f"8 bits move the reader's evidence by {worst:g} nats; report it")
-
-
-class _Films(CalibrationDataReader):  # type: ignore[misc]
-    """Films in the form in which ONNX Runtime's quantiser asks for them."""
-
-    def __init__(self, films: Sequence[Mapping[str, NDArray[np.float32]]]) -> None:
-        self._films: Iterator[Mapping[str, NDArray[np.float32]]] = iter(films)
-
-    def get_next(self) -> Mapping[str, NDArray[np.float32]] | None:
-        """The next film, None after the last one."""
-        return next(self._films, None)
-
-
-def _answers(
-    path: Path, films: Sequence[Mapping[str, NDArray[np.float32]]]
-) -> list[list[NDArray[np.float32]]]:
-    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
-    return [session.run(None, dict(film)) for film in films]

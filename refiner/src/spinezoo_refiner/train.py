@@ -44,6 +44,9 @@ from spinezoo_refiner.store import Crops, make_store, read_store
 HELD_OUT_PATIENTS = 60
 """Patients of the next seed, for the figures of the record."""
 
+ROUNDING_BATCHES = 20
+"""Batches of 16 of their bodies that tell the ranges of 8-bit integers."""
+
 
 @dataclass(frozen=True, slots=True)
 class Settings(SmallSettings):
@@ -142,9 +145,10 @@ def finish(
         name: {key: round(value, 4) for key, value in measured(network, held_out, worse=w).items()}
         for name, w in (("as_they_come", False), ("made_worse", True))
     }
-    export(network, folder / REFINER.weights_file)
+    seen = [batch.crops.numpy() for batch in Bodies(held_out, 7, 0, min(16, len(held_out.grey)))]
+    export(network, folder / REFINER.weights_file, seen[:ROUNDING_BATCHES])
     metrics = {"bodies": len(held_out.grey), **figures}
-    return write_record(folder, REFINER, training=training, metrics=metrics)
+    return write_record(folder, REFINER, "int8", training=training, metrics=metrics)
 
 
 def train(
