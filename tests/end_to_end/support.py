@@ -11,6 +11,7 @@ import io
 import ipaddress
 import json
 import os
+import random
 import re
 import socket
 import subprocess
@@ -84,13 +85,19 @@ def wait_for(what: str, look: Callable[[], _T | None], limit_s: float) -> _T:
     raise AssertionError(f"{what}: not within {limit_s:g} s")
 
 
+PORTS = range(20_000, 32_000)
+"""Below those that Linux gives to outgoing connections, which may take a port before a zoo does."""
+
+
 def free_ports(count: int) -> list[int]:
     """Ports nobody listens on now."""
-    with contextlib.ExitStack() as stack:
-        sockets = [
-            stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(count)
-        ]
-        return [each.getsockname()[1] for each in sockets]
+    found: list[int] = []
+    for port in random.SystemRandom().sample(PORTS, len(PORTS)):
+        with contextlib.suppress(OSError), socket.create_server(("127.0.0.1", port)):
+            found.append(port)
+        if len(found) == count:
+            return found
+    raise AssertionError(f"no {count} free ports between {PORTS.start} and {PORTS.stop}")
 
 
 def room_python(room: str) -> str:

@@ -36,8 +36,9 @@ def test_threads_get_the_same_answers():
     assert alone.views.sum() == pytest.approx(1.0)
 
 
-def test_numbers_that_are_not_finite_are_an_error_with_a_name():
+@pytest.mark.parametrize("part", ["views", "facts", "film"])
+def test_numbers_that_are_not_finite_are_an_error_with_a_name(part):
     given = blank_input(np.zeros((100, 100), np.uint8))
-    given.facts[:] = np.nan
+    getattr(given, part)[:] = np.nan
     with pytest.raises(InvalidOutputError, match="not finite"):
         built_in_reader()(given)

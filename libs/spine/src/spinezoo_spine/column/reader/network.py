@@ -62,7 +62,7 @@ class ColumnReader:
         """What the network says of one film with one spot or more.
 
         Raises:
-            InvalidOutputError: The network answered numbers that are not finite.
+            InvalidOutputError: The network was given or answered numbers that are not finite.
         """
         answers = self._session.run(
             None,
@@ -75,8 +75,10 @@ class ColumnReader:
             },
         )
         below, above, steps, counts, kind = (np.asarray(a, np.float64) for a in answers)
-        if not all(np.isfinite(a).all() for a in (below, above, steps, counts, kind)):
-            raise InvalidOutputError("the reader answered numbers that are not finite; check it")
+        # 8-bit integers know no NaN: what goes in is looked at too.
+        seen = (given.views, given.film, below, above, steps, counts, kind)
+        if not all(np.isfinite(a).all() for a in seen):
+            raise InvalidOutputError("the reader met numbers that are not finite; check it")
         views = np.exp(kind - kind.max())
         return Said(Evidence(below, above, steps, counts), views / views.sum())
 

@@ -52,12 +52,13 @@ class LandmarkRefiner:
         """What the network says of (N, 2, CROP_PX, CROP_PX) film and mask of one body or more.
 
         Raises:
-            InvalidOutputError: The network answered numbers that are not finite.
+            InvalidOutputError: The network was given or answered numbers that are not finite.
         """
         answers = self._session.run(None, {"crops": crops})
         numbers, spreads, spurs = (np.asarray(answer, np.float64) for answer in answers)
-        if not all(np.isfinite(each).all() for each in (numbers, spreads, spurs)):
-            raise InvalidOutputError("the refiner answered numbers that are not finite; check it")
+        # 8-bit integers know no NaN: what goes in is looked at too.
+        if not all(np.isfinite(each).all() for each in (crops, numbers, spreads, spurs)):
+            raise InvalidOutputError("the refiner met numbers that are not finite; check it")
         return Refined(numbers, spreads, spurs[:, :4], spurs[:, 4:])
 
 
