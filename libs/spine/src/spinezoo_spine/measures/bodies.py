@@ -222,15 +222,6 @@ _DESIGN = np.stack([np.ones_like(_AT), _AT, _AT * _AT], axis=-1)
 """(CELLS, 3) of a parabola along a side."""
 
 _CORE = np.flatnonzero(np.abs(_AT) < 0.3)
-NEAR_PX = 2.5
-"""What is nearer to the film's border than this lies at it."""
-
-MOST_NEAR, MOST_BEYOND, MOST_ALONG = 0.12, 0.6, 0.4
-"""Shares of the middle of a side: of an endplate at or beyond the film's border, of a wall at or
-beyond it, and of a wall at it."""
-
-_WALL_SIDES = [LEFT, RIGHT]
-
 _INNER = np.flatnonzero(np.abs(_AT) < 0.4)
 """Cells of the middle of a side."""
 
@@ -346,6 +337,16 @@ def _measured(
     )
 
 
+NEAR_PX = 2.5
+"""What is nearer to the film's border than this lies at it."""
+
+MOST_NEAR, MOST_BEYOND, MOST_ALONG = 0.12, 0.6, 0.4
+"""Shares of the middle of a side: of an endplate at or beyond the film's border, of a wall at or
+beyond it, and of a wall at it."""
+
+_WALL_SIDES = [LEFT, RIGHT]
+
+
 def _cut(
     frames: Frames,
     fits: NDArray[np.float64],
@@ -358,7 +359,7 @@ def _cut(
     reach = 1.6 * frames.half_mm[:, None]
     first = (frames.centre_mm - reach).min(axis=0).tolist()
     last = (frames.centre_mm + reach).max(axis=0).tolist()
-    far = 2.5 * max(spacing_mm)
+    far = NEAR_PX * max(spacing_mm)
     if min(first) > far and last[0] < width * column_mm - far and last[1] < height * row_mm - far:
         return np.zeros(fits.shape[:2], np.bool_)
     places = frames.to_mm(_border(fits @ _DESIGN[_INNER].T, _AT[_INNER]))
@@ -368,7 +369,7 @@ def _cut(
     # A wall may leave the film, and is seen up to there: it is cut where it lies along the border.
     along = (np.abs(inward) < NEAR_PX).mean(axis=2).T
     cut = share > MOST_NEAR
-    cut[_WALL_SIDES] &= (share > MOST_BEYOND)[_WALL_SIDES] | (along > MOST_ALONG)[_WALL_SIDES]
+    cut[_WALL_SIDES] = (share[_WALL_SIDES] > MOST_BEYOND) | (along[_WALL_SIDES] > MOST_ALONG)
     return np.asarray(cut)
 
 
