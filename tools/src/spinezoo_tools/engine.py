@@ -157,7 +157,7 @@ def need_room(least_gib: int) -> None:
     free_gib = shutil.disk_usage(folder).free / 2**30
     if free_gib < least_gib:
         raise NoRoomError(
-            f"{free_gib:.0f} GiB are free where the Docker Engine keeps its images, and {least_gib} "
+            f"{free_gib:.0f} GiB are free where the Docker Engine keeps images, {least_gib} "
             "are needed; `docker system prune` removes what nobody uses"
         )
 
