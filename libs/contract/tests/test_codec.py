@@ -410,7 +410,11 @@ HOSTILE = segment_pb2.RunLengthMask(height=HEIGHT, width=WIDTH, counts=b"\xff\x0
         (changed(mask=segment_pb2.RunLengthMask()), "0 x 0"),
         (changed(box=segment_pb2.Box(x=math.nan)), "NaN"),
         (changed(box=segment_pb2.Box(x=1, y=1, width=-1, height=2)), "extents of 0 or more"),
-        (changed(box=segment_pb2.Box(x=0, y=0, width=32, height=5)), "leaves the film"),
+        (
+            changed(box=segment_pb2.Box(x=0, y=0, width=32, height=5)),
+            "is not around the mask, box 4, 3, 7 x 6 is",
+        ),
+        (changed(box=segment_pb2.Box(x=4, y=3, height=6)), "box 4, 3, 0 x 6 is not around"),
         (changed(level="Mrs Example"), "level is not of the form"),
     ],
 )
