@@ -54,7 +54,7 @@ REAL_CHECK = $(CORE) -m spinezoo_evaluator.benchmark.real_check \
   --data $(call quote,$(DATA)) --report $(call quote,reports/real-check-$(call name_of,$(DATA)))
 
 .PHONY: compare fuzz help setup setup-serving export benchmark test-set train-set phantoms-sheet test up down status conform train proto generate lock lint format speed clean swap certs real-check figures convert
-.PHONY: faults images containers-up containers-down containers-certs test-containers bento-build torch-lock
+.PHONY: test-gpu-images faults images containers-up containers-down containers-certs test-containers bento-build torch-lock
 
 help: ## This list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 17
@@ -235,6 +235,10 @@ test-containers: ## Build all images, run the composition's tests (ENGINE=instal
 	@$(TOOL).containers engine $(if $(filter install,$(ENGINE)),--install)
 	@$(TOOL).environments setup --room tests
 	@$(TOOL).containers test -- $(ARGS)
+
+test-gpu-images: ## Build the networks' images for GPUs and try them, also without one (large; ARGS="pspnet unet" for some)
+	@$(TOOL).environments setup --room tests
+	@$(TOOL).containers test-gpu $(ARGS)
 
 faults: ## Break a composition of its own in every way of docs/reliability.md and write its table (at most 40 min)
 	@$(TOOL).environments setup --room tests --room evaluator

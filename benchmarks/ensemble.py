@@ -19,7 +19,6 @@ import contextlib
 import json
 import os
 import signal
-import socket
 import statistics
 import subprocess
 import sys
@@ -33,6 +32,7 @@ from pathlib import Path
 import grpc
 from memory import processor_s, pss_bytes
 from spinezoo.v1 import ensemble_pb2, ensemble_pb2_grpc, image_pb2
+from spinezoo_conformance.ports import free_ports
 from spinezoo_contract.codec import film_to_proto
 from spinezoo_contract.types import Film
 from spinezoo_phantom import PhantomSettings, make_film
@@ -63,15 +63,6 @@ class Side:
     latencies_ms: list[float] = field(default_factory=list)
     films_per_s: list[float] = field(default_factory=list)
     processor_ms: list[float] = field(default_factory=list)
-
-
-def free_ports(count: int) -> list[int]:
-    """Ports that were free a moment ago."""
-    with contextlib.ExitStack() as stack:
-        listeners = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for listener in listeners:
-            listener.bind(("127.0.0.1", 0))
-        return [listener.getsockname()[1] for listener in listeners]
 
 
 @contextlib.contextmanager

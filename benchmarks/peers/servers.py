@@ -7,7 +7,6 @@ import http.client
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -18,6 +17,7 @@ from pathlib import Path
 import grpc
 from memory import family
 from spinezoo.v1 import segmenter_pb2
+from spinezoo_conformance.ports import free_ports
 from spinezoo_conformance.testing import ServiceProcess
 
 HERE = Path(__file__).resolve().parent
@@ -83,7 +83,7 @@ def peer(name: str) -> Callable[[str, Path, int], AbstractContextManager[Started
 
     @contextlib.contextmanager
     def start(network: str, film: Path, workers: int) -> Iterator[Started]:
-        port, other, third = _free_ports(3)
+        port, other, third = free_ports(3)
         scratch = str(ROOT / "run" / "peers" / f"{name}-{network}")
         Path(scratch).mkdir(parents=True, exist_ok=True)
         environment = {
@@ -220,12 +220,3 @@ def _stop(process: subprocess.Popen[bytes]) -> None:
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
     process.wait()
-
-
-def _free_ports(count: int) -> list[int]:
-    """Ports that were free a moment ago."""
-    with contextlib.ExitStack() as stack:
-        listeners = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for listener in listeners:
-            listener.bind(("127.0.0.1", 0))
-        return [listener.getsockname()[1] for listener in listeners]

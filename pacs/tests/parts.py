@@ -11,17 +11,17 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from spinezoo_conformance.ports import free_ports
 from spinezoo_testing.processes import (
     ORTHANC,
     OrthancProcess,
     Process,
-    free_port,
     get_json,
     until,
 )
 
 __all__ = [
-    "ORTHANC", "NodeProcess", "OrthancProcess", "Process", "ZooProcess", "free_port", "get_json",
+    "ORTHANC", "NodeProcess", "OrthancProcess", "Process", "ZooProcess", "get_json",
     "until",
 ]  # fmt: skip
 
@@ -35,7 +35,7 @@ class ZooProcess(Process):
 
     def __init__(self, folder: Path, seeds: tuple[int, ...] = SEEDS) -> None:
         super().__init__(folder, "zoo")
-        self.port, self.seeds = free_port(), seeds
+        self.port, self.seeds = free_ports(1)[0], seeds
 
     @property
     def target(self) -> str:
@@ -63,7 +63,7 @@ class NodeProcess(Process):
         self, folder: Path, gateway: str, peers: list[dict[str, Any]], **more: Any
     ) -> None:
         super().__init__(folder, "node")
-        self.port, self.http = free_port(), free_port()
+        self.port, self.http = free_ports(2)
         self.settings: dict[str, Any] = {
             "port": self.port,
             "http_port": self.http,

@@ -13,8 +13,9 @@ from typing import Any
 import pydicom
 import pytest
 import yaml
-from parts import OrthancProcess, ZooProcess, free_port, until
+from parts import OrthancProcess, ZooProcess, until
 from planted import needles, planted_film, text_region
+from spinezoo_conformance.ports import free_ports
 from spinezoo_pacs.deidentify.text import find_text
 
 pytestmark = pytest.mark.filterwarnings("ignore")
@@ -130,7 +131,7 @@ def test_sixty_films_of_thirty_patients(
 def test_every_way_to_fetch_gives_the_same_set(
     tmp_path: Path, start: Any, archive: OrthancProcess, way: str
 ) -> None:
-    port = free_port()
+    port = free_ports(1)[0]
     if way == "move":
         archive.end()
         archive.settings["DicomModalities"] = {"us": ["SPINEZOO", "127.0.0.1", port]}

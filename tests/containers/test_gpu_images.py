@@ -1,10 +1,7 @@
-r"""Images for GPUs, on a machine without one: the framework is there, and the service answers.
+"""Images for GPUs, on a machine without one: the framework is there, and the service answers.
 
-They are gigabytes of CUDA, so they are built and tried only where somebody asks::
-
-    make images ARGS="--gpu pspnet unet"
-    cd tests && SPINEZOO_TEST_GPU_IMAGES="pspnet unet" ../.venvs/tests/bin/python -m pytest \
-      containers/test_gpu_images.py
+They are gigabytes of CUDA, so they are built and tried only where somebody asks:
+``make test-gpu-images``.
 """
 
 from __future__ import annotations
@@ -40,7 +37,7 @@ FIND = {
 """Prints as JSON: the framework's version, that of the CUDA it was built for, GPUs that it sees."""
 
 pytestmark = pytest.mark.skipif(
-    not ASKED, reason="name the networks in SPINEZOO_TEST_GPU_IMAGES; it takes long"
+    not ASKED, reason="`make test-gpu-images` builds and tries them; it takes long"
 )
 
 

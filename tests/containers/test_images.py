@@ -136,3 +136,9 @@ def test_the_build_context_holds_tracked_files_only(tmp_path) -> None:
     assert sent
     assert sent <= set(listed.split("\0"))
     assert not [path for path in sent if "/tests/" in path or path.endswith((".pem", ".key"))]
+
+
+def test_too_little_room_is_said_before_a_large_build() -> None:
+    engine.need_room(0)
+    with pytest.raises(engine.NoRoomError, match=r"docker system prune"):
+        engine.need_room(10**9)

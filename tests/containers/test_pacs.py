@@ -8,7 +8,6 @@ from __future__ import annotations
 import io
 import secrets
 import shutil
-import socket
 import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ import httpx
 import pydicom
 import pytest
 import yaml
+from spinezoo_conformance.ports import free_ports
 from spinezoo_phantom import make_film, write_dicom
 from spinezoo_tools import engine, images
 from spinezoo_tools.composition import Composition, docker, inspect, wait_for
@@ -69,15 +69,6 @@ class Site:
     def answered(self, number: int) -> None:
         """Waits until so many films are done."""
         wait_for("answers", lambda: self.films()["done"] >= number, ANSWER_LIMIT_S)
-
-
-def free_ports(count: int) -> list[int]:
-    """Ports that were free a moment ago."""
-    held = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [int(each.getsockname()[1]) for each in held]
-    for each in held:
-        each.close()
-    return ports
 
 
 def why_not() -> str | None:

@@ -11,7 +11,6 @@ import io
 import ipaddress
 import json
 import os
-import random
 import re
 import socket
 import subprocess
@@ -31,6 +30,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from PIL import Image
 from pydicom.uid import ExplicitVRLittleEndian
 from spinezoo_conformance import films as synthetic
+from spinezoo_conformance.ports import free_ports
 from spinezoo_contract.client import EnsembleClient, EvaluationClient, SegmenterClient
 from spinezoo_contract.types import Film, Prediction, Timing
 from spinezoo_phantom import PhantomSettings, make_film, write_dicom
@@ -83,21 +83,6 @@ def wait_for(what: str, look: Callable[[], _T | None], limit_s: float) -> _T:
             return found
         time.sleep(0.05)
     raise AssertionError(f"{what}: not within {limit_s:g} s")
-
-
-PORTS = range(20_000, 32_000)
-"""Below those that Linux gives to outgoing connections, which may take a port before a zoo does."""
-
-
-def free_ports(count: int) -> list[int]:
-    """Ports nobody listens on now."""
-    found: list[int] = []
-    for port in random.SystemRandom().sample(PORTS, len(PORTS)):
-        with contextlib.suppress(OSError), socket.create_server(("127.0.0.1", port)):
-            found.append(port)
-        if len(found) == count:
-            return found
-    raise AssertionError(f"no {count} free ports between {PORTS.start} and {PORTS.stop}")
 
 
 def room_python(room: str) -> str:

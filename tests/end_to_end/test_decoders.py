@@ -11,12 +11,13 @@ import httpx
 import numpy as np
 import pytest
 from spinezoo.v1 import image_pb2
+from spinezoo_conformance.ports import free_ports
 from spinezoo_contract.client import SegmenterClient
 from spinezoo_contract.errors import FilmError
 from spinezoo_contract.types import FilmNoteCode
 from spinezoo_testing.bad_decoders import SETTINGS, film_that_says, rle_film
 
-from end_to_end.support import clean_environment, free_ports, room_python, started, wait_for
+from end_to_end.support import clean_environment, room_python, started, wait_for
 
 SERVICE = Path(__file__).with_name("file_reader")
 GREY = (np.arange(64 * 48) % 251).astype(np.uint8).reshape(64, 48)

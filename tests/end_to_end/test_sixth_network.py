@@ -20,6 +20,7 @@ import numpy as np
 import psutil
 import pytest
 from spinezoo_conformance.check import check
+from spinezoo_conformance.ports import free_ports
 from spinezoo_conformance.verdict import Outcome
 from spinezoo_contract.types import EnsembleOptions, Film, MemberCode, Structure
 from spinezoo_phantom import PhantomSettings, write_film_set
@@ -35,7 +36,6 @@ from end_to_end.support import (
     Zoo,
     call_probe,
     clean_environment,
-    free_ports,
     started,
     strangers,
     wait_for,

@@ -20,13 +20,14 @@ import httpx
 import numpy as np
 import psutil
 import pytest
-from end_to_end.support import clean_environment, free_ports, room_python, started, wait_for
+from end_to_end.support import clean_environment, room_python, started, wait_for
 from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import DecodeError, Message
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from spinezoo.v1 import ensemble_pb2, evaluation_pb2, image_pb2, segment_pb2, segmenter_pb2
 from spinezoo_conformance import films as synthetic
+from spinezoo_conformance.ports import free_ports
 from spinezoo_contract import codec
 from spinezoo_contract.masks import encode_mask, mask_box
 from spinezoo_contract.status import ERROR_KEY, UNEXPECTED_MESSAGE

@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from spinezoo_conformance.ports import free_ports
 from spinezoo_tools.checkout import networks_of, read_env_file
 from spinezoo_tools.environments import MADE_FROM, ROOT
 from spinezoo_tools.running import Part
@@ -23,14 +24,6 @@ ZOO = (sys.executable, "-m", "spinezoo_tools.processes")
 FAKE = Path(__file__).resolve().parent / "fake_server.py"
 PARTS = ("aa", "bb", "gateway", "evaluator")
 PYTHON = getattr(sys, "_base_executable", sys.executable)
-
-
-def free_ports(count: int) -> list[int]:
-    with contextlib.ExitStack() as stack:
-        sockets = [
-            stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(count)
-        ]
-        return [each.getsockname()[1] for each in sockets]
 
 
 def processes_of(root: Path) -> list[int]:

@@ -13,9 +13,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+from messages import HEIGHT, TURNED, WIDTH, changed, pair, segment
 from spinezoo.v1 import (
     ensemble_pb2,
-    evaluation_pb2,
     image_pb2,
     segment_pb2,
     segmenter_pb2,
@@ -28,7 +28,7 @@ from spinezoo_contract.errors import (
     OptionError,
     TooLargeError,
 )
-from spinezoo_contract.masks import encode_mask, mask_box
+from spinezoo_contract.masks import encode_mask
 from spinezoo_contract.types import (
     Box,
     EnsembleAnswer,
@@ -60,36 +60,15 @@ from spinezoo_contract.types import (
     Roster,
     RosterMember,
     Segment,
-    SegmentKind,
     Structure,
     Timing,
     UnnamedReason,
 )
 
-HEIGHT, WIDTH = 20, 30
-
-
-def pair(**changes: Any) -> evaluation_pb2.EvaluateRequest:
-    value = EvaluationPair("film 7", "pspnet", HEIGHT, WIDTH, (segment(),), ())
-    message = codec.to_proto(value)
-    for name, change in changes.items():
-        if change is None:
-            message.ClearField(name)
-        else:
-            setattr(message, name, change)
-    return message
-
 
 def wire(message: Any) -> Any:
     """A message as the other side of a wire gets it."""
     return type(message).FromString(message.SerializeToString())
-
-
-def segment(level: str | None = "L4", structure: Structure = Structure.SCREW) -> Segment:
-    pixels = np.zeros((HEIGHT, WIDTH), bool)
-    pixels[3:9, 4:11] = True
-    mask = encode_mask(pixels)
-    return Segment(structure, SegmentKind.INSTANCE, mask, 0.75, mask_box(mask), level)
 
 
 PROVENANCE = Provenance(
@@ -412,18 +391,7 @@ def test_wrong_options(fields: dict, says: str) -> None:
         codec.from_proto(PredictOptions, segmenter_pb2.PredictOptions(**fields))
 
 
-def changed(**changes: Any) -> segment_pb2.Segment:
-    message = codec.to_proto(segment())
-    for name, value in changes.items():
-        if isinstance(value, int | float | str):
-            setattr(message, name, value)
-        else:
-            getattr(message, name).CopyFrom(value)
-    return message
-
-
 EMPTY = codec.to_proto(encode_mask(np.zeros((HEIGHT, WIDTH), bool)))
-TURNED = codec.to_proto(encode_mask(np.ones((WIDTH, HEIGHT), bool)))
 HOSTILE = segment_pb2.RunLengthMask(height=HEIGHT, width=WIDTH, counts=b"\xff\x00oooo")
 
 
@@ -442,7 +410,11 @@ HOSTILE = segment_pb2.RunLengthMask(height=HEIGHT, width=WIDTH, counts=b"\xff\x0
         (changed(mask=segment_pb2.RunLengthMask()), "0 x 0"),
         (changed(box=segment_pb2.Box(x=math.nan)), "NaN"),
         (changed(box=segment_pb2.Box(x=1, y=1, width=-1, height=2)), "extents of 0 or more"),
-        (changed(box=segment_pb2.Box(x=0, y=0, width=32, height=5)), "leaves the film"),
+        (
+            changed(box=segment_pb2.Box(x=0, y=0, width=32, height=5)),
+            "is not around the mask, box 4, 3, 7 x 6 is",
+        ),
+        (changed(box=segment_pb2.Box(x=4, y=3, height=6)), "box 4, 3, 0 x 6 is not around"),
         (changed(level="Mrs Example"), "level is not of the form"),
     ],
 )

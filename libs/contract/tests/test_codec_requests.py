@@ -5,14 +5,13 @@ from __future__ import annotations
 import math
 from typing import Any
 
-import numpy as np
 import pytest
+from messages import TURNED, changed, pair
 from spinezoo.v1 import (
     ensemble_pb2,
     evaluation_pb2,
     fusion_pb2,
     model_pb2,
-    segment_pb2,
 )
 from spinezoo_contract import codec
 from spinezoo_contract.errors import (
@@ -23,38 +22,11 @@ from spinezoo_contract.errors import (
     OptionError,
     TooLargeError,
 )
-from spinezoo_contract.masks import encode_mask, mask_box
 from spinezoo_contract.types import (
     EnsembleOptions,
-    EvaluationPair,
     FusionOptions,
     ModelInfo,
-    Segment,
-    SegmentKind,
-    Structure,
 )
-
-HEIGHT, WIDTH = 20, 30
-
-
-def segment(level: str | None = "L4", structure: Structure = Structure.SCREW) -> Segment:
-    pixels = np.zeros((HEIGHT, WIDTH), bool)
-    pixels[3:9, 4:11] = True
-    mask = encode_mask(pixels)
-    return Segment(structure, SegmentKind.INSTANCE, mask, 0.75, mask_box(mask), level)
-
-
-def changed(**changes: Any) -> segment_pb2.Segment:
-    message = codec.to_proto(segment())
-    for name, value in changes.items():
-        if isinstance(value, int | float | str):
-            setattr(message, name, value)
-        else:
-            getattr(message, name).CopyFrom(value)
-    return message
-
-
-TURNED = codec.to_proto(encode_mask(np.ones((WIDTH, HEIGHT), bool)))
 
 
 @pytest.mark.parametrize(
@@ -120,17 +92,6 @@ def test_wrong_fusion_options(message: fusion_pb2.FusionOptions) -> None:
 def test_wrong_ensemble_options(message: ensemble_pb2.SegmentRequest) -> None:
     with pytest.raises(OptionError):
         codec.from_proto(EnsembleOptions, message)
-
-
-def pair(**changes: Any) -> evaluation_pb2.EvaluateRequest:
-    value = EvaluationPair("film 7", "pspnet", HEIGHT, WIDTH, (segment(),), ())
-    message = codec.to_proto(value)
-    for name, change in changes.items():
-        if change is None:
-            message.ClearField(name)
-        else:
-            setattr(message, name, change)
-    return message
 
 
 @pytest.mark.parametrize(

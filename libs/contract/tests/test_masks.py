@@ -42,6 +42,7 @@ def test_masks_decoded_together_are_those_decoded_alone(films: list[np.ndarray])
     decode_together(masks)
     for mask in masks:
         assert np.array_equal(mask.runs, fresh(mask).runs)
+        assert mask.box == fresh(mask).box
         assert not mask.runs.flags.writeable
 
 

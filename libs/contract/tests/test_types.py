@@ -90,7 +90,7 @@ TIMES = GatewayTiming(1.0, 1.0, 1.0, 1.0)
         (lambda: Box(0.0, 0.0, 1.0, -1.0), MaskError, "extents of 0 or more"),
         (lambda: replace(SEGMENT, score=1.5), MaskError, "score of a screw is 1.5"),
         (lambda: replace(SEGMENT, level="Mrs Example"), MaskError, "level is not of the form"),
-        (lambda: replace(SEGMENT, box=Box(0, 0, 32, 5)), MaskError, "leaves the film"),
+        (lambda: replace(SEGMENT, box=Box(0, 0, 32, 5)), MaskError, "is not around the mask"),
         (lambda: replace(SEGMENT, mask=RunLengthMask(20, 30, b"o")), MaskError, "cut off"),
         (
             lambda: replace(SEGMENT, mask=encode_mask(np.zeros((20, 30), bool))),

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import io
 import json
-import logging
 import shutil
 import socket
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -37,7 +35,6 @@ from spinezoo_contract.tls import ClientSecurity, TlsMode
 from spinezoo_contract.types import Film
 from spinezoo_serving import health
 from spinezoo_serving import security as server_security
-from spinezoo_serving.logs import configure_logging
 from spinezoo_serving.security import ServerSecurity
 from spinezoo_serving.segmenter import NetworkRunner, segmenter_server
 from spinezoo_serving.server import GrpcServer
@@ -59,16 +56,6 @@ async def member(environment: dict[str, str]) -> AsyncIterator[GrpcServer]:
     finally:
         await server.stop()
         runner.close()
-
-
-@pytest.fixture
-def lines() -> Iterator[Any]:
-    stream = io.StringIO()
-    root = logging.getLogger()
-    before = root.handlers[:]
-    configure_logging("test", stream=stream)
-    yield lambda: [json.loads(line) for line in stream.getvalue().splitlines()]
-    root.handlers[:] = before
 
 
 async def predict(server: GrpcServer, security: ClientSecurity, **more: Any) -> int:

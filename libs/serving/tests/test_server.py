@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import io
 import json
-import logging
 import re
 import threading
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -49,7 +47,6 @@ from spinezoo_contract.types import (
     Structure,
 )
 from spinezoo_serving.calls import request_id_from
-from spinezoo_serving.logs import configure_logging
 from spinezoo_serving.metrics import ServerMetrics
 from spinezoo_serving.predict_queue import PredictQueue
 from spinezoo_serving.segmenter import NetworkRunner, segmenter_server
@@ -113,16 +110,6 @@ async def serving(settings: ServerSettings = SETTINGS, **channel: Any) -> AsyncI
             network.gate.set()
             await server.stop()
             runner.close()
-
-
-@pytest.fixture
-def lines() -> Iterator[Any]:
-    stream = io.StringIO()
-    root = logging.getLogger()
-    before = root.handlers[:]
-    configure_logging("test", stream=stream)
-    yield lambda: [json.loads(line) for line in stream.getvalue().splitlines()]
-    root.handlers[:] = before
 
 
 # --- answers -------------------------------------------------------------------------------------

@@ -6,11 +6,9 @@ import asyncio
 import contextlib
 import hashlib
 import hmac
-import io
 import json
-import logging
 import stat
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -30,7 +28,6 @@ from spinezoo_contract.services import SEGMENTER_SERVICE
 from spinezoo_contract.status import ERROR_KEY, REQUEST_ID_KEY
 from spinezoo_contract.types import Film
 from spinezoo_serving import tokens
-from spinezoo_serving.logs import configure_logging
 from spinezoo_serving.metrics import ServerMetrics
 from spinezoo_serving.security import ServerSecurity
 from spinezoo_serving.segmenter import NetworkRunner, SegmenterServicer
@@ -46,16 +43,6 @@ TODAY = datetime.now(UTC).date()
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
     return tmp_path / "tokens.txt"
-
-
-@pytest.fixture
-def lines() -> Iterator[Any]:
-    stream = io.StringIO()
-    root = logging.getLogger()
-    before = root.handlers[:]
-    configure_logging("test", stream=stream)
-    yield lambda: [json.loads(line) for line in stream.getvalue().splitlines()]
-    root.handlers[:] = before
 
 
 @contextlib.asynccontextmanager

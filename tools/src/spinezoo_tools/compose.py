@@ -10,7 +10,7 @@ import os
 import shutil
 import subprocess
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,12 +22,13 @@ from spinezoo_tools.engine import (
     docker,
     have_image,
     need_engine,
+    need_room,
     run,
     say,
 )
 from spinezoo_tools.environments import ROOT, python_of
 from spinezoo_tools.images import ARCHIVE, NODE, build, parts, settings
-from spinezoo_tools.variables import REQUIRE_DOCKER
+from spinezoo_tools.variables import REQUIRE_DOCKER, TEST_GPU_IMAGES
 
 SWAPPED_IMAGES = ROOT / "deploy" / "compose" / "images.env"
 """``SPINEZOO_<NAME>_IMAGE=...`` of members that were swapped; wins over ``.env``."""
@@ -35,6 +36,10 @@ SWAPPED_IMAGES = ROOT / "deploy" / "compose" / "images.env"
 UP_LIMIT_S = 420.0
 STOP_LIMIT_S = 180.0
 LOG_TAIL_LINES = "25"
+
+GPU_IMAGES_GIB = 30
+"""Free space that building the images for GPUs asks for: two frameworks with CUDA, each as wheels,
+unpacked and as a layer."""
 
 
 def compose_environment() -> dict[str, str]:
@@ -143,9 +148,27 @@ def test(arguments: Sequence[str], *, install: bool) -> int:
     need_engine(install=install)
     build([])
     build([NODE, ARCHIVE])
+    return _pytest(["containers", *arguments], {})
+
+
+def test_gpu(names: Sequence[str]) -> int:
+    """Builds the networks' images for GPUs and runs their tests; returns their exit code.
+
+    Args:
+        names: Of networks; empty stands for all.
+    """
+    need_engine()
+    need_room(GPU_IMAGES_GIB)
+    build(names, gpu=True)
+    asked = " ".join(part.name for part in parts(names, gpu=True))
+    return _pytest(["-s", "containers/test_gpu_images.py"], {TEST_GPU_IMAGES.name: asked})
+
+
+def _pytest(arguments: Sequence[str], environment: Mapping[str, str]) -> int:
+    """Runs the containers' tests; returns their exit code."""
     python = python_of(ROOT, ROOT / "tests")
     if not python.exists():
         raise ContainersError("room tests is not set up; run `make setup`")
-    command = [str(python), "-m", "pytest", "-q", "containers", *arguments]
-    environment = {**os.environ, REQUIRE_DOCKER.name: "1"}
-    return subprocess.run(command, cwd=ROOT / "tests", env=environment).returncode
+    command = [str(python), "-m", "pytest", "-q", *arguments]
+    own = {**os.environ, REQUIRE_DOCKER.name: "1", **environment}
+    return subprocess.run(command, cwd=ROOT / "tests", env=own).returncode

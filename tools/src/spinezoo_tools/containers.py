@@ -12,6 +12,8 @@
     ... certs           certificates of `make certs`, laid out for compose.tls.yaml
     ... test [--install]
                         engine, build, tests/containers with its own composition
+    ... test-gpu [NAMES]
+                        builds and tries the images for GPUs, with or without one
     ... bento [NAMES]   `bentoml build` of each network, into dist/
     ... torch-lock --index URL
                         a lock with another torch index, for small CPU images
@@ -19,7 +21,8 @@
 The images are those of ``services/*/`` with a ``card.yaml``, the gateway and the evaluator. Names,
 ports and limits come from ``.env``; the environment wins. ``docs/containers.md`` tells which
 variables a site behind a proxy or with a mirror sets. Standard library only. Ends with 0 when all
-went well, 3 when there is no Docker Engine and none could be made, 1 when something else failed.
+went well, 3 when there is no Docker Engine and none could be made, 4 when its disk has too little
+room, 1 when something else failed.
 """
 
 from __future__ import annotations
@@ -31,13 +34,16 @@ from pathlib import Path
 
 from spinezoo_tools.bento import bento
 from spinezoo_tools.checkout import ToolError
-from spinezoo_tools.compose import certs, down, test, up
-from spinezoo_tools.engine import NoEngineError, need_engine, say, stop_engine
+from spinezoo_tools.compose import certs, down, test, test_gpu, up
+from spinezoo_tools.engine import NoEngineError, NoRoomError, need_engine, say, stop_engine
 from spinezoo_tools.environments import ROOT
 from spinezoo_tools.images import base_image, build, torch_lock
 
 NO_ENGINE = 3
 """Exit code where there is no engine: continuous integration tells it from a failure."""
+
+NO_ROOM = 4
+"""Exit code where the engine's disk has too little room: likewise."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -48,13 +54,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     commands = parser.add_subparsers(dest="command", required=True)
-    for name in ("engine", "base", "build", "up", "down", "certs", "test", "bento", "torch-lock"):
+    for name in (
+        *("engine", "base", "build", "up", "down", "certs", "test", "test-gpu", "bento"),
+        "torch-lock",
+    ):
         command = commands.add_parser(name)
         if name in ("engine", "test"):
             command.add_argument("--install", action="store_true", help="install Debian's engine")
         if name == "engine":
             command.add_argument("--stop", action="store_true", help="stop what --install started")
-        if name in ("build", "bento"):
+        if name in ("build", "bento", "test-gpu"):
             command.add_argument("names", nargs="*")
         if name == "build":
             command.add_argument("--gpu", action="store_true", help="the networks' for GPUs")
@@ -86,11 +95,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
             bento(options.names)
         elif options.command == "torch-lock":
             torch_lock(options.index)
+        elif options.command == "test-gpu":
+            return test_gpu(options.names)
         else:
             return test([each for each in rest if each != "--"], install=options.install)
     except ToolError as error:
         say(f"containers: {error}")
-        return NO_ENGINE if isinstance(error, NoEngineError) else 1
+        return {NoEngineError: NO_ENGINE, NoRoomError: NO_ROOM}.get(type(error), 1)
     return 0
 
 

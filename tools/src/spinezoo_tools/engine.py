@@ -42,6 +42,10 @@ class NoEngineError(ContainersError):
     """No Docker Engine answers, and none could be made."""
 
 
+class NoRoomError(ContainersError):
+    """The engine's disk has too little room for what is to be built."""
+
+
 def say(text: str) -> None:
     """One line of progress, at once."""
     print(text, file=sys.stderr, flush=True)
@@ -136,6 +140,26 @@ def need_engine(*, install: bool = False) -> None:
             f"program install and start Debian's: {HOW_TO_INSTALL}"
         )
     say(f"Docker Engine {version}")
+
+
+def need_room(least_gib: int) -> None:
+    """Makes sure that the engine's disk has room, where that is a disk of this machine.
+
+    Args:
+        least_gib: What has to be free.
+
+    Raises:
+        NoRoomError: Less is.
+    """
+    folder = Path(ask([docker(), "info", "--format", "{{.DockerRootDir}}"]))
+    if not folder.exists():
+        return
+    free_gib = shutil.disk_usage(folder).free / 2**30
+    if free_gib < least_gib:
+        raise NoRoomError(
+            f"{free_gib:.0f} GiB are free where the Docker Engine keeps images, {least_gib} "
+            "are needed; `docker system prune` removes what nobody uses"
+        )
 
 
 def _install_missing(*, engine: bool) -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 import grpc
 import numpy as np
 from grpc import StatusCode
@@ -11,12 +9,10 @@ from numpy.typing import NDArray
 from spinezoo.v1 import image_pb2, segment_pb2, segmenter_pb2
 from spinezoo_contract.errors import MaskError
 from spinezoo_contract.masks import decode_mask
-from spinezoo_contract.types import RunLengthMask, check_mask_size
+from spinezoo_contract.types import Box, RunLengthMask, check_mask_size
 
 from spinezoo_conformance.session import Session, told
 from spinezoo_conformance.verdict import RuleBlockedError, RuleBrokenError, expect
-
-_BOX_SLACK_PX = 1.0
 
 _SCORE_SLACK = 1e-3
 
@@ -58,13 +54,12 @@ def check_masks(response: segmenter_pb2.PredictResponse, height: int, width: int
             raise RuleBrokenError(f"{where}: {error}") from error
         expect(area > 0, f"{where}: mask is empty; leave the segment out")
         expect(segment.HasField("box"), f"{where}: box is missing")
-        box, tight = segment.box, mask.box
-        for side in ("x", "y", "width", "height"):
-            told, real = getattr(box, side), getattr(tight, side)
-            expect(
-                math.isfinite(told) and abs(told - real) <= _BOX_SLACK_PX,
-                f"{where}: box.{side} is {told:g}, the box around the mask has {real:g}",
-            )
+        sent = segment.box
+        try:
+            box = Box(sent.x, sent.y, sent.width, sent.height)
+        except MaskError as error:
+            raise RuleBrokenError(f"{where}: {error}") from error
+        expect(box.is_near(mask.box), f"{where}: {box} is not around the mask, {mask.box} is")
     return judged_on(response)
 
 

@@ -18,7 +18,6 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -36,6 +35,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from spinezoo_contract.errors import NotServingError
 
 from spinezoo_conformance.check import judge
+from spinezoo_conformance.ports import free_ports
 from spinezoo_conformance.rule import Rule
 from spinezoo_conformance.rules import RULES
 from spinezoo_conformance.session import Session
@@ -70,7 +70,7 @@ class ServiceProcess:
         start_timeout_s: float = 240.0,
     ) -> None:
         self.folder = folder.resolve()
-        self.grpc_port, self.http_port = _free_ports(2)
+        self.grpc_port, self.http_port = free_ports(2)
         self.target = f"127.0.0.1:{self.grpc_port}"
         self._command = command or service_command(self.folder)
         self._environment = dict(environment or {})
@@ -191,15 +191,6 @@ class ServiceProcess:
 def service_command(folder: Path) -> tuple[str, ...]:
     """How a service is started: by the interpreter of the tests."""
     return (sys.executable, "-m", "spinezoo_serving.bento", str(folder))
-
-
-def _free_ports(count: int) -> list[int]:
-    """Ports that nobody uses now; bound all at once, so that they differ."""
-    with ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for each in sockets:
-            each.bind(("127.0.0.1", 0))
-        return [each.getsockname()[1] for each in sockets]
 
 
 def _marked(mark: str) -> list[int]:

@@ -188,3 +188,44 @@ def runs_box(runs: NDArray[np.int64], height: int) -> tuple[int, int, int, int]:
     else:
         top, bottom = int((firsts % height).min()), int((lasts % height).max())
     return left, top, right - left + 1, bottom - top + 1
+
+
+def boxes_of(
+    masks: Sequence[NDArray[np.int64]], heights: Sequence[int]
+) -> list[tuple[int, int, int, int]]:
+    """Left, top, width and height of each mask's foreground; all zero where there is none.
+
+    As with decoding, several masks take little longer than one; one alone is :func:`runs_box`,
+    which takes a third of the time of this.
+
+    Args:
+        masks: Valid run lengths of each, at least one mask.
+        heights: Its rows, in pixels.
+    """
+    counts = np.array([len(runs) for runs in masks])
+    starts = np.cumsum(counts) - counts
+    runs = np.concatenate(masks)
+    owners = np.repeat(np.arange(len(masks)), counts)
+    borders = np.cumsum(runs)
+    filled = np.flatnonzero(((np.arange(len(runs)) - starts[owners]) & 1 == 1) & (runs > 0))
+    owners = owners[filled]
+    before = (borders[starts] - runs[starts])[owners]
+    ends = borders[filled] - before - 1
+    firsts = ends - runs[filled] + 1
+    rows = np.array(heights, dtype=np.int64)[owners]
+    left, right = firsts // rows, ends // rows
+    top, bottom = firsts - left * rows, ends - right * rows
+    # A run that goes on into the next column touches the last row and the first.
+    over = np.flatnonzero(left != right)
+    top[over], bottom[over] = 0, rows[over] - 1
+    found = [(0, 0, 0, 0)] * len(masks)
+    first_runs = np.flatnonzero(np.diff(owners, prepend=-1))
+    if len(first_runs):
+        last_runs = np.append(first_runs[1:], len(owners)) - 1
+        tops = np.minimum.reduceat(top, first_runs)
+        bottoms = np.maximum.reduceat(bottom, first_runs)
+        lefts, rights = left[first_runs], right[last_runs]
+        boxes = np.stack([lefts, tops, rights - lefts + 1, bottoms - tops + 1], axis=1)
+        for owner, box in zip(owners[first_runs].tolist(), boxes.tolist(), strict=True):
+            found[owner] = tuple(box)
+    return found

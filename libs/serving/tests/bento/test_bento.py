@@ -21,6 +21,7 @@ import numpy as np
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from spinezoo.v1 import segmenter_pb2_grpc
+from spinezoo_conformance.ports import free_ports
 from spinezoo_contract import codec
 from spinezoo_contract.client import SegmenterClient
 from spinezoo_contract.masks import decode_mask
@@ -59,11 +60,6 @@ def film(first: int = 7) -> Film:
     pixels = np.random.default_rng(0).integers(0, 200, (32, 48)).astype(np.uint8)
     pixels[0, 0] = first
     return Film(pixels)
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        return taken.getsockname()[1]
 
 
 @dataclass
@@ -107,7 +103,7 @@ class Process:
 
 @contextmanager
 def network(tmp_path: Path, command: tuple[str, ...] = LAUNCHER, **extra: str) -> Iterator[Process]:
-    grpc_port, http_port = free_port(), free_port()
+    grpc_port, http_port = free_ports(2)
     (tmp_path / "sitecustomize.py").write_text(SPY)
     environment = {
         key: value

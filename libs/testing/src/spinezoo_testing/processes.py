@@ -8,7 +8,6 @@ import json
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import time
 import urllib.error
@@ -17,17 +16,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from spinezoo_conformance.ports import free_ports
+
 ORTHANC = shutil.which("Orthanc") or (
     "/usr/sbin/Orthanc" if Path("/usr/sbin/Orthanc").exists() else None
 )
 PLUGIN = Path("/usr/share/orthanc/plugins/libOrthancDicomWeb.so")
-
-
-def free_port() -> int:
-    """A port that was free a moment ago."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def until(condition: Callable[[], Any], limit_s: float = 60.0, every_s: float = 0.1) -> Any:
@@ -105,7 +99,7 @@ class OrthancProcess(Process):
 
     def __init__(self, folder: Path, modalities: dict[str, Any], **extra: Any) -> None:
         super().__init__(folder, "orthanc")
-        self.port, self.http = free_port(), free_port()
+        self.port, self.http = free_ports(2)
         self.settings: dict[str, Any] = {
             "Name": "test",
             "StorageDirectory": str(folder / "storage"),

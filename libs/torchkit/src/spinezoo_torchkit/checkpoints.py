@@ -175,6 +175,12 @@ def fill_module(module: nn.Module, tensors: Mapping[str, torch.Tensor], source: 
             tensor.copy_(tensors[name])
 
 
+def evenly(values: torch.Tensor, count: int) -> torch.Tensor:
+    """(count,) values at evenly spaced places of a flattened tensor, for a probe."""
+    flat = values.reshape(-1)
+    return flat[torch.linspace(0, flat.numel() - 1, count).round().long()]
+
+
 def probe_input(input_shape: tuple[int, ...], seed: int) -> torch.Tensor:
     """Seeded standard normal numbers, clipped to -3..3 as a prepared film is.
 

@@ -11,11 +11,12 @@ from collections.abc import Sequence
 import torch
 import torch.nn.functional as F
 from spinezoo_serving.cards import ModelCard
+from spinezoo_torchkit.checkpoints import evenly
 from spinezoo_torchkit.export import GraphPart, film_of
 from torch import Tensor, nn
 
 from spinezoo_mask_rcnn.arrays import BOX_POOL_CELLS, MASK_POOL_CELLS, PROBE_VALUES
-from spinezoo_mask_rcnn.network import PYRAMID_LEVELS, MaskRcnn, evenly
+from spinezoo_mask_rcnn.network import PYRAMID_LEVELS, MaskRcnn
 
 NOT_INT8 = (
     "backbone.fpn.inner_blocks.[123].*",

@@ -25,6 +25,7 @@ from typing import Any, NamedTuple
 
 import torch
 from spinezoo_torchkit.backbones import ResNetFeatures
+from spinezoo_torchkit.checkpoints import evenly
 from torch import Tensor, nn
 from torchvision.models.detection import MaskRCNN
 from torchvision.models.detection.faster_rcnn import FastRCNNPredictor, TwoMLPHead
@@ -243,12 +244,6 @@ class MaskRcnn(MaskRCNN):
         return [
             evenly(part, PROBE_VALUES) for part in (*objectness, *offsets, classes, refined, masks)
         ]
-
-
-def evenly(values: Tensor, count: int) -> Tensor:
-    """(count,) values at evenly spaced places of a flattened tensor."""
-    flat = values.reshape(-1)
-    return flat[torch.linspace(0, flat.numel() - 1, count).round().long()]
 
 
 def detect(

@@ -6,10 +6,11 @@ from collections.abc import Sequence
 
 import torch
 from spinezoo_serving.cards import ModelCard
+from spinezoo_torchkit.checkpoints import evenly
 from spinezoo_torchkit.export import GraphPart, film_of
 from torch import Tensor, nn
 
-from spinezoo_yolact.network import Yolact, evenly
+from spinezoo_yolact.network import Yolact
 
 OUTPUTS = ("boxes", "class_logits", "coefficients", "prototypes", "probe")
 

@@ -25,6 +25,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
+from spinezoo_torchkit.checkpoints import evenly
 from torch import Tensor, nn
 
 from spinezoo_yolact.losses import yolact_losses
@@ -444,9 +445,3 @@ def level_priors(
     centre = centre[:, :, None, :].expand(rows, columns, len(sizes), 2)
     size = size[None, None].expand(rows, columns, len(sizes), 2)
     return torch.cat([centre, size], dim=-1).reshape(-1, 4)
-
-
-def evenly(values: Tensor, count: int) -> Tensor:
-    """(count,) values at evenly spaced places of a flattened tensor."""
-    flat = values.reshape(-1)
-    return flat[torch.linspace(0, flat.numel() - 1, count).round().long()]

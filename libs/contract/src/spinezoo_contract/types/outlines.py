@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from spinezoo_contract.errors import MaskError
 from spinezoo_contract.limits import LEVEL
-from spinezoo_contract.runs import decode_runs, runs_box
+from spinezoo_contract.runs import boxes_of, decode_runs, runs_box
 from spinezoo_contract.types.checks import check_share
 
 
@@ -46,6 +46,10 @@ class SegmentKind(IntEnum):
     REGION = 2
 
 
+BOX_LEEWAY_PX = 1.0
+"""By how much a number of a box may be off: it may come from another grid than its mask."""
+
+
 @dataclass(frozen=True, slots=True)
 class Box:
     """Axis-parallel box, in pixels of the film."""
@@ -68,6 +72,19 @@ class Box:
             raise MaskError(
                 f"box is {self.width} x {self.height} pixels; send extents of 0 or more"
             )
+
+    def is_near(self, other: Box) -> bool:
+        """Whether no number differs by more than :data:`BOX_LEEWAY_PX`."""
+        return (
+            abs(self.x - other.x) <= BOX_LEEWAY_PX
+            and abs(self.y - other.y) <= BOX_LEEWAY_PX
+            and abs(self.width - other.width) <= BOX_LEEWAY_PX
+            and abs(self.height - other.height) <= BOX_LEEWAY_PX
+        )
+
+    def __str__(self) -> str:
+        """Where it is, for messages."""
+        return f"box {self.x:g}, {self.y:g}, {self.width:g} x {self.height:g}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,9 +141,8 @@ class RunLengthMask:
             MaskError: The counts break the contract.
         """
         if self._box is None:
-            left, top, width, height = runs_box(self.runs, self.height)
-            box = Box(float(left), float(top), float(width), float(height))
-            object.__setattr__(self, "_box", box)
+            box = runs_box(self.runs, self.height)
+            object.__setattr__(self, "_box", Box(*map(float, box)))
         assert self._box is not None
         return self._box
 
@@ -166,6 +182,9 @@ def _decode_batch(batch: list[RunLengthMask]) -> None:
     runs = decode_runs([(mask.height, mask.width, mask.counts) for mask in batch])
     for mask, own in zip(batch, runs, strict=True):
         mask.keep_runs(own)
+    # Every segment of a message is compared with its box.
+    for mask, box in zip(batch, boxes_of(runs, [mask.height for mask in batch]), strict=True):
+        object.__setattr__(mask, "_box", Box(*map(float, box)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,17 +218,8 @@ class Segment:
         mask, box = self.mask, self.box
         if mask.area == 0:
             raise MaskError("mask is empty; leave a segment without pixels out")
-        # One pixel of leeway: boxes may come from another grid.
-        if (
-            box.x < -1.0
-            or box.y < -1.0
-            or box.x + box.width > mask.width + 1.0
-            or box.y + box.height > mask.height + 1.0
-        ):
-            raise MaskError(
-                f"box {box.x}, {box.y}, {box.width} x {box.height} leaves the film of "
-                f"{mask.height} x {mask.width}; send pixels of the film"
-            )
+        if box is not mask.box and not box.is_near(mask.box):
+            raise MaskError(f"{box} is not around the mask, {mask.box} is; send that one or none")
         if self.level is not None and LEVEL.fullmatch(self.level) is None:
             # Not quoted: it might be free text with a name in it.
             raise MaskError("level is not of the form L4, S1 or T12; correct it or leave it out")

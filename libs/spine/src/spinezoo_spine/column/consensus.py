@@ -25,7 +25,7 @@ Without a member that answers outlines only the last step is left. Everything wo
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -42,9 +42,11 @@ from spinezoo_contract.types import (
     Structure,
 )
 
+from spinezoo_spine.column.places import MOST_OUTLINES
 from spinezoo_spine.column.separation import separate
 from spinezoo_spine.fusion import votes as fusion
-from spinezoo_spine.instances import coco_form, overlaps, overlaps_both_ways, spans_two, unite
+from spinezoo_spine.fusion.objects import OUTLINE_VOTES, left_over
+from spinezoo_spine.instances import coco_form, overlaps, spans_two, unite
 
 SAME_IOU = 0.4
 """Outlines of two members that overlap this much are of one vertebra. Neighbours reach 0.1."""
@@ -52,17 +54,8 @@ SAME_IOU = 0.4
 COVERED_SHARE = 0.5
 """Share of a vertebra that a member's regions have to cover to count as having it."""
 
-OUTLINE_VOTES = 2
-"""Votes of an outline; a region has one. For pixels of 1, 2 and 3 the best on 80 phantom films."""
-
 OVERLAP_SHARE = 0.4
 """Two vertebrae that share more than this of either's area are one."""
-
-LEFT_OVER_SHARE = 0.3
-"""A part of the fused regions of which more than this lies in a fused vertebra is not a new one."""
-
-MOST_OUTLINES = 48
-"""Outlines of one member that are looked at, by score: no film shows half as many vertebrae."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -338,12 +331,4 @@ def _left_over(kept: Sequence[Segment], regions: Sequence[Segment]) -> list[Segm
         if float((areas * (1.0 - held)).sum()) < 0.5 * body:
             return []
     parts = separate(regions)
-    if kept and parts:
-        _, of_part, of_kept = overlaps_both_ways(parts, kept)
-        worst = np.maximum(of_part, of_kept).max(axis=1)
-        return [
-            replace(part, score=0.5 * part.score)
-            for part, most in zip(parts, worst, strict=True)
-            if most <= LEFT_OVER_SHARE
-        ]
-    return list(parts)
+    return left_over(parts, kept) if kept else list(parts)

@@ -14,7 +14,7 @@ from spinezoo_spine.column.bodies import Shape, shape_of
 from spinezoo_spine.instances import DUPLICATE_SHARE, overlaps, spans_two
 
 MOST_OUTLINES = 48
-"""Vertebral outlines that are looked at, by score times area: no film shows half as many."""
+"""Vertebral outlines that are looked at, of a film or of one member: no film shows half as many."""
 
 DUPLICATE_IOU = 0.35
 """Two outlines that overlap this much are of one vertebra. Neighbours that touch reach 0.1. So are

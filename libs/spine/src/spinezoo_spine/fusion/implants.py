@@ -10,9 +10,9 @@ chain orders them.
    covers two others which are apart counts for nothing.
 2. A member *has* the implant when it brings an outline, or when its regions cover
    :data:`COVERED_SHARE` of it and that of its structure :data:`OWN_SHARE`. An instance network's
-   outline counts :data:`OUTLINE_VOTES` times, a part or a region once. The rule of the fusion
-   decides whether the implant is kept; a cage is kept too when so many members have it. A member
-   whose outline holds two implants as one is silent where others tell them apart.
+   outline counts :data:`.objects.OUTLINE_VOTES` times, a part or a region once. The rule of the
+   fusion decides whether the implant is kept; a cage is kept too when so many members have it. A
+   member whose outline holds two implants as one is silent where others tell them apart.
 3. Its pixels are decided by the members that have it, by the same rule, within the union of the
    outlines.
 4. Of two that overlap too much the one of more votes stays.
@@ -24,7 +24,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import cv2
 import numpy as np
@@ -44,13 +44,13 @@ from spinezoo_contract.types import (
 
 from spinezoo_spine import windows
 from spinezoo_spine.fusion import votes as fusion
+from spinezoo_spine.fusion.objects import OUTLINE_VOTES, left_over
 from spinezoo_spine.implant_parts import IMPLANTS
 from spinezoo_spine.instances import (
     DUPLICATE_SHARE,
     coco_form,
     min_component_pixels,
     overlaps,
-    overlaps_both_ways,
     to_instances,
     unite,
 )
@@ -64,9 +64,6 @@ COVERED_SHARE = 0.65
 OWN_SHARE = 0.35
 """Share that its region of the implant's own structure has to cover: a label map shows the screw's
 head where a rod runs under it, which is no vote against the rod."""
-
-OUTLINE_VOTES = 2
-"""Votes of an instance network's outline; a part of a region and a region have one."""
 
 BY_HEAD = frozenset({Structure.CAGE})
 """Structures that one vote a member is enough for. Cages lie apart, so a region's part is as good
@@ -88,9 +85,6 @@ member have been told apart by it already."""
 INSIDE_SHARE = 0.95
 """An implant of which more than this lies in a better one of its class is a piece of that."""
 
-LEFT_OVER_SHARE = 0.3
-"""A part of the fused regions of which more than this lies in a fused implant is not a new one."""
-
 LEFT_SHARE = 0.25
 """A component of a fused region of which less than this is left beside the fused implants holds no
 further one: the smaller half of a blob of two is a third of it, and most of a new one is left."""
@@ -111,7 +105,7 @@ class Implants:
         height: Rows of the film, in pixels.
         width: Columns of the film, in pixels.
         outlines: Its implants, and parts of its regions.
-        votes: Of each outline; see :data:`OUTLINE_VOTES`.
+        votes: Of each outline; see :data:`.objects.OUTLINE_VOTES`.
         borders: Of each outline (2 * runs,) ``int64``, see
             :func:`spinezoo_spine.fusion.votes.borders_of`.
         regions: The union of its whole-class regions, by structure.
@@ -476,9 +470,4 @@ def _holds_more(region: Segment, kept: Sequence[FusedImplant]) -> bool:
 
 def _left_over(kept: Sequence[FusedImplant], parts: Sequence[Segment]) -> list[FusedImplant]:
     """Implants of the fused regions where none is."""
-    if kept and parts:
-        segments = [one.segment for one in kept]
-        _, of_part, of_kept = overlaps_both_ways(parts, segments)
-        worst = np.maximum(of_part, of_kept).max(axis=1)
-        parts = [part for part, most in zip(parts, worst, strict=True) if most <= LEFT_OVER_SHARE]
-    return [FusedImplant(replace(part, score=0.5 * part.score)) for part in parts]
+    return [FusedImplant(part) for part in left_over(parts, [one.segment for one in kept])]
