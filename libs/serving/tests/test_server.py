@@ -161,6 +161,38 @@ async def test_a_film_file_is_decoded_by_the_injected_reader() -> None:
         assert (await zoo.predict(request)).height == 32
 
 
+def shrunk_film(height: int, width: int) -> segmenter_pb2.PredictRequest:
+    """A question about a film of this size, shrunk to 32 x 48."""
+    return segmenter_pb2.PredictRequest(
+        image=codec.film_to_proto(film()), whole_height=height, whole_width=width
+    )
+
+
+async def test_a_shrunk_film_goes_to_networks_that_take_it() -> None:
+    async with serving() as zoo:
+        error = await zoo.error(zoo.predict(shrunk_film(64, 96)))
+        assert isinstance(error, FilmError)
+        assert "send the whole film" in str(error)
+        assert zoo.network.seen == []
+        assert zoo.runner.info().shrinking_id == ""
+        zoo.network.shrinking_id = "halves-1"
+        assert zoo.runner.info().shrinking_id == "halves-1"
+        # This one answers at the size of what it got: it is measured by the whole film's.
+        error = await zoo.error(zoo.predict(shrunk_film(64, 96)))
+        assert isinstance(error, InvalidOutputError)
+        assert "the film 64 x 96" in str(error)
+        assert len(zoo.network.seen) == 1
+
+
+@pytest.mark.parametrize(("size", "kind"), [((8, 96), FilmError), ((30_000, 96), TooLargeError)])
+async def test_the_whole_films_size_has_limits_too(
+    size: tuple[int, int], kind: type[SpineZooError]
+) -> None:
+    async with serving() as zoo:
+        zoo.network.shrinking_id = "halves-1"
+        assert isinstance(await zoo.error(zoo.predict(shrunk_film(*size))), kind)
+
+
 async def test_24_mebibytes_both_ways() -> None:
     async with serving() as zoo:
         large = Film(np.zeros((4096, 6144), np.uint8))

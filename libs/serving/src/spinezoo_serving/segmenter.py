@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from spinezoo.v1 import segmenter_pb2, segmenter_pb2_grpc
 from spinezoo_contract import codec
-from spinezoo_contract.errors import InvalidOutputError, MaskError, NotServingError
+from spinezoo_contract.errors import FilmError, InvalidOutputError, MaskError, NotServingError
 from spinezoo_contract.limits import MAX_SEGMENTS_LIMIT
 from spinezoo_contract.services import SEGMENTER_SERVICE
 from spinezoo_contract.types import Film, ModelInfo, Prediction, PredictOptions, Structure
@@ -58,10 +58,10 @@ def check_prediction(
     def refuse(what: str) -> InvalidOutputError:
         return InvalidOutputError(f"the network's answer breaks the contract: {what}")
 
-    if (prediction.height, prediction.width) != (film.height, film.width):
+    height, width = film.whole_size
+    if (prediction.height, prediction.width) != (height, width):
         raise refuse(
-            f"it is of size {prediction.height} x {prediction.width}, "
-            f"the film {film.height} x {film.width}"
+            f"it is of size {prediction.height} x {prediction.width}, the film {height} x {width}"
         )
     most = options.max_segments or max_segments
     if len(prediction.segments) > most:
@@ -78,6 +78,11 @@ def check_prediction(
     for grid in prediction.probability_maps:
         if grid.structure not in structures:
             raise refuse(f"a probability map is of {grid.structure!r}, which the card lacks")
+
+
+def shrinking_id(predictor: Predictor) -> str:
+    """Name of the way in which films may be shrunk beforehand; empty where they may not."""
+    return str(getattr(predictor, "shrinking_id", ""))
 
 
 class Asked(NamedTuple):
@@ -158,7 +163,9 @@ class NetworkRunner:
         Raises:
             NotServingError: The network is not loaded yet.
         """
-        return self._loaded().card.info(self.settings)
+        predictor = self._loaded()
+        info = predictor.card.info(self.settings)
+        return replace(info, shrinking_id=shrinking_id(predictor))
 
     def _loaded(self) -> Predictor:
         if self.predictor is None:
@@ -194,6 +201,8 @@ class NetworkRunner:
         with self.queue.admit() as place:
             started = time.perf_counter()
             asked = await self.in_reader(read)
+            if asked.film.shrunk_from is not None and not shrinking_id(predictor):
+                raise FilmError("this network takes whole films only; send the whole film")
             decode_ms = (time.perf_counter() - started) * 1000.0
             if self._batches is not None:
                 prediction, queue_ms = await self._batches.ask(place, asked, deadline=deadline)
@@ -266,7 +275,7 @@ class SegmenterServicer(segmenter_pb2_grpc.SegmenterServiceServicer):
         def read() -> Asked:
             # The settings first: they cost nothing to check.
             options = codec.from_proto(PredictOptions, request.options)
-            return Asked(codec.film_from_proto(request.image, self._read_film, max_pixels), options)
+            return Asked(codec.asked_film_from_proto(request, self._read_film, max_pixels), options)
 
         return await self._runner.predict(read, codec.to_proto, timeout_s=context.time_remaining())
 
