@@ -5,7 +5,8 @@ answers a fixed set of outlines) and one gateway process are started. In turn, i
 client asks the ensemble and asks the slowest member directly for the same film, so that the
 difference does not depend on what else the machine is doing.
 
-Like ours, the members take films that were shrunk beforehand; asked directly they get the whole film.
+Like ours, the members take films that were shrunk beforehand; asked directly they get the whole
+film.
 
 - *added*: median time of the ensemble minus median time of the slowest member asked directly.
 - *processor*: the gateway's own processor time for a film, which other load does not change much.

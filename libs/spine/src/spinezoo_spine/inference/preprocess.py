@@ -137,7 +137,8 @@ def letterbox(
     Raises:
         FilmError: The pixels are of another size than :func:`shrunk` gives.
     """
-    fit = Letterbox.fit(*(shrunk_from or pixels.shape), canvas_height, canvas_width)
+    height, width = shrunk_from or pixels.shape
+    fit = Letterbox.fit(height, width, canvas_height, canvas_width)
     if shrunk_from is None:
         pixels = _resized(pixels, fit)
     elif pixels.shape != (fit.height, fit.width) or fit.scale >= 1.0:
