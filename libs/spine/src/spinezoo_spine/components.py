@@ -39,5 +39,6 @@ def components(mask: NDArray[np.uint8]) -> tuple[int, NDArray[np.int32], NDArray
             x, y = contour[0, 0].tolist()
             label = labels.item(y, x)
             own: Any = labels[top : top + height, left : left + width] == label
-            found[label] = left, top, width, height, cv2.countNonZero(own.view(np.uint8))
+            area = cv2.countNonZero(own.view(np.uint8))
+            found[label] = np.array([left, top, width, height, area])
     return count, np.asarray(labels, np.int32), found
