@@ -37,8 +37,8 @@ def components(mask: NDArray[np.uint8]) -> tuple[int, NDArray[np.int32], NDArray
                 continue  # the border of a hole
             left, top, width, height = cv2.boundingRect(contour)
             x, y = contour[0, 0].tolist()
-            label = labels.item(y, x)
+            label = int(labels[y, x])
             own: Any = labels[top : top + height, left : left + width] == label
             area = cv2.countNonZero(own.view(np.uint8))
-            found[label] = np.array([left, top, width, height, area])
+            found[label] = (left, top, width, height, area)
     return count, np.asarray(labels, np.int32), found
