@@ -5,6 +5,9 @@ answers a fixed set of outlines) and one gateway process are started. In turn, i
 client asks the ensemble and asks the slowest member directly for the same film, so that the
 difference does not depend on what else the machine is doing.
 
+Like ours, the members take films that were shrunk beforehand; asked directly they get the whole
+film.
+
 - *added*: median time of the ensemble minus median time of the slowest member asked directly.
 - *processor*: the gateway's own processor time for a film, which other load does not change much.
 - *own*: median, over films, of the ensemble's time minus the slowest member's latency as the
@@ -63,6 +66,7 @@ from spinezoo_serving.cards import CardProbe, CardWeights, ModelCard, update_car
 from spinezoo_serving.segmenter import NetworkRunner, segmenter_server
 from spinezoo_serving.server import run_forever
 from spinezoo_serving.settings import ServerSettings
+from spinezoo_spine.inference.preprocess import SHRINKING_ID
 
 HEIGHT, WIDTH = 2048, 1024
 MOST_ADDED_MS = 10.0
@@ -136,6 +140,7 @@ class SleepingNetwork:
     """Takes a fixed time and none of the processor's, and answers fixed outlines."""
 
     device = "cpu"
+    shrinking_id = SHRINKING_ID
 
     def __init__(self, name: str, delay_ms: float) -> None:
         """Draws the outlines."""

@@ -53,6 +53,8 @@ class FakeMember(segmenter_pb2_grpc.SegmenterServiceServicer):
     behaviour: str = "ok"
     delay_s: float = 0.0
     weights: str = "a" * 64
+    shrinking_id: str = ""
+    understands: bool = True
     seen: list[segmenter_pb2.PredictRequest] = field(default_factory=list)
     request_ids: list[str] = field(default_factory=list)
     budgets_s: list[float] = field(default_factory=list)
@@ -103,6 +105,7 @@ class FakeMember(segmenter_pb2_grpc.SegmenterServiceServicer):
                 license="Apache-2.0",
                 max_message_bytes=64 << 20,
                 queue_limit=16,
+                shrinking_id=self.shrinking_id,
             )
         )
 
@@ -120,6 +123,8 @@ class FakeMember(segmenter_pb2_grpc.SegmenterServiceServicer):
             raise
         raw = request.image.raw
         height, width = raw.height, raw.width
+        if request.HasField("whole_height") and self.understands:
+            height, width = request.whole_height, request.whole_width
         answer = segmenter_pb2.PredictResponse(
             height=height,
             width=width,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -18,6 +19,7 @@ from spinezoo_contract.errors import InvalidOutputError, NotServingError, SpineZ
 from spinezoo_contract.status import from_rpc_error, to_status
 from spinezoo_contract.tls import ClientSecurity
 from spinezoo_contract.types import (
+    Film,
     MemberCode,
     MemberStatus,
     ModelInfo,
@@ -27,12 +29,16 @@ from spinezoo_contract.types import (
 from spinezoo_spine.column import consensus
 from spinezoo_spine.fusion import implants
 from spinezoo_spine.fusion import votes as fusion
+from spinezoo_spine.inference.preprocess import SHRINKING_ID
 
 from spinezoo_gateway.addresses import addresses_target, named_host
 from spinezoo_gateway.lines import Line
 from spinezoo_gateway.patience import GivenUpError, Patience, PatienceSettings
 from spinezoo_gateway.roster import Member
+from spinezoo_gateway.sent import Canvas, SentFilm
 from spinezoo_gateway.settings import MAX_DEADLINE_MS
+
+log = logging.getLogger("spinezoo.gateway")
 
 MODEL_TIMEOUT_S = 2.0
 """Time a member has to say what it is."""
@@ -58,6 +64,9 @@ _CODES = {
     grpc.StatusCode.PERMISSION_DENIED: MemberCode.UNAVAILABLE,
 }
 """How a member's gRPC status is named; every other is INTERNAL."""
+
+_NOT_UNDERSTOOD = frozenset({MemberCode.INVALID_OUTPUT, MemberCode.INVALID_ARGUMENT})
+"""How a member fares that is sent a shrunk film and takes it for a whole one, or another canvas."""
 
 _METAL = ThreadPoolExecutor(4, thread_name_prefix="metal")
 """Takes members' implants apart, which takes some milliseconds: neither the event loop waits for
@@ -154,6 +163,7 @@ class MemberClient:
         self._security = security or ClientSecurity()
         self.model: ModelInfo | None = None
         self.patience = Patience(member.name, patience or PatienceSettings())
+        self._whole_only: ModelInfo | None = None
         self._trial: asyncio.Task[MemberResult] | None = None
         self._max_message_bytes = max_message_bytes
         self._addresses: tuple[str, ...] = ()
@@ -324,6 +334,8 @@ class MemberClient:
         line.learn(model.weights_sha256, model)
         if line is self._line:
             self.model = model
+            if model != self._whole_only:
+                self._whole_only = None
         return model
 
     async def _fetch_either(self, line: Line, timeout_s: float) -> ModelInfo:
@@ -355,24 +367,65 @@ class MemberClient:
             return self._failed(began, MemberCode.UNAVAILABLE, self.patience.set_aside)
         return MemberStatus(self.member.name, MemberCode.OK, _ms_since(began))
 
+    @property
+    def canvas(self) -> Canvas | None:
+        """What films are shrunk to for this member; None where it gets whole films."""
+        model = self.model
+        if model is None or model.shrinking_id != SHRINKING_ID or model == self._whole_only:
+            return None
+        return model.input_height, model.input_width
+
     async def ask(
         self,
-        request: bytes,
+        sent: SentFilm,
         *,
-        height: int,
-        width: int,
         deadline_s: float,
         metadata: tuple[tuple[str, str], ...] = (),
     ) -> MemberResult:
         """Asks for the outlines of one film; a failure is a result, not an exception.
 
+        Where a shrunk film fails and the whole film does not, the member gets whole films until it
+        describes itself otherwise: behind its address is another container than was asked.
+
         Args:
-            request: A serialised ``PredictRequest``.
-            height: Rows of the film, in pixels.
-            width: Columns of the film, in pixels.
+            sent: The film.
             deadline_s: Time the member has, in s.
             metadata: Sent along.
         """
+        began = time.perf_counter()
+        model, canvas = self.model, self.canvas
+        result = await self._ask(sent.question(canvas), sent.film, deadline_s, metadata)
+        if not sent.is_shrunk(canvas) or result.code not in _NOT_UNDERSTOOD:
+            return result
+        left_s = deadline_s - _ms_since(began) / 1000.0
+        if left_s <= 0.0:
+            return result
+        again = await self._ask(sent.whole, sent.film, left_s, metadata)
+        if again.code == MemberCode.OK:
+            log.warning(
+                "the member gets whole films from now on; a shrunk one failed: %s",
+                result.message.status.message,
+                extra={"fields": {"member": self.member.name}},
+            )
+            self._whole_only = model
+        return again
+
+    async def _ask(
+        self,
+        request: bytes,
+        film: Film,
+        deadline_s: float,
+        metadata: tuple[tuple[str, str], ...],
+    ) -> MemberResult:
+        """Asks once.
+
+        Args:
+            request: A serialised ``PredictRequest``.
+            film: The whole film.
+            deadline_s: Time the member has, in s.
+            metadata: Sent along.
+        """
+        height, width = film.height, film.width
         began = time.perf_counter()
         latency_ms = None
         try:
@@ -421,19 +474,12 @@ class MemberClient:
         )
 
     def trial(
-        self,
-        request: bytes,
-        *,
-        height: int,
-        width: int,
-        metadata: tuple[tuple[str, str], ...] = (),
+        self, sent: SentFilm, *, metadata: tuple[tuple[str, str], ...] = ()
     ) -> asyncio.Task[MemberResult] | None:
         """Asks the member though it is set aside, if it is time to; nobody has to wait for it.
 
         Args:
-            request: A serialised ``PredictRequest``.
-            height: Rows of the film, in pixels.
-            width: Columns of the film, in pixels.
+            sent: The film.
             metadata: Sent along.
         """
         if not self.patience.trial_due or self._closed:
@@ -441,13 +487,8 @@ class MemberClient:
 
         async def ask() -> MemberResult:
             with self.held(), self.patience.trial():
-                return await self.ask(
-                    request,
-                    height=height,
-                    width=width,
-                    deadline_s=self.patience.fair_s(self.member.deadline_ms),
-                    metadata=metadata,
-                )
+                deadline_s = self.patience.fair_s(self.member.deadline_ms)
+                return await self.ask(sent, deadline_s=deadline_s, metadata=metadata)
 
         self._trial = asyncio.create_task(ask())
         return self._trial

@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Any
 
-from spinezoo.v1 import ensemble_pb2, ensemble_pb2_grpc, image_pb2, segmenter_pb2
+from spinezoo.v1 import ensemble_pb2, ensemble_pb2_grpc, image_pb2
 from spinezoo_contract import codec
 from spinezoo_contract.errors import (
     BadInputError,
@@ -45,6 +45,7 @@ from spinezoo_spine.measures.film import measure_film, refiner_provenance
 from spinezoo_spine.measures.refiner.network import LandmarkRefiner
 
 from spinezoo_gateway.members import MemberClient, MemberResult, Vote
+from spinezoo_gateway.sent import ReadFilm, SentFilm, sent_film
 from spinezoo_gateway.settings import MAX_DEADLINE_MS, GatewaySettings
 from spinezoo_gateway.zoo import Zoo
 
@@ -62,8 +63,6 @@ HEAD_START_BYTES = 262_144
 
 SPARE_MS = 20.0
 """How much faster than the slowest a member usually is, in ms, that waits for the head start."""
-
-ReadFilm = Callable[..., Film]
 
 _IMPLANTS = ThreadPoolExecutor(4, thread_name_prefix="implants")
 """Fuses implants beside the naming of vertebrae."""
@@ -161,7 +160,7 @@ class EnsembleServicer(ensemble_pb2_grpc.EnsembleServiceServicer):
             question = self._question(request)
             results: list[MemberResult] = []
             with question.held():
-                sent = await self._film(request, clock)
+                sent = await self._film(request, question, clock)
                 answers = self._ask_all(question, sent, clock, context)
                 async with contextlib.aclosing(answers):
                     async for result in answers:
@@ -191,7 +190,7 @@ class EnsembleServicer(ensemble_pb2_grpc.EnsembleServiceServicer):
             question = self._question(request.request)
             results: list[MemberResult] = []
             with question.held():
-                sent = await self._film(request.request, clock)
+                sent = await self._film(request.request, question, clock)
                 answers = self._ask_all(question, sent, clock, context)
                 async with contextlib.aclosing(answers):
                     async for result in answers:
@@ -281,20 +280,24 @@ class EnsembleServicer(ensemble_pb2_grpc.EnsembleServiceServicer):
             FusionOptions(asked_fusion.rule, {**weights, **asked_fusion.weights}),
         )
 
-    async def _film(self, request: ensemble_pb2.SegmentRequest, clock: Clock) -> SentFilm:
-        """The film, decoded once, as every member gets it.
+    async def _film(
+        self, request: ensemble_pb2.SegmentRequest, question: Question, clock: Clock
+    ) -> SentFilm:
+        """The film, decoded once, and shrunk once for each canvas that members have.
 
         Raises:
             FilmError: The film cannot be read.
             TooLargeError: It is over a size limit.
         """
         raw = request.image.raw
+        canvases = {client.canvas for client in question.clients}
         quick = (
             request.image.WhichOneof("form") == "raw"
             and raw.pixel_type != image_pb2.PIXEL_TYPE_FLOAT32
+            and canvases == {None}
         )
         prepare = functools.partial(
-            sent_film, request, self._read_film, max_pixels=self._max_pixels
+            sent_film, request, self._read_film, max_pixels=self._max_pixels, canvases=canvases
         )
         # Whole-number pixels need no look at each of them: no reason to leave the event loop.
         film = prepare() if quick else await asyncio.to_thread(prepare)
@@ -330,25 +333,17 @@ class EnsembleServicer(ensemble_pb2_grpc.EnsembleServiceServicer):
         async def ask(client: MemberClient) -> MemberResult:
             deadline_s = self._deadline_s(question, client, remaining_s)
             if (
-                len(sent.body) >= HEAD_START_BYTES
+                len(sent.question(client.canvas)) >= HEAD_START_BYTES
                 and 0.0 < client.patience.usual_ms < slowest_ms - SPARE_MS
                 and deadline_s > 10.0 * HEAD_START_S
             ):
                 await asyncio.sleep(HEAD_START_S)
                 deadline_s -= HEAD_START_S
-            return await client.ask(
-                sent.body,
-                height=sent.film.height,
-                width=sent.film.width,
-                deadline_s=deadline_s,
-                metadata=metadata,
-            )
+            return await client.ask(sent, deadline_s=deadline_s, metadata=metadata)
 
         tasks = [asyncio.create_task(ask(client)) for client in ordered]
         trials = {
-            client: client.trial(
-                sent.body, height=sent.film.height, width=sent.film.width, metadata=metadata
-            )
+            client: client.trial(sent, metadata=metadata)
             for client in question.clients
             if client not in waited
         }
@@ -450,46 +445,6 @@ def _fused_implants(
     """The members' implants as objects, once the last one's have been taken apart."""
     metal = {name: vote.implants.result() for name, vote in votes.items()}
     return rods.fuse_implants_on_film(metal, fused, options, film)
-
-
-@dataclass(frozen=True, slots=True)
-class SentFilm:
-    """A film as it is sent to every member.
-
-    Attributes:
-        film: The film, decoded.
-        body: The serialised ``PredictRequest``.
-        notes: Messages of the notes on the film.
-    """
-
-    film: Film
-    body: bytes
-    notes: tuple[image_pb2.FilmNote, ...]
-
-
-def sent_film(
-    request: ensemble_pb2.SegmentRequest, read_film: ReadFilm, *, max_pixels: int
-) -> SentFilm:
-    """A request's film, decoded.
-
-    Raises:
-        FilmError: The film cannot be read.
-        TooLargeError: It is over a size limit.
-    """
-    film = codec.film_from_proto(request.image, read_film, max_pixels)
-    notes = tuple(codec.to_proto(note) for note in film.notes)
-    if request.image.WhichOneof("form") == "raw" and not any(
-        field.number > 2 for field, _ in request.ListFields()
-    ):
-        # Film and settings have the same numbers in both messages (a test holds that), so that
-        # nothing needs to be copied from one to the other.
-        return SentFilm(film, request.SerializeToString(), notes)
-    question = segmenter_pb2.PredictRequest(options=request.options)
-    if request.image.WhichOneof("form") == "raw":
-        question.image.CopyFrom(request.image)
-    else:
-        codec.film_to_proto(film, question.image)
-    return SentFilm(film, question.SerializeToString(), notes)
 
 
 def quorum_failure(statuses: Sequence[MemberStatus], quorum: int) -> SpineZooError:

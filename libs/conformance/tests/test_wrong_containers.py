@@ -210,6 +210,15 @@ class FourMebibytes(PlainServicer):
         return response
 
 
+class SaysItShrinks(PlainServicer):
+    """Takes a shrunk film for a whole one."""
+
+    def model(self) -> model_pb2.ModelInfo:
+        model = super().model()
+        model.shrinking_id = "area-letterbox-1"
+        return model
+
+
 class DiesOfBadFilms(PlainServicer):
     def on_error(self, error: SpineZooError, context: Any) -> Any:
         if "0 bytes" not in str(error):
@@ -243,6 +252,7 @@ WRONG: list[tuple[type[PlainServicer], str]] = [
     (OneAtATime, "C20"),
     (FalseMonochrome1, "C21"),
     (FourMebibytes, "C22"),
+    (SaysItShrinks, "C24"),
 ]
 
 

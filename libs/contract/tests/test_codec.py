@@ -99,6 +99,7 @@ INFO = ModelInfo(
     1 << 26,
     16,
     "spinezoo/pspnet:0.1.0",
+    "area-letterbox-1",
 )
 LABELLING = Labelling(
     (
@@ -181,6 +182,19 @@ def test_film_of_another_byte_order_or_layout() -> None:
     assert np.array_equal(back.pixels, pixels)
     with pytest.raises(ValueError, match="read-only"):
         back.pixels[0, 0] = 1
+
+
+def test_a_shrunk_film_keeps_the_whole_films_size() -> None:
+    request = codec.predict_request_to_proto(Film(np.zeros((20, 16), np.uint8)))
+    assert codec.asked_film_from_proto(request).whole_size == (20, 16)
+    request.whole_height, request.whole_width = 200, 160
+    film = codec.asked_film_from_proto(request)
+    assert (film.height, film.whole_size) == (20, (200, 160))
+    with pytest.raises(TooLargeError):
+        codec.asked_film_from_proto(request, max_pixels=200 * 160 - 1)
+    request.ClearField("whole_width")
+    with pytest.raises(FilmError, match="200 x 0"):
+        codec.asked_film_from_proto(request)
 
 
 def test_file_goes_to_the_reader_with_its_kind() -> None:

@@ -148,6 +148,30 @@ async def test_a_film_file_is_decoded_by_the_injected_reader() -> None:
         assert (await zoo.predict(request)).height == 32
 
 
+def shrunk_film(height: int, width: int) -> segmenter_pb2.PredictRequest:
+    """A question about a film of this size, shrunk to 32 x 48."""
+    return segmenter_pb2.PredictRequest(
+        image=codec.film_to_proto(film()), whole_height=height, whole_width=width
+    )
+
+
+async def test_a_shrunk_film_goes_to_networks_that_take_it() -> None:
+    async with serving() as zoo:
+        error = await zoo.error(zoo.predict(shrunk_film(64, 96)))
+        assert isinstance(error, FilmError)
+        assert "send the whole film" in str(error)
+        assert zoo.network.seen == []
+        assert zoo.runner.info().shrinking_id == ""
+        zoo.network.shrinking_id = "halves-1"
+        assert zoo.runner.info().shrinking_id == "halves-1"
+        # This one answers at the size of what it got: it is measured by the whole film's.
+        error = await zoo.error(zoo.predict(shrunk_film(64, 96)))
+        assert isinstance(error, InvalidOutputError)
+        assert "the film 64 x 96" in str(error)
+        assert len(zoo.network.seen) == 1
+        assert isinstance(await zoo.error(zoo.predict(shrunk_film(30_000, 96))), TooLargeError)
+
+
 async def test_24_mebibytes_both_ways() -> None:
     async with serving() as zoo:
         large = Film(np.zeros((4096, 6144), np.uint8))
@@ -388,7 +412,7 @@ async def test_a_widened_queue_runs_two_at_a_time_and_still_counts_those_that_wa
 
     async def ask(work: Callable[[], int]) -> int:
         with queue.admit() as place:
-            return (await place.run(work, deadline=None))[0]
+            return await place.run(lambda waited_ms: work(), deadline=None)
 
     running = [asyncio.ensure_future(ask(work)) for _ in range(2)]
     await asyncio.to_thread(both.wait)
@@ -406,7 +430,7 @@ async def test_the_queue_alone_honours_a_past_deadline() -> None:
     queue = PredictQueue(1)
     ran: list[int] = []
     with queue.admit() as place, pytest.raises(DeadlineError):
-        await place.run(lambda: ran.append(1), deadline=time.monotonic() - 1)
+        await place.run(lambda _: ran.append(1), deadline=time.monotonic() - 1)
     assert ran == []
     assert queue.length == 0
     queue.close()

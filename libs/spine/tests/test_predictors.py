@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from spinezoo_contract.errors import (
     CardError,
     ConfigurationError,
+    FilmError,
     InvalidOutputError,
 )
 from spinezoo_contract.masks import decode_mask
@@ -19,7 +20,7 @@ from spinezoo_contract.types import Film, PredictOptions, Structure
 from spinezoo_spine.inference.device import device_name, thread_count
 from spinezoo_spine.inference.options import ResolvedOptions, resolve_options
 from spinezoo_spine.inference.predictors import SemanticPredictor
-from spinezoo_spine.inference.preprocess import PREPROCESSING_ID
+from spinezoo_spine.inference.preprocess import PREPROCESSING_ID, letterbox, shrunk
 
 
 def card(**changes: Any) -> Any:
@@ -76,6 +77,31 @@ def test_answer_has_the_films_size_and_says_who_gave_it() -> None:
     assert (source.weights_sha256, source.device) == ("ab" * 32, "cpu")
     assert source.preprocessing_id == PREPROCESSING_ID
     assert min(source.timing.prepare_ms, source.timing.infer_ms, source.timing.finish_ms) > 0.0
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32])
+def test_a_film_shrunk_beforehand_is_prepared_as_the_whole_one(dtype: type[np.generic]) -> None:
+    whole = np.random.default_rng(2).integers(0, 250, (333, 200)).astype(dtype)
+    small = shrunk(whole, 64, 48)
+    assert small is not None
+    assert small.dtype == dtype
+    assert small.shape == (64, 38)
+    canvas, fit = letterbox(whole, 64, 48)
+    again, same = letterbox(small, 64, 48, shrunk_from=(333, 200))
+    assert (canvas == again).all()
+    assert fit == same
+
+
+@pytest.mark.parametrize("size", [(64, 48), (50, 40), (5000, 40)])
+def test_films_that_would_not_become_smaller_or_too_thin_stay_whole(size: tuple[int, int]) -> None:
+    assert shrunk(np.zeros(size, np.uint8), 64, 48) is None
+
+
+@pytest.mark.parametrize("shrunk_from", [(333, 201 + 200), (64, 38), (60, 30)])
+def test_a_film_shrunk_to_another_canvas_is_refused(shrunk_from: tuple[int, int]) -> None:
+    film = Film(np.zeros((64, 38), np.uint8), shrunk_from=shrunk_from)
+    with pytest.raises(FilmError, match="send the whole film"):
+        Halves(card(), "cpu").predict(film, PredictOptions())
 
 
 def test_threshold_and_most_segments_are_kept() -> None:

@@ -314,6 +314,7 @@ class InfoModel(Model):
     max_message_bytes: int
     queue_limit: int
     image: str
+    shrinking_id: str
 
 
 class NewcomerModel(Model):

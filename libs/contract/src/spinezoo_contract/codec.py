@@ -49,6 +49,7 @@ from spinezoo_contract.types import (
 __all__ = [
     "ReadFilm",
     "annotation_to_proto",
+    "asked_film_from_proto",
     "ensemble_request_to_proto",
     "evaluation_pair_from_proto",
     "film_file_to_proto",
@@ -134,6 +135,30 @@ def film_from_proto(
     film = read_film(data, kind=form)
     check_film_size(film.height, film.width, max_pixels)
     return film
+
+
+def asked_film_from_proto(
+    request: segmenter_pb2.PredictRequest,
+    read_film: ReadFilm | None = None,
+    max_pixels: int = DEFAULT_MAX_PIXELS,
+) -> Film:
+    """The film of a question to one network, which may have been shrunk beforehand.
+
+    Args:
+        request: The message.
+        read_film: As for :func:`film_from_proto`.
+        max_pixels: Most pixels of the whole film.
+
+    Raises:
+        FilmError: As :func:`film_from_proto`.
+        TooLargeError: Over a size limit; the whole film counts.
+    """
+    film = film_from_proto(request.image, read_film, max_pixels)
+    if not (request.HasField("whole_height") or request.HasField("whole_width")):
+        return film
+    whole = request.whole_height, request.whole_width
+    check_film_size(*whole, max_pixels)
+    return dataclasses.replace(film, shrunk_from=whole)
 
 
 def _raw_film(raw: image_pb2.RawPixels, max_pixels: int) -> Film:

@@ -49,30 +49,30 @@ class _Place:
     ) -> None:
         self._queue._leave(self)
 
-    async def run(self, work: Callable[[], _T], *, deadline: float | None) -> tuple[_T, float]:
+    async def run(self, work: Callable[[float], _T], *, deadline: float | None) -> _T:
         """Waits for the network and runs the work on one of its threads.
 
         Cancelling this coroutine while the work still waits means that it is never run.
 
         Args:
-            work: The work.
+            work: The work; gets the time that it waited, in ms.
             deadline: ``time.monotonic()`` by which the work has to start, or None.
 
         Returns:
-            What the work returned, and the time it waited, in ms.
+            What the work returned.
 
         Raises:
             DeadlineError: The deadline passed while the work waited; it was not run.
         """
         asked = time.monotonic()
 
-        def guarded() -> tuple[_T, float]:
+        def guarded() -> _T:
             now = time.monotonic()
             if deadline is not None and now >= deadline:
                 raise DeadlineError(_WAITED)
             self._queue._start(self)
             try:
-                return work(), (now - asked) * 1000.0
+                return work((now - asked) * 1000.0)
             finally:
                 # Here, not when the caller returns: a caller that gave up must not free the
                 # place of a network that is still busy.

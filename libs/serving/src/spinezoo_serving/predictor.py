@@ -18,7 +18,9 @@ class Predictor(Protocol):
     says where a predictor has one: so one film is prepared while another is computed. It fills
     ``prepare_ms``, ``infer_ms`` and ``finish_ms`` of the provenance's timing; the server shell adds
     ``decode_ms`` and ``queue_ms``.
-    A text ``precision``, such as ``float32``, is logged where a predictor has one.
+    A text ``precision``, such as ``float32``, is logged where a predictor has one. One that has a
+    text ``shrinking_id`` takes films shrunk in the way of that name too (``Film.shrunk_from``), and
+    answers at the whole film's size.
     """
 
     card: ModelCard

@@ -14,9 +14,9 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
-from spinezoo.v1 import segmenter_pb2, segmenter_pb2_grpc
+from spinezoo.v1 import image_pb2, segmenter_pb2, segmenter_pb2_grpc
 from spinezoo_contract import codec
-from spinezoo_contract.errors import InvalidOutputError, MaskError, NotServingError
+from spinezoo_contract.errors import FilmError, InvalidOutputError, MaskError, NotServingError
 from spinezoo_contract.limits import MAX_SEGMENTS_LIMIT
 from spinezoo_contract.services import SEGMENTER_SERVICE
 from spinezoo_contract.types import Film, ModelInfo, Prediction, PredictOptions, Structure
@@ -32,6 +32,9 @@ if TYPE_CHECKING:
     from spinezoo_serving.predictor import Predictor
 
 _T = TypeVar("_T")
+
+INLINE_PIXELS = 262_144
+"""Raw films up to this size are read on the event loop."""
 
 
 def check_prediction(
@@ -58,10 +61,10 @@ def check_prediction(
     def refuse(what: str) -> InvalidOutputError:
         return InvalidOutputError(f"the network's answer breaks the contract: {what}")
 
-    if (prediction.height, prediction.width) != (film.height, film.width):
+    height, width = film.whole_size
+    if (prediction.height, prediction.width) != (height, width):
         raise refuse(
-            f"it is of size {prediction.height} x {prediction.width}, "
-            f"the film {film.height} x {film.width}"
+            f"it is of size {prediction.height} x {prediction.width}, the film {height} x {width}"
         )
     most = options.max_segments or max_segments
     if len(prediction.segments) > most:
@@ -78,6 +81,11 @@ def check_prediction(
     for grid in prediction.probability_maps:
         if grid.structure not in structures:
             raise refuse(f"a probability map is of {grid.structure!r}, which the card lacks")
+
+
+def shrinking_id(predictor: Predictor) -> str:
+    """Name of the way in which films may be shrunk beforehand; empty where they may not."""
+    return str(getattr(predictor, "shrinking_id", ""))
 
 
 class Asked(NamedTuple):
@@ -158,7 +166,9 @@ class NetworkRunner:
         Raises:
             NotServingError: The network is not loaded yet.
         """
-        return self._loaded().card.info(self.settings)
+        predictor = self._loaded()
+        info = predictor.card.info(self.settings)
+        return replace(info, shrinking_id=shrinking_id(predictor))
 
     def _loaded(self) -> Predictor:
         if self.predictor is None:
@@ -175,13 +185,15 @@ class NetworkRunner:
         finish: Callable[[Prediction], _T],
         *,
         timeout_s: float | None = None,
+        quick: bool = False,
     ) -> _T:
         """Reads a film, waits for the network, runs it, checks its answer.
 
         Args:
-            read: Reads film and settings; run off the event loop.
+            read: Reads film and settings; run off the event loop, unless it is quick.
             finish: Makes the caller's form of the answer; run off the event loop.
             timeout_s: Time the caller has, in s, or None.
+            quick: Whether reading takes less time than another thread takes to be woken.
 
         Returns:
             What ``finish`` made of the answer, whose timing is complete.
@@ -193,29 +205,31 @@ class NetworkRunner:
         predictor = self._loaded()
         with self.queue.admit() as place:
             started = time.perf_counter()
-            asked = await self.in_reader(read)
+            asked = read() if quick else await self.in_reader(read)
+            if asked.film.shrunk_from is not None and not shrinking_id(predictor):
+                raise FilmError("this network takes whole films only; send the whole film")
             decode_ms = (time.perf_counter() - started) * 1000.0
-            if self._batches is not None:
-                prediction, queue_ms = await self._batches.ask(place, asked, deadline=deadline)
-            else:
-                prediction, queue_ms = await place.run(
-                    functools.partial(ask_network, predictor, asked), deadline=deadline
+            complete = functools.partial(self._complete, predictor, asked, decode_ms, finish)
+            if self._batches is None:
+                # On the network's thread: on a CPU it has another one for the next film, and to
+                # wake a third thread takes as long as this.
+                return await place.run(
+                    lambda queue_ms: complete(ask_network(predictor, asked), queue_ms),
+                    deadline=deadline,
                 )
+            prediction, queue_ms = await self._batches.ask(place, asked, deadline=deadline)
         return await asyncio.get_running_loop().run_in_executor(
-            self._finishers,
-            functools.partial(
-                self._complete, predictor, asked, prediction, decode_ms, queue_ms, finish
-            ),
+            self._finishers, complete, prediction, queue_ms
         )
 
     def _complete(
         self,
         predictor: Predictor,
         asked: Asked,
-        prediction: Prediction,
         decode_ms: float,
-        queue_ms: float,
         finish: Callable[[Prediction], _T],
+        prediction: Prediction,
+        queue_ms: float,
     ) -> _T:
         card = predictor.card
         check_prediction(
@@ -266,9 +280,17 @@ class SegmenterServicer(segmenter_pb2_grpc.SegmenterServiceServicer):
         def read() -> Asked:
             # The settings first: they cost nothing to check.
             options = codec.from_proto(PredictOptions, request.options)
-            return Asked(codec.film_from_proto(request.image, self._read_film, max_pixels), options)
+            return Asked(codec.asked_film_from_proto(request, self._read_film, max_pixels), options)
 
-        return await self._runner.predict(read, codec.to_proto, timeout_s=context.time_remaining())
+        raw = request.image.raw
+        quick = (
+            request.image.WhichOneof("form") == "raw"
+            and raw.pixel_type != image_pb2.PIXEL_TYPE_FLOAT32  # each is looked at
+            and raw.height * raw.width <= INLINE_PIXELS
+        )
+        return await self._runner.predict(
+            read, codec.to_proto, timeout_s=context.time_remaining(), quick=quick
+        )
 
     async def GetModel(  # noqa: N802
         self, request: Any, context: Any

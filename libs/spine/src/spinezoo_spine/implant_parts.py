@@ -28,6 +28,7 @@ import numpy as np
 from numpy.typing import NDArray
 from spinezoo_contract.types import Structure
 
+from spinezoo_spine.components import components
 from spinezoo_spine.implant_pairs import middle_of, parted_pairs
 
 IMPLANTS = (Structure.CAGE, Structure.SCREW, Structure.ROD)
@@ -136,9 +137,7 @@ class _Component:
 
 def _components(region: NDArray[np.bool_], least_px: int) -> list[_Component]:
     """The components of a region, 8-connected, from left to right."""
-    count, labels, statistics, _ = cv2.connectedComponentsWithStats(
-        np.ascontiguousarray(region).view(np.uint8), connectivity=8
-    )
+    count, labels, statistics = components(np.ascontiguousarray(region).view(np.uint8))
     areas, lefts = statistics[:, cv2.CC_STAT_AREA].tolist(), statistics[:, cv2.CC_STAT_LEFT]
     kept = [n for n in range(1, count) if areas[n] >= least_px]
     kept.sort(key=lambda n: (int(lefts[n]), n))

@@ -21,13 +21,11 @@ from spinezoo_contract.masks import decode_mask, encode_mask, mask_from_runs
 from spinezoo_contract.types import RunLengthMask, Segment, SegmentKind, Structure
 
 from spinezoo_spine import windows
+from spinezoo_spine.components import components
 from spinezoo_spine.implant_parts import IMPLANTS, implants_apart
 
 GRID_PX = 768
 """Longest side of the grid on which implants are taken apart."""
-
-CONNECTIVITY = 8
-"""Two pixels that touch at a corner are of the same component."""
 
 MIN_COMPONENT_SHARE = 1e-4
 """Least share of the film's pixels (1 of 10,000) that a component must have to count as an object.
@@ -68,7 +66,7 @@ def split_region(segment: Segment, *, min_pixels: int | None = None) -> tuple[Se
         return ()
     pixels = decode_mask(mask)[top : top + rows, left : left + columns]
     crop = np.ascontiguousarray(pixels, dtype=np.uint8)
-    count, labels, statistics, _ = cv2.connectedComponentsWithStats(crop, connectivity=CONNECTIVITY)
+    count, labels, statistics = components(crop)
     areas = statistics[:, cv2.CC_STAT_AREA]
     kept = [label for label in range(1, count) if areas[label] >= least]
     kept.sort(key=lambda label: (statistics[label, cv2.CC_STAT_LEFT], label))

@@ -17,6 +17,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -25,7 +26,7 @@ import numpy as np
 import pytest
 import yaml
 from numpy.typing import NDArray
-from spinezoo_contract.errors import CardError, ConfigurationError, WeightsError
+from spinezoo_contract.errors import CardError, ConfigurationError, FilmError, WeightsError
 from spinezoo_contract.masks import decode_mask
 from spinezoo_contract.types import (
     Film,
@@ -41,6 +42,7 @@ from spinezoo_serving.predictor import Predictor
 from spinezoo_spine.annotations.raster import rasterise
 from spinezoo_spine.annotations.regions import FilmAnnotation, Region
 from spinezoo_spine.annotations.via import write_via
+from spinezoo_spine.inference.preprocess import shrunk
 from spinezoo_spine.metrics.study import merged_mean_iou
 from spinezoo_training.prepared_set import PreparedFilm
 
@@ -175,6 +177,21 @@ class PredictorTests:
         film = Film(block_film(np.random.default_rng(5))[0])
         first, second = (predictor.predict(film, PredictOptions()) for _ in range(2))
         assert first.segments == second.segments
+
+    def test_shrunk_film_is_answered_as_the_whole_one(self, predictor: Predictor) -> None:
+        canvas = predictor.card.input
+        rng = np.random.default_rng(3)
+        pixels = rng.integers(0, 4096, (4 * canvas.height + 7, 3 * canvas.width), dtype=np.uint16)
+        pixels[canvas.height :, : canvas.width] //= 2
+        small = shrunk(pixels, canvas.height, canvas.width)
+        assert small is not None
+        whole = predictor.predict(Film(pixels), PredictOptions(score_threshold=0.0))
+        seen = Film(small, shrunk_from=(pixels.shape[0], pixels.shape[1]))
+        found = predictor.predict(seen, PredictOptions(score_threshold=0.0))
+        assert (found.height, found.width) == pixels.shape
+        assert found.segments == whole.segments
+        with pytest.raises(FilmError, match="send the whole film"):
+            predictor.predict(replace(seen, shrunk_from=pixels.shape[::-1]), PredictOptions())
 
     def test_blank_film_is_answered(self, predictor: Predictor) -> None:
         answer = predictor.predict(Film(np.full((64, 64), 7, np.uint8)), PredictOptions())

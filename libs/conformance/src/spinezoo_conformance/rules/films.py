@@ -1,4 +1,4 @@
-"""Rules C12, C13, C15, C21 and C22: films of all sizes and forms, good and bad."""
+"""Rules C12, C13, C15, C21, C22 and C24: films of all sizes and forms, good and bad."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import grpc
 import numpy as np
 from grpc import StatusCode
-from spinezoo.v1 import image_pb2
+from spinezoo.v1 import image_pb2, segmenter_pb2
 
 from spinezoo_conformance import films
 from spinezoo_conformance.answers import (
@@ -24,6 +24,10 @@ from spinezoo_conformance.verdict import RuleBrokenError, expect
 
 LARGE_FILM_BYTES = 24 << 20
 """Pixels of the large film: 24 MiB, a full-size 16-bit radiograph."""
+
+
+SHRINKING_ID = "area-letterbox-1"
+"""The way of shrinking films that the suite knows; ``docs/swap.md`` says what it is."""
 
 
 def _judge_film_sizes(session: Session) -> None:
@@ -160,6 +164,34 @@ def _judge_file_forms(session: Session) -> str:
     return judged_on(first)
 
 
+def _judge_shrunk_film(session: Session) -> str:
+    model = session.model()
+    if not model.shrinking_id:
+        return "takes whole films only"
+    if model.shrinking_id != SHRINKING_ID:
+        return f"shrinks by {model.shrinking_id!r}, which this suite does not know"
+    canvas = films.spine_like_pixels(model.input_height, model.input_width)
+    # Of equal pixels every mean is exact, so that this needs no way of shrinking.
+    film = raw_image(np.repeat(np.repeat(canvas, 2, 0), 2, 1))
+    height, width = film.raw.height, film.raw.width
+    first = session.predict(film)
+    request = segmenter_pb2.PredictRequest(
+        image=raw_image(canvas), whole_height=height, whole_width=width
+    )
+    check_close(first, session.stub.Predict(request, timeout=session.timeout_s), "the shrunk film")
+    request.whole_height = 3 * height
+    try:
+        session.stub.Predict(request, timeout=session.timeout_s)
+    except grpc.RpcError as error:
+        expect(
+            error.code() is StatusCode.INVALID_ARGUMENT,
+            f"a film shrunk to another canvas is answered with {told(error)}",
+        )
+    else:
+        raise RuleBrokenError("a film shrunk to another canvas is not refused")
+    return judged_on(first)
+
+
 FILM_RULES = (
     Rule("C12", "Tall, wide and small films from 16 x 16 are answered.", _judge_film_sizes),
     Rule("C13", "A film in uint8, uint16 or float32 gets one answer.", _judge_pixel_types),
@@ -177,4 +209,9 @@ FILM_RULES = (
         slow=True,
     ),
     Rule("C22", "A film of 24 MiB is answered.", _judge_large_film, slow=True),
+    Rule(
+        "C24",
+        "A film shrunk as `shrinking_id` says is answered like the whole one; none: not judged.",
+        _judge_shrunk_film,
+    ),
 )

@@ -56,7 +56,7 @@ class Provenance(_message.Message):
     def __init__(self, model_name: _Optional[str] = ..., model_version: _Optional[str] = ..., preset: _Optional[str] = ..., weights_sha256: _Optional[str] = ..., preprocessing_id: _Optional[str] = ..., device: _Optional[str] = ..., timing: _Optional[_Union[Timing, _Mapping]] = ..., image: _Optional[str] = ..., engine: _Optional[str] = ..., precision: _Optional[str] = ...) -> None: ...
 
 class ModelInfo(_message.Message):
-    __slots__ = ("name", "version", "architecture", "family", "preset", "structures", "input_height", "input_width", "weights_sha256", "card_sha256", "license", "default_score_threshold", "default_suppression_iou", "max_message_bytes", "queue_limit", "image")
+    __slots__ = ("name", "version", "architecture", "family", "preset", "structures", "input_height", "input_width", "weights_sha256", "card_sha256", "license", "default_score_threshold", "default_suppression_iou", "max_message_bytes", "queue_limit", "image", "shrinking_id")
     NAME_FIELD_NUMBER: _ClassVar[int]
     VERSION_FIELD_NUMBER: _ClassVar[int]
     ARCHITECTURE_FIELD_NUMBER: _ClassVar[int]
@@ -73,6 +73,7 @@ class ModelInfo(_message.Message):
     MAX_MESSAGE_BYTES_FIELD_NUMBER: _ClassVar[int]
     QUEUE_LIMIT_FIELD_NUMBER: _ClassVar[int]
     IMAGE_FIELD_NUMBER: _ClassVar[int]
+    SHRINKING_ID_FIELD_NUMBER: _ClassVar[int]
     name: str
     version: str
     architecture: str
@@ -89,4 +90,5 @@ class ModelInfo(_message.Message):
     max_message_bytes: int
     queue_limit: int
     image: str
-    def __init__(self, name: _Optional[str] = ..., version: _Optional[str] = ..., architecture: _Optional[str] = ..., family: _Optional[_Union[ModelFamily, str]] = ..., preset: _Optional[str] = ..., structures: _Optional[_Iterable[_Union[_segment_pb2.Structure, str]]] = ..., input_height: _Optional[int] = ..., input_width: _Optional[int] = ..., weights_sha256: _Optional[str] = ..., card_sha256: _Optional[str] = ..., license: _Optional[str] = ..., default_score_threshold: _Optional[float] = ..., default_suppression_iou: _Optional[float] = ..., max_message_bytes: _Optional[int] = ..., queue_limit: _Optional[int] = ..., image: _Optional[str] = ...) -> None: ...
+    shrinking_id: str
+    def __init__(self, name: _Optional[str] = ..., version: _Optional[str] = ..., architecture: _Optional[str] = ..., family: _Optional[_Union[ModelFamily, str]] = ..., preset: _Optional[str] = ..., structures: _Optional[_Iterable[_Union[_segment_pb2.Structure, str]]] = ..., input_height: _Optional[int] = ..., input_width: _Optional[int] = ..., weights_sha256: _Optional[str] = ..., card_sha256: _Optional[str] = ..., license: _Optional[str] = ..., default_score_threshold: _Optional[float] = ..., default_suppression_iou: _Optional[float] = ..., max_message_bytes: _Optional[int] = ..., queue_limit: _Optional[int] = ..., image: _Optional[str] = ..., shrinking_id: _Optional[str] = ...) -> None: ...

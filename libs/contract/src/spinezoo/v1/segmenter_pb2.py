@@ -27,7 +27,7 @@ from spinezoo.v1 import model_pb2 as spinezoo_dot_v1_dot_model__pb2
 from spinezoo.v1 import segment_pb2 as spinezoo_dot_v1_dot_segment__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1bspinezoo/v1/segmenter.proto\x12\x0bspinezoo.v1\x1a\x17spinezoo/v1/image.proto\x1a\x17spinezoo/v1/model.proto\x1a\x19spinezoo/v1/segment.proto\"\xc2\x01\n\x0ePredictOptions\x12\x1c\n\x0fscore_threshold\x18\x01 \x01(\x01H\x00\x88\x01\x01\x12\x1c\n\x0fsuppression_iou\x18\x02 \x01(\x01H\x01\x88\x01\x01\x12\x19\n\x0cmax_segments\x18\x03 \x01(\rH\x02\x88\x01\x01\x12 \n\x18include_probability_maps\x18\x04 \x01(\x08\x42\x12\n\x10_score_thresholdB\x12\n\x10_suppression_iouB\x0f\n\r_max_segments\"a\n\x0ePredictRequest\x12!\n\x05image\x18\x01 \x01(\x0b\x32\x12.spinezoo.v1.Image\x12,\n\x07options\x18\x02 \x01(\x0b\x32\x1b.spinezoo.v1.PredictOptions\"\xe2\x01\n\x0fPredictResponse\x12\x0e\n\x06height\x18\x01 \x01(\r\x12\r\n\x05width\x18\x02 \x01(\r\x12&\n\x08segments\x18\x03 \x03(\x0b\x32\x14.spinezoo.v1.Segment\x12\x35\n\x10probability_maps\x18\x04 \x03(\x0b\x32\x1b.spinezoo.v1.ProbabilityMap\x12+\n\nprovenance\x18\x05 \x01(\x0b\x32\x17.spinezoo.v1.Provenance\x12$\n\x05notes\x18\x06 \x03(\x0b\x32\x15.spinezoo.v1.FilmNote\"\x11\n\x0fGetModelRequest\"9\n\x10GetModelResponse\x12%\n\x05model\x18\x01 \x01(\x0b\x32\x16.spinezoo.v1.ModelInfo2\xa1\x01\n\x10SegmenterService\x12\x44\n\x07Predict\x12\x1b.spinezoo.v1.PredictRequest\x1a\x1c.spinezoo.v1.PredictResponse\x12G\n\x08GetModel\x12\x1c.spinezoo.v1.GetModelRequest\x1a\x1d.spinezoo.v1.GetModelResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1bspinezoo/v1/segmenter.proto\x12\x0bspinezoo.v1\x1a\x17spinezoo/v1/image.proto\x1a\x17spinezoo/v1/model.proto\x1a\x19spinezoo/v1/segment.proto\"\xc2\x01\n\x0ePredictOptions\x12\x1c\n\x0fscore_threshold\x18\x01 \x01(\x01H\x00\x88\x01\x01\x12\x1c\n\x0fsuppression_iou\x18\x02 \x01(\x01H\x01\x88\x01\x01\x12\x19\n\x0cmax_segments\x18\x03 \x01(\rH\x02\x88\x01\x01\x12 \n\x18include_probability_maps\x18\x04 \x01(\x08\x42\x12\n\x10_score_thresholdB\x12\n\x10_suppression_iouB\x0f\n\r_max_segments\"\xb7\x01\n\x0ePredictRequest\x12!\n\x05image\x18\x01 \x01(\x0b\x32\x12.spinezoo.v1.Image\x12,\n\x07options\x18\x02 \x01(\x0b\x32\x1b.spinezoo.v1.PredictOptions\x12\x19\n\x0cwhole_height\x18\x08 \x01(\rH\x00\x88\x01\x01\x12\x18\n\x0bwhole_width\x18\t \x01(\rH\x01\x88\x01\x01\x42\x0f\n\r_whole_heightB\x0e\n\x0c_whole_width\"\xe2\x01\n\x0fPredictResponse\x12\x0e\n\x06height\x18\x01 \x01(\r\x12\r\n\x05width\x18\x02 \x01(\r\x12&\n\x08segments\x18\x03 \x03(\x0b\x32\x14.spinezoo.v1.Segment\x12\x35\n\x10probability_maps\x18\x04 \x03(\x0b\x32\x1b.spinezoo.v1.ProbabilityMap\x12+\n\nprovenance\x18\x05 \x01(\x0b\x32\x17.spinezoo.v1.Provenance\x12$\n\x05notes\x18\x06 \x03(\x0b\x32\x15.spinezoo.v1.FilmNote\"\x11\n\x0fGetModelRequest\"9\n\x10GetModelResponse\x12%\n\x05model\x18\x01 \x01(\x0b\x32\x16.spinezoo.v1.ModelInfo2\xa1\x01\n\x10SegmenterService\x12\x44\n\x07Predict\x12\x1b.spinezoo.v1.PredictRequest\x1a\x1c.spinezoo.v1.PredictResponse\x12G\n\x08GetModel\x12\x1c.spinezoo.v1.GetModelRequest\x1a\x1d.spinezoo.v1.GetModelResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -36,14 +36,14 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_PREDICTOPTIONS']._serialized_start=122
   _globals['_PREDICTOPTIONS']._serialized_end=316
-  _globals['_PREDICTREQUEST']._serialized_start=318
-  _globals['_PREDICTREQUEST']._serialized_end=415
-  _globals['_PREDICTRESPONSE']._serialized_start=418
-  _globals['_PREDICTRESPONSE']._serialized_end=644
-  _globals['_GETMODELREQUEST']._serialized_start=646
-  _globals['_GETMODELREQUEST']._serialized_end=663
-  _globals['_GETMODELRESPONSE']._serialized_start=665
-  _globals['_GETMODELRESPONSE']._serialized_end=722
-  _globals['_SEGMENTERSERVICE']._serialized_start=725
-  _globals['_SEGMENTERSERVICE']._serialized_end=886
+  _globals['_PREDICTREQUEST']._serialized_start=319
+  _globals['_PREDICTREQUEST']._serialized_end=502
+  _globals['_PREDICTRESPONSE']._serialized_start=505
+  _globals['_PREDICTRESPONSE']._serialized_end=731
+  _globals['_GETMODELREQUEST']._serialized_start=733
+  _globals['_GETMODELREQUEST']._serialized_end=750
+  _globals['_GETMODELRESPONSE']._serialized_start=752
+  _globals['_GETMODELRESPONSE']._serialized_end=809
+  _globals['_SEGMENTERSERVICE']._serialized_start=812
+  _globals['_SEGMENTERSERVICE']._serialized_end=973
 # @@protoc_insertion_point(module_scope)

@@ -22,12 +22,16 @@ class PredictOptions(_message.Message):
     def __init__(self, score_threshold: _Optional[float] = ..., suppression_iou: _Optional[float] = ..., max_segments: _Optional[int] = ..., include_probability_maps: _Optional[bool] = ...) -> None: ...
 
 class PredictRequest(_message.Message):
-    __slots__ = ("image", "options")
+    __slots__ = ("image", "options", "whole_height", "whole_width")
     IMAGE_FIELD_NUMBER: _ClassVar[int]
     OPTIONS_FIELD_NUMBER: _ClassVar[int]
+    WHOLE_HEIGHT_FIELD_NUMBER: _ClassVar[int]
+    WHOLE_WIDTH_FIELD_NUMBER: _ClassVar[int]
     image: _image_pb2.Image
     options: PredictOptions
-    def __init__(self, image: _Optional[_Union[_image_pb2.Image, _Mapping]] = ..., options: _Optional[_Union[PredictOptions, _Mapping]] = ...) -> None: ...
+    whole_height: int
+    whole_width: int
+    def __init__(self, image: _Optional[_Union[_image_pb2.Image, _Mapping]] = ..., options: _Optional[_Union[PredictOptions, _Mapping]] = ..., whole_height: _Optional[int] = ..., whole_width: _Optional[int] = ...) -> None: ...
 
 class PredictResponse(_message.Message):
     __slots__ = ("height", "width", "segments", "probability_maps", "provenance", "notes")

@@ -30,12 +30,15 @@ class Film:
         row_spacing_mm: Distance of two row centres at the detector plane, or None where unknown.
         column_spacing_mm: The same between columns.
         notes: What whoever reads an answer about this film should know.
+        shrunk_from: Rows and columns of the whole film, in pixels, where ``pixels`` are it shrunk
+            to a network's canvas; spacings are the whole film's. None: they are the whole film.
     """
 
     pixels: NDArray[np.generic]
     row_spacing_mm: float | None = None
     column_spacing_mm: float | None = None
     notes: tuple[FilmNote, ...] = ()
+    shrunk_from: tuple[int, int] | None = None
 
     def __post_init__(self) -> None:
         """Looks at every pixel of a ``float32`` film, once.
@@ -50,6 +53,8 @@ class Film:
                 f"film has the shape {pixels.shape}; send one grey plane, height x width"
             )
         check_film_size(self.height, self.width, None)
+        if self.shrunk_from is not None:
+            check_film_size(*self.shrunk_from, None)
         if pixels.dtype.name not in PIXEL_TYPES:
             raise FilmError(
                 f"film has pixels of type {pixels.dtype}; convert to uint8, uint16 or float32"
@@ -76,3 +81,8 @@ class Film:
     def width(self) -> int:
         """Columns, in pixels."""
         return int(self.pixels.shape[1])
+
+    @property
+    def whole_size(self) -> tuple[int, int]:
+        """Rows and columns of the whole film, which answers are about, in pixels."""
+        return self.shrunk_from or (self.height, self.width)

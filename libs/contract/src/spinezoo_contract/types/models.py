@@ -160,6 +160,7 @@ class ModelInfo:
     max_message_bytes: int
     queue_limit: int
     image: str = ""
+    shrinking_id: str = ""
 
     def __post_init__(self) -> None:
         """Checks name, defaults and tag.

@@ -32,6 +32,7 @@ from spinezoo_contract.masks import mask_from_runs
 from spinezoo_contract.types import VERTEBRAE, Box, Segment, SegmentKind, Structure
 
 from spinezoo_spine.column.bodies import ColumnRuns, column_runs
+from spinezoo_spine.components import components
 from spinezoo_spine.instances import min_component_pixels, split_region
 
 GRID_ROWS = 300
@@ -190,7 +191,7 @@ def separate_region(
     rows, columns = int(runs.bottom.max()) - top, int(runs.column.max()) + 1 - left
     cell = max(1, -(-max(rows, columns) // GRID_ROWS))
     grid = _sample(region, top, left, rows, columns, cell)
-    count, labels, statistics = _components(grid)
+    count, labels, statistics = components(grid)
     if count <= 1:
         # Thinner than a cell everywhere: specks only.
         return split_region(region), size_px
@@ -200,7 +201,7 @@ def separate_region(
         metal = _painted(_strokes_on_grid(crossing, top, left, cell), 0, 0, *grid.shape)
         if metal.any():
             grid = _bridged(grid, metal, round(BRIDGE * size_px / cell))
-            count, labels, statistics = _components(grid)
+            count, labels, statistics = components(grid)
             if given_px is None:
                 size_px = _body_size(labels, statistics, count) * cell
     owner = _owners(labels, runs, top, left, cell)
@@ -306,12 +307,6 @@ def _strokes_on_grid(runs: ColumnRuns, top: int, left: int, cell: int) -> Column
         -(-(runs.top[seen] - top - middle) // cell),
         -(-(runs.bottom[seen] - top - middle) // cell),
     )
-
-
-def _components(grid: NDArray[np.uint8]) -> tuple[int, NDArray[np.int32], NDArray[np.int32]]:
-    """Number of components, background included, their labels and OpenCV's statistics of them."""
-    count, labels, statistics, _ = cv2.connectedComponentsWithStats(grid, connectivity=8)
-    return count, np.asarray(labels, dtype=np.int32), np.asarray(statistics, dtype=np.int32)
 
 
 def _bridged(grid: NDArray[np.uint8], metal: NDArray[np.uint8], reach: int) -> NDArray[np.uint8]:

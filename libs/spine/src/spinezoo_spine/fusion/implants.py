@@ -43,6 +43,7 @@ from spinezoo_contract.types import (
 )
 
 from spinezoo_spine import windows
+from spinezoo_spine.components import components
 from spinezoo_spine.fusion import votes as fusion
 from spinezoo_spine.fusion.objects import OUTLINE_VOTES, left_over
 from spinezoo_spine.implant_parts import IMPLANTS
@@ -461,7 +462,7 @@ def _holds_more(region: Segment, kept: Sequence[FusedImplant]) -> bool:
     left = cv2.morphologyEx(own & ~held, cv2.MORPH_OPEN, np.ones((3, 3), dtype=np.uint8))
     if 2 * step**2 * cv2.countNonZero(left) < least:
         return False
-    _, labels, statistics, _ = cv2.connectedComponentsWithStats(own, connectivity=8)
+    _, labels, statistics = components(own)
     areas = statistics[:, cv2.CC_STAT_AREA]
     of_component = np.bincount(labels[left > 0], minlength=len(areas))
     more = of_component[of_component > LEFT_SHARE * areas].sum()

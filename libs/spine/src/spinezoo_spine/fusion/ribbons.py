@@ -25,6 +25,7 @@ import numpy as np
 from numpy.polynomial import Polynomial
 from numpy.typing import NDArray
 
+from spinezoo_spine.components import components
 from spinezoo_spine.implant_pairs import percentile_of_sorted
 
 CELLS = 10
@@ -267,7 +268,7 @@ def _pieces(scene: Scene) -> list[_Piece]:
     """Connected pieces of rods and screws, as far as they are called rods."""
     rods = (scene.said[..., 0] >= SEEN_SHARE).view(np.uint8)
     metal = rods | (scene.said[..., 1] > 0.0).view(np.uint8)
-    _, labels, statistics, _ = cv2.connectedComponentsWithStats(metal, connectivity=8)
+    _, labels, statistics = components(metal)
     found = []
     areas = statistics[1:, cv2.CC_STAT_AREA]
     large = np.flatnonzero(areas * scene.step**2 >= LEAST_PIXELS)

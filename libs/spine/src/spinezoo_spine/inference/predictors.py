@@ -52,7 +52,10 @@ class FilmPredictor(ABC, Generic[Output]):
         precision: Name of the type that the network computes in, such as ``float32``.
         engine: What runs the network, such as ``openvino`` or ``torch``.
         concurrent: From how many threads :meth:`predict` may be called at a time.
+        shrinking_id: Name of the way in which callers may shrink films beforehand.
     """
+
+    shrinking_id = prepare.SHRINKING_ID
 
     def __init__(
         self, card: ModelCard, device: str, precision: str = "float32", engine: str = ""
@@ -101,7 +104,7 @@ class FilmPredictor(ABC, Generic[Output]):
         """
         settings = resolve_options(options, self.card)
         watch = Stopwatch()
-        grey, fit = prepare.letterbox(film.pixels, self.card.input.height, self.card.input.width)
+        grey, fit = self._fitted(film)
         inputs = prepare.two_channels(grey)
         prepare_ms = watch.lap_ms()
         output = self.infer(inputs, settings)
@@ -109,8 +112,8 @@ class FilmPredictor(ABC, Generic[Output]):
         segments, maps = self.outlines(output, fit, settings)
         timing = Timing(prepare_ms=prepare_ms, infer_ms=infer_ms, finish_ms=watch.lap_ms())
         return Prediction(
-            height=film.height,
-            width=film.width,
+            height=fit.film_height,
+            width=fit.film_width,
             segments=segments,
             provenance=self._provenance(timing),
             probability_maps=maps,
@@ -134,28 +137,36 @@ class FilmPredictor(ABC, Generic[Output]):
         watch = Stopwatch()
         inputs, fits, prepare_ms = [], [], []
         for film in films:
-            size = (self.card.input.height, self.card.input.width)
-            grey, fit = prepare.letterbox(film.pixels, *size)
+            grey, fit = self._fitted(film)
             inputs.append(prepare.two_channels(grey))
             fits.append(fit)
             prepare_ms.append(watch.lap_ms())
         outputs = self.infer_many(inputs, settings)
         infer_ms = watch.lap_ms() / len(films)
         predictions = []
-        for film, fit, output, own, ms in zip(
-            films, fits, outputs, settings, prepare_ms, strict=True
-        ):
+        for fit, output, own, ms in zip(fits, outputs, settings, prepare_ms, strict=True):
             segments, maps = self.outlines(output, fit, own)
             timing = Timing(prepare_ms=ms, infer_ms=infer_ms, finish_ms=watch.lap_ms())
             answer = Prediction(
-                height=film.height,
-                width=film.width,
+                height=fit.film_height,
+                width=fit.film_width,
                 segments=segments,
                 provenance=self._provenance(timing),
                 probability_maps=maps,
             )
             predictions.append(answer)
         return tuple(predictions)
+
+    def _fitted(self, film: Film) -> tuple[NDArray[np.float32], prepare.Letterbox]:
+        """The film on the network's canvas, and where it lies there.
+
+        Raises:
+            FilmError: It was shrunk to another canvas.
+        """
+        canvas = self.card.input
+        return prepare.letterbox(
+            film.pixels, canvas.height, canvas.width, shrunk_from=film.shrunk_from
+        )
 
     def _provenance(self, timing: Timing) -> Provenance:
         """Who answered."""

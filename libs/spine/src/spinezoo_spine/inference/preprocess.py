@@ -13,11 +13,17 @@ from typing import Any
 import cv2
 import numpy as np
 from numpy.typing import NDArray
+from spinezoo_contract.errors import FilmError
+from spinezoo_contract.limits import MIN_SIDE_PX
 
 from spinezoo_spine.films.grey import unit_grey
 
 PREPROCESSING_ID = "letterbox-2ch-v1"
 """Percentile grey, letterbox, standardised and locally normalised channels."""
+
+SHRINKING_ID = "area-letterbox-1"
+"""The first step of it, which a caller may do beforehand: see :func:`shrunk`. Changes with any
+pixel of what that gives."""
 
 LOCAL_WINDOW_PX = 31
 """Side of the local normalisation window on the network's grid; odd. Prototype finding: without
@@ -84,21 +90,65 @@ class Letterbox:
         return (points_xy - np.array([self.left, self.top], dtype=np.float64)) * factors
 
 
-def letterbox(
+def shrunk(
     pixels: NDArray[np.generic], canvas_height: int, canvas_width: int
+) -> NDArray[np.generic] | None:
+    """A film as :func:`letterbox` shrinks it, in its own pixel type.
+
+    Sent instead of the whole film to networks of one canvas, it spares each of them megabytes and
+    the work of shrinking.
+
+    Returns:
+        (rows, columns) of :meth:`Letterbox.fit`; None where the film would not become smaller, or
+        one of its sides smaller than a film may be.
+    """
+    fit = Letterbox.fit(pixels.shape[0], pixels.shape[1], canvas_height, canvas_width)
+    if fit.scale >= 1.0 or min(fit.height, fit.width) < MIN_SIDE_PX:
+        return None
+    return _resized(pixels, fit)
+
+
+def _resized(pixels: NDArray[np.generic], fit: Letterbox) -> NDArray[np.generic]:
+    interpolation = cv2.INTER_AREA if fit.scale < 1 else cv2.INTER_LINEAR
+    # OpenCV's types leave out that it takes any of our pixel types as they are.
+    source: Any = pixels
+    return np.asarray(cv2.resize(source, (fit.width, fit.height), interpolation=interpolation))
+
+
+def letterbox(
+    pixels: NDArray[np.generic],
+    canvas_height: int,
+    canvas_width: int,
+    *,
+    shrunk_from: tuple[int, int] | None = None,
 ) -> tuple[NDArray[np.float32], Letterbox]:
     """The film as unit grey on a (canvas_height, canvas_width) ``float32`` canvas.
 
     Bars around the film are 0. The film is resized before it is scaled to unit grey: that is
     several times faster on a large film, and training does the same.
+
+    Args:
+        pixels: (height, width) film.
+        canvas_height: Rows of the canvas.
+        canvas_width: Columns of the canvas.
+        shrunk_from: Rows and columns of the film where the pixels are what :func:`shrunk` makes of
+            it; None: they are the film.
+
+    Raises:
+        FilmError: The pixels are of another size than :func:`shrunk` gives.
     """
-    fit = Letterbox.fit(pixels.shape[0], pixels.shape[1], canvas_height, canvas_width)
-    interpolation = cv2.INTER_AREA if fit.scale < 1 else cv2.INTER_LINEAR
-    # OpenCV's types leave out that it takes any of our pixel types as they are.
-    source: Any = pixels
-    resized = cv2.resize(source, (fit.width, fit.height), interpolation=interpolation)
+    height, width = shrunk_from or pixels.shape
+    fit = Letterbox.fit(height, width, canvas_height, canvas_width)
+    if shrunk_from is None:
+        pixels = _resized(pixels, fit)
+    elif pixels.shape != (fit.height, fit.width) or fit.scale >= 1.0:
+        raise FilmError(
+            f"a film of {fit.film_height} x {fit.film_width} pixels was shrunk to "
+            f"{pixels.shape[0]} x {pixels.shape[1]}, the network's canvas of {canvas_height} x "
+            f"{canvas_width} takes {fit.height} x {fit.width}; send the whole film"
+        )
     canvas = np.zeros((canvas_height, canvas_width), dtype=np.float32)
-    canvas[fit.top : fit.top + fit.height, fit.left : fit.left + fit.width] = unit_grey(resized)
+    canvas[fit.top : fit.top + fit.height, fit.left : fit.left + fit.width] = unit_grey(pixels)
     return canvas, fit
 
 
