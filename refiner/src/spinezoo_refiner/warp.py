@@ -70,7 +70,8 @@ class Warp:
         """
         centres = places + moves
         kernel = _kernel(centres, centres, widths)
-        return cls(centres, widths, np.linalg.solve(kernel, -moves))
+        weights = np.asarray(np.linalg.solve(kernel, -moves), dtype=np.float64)
+        return cls(centres, widths, weights)
 
     def origins(self, points: Array) -> Array:
         """(N, 2) where points of the finished crop came from."""

@@ -272,8 +272,9 @@ async def run_check(arguments: argparse.Namespace) -> int:
                     results.append(result)
                     bar.update()
                     if name == "plain":  # members too: measures can be checked again
-                        members = kept[-1].members if columns else {}
-                        folder.write_answer(truth.name, {**members, **outlines_of(columns)})
+                        members = kept[-1].members.items() if columns else ()
+                        said = {member: tuple(segments) for member, segments in members}
+                        folder.write_answer(truth.name, said | outlines_of(columns))
                     if name == "plain" and columns and not arguments.no_pictures:
                         file_name = f"film_{Path(truth.name).stem}.png"
                         picture = await asyncio.to_thread(
