@@ -32,6 +32,8 @@ from spinezoo_contract.types import (
 from spinezoo_evaluator.benchmark import page as rerender
 from spinezoo_evaluator.benchmark import real_check
 from spinezoo_evaluator.benchmark.real_check import measure_column, say_column, variant
+from spinezoo_evaluator.measures.run import kept_films
+from spinezoo_evaluator.measures.truth import read_truth
 from spinezoo_evaluator.report.reliability import bins_of, calibration_error, given_from
 from spinezoo_evaluator.results.columns import ColumnCounts, count_column
 from spinezoo_spine.annotations.corners import CornerFilm, find_corner_file, read_corners
@@ -207,6 +209,10 @@ def test_the_check_measures_every_network_in_every_variant_and_draws_each_film(c
     assert "a.png" in printed
     assert "Mask R-CNN" in printed
     assert rerender.main([str(folder)]) == 2
+    truths = read_truth(folder.parent / "films")
+    kept = next(iter(kept_films(truths, folder)))  # measures can be checked again
+    assert len(kept.vertebrae) == len(LEVELS)
+    assert {"mask_rcnn", "unet"} <= kept.members.keys()
 
 
 def test_a_wrong_name_a_missing_one_and_a_false_vertebra_are_counted():

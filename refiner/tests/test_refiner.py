@@ -8,9 +8,19 @@ import numpy as np
 import onnxruntime
 import pytest
 import torch
+from numpy.typing import NDArray
 from spinezoo_contract.errors import ConfigurationError
 from spinezoo_refiner import train
-from spinezoo_refiner.examples import Bodies, example_of, rough_outline
+from spinezoo_refiner.examples import (
+    SIZE_PX,
+    TICKS,
+    Bodies,
+    Placing,
+    doubled,
+    example_of,
+    placing_of,
+    rough_outline,
+)
 from spinezoo_refiner.export import export, some_input
 from spinezoo_refiner.loss import refiner_loss
 from spinezoo_refiner.network import RefinerNetwork
@@ -21,12 +31,13 @@ from spinezoo_refiner.store import (
     make_store,
     read_store,
 )
+from spinezoo_refiner.warp import MOST_STRAIN, Warp, some_warp
 from spinezoo_spine.built_in import load_built_in_card
 from spinezoo_spine.measures.refiner.answers import NUMBERS, landmarks_of
 from spinezoo_spine.measures.refiner.card import REFINER
 from spinezoo_spine.measures.refiner.looking import CROP_HALF, CROP_PX
 from spinezoo_spine.measures.refiner.network import LandmarkRefiner
-from spinezoo_torchkit.small_training import loader
+from spinezoo_torchkit.small_training import loader, mix_with
 from spinezoo_training.shards import read_record
 
 
@@ -83,6 +94,85 @@ def test_an_example_moves_truth_and_outline_together(crops: Crops) -> None:
             at = np.array([columns.mean(), rows.mean()])
             at = ((at + 0.5) / CROP_PX * 2.0 - 1.0) * CROP_HALF
             assert np.abs(corners.mean(axis=0) - at).max() < 0.25
+
+
+CORNERS = np.array([[-0.55, -0.5], [0.6, -0.42], [0.52, 0.45], [-0.5, 0.5]])
+PLATES = CORNERS[[[0, 1], [3, 2]]]
+"""(2, 2, 2) back and front end of both endplates of a drawn body."""
+
+
+def _edge(placing: Placing, which: int, columns: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Rows at which an endplate of the drawn body is seen in the finished crop, by column."""
+    ticks = (np.arange(STORED_PX) + 0.5) / STORED_PX * 2.0 * STORED_HALF - STORED_HALF
+    (x0, y0), (x1, y1) = PLATES[which]
+    line = y0 + (ticks[None] - x0) * (y1 - y0) / (x1 - x0)
+    # A ramp of some pixels is sampled without error, a step is not.
+    drawn = np.clip(0.5 + (ticks[:, None] - line) * SIZE_PX / 8.0, 0.0, 1.0).astype(np.float32)
+    seen = placing.sampled(drawn)[:, columns]
+    after = (seen > 0.5).argmax(axis=0)
+    every = np.arange(len(columns))
+    low, high = seen[after - 1, every], seen[after, every]
+    return after - 1 + (0.5 - low) / (high - low)
+
+
+def _in_pixels(places: NDArray[np.float64]) -> NDArray[np.float64]:
+    return (places / CROP_HALF + 1.0) * CROP_PX / 2.0 - 0.5
+
+
+def test_a_warp_carries_the_truth_exactly_where_it_carries_the_film() -> None:
+    worst, turned = 0.0, []
+    for seed in range(40):
+        rng = np.random.default_rng(seed)
+        turn = np.radians(rng.normal(0.0, 4.0))
+        linear = np.array([[np.cos(turn), -np.sin(turn)], [np.sin(turn), np.cos(turn)]])
+        linear = linear @ np.array([[0.95, 0.0], [-0.05, 1.0]])
+        straight = Placing(linear, rng.normal(0.0, 0.03, 2))
+        corners = straight.truth(CORNERS)
+        middles = straight.truth(PLATES.mean(axis=1))
+        warp = some_warp(corners, middles, rng, sacral=False, half=CROP_HALF)
+        placing = Placing(linear, straight.shift, warp)
+        for which, (back, front) in enumerate(PLATES):
+            along = np.linspace(0.0, 1.0, 400)[:, None]
+            true = _in_pixels(placing.truth(back + along * (front - back)))
+            columns = np.arange(int(true[:, 0].min()) + 2, int(true[:, 0].max()) - 1)
+            steep = np.abs(np.gradient(true[:, 1], true[:, 0])).max()
+            off = _edge(placing, which, columns) - np.interp(columns, true[:, 0], true[:, 1])
+            worst = max(worst, np.abs(off).max() / (1.0 + steep))
+            before = _in_pixels(straight.truth(np.stack([back, front])))
+            turned.append(np.degrees(np.arctan2(*(true[-1] - true[0])[::-1])
+                                     - np.arctan2(*(before[1] - before[0])[::-1])))  # fmt: skip
+    assert worst < 0.03  # pixels
+    assert 1.5 < np.std(turned) < 8.0  # endplates are turned against what phantoms show
+
+
+def test_a_warp_brings_landmarks_where_they_are_sent_and_never_folds() -> None:
+    for seed in range(200):
+        rng = np.random.default_rng(seed)
+        warp = some_warp(CORNERS, PLATES.mean(axis=1), rng, sacral=seed % 2 > 0, half=CROP_HALF)
+        assert warp.strain(TICKS) < MOST_STRAIN + 0.1  # on a finer grid than it was made with
+        points = rng.uniform(-0.9, 0.9, (50, 2))
+        np.testing.assert_allclose(warp.origins(warp.carried(points)), points, atol=1e-7)
+    sent = rng.normal(0.0, 0.03, (4, 2))
+    warp = Warp.between(CORNERS, sent, np.full(4, 0.2))
+    np.testing.assert_allclose(warp.carried(CORNERS), CORNERS + sent, atol=1e-7)
+    grid = warp.origins_of_grid(TICKS)
+    for row, column in ((3, 90), (48, 20), (77, 77)):
+        alone = warp.origins(np.array([[TICKS[column], TICKS[row]]]))
+        np.testing.assert_allclose(grid[:, row, column], alone[0], atol=1e-9)
+
+
+def test_a_body_that_is_not_made_worse_keeps_its_shape(crops: Crops) -> None:
+    for place in range(len(crops.grey)):
+        placing, _ = placing_of(crops, place, np.random.default_rng(place), warped=False)
+        assert placing.warp is None
+
+
+def test_double_edges_lie_to_both_sides_of_the_true_one() -> None:
+    step = np.zeros((CROP_PX, CROP_PX), np.float32)
+    step[40:] = 1.0
+    for seed in range(20):
+        seen = doubled(step, np.random.default_rng(seed))
+        assert (CROP_PX - seen[:, 48].sum()) == pytest.approx(40.0, abs=0.1)
 
 
 def test_a_rough_outline_is_still_that_body(crops: Crops) -> None:
@@ -145,6 +235,35 @@ def test_a_run_that_stops_goes_on_to_the_same_weights(crops: Crops, tmp_path: Pa
     assert len((folder / "log.jsonl").read_text().splitlines()) == 2
     with pytest.raises(ConfigurationError, match="other settings"):
         train.fit(train.Settings(epochs=3, width=6), crops, folder, workers=0)
+
+
+def test_weights_between_a_run_and_the_one_it_began_with(crops: Crops, tmp_path: Path) -> None:
+    settings = train.Settings(epochs=1, batch_size=8, patients=3, width=6)
+    torch.set_num_threads(1)
+    first, second = tmp_path / "first", tmp_path / "second"
+    for folder, start in ((first, None), (second, first)):
+        folder.mkdir()
+        network, _ = train.fit(settings, crops, folder, workers=0, start=start)
+        if start is None:
+            before = {name: each.clone() for name, each in network.state_dict().items()}
+    after = {name: each.clone() for name, each in network.state_dict().items()}
+    given = [batch.crops for batch in Bodies(crops, 1, 0, 8)]
+    mix_with(network, first, 0.25, given)
+    for name, _ in network.named_parameters():
+        torch.testing.assert_close(
+            network.state_dict()[name], 0.75 * before[name] + 0.25 * after[name]
+        )
+    stem = network.stem[:1](torch.cat(given))  # each batch counts the same
+    torch.testing.assert_close(
+        network.stem[1].running_mean, stem.mean(dim=(0, 2, 3)), atol=1e-4, rtol=1e-3
+    )
+    assert not network.training
+
+
+@pytest.mark.parametrize("words", [["--share", "0.5"], ["--share", "-1", "--start", "."]])
+def test_a_share_of_weights_needs_those_to_begin_with(words: list[str], tmp_path: Path) -> None:
+    assert train.main(["--run-dir", str(tmp_path), *words]) == 2
+    assert not list(tmp_path.iterdir())
 
 
 def test_the_card_of_a_training_is_loaded_and_answers(crops: Crops, tmp_path: Path) -> None:

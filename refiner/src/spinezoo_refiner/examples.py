@@ -1,4 +1,4 @@
-"""A stored body as the refiner is given it: turned, shifted, exposed otherwise, roughly outlined.
+"""A stored body as the refiner is given it: moved, warped, exposed otherwise, roughly outlined.
 
 How often each happens is set wide on purpose; nothing here was fitted to real films.
 """
@@ -18,6 +18,7 @@ from spinezoo_spine.measures.refiner.looking import CROP_HALF, CROP_PX, normalis
 from spinezoo_torchkit.small_training import Epoch
 
 from spinezoo_refiner.store import STORED_HALF, STORED_PX, Crops
+from spinezoo_refiner.warp import CHANCE, Warp, some_warp
 
 LONG_SPUR = 0.075
 """An osteophyte from this length on is a long one, in sizes of the body: about 3 mm."""
@@ -35,6 +36,54 @@ those of the given real crops."""
 
 SIZE_PX = STORED_PX / (2.0 * STORED_HALF)
 """Size of a body in a stored crop."""
+
+TICKS = ((np.arange(CROP_PX) + 0.5) / CROP_PX * 2.0 - 1.0) * CROP_HALF
+"""Where the pixels of a crop lie, in sizes of the body."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Placing:
+    """How a finished crop lies in a stored one.
+
+    Attributes:
+        linear: (2, 2) from places in the crop to those in the stored crop, in sizes of the body.
+        shift: (2,) of the middle, in sizes of the body.
+        warp: What moves landmarks before that; None: nothing does.
+    """
+
+    linear: NDArray[np.float64]
+    shift: NDArray[np.float64]
+    warp: Warp | None = None
+
+    def truth(self, points: NDArray[np.float64]) -> NDArray[np.float64]:
+        """(N, 2) where points of the stored crop lie in the finished one."""
+        straight = (points - self.shift) @ np.linalg.inv(self.linear).T
+        return straight if self.warp is None else self.warp.carried(straight)
+
+    def sampled(self, stored: NDArray[Any], follows: float = 1.0) -> NDArray[np.float32]:
+        """(CROP_PX, CROP_PX) of a stored crop, read once.
+
+        Args:
+            stored: (STORED_PX, STORED_PX).
+            follows: Share of the warp that it follows.
+        """
+        step = 2.0 * CROP_HALF / CROP_PX
+        matrix = SIZE_PX * step * self.linear
+        corner = self.linear @ np.full(2, 0.5 * step - CROP_HALF)
+        origin = SIZE_PX * (corner + self.shift) + STORED_PX / 2 - 0.5
+        if self.warp is None:
+            return np.asarray(
+                cv2.warpAffine(
+                    stored, np.column_stack([matrix, origin]), (CROP_PX, CROP_PX),
+                    flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP, borderMode=cv2.BORDER_REPLICATE,
+                ), np.float32,
+            )  # fmt: skip
+        still = np.stack(np.meshgrid(TICKS, TICKS))
+        from_crop = still + follows * (self.warp.origins_of_grid(TICKS) - still)
+        read = np.tensordot(self.linear, from_crop, 1) + self.shift[:, None, None]
+        x, y = (read * SIZE_PX + (STORED_PX / 2 - 0.5)).astype(np.float32)
+        border = cv2.BORDER_REPLICATE
+        return np.asarray(cv2.remap(stored, x, y, cv2.INTER_LINEAR, borderMode=border), np.float32)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -94,6 +143,10 @@ def exposed(crop: NDArray[np.float32], rng: np.random.Generator) -> NDArray[np.f
     grey: Any = (crop - low) / max(high - low, 1e-3)  # OpenCV's types are wider than its values
     if rng.random() < 0.5:
         grey = grey ** np.float32(_between(rng, 0.6, 1.6))
+    if rng.random() < 0.25:
+        grey = _curve(grey, rng)
+    if rng.random() < 0.12:
+        grey = doubled(grey, rng)
     if rng.random() < 0.18:  # scatter takes fine contrast
         smooth = cv2.GaussianBlur(grey, (0, 0), rng.uniform(6.0, 20.0))
         grey = smooth + np.float32(_between(rng, 0.2, 0.8)) * (grey - smooth)
@@ -101,6 +154,10 @@ def exposed(crop: NDArray[np.float32], rng: np.random.Generator) -> NDArray[np.f
         grey = grey + np.float32(rng.uniform(0.0, 0.4)) * _field(rng, side, 5)
     if rng.random() < 0.15:
         grey = grey * (1.0 + np.float32(rng.uniform(0.0, 0.4)) * _field(rng, side, 8))
+    if rng.random() < 0.15:  # one end of the body is fainter than the other
+        smooth = cv2.GaussianBlur(grey, (0, 0), rng.uniform(3.0, 10.0))
+        gain = np.exp(np.float32(rng.uniform(0.2, 1.0)) * _field(rng, side, 5))
+        grey = smooth + gain * (grey - smooth)
     if rng.random() < 0.2:
         _draw_lines(grey, rng)
     kind = rng.random()
@@ -137,16 +194,41 @@ def _draw_lines(grey: NDArray[np.float32], rng: np.random.Generator) -> None:
         cv2.line(grey, first, last, value, width, cv2.LINE_AA, shift=4)
 
 
-def example_of(
-    crops: Crops, place: int, rng: np.random.Generator, *, worse: bool = True
-) -> tuple[NDArray[np.float32], NDArray[np.float64], NDArray[np.float32]]:
-    """(2, CROP_PX, CROP_PX) input, (NUMBERS,) true endplates and (4,) true osteophytes.
+def _curve(grey: NDArray[np.float32], rng: np.random.Generator) -> NDArray[np.float32]:
+    """Grey levels by another curve that rises everywhere, of five straight pieces."""
+    rises = rng.uniform(0.25, 1.75, 5)
+    knots = np.concatenate([[0.0], np.cumsum(rises)]) / rises.sum()
+    return np.interp(grey, np.linspace(0.0, 1.0, 6), knots).astype(np.float32)
+
+
+def doubled(grey: NDArray[np.float32], rng: np.random.Generator) -> NDArray[np.float32]:
+    """A crop with double edges, as of a body tilted to the side; the truth stays between them."""
+    apart = np.array([rng.normal(0.0, 0.4), rng.normal(0.0, 1.0)]) * rng.uniform(0.5, 1.5)
+    halves = [
+        cv2.warpAffine(
+            grey, np.array([[1.0, 0.0, x], [0.0, 1.0, y]]), grey.shape[::-1],
+            flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE,
+        )
+        for x, y in (apart, -apart)
+    ]  # fmt: skip
+    return np.asarray((halves[0] + halves[1]) / 2.0, np.float32)
+
+
+def _landmarks_of(crops: Crops, place: int) -> NDArray[np.float64]:
+    """(6, 2) corners, and middles of the endplates, in the stored crop."""
+    return np.concatenate([crops.corners[place], crops.middles[place]]).astype(np.float64)
+
+
+def placing_of(
+    crops: Crops, place: int, rng: np.random.Generator, *, warped: bool = True
+) -> tuple[Placing, float]:
+    """How a body's crop is to lie by chance, and how much smaller it is shown.
 
     Args:
         crops: Stored bodies.
         place: Which.
         rng: Where chance comes from.
-        worse: Whether the exposure is changed; position and outline always are.
+        warped: Whether landmarks are moved too.
     """
     sacral = bool(crops.sacral[place])
     wide = 4.0 if rng.random() < 0.8 else 9.0
@@ -158,24 +240,35 @@ def example_of(
     linear = scale * np.array([[math.cos(turn), -math.sin(turn)], [math.sin(turn), math.cos(turn)]])
     lean = math.tan(math.radians(rng.normal(0.0 if sacral else LEAN_DEG[0], LEAN_DEG[1])))
     linear = linear @ np.array([[_between(rng, *BREADTH), 0.0], [-lean, 1.0]])
-    step = 2.0 * CROP_HALF / CROP_PX
-    matrix = SIZE_PX * step * linear
-    origin = SIZE_PX * (linear @ np.full(2, 0.5 * step - CROP_HALF) + shift) + STORED_PX / 2 - 0.5
-    affine = np.column_stack([matrix, origin])
-    flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
-    size = (CROP_PX, CROP_PX)
-    grey = cv2.warpAffine(
-        crops.grey[place], affine, size, flags=flags, borderMode=cv2.BORDER_REPLICATE
-    ).astype(np.float32)
-    rough = rough_outline(crops.outline[place], rng)
-    mask = cv2.warpAffine(rough, affine, size, flags=flags) - np.float32(0.5)
-    back = np.linalg.inv(linear)
-    corners = (crops.corners[place].astype(np.float64) - shift) @ back.T
-    middles = (crops.middles[place].astype(np.float64) - shift) @ back.T
+    straight = Placing(linear, shift)
+    if not warped or rng.random() >= CHANCE:
+        return straight, scale
+    landmarks = straight.truth(_landmarks_of(crops, place))
+    warp = some_warp(landmarks[:4], landmarks[4:], rng, sacral=sacral, half=CROP_HALF)
+    return Placing(linear, shift, warp), scale
+
+
+def example_of(
+    crops: Crops, place: int, rng: np.random.Generator, *, worse: bool = True
+) -> tuple[NDArray[np.float32], NDArray[np.float64], NDArray[np.float32]]:
+    """(2, CROP_PX, CROP_PX) input, (NUMBERS,) true endplates and (4,) true osteophytes.
+
+    Args:
+        crops: Stored bodies.
+        place: Which.
+        rng: Where chance comes from.
+        worse: Whether shape and exposure are changed; position and outline always are.
+    """
+    placing, scale = placing_of(crops, place, rng, warped=worse)
+    grey = placing.sampled(crops.grey[place])
+    # Networks round off what is unusual: their outlines follow a warp in part.
+    follows = 1.0 if placing.warp is None else float(rng.uniform(0.0, 1.0))
+    mask = placing.sampled(rough_outline(crops.outline[place], rng), follows) - np.float32(0.5)
+    landmarks = placing.truth(_landmarks_of(crops, place))
     if worse and rng.random() < 0.85:
         grey = exposed(grey, rng)
     given = np.stack([normalised(grey), mask.astype(np.float32)])
-    return given, numbers_of(corners, middles), crops.spurs[place] / np.float32(scale)
+    return given, numbers_of(landmarks[:4], landmarks[4:]), crops.spurs[place] / np.float32(scale)
 
 
 class Bodies(Epoch[Batch]):

@@ -11,6 +11,7 @@ is started again with the same settings. The model and its record are written in
 from __future__ import annotations
 
 import argparse
+import itertools
 import math
 import sys
 from collections.abc import Mapping, Sequence
@@ -20,6 +21,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from spinezoo_contract.errors import ConfigurationError
 from spinezoo_spine.measures.refiner.answers import landmarks_of
 from spinezoo_spine.measures.refiner.card import REFINER
 from spinezoo_torchkit.small_training import (
@@ -29,6 +31,7 @@ from spinezoo_torchkit.small_training import (
     is_finished,
     make_parser,
     make_stores,
+    mix_with,
     run_command,
     run_epochs,
     write_record,
@@ -46,6 +49,9 @@ HELD_OUT_PATIENTS = 60
 
 ROUNDING_BATCHES = 20
 """Batches of 16 of their bodies that tell the ranges of 8-bit integers."""
+
+MIXING_BATCHES = 30
+"""Batches of 64 bodies that tell what the layers of mixed weights normalise by."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,6 +161,8 @@ def train(
     arguments: argparse.Namespace, settings: Settings, words: Sequence[str]
 ) -> Mapping[str, Any]:
     """Makes bodies, trains and writes the record; returns its figures."""
+    if arguments.share < 1.0 and (arguments.start is None or arguments.share < 0.0):
+        raise ConfigurationError("--share is 0 to 1, of weights that began with those of --start")
     folder, beside = make_stores(
         arguments, settings, "bodies", [arguments.held_out_patients], make_store
     )
@@ -168,10 +176,17 @@ def train(
     network, trained = fit(
         settings, crops, arguments.run_dir, learners, arguments.device, about, arguments.start
     )
+    if arguments.share < 1.0:
+        if crops is None:
+            make_store(folder, settings.films_seed, settings.patients, 2, arguments.workers)
+            crops = read_store(folder)
+        batches = itertools.islice(Bodies(crops, settings.seed, 0, 64), MIXING_BATCHES)
+        given = (batch.crops for batch in batches)
+        mix_with(network, arguments.start, arguments.share, given)
     if arguments.only_learn:
         return {"minutes": trained.minutes, "examples": trained.examples}
     command = " ".join(["python -m spinezoo_refiner.train", *words])
-    training = how_trained(settings, trained, command)
+    training = how_trained(settings, trained, command) | {"share_of_weights": arguments.share}
     record = finish(network, read_store(beside), arguments.card, training)
     metrics: Mapping[str, Any] = record["metrics"]
     return metrics
@@ -186,6 +201,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         Settings(),
     )
     parser.add_argument("--held-out-patients", type=int, default=HELD_OUT_PATIENTS)
+    parser.add_argument(
+        "--share", type=float, default=1.0, help="of the learnt weights; the rest: of --start"
+    )
     return run_command(parser, Settings, train, argv)
 
 

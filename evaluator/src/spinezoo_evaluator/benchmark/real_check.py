@@ -72,7 +72,7 @@ from spinezoo_evaluator.report.tables import text_table
 from spinezoo_evaluator.report.write import plots_are_there, write_check_page
 from spinezoo_evaluator.results.columns import ColumnCounts, count_column
 from spinezoo_evaluator.results.corner_films import VARIANTS, FilmResult
-from spinezoo_evaluator.results.records import FUSED, RunFolder
+from spinezoo_evaluator.results.records import FUSED, RunFolder, named
 
 LEVELS = ("L1", "L2", "L3", "L4", "L5")
 """What is measured; T11, T12 and S1 are on too few films or have no outline."""
@@ -162,9 +162,9 @@ async def check_film(
 
 
 def outlines_of(columns: Mapping[str, Labelling | None]) -> dict[str, tuple[Segment, ...]]:
-    """The named vertebrae of every model that answered, to be kept for the page."""
+    """The named vertebrae of every model that answered, to be kept beside the answers."""
     return {
-        model: tuple(vertebra.segment for vertebra in column.vertebrae)
+        named(model): tuple(vertebra.segment for vertebra in column.vertebrae)
         for model, column in columns.items()
         if column is not None
     }
@@ -271,8 +271,10 @@ async def run_check(arguments: argparse.Namespace) -> int:
                     )  # fmt: skip
                     results.append(result)
                     bar.update()
-                    if name == "plain":
-                        folder.write_answer(truth.name, outlines_of(columns))
+                    if name == "plain":  # members too: measures can be checked again
+                        members = kept[-1].members.items() if columns else ()
+                        said = {member: tuple(segments) for member, segments in members}
+                        folder.write_answer(truth.name, said | outlines_of(columns))
                     if name == "plain" and columns and not arguments.no_pictures:
                         file_name = f"film_{Path(truth.name).stem}.png"
                         picture = await asyncio.to_thread(

@@ -16,7 +16,7 @@ import sys
 import time
 import warnings
 from abc import abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Generic, Protocol, TypeVar
@@ -30,6 +30,7 @@ from numpy.typing import NDArray
 from spinezoo_contract.errors import ConfigurationError, SpineZooError, WeightsError
 from spinezoo_spine.built_in import BuiltInModel
 from torch import Tensor, nn
+from torch.optim.swa_utils import update_bn
 from torch.utils.data import DataLoader, IterableDataset
 
 from spinezoo_torchkit.checkpoints import load_state, save_state, write_in_one_step
@@ -289,6 +290,32 @@ def _begin_with(network: nn.Module, start: Path) -> dict[str, Any]:
         "minutes": round(record["minutes"], 1),
         "examples_seen": record["examples"],
     }
+
+
+def mix_with(network: nn.Module, start: Path, share: float, inputs: Iterable[Tensor]) -> None:
+    """Takes a network back towards the weights that its run began with.
+
+    Weights between both do as well on what the first were learnt from, and most of what the last
+    were learnt for (*Wortsman 2022*, WiSE-FT). What layers normalise by is measured anew.
+
+    Args:
+        network: Trained from those weights; in evaluation mode afterwards.
+        start: Folder of the run that it began with.
+        share: Of its own weights, 0 to 1.
+        inputs: What the network is given, for the layers that normalise.
+
+    Raises:
+        ConfigurationError: There is no such run, or its weights are of another form.
+    """
+    own = {name: value.clone() for name, value in network.state_dict().items()}
+    _begin_with(network, start)
+    mixed = {
+        name: torch.lerp(value, own[name], share) if value.is_floating_point() else own[name]
+        for name, value in network.state_dict().items()
+    }
+    network.load_state_dict(mixed)
+    update_bn(inputs, network)
+    network.eval()
 
 
 def _tensors_of(network: nn.Module, optimiser: torch.optim.Optimizer) -> dict[str, Tensor]:

@@ -46,7 +46,7 @@ from spinezoo_evaluator.report.real_check import (
 )
 from spinezoo_evaluator.report.tables import Table
 from spinezoo_evaluator.results.columns import ColumnCounts
-from spinezoo_evaluator.results.records import FUSED, RunFolder
+from spinezoo_evaluator.results.records import FUSED, RunFolder, named
 
 FIGURES = (
     *NAME_FIGURES,
@@ -67,7 +67,9 @@ def _drawing(name: str, truth: CornerFilm, folder: RunFolder, data: Path) -> Dra
     """
     film = read_film_file(data / name)
     scale = Scale.of(film.height, film.width)
-    answers = folder.read_answer(name)
+    kept = folder.read_answer(name)
+    end = named("")
+    answers = {each.removesuffix(end): said for each, said in kept.items() if each.endswith(end)}
     small = small_picture(grey_picture(film), scale)
     return draw(small, scale, truth.segments(), answers, list(answers), complete_truth=False)
 
