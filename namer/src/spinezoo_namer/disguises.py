@@ -134,20 +134,22 @@ def _instead(
 
 def retoned(grey: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.uint8]:
     """A film in other tones and of other texture; each way by chance."""
+    film: Any = grey
     if rng.random() < 0.3:
         clip, tiles = float(rng.uniform(0.8, 4.0)), int(rng.integers(3, 10))
-        grey = cv2.createCLAHE(clip, (tiles, tiles)).apply(grey)
+        film = cv2.createCLAHE(clip, (tiles, tiles)).apply(film)
     if rng.random() < 0.4:
-        grey = cv2.LUT(grey, _curve(rng))
+        film = cv2.LUT(film, _curve(rng))
     if rng.random() < 0.3:
-        grey = _filtered(grey, rng)
+        film = _filtered(film, rng)
     if rng.random() < 0.06:  # lines of stitching
-        grey = grey.copy()
+        film = film.copy()
         for _ in range(int(rng.integers(1, 4))):
             axis = int(rng.integers(0, 2))
-            at = int(rng.integers(0, grey.shape[axis]))
-            grey[(slice(None),) * axis + (slice(at, at + 1),)] = 255
-    return grey
+            at = int(rng.integers(0, film.shape[axis]))
+            film[(slice(None),) * axis + (slice(at, at + 1),)] = 255
+    changed: NDArray[np.uint8] = film
+    return changed
 
 
 def _curve(rng: np.random.Generator) -> NDArray[np.uint8]:

@@ -269,7 +269,7 @@ def _sacrum_cut_anew(by_position: dict[int, TrueBody], rng: np.random.Generator)
     at = float(rng.uniform(-0.45, 0.3)) * distance
     step = float(rng.uniform(0.5, 1.0)) * distance
     sacral_share = float(rng.choice([1.0, 0.9, 0.5]))
-    found = []
+    found: list[Outline] = []
     for _ in range(int(rng.integers(2, 5))):
         x, y = np.add(first.centre_xy, at * down).tolist()
         x += float(rng.normal(0, 0.08)) * distance
