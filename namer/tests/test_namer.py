@@ -353,3 +353,46 @@ def test_thresholds_and_calibration_follow_the_names():
 def test_the_command_refuses_what_it_cannot_use(tmp_path, capsys):
     assert train.main(["--data", "folder", "--run-dir", str(tmp_path)]) == 2
     assert "phantoms:SEED" in capsys.readouterr().err
+
+
+def test_careless_outlines_miss_the_ends_and_cut_the_sacrum_elsewhere(films):
+    film = next(each for each in films if {"S1", "S2"} <= {body.level for body in each.bodies})
+    bodies = true_bodies(film.bodies, film.lumbar_count, *film.grey.shape)
+    true = {body.position: body.shape for body in bodies}
+
+    def tally(*, rough: bool) -> tuple[float, float]:
+        missed, on_none = [], []
+        for seed in range(400):
+            rng = np.random.default_rng(seed)
+            found = outlines_of(bodies, *film.grey.shape, rng, whole=True, rough=rough)
+            positions = [each.position for each in found if each.position is not None]
+            assert len(positions) == len(set(positions))
+            missed.append(0 not in positions)
+            none = [each.place.shape.centre_xy for each in found if each.position is None]
+            away = [math.dist(at, true[p].centre_xy) for at in none for p in (0, -1)]
+            on_none.append(min(away, default=math.inf) < 0.8 * true[0].size_px)
+        return float(np.mean(missed)), float(np.mean(on_none))
+
+    (missed, on_none), (missed_rough, on_none_rough) = tally(rough=False), tally(rough=True)
+    assert missed_rough > missed + 0.1
+    assert on_none_rough > on_none + 0.1
+
+
+def test_weights_are_kept_of_the_run_that_a_training_began_with(films, tmp_path):
+    first = train.Settings(epochs=1, batch_size=4, patients=8, width=4)
+    before, _ = train.fit(first, films, make(tmp_path / "first"), workers=0)
+    second = train.Settings(seed=2, epochs=1, batch_size=4, patients=8, width=4)
+    after, _ = train.fit(
+        second, films, make(tmp_path / "second"), workers=0, start=tmp_path / "first"
+    )
+    name = "look.0.0.weight"
+    old, new = before.state_dict()[name].clone(), after.state_dict()[name].clone()
+    assert not torch.allclose(old, new, atol=1e-5)
+    train.keep_of(after, tmp_path / "first", 0.7)
+    torch.testing.assert_close(after.state_dict()[name], 0.7 * old + 0.3 * new)
+
+
+def test_weights_are_kept_of_no_run_without_one(tmp_path, capsys):
+    words = ["--run-dir", str(tmp_path / "run"), "--kept-share", "0.5"]
+    assert train.main(words) == 2
+    assert "--start" in capsys.readouterr().err

@@ -80,17 +80,32 @@ def batch_of(examples: Sequence[Example]) -> Batch:
 class Films(Epoch[Batch]):
     """Batches of one epoch: each film once."""
 
-    def __init__(self, films: Sequence[StoredFilm], seed: int, epoch: int, batch_size: int) -> None:
-        """Chooses the order."""
+    def __init__(
+        self,
+        films: Sequence[StoredFilm],
+        seed: int,
+        epoch: int,
+        batch_size: int,
+        disguised_share: float = 0.0,
+    ) -> None:
+        """Chooses the order.
+
+        Args:
+            films: All of them.
+            seed: Of the training.
+            epoch: Number of the epoch.
+            batch_size: Films of a batch.
+            disguised_share: How often a film is made unlike phantoms.
+        """
         self.films = films
+        self.disguised_share = disguised_share
         super().__init__(np.arange(len(films)), seed, epoch, batch_size)
 
     def batch(self, number: int, places: NDArray[np.int64]) -> Batch:
         """Looks at these films."""
-        examples = [
-            example_of(
-                self.films[place], np.random.default_rng((self.seed, self.epoch, int(place)))
-            )
-            for place in places
-        ]
+        examples = []
+        for place in places.tolist():
+            rng = np.random.default_rng((self.seed, self.epoch, place))
+            disguise = bool(rng.random() < self.disguised_share) if self.disguised_share else False
+            examples.append(example_of(self.films[place], rng, disguise=disguise))
         return batch_of(examples)

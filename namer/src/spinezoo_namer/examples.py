@@ -23,6 +23,7 @@ from spinezoo_spine.column.reader.looking import (
 )
 from spinezoo_spine.column.reader.readings import HIGHEST, LONGEST_STEP, LOWEST
 
+from spinezoo_namer.disguises import disguised
 from spinezoo_namer.outlines import TrueBody, outlines_of, true_bodies
 from spinezoo_namer.store import Body, StoredFilm
 
@@ -69,6 +70,7 @@ def example_of(
     hard: bool = False,
     whole: bool = False,
     kind: FilmKind | None = None,
+    disguise: bool = False,
 ) -> Example:
     """One look at a film, with chance outlines.
 
@@ -78,6 +80,8 @@ def example_of(
         hard: Whether the film is always made worse, as for calibration.
         whole: Whether columns are outlined from end to end; see ``outlines_of``.
         kind: Which way to show it; None: mostly upright.
+        disguise: Whether the film is made unlike phantoms by chance, and outlined worse, as for
+            learning.
     """
     if kind is None:
         chance = rng.random()
@@ -86,6 +90,8 @@ def example_of(
     if film.view != "lateral":
         kind = FilmKind.NO_COLUMN
     grey, bodies = film.grey, list(film.bodies)
+    if disguise:
+        grey, bodies = disguised(grey, bodies, rng)
     if rng.random() < 0.5:
         grey, bodies = _turned(grey, bodies, "mirror")
     if kind is FilmKind.UPSIDE_DOWN:
@@ -95,7 +101,7 @@ def example_of(
     height, width = grey.shape
     grey = worsened(grey, rng, hard=hard)
     truth = true_bodies(bodies, film.lumbar_count, height, width)
-    outlines = outlines_of(truth, height, width, rng, whole=whole)
+    outlines = outlines_of(truth, height, width, rng, whole=whole, rough=disguise)
     places = Places([each.place for each in outlines])
     chain: list[Place] = []
     if places.nodes:

@@ -97,6 +97,10 @@ def _changed(
     )
 
 
+_OFTEN_MISSED = {-1: 0.4, 0: 0.25, 1: 0.1, 6: 0.3, 7: 0.3}
+"""Share of vertebrae that a careless network misses, by position; of others 0.04."""
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Outline:
     """One outline: its place, and the position of the body that it is; None: of none or several."""
@@ -112,6 +116,7 @@ def outlines_of(
     rng: np.random.Generator,
     *,
     whole: bool = False,
+    rough: bool = False,
 ) -> list[Outline]:
     """Outlines of one film as some network might make them.
 
@@ -122,9 +127,13 @@ def outlines_of(
         rng: Source of chance.
         whole: Whether columns are outlined from end to end, as networks do, with their faults;
             else some are a part of the column only.
+        rough: Whether the column's ends are often missing and the sacrum is often outlined wrongly,
+            as single networks do.
     """
     by_position = {body.position: body for body in bodies}
     kept = _outlined(by_position, rng, whole=whole)
+    if rough and rng.random() < 0.4:
+        kept = [p for p in kept if rng.random() > _OFTEN_MISSED.get(p, 0.04)]
     sacral = _sacral_positions(rng)
     doubt = float(rng.choice([0.05, 0.2, 0.45]))
     found: list[Outline] = []
@@ -141,6 +150,11 @@ def outlines_of(
         _merge(found, int(rng.integers(0, len(found) - 1)))
     if found and rng.random() < 0.04:
         _split(found, int(rng.integers(0, len(found))))
+    if rough and {-1, 0} <= by_position.keys() and rng.random() < 0.2:
+        found = [each for each in found if each.position is None or each.position > 0]
+        found = [*_sacrum_cut_anew(by_position, rng), *found]
+    if found and rough and rng.random() < 0.1:
+        found.append(_false_sacral(found[0].place.shape, rng))
     if found and rng.random() < 0.2:
         usual = float(np.median([each.place.shape.size_px for each in found]))
         for _ in range(int(rng.integers(1, 3))):
@@ -241,6 +255,48 @@ def _split(found: list[Outline], at: int) -> None:
         part = Shape(shape.area_px / 2, (x, y), shape.size_px * 1.05, shape.size_px * 0.45, (1, 0))
         parts.append(Outline(Place(0, part, place.lumbar, place.sacral, place.score * 0.9), None))
     found[at : at + 1] = parts
+
+
+def _sacrum_cut_anew(by_position: dict[int, TrueBody], rng: np.random.Generator) -> list[Outline]:
+    """Two to four outlines along the sacrum that follow none of its remnant discs.
+
+    One that lies on S1 or S2, and is no larger or smaller, is that vertebra; the others are none.
+    """
+    first, second = by_position[0].shape, by_position[-1].shape
+    down = np.subtract(second.centre_xy, first.centre_xy)
+    distance = max(float(np.linalg.norm(down)), 1e-6)
+    down = down / distance
+    at = float(rng.uniform(-0.45, 0.3)) * distance
+    step = float(rng.uniform(0.5, 1.0)) * distance
+    sacral_share = float(rng.choice([1.0, 0.9, 0.5]))
+    found: list[Outline] = []
+    for _ in range(int(rng.integers(2, 5))):
+        x, y = np.add(first.centre_xy, at * down).tolist()
+        x += float(rng.normal(0, 0.08)) * distance
+        near, position = (first, 0) if at < 0.5 * distance else (second, -1)
+        scale = float(np.clip(step / distance * np.exp(rng.normal(0, 0.12)), 0.5, 1.1))
+        shape = _changed(near, (x, y), scale, float(np.exp(rng.normal(0, 0.12))), 0.0)
+        away = math.dist((x, y), near.centre_xy) / near.size_px
+        score = float(rng.uniform(0.3, 1.0))
+        sacral = bool(rng.random() < sacral_share)
+        place = Place(0, shape, 0.0 if sacral else score, score if sacral else 0.0, score)
+        taken = {each.position for each in found}
+        alike = away < 0.3 and scale > 0.75 and position not in taken
+        found.append(Outline(place, position if alike else None))
+        at += step
+    return found
+
+
+def _false_sacral(lowest: Shape, rng: np.random.Generator) -> Outline:
+    """An outline below the lowest one where no single vertebra is: over a part of the sacrum."""
+    side = lowest.size_px
+    x, y = np.add(lowest.centre_xy, [rng.normal(0, 0.5) * side, rng.uniform(0.6, 1.6) * side])
+    scale = float(rng.uniform(0.6, 1.2))
+    stretch = float(np.exp(rng.normal(0, 0.3)))
+    shape = _changed(lowest, (float(x), float(y)), scale, stretch, rng.normal(0, 0.5))
+    score = float(rng.uniform(0.2, 1.0))
+    sacral = bool(rng.random() < 0.7)
+    return Outline(Place(0, shape, 0.0 if sacral else score, score if sacral else 0.0, score), None)
 
 
 def _false(

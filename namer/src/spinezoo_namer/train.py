@@ -20,8 +20,11 @@ from typing import Any
 
 import numpy as np
 import torch
+from spinezoo_contract.errors import ConfigurationError
 from spinezoo_spine.column.reader.card import READER
+from spinezoo_torchkit.checkpoints import load_state
 from spinezoo_torchkit.small_training import (
+    STATE_FILE,
     SmallSettings,
     Trained,
     how_trained,
@@ -68,6 +71,7 @@ class Settings(SmallSettings):
     """What changes the weights.
 
     Attributes:
+        disguised_share: How often a film is made unlike phantoms; see ``disguises``.
         precision: ``"float32"``, or ``"bfloat16"`` for the layers that see pixels: twice as fast on
             processors that know it.
     """
@@ -80,6 +84,7 @@ class Settings(SmallSettings):
     learning_rate: float = 3e-3
     weight_decay: float = 2e-3
     width: int = 24
+    disguised_share: float = 0.8
     precision: str = "float32"
 
 
@@ -136,13 +141,33 @@ def fit(
     network = ReaderNetwork(settings.width).to(device)
     network.look.to(memory_format=torch.channels_last)  # 1.6 times faster on a CPU
     trained = run_epochs(
-        network, settings, lambda epoch: Films(films, settings.seed, epoch, settings.batch_size),
+        network, settings, lambda epoch: Films(
+            films, settings.seed, epoch, settings.batch_size, settings.disguised_share
+        ),
         lambda batch: loss_of(network, batch.to(device), settings.precision),
         run_dir, workers, clip_norm=5.0, told_every=20, about=about or {}, start=start,
     )  # fmt: skip
     with torch.no_grad():
         network.counts.copy_(torch.log(torch.tensor(COUNT_SHARES)))
     return network.cpu().eval(), trained
+
+
+def keep_of(network: ReaderNetwork, start: Path, share: float) -> None:
+    """Moves weights back towards those that the training began with.
+
+    What was learnt last is told by phantoms too plainly; the mean of both is surer on other films
+    than either (Wortsman 2022, arxiv.org/abs/2109.01903).
+
+    Args:
+        network: Trained; changed in place.
+        start: Folder of the run that it began with.
+        share: Of the weights begun with, 0 to 1.
+    """
+    tensors, _ = load_state(start / STATE_FILE)
+    with torch.no_grad():
+        for name, value in network.state_dict().items():
+            if value.is_floating_point():
+                value.lerp_(tensors[f"network.{name}"].to(value), share)
 
 
 def finish(
@@ -197,7 +222,13 @@ def finish(
 def train(
     arguments: argparse.Namespace, settings: Settings, words: Sequence[str]
 ) -> Mapping[str, Any]:
-    """Makes films, trains, calibrates and writes the record; returns its figures."""
+    """Makes films, trains, calibrates and writes the record; returns its figures.
+
+    Raises:
+        ConfigurationError: Weights are to be kept of no run.
+    """
+    if arguments.kept_share and arguments.start is None:
+        raise ConfigurationError("--kept-share keeps weights of a run; say which with --start")
     held_out_patients = [arguments.held_out_patients] * HELD_OUT_SETS
     make_held_out = partial(make_store, held_out=True)
     folders = make_stores(
@@ -217,6 +248,9 @@ def train(
         return {"minutes": trained.minutes, "examples": trained.examples}
     command = " ".join(["python -m spinezoo_namer.train", *words])
     training = how_trained(settings, trained, command)
+    if arguments.kept_share:
+        keep_of(network, arguments.start, arguments.kept_share)
+        training["kept_share"] = arguments.kept_share
     held_out = [read_store(folder) for folder in folders[1:]]
     record = finish(network, settings, held_out, arguments.card, training)
     return {key: record[key] for key in ("calibration", "metrics")}
@@ -234,6 +268,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     precisions = ("float32", "bfloat16")
     parser.add_argument("--precision", choices=precisions, default=defaults.precision)
     parser.add_argument("--held-out-patients", type=int, default=400, help="for each of two sets")
+    parser.add_argument(
+        "--kept-share", type=float, default=0.0, help="of the weights of --start, when exporting"
+    )
     return run_command(parser, Settings, train, argv)
 
 
