@@ -344,6 +344,40 @@ class TestContradiction:
         assert value(film, MeasureKind.DISC_ANGLE, "L5", "S1") == pytest.approx(21.0, abs=0.7)
 
 
+class TestDisagreement:
+    def asked(self, agreeing: int) -> FilmMeasures:
+        """A film of which so many of five members outline S1 as it is, the others beside it."""
+        quads = drawn_column()
+        beside = {**quads, "S1": quads["S1"] + [40.0, 25.0]}
+        said = {
+            str(member): vertebrae_of(
+                [
+                    replace(each, level=None)
+                    for each in segments_of(quads if member < agreeing else beside)
+                ],
+                HEIGHT,
+                WIDTH,
+            )
+            for member in range(5)
+        }
+        column = labelled(segments_of(quads))
+        return measure_film(column, said, (), (0.5, 0.5), model=NO_MODEL)
+
+    def test_a_sacrum_that_most_members_see_elsewhere_is_withheld(self) -> None:
+        film = self.asked(agreeing=2)
+        for kind, levels in (
+            (MeasureKind.LORDOSIS, ("L1", "S1")),
+            (MeasureKind.SACRAL_SLOPE, ("S1",)),
+            (MeasureKind.DISC_ANGLE, ("L5", "S1")),
+        ):
+            assert find(film, kind, *levels).withheld_reason is WithheldReason.TOO_UNSURE
+        assert value(film, MeasureKind.LORDOSIS, "L1", "L5") == pytest.approx(36.0, abs=0.6)
+
+    def test_one_that_most_members_agree_on_is_measured(self) -> None:
+        film = self.asked(agreeing=3)
+        assert value(film, MeasureKind.LORDOSIS, "L1", "S1") == pytest.approx(45.0, abs=1.5)
+
+
 class TestWithheld:
     def test_an_unnamed_vertebra(self) -> None:
         segments = segments_of(drawn_column())
