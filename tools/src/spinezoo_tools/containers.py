@@ -101,7 +101,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return test([each for each in rest if each != "--"], install=options.install)
     except ToolError as error:
         say(f"containers: {error}")
-        return {NoEngineError: NO_ENGINE, NoRoomError: NO_ROOM}.get(type(error), 1)
+        if isinstance(error, NoRoomError):
+            return NO_ROOM
+        return NO_ENGINE if isinstance(error, NoEngineError) else 1
     return 0
 
 

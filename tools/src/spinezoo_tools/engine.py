@@ -151,8 +151,9 @@ def need_room(least_gib: int) -> None:
     Raises:
         NoRoomError: Less is.
     """
-    folder = Path(ask([docker(), "info", "--format", "{{.DockerRootDir}}"]))
-    if not folder.exists():
+    told = ask([docker(), "info", "--format", "{{.DockerRootDir}}"])
+    folder = Path(told) if told else None
+    if folder is None or not folder.exists():
         return
     free_gib = shutil.disk_usage(folder).free / 2**30
     if free_gib < least_gib:

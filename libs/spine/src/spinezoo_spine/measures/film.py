@@ -61,7 +61,7 @@ SAMPLES_BESIDE_REFINER = 16
 
 LEAST_AGREEMENT = 0.65
 """S1 is not measured where :func:`agreement` is less: members then outline different things. Of
-381 development phantoms it is less on four; S1's slope was off by 12 and 13 degrees on the two that
+400 development phantoms it is less on four; S1's slope was off by 12 and 13 degrees on the two that
 were measured, beyond its interval. Of other bodies it does not tell how far they are off."""
 
 AT_DETECTOR = MeasureOptions()
