@@ -27,7 +27,7 @@ from spinezoo_spine.column.reader.card import READER
 from spinezoo_spine.column.reader.looking import ReaderInput
 from spinezoo_spine.column.reader.network import ColumnReader
 from spinezoo_spine.column.reader.readings import LUMBAR_COUNTS, Evidence, read_column
-from spinezoo_torchkit.small_training import is_finished, loader
+from spinezoo_torchkit.small_training import is_finished, loader, mix_with
 from spinezoo_training.shards import read_record
 
 
@@ -388,11 +388,5 @@ def test_weights_are_kept_of_the_run_that_a_training_began_with(films, tmp_path)
     name = "look.0.0.weight"
     old, new = before.state_dict()[name].clone(), after.state_dict()[name].clone()
     assert not torch.allclose(old, new, atol=1e-5)
-    train.keep_of(after, tmp_path / "first", 0.7)
+    mix_with(after, tmp_path / "first", 0.3)
     torch.testing.assert_close(after.state_dict()[name], 0.7 * old + 0.3 * new)
-
-
-def test_weights_are_kept_of_no_run_without_one(tmp_path, capsys):
-    words = ["--run-dir", str(tmp_path / "run"), "--kept-share", "0.5"]
-    assert train.main(words) == 2
-    assert "--start" in capsys.readouterr().err

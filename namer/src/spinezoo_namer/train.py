@@ -20,17 +20,15 @@ from typing import Any
 
 import numpy as np
 import torch
-from spinezoo_contract.errors import ConfigurationError
 from spinezoo_spine.column.reader.card import READER
-from spinezoo_torchkit.checkpoints import load_state
 from spinezoo_torchkit.small_training import (
-    STATE_FILE,
     SmallSettings,
     Trained,
     how_trained,
     is_finished,
     make_parser,
     make_stores,
+    mix_with,
     run_command,
     run_epochs,
     write_record,
@@ -152,24 +150,6 @@ def fit(
     return network.cpu().eval(), trained
 
 
-def keep_of(network: ReaderNetwork, start: Path, share: float) -> None:
-    """Moves weights back towards those that the training began with.
-
-    What was learnt last is told by phantoms too plainly; the mean of both is surer on other films
-    than either (Wortsman 2022, arxiv.org/abs/2109.01903).
-
-    Args:
-        network: Trained; changed in place.
-        start: Folder of the run that it began with.
-        share: Of the weights begun with, 0 to 1.
-    """
-    tensors, _ = load_state(start / STATE_FILE)
-    with torch.no_grad():
-        for name, value in network.state_dict().items():
-            if value.is_floating_point():
-                value.lerp_(tensors[f"network.{name}"].to(value), share)
-
-
 def finish(
     network: ReaderNetwork,
     settings: Settings,
@@ -222,13 +202,7 @@ def finish(
 def train(
     arguments: argparse.Namespace, settings: Settings, words: Sequence[str]
 ) -> Mapping[str, Any]:
-    """Makes films, trains, calibrates and writes the record; returns its figures.
-
-    Raises:
-        ConfigurationError: Weights are to be kept of no run.
-    """
-    if arguments.kept_share and arguments.start is None:
-        raise ConfigurationError("--kept-share keeps weights of a run; say which with --start")
+    """Makes films, trains, calibrates and writes the record; returns its figures."""
     held_out_patients = [arguments.held_out_patients] * HELD_OUT_SETS
     make_held_out = partial(make_store, held_out=True)
     folders = make_stores(
@@ -247,10 +221,9 @@ def train(
     if arguments.only_learn:
         return {"minutes": trained.minutes, "examples": trained.examples}
     command = " ".join(["python -m spinezoo_namer.train", *words])
-    training = how_trained(settings, trained, command)
-    if arguments.kept_share:
-        keep_of(network, arguments.start, arguments.kept_share)
-        training["kept_share"] = arguments.kept_share
+    training = how_trained(settings, trained, command, arguments.share)
+    if arguments.share < 1.0:
+        mix_with(network, arguments.start, arguments.share)
     held_out = [read_store(folder) for folder in folders[1:]]
     record = finish(network, settings, held_out, arguments.card, training)
     return {key: record[key] for key in ("calibration", "metrics")}
@@ -268,9 +241,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     precisions = ("float32", "bfloat16")
     parser.add_argument("--precision", choices=precisions, default=defaults.precision)
     parser.add_argument("--held-out-patients", type=int, default=400, help="for each of two sets")
-    parser.add_argument(
-        "--kept-share", type=float, default=0.0, help="of the weights of --start, when exporting"
-    )
     return run_command(parser, Settings, train, argv)
 
 

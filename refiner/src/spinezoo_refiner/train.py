@@ -21,7 +21,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from spinezoo_contract.errors import ConfigurationError
 from spinezoo_spine.measures.refiner.answers import landmarks_of
 from spinezoo_spine.measures.refiner.card import REFINER
 from spinezoo_torchkit.small_training import (
@@ -161,8 +160,6 @@ def train(
     arguments: argparse.Namespace, settings: Settings, words: Sequence[str]
 ) -> Mapping[str, Any]:
     """Makes bodies, trains and writes the record; returns its figures."""
-    if arguments.share < 1.0 and (arguments.start is None or arguments.share < 0.0):
-        raise ConfigurationError("--share is 0 to 1, of weights that began with those of --start")
     folder, beside = make_stores(
         arguments, settings, "bodies", [arguments.held_out_patients], make_store
     )
@@ -186,7 +183,7 @@ def train(
     if arguments.only_learn:
         return {"minutes": trained.minutes, "examples": trained.examples}
     command = " ".join(["python -m spinezoo_refiner.train", *words])
-    training = how_trained(settings, trained, command) | {"share_of_weights": arguments.share}
+    training = how_trained(settings, trained, command, arguments.share)
     record = finish(network, read_store(beside), arguments.card, training)
     metrics: Mapping[str, Any] = record["metrics"]
     return metrics
@@ -201,9 +198,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         Settings(),
     )
     parser.add_argument("--held-out-patients", type=int, default=HELD_OUT_PATIENTS)
-    parser.add_argument(
-        "--share", type=float, default=1.0, help="of the learnt weights; the rest: of --start"
-    )
     return run_command(parser, Settings, train, argv)
 
 

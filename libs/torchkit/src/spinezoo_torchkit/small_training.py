@@ -292,17 +292,20 @@ def _begin_with(network: nn.Module, start: Path) -> dict[str, Any]:
     }
 
 
-def mix_with(network: nn.Module, start: Path, share: float, inputs: Iterable[Tensor]) -> None:
+def mix_with(
+    network: nn.Module, start: Path, share: float, inputs: Iterable[Tensor] | None = None
+) -> None:
     """Takes a network back towards the weights that its run began with.
 
     Weights between both do as well on what the first were learnt from, and most of what the last
-    were learnt for (*Wortsman 2022*, WiSE-FT). What layers normalise by is measured anew.
+    were learnt for (*Wortsman 2022*, WiSE-FT).
 
     Args:
         network: Trained from those weights; in evaluation mode afterwards.
         start: Folder of the run that it began with.
         share: Of its own weights, 0 to 1.
-        inputs: What the network is given, for the layers that normalise.
+        inputs: What the network is given: what layers normalise by is measured on it; None: that
+            is mixed like weights.
 
     Raises:
         ConfigurationError: There is no such run, or its weights are of another form.
@@ -314,7 +317,8 @@ def mix_with(network: nn.Module, start: Path, share: float, inputs: Iterable[Ten
         for name, value in network.state_dict().items()
     }
     network.load_state_dict(mixed)
-    update_bn(inputs, network)
+    if inputs is not None:
+        update_bn(inputs, network)
     network.eval()
 
 
@@ -433,8 +437,10 @@ def write_record(
     return record
 
 
-def how_trained(settings: SmallSettings, trained: Trained, command: str) -> dict[str, Any]:
-    """How weights came about, for the record."""
+def how_trained(
+    settings: SmallSettings, trained: Trained, command: str, share: float = 1.0
+) -> dict[str, Any]:
+    """How weights came about, for the record; see :func:`mix_with` for the share."""
     return {
         "real_films_trained_on": 0,
         "data": f"phantoms:{settings.films_seed}",
@@ -445,6 +451,7 @@ def how_trained(settings: SmallSettings, trained: Trained, command: str) -> dict
         "torch": str(torch.__version__),
         "date": datetime.now(UTC).date().isoformat(),
         "command": command,
+        "share_of_weights": share,
     }
 
 
@@ -462,6 +469,9 @@ def make_parser(
     )
     parser.add_argument("--workers", type=int, default=2, help="processes that make films")
     parser.add_argument("--start", type=Path, help="folder of a run whose weights to begin with")
+    parser.add_argument(
+        "--share", type=float, default=1.0, help="of the learnt weights; the rest: of --start"
+    )
     parser.add_argument(
         "--only-learn", action="store_true", help="stop when the run is finished; export later"
     )
@@ -539,6 +549,9 @@ def run_command(
     arguments = parser.parse_args(words)
     # The record names the command, not where folders lie on this machine.
     words = [Path(word).name if Path(word).is_absolute() else word for word in words]
+    if not 0.0 <= arguments.share <= 1.0 or (arguments.share < 1.0 and arguments.start is None):
+        print("--share is 0 to 1, of weights that began with those of --start", file=sys.stderr)
+        return 2
     kind, _, seed = arguments.data.partition(":")
     if kind != "phantoms" or not seed.isdecimal():
         print(f"--data is {arguments.data!r}; use phantoms:SEED", file=sys.stderr)
