@@ -53,6 +53,7 @@ from spinezoo_conformance.films import dicom_bytes
 from spinezoo_contract.codec import film_to_proto
 from spinezoo_contract.masks import encode_mask, mask_box
 from spinezoo_contract.types import (
+    SHRINKING_ID,
     Film,
     Prediction,
     PredictOptions,
@@ -66,7 +67,6 @@ from spinezoo_serving.cards import CardProbe, CardWeights, ModelCard, update_car
 from spinezoo_serving.segmenter import NetworkRunner, segmenter_server
 from spinezoo_serving.server import run_forever
 from spinezoo_serving.settings import ServerSettings
-from spinezoo_spine.inference.preprocess import SHRINKING_ID
 
 HEIGHT, WIDTH = 2048, 1024
 MOST_ADDED_MS = 10.0

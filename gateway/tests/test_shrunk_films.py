@@ -7,8 +7,8 @@ import pytest
 from bench import Bench
 from spinezoo.v1 import ensemble_pb2, segmenter_pb2
 from spinezoo_contract.codec import film_from_proto, film_to_proto
-from spinezoo_contract.types import Film
-from spinezoo_spine.inference.preprocess import SHRINKING_ID, shrunk
+from spinezoo_contract.types import SHRINKING_ID, Film
+from spinezoo_spine.inference.preprocess import shrunk
 from spinezoo_testing.servers import until
 
 OK = ensemble_pb2.MEMBER_CODE_OK

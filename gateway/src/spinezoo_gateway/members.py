@@ -19,6 +19,7 @@ from spinezoo_contract.errors import InvalidOutputError, NotServingError, SpineZ
 from spinezoo_contract.status import from_rpc_error, to_status
 from spinezoo_contract.tls import ClientSecurity
 from spinezoo_contract.types import (
+    SHRINKING_ID,
     Film,
     MemberCode,
     MemberStatus,
@@ -29,7 +30,6 @@ from spinezoo_contract.types import (
 from spinezoo_spine.column import consensus
 from spinezoo_spine.fusion import implants
 from spinezoo_spine.fusion import votes as fusion
-from spinezoo_spine.inference.preprocess import SHRINKING_ID
 
 from spinezoo_gateway.addresses import addresses_target, named_host
 from spinezoo_gateway.lines import Line

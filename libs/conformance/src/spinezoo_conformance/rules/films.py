@@ -9,6 +9,7 @@ import grpc
 import numpy as np
 from grpc import StatusCode
 from spinezoo.v1 import image_pb2, segmenter_pb2
+from spinezoo_contract.types import SHRINKING_ID
 
 from spinezoo_conformance import films
 from spinezoo_conformance.answers import (
@@ -24,10 +25,6 @@ from spinezoo_conformance.verdict import RuleBrokenError, expect
 
 LARGE_FILM_BYTES = 24 << 20
 """Pixels of the large film: 24 MiB, a full-size 16-bit radiograph."""
-
-
-SHRINKING_ID = "area-letterbox-1"
-"""The way of shrinking films that the suite knows; ``docs/swap.md`` says what it is."""
 
 
 def _judge_film_sizes(session: Session) -> None:

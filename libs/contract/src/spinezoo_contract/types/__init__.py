@@ -30,7 +30,7 @@ from spinezoo_contract.types.evaluation import (
     ModelMetrics,
     check_pair_names,
 )
-from spinezoo_contract.types.films import PIXEL_TYPES, Film, FilmKind
+from spinezoo_contract.types.films import PIXEL_TYPES, SHRINKING_ID, Film, FilmKind
 from spinezoo_contract.types.fusion import (
     FilmReading,
     FilmView,
@@ -85,6 +85,7 @@ from spinezoo_contract.types.outlines import (
 __all__ = [
     "NO_SPACING_NOTE",
     "PIXEL_TYPES",
+    "SHRINKING_ID",
     "VERTEBRAE",
     "Annotation",
     "BodyCorner",

@@ -21,6 +21,11 @@ PIXEL_TYPES = ("uint8", "uint16", "float32")
 """Types of a film's pixels."""
 
 
+SHRINKING_ID = "area-letterbox-1"
+"""The way of shrinking films for networks that ``docs/swap.md`` describes; another name once any
+pixel of what it gives changes."""
+
+
 @dataclass(frozen=True, slots=True)
 class Film:
     """One radiograph, decoded.

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from spinezoo_contract.errors import CardError, InvalidOutputError
 from spinezoo_contract.types import (
+    SHRINKING_ID,
     Film,
     Prediction,
     PredictOptions,
@@ -55,7 +56,7 @@ class FilmPredictor(ABC, Generic[Output]):
         shrinking_id: Name of the way in which callers may shrink films beforehand.
     """
 
-    shrinking_id = prepare.SHRINKING_ID
+    shrinking_id = SHRINKING_ID
 
     def __init__(
         self, card: ModelCard, device: str, precision: str = "float32", engine: str = ""

@@ -21,10 +21,6 @@ from spinezoo_spine.films.grey import unit_grey
 PREPROCESSING_ID = "letterbox-2ch-v1"
 """Percentile grey, letterbox, standardised and locally normalised channels."""
 
-SHRINKING_ID = "area-letterbox-1"
-"""The first step of it, which a caller may do beforehand: see :func:`shrunk`. Changes with any
-pixel of what that gives."""
-
 LOCAL_WINDOW_PX = 31
 """Side of the local normalisation window on the network's grid; odd. Prototype finding: without
 the local channel recognition on low-contrast films falls by about .16."""
