@@ -24,6 +24,8 @@ def start(tmp_path: Path) -> Iterator[Callable[[Process], Any]]:
     started: list[Process] = []
 
     def begin(process: Process, wait: bool = True) -> Process:
+        if isinstance(process, OrthancProcess) and ORTHANC is None:
+            pytest.skip("Orthanc is not installed (Debian: orthanc, orthanc-dicomweb)")
         started.append(process)
         process.start(wait)
         return process
@@ -35,8 +37,6 @@ def start(tmp_path: Path) -> Iterator[Callable[[Process], Any]]:
 
 @pytest.fixture
 def orthanc(tmp_path: Path, start: Callable[[Process], Any]) -> OrthancProcess:
-    if ORTHANC is None:
-        pytest.skip("Orthanc is not installed (Debian: orthanc, orthanc-dicomweb)")
     made = OrthancProcess(tmp_path / "orthanc", {})
     start(made)
     return made
