@@ -13,8 +13,6 @@ import io
 import json
 import os
 import resource
-import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -24,6 +22,7 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
+from fuzz.rounds import guided_by_coverage
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from spinezoo_contract.errors import SpineZooError
@@ -252,23 +251,8 @@ def test_readers_of_raw_files_by_chance(folder: Path, seeds: list[tuple[str, str
 
 
 def test_files_guided_by_coverage(seeds: list[tuple[str, str]], tmp_path: Path) -> None:
-    """The same readers under atheris, in a process of its own."""
-    if importlib.util.find_spec("atheris") is None:
-        pytest.skip(
-            "atheris is not installed: .tools/bin/uv pip install --python .venvs/tests/bin/python "
-            "atheris (Linux on x86-64)"
-        )
+    """The same readers under atheris, in processes of its own."""
     for number, (suffix, text) in enumerate(seeds):
         content = bytes([int(suffix == ".csv")]) + text.encode()
         (tmp_path / f"seed-{number}").write_bytes(content)
-    seconds = max(10, int(30.0 * MINUTES))
-    command = [
-        sys.executable,
-        str(Path(__file__).with_name("guided_annotations.py")),
-        str(tmp_path),
-    ]
-    done = subprocess.run(
-        [*command, str(seconds)], capture_output=True, text=True, timeout=seconds + 120, check=False
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
-    assert "Done" in done.stderr
+    assert guided_by_coverage("guided_annotations.py", tmp_path, max(10, int(30.0 * MINUTES))) > 0

@@ -10,11 +10,8 @@ from __future__ import annotations
 import importlib.util
 import io
 import os
-import re
 import resource
 import struct
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -24,6 +21,7 @@ import imagecodecs
 import numpy as np
 import pytest
 import tifffile
+from fuzz.rounds import guided_by_coverage
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from PIL import Image
@@ -303,21 +301,10 @@ def test_films_by_chance(decoders: None, capsys: pytest.CaptureFixture[str]) -> 
 
 
 def test_films_guided_by_coverage(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """What looks at the bytes before a decoder does, under atheris, in a process of its own."""
-    if importlib.util.find_spec("atheris") is None:
-        pytest.skip(
-            "atheris is not installed: .tools/bin/uv pip install --python .venvs/tests/bin/python "
-            "atheris (Linux on x86-64)"
-        )
+    """What looks at the bytes before a decoder does, under atheris, in processes of its own."""
     for number, data in enumerate(seeds()):
         (tmp_path / f"seed-{number}").write_bytes(data)
     seconds = max(10, int(30.0 * MINUTES))
-    script = Path(__file__).with_name("guided_films.py")
-    done = subprocess.run(
-        [sys.executable, str(script), str(tmp_path), str(seconds)],
-        capture_output=True, text=True, errors="replace", timeout=seconds + 120, check=False,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr[-3000:]
-    (count,) = re.findall(r"number_of_executed_units: *(\d+)", done.stderr)
+    count = guided_by_coverage("guided_films.py", tmp_path, seconds)
     with capsys.disabled():
         print(f"\nfilms guided by coverage: {count} files in {seconds} s")
