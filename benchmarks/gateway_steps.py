@@ -70,7 +70,8 @@ def fuse(pixels: NDArray[Any], answers: dict[str, bytes]) -> dict[str, float]:
     drawn = step("rods redrawn by the film", rods.redrawn_rods, found, metal, pixels, None, options)
     column = step("the column fused", consensus.fuse_vertebrae, said, fused.segments, options)
     reader = built_in_reader()
-    named = step("reader, views, names", naming.named_vertebrae, column, film.pixels, reader)
+    looked_at = column, film.pixels, reader, [each.segments for each in said.values()]
+    named = step("reader, views, names", naming.named_vertebrae, *looked_at)
     placed = step("touches", touching.with_touches, drawn, named)
     step("implants as messages", lambda: [codec.to_proto(each) for each in placed])
     step.ms["all after the last answer"] = (time.thread_time() - began) * 1000.0

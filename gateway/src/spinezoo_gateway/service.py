@@ -427,7 +427,8 @@ def fuse_and_name(
     objects = _IMPLANTS.submit(_fused_implants, votes, fused.segments, options, film)
     said = {name: vote.vertebrae for name, vote in votes.items()}
     vertebrae = consensus.fuse_vertebrae(said, fused.segments, options)
-    labelling = naming.named_vertebrae(vertebrae, film.pixels, reader)
+    alone = [said[name].segments for name in sorted(said)]
+    labelling = naming.named_vertebrae(vertebrae, film.pixels, reader, alone)
     found = objects.result()
     placed = touching.with_touches(found, labelling)
     measured = None

@@ -10,8 +10,9 @@ import pytest
 from spinezoo_contract import codec
 from spinezoo_contract.masks import decode_mask
 from spinezoo_contract.types import FilmView, Labelling, Structure, UnnamedReason
-from spinezoo_spine.column.naming import named_column, named_vertebrae
+from spinezoo_spine.column.naming import SURE, named_column, named_vertebrae
 from spinezoo_spine.column.reader.network import built_in_reader
+from spinezoo_spine.column.reader.readings import AGREED
 from spinezoo_testing.columns import column, painted_film, phantom_column, region
 
 SEEDS = range(12)
@@ -156,3 +157,39 @@ def test_the_order_of_outlines_does_not_matter(phantoms):
     for place, vertebra in zip(order, second, strict=True):
         assert vertebra.segment.level == first[place].segment.level
         assert vertebra.confidence == pytest.approx(first[place].confidence, abs=1e-4)
+
+
+def test_other_columns_are_looked_at_too_where_a_name_is_unsure(phantoms):
+    made_of: Counter[str] = Counter()
+    for made, pixels in phantoms:
+        regions = [
+            region(
+                np.any([decode_mask(s.mask) for s in made.segments if s.structure is kind], axis=0),
+                kind,
+            )
+            for kind in (Structure.LUMBAR_VERTEBRA, Structure.SACRAL_VERTEBRA)
+        ]
+        # Outlines that miss the sacrum: some of these columns cannot be counted from below.
+        made = made.without("S1").without("S2")
+        nameless = [replace(segment, level=None) for segment in made.segments]
+        alone = named_vertebrae(nameless, pixels, built_in_reader())
+        other = named_column(regions, pixels, built_in_reader())
+        both = named_vertebrae(nameless, pixels, built_in_reader(), [regions])
+        assert alone.film is not None
+        if all(max(v.level_probabilities.values()) >= SURE for v in alone.vertebrae):
+            assert both == alone
+            assert both != other
+            made_of["one look"] += 1
+            continue
+        made_of["two looks"] += 1
+        for first, said in zip(alone.vertebrae, both.vertebrae, strict=True):
+            near = [v for v in other.vertebrae if abs(v.segment.box.y - first.segment.box.y) < 8]
+            if not near:
+                assert said.level_probabilities == first.level_probabilities
+                continue
+            one, two = first.level_probabilities, near[0].level_probabilities
+            mean = {level: (one.get(level, 0) + two.get(level, 0)) / 2 for level in one | two}
+            whole = sum(share**AGREED for share in (*mean.values(), 1 - sum(mean.values())))
+            for level, share in said.level_probabilities.items():
+                assert share == pytest.approx(mean[level] ** AGREED / whole, abs=0.003)
+    assert min(made_of["one look"], made_of["two looks"]) >= 2, made_of

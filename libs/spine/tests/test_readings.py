@@ -7,6 +7,7 @@ import itertools
 import numpy as np
 import pytest
 from spinezoo_spine.column.reader.readings import (
+    AGREED,
     BY_ABOVE,
     BY_BELOW,
     FROM_ABOVE,
@@ -17,6 +18,7 @@ from spinezoo_spine.column.reader.readings import (
     LUMBAR_COUNTS,
     POSITIONS,
     Evidence,
+    averaged,
     level_of,
     read_column,
 )
@@ -124,3 +126,52 @@ def test_four_and_six_lumbar_vertebrae_are_read_where_the_evidence_says_so():
         assert found.lumbar_count == LUMBAR_COUNTS[row]
         assert found.best == tuple(range(spots))
         assert found.counts[count] > 0.9
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_the_best_reading_of_two_looks_is_the_likeliest_that_grows_from_below(seed):
+    first, second = (read_column(some_evidence(3, 10 * seed + look, 1.0)) for look in (1, 2))
+    both = averaged(first, [(second, [1, None, 2])])
+    mean = (first.levels[0] + second.levels[1]) / 2
+    whole = np.append(mean, 1 - mean.sum()) ** AGREED
+    np.testing.assert_allclose(both.levels[0], mean**AGREED / whole.sum())
+    np.testing.assert_allclose(both.levels[1], first.levels[1])
+    assert (both.levels.sum(axis=1) <= both.vertebra + 1e-9).all()
+    assert (both.vertebra <= 1 + 1e-9).all()
+    assert both.counts == pytest.approx(
+        {c: (first.counts[c] + second.counts[c]) / 2 for c in both.counts}
+    )
+
+    def likely(positions) -> float:
+        product = 1.0
+        for spot, position in enumerate(positions):
+            level = None if position is None else level_of(position, both.lumbar_count)
+            if position is None:
+                product *= 1 - both.vertebra[spot]
+            elif level is None:
+                product *= both.vertebra[spot] - both.levels[spot].sum()
+            else:
+                product *= both.levels[spot, LEVELS.index(level)]
+        return product
+
+    def grows(positions) -> bool:
+        there = [position for position in positions if position is not None]
+        return all(low < high for low, high in itertools.pairwise(there))
+
+    every = filter(grows, itertools.product([None, *POSITIONS.tolist()], repeat=3))
+    assert likely(both.best) == pytest.approx(max(likely(each) for each in every))
+
+
+def test_the_surer_of_two_looks_that_contradict_each_other_is_believed():
+    def evidence(lowest: int, nats: float) -> Evidence:
+        below = np.full((5, FROM_BELOW), 5.0)
+        below[0, lowest + 2] += nats
+        steps = np.full((5, 5, LONGEST_STEP), -9.0)
+        for spot in range(4):
+            steps[spot, spot + 1, 0] = 3.0
+        return Evidence(below, np.zeros((5, FROM_ABOVE)), steps, np.log([0.05, 0.9, 0.05]))
+
+    weak, strong = read_column(evidence(0, 4.0)), read_column(evidence(1, 9.0))
+    assert weak.best == (0, 1, 2, 3, 4)
+    assert averaged(weak, [(strong, range(5))]).best == (1, 2, 3, 4, 5)
+    assert averaged(weak, [(strong, [None] * 5)]).best == weak.best

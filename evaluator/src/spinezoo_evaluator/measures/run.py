@@ -36,7 +36,7 @@ from spinezoo_spine.measures.weighing import Weighing
 from spinezoo_evaluator.measures.errors import Errors
 from spinezoo_evaluator.measures.paired import PairedTest, paired_tests
 from spinezoo_evaluator.measures.truth import TrueFilm
-from spinezoo_evaluator.results.records import FUSED, RunFolder, named
+from spinezoo_evaluator.results.records import FUSED, RunFolder, named, of_networks
 
 OUTLINES_ALONE = f"{FUSED}, outlines alone"
 """The ensemble without the refiner."""
@@ -77,9 +77,7 @@ class KeptFilm:
         """
         kept = folder.read_answer(truth.name)
         vertebrae = kept.get(named(FUSED), ())
-        beside = {FUSED, named(FUSED), *(named(name) for name in kept)}
-        members = {name: said for name, said in kept.items() if name not in beside}
-        return cls(truth, members, vertebrae, path)
+        return cls(truth, of_networks(kept), vertebrae, path)
 
     @classmethod
     def answered(cls, truth: TrueFilm, answer: EnsembleAnswer, path: Path) -> KeptFilm:

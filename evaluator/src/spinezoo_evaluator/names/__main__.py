@@ -4,7 +4,8 @@
 
     python -m spinezoo_evaluator.names --run reports/RUN --data FOLDER
 
-Writes the reader's record; see :mod:`spinezoo_evaluator.names.calibrate`.
+Writes the reader's record, and prints what other thresholds would spare and cost; see
+:mod:`spinezoo_evaluator.names.calibrate`.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from spinezoo_spine.column.reader.card import READER
 from spinezoo_evaluator.names.calibrate import (
     TEMPERATURES,
     RememberingReader,
+    curve,
     fit_names,
     kept_columns,
     write_fit,
@@ -44,14 +46,16 @@ def main(argv: Sequence[str] | None = None) -> int:
         if len(arguments.run) != len(arguments.data):
             raise ConfigurationError("give as many folders of films as of reports")
         reader = RememberingReader(load_built_in_card(READER, arguments.card))
-        names: dict[float, list[tuple[float, bool]]] = {each: [] for each in TEMPERATURES}
+        five: dict[float, list[tuple[float, bool]]] = {each: [] for each in TEMPERATURES}
+        others: dict[float, list[tuple[float, bool]]] = {each: [] for each in TEMPERATURES}
         films = 0
         for run, data in zip(arguments.run, arguments.data, strict=True):
             for column in kept_columns(run, data):
                 films += 1
-                for each, said in zip(names, reader.names(column, TEMPERATURES), strict=True):
-                    names[each] += said
-        fitted = fit_names(dict(names))
+                counted = reader.counts(column, TEMPERATURES)
+                for each, counts in zip(TEMPERATURES, counted, strict=True):
+                    (five if counts.to_name_of_five else others)[each] += counts.names
+        fitted = fit_names(dict(five))
         write_fit(fitted, films, arguments.card)
     except SpineZooError as error:
         print(f"names cannot be calibrated: {error}", file=sys.stderr)
@@ -61,6 +65,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         f"{fitted.vertebrae} vertebrae on {films} films {100 * fitted.right:.1f} % right, "
         f"{100 * fitted.wrong:.1f} % wrong"
     )
+    print(*curve(five[fitted.temperature], others[fitted.temperature]), sep="\n")
     return 0
 
 

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from spinezoo_contract.errors import ConfigurationError
 from spinezoo_contract.types import Segment
 from spinezoo_spine.annotations.film_set import FilmSet
+from spinezoo_spine.built_in import BuiltInCard
 from spinezoo_spine.column.naming import named_vertebrae
 from spinezoo_spine.column.reader.card import READER
 from spinezoo_spine.column.reader.looking import ReaderInput
@@ -26,8 +27,8 @@ from spinezoo_spine.column.reader.network import ColumnReader, Said
 from spinezoo_spine.column.reader.thresholds import least_threshold
 
 from spinezoo_evaluator.benchmark.measuring import load_film
-from spinezoo_evaluator.results.columns import count_column
-from spinezoo_evaluator.results.records import FUSED, RunFolder, named
+from spinezoo_evaluator.results.columns import ColumnCounts, count_column
+from spinezoo_evaluator.results.records import FUSED, RunFolder, named, of_networks
 
 MOST_WRONG = 0.005
 """Share of wrong names among the recognised vertebrae of patients with five lumbar ones."""
@@ -37,6 +38,9 @@ LEAST_THRESHOLD = 0.67
 say: real films are of another kind."""
 
 TEMPERATURES = (0.8, 0.9, 1.0, 1.1, 1.2, 1.3, 1.4, 1.6, 1.8, 2.0)
+
+CURVE = (0.67, 0.75, 0.8, 0.85, 0.9, 0.93, 0.95, 0.97, 0.99)
+"""Thresholds of :func:`curve`."""
 
 KEY = "fused_columns"
 """Of the figures in the reader's record."""
@@ -70,37 +74,42 @@ class KeptColumn:
 
     Attributes:
         outlines: The fused vertebrae, without names.
+        others: What single networks said, by name.
         true: The true ones, with levels.
         pixels: (height, width) film, bright means dense.
     """
 
     outlines: tuple[Segment, ...]
+    others: tuple[tuple[Segment, ...], ...]
     true: tuple[Segment, ...]
     pixels: NDArray[Any]
 
 
 class RememberingReader(ColumnReader):
-    """Looks at the film of one column once, however often its evidence is weighed."""
+    """Looks along each column of one film once, however often its evidence is weighed."""
 
-    said: Said | None = None
+    def __init__(self, card: BuiltInCard) -> None:
+        """As :class:`ColumnReader`."""
+        super().__init__(card)
+        self._said: dict[bytes, Said] = {}
 
     def __call__(self, given: ReaderInput) -> Said:
-        """As :class:`ColumnReader` says it of the film that was given first."""
-        if self.said is None:
-            self.said = super().__call__(given)
-        return self.said
+        """As :class:`ColumnReader` says it."""
+        column = given.views.tobytes() + given.facts.tobytes()
+        if column not in self._said:
+            self._said[column] = super().__call__(given)
+        return self._said[column]
 
-    def names(self, column: KeptColumn, temperatures: Sequence[float]) -> list[Names]:
-        """Names of a film with five lumbar vertebrae at each temperature; else none."""
-        self.said = None
+    def counts(self, column: KeptColumn, temperatures: Sequence[float]) -> list[ColumnCounts]:
+        """What is counted of a film at each temperature."""
+        self._said.clear()
         calibration = self.calibration
-        found: list[Names] = []
+        found: list[ColumnCounts] = []
         sacrum = any(segment.level == "S1" for segment in column.true)
         for temperature in temperatures:
             self.calibration = dataclasses.replace(calibration, temperature=temperature)
-            said = named_vertebrae(column.outlines, column.pixels, self)
-            counts = count_column(column.true, said, sacrum_in_view=sacrum)
-            found.append(counts.names if counts.to_name_of_five else ())
+            said = named_vertebrae(column.outlines, column.pixels, self, column.others)
+            found.append(count_column(column.true, said, sacrum_in_view=sacrum))
         self.calibration = calibration
         return found
 
@@ -136,6 +145,26 @@ def fit_names(by_temperature: dict[float, Names]) -> Fitted:
     return Fitted(temperature, threshold, len(names), *shares)
 
 
+def curve(five: Names, others: Names) -> Iterator[str]:
+    """What a higher threshold would spare and cost, as lines of a table.
+
+    Args:
+        five: Names of patients with five lumbar vertebrae.
+        others: Names of those with four or six.
+    """
+    yield "| threshold | five lumbar vertebrae: right | wrong | four or six: right | wrong |"
+    yield "|---:|---:|---:|---:|---:|"
+    for threshold in CURVE:
+        shares = [
+            100.0
+            * sum(right == wanted for c, right in names if c >= threshold)
+            / max(1, len(names))
+            for names in (five, others)
+            for wanted in (True, False)
+        ]
+        yield f"| {threshold:g} | " + " | ".join(f"{share:.1f}" for share in shares) + " |"
+
+
 def kept_columns(run: Path, data: Path) -> Iterator[KeptColumn]:
     """The fused column of each film whose answer was kept.
 
@@ -150,12 +179,14 @@ def kept_columns(run: Path, data: Path) -> Iterator[KeptColumn]:
     found = False
     for name in films.names:
         try:
-            kept = folder.read_answer(name)[named(FUSED)]
+            answer = folder.read_answer(name)
+            kept = answer[named(FUSED)]
         except (ConfigurationError, KeyError):
             continue
         found = True
         yield KeptColumn(
             tuple(dataclasses.replace(segment, level=None) for segment in kept),
+            tuple(segments for _, segments in sorted(of_networks(answer).items())),
             load_film(films, name).vertebrae(),
             films.film(name).pixels,
         )

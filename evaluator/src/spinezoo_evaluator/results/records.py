@@ -47,6 +47,12 @@ def named(model: str) -> str:
     return f"{model}, named"
 
 
+def of_networks(kept: Mapping[str, tuple[Segment, ...]]) -> dict[str, tuple[Segment, ...]]:
+    """What single networks answered, of all that is kept of a film."""
+    beside = {FUSED, named(FUSED), *(named(name) for name in kept)}
+    return {name: segments for name, segments in kept.items() if name not in beside}
+
+
 @dataclass(frozen=True, slots=True)
 class Failure:
     """Why something has no measurement: an error's class or a member's code, and its message."""

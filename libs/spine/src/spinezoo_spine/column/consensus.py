@@ -65,6 +65,7 @@ class Vertebrae:
     Attributes:
         height: Rows of the film, in pixels.
         width: Columns of the film, in pixels.
+        segments: All that it answered, implants too.
         outlines: Its vertebral instances, the best first.
         borders: Of each outline (2 * runs,) ``int64``: by turns the place where a run starts and
             where it ends, counted down the columns.
@@ -74,6 +75,7 @@ class Vertebrae:
 
     height: int
     width: int
+    segments: tuple[Segment, ...]
     outlines: tuple[Segment, ...]
     borders: tuple[NDArray[np.int64], ...]
     regions: tuple[Segment, ...]
@@ -84,7 +86,7 @@ def vertebrae_of(segments: Sequence[Segment], height: int, width: int) -> Verteb
     """One member's vertebrae, made ready.
 
     Args:
-        segments: What the member answered; structures other than vertebrae are left out.
+        segments: What the member answered; only vertebrae are made ready.
         height: Rows of the film, in pixels.
         width: Columns of the film, in pixels.
 
@@ -100,7 +102,15 @@ def vertebrae_of(segments: Sequence[Segment], height: int, width: int) -> Verteb
     region = unite([segment.mask for segment in regions], height, width)
     masks = [region, *(segment.mask for segment in outlines)]
     region_borders, *borders = fusion.borders_of(masks, height * width)
-    return Vertebrae(height, width, tuple(outlines), tuple(borders), regions, region_borders)
+    return Vertebrae(
+        height,
+        width,
+        tuple(segments),
+        tuple(outlines),
+        tuple(borders),
+        regions,
+        region_borders,
+    )
 
 
 @dataclass(slots=True, eq=False)

@@ -132,6 +132,31 @@ def separate(segments: Iterable[Segment]) -> tuple[Segment, ...]:
         MaskError: The run lengths of a mask are broken.
     """
     segments = tuple(segments)
+    parts = _vertebrae_by_segment(segments)
+    return tuple(
+        part
+        for segment in segments
+        for part in (parts[id(segment)] if id(segment) in parts else _components(segment))
+    )
+
+
+def separate_vertebrae(segments: Iterable[Segment]) -> tuple[Segment, ...]:
+    """The vertebrae among the objects of :func:`separate`.
+
+    Raises:
+        MaskError: The run lengths of a mask are broken.
+    """
+    segments = tuple(segments)
+    parts = _vertebrae_by_segment(segments)
+    return tuple(part for segment in segments for part in parts.get(id(segment), ()))
+
+
+def _components(segment: Segment) -> tuple[Segment, ...]:
+    return (segment,) if segment.kind is SegmentKind.INSTANCE else split_region(segment)
+
+
+def _vertebrae_by_segment(segments: Sequence[Segment]) -> dict[int, tuple[Segment, ...]]:
+    """The vertebrae of each vertebral segment, by its ``id``."""
     lumbar = [
         s
         for s in segments
@@ -146,18 +171,18 @@ def separate(segments: Iterable[Segment]) -> tuple[Segment, ...]:
     parts: dict[int, tuple[Segment, ...]] = {}
     # The lumbar region first: it tells the sacral one a body's size, and where S1's end is.
     for segment in (*lumbar, *(s for s in segments if not any(s is other for other in lumbar))):
+        if segment.structure not in VERTEBRAE:
+            continue
         if segment.kind is SegmentKind.INSTANCE:
             parts[id(segment)] = (segment,)
-        elif segment.structure in VERTEBRAE:
+        else:
             found, own_px = separate_region(segment, size_px, hardware, crossing, above_xy)
             parts[id(segment)] = found
             size_px = own_px if size_px is None else size_px
             if found and segment.structure is Structure.LUMBAR_VERTEBRA:
                 lowest = max((part.box for part in found), key=lambda box: box.y + box.height)
                 above_xy = (lowest.x + lowest.width / 2.0, lowest.y + lowest.height / 2.0)
-        else:
-            parts[id(segment)] = split_region(segment)
-    return tuple(part for segment in segments for part in parts[id(segment)])
+    return parts
 
 
 def separate_region(
