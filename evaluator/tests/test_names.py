@@ -11,7 +11,13 @@ import pytest
 from spinezoo_contract.errors import ConfigurationError
 from spinezoo_evaluator.benchmark.measuring import load_film
 from spinezoo_evaluator.names.__main__ import main
-from spinezoo_evaluator.names.calibrate import LEAST_THRESHOLD, TEMPERATURES, fit_names
+from spinezoo_evaluator.names.calibrate import (
+    LEAST_THRESHOLD,
+    TEMPERATURES,
+    curve,
+    fit_names,
+    kept_columns,
+)
 from spinezoo_evaluator.results.records import FUSED, RunFolder, named
 from spinezoo_phantom import PhantomSettings, write_film_set
 from spinezoo_spine.annotations.film_set import FilmSet
@@ -49,8 +55,24 @@ def phantoms(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     for name in films.names:
         outlines = load_film(films, name).vertebrae()
         bare = tuple(replace(segment, level=None) for segment in outlines)
-        folder.write_answer(name, {named(FUSED): bare})
+        kept = {"b": bare[:1], "a": bare, FUSED: (), named("a"): (), named(FUSED): bare}
+        folder.write_answer(name, kept)
     return data, run
+
+
+def test_what_single_networks_said_goes_with_the_fused_column(phantoms: tuple[Path, Path]) -> None:
+    data, run = phantoms
+    for column in kept_columns(run, data):
+        assert column.others == (column.outlines, column.outlines[:1])  # by name
+        assert all(segment.level is not None for segment in column.true)
+
+
+def test_the_curve_says_what_each_threshold_lets_through() -> None:
+    five, others = [(0.99, True), (0.86, True), (0.1, False), (0.2, True)], [(0.9, False)]
+    rows = {line.split("|")[1].strip(): line for line in curve(five, others)}
+    assert rows["0.7"] == "| 0.7 | 50.0 | 0.0 | 0.0 | 100.0 |"
+    assert rows["0.9"] == "| 0.9 | 25.0 | 0.0 | 0.0 | 100.0 |"
+    assert rows["0.93"] == "| 0.93 | 25.0 | 0.0 | 0.0 | 0.0 |"
 
 
 def test_the_command_writes_the_record_and_nothing_else(
