@@ -69,7 +69,7 @@ class StripPlaces:
     y: NDArray[np.float32]
 
     @classmethod
-    def of(cls, start: Array, across: Array, aside: Array) -> StripPlaces:
+    def of(cls, start: Array, across: Array, aside: NDArray[np.floating[Any]]) -> StripPlaces:
         """Rows that start at (rows, 2) places and run (2,) ``across`` by (columns,) ``aside``."""
         return cls(
             *(

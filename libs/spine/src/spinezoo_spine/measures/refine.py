@@ -237,15 +237,14 @@ def with_hidden_sacrum(
         return bodies
     axes, sizes = axes_of(bodies, mirrored=mirrored)
     corners, middles = bodies.corners_mm.copy(), bodies.middles_mm.copy()
+    told, told_middles = landmarks_of(said.numbers)
     for row in np.flatnonzero(hidden).tolist():
         place = places[row]
-        found = (
-            bodies.frames.centre_mm[place] + each * sizes[place] @ axes[place].T
-            for each in landmarks_of(said.numbers[row])
-        )
-        ends, middle = next(found)[:2], next(found)[0]
+        centre, to_mm = bodies.frames.centre_mm[place], sizes[place] * axes[place].T
+        ends = centre + told[row, :2] @ to_mm
         if (ends > 0.0).all() and (ends < size_mm).all():
-            corners[:, place, :2], middles[:, place, 0] = ends[::-1] if mirrored else ends, middle
+            corners[:, place, :2] = ends[::-1] if mirrored else ends
+            middles[:, place, 0] = centre + told_middles[row, 0] @ to_mm
     return replace(bodies, corners_mm=corners, middles_mm=middles)
 
 
