@@ -268,6 +268,8 @@ def test_usual_turns_are_those_of_the_truth() -> None:
                 {},
                 {
                     (MeasureKind.BODY_WEDGING, ("L1",)): (2.0 + (place % 2), None),
+                    (MeasureKind.BODY_WEDGING, ("T12",)): (1.0, None),
+                    (MeasureKind.DISC_ANGLE, ("T12", "L1")): (-2.5, None),
                     (MeasureKind.DISC_ANGLE, ("L5", "S1")): (13.0, None),
                     (MeasureKind.DISC_ANGLE, ("L4", "S1")): (40.0, None),
                 },
@@ -276,7 +278,11 @@ def test_usual_turns_are_those_of_the_truth() -> None:
         for place in range(40)
     ]
     posture = fit_posture(films)
-    assert posture == {"bodies": {"L1": [-2.5, 0.5]}, "discs": {"L5": [13.0, 0.0]}}
+    assert posture == {
+        # Of the chest half way to what is published: -3 and 1.5 degrees.
+        "bodies": {"L1": [-2.5, 0.5], "T12": [-2.0, 1.0]},
+        "discs": {"L5": [13.0, 0.0], "T12": [-0.5, 2.0]},
+    }
 
 
 def test_breaks_of_rods_are_matched_by_their_ends() -> None:

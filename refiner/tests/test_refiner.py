@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 from spinezoo_contract.errors import ConfigurationError
 from spinezoo_refiner import train
 from spinezoo_refiner.examples import (
+    LEAN_DEG,
+    OUTLINE_TURN_DEG,
     SIZE_PX,
     TICKS,
     Bodies,
@@ -20,6 +22,7 @@ from spinezoo_refiner.examples import (
     example_of,
     placing_of,
     rough_outline,
+    wedge_rad,
 )
 from spinezoo_refiner.export import export, some_input
 from spinezoo_refiner.loss import refiner_loss
@@ -163,8 +166,37 @@ def test_a_warp_brings_landmarks_where_they_are_sent_and_never_folds() -> None:
 
 def test_a_body_that_is_not_made_worse_keeps_its_shape(crops: Crops) -> None:
     for place in range(len(crops.grey)):
-        placing, _ = placing_of(crops, place, np.random.default_rng(place), warped=False)
-        assert placing.warp is None
+        placed = placing_of(crops, place, np.random.default_rng(place), warped=False)
+        assert placed.film.warp is None
+        assert placed.outline is placed.film
+
+
+def test_outlines_do_not_tell_how_endplates_lie(crops: Crops) -> None:
+    """Upper endplates against walls, and against their outline, of L5 and of a plain body."""
+    wedges = np.degrees([wedge_rad(crops, place) for place in range(len(crops.grey))])
+    wedges[crops.sacral] = np.nan
+    leans, apart = {}, {}
+    for name, place in (("L5", np.nanargmax(wedges)), ("plain", np.nanargmin(np.abs(wedges)))):
+        corners = crops.corners[place].astype(np.float64)
+        placed = [placing_of(crops, int(place), np.random.default_rng(s)) for s in range(400)]
+        shown = [_slopes(each.film, corners) for each in placed]
+        drawn = [_slopes(each.outline, corners) for each in placed]
+        leans[name] = np.mean([plate - wall for plate, wall in shown])
+        leans[name] -= np.subtract(*_slopes(Placing(np.eye(2), np.zeros(2)), corners))
+        apart[name] = [one[0] - other[0] for one, other in zip(shown, drawn, strict=True)]
+    assert leans["plain"] == pytest.approx(LEAN_DEG[0], abs=0.8)
+    assert leans["L5"] > leans["plain"] + 0.15 * wedges.max(initial=0.0, where=wedges > 0.0)
+    assert np.mean(apart["L5"]) > 1.0  # outlines stay behind
+    assert np.std(apart["plain"]) > OUTLINE_TURN_DEG[0]
+
+
+def _slopes(placing: Placing, corners: NDArray[np.float64]) -> tuple[float, float]:
+    """Degrees of the upper endplate, and of the square to both walls."""
+    seen = Placing(placing.linear, placing.shift).truth(corners)
+    plate = seen[1] - seen[0]
+    wall = seen[2] + seen[3] - seen[0] - seen[1]
+    angles = np.degrees([np.arctan2(plate[1], plate[0]), np.arctan2(-wall[0], wall[1])])
+    return float(angles[0]), float(angles[1])
 
 
 def test_double_edges_lie_to_both_sides_of_the_true_one() -> None:

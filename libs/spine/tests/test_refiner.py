@@ -228,6 +228,32 @@ class TestMeasures:
         reasons = {m.withheld_reason for m in cut_off if m.value is None}
         assert WithheldReason.CUT_BY_FILM in reasons
 
+    @pytest.mark.parametrize("mirrored", [False, True])
+    def test_a_sacrum_that_the_film_cuts_below_its_endplate_is_measured(
+        self, mirrored: bool
+    ) -> None:
+        column, pixels = phantom_column(3)
+        whole = values(measured(column, pixels, built_in_refiner()))
+        box = column.of("S1").box
+        end = round(box.y + 0.75 * box.height)
+        shown = Column(
+            tuple(part for part in (_above(s, end) for s in column.segments) if part is not None),
+            end,
+            column.width,
+        )
+        pixels = np.ascontiguousarray(pixels[:end])
+        if mirrored:
+            shown = replace(shown, segments=tuple(_mirrored(s) for s in shown.segments))
+            pixels = np.ascontiguousarray(pixels[:, ::-1])
+        alone = measured(shown, pixels, None)
+        slope = (MeasureKind.SACRAL_SLOPE, ("S1",))
+        told = {(m.kind, m.levels): m for m in alone.measures}[slope]
+        assert told.withheld_reason is WithheldReason.CUT_BY_FILM
+        found = values(measured(shown, pixels, built_in_refiner()))
+        assert found[slope] == pytest.approx(whole[slope], abs=4.0)
+        unsure = Told(lambda said: replace(said, spreads=said.spreads * 0 + 0.15))
+        assert slope not in values(measured(shown, pixels, unsure))
+
     def test_a_film_of_one_grey_is_measured_by_its_outlines(self) -> None:
         column, pixels = phantom_column(3)
         film = measured(column, np.zeros_like(pixels), built_in_refiner())
@@ -248,6 +274,16 @@ def _below(segment: Segment, row: int) -> Segment | None:
     from spinezoo_contract.masks import decode_mask, encode_mask, mask_box
 
     pixels = np.ascontiguousarray(decode_mask(segment.mask)[row:])
+    if not pixels.any():
+        return None
+    mask = encode_mask(pixels)
+    return replace(segment, mask=mask, box=mask_box(mask))
+
+
+def _above(segment: Segment, row: int) -> Segment | None:
+    from spinezoo_contract.masks import decode_mask, encode_mask, mask_box
+
+    pixels = np.ascontiguousarray(decode_mask(segment.mask)[:row])
     if not pixels.any():
         return None
     mask = encode_mask(pixels)

@@ -30,6 +30,11 @@ the given real crops the upper endplate of L5 lies square to its walls, phantoms
 off, and from T12 down endplates are turned forward by 2 to 5 degrees more. What walls tell of
 endplates must not be learnt from phantoms."""
 
+OUTLINE_TURN_DEG = (2.0, 4.0)
+"""Standard deviation of how far an outline is turned against its body, above the sacrum and of S1.
+Networks draw the bodies that they know: of one whose endplates lean otherwise the outline follows
+in part. A refiner that is shown outlines that always lean as the film does reads the outline."""
+
 BREADTH = (0.87, 1.06)
 """Factors on the depth of bodies: phantoms' upper lumbar vertebrae are a tenth taller for it than
 those of the given real crops."""
@@ -219,16 +224,40 @@ def _landmarks_of(crops: Crops, place: int) -> NDArray[np.float64]:
     return np.concatenate([crops.corners[place], crops.middles[place]]).astype(np.float64)
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Placed:
+    """How a body is shown.
+
+    Attributes:
+        film: Where its film lies, and its truth.
+        outline: Where its outline lies.
+        follows: Share of the film's warp that the outline follows.
+        scale: How much smaller it is shown.
+    """
+
+    film: Placing
+    outline: Placing
+    follows: float
+    scale: float
+
+
+def wedge_rad(crops: Crops, place: int) -> float:
+    """How far a body's lower endplate is turned against its upper one, front down positive."""
+    corners = crops.corners[place]
+    (x, y), (low_x, low_y) = corners[1] - corners[0], corners[2] - corners[3]
+    return math.atan2(low_y, low_x) - math.atan2(y, x)
+
+
 def placing_of(
     crops: Crops, place: int, rng: np.random.Generator, *, warped: bool = True
-) -> tuple[Placing, float]:
-    """How a body's crop is to lie by chance, and how much smaller it is shown.
+) -> Placed:
+    """How a body's crop is to lie by chance.
 
     Args:
         crops: Stored bodies.
         place: Which.
         rng: Where chance comes from.
-        warped: Whether landmarks are moved too.
+        warped: Whether landmarks are moved too, and outlines turned against them.
     """
     sacral = bool(crops.sacral[place])
     wide = 4.0 if rng.random() < 0.8 else 9.0
@@ -236,16 +265,27 @@ def placing_of(
     scale = _between(rng, 0.88, 1.14) if rng.random() < 0.85 else _between(rng, 0.75, 1.3)
     spread = 0.07 if sacral or rng.random() < 0.2 else 0.035
     shift = np.clip(rng.normal(0.0, spread, 2), -0.2, 0.2)
-    # From places in the crop to places in the stored crop, both in sizes of the body.
-    linear = scale * np.array([[math.cos(turn), -math.sin(turn)], [math.sin(turn), math.cos(turn)]])
-    lean = math.tan(math.radians(rng.normal(0.0 if sacral else LEAN_DEG[0], LEAN_DEG[1])))
-    linear = linear @ np.array([[_between(rng, *BREADTH), 0.0], [-lean, 1.0]])
-    straight = Placing(linear, shift)
-    if not warped or rng.random() >= CHANCE:
-        return straight, scale
-    landmarks = straight.truth(_landmarks_of(crops, place))
-    warp = some_warp(landmarks[:4], landmarks[4:], rng, sacral=sacral, half=CROP_HALF)
-    return Placing(linear, shift, warp), scale
+    lean = math.radians(rng.normal(0.0 if sacral else LEAN_DEG[0], LEAN_DEG[1]))
+    if not sacral:  # the wedge lies below by any share: half of it does in phantoms
+        lean += rng.uniform(0.0, 0.5) * wedge_rad(crops, place)
+    breadth = _between(rng, *BREADTH)
+    straight = Placing(_linear(scale, turn, breadth, lean), shift)
+    if not warped:
+        return Placed(straight, straight, 1.0, scale)
+    follows = float(rng.uniform(0.0, 1.0))
+    drawn = turn + math.radians(rng.normal(0.0, OUTLINE_TURN_DEG[int(sacral)]))
+    warp = None
+    if rng.random() < CHANCE:
+        landmarks = straight.truth(_landmarks_of(crops, place))
+        warp = some_warp(landmarks[:4], landmarks[4:], rng, sacral=sacral, half=CROP_HALF)
+    outline = Placing(_linear(scale, drawn, breadth, follows * lean), shift, warp)
+    return Placed(Placing(straight.linear, shift, warp), outline, follows, scale)
+
+
+def _linear(scale: float, turn: float, breadth: float, lean: float) -> NDArray[np.float64]:
+    """(2, 2) from places in the crop to places in the stored crop, both in sizes of the body."""
+    turned = np.array([[math.cos(turn), -math.sin(turn)], [math.sin(turn), math.cos(turn)]])
+    return scale * turned @ np.array([[breadth, 0.0], [-math.tan(lean), 1.0]])
 
 
 def example_of(
@@ -259,16 +299,20 @@ def example_of(
         rng: Where chance comes from.
         worse: Whether shape and exposure are changed; position and outline always are.
     """
-    placing, scale = placing_of(crops, place, rng, warped=worse)
-    grey = placing.sampled(crops.grey[place])
-    # Networks round off what is unusual: their outlines follow a warp in part.
-    follows = 1.0 if placing.warp is None else float(rng.uniform(0.0, 1.0))
-    mask = placing.sampled(rough_outline(crops.outline[place], rng), follows) - np.float32(0.5)
-    landmarks = placing.truth(_landmarks_of(crops, place))
+    placed = placing_of(crops, place, rng, warped=worse)
+    grey = placed.film.sampled(crops.grey[place])
+    # Networks round off what is unusual: their outlines follow in part.
+    rough = rough_outline(crops.outline[place], rng)
+    mask = placed.outline.sampled(rough, placed.follows) - np.float32(0.5)
+    landmarks = placed.film.truth(_landmarks_of(crops, place))
     if worse and rng.random() < 0.85:
         grey = exposed(grey, rng)
     given = np.stack([normalised(grey), mask.astype(np.float32)])
-    return given, numbers_of(landmarks[:4], landmarks[4:]), crops.spurs[place] / np.float32(scale)
+    return (
+        given,
+        numbers_of(landmarks[:4], landmarks[4:]),
+        crops.spurs[place] / np.float32(placed.scale),
+    )
 
 
 class Bodies(Epoch[Batch]):

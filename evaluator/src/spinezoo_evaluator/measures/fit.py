@@ -21,6 +21,7 @@ from spinezoo_spine.measures.evidence import strokes_of
 from spinezoo_spine.measures.film import SAMPLES_BESIDE_REFINER, directions_up
 from spinezoo_spine.measures.refiner.answers import numbers_of
 from spinezoo_spine.measures.refiner.network import built_in_refiner
+from spinezoo_spine.measures.usual import USUAL_DISC_DEG, USUAL_WEDGE_DEG
 
 from spinezoo_evaluator.measures.fit_contours import fit_contours
 from spinezoo_evaluator.measures.run import KeptFilm, Shape
@@ -226,7 +227,12 @@ def blend_of(rows: NDArray[np.float64]) -> tuple[float, float, list[float]]:
 
 
 def fit_posture(films: Sequence[KeptFilm]) -> dict[str, dict[str, list[float]]]:
-    """Usual turns of neighbouring endplates by level, as plain values; see :mod:`posture`."""
+    """Usual turns of neighbouring endplates by level, as plain values; see :mod:`posture`.
+
+    Phantoms' lowest thoracic discs are kyphotic and their bodies square; patients' are the other
+    way round. There a film is as likely of either: the mean lies between both, the spread holds
+    both.
+    """
     found: dict[str, dict[str, list[float]]] = {}
     kinds = (("bodies", MeasureKind.BODY_WEDGING, -1.0), ("discs", MeasureKind.DISC_ANGLE, 1.0))
     for name, kind, sign in kinds:
@@ -236,11 +242,16 @@ def fit_posture(films: Sequence[KeptFilm]) -> dict[str, dict[str, list[float]]]:
                 usual = len(levels) == 1 or levels[1] != "S1" or levels[0] == "L5"
                 if said is kind and value is not None and usual:
                     turns.setdefault(levels[0], []).append(sign * value)
-        found[name] = {
-            level: [round(float(np.mean(each)), 2), round(float(np.std(each)), 2)]
-            for level, each in sorted(turns.items())
-            if len(each) >= LEAST_FILMS
-        }
+        found[name] = {}
+        for level, each in sorted(turns.items()):
+            if len(each) < LEAST_FILMS:
+                continue
+            mean, spread = float(np.mean(each)), float(np.std(each))
+            if level in USUAL_DISC_DEG:
+                published = USUAL_DISC_DEG[level] if name == "discs" else -USUAL_WEDGE_DEG[level]
+                half = (published - mean) / 2.0
+                mean, spread = mean + half, float(np.hypot(spread, half))
+            found[name][level] = [round(mean, 2), round(spread, 2)]
     return found
 
 

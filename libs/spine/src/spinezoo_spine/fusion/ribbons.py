@@ -27,6 +27,7 @@ from numpy.typing import NDArray
 
 from spinezoo_spine.components import components
 from spinezoo_spine.implant_pairs import percentile_of_sorted
+from spinezoo_spine.strips import Axis, StripPlaces
 
 CELLS = 10
 """Columns of a strip that a rod is broad."""
@@ -164,56 +165,28 @@ class _Piece:
     Attributes:
         points: (N, 2) x and y of what networks call a rod, a grid's step apart.
         breadth_px: Its mean breadth.
-        axis: Its straight axis; None where it has none.
+        axis: Its straight axis; None where it is not stretched.
+        bends: By degree, how the axis bends, and how far the piece reaches to both sides of it.
     """
 
     points: NDArray[np.float64]
     breadth_px: float
-    axis: _Axis | None
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class _Axis:
-    """The straight axis of a piece, and how it bends.
-
-    Attributes:
-        middle: (2,) mean of the piece's points.
-        along: (2,) unit vector, downwards.
-        across: (2,) unit vector to the right of it.
-        far: (N,) place of each point along the axis.
-        aside: (N,) its place across.
-        low: Least ``far``.
-        high: Greatest.
-        bends: By degree, how the axis bends, and how far the piece reaches to both sides of it.
-    """
-
-    middle: NDArray[np.float64]
-    along: NDArray[np.float64]
-    across: NDArray[np.float64]
-    far: NDArray[np.float64]
-    aside: NDArray[np.float64]
-    low: float
-    high: float
+    axis: Axis | None
     bends: dict[int, tuple[Polynomial, float, float]] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, points: NDArray[np.float64]) -> _Axis | None:
-        """The axis of (N, 2) points; None where they are not stretched."""
-        middle = points.mean(axis=0)
-        away = points - middle
-        spread, axes = np.linalg.eigh(away.T @ away)
-        if spread[1] < LEAST_STRETCH * max(float(spread[0]), 1e-6):
-            return None
-        along = axes[:, 1] if axes[1, 1] >= 0.0 else -axes[:, 1]
-        across = np.array([along[1], -along[0]])
-        far, aside = away @ along, away @ across
-        return cls(middle, along, across, far, aside, float(far.min()), float(far.max()))
+    def of(cls, points: NDArray[np.float64], breadth_px: float) -> _Piece:
+        """The piece of (N, 2) points."""
+        axis = Axis.of(points)
+        thin, long = axis.spread * len(points)
+        stretched = long >= LEAST_STRETCH * max(float(thin), 1e-6)
+        return cls(points, breadth_px, axis if stretched else None)
 
-    def bent(self, degree: int) -> tuple[Polynomial, float, float]:
+    def bent(self, axis: Axis, degree: int) -> tuple[Polynomial, float, float]:
         """The bend of a degree, and the first and last place across; worked out once."""
         if degree not in self.bends:
-            bend = _bend(self.far, self.aside, degree)
-            beside = np.sort(self.aside - bend(self.far))
+            bend = _bend(axis.far, axis.aside, degree)
+            beside = np.sort(axis.aside - bend(axis.far))
             first, last = (percentile_of_sorted(beside, percent) for percent in (0.5, 99.5))
             self.bends[degree] = bend, first, last
         return self.bends[degree]
@@ -289,7 +262,7 @@ def _pieces(scene: Scene) -> list[_Piece]:
         # Across a band the distance to its border is a quarter of its breadth in the mean.
         breadth = 4.0 * scene.step * float(away[own > 0].mean())
         points = (places.reshape(-1, 2) + np.array([left, top], dtype=np.float64)) * scene.step
-        found.append(_Piece(points, breadth, _Axis.of(points)))
+        found.append(_Piece.of(points, breadth))
     return found
 
 
@@ -305,8 +278,7 @@ def unrolled(scene: Scene, piece: _Piece, breadth_px: float) -> _Strip | None:
     if axis is None:
         return None
     middle, along, across, low, high = axis.middle, axis.along, axis.across, axis.low, axis.high
-    degree = 1 + int(high - low >= 6.0 * breadth_px) + int(high - low >= 14.0 * breadth_px)
-    bend, first, last = axis.bent(degree)
+    bend, first, last = piece.bent(axis, axis.degree(breadth_px))
     cell = breadth_px / CELLS
     columns = np.arange(first - BESIDE * breadth_px, last + BESIDE * breadth_px + cell, cell)
     spacing = breadth_px / ROWS / _FINE
@@ -317,13 +289,9 @@ def unrolled(scene: Scene, piece: _Piece, breadth_px: float) -> _Strip | None:
         return None
     aside_of = bend(np.clip(rows, low, high))
     start = middle + rows[:, None] * along + aside_of[:, None] * across
-    x, y = (
-        start[:, side, None].astype(np.float32) + (columns * across[side]).astype(np.float32)
-        for side in (0, 1)
-    )
-    grid = np.float32(1.0 / scene.step)
-    film = _sampled(scene.film, x, y, cv2.BORDER_REPLICATE)
-    seen_by = _sampled(scene.said, x * grid, y * grid, cv2.BORDER_CONSTANT)
+    places = StripPlaces.of(start, across, columns)
+    film = _rows_of(places.sampled(scene.film, cv2.BORDER_REPLICATE))
+    seen_by = _rows_of(places.sampled(scene.said, cv2.BORDER_CONSTANT, 1.0 / scene.step))
     votes, screws = np.ascontiguousarray(np.moveaxis(seen_by, -1, 0))
     smooth: Any = cv2.GaussianBlur(film, (0, 0), sigmaX=BLUR_CELLS, sigmaY=0.01)
     slope = np.zeros_like(film)
@@ -363,11 +331,8 @@ def _bend(far: NDArray[np.float64], aside: NDArray[np.float64], degree: int) -> 
     return Polynomial.fit(mean_far, mean_aside, degree, w=np.sqrt(count))
 
 
-def _sampled(
-    image: NDArray[np.float32], x: NDArray[np.float32], y: NDArray[np.float32], border: int
-) -> NDArray[np.float32]:
-    """An image at places of a strip, rows of which are means of :data:`_FINE`."""
-    found: Any = cv2.remap(image, x, y, cv2.INTER_LINEAR, borderMode=border)
+def _rows_of(found: NDArray[np.float32]) -> NDArray[np.float32]:
+    """A strip, each row the mean of :data:`_FINE`."""
     mean: NDArray[np.float32] = found[0::_FINE].copy()
     for row in range(1, _FINE):
         mean += found[row::_FINE]

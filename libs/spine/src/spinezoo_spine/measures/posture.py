@@ -4,7 +4,8 @@ Endplates follow each other within limits: a body is wedged, and a disc opens, b
 usual at its level. Where the film shows an endplate well this adds nothing; where a shadow or metal
 hides it, its neighbours tell more than a guess. All directions of a film are one Gaussian: those
 seen, each with its spread, and the usual differences of neighbours, each with twice the spread that
-phantoms have.
+phantoms have. From T9 to T12 patients' discs and bodies turn otherwise than phantoms': what is
+usual there lies between both (:mod:`spinezoo_spine.measures.usual`).
 """
 
 from __future__ import annotations

@@ -169,6 +169,11 @@ MOST_APART = (0.25, 0.2, 0.35, 0.45, 0.25)
 """So is one that lies further from the outlines' endplate than this."""
 
 
+SURE_ALONE = 0.5
+"""An endplate of S1 that the film's border hides from the outlines is the refiner's where its
+spreads are below this share of :data:`MOST_SPREAD`."""
+
+
 def _shown(bodies: Bodies, levels: Sequence[str]) -> NDArray[np.int64]:
     """(N,) which bodies the refiner is shown: those with an outline, S2 not."""
     wanted = np.array([level != "S2" for level in levels], np.bool_)
@@ -203,6 +208,44 @@ def looked(
                       (said.spreads, again.spreads)):  # fmt: skip
         mine[rows] = its
     return said
+
+
+def with_hidden_sacrum(
+    bodies: Bodies,
+    places: NDArray[np.int64],
+    said: Refined,
+    size_mm: tuple[float, float],
+    *,
+    mirrored: bool,
+) -> Bodies:
+    """The bodies with S1's endplate by the refiner where the film cuts S1 below it.
+
+    Where an endplate and walls end at the film's border outlines tell no corners. The refiner knows
+    such bodies and needs the endplate alone; it counts where it is sure and both ends lie on the
+    film.
+
+    Args:
+        bodies: By the outlines.
+        places: (N,) which of them the refiner was shown.
+        said: What it said of them.
+        size_mm: Width and height of the film.
+        mirrored: Whether the patient looks to the film's left.
+    """
+    hidden = bodies.sacral[places] & ~np.isfinite(bodies.corners_mm[0, places, :2]).all(axis=(1, 2))
+    hidden &= (said.spreads[:, UPPER_NUMBERS] < SURE_ALONE * np.array(MOST_SPREAD)).all(axis=1)
+    if not hidden.any():
+        return bodies
+    axes, sizes = axes_of(bodies, mirrored=mirrored)
+    corners, middles = bodies.corners_mm.copy(), bodies.middles_mm.copy()
+    told, told_middles = landmarks_of(said.numbers)
+    for row in np.flatnonzero(hidden).tolist():
+        place = places[row]
+        centre, to_mm = bodies.frames.centre_mm[place], sizes[place] * axes[place].T
+        ends = centre + told[row, :2] @ to_mm
+        if (ends > 0.0).all() and (ends < size_mm).all():
+            corners[:, place, :2] = ends[::-1] if mirrored else ends
+            middles[:, place, 0] = centre + told_middles[row, 0] @ to_mm
+    return replace(bodies, corners_mm=corners, middles_mm=middles)
 
 
 def turned_numbers(numbers: Array, turns: Array) -> Array:
@@ -282,6 +325,8 @@ def refined_bodies(
         return RefinedBodies(bodies, used, spurs, bodies.corners_mm[0])
     weighing = shipped_weighing() if weighing is None else weighing
     said = looked(bodies, places, pixels, spacing_mm, refiner, mirrored=mirrored)
+    size_mm = (pixels.shape[1] * spacing_mm[1], pixels.shape[0] * spacing_mm[0])
+    bodies = with_hidden_sacrum(bodies, places, said, size_mm, mirrored=mirrored)
     numbers = outline_numbers(bodies, mirrored=mirrored)
     for which, part in enumerate((UPPER_NUMBERS, LOWER_NUMBERS)):
         sure = (said.spreads[:, part] < MOST_SPREAD).all(axis=1)

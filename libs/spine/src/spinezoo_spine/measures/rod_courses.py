@@ -14,6 +14,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from spinezoo_spine.strips import Axis, StripPlaces
+
 Array = NDArray[np.float64]
 
 CELLS = 12
@@ -66,16 +68,11 @@ class Course:
     @classmethod
     def of(cls, points: Array, indices: tuple[int, ...]) -> Course | None:
         """The course of (N, 2) points; None where they are not stretched."""
-        middle = points.mean(axis=0)
-        away = points - middle
-        spread, axes = np.linalg.eigh(away.T @ away / len(points))
-        thin, long = np.sqrt(12.0 * np.maximum(spread, 1e-12))
+        axis = Axis.of(points)
+        thin, long = np.sqrt(12.0 * np.maximum(axis.spread, 1e-12))
         if long < LEAST_STRETCH * thin:
             return None
-        along = axes[:, 1] if axes[1, 1] >= 0.0 else -axes[:, 1]
-        across = np.array([along[1], -along[0]])
-        far, aside = away @ along, away @ across
-        low, high = float(far.min()), float(far.max())
+        far, aside, low, high = axis.far, axis.aside, axis.low, axis.high
         # Means of short stretches: as many as the rod is often as long as broad, and again.
         count = max(4, round(2.0 * long / thin))
         place = np.minimum(((far - low) / (high - low + 1e-9) * count).astype(np.intp), count - 1)
@@ -89,13 +86,11 @@ class Course:
         breadth = float(widths[len(widths) // 2])
         if len(centre) < 3 or high - low < LEAST_STRETCH * breadth:
             return None
-        degree = 1 + int(high - low >= 6.0 * breadth) + int(high - low >= 14.0 * breadth)
         # Least squares by hand: NumPy's own takes longer than all else here.
-        powers = (centre / (high - low) * 2.0)[:, None] ** np.arange(
-            1 + min(degree, len(centre) - 2)
-        )
+        degree = min(axis.degree(breadth), len(centre) - 2)
+        powers = (centre / (high - low) * 2.0)[:, None] ** np.arange(1 + degree)
         bend = np.linalg.solve(powers.T @ powers, powers.T @ beside)
-        return cls(indices, middle, along, across, bend, low, high, breadth)
+        return cls(indices, axis.middle, axis.along, axis.across, bend, low, high, breadth)
 
     def bent(self, far: Any) -> tuple[Any, Any]:
         """Place across at a place along, and how much that grows there."""
@@ -200,14 +195,12 @@ def unrolled(
     margin = BEYOND * breadth
     far = np.arange(course.low - margin, course.high + margin, breadth / ROWS)
     reach = round(BESIDE * CELLS)
-    aside = (np.arange(-reach, reach + 1) * (breadth / CELLS)).astype(np.float32)
-    start = course.place(far, 0.0)
-    begin = (start * to_grid - origin - 0.5).astype(np.float32)
-    step = (course.across * to_grid).astype(np.float32)
-    x, y = (begin[:, side, None] + aside * step[side] for side in (0, 1))
-    drawn: Any = cv2.remap(film, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
-    hidden: Any = cv2.remap(screws, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT)
-    inside = (x >= 0) & (y >= 0) & (x <= film.shape[1] - 1) & (y <= film.shape[0] - 1)
+    aside = np.arange(-reach, reach + 1) * (breadth / CELLS)
+    start = course.place(far, 0.0) * to_grid - origin - 0.5
+    places = StripPlaces.of(start, course.across * to_grid, aside)
+    drawn = places.sampled(film, cv2.BORDER_REPLICATE)
+    hidden = places.sampled(screws, cv2.BORDER_CONSTANT)
+    inside = places.inside(film)
     smooth: Any = cv2.GaussianBlur(drawn, (0, 0), sigmaX=0.08 * CELLS, sigmaY=0.12 * ROWS)
     edges = np.zeros_like(smooth)
     edges[:, 1:-1] = smooth[:, 2:] - smooth[:, :-2]
