@@ -99,17 +99,16 @@ def vertebrae_of(segments: Sequence[Segment], height: int, width: int) -> Verteb
         key=lambda segment: -segment.score,
     )[:MOST_OUTLINES]
     regions = tuple(segment for segment in bony if segment.kind is SegmentKind.REGION)
-    region = unite([segment.mask for segment in regions], height, width)
-    masks = [region, *(segment.mask for segment in outlines)]
-    region_borders, *borders = fusion.borders_of(masks, height * width)
+    masks = [segment.mask for segment in (*regions, *outlines)]
+    borders = fusion.borders_of(masks, height * width)
     return Vertebrae(
         height,
         width,
         tuple(segments),
         tuple(outlines),
-        tuple(borders),
+        tuple(borders[len(regions) :]),
         regions,
-        region_borders,
+        fusion.either(*borders[: len(regions)]),
     )
 
 

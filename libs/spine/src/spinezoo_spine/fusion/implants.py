@@ -152,13 +152,15 @@ def implants_of(segments: Sequence[Segment], height: int, width: int) -> Implant
         for structure in IMPLANTS
         if any(one.structure is structure and one.kind is SegmentKind.REGION for one in metal)
     }
-    every = unite(list(regions.values()), height, width)
-    rods = regions.get(Structure.ROD)
-    if rods is None:
-        rods = unite([o.mask for o in outlines if o.structure is Structure.ROD], height, width)
-    metal_borders, rod_borders, *borders = fusion.borders_of(
-        [every, rods, *(outline.mask for outline in outlines)], height * width
-    )
+    masks = [*regions.values(), *(outline.mask for outline in outlines)]
+    every_border = fusion.borders_of(masks, height * width)
+    of_regions = dict(zip(regions, every_border, strict=False))
+    borders = every_border[len(regions) :]
+    rods = [
+        each
+        for one, each in zip(outlines, borders, strict=True)
+        if one.structure is Structure.ROD
+    ]
     return Implants(
         height,
         width,
@@ -166,9 +168,9 @@ def implants_of(segments: Sequence[Segment], height: int, width: int) -> Implant
         tuple(votes),
         tuple(borders),
         regions,
-        every,
-        metal_borders,
-        rod_borders,
+        unite(list(regions.values()), height, width),
+        fusion.either(*of_regions.values()),
+        of_regions[Structure.ROD] if Structure.ROD in regions else fusion.either(*rods),
     )
 
 
@@ -451,13 +453,14 @@ def _holds_more(region: Segment, kept: Sequence[FusedImplant]) -> bool:
     if not kept:
         return 2 * mask.area >= least
     window = windows.window_of([region], 0, height, width)
-    union = unite([one.segment.mask for one in kept], height, width)
-    borders = fusion.borders_of([mask, union], height * width)
+    own_borders, *others = fusion.borders_of(
+        [mask, *(one.segment.mask for one in kept)], height * width
+    )
     step = max(1, int(math.sqrt(least)) // LEFT_CELLS)
     # A crop lies column after column in memory: turned, OpenCV takes it as it is.
     own, held = (
         np.ascontiguousarray(windows.crop(each, window, height).T[::step, ::step]).view(np.uint8)
-        for each in borders
+        for each in (own_borders, fusion.either(*others))
     )
     left = cv2.morphologyEx(own & ~held, cv2.MORPH_OPEN, np.ones((3, 3), dtype=np.uint8))
     if 2 * step**2 * cv2.countNonZero(left) < least:

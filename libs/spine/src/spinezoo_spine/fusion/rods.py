@@ -167,9 +167,8 @@ def _screws(
     film: tuple[int, int],
 ) -> NDArray[np.float32]:
     """1 where a screw lies, on the same grid."""
-    union = unite([each.mask for each in screws], *film)
-    (borders,) = fusion.borders_of([union], film[0] * film[1])
-    return crop(borders, window, film[0])[::step, ::step].astype(np.float32)
+    borders = fusion.borders_of([each.mask for each in screws], film[0] * film[1])
+    return crop(fusion.either(*borders), window, film[0])[::step, ::step].astype(np.float32)
 
 
 def _segment(ribbon: Ribbon, left: int, top: int, height: int, width: int) -> Segment | None:

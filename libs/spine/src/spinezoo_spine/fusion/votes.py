@@ -48,8 +48,6 @@ from spinezoo_contract.types import (
     decode_together,
 )
 
-from spinezoo_spine.instances import unite
-
 _MERGED = 0
 """Plane of the merged mask; the structures' planes are their numbers."""
 
@@ -96,14 +94,16 @@ def ballot(segments: Sequence[Segment], height: int, width: int, member_name: st
                 f"a mask of {member_name!r} is {segment.mask.height} x {segment.mask.width} "
                 f"pixels, the film {height} x {width}; masks are fused at the film's size"
             )
-    masks = _united(segments, height, width)
-    if not masks:
+    if not segments:
         return Ballot(height, width, np.empty(0, dtype=np.int64), frozenset())
     pixels = height * width
-    borders, _ = _borders(list(masks.values()), pixels, [plane * (pixels + 1) for plane in masks])
-    borders <<= 1
-    borders[1::2] += 1
-    return Ballot(height, width, borders, frozenset(masks))
+    masks = [segment.mask for segment in segments]
+    planes = [int(segment.structure) for segment in segments]
+    borders, counts = _borders(masks, pixels, [0] * len(masks))
+    marks = marked(borders)
+    # Every mask is of its structure's plane and of the merged one.
+    own = marks + np.repeat([2 * plane * (pixels + 1) for plane in planes], counts)
+    return Ballot(height, width, _outermost([marks, own]), frozenset({_MERGED, *planes}))
 
 
 def borders_of(masks: Sequence[RunLengthMask], pixels: int) -> list[NDArray[np.int64]]:
@@ -182,17 +182,22 @@ class Rows:
         return self._runs[low:high][seen].reshape(-1)
 
 
-def either(one: NDArray[np.int64], two: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Borders of the union of two masks, from theirs."""
-    places = np.concatenate([one, two])
-    steps = np.ones(len(places), dtype=np.int8)
-    steps[1 : len(one) : 2] = -1
-    steps[len(one) + 1 :: 2] = -1
-    # At one place starts come first, so that runs that touch are one.
-    order = np.argsort(2 * places + (steps < 0), kind="stable")
-    inside = np.cumsum(steps[order])
-    change = np.flatnonzero((inside > 0) != (np.concatenate([[0], inside[:-1]]) > 0))
-    return np.asarray(places[order][change])
+def either(*masks: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Borders of the union of masks, from theirs; none for no masks."""
+    if len(masks) == 1:
+        return masks[0]
+    return _outermost([marked(each) for each in masks]) >> 1
+
+
+def _outermost(marks: Sequence[NDArray[np.int64]]) -> NDArray[np.int64]:
+    """Of marked places those where the union of all masks begins or ends, ascending."""
+    every = np.concatenate([np.empty(0, dtype=np.int64), *marks])
+    # At one place starts come first, so that runs that touch are one. Each mask's are in order: a
+    # merging sort makes use of that.
+    every.sort(kind="stable")
+    ends = every & 1
+    inside = np.cumsum(1 - 2 * ends)
+    return every[inside == ends ^ 1]
 
 
 def count(ballots: Mapping[str, Ballot], options: FusionOptions | None = None) -> FusedAnswer:
@@ -292,20 +297,6 @@ def votes_of(names: Sequence[str], options: FusionOptions) -> list[int]:
     votes = [int(weight * common) for weight in weights]
     divisor = math.gcd(*votes)
     return [vote // divisor for vote in votes]
-
-
-def _united(segments: Sequence[Segment], height: int, width: int) -> dict[int, RunLengthMask]:
-    """The united mask of each plane that a member has anything of, planes ascending."""
-    by_structure: dict[int, list[RunLengthMask]] = {}
-    for segment in segments:
-        by_structure.setdefault(int(segment.structure), []).append(segment.mask)
-    united = {
-        structure: unite(masks, height, width) for structure, masks in sorted(by_structure.items())
-    }
-    if not united:
-        return {}
-    # Uniting the united is shorter than uniting all segments again.
-    return {_MERGED: unite(list(united.values()), height, width), **united}
 
 
 def sweep(
