@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from pycocotools import mask as coco_mask
 from spinezoo_contract.errors import AnnotationError, MaskError
 from spinezoo_contract.masks import decode_mask, encode_mask, mask_from_runs
-from spinezoo_contract.types import RunLengthMask, Segment, SegmentKind, Structure
+from spinezoo_contract.types import Box, RunLengthMask, Segment, SegmentKind, Structure
 
 from spinezoo_spine import windows
 from spinezoo_spine.components import components
@@ -290,6 +290,14 @@ def unite(masks: Sequence[RunLengthMask], height: int, width: int) -> RunLengthM
         return masks[0]
     merged = coco_mask.merge([coco_form(mask) for mask in masks])
     return RunLengthMask(height, width, bytes(merged["counts"]))
+
+
+def box_around(boxes: Sequence[Box]) -> Box:
+    """The least box that holds all of one or more."""
+    left, top = min(box.x for box in boxes), min(box.y for box in boxes)
+    right = max(box.x + box.width for box in boxes)
+    bottom = max(box.y + box.height for box in boxes)
+    return Box(left, top, right - left, bottom - top)
 
 
 def overlaps(

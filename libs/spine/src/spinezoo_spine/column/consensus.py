@@ -46,7 +46,7 @@ from spinezoo_spine.column.places import MOST_OUTLINES
 from spinezoo_spine.column.separation import separate
 from spinezoo_spine.fusion import votes as fusion
 from spinezoo_spine.fusion.objects import OUTLINE_VOTES, left_over
-from spinezoo_spine.instances import coco_form, overlaps, spans_two, unite
+from spinezoo_spine.instances import box_around, coco_form, overlaps, spans_two, unite
 
 SAME_IOU = 0.4
 """Outlines of two members that overlap this much are of one vertebra. Neighbours reach 0.1."""
@@ -223,8 +223,7 @@ def _vote(
     regions = [fusion.Rows(one.region_borders, height) for one in said]
     unions: list[NDArray[np.int64]] = []
     stride = height * width + 1
-    union_borders = fusion.borders_of([one.union for one in candidates], height * width)
-    for candidate, shares, union in zip(candidates, covered, union_borders, strict=True):
+    for candidate, shares in zip(candidates, covered, strict=True):
         by_region = [
             member
             for member in range(len(said))
@@ -237,12 +236,14 @@ def _vote(
         offset = 2 * len(chosen) * stride
         pixel_votes = sum(votes[member] for member in by_region)
         for member, borders in zip(candidate.members, candidate.borders, strict=True):
-            ballots[member].append(fusion.marked(borders) + offset)
+            marks = fusion.marked(borders) + offset
+            ballots[member].append(marks)
+            unions.append(marks)
             pixel_votes += OUTLINE_VOTES * votes[member]
+        box = box_around([outline.mask.box for outline in candidate.outlines])
         for member in by_region:
-            near = regions[member].within(candidate.union.box)
+            near = regions[member].within(box)
             region_ballots[member].append(fusion.marked(near) + offset)
-        unions.append(fusion.marked(union) + offset)
         least.append(inside + fusion.least_votes(rule, pixel_votes))
         chosen.append((candidate, structure, support / sum(weights) * agreed))
     if not chosen:
@@ -250,7 +251,7 @@ def _vote(
     planes = frozenset(range(len(chosen)))
     sides = [(each, OUTLINE_VOTES * vote) for each, vote in zip(ballots, votes, strict=True)]
     sides += list(zip(region_ballots, votes, strict=True))
-    sides.append((unions, inside))
+    sides.append(([fusion.outermost(unions)], inside))
     sides = [(each, vote) for each, vote in sides if each]
     swept = fusion.sweep(
         [fusion.Ballot(height, width, np.concatenate(each), planes) for each, _ in sides],

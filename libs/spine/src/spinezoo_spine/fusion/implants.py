@@ -49,6 +49,7 @@ from spinezoo_spine.fusion.objects import OUTLINE_VOTES, left_over
 from spinezoo_spine.implant_parts import IMPLANTS
 from spinezoo_spine.instances import (
     DUPLICATE_SHARE,
+    box_around,
     coco_form,
     min_component_pixels,
     overlaps,
@@ -262,11 +263,11 @@ def _note_regions(
 ) -> None:
     """Says of each candidate of a structure which members' regions cover it."""
     seeing = [member for member, one in enumerate(said) if structure in one.regions]
-    unions = [one.union for one in found]
-    own = _covered(unions, [said[member].regions[structure] for member in seeing])
-    metal = _covered(unions, [said[member].metal for member in seeing])
-    for number, candidate in enumerate(found):
-        area = candidate.union.area
+    unions = [coco_form(one.union) for one in found]
+    areas = coco_mask.area(unions)
+    own = _covered(unions, areas, [said[member].regions[structure] for member in seeing])
+    metal = _covered(unions, areas, [said[member].metal for member in seeing])
+    for number, (candidate, area) in enumerate(zip(found, areas.tolist(), strict=True)):
         candidate.regions = tuple(
             member
             for place, member in enumerate(seeing)
@@ -278,15 +279,20 @@ def _note_regions(
 
 
 def _covered(
-    unions: Sequence[RunLengthMask], masks: Sequence[RunLengthMask]
+    unions: Sequence[dict[str, object]], areas: NDArray[np.integer], masks: Sequence[RunLengthMask]
 ) -> NDArray[np.float64]:
-    """(unions, masks) pixels of each union that each mask covers, whole numbers."""
+    """(unions, masks) pixels of each union that each mask covers, whole numbers.
+
+    Args:
+        unions: As pycocotools takes them.
+        areas: Of each of them, in pixels.
+        masks: Any number.
+    """
     if not masks:
         return np.zeros((len(unions), 0))
-    first, second = ([coco_form(one) for one in each] for each in (unions, masks))
     # "Crowd" divides by the first one's area alone.
-    shares = np.asarray(coco_mask.iou(first, second, [1] * len(masks)), dtype=np.float64)
-    return np.asarray(np.rint(shares * np.array([[one.area] for one in unions])))
+    shares = coco_mask.iou(unions, [coco_form(one) for one in masks], [1] * len(masks))
+    return np.asarray(np.rint(np.asarray(shares, dtype=np.float64) * areas[:, np.newaxis]))
 
 
 def _voted(
@@ -305,23 +311,28 @@ def _voted(
     inside = OUTLINE_VOTES * sum(member_votes) + 1
     metal = [fusion.Rows(one.metal_borders, height) for one in said]
     sides: dict[tuple[int, int], list[NDArray[np.int64]]] = {}
+    unions: list[NDArray[np.int64]] = []
     chosen: list[tuple[_Candidate, float]] = []
     least: list[int] = []
     stride = height * width + 1
     candidates = [one for structure in IMPLANTS for one in _candidates(said, structure)]
-    unions = fusion.borders_of([one.union for one in candidates], height * width)
     for structure in {one.structure for one in candidates}:
         _note_regions(said, structure, [one for one in candidates if one.structure is structure])
-    for candidate, union in zip(candidates, unions, strict=True):
+    for candidate in candidates:
+        outlined = [
+            (member, place, said[member].borders[place])
+            for member, place in candidate.outlines.items()
+        ]
+        box = box_around([said[m].outlines[place].mask.box for m, place, _ in outlined])
         marks: list[tuple[int, int, NDArray[np.int64]]] = []
-        for member, place in candidate.outlines.items():
-            one, borders = said[member], said[member].borders[place]
+        for member, place, borders in outlined:
+            one = said[member]
             if candidate.structure is Structure.ROD and Structure.ROD in one.regions:
-                near = metal[member].within(candidate.union.box)
+                near = metal[member].within(box)
                 borders = fusion.either(borders, near)
             marks.append((member, member_votes[member] * one.votes[place], borders))
         for member in candidate.regions:
-            near = metal[member].within(candidate.union.box)
+            near = metal[member].within(box)
             marks.append((member, member_votes[member], near))
         support = sum(vote for _, vote, _ in marks)
         total = sum(
@@ -334,12 +345,14 @@ def _voted(
         if not kept:
             continue
         offset = 2 * len(chosen) * stride
-        for member, vote, borders in (*marks, (-1, inside, union)):
+        for member, vote, borders in marks:
             sides.setdefault((member, vote), []).append(fusion.marked(borders) + offset)
+        unions += [fusion.marked(borders) + offset for _, _, borders in outlined]
         chosen.append((candidate, min(1.0, support / total)))
         least.append(inside + fusion.least_votes(rule, support))
     if not chosen:
         return []
+    sides[-1, inside] = [fusion.outermost(unions)]
     planes = frozenset(range(len(chosen)))
     swept = fusion.sweep(
         [fusion.Ballot(height, width, np.concatenate(each), planes) for each in sides.values()],

@@ -103,7 +103,7 @@ def ballot(segments: Sequence[Segment], height: int, width: int, member_name: st
     marks = marked(borders)
     # Every mask is of its structure's plane and of the merged one.
     own = marks + np.repeat([2 * plane * (pixels + 1) for plane in planes], counts)
-    return Ballot(height, width, _outermost([marks, own]), frozenset({_MERGED, *planes}))
+    return Ballot(height, width, outermost([marks, own]), frozenset({_MERGED, *planes}))
 
 
 def borders_of(masks: Sequence[RunLengthMask], pixels: int) -> list[NDArray[np.int64]]:
@@ -186,11 +186,15 @@ def either(*masks: NDArray[np.int64]) -> NDArray[np.int64]:
     """Borders of the union of masks, from theirs; none for no masks."""
     if len(masks) == 1:
         return masks[0]
-    return _outermost([marked(each) for each in masks]) >> 1
+    return outermost([marked(each) for each in masks]) >> 1
 
 
-def _outermost(marks: Sequence[NDArray[np.int64]]) -> NDArray[np.int64]:
-    """Of marked places those where the union of all masks begins or ends, ascending."""
+def outermost(marks: Sequence[NDArray[np.int64]]) -> NDArray[np.int64]:
+    """Of marked places those where the union of all masks begins or ends, ascending.
+
+    Args:
+        marks: Of each mask, see :func:`marked`; those of one plane are apart from another's.
+    """
     every = np.concatenate([np.empty(0, dtype=np.int64), *marks])
     # At one place starts come first, so that runs that touch are one. Each mask's are in order: a
     # merging sort makes use of that.
