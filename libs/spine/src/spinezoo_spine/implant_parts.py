@@ -260,9 +260,14 @@ def _joined(
     ends = np.stack([piece.ends for piece in pieces])
     gaps = ends[:, None, :, None] - ends[None, :, None, :]
     near = np.hypot(gaps[..., 0], gaps[..., 1]) <= _REACH * width + 1e-6
+    costs: dict[tuple[int, int, int, int], float | None] = {}
     for i, j, end, start in np.argwhere(near).tolist():
         if i < j:
-            cost = _bridge_cost(pieces[i], end, pieces[j], start, width, metal)
+            # Both ends of a piece without direction are one place.
+            places = i, end * pieces[i].is_long, j, start * pieces[j].is_long
+            if places not in costs:
+                costs[places] = _bridge_cost(pieces[i], end, pieces[j], start, width, metal)
+            cost = costs[places]
             if cost is not None:
                 bridges.append((cost, i, end, j, start))
     group = list(range(len(pieces)))
