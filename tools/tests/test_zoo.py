@@ -18,7 +18,7 @@ from spinezoo_conformance.ports import free_ports
 from spinezoo_tools.checkout import networks_of, read_env_file
 from spinezoo_tools.environments import MADE_FROM, ROOT
 from spinezoo_tools.running import Part
-from spinezoo_tools.zoo import STARTED, turns_of
+from spinezoo_tools.zoo import STARTED, Zoo, turns_of
 
 ZOO = (sys.executable, "-m", "spinezoo_tools.processes")
 FAKE = Path(__file__).resolve().parent / "fake_server.py"
@@ -124,6 +124,25 @@ def test_members_get_the_containers_command_and_settings(checkout: Path) -> None
     gateway = seen(checkout, "gateway")
     assert gateway["arguments"] == ["-m", "spinezoo_gateway.serve"]
     assert "SPINEZOO_ROSTER_AA" not in gateway["environment"]  # as shipped: the roster file knows
+
+
+def test_networks_beside_each_other_leave_processors_to_each_other(
+    checkout: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (checkout / ".venvs" / "engine").symlink_to(checkout / ".venvs" / "of-aa")
+    for name in ("aa", "bb"):
+        with (checkout / "services" / name / "pyproject.toml").open("a") as room:
+            room.write('serving = "engine"\n')
+
+    def threads(*only: str, **settings: str) -> list[str]:
+        parts = Zoo(checkout, environment={"SPINEZOO_DEVICE": "cpu", **settings}).parts(only)
+        return [part.environment["SPINEZOO_THREADS"] for part in parts]
+
+    for processors, share in ((1, "1"), (2, "1"), (8, "4")):
+        monkeypatch.setattr(os, "cpu_count", lambda number=processors: number)
+        assert threads("aa", "bb") == [share, share]
+        assert threads("aa") == ["0"]
+        assert threads("aa", "bb", SPINEZOO_THREADS="3") == ["3", "3"]
 
 
 def test_each_process_gets_its_own_certificate(checkout: Path) -> None:

@@ -144,8 +144,12 @@ class Zoo:
         if not networks and not only:
             raise ZooError(f"no network found: no card.yaml under {self.root / 'services'}/*/")
         threads = int(self._number("SPINEZOO_THREADS", 0))
+        processors = os.cpu_count() or 1
         # A framework's threads wait busily, so each network gets its share of the processors.
-        share = threads or max(1, (os.cpu_count() or 1) // max(1, len(networks)))
+        share = threads or max(1, processors // max(1, len(networks)))
+        # An engine's threads wait for each other after every layer: several networks at once get
+        # more done with fewer. A network alone may use all processors.
+        beside_others = threads or (max(1, processors // 2) if len(networks) > 1 else 0)
         parts = []
         for name in chosen:
             grpc_port, http_port = ports[name]
@@ -168,8 +172,8 @@ class Zoo:
             else:
                 folder = self.root / "services" / name
                 python = serving_python_of(self.root, folder, self.settings)
-                if python == python_of(self.root, folder):
-                    environment["SPINEZOO_THREADS"] = str(share)
+                in_framework = python == python_of(self.root, folder)
+                environment["SPINEZOO_THREADS"] = str(share if in_framework else beside_others)
                 command = [str(python), "-m", "spinezoo_serving.bento"]
                 environment["BENTOML_DO_NOT_TRACK"] = "True"
                 # Where it puts what it counts; a killed process cannot tidy up after itself.
