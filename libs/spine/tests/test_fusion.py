@@ -256,8 +256,13 @@ def test_ballots_of_films_of_different_sizes_are_not_counted_together():
 
 
 @pytest.mark.parametrize("seed", range(40))
-def test_either_is_the_union_of_two_masks(seed: int) -> None:
+def test_either_is_the_union_of_masks(seed: int) -> None:
     rng = np.random.default_rng(seed)
-    one, two = (rng.random((5, 7)) < share for share in rng.random(2))
-    first, second, wanted = borders_of([encode_mask(each) for each in (one, two, one | two)], 35)
-    assert either(first, second).tolist() == wanted.tolist()
+    masks = [rng.random((5, 7)) < share for share in rng.random(1 + seed % 4)]
+    together = np.any(masks, axis=0)
+    *borders, wanted = borders_of([encode_mask(each) for each in (*masks, together)], 35)
+    assert either(*borders).tolist() == wanted.tolist()
+
+
+def test_either_of_no_masks_is_empty() -> None:
+    assert either().tolist() == []

@@ -158,9 +158,7 @@ def implants_of(segments: Sequence[Segment], height: int, width: int) -> Implant
     of_regions = dict(zip(regions, every_border, strict=False))
     borders = every_border[len(regions) :]
     rods = [
-        each
-        for one, each in zip(outlines, borders, strict=True)
-        if one.structure is Structure.ROD
+        each for one, each in zip(outlines, borders, strict=True) if one.structure is Structure.ROD
     ]
     return Implants(
         height,
