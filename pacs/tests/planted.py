@@ -32,7 +32,8 @@ def planted_film(number: int, patient: int, *, burned_in: bool = False, **values
     dataset.OtherPatientIDs = f"ZQOTHER{patient:05d}"
     dataset.PatientBirthDate = f"19{10 + patient:02d}0517"
     dataset.PatientAddress = f"Zqstreet {patient}"
-    dataset.StudyDate = f"2019{1 + patient % 12:02d}23"
+    # One day for all: dates move back by chance, and could meet another patient's earlier one.
+    dataset.StudyDate = "20191123"
     dataset.SeriesDate = dataset.AcquisitionDate = dataset.ContentDate = dataset.StudyDate
     dataset.AccessionNumber = f"ZQACC{number:05d}"
     dataset.ReferringPhysicianName = "Zqdoctor^Who"
