@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 from spinezoo_contract.errors import InvalidOutputError
+from spinezoo_contract.masks import decode_mask, encode_mask, mask_box
 from spinezoo_contract.types import (
     Facing,
     FilmMeasures,
@@ -219,10 +220,7 @@ class TestMeasures:
         body = column.of("L2")
         cut = int(body.box.y + 0.6 * body.box.height)
         rows = slice(cut, None)
-        kept = tuple(
-            part for part in (_below(each, cut) for each in column.segments) if part is not None
-        )
-        shown = Column(kept, column.height - cut, column.width)
+        shown = Column(_cut(column.segments, rows), column.height - cut, column.width)
         film = measured(shown, np.ascontiguousarray(pixels[rows]), built_in_refiner())
         cut_off = [m for m in film.measures if m.levels == ("L2",)]
         reasons = {m.withheld_reason for m in cut_off if m.value is None}
@@ -236,11 +234,7 @@ class TestMeasures:
         whole = values(measured(column, pixels, built_in_refiner()))
         box = column.of("S1").box
         end = round(box.y + 0.75 * box.height)
-        shown = Column(
-            tuple(part for part in (_above(s, end) for s in column.segments) if part is not None),
-            end,
-            column.width,
-        )
+        shown = Column(_cut(column.segments, slice(end)), end, column.width)
         pixels = np.ascontiguousarray(pixels[:end])
         if mirrored:
             shown = replace(shown, segments=tuple(_mirrored(s) for s in shown.segments))
@@ -264,27 +258,15 @@ class TestMeasures:
 
 
 def _mirrored(segment: Segment) -> Segment:
-    from spinezoo_contract.masks import decode_mask, encode_mask, mask_box
-
-    mask = encode_mask(np.ascontiguousarray(decode_mask(segment.mask)[:, ::-1]))
-    return replace(segment, mask=mask, box=mask_box(mask))
+    return _drawn(segment, decode_mask(segment.mask)[:, ::-1])
 
 
-def _below(segment: Segment, row: int) -> Segment | None:
-    from spinezoo_contract.masks import decode_mask, encode_mask, mask_box
-
-    pixels = np.ascontiguousarray(decode_mask(segment.mask)[row:])
-    if not pixels.any():
-        return None
-    mask = encode_mask(pixels)
-    return replace(segment, mask=mask, box=mask_box(mask))
+def _cut(segments: tuple[Segment, ...], rows: slice) -> tuple[Segment, ...]:
+    """What these rows of the film show of some segments."""
+    parts = [(segment, decode_mask(segment.mask)[rows]) for segment in segments]
+    return tuple(_drawn(segment, pixels) for segment, pixels in parts if pixels.any())
 
 
-def _above(segment: Segment, row: int) -> Segment | None:
-    from spinezoo_contract.masks import decode_mask, encode_mask, mask_box
-
-    pixels = np.ascontiguousarray(decode_mask(segment.mask)[:row])
-    if not pixels.any():
-        return None
-    mask = encode_mask(pixels)
+def _drawn(segment: Segment, pixels: NDArray[np.bool_]) -> Segment:
+    mask = encode_mask(np.ascontiguousarray(pixels))
     return replace(segment, mask=mask, box=mask_box(mask))
