@@ -26,6 +26,7 @@ from spinezoo_spine.inference.preprocess import unit_grey
 DEPTH_PX = 48
 S1_PLATE = "S1 plate"
 LEVELS = ("L1", "L2", "L3", "L4", "L5")
+COLUMN = ("T11", "T12", *LEVELS)
 Quads = Mapping[str, np.ndarray]
 
 
@@ -93,6 +94,42 @@ def _measure_s1(film: np.ndarray, plate: np.ndarray) -> dict[str, float]:
         "detail of the sacrum": float((whole - cv2.GaussianBlur(whole, (0, 0), 2)).std()),
         "deviation of the sacrum": float(whole.std()),
     }
+
+
+def _turn_deg(first: np.ndarray, second: np.ndarray, front: float) -> float:
+    """Angle from one direction to another; positive turns the front towards the feet."""
+    across = float(first[0] * second[1] - first[1] * second[0])
+    return float(np.degrees(np.arctan2(front * across, float(first @ second))))
+
+
+def _measure_column(quads: Quads) -> dict[str, float]:
+    """How bodies lie in the column: degrees, the front towards the feet positive, and per cent."""
+    column = [level for level in COLUMN if level in quads]
+    middles = {level: quads[level].mean(axis=0) for level in column}
+    figures = {}
+    for place, level in enumerate(column):
+        upper_back, upper_front, lower_front, lower_back = quads[level]
+        wall = lower_back + lower_front - upper_back - upper_front
+        front = float(np.sign(upper_front[0] - upper_back[0]))
+        square = front * np.array([wall[1], -wall[0]])
+        plates = upper_front - upper_back, lower_front - lower_back
+        turns = [_turn_deg(square, plate, front) for plate in plates]
+        figures[f"{level} upper plate to walls"], figures[f"{level} lower plate to walls"] = turns
+        beside = column[max(0, place - 1) : place + 2]
+        if len(beside) == 3:
+            line = middles[beside[2]] - middles[beside[0]]
+            ahead = front * np.array([line[1], -line[0]])
+            figures[f"{level} plates to the line"] = (
+                _turn_deg(ahead, square, front) + sum(turns) / 2
+            )
+        if place + 1 < len(column):
+            below = quads[column[place + 1]]
+            plate = below[1] - below[0]
+            pair = f"{level}/{column[place + 1]}"
+            figures[f"{pair} opens by"] = _turn_deg(plates[1], plate, front)
+            step = float((lower_back - below[0]) @ plate / (plate @ plate))
+            figures[f"{pair} step at the back, %"] = 100 * step
+    return figures
 
 
 def measure(pixels: np.ndarray, quads: Quads) -> dict[str, float] | None:
@@ -193,6 +230,7 @@ def measure(pixels: np.ndarray, quads: Quads) -> dict[str, float] | None:
     if S1_PLATE in quads:
         figures |= _measure_s1(film, np.asarray(quads[S1_PLATE]) * scale)
         figures["row of S1 / film height"] = float(np.mean(quads[S1_PLATE][:, 1]) / height)
+    figures |= _measure_column(quads)
     figures["depth / film height"] = float(np.median(depths) / height)
     return figures
 
@@ -216,10 +254,11 @@ def main(arguments: list[str] | None = None) -> int:
     print(
         f"{'':28s}" + "".join(f"{name + f' ({len(rows)})':>28s}" for name, rows in groups.items())
     )
-    for name in next(iter(groups.values()))[0]:
+    first = next(iter(groups.values()))
+    for name in dict.fromkeys(name for row in first for name in row):
         cells = []
         for rows in groups.values():
-            values = [row[name] for row in rows if name in row]
+            values = [row[name] for row in rows if name in row] or [np.nan]
             low, middle, high = np.percentile(values, [25, 50, 75])
             cells.append(f"{middle:10.3f} ({low:.3f} to {high:.3f})")
         print(f"{name:28s}" + "".join(f"{cell:>28s}" for cell in cells))
