@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -28,6 +28,12 @@ CROP_PADDING_PX = 1.0
 TOP = 200
 """Most candidates of a class."""
 
+SIDE = 3
+"""Side of the kernel that mask coefficients are computed with."""
+
+PROBE_VALUES = 64
+"""Values that a probe takes from each of the network's raw outputs."""
+
 ROUNDING = 1e-3
 """More than logits of a score can be off by in float32."""
 
@@ -40,13 +46,9 @@ def make_priors(network: Mapping[str, Any], height: int, width: int) -> Array:
         height: Rows of the input.
         width: Columns of the input.
     """
-    stages = [int(stage) for stage in network["pyramid_stages"]]
-    sizes = [(_halved(height, stage + 2), _halved(width, stage + 2)) for stage in stages]
-    for _ in range(int(network["extra_levels"])):
-        sizes.append((_halved(sizes[-1][0], 1), _halved(sizes[-1][1], 1)))
     levels = []
     for (rows, columns), scales in zip(
-        sizes[int(network["head_start"]) :], network["prior_scales_px"], strict=True
+        level_sizes(network, height, width), network["prior_scales_px"], strict=True
     ):
         shapes = []
         for scale in scales:
@@ -60,6 +62,41 @@ def make_priors(network: Mapping[str, Any], height: int, width: int) -> Array:
         priors[..., 2:] = np.array(shapes, dtype=np.float32)
         levels.append(priors.reshape(-1, 4))
     return np.concatenate(levels)
+
+
+def level_sizes(network: Mapping[str, Any], height: int, width: int) -> list[tuple[int, int]]:
+    """(rows, columns) of the levels with priors; arguments as of :func:`make_priors`."""
+    stages = [int(stage) for stage in network["pyramid_stages"]]
+    sizes = [(_halved(height, stage + 2), _halved(width, stage + 2)) for stage in stages]
+    for _ in range(int(network["extra_levels"])):
+        sizes.append((_halved(sizes[-1][0], 1), _halved(sizes[-1][1], 1)))
+    return sizes[int(network["head_start"]) :]
+
+
+def make_neighbours(sizes: Sequence[tuple[int, int]]) -> NDArray[np.int32]:
+    """(cells, 9) numbers of the cells that a kernel of 3 x 3 sees around each cell.
+
+    Args:
+        sizes: (rows, columns) of levels whose cells lie one after the other, row by row.
+
+    Returns:
+        Row by row; -1 beyond the level's border, where kernels see zeros.
+    """
+    found, first = [], 0
+    for rows, columns in sizes:
+        numbers = np.full((rows + 2, columns + 2), -1, dtype=np.int32)
+        numbers[1:-1, 1:-1] = np.arange(first, first + rows * columns).reshape(rows, columns)
+        seen = np.lib.stride_tricks.sliding_window_view(numbers, (SIDE, SIDE))
+        found.append(seen.reshape(-1, SIDE**2))
+        first += rows * columns
+    return np.concatenate(found)
+
+
+def cells_around(features: Array, seen: NDArray[np.int32]) -> Array:
+    """(n, c, 9) of (c, cells) features by (n, 9) of :func:`make_neighbours`."""
+    found = features[:, seen]
+    found[:, seen < 0] = 0.0
+    return found.transpose(1, 0, 2)
 
 
 def _halved(size: int, times: int) -> int:
@@ -89,6 +126,7 @@ def overlaps(boxes: Array) -> Array:
 def detect(
     found: Mapping[str, Array],
     priors: Array,
+    coefficients_of: Callable[[NDArray[np.intp]], Array],
     *,
     score_threshold: float,
     suppression_iou: float,
@@ -97,8 +135,9 @@ def detect(
     """The objects of one film; see :func:`spinezoo_yolact.detection.detections_of`.
 
     Args:
-        found: ``boxes``, ``class_logits``, ``coefficients``, ``prototypes`` of the graph.
+        found: ``boxes``, ``class_logits``, ``prototypes`` of the graph.
         priors: Of :func:`make_priors`.
+        coefficients_of: (D, K) mask coefficients of priors by their numbers.
         score_threshold: Keep scores above this.
         suppression_iou: IoU of boxes above which the lesser one is dropped.
         max_detections: Most objects of a film.
@@ -123,9 +162,7 @@ def detect(
     score_of = scores[which, label_of - 1]
     best = np.argsort(-score_of, kind="stable")[:max_detections]
     which, label_of, score_of = which[best], label_of[best], score_of[best]
-    masks = assemble_masks(
-        found["prototypes"], found["coefficients"][plausible[which]], boxes[which]
-    )
+    masks = assemble_masks(found["prototypes"], coefficients_of(plausible[which]), boxes[which])
     return Objects(masks, score_of, label_of)
 
 

@@ -270,12 +270,20 @@ class PredictionHead(nn.Module):
     def forward(self, level: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """(N, c, h, w) to (N, h w a, 4), (N, h w a, 1 + C), (N, h w a, K) for a priors a cell."""
         x = self.upfeature(level)
-        batch = x.shape[0]
-        # (N, a * values, h, w) -> (N, h, w, a * values) -> (N, h * w * a, values): row-major.
-        boxes = self.bbox_layer(x).permute(0, 2, 3, 1).reshape(batch, -1, 4)
-        logits = self.conf_layer(x).permute(0, 2, 3, 1).reshape(batch, -1, self.class_planes)
-        masks = self.mask_layer(x).permute(0, 2, 3, 1).reshape(batch, -1, self.prototype_count)
-        return boxes, logits, torch.tanh(masks)
+        masks = cell_by_cell(self.mask_layer(x), self.prototype_count)
+        return *self.boxes_and_classes(x), torch.tanh(masks)
+
+    def boxes_and_classes(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """(N, c, h, w) of :attr:`upfeature` to (N, h w a, 4) and (N, h w a, 1 + C)."""
+        return (
+            cell_by_cell(self.bbox_layer(x), 4),
+            cell_by_cell(self.conf_layer(x), self.class_planes),
+        )
+
+
+def cell_by_cell(planes: Tensor, values: int) -> Tensor:
+    """(N, a values, h, w) to (N, h w a, values), row by row."""
+    return planes.permute(0, 2, 3, 1).reshape(planes.shape[0], -1, values)
 
 
 class Yolact(nn.Module):
@@ -373,9 +381,8 @@ class Yolact(nn.Module):
     def forward(self, x: Tensor) -> YolactOutput:
         """(N, channels, H, W) to everything the losses and the detections need."""
         height, width = int(x.shape[-2]), int(x.shape[-1])
-        stages = self.backbone(x)
-        levels = self.fpn([stages[stage] for stage in self.pyramid_stages])
-        prototypes = F.relu(self.proto_net(levels[0])).permute(0, 2, 3, 1)  # (N, ph, pw, K)
+        levels = self.levels(x)
+        prototypes = self.prototypes(levels)
         head = self.prediction_layers[0]
         parts = [head(level) for level in levels[self.head_start :]]
         sizes = [(int(level.shape[-2]), int(level.shape[-1])) for level in levels]
@@ -387,6 +394,15 @@ class Yolact(nn.Module):
             semantic_logits=self.semantic_seg_conv(levels[0]).float(),
             priors=self.priors(sizes[self.head_start :], height, width, x.device),
         )
+
+    def levels(self, x: Tensor) -> list[Tensor]:
+        """The pyramid of (N, channels, H, W), finest level first."""
+        stages = self.backbone(x)
+        return self.fpn([stages[stage] for stage in self.pyramid_stages])
+
+    def prototypes(self, levels: Sequence[Tensor]) -> Tensor:
+        """(N, ph, pw, K) of the pyramid."""
+        return F.relu(self.proto_net(levels[0])).permute(0, 2, 3, 1)
 
     def priors(
         self, sizes: Sequence[tuple[int, int]], height: int, width: int, device: torch.device

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -15,25 +16,39 @@ from spinezoo_spine.inference.objects import InstancePredictor, Objects
 from spinezoo_spine.inference.options import ResolvedOptions
 from spinezoo_spine.inference.predictors import FilmPredictor
 
-from spinezoo_yolact.arrays import detect, make_priors
+from spinezoo_yolact.arrays import (
+    PROBE_VALUES,
+    cells_around,
+    detect,
+    level_sizes,
+    make_neighbours,
+    make_priors,
+)
+
+ROWS = 16
+"""Coefficients are computed in multiples of so many: an engine prepares itself for every number."""
 
 
 class YolactPredictor(InstancePredictor):
-    """The exported YOLACT with its last steps in numpy."""
+    """The exported YOLACT; what is around its graphs is numpy's."""
 
     def __init__(self, card: ModelCard, engine: GraphEngine, graphs: Mapping[str, Graph]) -> None:
         """Takes what :func:`load_served` gives."""
         super().__init__(card, "cpu", engine.precision, engine.name)
-        self.network = graphs["network"]
-        self.priors = make_priors(card.network, card.input.height, card.input.width)
+        self.graphs = graphs
+        size = (card.input.height, card.input.width)
+        self.priors = make_priors(card.network, *size)
+        self.neighbours = make_neighbours(level_sizes(card.network, *size))
 
     def objects(
         self, inputs: NDArray[np.float32], settings: ResolvedOptions, box_iou: float
     ) -> Objects:
         """The objects of one film; see ``InstancePredictor.objects``."""
+        found = self.graphs["network"].run(inputs[np.newaxis])
         return detect(
-            self.network.run(inputs[np.newaxis]),
+            found,
             self.priors,
+            functools.partial(self._coefficients, found["features"]),
             score_threshold=settings.score_threshold,
             suppression_iou=box_iou,
             max_detections=settings.max_segments,
@@ -41,7 +56,26 @@ class YolactPredictor(InstancePredictor):
 
     def probe(self, seed: int, count: int) -> NDArray[np.float64]:
         """The values of :meth:`spinezoo_yolact.network.Yolact.probe_forward`."""
-        return picked(self.network.run(probe_film(self.card, seed))["probe"], count)
+        found = self.graphs["network"].run(probe_film(self.card, seed))
+        # The same values of all priors' coefficients, of which only these are computed.
+        each = found["prototypes"].shape[-1]
+        places = np.linspace(0, len(self.priors) * each - 1, PROBE_VALUES).round().astype(np.intp)
+        coefficients = self._coefficients(found["features"], places // each)
+        parts = list(found["probe"].reshape(-1, PROBE_VALUES))
+        parts.insert(2, coefficients[np.arange(len(places)), places % each])
+        return picked(np.concatenate(parts), count)
+
+    def _coefficients(
+        self, features: NDArray[np.float32], priors: NDArray[np.intp]
+    ) -> NDArray[np.float32]:
+        """(D, K) mask coefficients of priors by their numbers."""
+        a_cell = len(self.priors) // len(self.neighbours)
+        seen = cells_around(features, self.neighbours[priors // a_cell])
+        rows = max(ROWS, -(-len(seen) // ROWS) * ROWS)
+        padded = np.zeros((rows, *seen.shape[1:]), dtype=np.float32)
+        padded[: len(seen)] = seen
+        found = self.graphs["coefficients"].run(padded)["coefficients"]
+        return found[np.arange(len(seen)), priors % a_cell]
 
 
 def load_predictor(card_path: Path, *, device: str | None = None) -> FilmPredictor[Any]:
