@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 from spinezoo_contract.errors import ConfigurationError, WeightsError
@@ -55,6 +56,8 @@ def load_served(
 ) -> FilmPredictor[Any]:
     """The predictor of a card: weights verified, probe checked, ready to serve.
 
+    OpenCV has one thread in this process from then on.
+
     Args:
         card_path: The ``card.yaml``.
         from_graphs: Makes it from graphs.
@@ -66,6 +69,8 @@ def load_served(
     Raises:
         ConfigurationError: Card, engine, device, threads or weights are wrong.
     """
+    # What OpenCV does of a film is short, and its threads look for more work in a loop meanwhile.
+    cv2.setNumThreads(1)
     settings = NetworkSettings.from_env()
     wanted = device or settings.device
     card = load_card(card_path)
