@@ -165,13 +165,15 @@ def propose(
         count *= 2
 
 
-def _taps(low: Array, high: Array, cells: int, bins: int) -> tuple[NDArray[np.int32], Array]:
+def _taps(
+    low: Array, high: Array, cells: NDArray[np.int32], bins: int
+) -> tuple[NDArray[np.int32], Array]:
     """Where regions are sampled on one axis.
 
     Args:
         low: (R,) beginnings, in cells.
         high: (R,) ends.
-        cells: Cells of the axis.
+        cells: (R,) cells of the axis on the region's level.
         bins: Bins of a region.
 
     Returns:
@@ -180,17 +182,19 @@ def _taps(low: Array, high: Array, cells: int, bins: int) -> tuple[NDArray[np.in
     length = np.maximum(high - low, np.float32(1.0)) / np.float32(bins)
     steps = (np.arange(bins * SAMPLES, dtype=np.float32) + np.float32(0.5)) / SAMPLES
     place = low[:, None] + length[:, None] * steps
-    outside = (place < -1.0) | (place > cells)
-    place = np.clip(place, 0.0, cells - 1)
-    before = np.minimum(place.astype(np.int32), cells - 1)
-    after = np.minimum(before + 1, cells - 1)
-    share = np.where(outside, 0.0, place - before).astype(np.float32)
-    rest = np.where(outside, 0.0, 1.0 - share).astype(np.float32)
+    most = cells[:, None] - np.int32(1)
+    outside = (place < -1.0) | (place > cells[:, None])
+    place = np.clip(place, np.float32(0.0), most.astype(np.float32))
+    cell = np.empty((*place.shape, 2), dtype=np.int32)
+    cell[..., 0] = place
+    np.minimum(cell[..., 0] + np.int32(1), most, out=cell[..., 1])
+    weight = np.empty(cell.shape, dtype=np.float32)
+    np.subtract(place, cell[..., 0], out=weight[..., 1], casting="same_kind")
+    np.subtract(np.float32(1.0), weight[..., 1], out=weight[..., 0])
+    weight[outside] = 0.0
+    weight /= np.float32(SAMPLES)
     shape = (len(low), bins, 2 * SAMPLES)
-    return (
-        np.stack([before, after], axis=-1).reshape(shape),
-        np.stack([rest, share], axis=-1).reshape(shape) / np.float32(SAMPLES),
-    )
+    return cell.reshape(shape), weight.reshape(shape)
 
 
 def pool_levels(boxes: Array) -> Numbers:
@@ -212,18 +216,17 @@ def pool(features: Array, boxes: Array, bins: int, height: int, width: int) -> A
         width: Columns of the input.
     """
     count, taps = len(boxes), 2 * SAMPLES
-    places = np.empty((count, bins, bins, taps, taps), dtype=np.int32)
-    weights = np.empty(places.shape, dtype=np.float32)
-    level_of = pool_levels(boxes)
-    first = 0
-    for level, (rows, columns) in enumerate(level_sizes(height, width, len(STRIDES))):
-        which = np.flatnonzero(level_of == level)
-        on_level = boxes[which] / np.float32(STRIDES[level])
-        y, y_weight = _taps(on_level[:, 1], on_level[:, 3], rows, bins)
-        x, x_weight = _taps(on_level[:, 0], on_level[:, 2], columns, bins)
-        places[which] = first + y[:, :, None, :, None] * np.int32(columns) + x[:, None, :, None, :]
-        weights[which] = y_weight[:, :, None, :, None] * x_weight[:, None, :, None, :]
-        first += rows * columns
+    level = pool_levels(boxes)
+    sizes = np.array(level_sizes(height, width, len(STRIDES)), dtype=np.int32)
+    cells = sizes.prod(axis=1, dtype=np.int32)
+    first = (np.cumsum(cells, dtype=np.int32) - cells)[level]
+    rows, columns = sizes[level].T
+    on_level = boxes / np.array(STRIDES, dtype=np.float32)[level][:, None]
+    y, y_weight = _taps(on_level[:, 1], on_level[:, 3], rows, bins)
+    x, x_weight = _taps(on_level[:, 0], on_level[:, 2], columns, bins)
+    y = first[:, None, None] + y * columns[:, None, None]
+    places = y[:, :, None, :, None] + x[:, None, :, None, :]
+    weights = y_weight[:, :, None, :, None] * x_weight[:, None, :, None, :]
     ends = np.arange(0, places.size + 1, taps * taps, dtype=np.int32)
     matrix = csr_array(
         (weights.ravel(), places.ravel(), ends), shape=(count * bins * bins, len(features))

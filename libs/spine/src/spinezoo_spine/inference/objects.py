@@ -107,6 +107,13 @@ class _Shape(NamedTuple):
 
     def iou(self, other: _Shape) -> float:
         """Intersection over union; 0 of two that are empty."""
+        if (
+            self.top >= other.top + other.inside.shape[0]
+            or other.top >= self.top + self.inside.shape[0]
+            or self.left >= other.left + other.inside.shape[1]
+            or other.left >= self.left + self.inside.shape[1]
+        ):
+            return 0.0
         shared = int(np.count_nonzero(self._beside(other) & other._beside(self)))
         return shared / max(self.area + other.area - shared, 1)
 
