@@ -58,6 +58,25 @@ def test_s1_called_lumbar_is_named_from_the_film_all_the_same(phantoms):
     assert found["wrong"] <= 0.03 * found.total(), found
 
 
+def test_a_name_decides_whether_a_vertebra_is_sacral(phantoms):
+    turned_round = {
+        Structure.LUMBAR_VERTEBRA: Structure.SACRAL_VERTEBRA,
+        Structure.SACRAL_VERTEBRA: Structure.LUMBAR_VERTEBRA,
+    }
+    named = 0
+    for made, pixels in phantoms[:6]:
+        others = [replace(s, structure=turned_round[s.structure]) for s in made.segments]
+        said = said_of(replace(made, segments=tuple(others)), pixels)
+        for given, vertebra in zip(others, said.vertebrae, strict=True):
+            level, structure = vertebra.segment.level, vertebra.segment.structure
+            if level is None:
+                assert structure is given.structure
+            else:
+                named += 1
+                assert (structure is Structure.SACRAL_VERTEBRA) == (level in ("S1", "S2"))
+    assert named > 10
+
+
 def test_a_missed_vertebra_shifts_no_name_and_is_listed(phantoms):
     found: Counter[str] = Counter()
     for made, pixels in phantoms[:6]:

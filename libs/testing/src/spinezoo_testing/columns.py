@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 from spinezoo_contract.masks import decode_mask, encode_mask, mask_box
-from spinezoo_contract.types import Segment, SegmentKind, Structure
+from spinezoo_contract.types import Segment, SegmentKind, Structure, structure_of_level
 from spinezoo_phantom.make import make_film
 from spinezoo_phantom.settings import PhantomSettings
 from spinezoo_spine.annotations.raster import segments_from_regions
@@ -143,9 +143,8 @@ def column(
             pixels = pixels[:, ::-1]
         if not pixels.any():
             continue
-        sacral = level.startswith("S")
-        structure = Structure.SACRAL_VERTEBRA if sacral else Structure.LUMBAR_VERTEBRA
-        segments.append(instance(pixels, structure, (scores or {}).get(level, 0.9), level))
+        score = (scores or {}).get(level, 0.9)
+        segments.append(instance(pixels, structure_of_level(level), score, level))
     return Column(tuple(segments), height, width)
 
 

@@ -80,6 +80,7 @@ from spinezoo_contract.types.outlines import (
     Structure,
     check_mask_size,
     decode_together,
+    structure_of_level,
 )
 
 __all__ = [
@@ -147,4 +148,5 @@ __all__ = [
     "check_mask_size",
     "check_pair_names",
     "decode_together",
+    "structure_of_level",
 ]

@@ -106,7 +106,8 @@ class NamedVertebra:
     """One vertebra of the column.
 
     Attributes:
-        segment: Its outline, an instance; ``level`` is set where it is named.
+        segment: Its outline, an instance; ``level`` is set where it is named, and ``structure``
+            is then what a vertebra of that level is.
         confidence: Calibrated probability of the name, 0 to 1; below the reader's threshold the
             name is withheld.
         unnamed_reason: Why it has no name, None where it has one.

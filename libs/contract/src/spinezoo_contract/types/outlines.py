@@ -39,6 +39,11 @@ VERTEBRAE = frozenset({Structure.LUMBAR_VERTEBRA, Structure.SACRAL_VERTEBRA})
 """The structures that the vertebra recognition rate counts."""
 
 
+def structure_of_level(level: str) -> Structure:
+    """What a vertebra of this level is: sacral from S1 on, else as the study calls those above."""
+    return Structure.SACRAL_VERTEBRA if level.startswith("S") else Structure.LUMBAR_VERTEBRA
+
+
 class SegmentKind(IntEnum):
     """Whether a segment is one object or everything of its class."""
 

@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 from spinezoo_contract.errors import AnnotationError, FilmError, SpineZooError, TooLargeError
-from spinezoo_contract.types import VERTEBRAE, Structure
+from spinezoo_contract.types import VERTEBRAE, Structure, structure_of_level
 
 from spinezoo_spine.annotations.crossing import find_crossing
 from spinezoo_spine.annotations.film_names import FilmNames
@@ -225,11 +225,14 @@ def _lint_level(region: RawRegion, structure: Structure | None) -> Iterator[tupl
             f"is {of_class} by its class and {region.level} by its level; correct one",
         )
     level = region.level or of_class
-    if level is not None and "/" not in level:
-        if structure is Structure.LUMBAR_VERTEBRA and level.startswith("S"):
-            yield "odd-level", f"is a lumbar vertebra with the level {level}; correct one"
-        if structure is Structure.SACRAL_VERTEBRA and not level.startswith("S"):
-            yield "odd-level", f"is a sacral vertebra with the level {level}; correct one"
+    if (
+        level is not None
+        and "/" not in level
+        and structure in VERTEBRAE
+        and structure is not structure_of_level(level)
+    ):
+        word = "sacral" if structure is Structure.SACRAL_VERTEBRA else "lumbar"
+        yield "odd-level", f"is a {word} vertebra with the level {level}; correct one"
 
 
 def _outline_key(points: NDArray[np.float64]) -> bytes:

@@ -27,6 +27,7 @@ from spinezoo_contract.types import (
     ReaderProvenance,
     Segment,
     UnnamedReason,
+    structure_of_level,
 )
 
 from spinezoo_spine.column.chain import longest_chain
@@ -203,7 +204,10 @@ def _vertebrae(
     *,
     upright: bool,
 ) -> tuple[NamedVertebra, ...]:
-    """Every vertebral instance in the order given, with its name or the reason for none."""
+    """Every vertebral instance in the order given, with its name or the reason for none.
+
+    A name decides whether a vertebra is sacral: on real films networks often take S1 for lumbar.
+    """
     found = {
         index: NamedVertebra(replace(apart[index], level=None), 0.0, reason)
         for index, reason in film.left_out.items()
@@ -226,8 +230,13 @@ def _vertebrae(
             reason = UnnamedReason.BEYOND
         elif confidence < threshold:
             reason = UnnamedReason.SACRUM_UNSURE
+        segment = apart[index]
+        if level is None or reason is not None:
+            segment = replace(segment, level=None)
+        else:
+            segment = replace(segment, level=level, structure=structure_of_level(level))
         found[index] = NamedVertebra(
-            replace(apart[index], level=level if reason is None else None),
+            segment,
             confidence if upright else 0.0,
             reason,
             {

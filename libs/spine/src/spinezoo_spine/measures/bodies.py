@@ -17,7 +17,7 @@ from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
-from spinezoo_contract.types import Segment, Structure
+from spinezoo_contract.types import Segment, Structure, structure_of_level
 
 from spinezoo_spine.measures import shape
 from spinezoo_spine.measures.evidence import (
@@ -158,9 +158,9 @@ def measured_bodies(
 
 def _is_sacral(segment: Segment) -> bool:
     """By its name; without one, by its structure."""
-    if segment.level is not None:
-        return segment.level.startswith("S")
-    return segment.structure is Structure.SACRAL_VERTEBRA
+    level = segment.level
+    structure = segment.structure if level is None else structure_of_level(level)
+    return structure is Structure.SACRAL_VERTEBRA
 
 
 def _turned(frames: Frames, curves: NDArray[np.float64], sacral: NDArray[np.bool_]) -> Frames:
