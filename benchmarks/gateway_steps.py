@@ -72,7 +72,7 @@ def fuse(pixels: NDArray[Any], answers: dict[str, bytes]) -> dict[str, float]:
     reader = built_in_reader()
     looked_at = column, film.pixels, reader, [each.segments for each in said.values()]
     named = step("reader, views, names", naming.named_vertebrae, *looked_at)
-    placed = step("touches", touching.with_touches, drawn, named)
+    placed = step("touches", touching.placed_in_column, drawn, named)
     step("implants as messages", lambda: [codec.to_proto(each) for each in placed])
     step.ms["all after the last answer"] = (time.thread_time() - began) * 1000.0
     return dict(step.ms)

@@ -430,7 +430,7 @@ def fuse_and_name(
     alone = [said[name].segments for name in sorted(said)]
     labelling = naming.named_vertebrae(vertebrae, film.pixels, reader, alone)
     found = objects.result()
-    placed = touching.with_touches(found, labelling)
+    placed = touching.placed_in_column(found, labelling)
     measured = None
     if asked is not None:
         spacing_mm = (film.row_spacing_mm, film.column_spacing_mm)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import cv2
 import numpy as np
 import pytest
 from spinezoo_contract.errors import MaskError, OptionError
 from spinezoo_contract.masks import decode_mask, encode_mask
 from spinezoo_contract.types import (
+    FusedImplant,
     FusionOptions,
     FusionRule,
     Labelling,
@@ -19,7 +22,7 @@ from spinezoo_contract.types import (
 )
 from spinezoo_spine.fusion import implants as fusing
 from spinezoo_spine.fusion.implants import Implants, fuse_implants, implants_of
-from spinezoo_spine.fusion.touching import _Near, touched_levels, with_touches
+from spinezoo_spine.fusion.touching import _Near, placed_in_column, touched_levels
 from spinezoo_spine.fusion.votes import borders_of, fuse
 from spinezoo_spine.windows import crop, window_of
 
@@ -238,6 +241,36 @@ def test_a_screw_touches_the_vertebra_that_it_sits_in() -> None:
     assert touched_levels([one(SCREW, through)], [body("L4", 160), body(None, 240)]) == [("L4",)]
 
 
+def named_column(*vertebrae: Segment) -> Labelling:
+    return Labelling(tuple(NamedVertebra(each, 0.9, None) for each in vertebrae), True)
+
+
+def test_a_vertebra_holds_two_screws_that_are_surest_and_share_least() -> None:
+    left, right = bar((60, 180), (170, 176)), bar((60, 196), (170, 200))
+    both, faint = left | right, bar((60, 186), (170, 184))
+    below = bar((60, 270), (170, 270))
+    found = [
+        FusedImplant(one(SCREW, mask, score))
+        for mask, score in ((both, 0.9), (left, 0.8), (faint, 0.6), (right, 0.7), (below, 0.2))
+    ]
+    found.append(FusedImplant(one(CAGE, bar((130, 229), (180, 229), 16), 0.1)))
+    column = named_column(*COLUMN)
+    kept = placed_in_column(found, column)
+    assert [each.segment for each in kept] == [found[n].segment for n in (1, 3, 4, 5)]
+    assert [each.touches for each in kept] == [("L4",), ("L4",), ("L5",), ("L4", "L5")]
+    # An unnamed vertebra holds no more, what lies in none is not counted.
+    unnamed = NamedVertebra(body(None, 160), 0.2, UnnamedReason.SACRUM_UNSURE)
+    assert len(placed_in_column(found, Labelling((unnamed,), False))) == 4
+    assert len(placed_in_column(found, named_column(body("L1", 10)))) == 6
+
+
+def test_screws_that_cross_the_sacrum_all_stay() -> None:
+    sacrum = replace(body("S1", 160), structure=Structure.SACRAL_VERTEBRA)
+    found = [FusedImplant(one(SCREW, bar((60, y), (170, y)))) for y in (170, 190, 210)]
+    kept = placed_in_column(found, named_column(sacrum))
+    assert [each.touches for each in kept] == [("S1",)] * 3
+
+
 def test_a_cage_touches_both_neighbours_and_a_rod_those_of_its_screws() -> None:
     cage = bar((130, 229), (180, 229), 16)
     screws = [bar((60, y), (170, y)) for y in (110, 270)]
@@ -257,9 +290,9 @@ def test_touches_come_from_the_named_column_alone() -> None:
     implants = fuse_implants(said)
     named = NamedVertebra(body("L4", 160), 0.9, None)
     unnamed = NamedVertebra(body(None, 160), 0.2, UnnamedReason.NO_SACRUM)
-    assert with_touches(implants, Labelling((named,), True))[0].touches == ("L4",)
-    assert with_touches(implants, Labelling((unnamed,), False))[0].touches == ()
-    assert with_touches(implants, None) == implants
+    assert placed_in_column(implants, Labelling((named,), True))[0].touches == ("L4",)
+    assert placed_in_column(implants, Labelling((unnamed,), False))[0].touches == ()
+    assert placed_in_column(implants, None) == implants
 
 
 def test_a_window_of_a_mask_is_the_same_as_of_its_pixels() -> None:

@@ -23,7 +23,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 from spinezoo_contract.errors import ConfigurationError, SpineZooError
-from spinezoo_spine.fusion.touching import with_touches
+from spinezoo_spine.fusion.touching import placed_in_column
 from spinezoo_spine.measures import double_contours, shape, uncertainty, weighing
 from spinezoo_spine.measures.film import measure_film
 from spinezoo_spine.measures.refiner.network import built_in_refiner
@@ -39,7 +39,7 @@ def cpu_ms(film: KeptFilm, rounds: int = 5) -> float:
     cv2.setNumThreads(1)
     labelling, said = film.truth.named(film.vertebrae), film.said()
     pixels, refiner = film.pixels(), built_in_refiner()
-    implants = with_touches(film.implants(), labelling)
+    implants = placed_in_column(film.implants(), labelling)
     spacing = (film.truth.spacing_mm, film.truth.spacing_mm)
     times = []
     for _ in range(rounds):

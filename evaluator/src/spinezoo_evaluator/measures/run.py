@@ -28,7 +28,7 @@ from spinezoo_spine.column.consensus import Vertebrae, vertebrae_of
 from spinezoo_spine.films.reader import read_film_file
 from spinezoo_spine.fusion.implants import fuse_implants, implants_of
 from spinezoo_spine.fusion.rods import redrawn_rods
-from spinezoo_spine.fusion.touching import with_touches
+from spinezoo_spine.fusion.touching import placed_in_column
 from spinezoo_spine.measures.film import measure_film
 from spinezoo_spine.measures.refiner.network import built_in_refiner
 from spinezoo_spine.measures.weighing import Weighing
@@ -131,7 +131,7 @@ class KeptFilm:
         labelling = self.truth.named(self.vertebrae)
         if model is not None:
             implants = ()
-        metal = with_touches(self.implants() if implants is None else implants, labelling)
+        metal = placed_in_column(self.implants() if implants is None else implants, labelling)
         spacing = (self.truth.spacing_mm, self.truth.spacing_mm)
         pixels = self.pixels() if refine and model is None else None
         return measure_film(
