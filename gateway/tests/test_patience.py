@@ -116,9 +116,10 @@ def test_films_under_way_stop_waiting_too(zoo: Callable[..., Bench], film: Film)
 def test_a_caller_in_a_hurry_sets_nobody_aside(zoo: Callable[..., Bench], film: Film) -> None:
     bench = zoo()  # members have 60 s
     bench.segment(film)
-    bench.members["pspnet"].delay_s = 0.5
+    bench.members["pspnet"].delay_s = 2.0
     for _ in range(4):
-        answer = bench.segment(film, member_deadline_ms=50)
+        # Time enough for the others on a busy machine.
+        answer = bench.segment(film, member_deadline_ms=500)
         assert status(answer, "pspnet").code == LATE
     assert status(bench.segment(film), "pspnet").code == OK
 
@@ -156,7 +157,7 @@ def test_members_are_waited_for_where_the_quorum_needs_them(
 def test_nobody_is_set_aside_where_the_setting_says_so(
     zoo: Callable[..., Bench], film: Film
 ) -> None:
-    bench = zoo(member_deadline_ms="200", member_timeouts="0")
+    bench = zoo(member_deadline_ms="500", member_timeouts="0")
     bench.segment(film)
     bench.members["pspnet"].delay_s = FAR_S
     codes = {status(bench.segment(film), "pspnet").code for _ in range(4)}
