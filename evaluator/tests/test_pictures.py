@@ -5,6 +5,7 @@ from outlines import as_regions, block, segment, shifted
 from spinezoo_contract.types import Film, SegmentKind, Structure
 from spinezoo_evaluator.report.drawing import (
     IMPLANT_COLOURS,
+    UNJUDGED_COLOUR,
     UNMATCHED_COLOUR,
     VERTEBRA_COLOURS,
     Row,
@@ -32,6 +33,14 @@ def test_fused_and_false_vertebrae_are_red():
     far = block(0, 0, 10, 10, size=SIZE)
     assert colours_of([segment(fused), far], TRUTH) == [UNMATCHED_COLOUR] * 2
     assert colours_of(TRUTH, ()) == [UNMATCHED_COLOUR] * 4
+
+
+def test_what_an_incomplete_truth_cannot_judge_is_grey():
+    above, below = block(0, 0, 6, 10, size=SIZE), block(60, 60, 10, 10, size=SIZE)
+    sacral = block(110, 0, 10, 10, size=SIZE, structure=Structure.SACRAL_VERTEBRA)
+    found = colours_of([above, below, sacral], TRUTH[1:3], complete_truth=False)
+    assert found == [UNJUDGED_COLOUR, UNMATCHED_COLOUR, UNJUDGED_COLOUR]
+    assert colours_of(TRUTH[1:2], TRUTH[1:3], complete_truth=False) == [VERTEBRA_COLOURS[0]]
 
 
 def test_implants_have_a_colour_a_structure():

@@ -192,7 +192,7 @@ def picture_of(
                 f"{counts.named_right} named right, {counts.named_wrong} wrong"
             )
         tiles.append(Tile(titles.get(model, model), caption, segments, named=True))
-    row = Row(truth.name, film, outlines, tuple(tiles))
+    row = Row(truth.name, film, outlines, tuple(tiles), complete_truth=False)
     return sheet([row], tile_height=520, columns=4)
 
 

@@ -2,8 +2,8 @@
 
 Colours say what is what, not who said it: a vertebra has the colour of the true vertebra that it
 matches at IoU >= 0.5, the same in every column, so that a row is compared at a glance. What matches
-none (a false or a badly drawn one, or several fused into one blob) is red. Implants have one
-colour a structure.
+none (a false or a badly drawn one, or several fused into one blob) is red; grey where the truth is
+not complete and cannot judge it. Implants have one colour a structure.
 """
 
 from __future__ import annotations
@@ -22,6 +22,8 @@ from spinezoo_spine.inference.preprocess import unit_grey
 from spinezoo_spine.instances import to_instances
 from spinezoo_spine.metrics.matching import MATCH_IOU
 
+from spinezoo_evaluator.results.columns import beyond_truth
+
 Colour = tuple[int, int, int]
 
 VERTEBRA_COLOURS: tuple[Colour, ...] = (
@@ -37,6 +39,8 @@ VERTEBRA_COLOURS: tuple[Colour, ...] = (
 """Of the true vertebrae from top to bottom; neighbours differ, also for colour-blind eyes."""
 
 UNMATCHED_COLOUR: Colour = (230, 30, 30)
+
+UNJUDGED_COLOUR: Colour = (184, 190, 198)
 
 IMPLANT_COLOURS: Mapping[Structure, Colour] = {
     Structure.CAGE: (255, 140, 255),
@@ -79,12 +83,14 @@ class Row:
         film: The film.
         truth: Its outlines, which colours go by.
         tiles: From left to right.
+        complete_truth: Whether the truth holds every vertebra in view.
     """
 
     heading: str
     film: Film
     truth: tuple[Segment, ...]
     tiles: tuple[Tile, ...]
+    complete_truth: bool = True
 
 
 def _font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
@@ -99,12 +105,15 @@ def grey_picture(film: Film) -> NDArray[np.uint8]:
     return (np.clip(stretched, 0.0, 1.0) * 255.0 + 0.5).astype(np.uint8)
 
 
-def colours_of(segments: Sequence[Segment], truth: Sequence[Segment]) -> list[Colour]:
+def colours_of(
+    segments: Sequence[Segment], truth: Sequence[Segment], *, complete_truth: bool = True
+) -> list[Colour]:
     """One colour a segment; see the module's text.
 
     Args:
         segments: Instances.
         truth: True instances of the same film.
+        complete_truth: Whether these hold every vertebra in view.
     """
     true_vertebrae = sorted(
         (segment for segment in truth if segment.structure in VERTEBRAE),
@@ -118,7 +127,8 @@ def colours_of(segments: Sequence[Segment], truth: Sequence[Segment]) -> list[Co
         if segment.structure not in VERTEBRAE:
             colours.append(IMPLANT_COLOURS[segment.structure])
             continue
-        colour = UNMATCHED_COLOUR
+        judged = complete_truth or not beyond_truth(segment, true_vertebrae)
+        colour = UNMATCHED_COLOUR if judged else UNJUDGED_COLOUR
         if encoded:
             mask = segment.mask
             own = [{"size": [mask.height, mask.width], "counts": mask.counts}]
@@ -136,6 +146,8 @@ def overlay(
     truth: Sequence[Segment],
     height: int,
     width: int,
+    *,
+    complete_truth: bool = True,
 ) -> NDArray[np.uint8]:
     """A film with outlines: filled lightly, with a contour, vertebrae below implants.
 
@@ -145,6 +157,7 @@ def overlay(
         truth: True outlines, which colours go by.
         height: Rows of the picture.
         width: Columns of the picture.
+        complete_truth: Whether the truth holds every vertebra in view.
 
     Returns:
         (height, width, 3) RGB.
@@ -156,7 +169,7 @@ def overlay(
     kept = {segment.structure for segment in instances}
     instances += [segment for segment in segments if segment.structure not in kept]
     instances.sort(key=lambda segment: segment.structure not in VERTEBRAE)
-    colours = colours_of(instances, to_instances(truth))
+    colours = colours_of(instances, to_instances(truth), complete_truth=complete_truth)
     thickness = max(1, round(height / 350))
     scale_xy = np.array([width / grey.shape[1], height / grey.shape[0]])
     for segment, colour in zip(instances, colours, strict=True):
@@ -202,7 +215,8 @@ def _tile_picture(
     row: Row, grey: NDArray[np.uint8], tile: Tile, height: int, width: int
 ) -> Image.Image:
     segments = () if tile.segments is None or tile.plain else tile.segments
-    picture = Image.fromarray(overlay(grey, segments, row.truth, height, width))
+    drawn = overlay(grey, segments, row.truth, height, width, complete_truth=row.complete_truth)
+    picture = Image.fromarray(drawn)
     if tile.named:
         _write_names(picture, segments, width / row.film.width, height / row.film.height)
     if tile.segments is None:
@@ -310,7 +324,8 @@ def sheet(
                 (x, top + tile_height + _GAP // 2), caption, _SOFT_INK, font=small_font, spacing=3
             )
         y += lines * line_height
-    _draw_legend(pen, y, legend_height, total_width, small)
+    complete = all(row.complete_truth for row in rows)
+    _draw_legend(pen, y, legend_height, total_width, small, complete_truth=complete)
     return picture
 
 
@@ -323,7 +338,13 @@ def _shortened(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, wi
 
 
 def _draw_legend(
-    pen: ImageDraw.ImageDraw, top: int, height: int, width: int, font_size: int
+    pen: ImageDraw.ImageDraw,
+    top: int,
+    height: int,
+    width: int,
+    font_size: int,
+    *,
+    complete_truth: bool,
 ) -> None:
     entries: list[tuple[tuple[Colour, ...], str]] = [
         (
@@ -336,6 +357,8 @@ def _draw_legend(
             for structure, colour in IMPLANT_COLOURS.items()
         ),
     ]
+    if not complete_truth:
+        entries.insert(2, ((UNJUDGED_COLOUR,), "sacral, or above the truth: not judged"))
 
     def needed(size: int) -> float:
         font = _font(size)

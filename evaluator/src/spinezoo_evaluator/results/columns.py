@@ -113,6 +113,16 @@ def _off_by_count(true: str, said: str | None, lowest: int) -> bool:
     return said_number == true_number + USUAL_LUMBAR - lowest
 
 
+def beyond_truth(vertebra: Segment, outlines: Sequence[Segment]) -> bool:
+    """Whether a truth that is not complete cannot judge a vertebra that matches none of it.
+
+    It is sacral, or its middle lies above the uppermost of the true outlines.
+    """
+    top = min((outline.box.y for outline in outlines), default=0.0)
+    middle = vertebra.box.y + vertebra.box.height / 2.0
+    return vertebra.structure is Structure.SACRAL_VERTEBRA or middle < top
+
+
 def count_column(
     outlines: Sequence[Segment],
     column: Labelling,
@@ -128,8 +138,8 @@ def count_column(
         column: What one model says.
         wanted: Levels that recognition and names are asked for; None: every true vertebra.
         sacrum_in_view: Whether the film shows S1: else no name is asked for.
-        complete_truth: Whether the truth is complete. Else a sacral vertebra without a match, and
-            one above the uppermost true outline, is neither right nor wrong.
+        complete_truth: Whether the truth is complete. Else a vertebra without a match that lies
+            :func:`beyond_truth` is neither right nor wrong.
     """
     predicted = [vertebra.segment for vertebra in column.vertebrae]
     pairs = matched_pairs(outlines, predicted)
@@ -145,16 +155,10 @@ def count_column(
     matched = {place for _, place, _ in pairs}
     numbers = [_number(outline.level) for outline in outlines]
     lowest = max((number for number in numbers if number is not None), default=USUAL_LUMBAR)
-    top = min((outline.box.y for outline in outlines), default=0.0)
     judged = [
         place
         for place, segment in enumerate(predicted)
-        if complete_truth
-        or place in matched
-        or (
-            segment.structure is Structure.LUMBAR_VERTEBRA
-            and segment.box.y + segment.box.height / 2.0 >= top
-        )
+        if complete_truth or place in matched or not beyond_truth(segment, outlines)
     ]
     named_right = sum(true == said for true, said in names)
     five = lowest == USUAL_LUMBAR

@@ -12,12 +12,13 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 from spinezoo_contract.masks import decode_mask
-from spinezoo_contract.types import VERTEBRAE, Segment, Structure
+from spinezoo_contract.types import VERTEBRAE, Segment
 from spinezoo_spine.instances import to_instances
 from spinezoo_spine.metrics.matching import matched_pairs
 
 from spinezoo_evaluator.report.drawing import VERTEBRA_COLOURS
 from spinezoo_evaluator.report.page.content import Drawing, Outline
+from spinezoo_evaluator.results.columns import beyond_truth
 
 PICTURE_PX = 640
 """Longer side of a film's picture in the page."""
@@ -102,24 +103,23 @@ def path_of(segment: Segment, factor: float) -> str:
     return "".join(parts)
 
 
-def _kind(segment: Segment, match: int | None, top: float | None) -> str:
+def _kind(
+    segment: Segment, match: int | None, truth: Sequence[Segment], *, complete_truth: bool
+) -> str:
     """The class of an outline in the style sheet.
 
     Args:
         segment: An object.
         match: Place of the true vertebra that it matches.
-        top: Where the truth is not complete: the upper edge of what it holds. A vertebra above, and
-            a sacral one, is not judged then, as in ``count_column``.
+        truth: True vertebrae.
+        complete_truth: Whether these are all in view.
     """
     if segment.structure not in VERTEBRAE:
         return segment.structure.name.lower()
     if match is not None:
         return f"v{match % len(VERTEBRA_COLOURS)}"
-    if top is not None:
-        middle = segment.box.y + segment.box.height / 2
-        if segment.structure is Structure.SACRAL_VERTEBRA or middle < top:
-            return "unjudged"
-    return "unmatched"
+    judged = complete_truth or not beyond_truth(segment, truth)
+    return "unmatched" if judged else "unjudged"
 
 
 def outlines_of(
@@ -139,9 +139,9 @@ def outlines_of(
         factor: Drawing units in a pixel.
         named: Whether vertebrae carry their level, or a question mark.
         judged: Whether names are held against the truth's.
-        complete_truth: Whether the truth holds every vertebra in view; see :func:`_kind`.
+        complete_truth: Whether the truth holds every vertebra in view; else what lies beyond it
+            has a colour of its own.
     """
-    top = min((bone.box.y for bone in truth), default=0.0)
     objects = list(to_instances(segments))
     kept = {segment.structure for segment in objects}
     objects += [segment for segment in segments if segment.structure not in kept]  # specks
@@ -166,7 +166,7 @@ def outlines_of(
         outlines.append(
             Outline(
                 path_of(segment, factor),
-                _kind(segment, match, None if complete_truth else top),
+                _kind(segment, match, truth, complete_truth=complete_truth),
                 label,
                 label_kind,
                 round(x * factor),
