@@ -30,6 +30,7 @@ from spinezoo_contract.errors import (
 )
 from spinezoo_contract.masks import encode_mask
 from spinezoo_contract.types import (
+    NO_SPACING_NOTE,
     Box,
     EnsembleAnswer,
     EnsembleOptions,
@@ -174,6 +175,13 @@ def test_film(pixels: np.ndarray, row: float | None, column: float | None) -> No
     request = segmenter_pb2.PredictRequest()
     codec.film_to_proto(film, request.image)
     assert request.image == codec.film_to_proto(film)
+
+
+@pytest.mark.parametrize("side", ["row_spacing_mm", "column_spacing_mm"])
+def test_half_a_spacing_is_none(side: str) -> None:
+    pixels = np.zeros((20, 30), np.uint8)
+    film = codec.film_from_proto(codec.film_to_proto(Film(pixels, **{side: 0.2})))
+    assert film.notes == (NO_SPACING_NOTE,)
 
 
 def test_film_of_another_byte_order_or_layout() -> None:

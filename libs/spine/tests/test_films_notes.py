@@ -81,6 +81,16 @@ def test_an_ordinary_film_has_no_note_but_its_spacing(make_dicom: Make) -> None:
     assert codes(film) == {Code.SPACING_IMAGER}
 
 
+@pytest.mark.parametrize(
+    "spacing", [[0.00014, 0.00014], [140, 140], [1e-9, 1e-9], [0.14, 28], [0.14, 0.001]]
+)
+def test_a_spacing_of_no_radiograph_is_ignored(make_dicom: Make, spacing: list[float]) -> None:
+    """In metres or micrometres, or of pixels that are 200 times as long as wide."""
+    film = read_film(make_dicom(GREY, ImagerPixelSpacing=spacing, PixelSpacing=[0.2, 0.2]))
+    assert (film.row_spacing_mm, film.column_spacing_mm) == (0.2, 0.2)
+    assert FilmNoteCode.SPACING_IGNORED in codes(film)
+
+
 def test_the_spacing_says_how_it_was_had(make_dicom: Make) -> None:
     both = {"ImagerPixelSpacing": ["0.15", "0.2"], "PixelSpacing": ["0.1", "0.1"]}
     film = read_film(make_dicom(GREY, EstimatedRadiographicMagnificationFactor="1.25", **both))

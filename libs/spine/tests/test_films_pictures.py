@@ -13,6 +13,7 @@ import tifffile
 from odd_dicom import codes
 from spinezoo_contract.errors import FilmError
 from spinezoo_contract.types import FilmNoteCode
+from spinezoo_spine.films.grey import unit_grey
 from spinezoo_spine.films.reader import read_film, read_film_size
 
 ROWS, COLUMNS = 48, 64
@@ -261,3 +262,39 @@ def test_whole_numbers_of_odd_width(bits: int) -> None:
     pixels = np.zeros((ROWS, COLUMNS * bits // 8), dtype=np.uint8)
     with pytest.raises(FilmError, match=f"{bits} bits a pixel in a form that is not taken"):
         read_film(tiff({262: 1, 258: bits}, pixels))
+
+
+def tiff_of(pixels: np.ndarray, **settings: object) -> bytes:
+    buffer = io.BytesIO()
+    tifffile.imwrite(buffer, pixels, photometric="minisblack", metadata=None, **settings)
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("levels", "factor"), [(DEEP + 1e9, 1.0), (DEEP.astype(np.float64), 1e-60)]
+)
+def test_decimals_of_64_bits_that_32_cannot_hold(levels: np.ndarray, factor: float) -> None:
+    with pytest.raises(FilmError, match="lie too close together"):
+        read_film(tiff_of(levels * factor))
+    assert read_film(tiff_of(DEEP / 3.0)).pixels.dtype == np.float32
+
+
+@pytest.mark.parametrize(
+    ("compression", "settings", "lossy"),
+    [
+        ("jpeg", {"level": 95}, True),
+        ("jpeg", {"lossless": True}, False),
+        ("jpeg2000", {"level": 40, "reversible": False}, True),
+        ("jpeg2000", {"level": 0, "reversible": True}, False),
+    ],
+)
+def test_loss_within_tiff_is_noted(compression: str, settings: dict, lossy: bool) -> None:
+    film = read_film(tiff_of(GREY, compression=compression, compressionargs=settings))
+    assert (FilmNoteCode.LOSSY_COMPRESSION in codes(film)) == lossy
+    assert lossy or (film.pixels == GREY).all()
+
+
+@pytest.mark.parametrize("factor", [1e-42, 1e-36, 1.0, 1e34])
+def test_levels_of_any_size_become_the_same_grey(factor: float) -> None:
+    grey = unit_grey((DEEP * np.float64(factor)).astype(np.float32))
+    assert np.abs(grey - unit_grey(DEEP)).max() < 1e-3

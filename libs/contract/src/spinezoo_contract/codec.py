@@ -181,7 +181,7 @@ def _raw_film(raw: image_pb2.RawPixels, max_pixels: int) -> Film:
         np.frombuffer(data, dtype=dtype).reshape(raw.height, raw.width),
         row_spacing_mm,
         column_spacing_mm,
-        (NO_SPACING_NOTE,) if row_spacing_mm is None and column_spacing_mm is None else (),
+        (NO_SPACING_NOTE,) if row_spacing_mm is None or column_spacing_mm is None else (),
     )
 
 

@@ -19,6 +19,13 @@ MAX_SIDE_PX = 20_000
 DEFAULT_MAX_PIXELS = 67_108_864
 """Most pixels of a film where no setting says otherwise: 64 Mi."""
 
+MIN_SPACING_MM, MAX_SPACING_MM = 0.001, 30.0
+"""Least and most mm between two pixels. A spacing in metres or micrometres lies beyond; at the
+most, the smallest film is as large as the largest detector."""
+
+MIN_WEIGHT, MAX_WEIGHT = 1e-6, 1e6
+"""Least and most weight of a member in the weighted vote."""
+
 MAX_SEGMENTS_LIMIT = 1000
 """Most segments that a request may ask for."""
 

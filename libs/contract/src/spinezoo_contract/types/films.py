@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -10,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spinezoo_contract.errors import FilmError
-from spinezoo_contract.limits import check_film_size
+from spinezoo_contract.limits import MAX_SPACING_MM, MIN_SPACING_MM, check_film_size
 from spinezoo_contract.types.notes import FilmNote
 
 FilmKind = Literal["dicom", "encoded"]
@@ -74,8 +73,11 @@ class Film:
             ("row_spacing_mm", self.row_spacing_mm),
             ("column_spacing_mm", self.column_spacing_mm),
         ):
-            if spacing is not None and not (math.isfinite(spacing) and spacing > 0.0):
-                raise FilmError(f"{what} is {spacing}; send mm greater than 0, or leave it out")
+            if spacing is not None and not MIN_SPACING_MM <= spacing <= MAX_SPACING_MM:
+                raise FilmError(
+                    f"{what} is {spacing}; send {MIN_SPACING_MM:g} to {MAX_SPACING_MM:g} mm, or "
+                    "leave it out"
+                )
 
     @property
     def height(self) -> int:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import IntEnum
 
 from spinezoo_contract.errors import InvalidOutputError, MaskError, OptionError
-from spinezoo_contract.limits import LEVEL
+from spinezoo_contract.limits import LEVEL, MAX_WEIGHT, MIN_WEIGHT
 from spinezoo_contract.types.checks import check_share
 from spinezoo_contract.types.measures import FilmMeasures
 from spinezoo_contract.types.outlines import (
@@ -40,11 +39,14 @@ class FusionOptions:
         """Checks the weights.
 
         Raises:
-            OptionError: A weight is not finite and greater than 0.
+            OptionError: A weight is no number from 1e-6 to 1e6.
         """
         for name, weight in self.weights.items():
-            if not (math.isfinite(weight) and weight > 0.0):
-                raise OptionError(f"weight of {name!r} is {weight}; send a number greater than 0")
+            if not MIN_WEIGHT <= weight <= MAX_WEIGHT:
+                raise OptionError(
+                    f"weight of {name!r} is {weight}; send a number from {MIN_WEIGHT:g} to "
+                    f"{MAX_WEIGHT:g}"
+                )
 
 
 class UnnamedReason(IntEnum):

@@ -10,6 +10,7 @@ import math
 
 from pydicom.dataset import Dataset
 from pydicom.multival import MultiValue
+from spinezoo_contract.limits import MAX_SPACING_MM, MIN_SPACING_MM
 from spinezoo_contract.types import NO_SPACING_NOTE, FilmNoteCode
 
 from spinezoo_spine.films.codecs import is_lossy
@@ -26,6 +27,9 @@ _SPACINGS = (
         "Nominal Scanned Pixel Spacing, that of the scanner",
     ),
 )
+
+_MAX_ASPECT = 10.0
+"""Most that a pixel may be longer than wide, or wider than long."""
 
 _RADIOGRAPHS = ("", "CR", "DX", "DR", "RF", "XA", "RG", "OT", "SC", "XC", "HC", "XRF")
 
@@ -162,7 +166,9 @@ def _spacing_pair(value: object) -> tuple[float, float] | None:
     row, column = (number_of(part) for part in value)
     if row is None or column is None:
         return None
-    return (row, column) if 0.0 < row < 1000.0 and 0.0 < column < 1000.0 else None
+    if not all(MIN_SPACING_MM <= each <= MAX_SPACING_MM for each in (row, column)):
+        return None
+    return (row, column) if 1.0 / _MAX_ASPECT <= row / column <= _MAX_ASPECT else None
 
 
 def _spacing_sentence(

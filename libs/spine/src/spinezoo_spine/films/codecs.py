@@ -41,6 +41,7 @@ from spinezoo_spine.films.streams import (
     check_progressive,
     ended_stream,
     is_irreversible,
+    is_near_lossless,
     names_its_colours,
     repaired,
     stream_head,
@@ -177,6 +178,8 @@ def _stream_cells(
         return _by_pydicom(dataset, stream, bits, head.samples, head)
     if repair:
         book.add(FilmNoteCode.STREAM_REPAIRED, f"The compressed stream was repaired: {repair}.")
+    if head.kind == "jpeg-ls" and is_near_lossless(stream):
+        book.add(LOSSY_NOTE.code, LOSSY_NOTE.text)
     cells = decode_jpeg(stream, head, ended=ended, rgb=word_of(dataset, _PHOTOMETRIC) == "RGB")
     if not ended:
         _note_no_end(book)

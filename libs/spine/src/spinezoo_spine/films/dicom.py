@@ -12,7 +12,7 @@ from spinezoo_contract.types import Film
 from spinezoo_spine.films.about import note_about, spacing_mm
 from spinezoo_spine.films.codecs import compressed_cells
 from spinezoo_spine.films.colour import grey_of, rgb_of_ybr
-from spinezoo_spine.films.display import display_levels
+from spinezoo_spine.films.display import display_levels, merged_levels
 from spinezoo_spine.films.header import COLOURED, PALETTE, Bits, bits_of, parse_dicom, word_of
 from spinezoo_spine.films.limits import FilmLimits, check_raw_size
 from spinezoo_spine.films.notes import NoteBook
@@ -81,8 +81,8 @@ def read_dicom(data: bytes, limits: FilmLimits, dataset: Dataset | None = None) 
         ) from None
     try:
         if coloured:
-            cells = _grey_cells(dataset, cells, bits, book)
-        if word_of(dataset, "PhotometricInterpretation") == PALETTE:
+            pixels = merged_levels(dataset, _grey_cells(dataset, cells, bits, book), bits, book)
+        elif word_of(dataset, "PhotometricInterpretation") == PALETTE:
             pixels = _palette_levels(dataset, cells, bits, book)
         else:
             pixels = display_levels(dataset, cells, bits, book)

@@ -107,23 +107,64 @@ def display_levels(
     if padding is not None and counts is not None:
         padding = _without_saturated(padding, codes, order, counts, book)
     if levels.plain:
-        shown: NDArray[np.generic] = codes
         if inverted:
-            shown = codes.dtype.type((1 << bits.stored) - 1) - codes
-        if shown.dtype.byteorder == ">" or (bits.stored <= 8 and shown.dtype != np.uint8):
-            shown = shown.astype(np.uint8 if bits.stored <= 8 else np.uint16)
+            codes = codes.dtype.type((1 << bits.stored) - 1) - codes
+        shown = _of_fitting_type(codes, bits)
     else:
         assert counts is not None
         shown = _spread(order, counts)[codes]
     if padding is not None:
         shown = np.array(shown)
         shown[padding] = shown[~padding].min()
+    _note_flat(shown, book)
+    return shown
+
+
+def merged_levels(
+    dataset: Dataset, cells: NDArray[np.unsignedinteger], bits: Bits, book: NoteBook
+) -> NDArray[np.generic]:
+    """The merged channels of a grey film in colour as display levels: the stored values.
+
+    Rescale, windows, tables and polarity are of MONOCHROME films only (PS3.3 C.11.2.1.2.1).
+    Programs that save a shown film in colour have applied them, and often leave them in the header.
+
+    Args:
+        dataset: The header.
+        cells: (rows, columns), ``uint8`` or ``uint16``.
+        bits: Where the values lie in them.
+        book: Takes the notes.
+
+    Returns:
+        ``uint8`` or ``uint16``: the stored values from their lowest up.
+
+    Raises:
+        FilmError: Header and values contradict each other.
+    """
+    codes = codes_of(cells, bits, dataset, book)
+    check_plausible(cells, codes, bits)
+    if levels_of(dataset, bits, None, NoteBook()) is None:
+        book.add(
+            FilmNoteCode.WINDOW_IGNORED,
+            "The film is saved in colour, and its header holds a rescale, window or look-up table; "
+            "colours are shown as they are, and it was not used.",
+        )
+    shown = _of_fitting_type(codes, bits)
+    _note_flat(shown, book)
+    return shown
+
+
+def _of_fitting_type(codes: NDArray[np.unsignedinteger], bits: Bits) -> NDArray[np.generic]:
+    if codes.dtype.byteorder == ">" or (bits.stored <= 8 and codes.dtype != np.uint8):
+        return codes.astype(np.uint8 if bits.stored <= 8 else np.uint16)
+    return codes
+
+
+def _note_flat(shown: NDArray[np.generic], book: NoteBook) -> None:
     if is_flat(shown):
         book.add(
             FilmNoteCode.SINGLE_LEVEL,
             "The whole film has one grey level; nothing can be found on it.",
         )
-    return shown
 
 
 def _counts_of(

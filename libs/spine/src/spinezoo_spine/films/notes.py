@@ -39,12 +39,13 @@ MEANINGS: Mapping[FilmNoteCode, tuple[str, str]] = {
         "take lengths as nominal",
     ),
     FilmNoteCode.SPACING_IGNORED: (
-        "a spacing in the header is zero, negative or no number and was not used",
+        "a spacing in the header is no number, none of a radiograph (0.001 to 30 mm) or of pixels "
+        "ten times as long as wide, and was not used",
         "do not trust lengths; export the film again",
     ),
     FilmNoteCode.WINDOW_IGNORED: (
-        "the window in the header is empty, impossible, or leaves nearly nothing of the film; "
-        "the whole range of the film was used",
+        "the window in the header is empty, impossible, leaves nearly nothing of the film, or is "
+        "that of a film in colour; the whole range of the film was used",
         "nothing; export with the window it was read at if the film looks wrong",
     ),
     FilmNoteCode.LOOK_UP_TABLE_IGNORED: (

@@ -236,6 +236,14 @@ def is_irreversible(stream: bytes) -> bool:
     return start >= 0 and stream[start + 13 : start + 14] == b"\x00"
 
 
+def is_near_lossless(stream: bytes) -> bool:
+    """Whether a JPEG-LS stream allows errors (NEAR of its first scan, T.87 C.2.3)."""
+    return any(
+        marker == 0xDA and end <= len(stream) and stream[end - 3] != 0
+        for marker, _, end in _jpeg_segments(stream)
+    )
+
+
 def transforms_colours(stream: bytes) -> bool:
     """Whether a JPEG 2000 stream's channels are made RGB again by decoding it (T.800 A.6.1)."""
     start = stream.find(b"\xff\x52", 0, 65536)

@@ -25,6 +25,7 @@ from spinezoo_spine.films.streams import (
     check_jpeg2000,
     check_progressive,
     ended_stream,
+    is_irreversible,
     stream_head,
 )
 from spinezoo_spine.films.strips import decode_lzw
@@ -63,13 +64,15 @@ _TAKEN = (
 )
 """Compressions whose decoders tell a strip that ends early from a whole one."""
 
-_LOSSY = ("JPEG", "WEBP")
 
 _MASK = 4
 _SMALLER = 1 | _MASK
 """Bits of New Subfile Type: a smaller copy of another page, a mask."""
 
 _MAX_PAGES = 1000
+
+_LOST = 1e-3
+"""Share of the range of a film's levels that may be lost when they become 32 bits."""
 
 logging.getLogger("tifffile").setLevel(logging.CRITICAL)  # what it warns of is told in errors
 
@@ -203,7 +206,7 @@ def read_tiff(data: bytes, limits: FilmLimits) -> Film:
             pixels = _channels(page, data)
             orientation = _orientation_of(page)
             shown = _levels(page, pixels, book)
-            if tifffile.COMPRESSION(page.compression).name in _LOSSY:
+            if _is_lossy(page, data):
                 book.add(LOSSY_NOTE.code, LOSSY_NOTE.text)
     except SpineZooError:
         raise
@@ -251,6 +254,18 @@ def _check_jpegs2000(page: tifffile.TiffPage, data: bytes) -> None:
     """Refuses a strip or tile of JPEG 2000 that ends early."""
     for offset, size in zip(page.dataoffsets, page.databytecounts, strict=True):
         check_jpeg2000(data[offset : offset + size])
+
+
+def _is_lossy(page: tifffile.TiffPage, data: bytes) -> bool:
+    """Whether the pixels have been compressed with loss, by the header of the first strip."""
+    compression = tifffile.COMPRESSION(page.compression).name
+    stream = data[page.dataoffsets[0] : page.dataoffsets[0] + page.databytecounts[0]]
+    if compression == "JPEG":
+        head = stream_head(stream)
+        return head is None or head.kind != "jpeg-lossless"
+    if compression == "JPEG2000":
+        return is_irreversible(stream)
+    return compression == "WEBP"
 
 
 def _levels(
@@ -350,6 +365,13 @@ def _as_film(grey: NDArray[np.generic], bits: int, *, white_is_zero: bool) -> ND
         if float(np.abs(grey).max()) > 3e38:
             raise FilmError("TIFF has levels beyond 3e38; save it with 16 bits")
         real = grey.astype(np.float32)
+        if grey.dtype.itemsize > 4:
+            spread = float(grey.max()) - float(grey.min())
+            if float(np.abs(real - grey).max()) > spread * _LOST:
+                raise FilmError(
+                    "TIFF has levels of 64 bits that lie too close together for 32; save it with "
+                    "16 bits"
+                )
         return real.max() + real.min() - real if white_is_zero else real
     levels: NDArray[np.generic] = grey
     low, high = int(grey.min()), int(grey.max())
