@@ -75,6 +75,21 @@ def test_bad_settings_are_refused(connect: Connect, png: bytes, fields: dict, sa
     assert says in answer.json()["detail"]
 
 
+@pytest.mark.parametrize("path", ["/v1/segment", "/v1/preview"])
+def test_settings_in_the_address_are_refused(connect: Connect, png: bytes, path: str) -> None:
+    """They would go unread, and five networks answer who asked for one."""
+    answer = connect().post(f"{path}?members=unet&quorum=1", files={"film": png})
+    assert answer.status_code == 400
+    assert answer.json()["error"] == "OptionError"
+    assert "'members', 'quorum'" in answer.json()["detail"]
+
+
+def test_an_address_with_a_slash_too_many_is_no_empty_answer(connect: Connect, png: bytes) -> None:
+    answer = connect().post("/v1/segment/", files={"film": png})
+    assert answer.status_code == 404
+    assert answer.json()["error"] == "BadInputError"
+
+
 def test_what_is_no_form(connect: Connect, png: bytes) -> None:
     client = connect()
     multipart = {"Content-Type": "multipart/form-data; boundary=x"}

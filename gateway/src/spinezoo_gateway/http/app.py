@@ -370,6 +370,8 @@ def http_app(face: HttpFace, page: Page, calls: ShellInterceptor) -> Callable[..
         summary="Five networks for lateral lumbar spine radiographs behind one gateway",
         description=DESCRIPTION,
         openapi_url="/v1/openapi.json",
+        # A redirection is an empty answer to a caller that does not follow it.
+        redirect_slashes=False,
         # Their pages load from another host.
         docs_url=None,
         redoc_url=None,

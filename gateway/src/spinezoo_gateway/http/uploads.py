@@ -11,6 +11,7 @@ from spinezoo_contract.errors import (
     BadInputError,
     DeadlineError,
     NotServingError,
+    OptionError,
     QueueFullError,
     TooLargeError,
 )
@@ -89,10 +90,17 @@ class Uploads:
 
         Raises:
             BadInputError: It is no form, or has no film or more than one.
+            OptionError: Settings stand in the address, where nothing reads them.
             TooLargeError: It is over the limit; nothing more of it is read then.
             DeadlineError: It did not come in time.
             NotServingError: The caller has gone.
         """
+        if request.query_params:
+            named = ", ".join(map(repr, sorted(request.query_params.keys())[:5]))
+            raise OptionError(
+                f"the address has the parameters {named[:200]}, which are not read there; send "
+                "them as fields of the form, beside the film"
+            )
         said = request.headers.get("content-type", "")
         if said.partition(";")[0].strip().lower() != "multipart/form-data":
             raise BadInputError(f"the request is no form with a file; {_HOW}")
