@@ -273,7 +273,7 @@ def test_the_command_tells_errors_from_warnings(
     assert main([str(tmp_path)]) == 0
     assert capsys.readouterr().out == (
         "warning: b.png: no-entry: has no entry in via.json; outline it, or it is left out\n"
-        "0 errors, 1 warnings\n"
+        "via.json, films 1, outlines 1: 0 errors, 1 warnings\n"
     )
     outlines(tmp_path, {"a.png": [SQUARE], "b.png": [SQUARE]}, "Wirbel")
     assert main([str(tmp_path)]) == 1

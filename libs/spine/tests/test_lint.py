@@ -124,7 +124,11 @@ def test_a_folder(film_folder: Path) -> None:
 def test_the_command(film_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     command = [sys.executable, "-m", "spinezoo_spine.annotations.lint"]
     done = subprocess.run([*command, str(film_folder)], capture_output=True, text=True, check=False)
-    assert (done.returncode, done.stdout) == (0, "nothing is wrong\n")
+    read = "films 6, outlines 11: nothing is wrong\n"
+    assert (done.returncode, done.stdout) == (0, f"via.json, {read}")
+    (film_folder / "coco.json").write_text("{}")
+    done = subprocess.run([*command, str(film_folder)], capture_output=True, text=True, check=False)
+    assert done.stdout == f"via.json (coco.json not read), {read}"
     (film_folder / "film_2.png").unlink()
     assert main([str(film_folder)]) == 1
     assert "error: film_2.png: no-film" in capsys.readouterr().out

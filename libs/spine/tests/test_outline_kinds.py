@@ -170,6 +170,12 @@ def test_other_programs_files_are_called_by_their_name(
         ("T11/12", "T11/T12"),
         ("L5/S1", "L5/S1"),
         ("4/5", None),
+        ("L4/S1", "L4/S1"),
+        ("T11/L1", "T11/L1"),
+        ("L3/L5", None),
+        ("L5/L4", None),
+        ("L4/L4", None),
+        ("L2/S1", None),
     ],
 )
 def test_short_forms_of_what_lies_between(text: str, level: str | None) -> None:

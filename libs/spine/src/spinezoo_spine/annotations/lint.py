@@ -22,6 +22,7 @@ from spinezoo_contract.types import VERTEBRAE, Structure, structure_of_level
 from spinezoo_spine.annotations.crossing import find_crossing
 from spinezoo_spine.annotations.film_names import FilmNames
 from spinezoo_spine.annotations.folder import (
+    PREFERRED_ANNOTATIONS,
     find_annotations,
     find_films,
     find_films_below,
@@ -553,6 +554,19 @@ def lint_folder(
     return list(checked.findings)
 
 
+def _what_was_read(checked: CheckedFolder) -> str:
+    """The file, what it holds, and which other files of outlines beside it were not looked at."""
+    path = checked.annotations_path
+    outlines = sum(len(entry.regions) for entry in checked.entries)
+    others = [
+        name
+        for name in PREFERRED_ANNOTATIONS
+        if name != path.name and (path.parent / name).is_file()
+    ]
+    unread = f" ({', '.join(others)} not read)" if others else ""
+    return f"{path.name}{unread}, films {len(checked.entries)}, outlines {outlines}"
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Command line; returns 0 without errors, 1 with some, 2 if nothing can be read."""
     parser = argparse.ArgumentParser(
@@ -565,7 +579,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = parser.parse_args(argv)
     options = outline_options(arguments)
     try:
-        findings = lint_folder(
+        checked = check_folder(
             arguments.folder,
             arguments.annotations,
             class_attribute=options.class_attribute,
@@ -574,12 +588,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     except SpineZooError as error:
         sys.stderr.write(f"error: {error}\n")
         return 2
+    findings = checked.findings
     errors = sum(finding.is_error for finding in findings)
     for finding in findings:
         sys.stdout.write(f"{RULES[finding.rule].weight.value}: {finding}\n")
     warnings = len(findings) - errors
     told = f"{errors} errors, {warnings} warnings" if findings else "nothing is wrong"
-    sys.stdout.write(f"{told}\n")
+    sys.stdout.write(f"{_what_was_read(checked)}: {told}\n")
     return 1 if errors else 0
 
 

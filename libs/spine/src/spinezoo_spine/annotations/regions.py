@@ -105,7 +105,19 @@ def level_of(text: object) -> str | None:
     level = text.strip().upper().replace("TH", "T").replace("-", "/").replace(" ", "")
     if short := _SHORT_LEVELS.match(level):  # L4/5
         level = f"{short[1]}{short[2]}/{short[1]}{short[3]}"
-    return level if LEVEL_PATTERN.match(level) else None
+    if not LEVEL_PATTERN.match(level):
+        return None
+    upper, _, lower = level.partition("/")
+    return level if not lower or lower in _below(upper) else None
+
+
+def _below(level: str) -> tuple[str, ...]:
+    """The levels that may lie right below one: there are four to six lumbar vertebrae."""
+    if level in ("L4", "L5", "L6"):
+        return (f"L{int(level[1:]) + 1}", "S1")
+    if level in ("T11", "T12"):  # and with eleven to twelve thoracic ones
+        return (f"T{int(level[1:]) + 1}", "L1")
+    return (f"{level[0]}{int(level[1:]) + 1}",)
 
 
 def known_classes_text(classes: Mapping[str, Structure] | None = None) -> str:
