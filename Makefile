@@ -18,8 +18,8 @@ unexport PYTHONDONTWRITEBYTECODE
 TEST_SET := data/phantom-test
 TEST_FILMS ?= 100
 TEST_SEED ?= 20260
-TRAIN_SET := data/phantom-train-$(TRAIN_FILMS)
 TRAIN_FILMS ?= 1000
+TRAIN_SET := data/phantom-train-$(TRAIN_FILMS)
 TRAIN_SEED ?= 730
 SHEET_SEED ?= 77
 # Phantoms on which names and measures are calibrated: a set a seed, of seeds that no other set has.
@@ -193,7 +193,8 @@ pacs-kills: setup ## 500 films while node, gateway and Orthanc are killed in tur
 EXPORTED = $(if $(NETWORK),$(NETWORK),$(patsubst services/%/card.yaml,%,$(wildcard services/*/card.yaml)))
 export: setup ## Write the engines' graphs of shipped weights again (training does it by itself): [NETWORK=pspnet] [PRESET=lite] [ARGS=--int8]
 	@for name in $(EXPORTED); do \
-	  $$($(TOOL).environments python --room services/$$name) -m spinezoo_$$name.train --export \
+	  python=$$($(TOOL).environments python --room services/$$name) || exit 1; \
+	  $$python -m spinezoo_$$name.train --export \
 	    --card services/$$name/card.yaml --preset $(PRESET) $(ARGS) || exit 1; \
 	done
 
@@ -207,6 +208,8 @@ lock: ## Write every lock again (ARGS=--upgrade for newer versions)
 	@$(TOOL).environments lock $(if $(ROOM),--room $(ROOM)) $(ARGS)
 
 fuzz: setup ## Send films, outline files and messages made by chance at the readers: [MINUTES=10] in all
+	@awk -v all="$(MINUTES)" 'BEGIN { exit !(all ~ /^[0-9]+([.][0-9]+)?$$/ && all > 0) }' \
+	  || { echo "MINUTES=$(MINUTES) is no time: make fuzz MINUTES=10"; exit 2; }
 	@SPINEZOO_FUZZ_MINUTES=$$(awk -v all="$(MINUTES)" -v parts="$$(ls tests/fuzz/test_*.py | wc -l)" 'BEGIN { print all / parts }'); \
 	  export SPINEZOO_FUZZ_MINUTES; cd tests && ../$(TESTS) -m pytest -q fuzz $(ARGS)
 

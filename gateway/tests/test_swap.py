@@ -87,6 +87,19 @@ def start_swap(bench: Bench, *arguments: str) -> subprocess.Popen[str]:
     )  # fmt: skip
 
 
+def test_without_a_gateway_nothing_is_changed_or_waited_for(tmp_path: Path) -> None:
+    roster = tmp_path / "roster.yaml"
+    roster.write_text(ROSTER)
+    done = subprocess.run(
+        [*SWAP, "pspnet", "--at", "127.0.0.1:2", "--roster", roster, "--gateway", "127.0.0.1:1"],
+        capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert done.returncode == 2
+    assert "nothing was changed" in done.stderr
+    assert "undoing" not in done.stderr
+    assert roster.read_text() == ROSTER
+
+
 def test_a_member_is_swapped_by_hand_under_load(
     bench: Bench,
     film: Film,

@@ -139,3 +139,28 @@ def test_calibrating_makes_sets_asks_the_zoo_once_and_fits_on_all(make) -> None:
     (run,) = (call for call in fresh if "run" in call)
     assert "--fresh" in run[5]
     assert "--resume" not in run[5]
+
+
+def test_the_training_set_is_named_by_its_films(make) -> None:
+    _, calls = make("train-set")
+    assert calls[-1][calls[-1].index("--out") + 1] == "data/phantom-train-1000"
+    _, calls = make("train-set", "TRAIN_FILMS=40")
+    assert calls[-1][calls[-1].index("--out") + 1] == "data/phantom-train-40"
+
+
+@pytest.mark.parametrize("minutes", ["ten", "0", "-1", ""])
+def test_fuzzing_for_no_time_is_no_success(make, minutes: str) -> None:
+    done, _ = make("fuzz", f"MINUTES={minutes}", "TESTS=true")
+    assert done.returncode == 2
+    assert "MINUTES=10" in done.stdout
+
+
+def test_an_unknown_network_is_named_and_nothing_is_run() -> None:
+    done = subprocess.run(
+        ["make", "--old-file=setup", "export", "NETWORK=nope"],
+        cwd=ROOT, capture_output=True, text=True, timeout=60, check=False,
+        env={**os.environ, "MAKEFLAGS": "", "MAKELEVEL": ""},
+    )  # fmt: skip
+    assert done.returncode == 2
+    assert "no room services/nope" in done.stderr + done.stdout
+    assert "not found" not in done.stderr

@@ -52,6 +52,22 @@ class Gateway:
         self._command = tuple(command)
         self._environment = environment
 
+    def must_answer(self, name: str) -> None:
+        """Asks for a member, before anything is changed.
+
+        Raises:
+            SwapError: The gateway does not answer, or knows no such member.
+        """
+        done = run(
+            (*self._command, "--member", name), COMMAND_LIMIT_S, self._environment, codes=(0, 2)
+        )
+        if done.returncode:
+            lines = done.stderr.strip().splitlines() or ["it said nothing"]
+            raise SwapError(
+                f"the gateway cannot be asked, and nothing was changed: {lines[-1]} (make up "
+                "starts the zoo; --gateway says where it is)"
+            )
+
     def wait_for(self, name: str, target: str, limit_s: float = TAKEN_LIMIT_S) -> None:
         """Waits until films go to a target.
 
@@ -129,6 +145,7 @@ def swap_address(roster: RosterFile, gateway: Gateway, name: str, target: str, u
     old = roster.target(name)
     if old == target:
         raise SwapError(f"{name} is at {target} already")
+    gateway.must_answer(name)
 
     def put_back() -> None:
         roster.point(name, old)
