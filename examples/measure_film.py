@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
-from segment_film import access_of, read_grey
+from segment_film import access_of, file_stem, not_written, read_grey
 from spinezoo_contract.client import EnsembleClient
 from spinezoo_contract.codec import to_json
 from spinezoo_contract.errors import SpineZooError
@@ -79,6 +79,9 @@ def main(argv: list[str] | None = None) -> int:
         parser.add_argument(name, help="as in segment_film.py")
     options = parser.parse_args(argv)
     paths = [options.film] + ([options.compare] if options.compare else [])
+    if len({file_stem(path) for path in paths}) < len(paths):
+        print("both films have one name, and so would what is written; rename one", file=sys.stderr)
+        return 1
     found = []
     try:
         asked = EnsembleOptions(measures=MeasureOptions(options.magnification))
@@ -87,6 +90,9 @@ def main(argv: list[str] | None = None) -> int:
                 found.append(_measured(zoo.segment(path, asked), path, options.out))
     except SpineZooError as error:
         print(f"{type(error).__name__}: {error}", file=sys.stderr)
+        return 1
+    except OSError as error:
+        print(not_written(error), file=sys.stderr)
         return 1
     if len(found) == 2:
         changes = compare_films(*found)
@@ -108,15 +114,15 @@ def _measured(answer: EnsembleAnswer, path: Path, out: Path) -> FilmMeasures:
     if measures is None:
         raise SpineZooError("the gateway does not measure; it is older than measures")
     out.mkdir(parents=True, exist_ok=True)
-    stem = out / path.stem
-    stem.with_suffix(".measures.csv").write_text(to_csv(measures), encoding="utf-8")
+    name = f"{file_stem(path)}.measures"
+    (out / f"{name}.csv").write_text(to_csv(measures), encoding="utf-8")
     text = json.dumps(to_json(measures), indent=2)
-    stem.with_suffix(".measures.json").write_text(text, encoding="utf-8")
+    (out / f"{name}.json").write_text(text, encoding="utf-8")
     said = [each for each in measures.measures if each.value is not None]
     print(f"{path.name}: {len(said)} measures, {len(measures.measures) - len(said)} withheld")
     grey = read_grey(path, answer.height, answer.width)
     if grey is not None:
-        measures_picture(grey, measures).save(stem.with_suffix(".measures.png"))
+        measures_picture(grey, measures).save(out / f"{name}.png")
     return measures
 
 

@@ -99,16 +99,42 @@ def main(argv: list[str] | None = None) -> int:
         print(f"{error.args[0]}", file=sys.stderr)
         return 1
 
-    options.out.mkdir(parents=True, exist_ok=True)
-    json_path = options.out / f"{options.film.stem}.segments.json"
+    try:
+        _write(answer, segments, labelling, options.film, options.out)
+    except OSError as error:
+        print(not_written(error), file=sys.stderr)
+        return 1
+    return 0
+
+
+def _write(
+    answer: EnsembleAnswer,
+    segments: Sequence[Segment],
+    labelling: Labelling | None,
+    film: Path,
+    out: Path,
+) -> None:
+    """Writes the JSON file and the overlay."""
+    out.mkdir(parents=True, exist_ok=True)
+    json_path = out / f"{file_stem(film)}.segments.json"
     json_path.write_text(json.dumps(to_json(answer), indent=2), encoding="utf-8")
     print(f"wrote {json_path}")
-    grey = read_grey(options.film, answer.height, answer.width)
+    grey = read_grey(film, answer.height, answer.width)
     if grey is not None:
-        overlay_path = options.out / f"{options.film.stem}.overlay.png"
+        overlay_path = out / f"{file_stem(film)}.overlay.png"
         save_overlay(overlay_path, grey, segments, labelling)
         print(f"wrote {overlay_path}")
-    return 0
+
+
+def file_stem(film: Path) -> str:
+    """A film's name without a film's ending; any other part of it, as of a UID, is kept."""
+    ending = film.suffix.lower() in (".dcm", ".dicom", ".png", ".jpg", ".jpeg", ".tif", ".tiff")
+    return film.stem if ending else film.name
+
+
+def not_written(error: OSError) -> str:
+    """What to say where a file or folder cannot be written."""
+    return f"{error.filename} cannot be written ({error.strerror}); name another folder by --out"
 
 
 def access_of(options: argparse.Namespace) -> dict[str, Any]:

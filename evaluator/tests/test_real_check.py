@@ -393,3 +393,11 @@ def test_the_likeliest_name_counts_whether_it_is_given_or_withheld():
     counts = measure_column(truth_of(), Labelling((column.vertebrae[0], withheld, *rest), True))
     assert sorted(counts.names) == [(0.4, True), *[(0.9, True)] * 4]
     assert (counts.named_right, counts.named_wrong) == (4, 0)
+
+
+def test_every_film_has_a_picture_of_its_own():
+    names = ["1.2.840.5", "1.2.840.6", "a.png", "b.dcm", "b.png", "one/c.png", "two/c.png"]
+    files = real_check.names_of_pictures(names)
+    assert len(set(files.values())) == len(names)
+    assert files["a.png"] == "film_a.png"
+    assert not any("/" in file for file in files.values())

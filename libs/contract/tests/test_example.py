@@ -105,6 +105,36 @@ def test_writes_json_and_overlay(target: str, tmp_path: Path) -> None:
     assert tuple(drawn[20, 15]) == (240, 228, 66)
 
 
+def test_films_named_by_uids_do_not_overwrite_each_other(target: str, tmp_path: Path) -> None:
+    names = ("1.2.840.5", "1.2.840.6", "1.2.840.7.dcm")
+    for name in names:
+        film = tmp_path / name
+        film.write_bytes(synthetic.png_bytes(PIXELS))
+        assert _run(film, "--target", target, "--out", tmp_path / "out").returncode == 0
+    written = sorted(path.name for path in (tmp_path / "out").glob("*.json"))
+    assert written == [f"1.2.840.{last}.segments.json" for last in (5, 6, 7)]
+
+
+def test_a_folder_that_cannot_be_written_is_named(target: str, tmp_path: Path) -> None:
+    film = tmp_path / "film.png"
+    film.write_bytes(synthetic.png_bytes(PIXELS))
+    result = _run(film, "--target", target, "--out", film)
+    assert result.returncode == 1
+    assert "--out" in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+def test_two_films_of_one_name_are_not_compared_into_one_file(tmp_path: Path) -> None:
+    measure = EXAMPLE.with_name("measure_film.py")
+    films = [tmp_path / year / "film.dcm" for year in ("2019", "2021")]
+    result = subprocess.run(
+        [sys.executable, measure, films[0], "--compare", films[1], "--target", "127.0.0.1:1"],
+        capture_output=True, text=True, check=False, timeout=60, cwd=tmp_path,
+    )  # fmt: skip
+    assert result.returncode == 1
+    assert "one name" in result.stderr
+
+
 def test_draws_and_prints_the_named_column(tmp_path: Path) -> None:
     def vertebra(top: int, level: str | None) -> NamedVertebra:
         pixels = np.zeros((240, 160), dtype=bool)

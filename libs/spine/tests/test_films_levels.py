@@ -19,6 +19,7 @@ ROWS, COLUMNS = 48, 64
 Y, X = np.mgrid[:ROWS, :COLUMNS]
 RAMP = (Y * COLUMNS + X).astype(np.uint16)  # 0 to 3071 in 12 bits, each value once
 SMOOTH = np.rint(1900 + 1400 * np.sin(Y / 11) * np.cos(X / 13)).astype(np.uint16)  # 12 bits
+BYTES = (SMOOTH >> 4).astype(np.uint8)
 
 
 def spread(values: np.ndarray) -> np.ndarray:
@@ -470,3 +471,30 @@ def test_numbers_that_are_none_are_ignored(
     film = read_film(data.replace(b"1234567890", value.ljust(10).encode()))
     assert (film.pixels == RAMP).all()
     assert code in codes(film)
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        {"WindowCenter": "60", "WindowWidth": "40"},
+        {"RescaleSlope": "-1", "RescaleIntercept": "255"},
+        {"PresentationLUTShape": "INVERSE"},
+    ],
+    ids=lambda header: next(iter(header)),
+)
+def test_a_film_in_colour_is_not_windowed_again(make_dicom: Make, header: dict) -> None:
+    """Who saves a shown film in colour leaves the window of the original in the header."""
+    film = read_film(
+        make_dicom(
+            np.stack([BYTES, BYTES, BYTES], axis=-1),
+            Rows=ROWS,
+            Columns=COLUMNS,
+            SamplesPerPixel=3,
+            PlanarConfiguration=0,
+            PhotometricInterpretation="RGB",
+            **header,
+        )
+    )
+    assert (film.pixels == BYTES).all()
+    noted = FilmNoteCode.WINDOW_IGNORED in codes(film)
+    assert noted == ("PresentationLUTShape" not in header)

@@ -6,12 +6,14 @@ import io
 from collections.abc import Callable
 from pathlib import Path
 
+import imagecodecs
 import numpy as np
 import pytest
-from odd_dicom import codes
+from odd_dicom import codes, wrapped
 from PIL import Image
 from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence
+from pydicom.uid import JPEGLSLossless
 from spinezoo_contract.types import Film, FilmNoteCode
 from spinezoo_spine.films.notes import BEGIN, END, MEANINGS, table
 from spinezoo_spine.films.reader import read_film
@@ -148,3 +150,10 @@ def test_every_code_has_a_meaning_and_the_document_has_them_all() -> None:
     assert set(MEANINGS) == set(FilmNoteCode)
     text = (DOCS / "data-format.md").read_text(encoding="utf-8")
     assert text.split(BEGIN, 1)[1].split(END, 1)[0] == table()
+
+
+@pytest.mark.parametrize("error", [0, 2])
+def test_jpeg_ls_that_loses_is_noted_whatever_the_header_says(make_dicom: Make, error: int) -> None:
+    stream = imagecodecs.jpegls_encode(GREY, level=error)
+    film = read_film(wrapped(make_dicom, GREY, JPEGLSLossless, stream))
+    assert (FilmNoteCode.LOSSY_COMPRESSION in codes(film)) == bool(error)

@@ -292,33 +292,6 @@ def test_grey_films_in_colour(make_dicom: Make, name: str) -> None:
         read_film(make_dicom(stored, Rows=ROWS, Columns=COLUMNS, **attributes))
 
 
-@pytest.mark.parametrize(
-    "header",
-    [
-        {"WindowCenter": "60", "WindowWidth": "40"},
-        {"RescaleSlope": "-1", "RescaleIntercept": "255"},
-        {"PresentationLUTShape": "INVERSE"},
-    ],
-    ids=lambda header: next(iter(header)),
-)
-def test_a_film_in_colour_is_not_windowed_again(make_dicom: Make, header: dict) -> None:
-    """Who saves a shown film in colour leaves the window of the original in the header."""
-    film = read_film(
-        make_dicom(
-            planes(GREY, GREY, GREY),
-            Rows=ROWS,
-            Columns=COLUMNS,
-            SamplesPerPixel=3,
-            PlanarConfiguration=0,
-            PhotometricInterpretation="RGB",
-            **header,
-        )
-    )
-    assert (film.pixels == GREY).all()
-    noted = FilmNoteCode.WINDOW_IGNORED in codes(film)
-    assert noted == ("PresentationLUTShape" not in header)
-
-
 def test_subsampled_colour(make_dicom: Make) -> None:
     neutral = np.full((ROWS, COLUMNS // 2), 128, np.uint8)
     stored = np.stack([GREY[:, ::2], GREY[:, 1::2], neutral, neutral], axis=-1)
@@ -595,10 +568,3 @@ def test_the_wavelet_that_loses_is_noted(make_dicom: Make) -> None:
         )
         film = read_film(wrapped(make_dicom, DEEP, JPEG2000, stream, BitsStored=12))
         assert (FilmNoteCode.LOSSY_COMPRESSION in codes(film)) != reversible
-
-
-@pytest.mark.parametrize("error", [0, 2])
-def test_jpeg_ls_that_loses_is_noted_whatever_the_header_says(make_dicom: Make, error: int) -> None:
-    stream = imagecodecs.jpegls_encode(DEEP, level=error)
-    film = read_film(wrapped(make_dicom, DEEP, JPEGLSLossless, stream, BitsStored=12))
-    assert (FilmNoteCode.LOSSY_COMPRESSION in codes(film)) == bool(error)

@@ -23,6 +23,7 @@ import argparse
 import asyncio
 import json
 import sys
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -196,6 +197,16 @@ def picture_of(
     return sheet([row], tile_height=520, columns=4)
 
 
+def names_of_pictures(films: Sequence[str]) -> dict[str, str]:
+    """The picture's file of each film, by the films' names: a film's own, whatever its ending."""
+    stems = {name: Path(name).stem for name in films}
+    counts = Counter(stems.values())
+    return {
+        name: f"film_{stem if counts[stem] == 1 else name.replace('/', '_')}.png"
+        for name, stem in stems.items()
+    }
+
+
 def make_parser() -> argparse.ArgumentParser:
     """The command line."""
     parser = argparse.ArgumentParser(
@@ -261,6 +272,7 @@ async def run_check(arguments: argparse.Namespace) -> int:
         roster = await wait_for_gateway(ensemble, arguments.wait_s)
         networks = asked_networks(roster, arguments.networks)
         titles = titles_of(describe_models(roster))
+        picture_names = names_of_pictures([truth.name for truth in truths])
         with tqdm(total=len(truths) * len(variants), unit="film", disable=None) as bar:
             for truth in truths:
                 film = await asyncio.to_thread(read_film_file, arguments.data / truth.name)
@@ -276,7 +288,7 @@ async def run_check(arguments: argparse.Namespace) -> int:
                         said = {member: tuple(segments) for member, segments in members}
                         folder.write_answer(truth.name, said | outlines_of(columns))
                     if name == "plain" and columns and not arguments.no_pictures:
-                        file_name = f"film_{Path(truth.name).stem}.png"
+                        file_name = picture_names[truth.name]
                         picture = await asyncio.to_thread(
                             picture_of, film, truth, result, columns, titles
                         )
@@ -301,7 +313,7 @@ async def run_check(arguments: argparse.Namespace) -> int:
         if member.member_name in networks
     }
     report = build(results, data, models, describe_reader(roster))
-    order = [f"film_{Path(name).stem}.png" for name in worst_films(report)]
+    order = [picture_names[name] for name in worst_films(report)]
     pictures.sort(key=order.index)
     if not arguments.no_pictures:
         names_picture(report["summary"][variants[0]], titles).save(arguments.report / NAMES_FILE)

@@ -23,8 +23,8 @@ MIN_SPACING_MM, MAX_SPACING_MM = 0.001, 30.0
 """Least and most mm between two pixels. A spacing in metres or micrometres lies beyond; at the
 most, the smallest film is as large as the largest detector."""
 
-MIN_WEIGHT, MAX_WEIGHT = 1e-6, 1e6
-"""Least and most weight of a member in the weighted vote."""
+MAX_WEIGHT = 1e300
+"""Most weight of a member in the weighted vote: sums of all members' stay finite."""
 
 MAX_SEGMENTS_LIMIT = 1000
 """Most segments that a request may ask for."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from enum import IntEnum
 
 from spinezoo_contract.errors import InvalidOutputError, MaskError, OptionError
-from spinezoo_contract.limits import LEVEL, MAX_WEIGHT, MIN_WEIGHT
+from spinezoo_contract.limits import LEVEL, MAX_WEIGHT
 from spinezoo_contract.types.checks import check_share
 from spinezoo_contract.types.measures import FilmMeasures
 from spinezoo_contract.types.outlines import (
@@ -39,12 +39,12 @@ class FusionOptions:
         """Checks the weights.
 
         Raises:
-            OptionError: A weight is no number from 1e-6 to 1e6.
+            OptionError: A weight is not greater than 0, or over 1e300.
         """
         for name, weight in self.weights.items():
-            if not MIN_WEIGHT <= weight <= MAX_WEIGHT:
+            if not 0.0 < weight <= MAX_WEIGHT:
                 raise OptionError(
-                    f"weight of {name!r} is {weight}; send a number from {MIN_WEIGHT:g} to "
+                    f"weight of {name!r} is {weight}; send a number greater than 0, at most "
                     f"{MAX_WEIGHT:g}"
                 )
 

@@ -367,7 +367,7 @@ def _as_film(grey: NDArray[np.generic], bits: int, *, white_is_zero: bool) -> ND
         real = grey.astype(np.float32)
         if grey.dtype.itemsize > 4:
             spread = float(grey.max()) - float(grey.min())
-            if float(np.abs(real - grey).max()) > spread * _LOST:
+            if float(np.abs(real - grey.astype(np.float64)).max()) > spread * _LOST:
                 raise FilmError(
                     "TIFF has levels of 64 bits that lie too close together for 32; save it with "
                     "16 bits"
