@@ -53,6 +53,7 @@ NOTED: dict[str, tuple[dict[str, object], FilmNoteCode]] = {
     "scanner": ({"NominalScannedPixelSpacing": ["0.3", "0.3"]}, Code.SPACING_NOMINAL_SCANNED),
     "negative spacing": ({"PixelSpacing": ["-1", "0.1"]}, Code.SPACING_IGNORED),
     "zero spacing": ({"ImagerPixelSpacing": ["0", "0"]}, Code.SPACING_IGNORED),
+    "pixels that are not square": ({"PixelAspectRatio": ["1", "2"]}, Code.SPACING_IGNORED),
     "half a spacing": ({"PixelSpacing": "0.1"}, Code.SPACING_IGNORED),
 }
 

@@ -157,7 +157,22 @@ def spacing_mm(dataset: Dataset, book: NoteBook) -> tuple[float | None, float | 
             book.add(code, _spacing_sentence(dataset, name, pair, code))
             return pair
     book.add(NO_SPACING_NOTE.code, NO_SPACING_NOTE.text)
+    _note_aspect(dataset, book)
     return None, None
+
+
+def _note_aspect(dataset: Dataset, book: NoteBook) -> None:
+    """Notes a film without spacing whose pixels are not square (PS3.3 C.7.6.3.1.7)."""
+    ratio = value_of(dataset, "PixelAspectRatio")
+    if not isinstance(ratio, (MultiValue, list, tuple)) or len(ratio) != 2:
+        return
+    tall, wide = (number_of(part) for part in ratio)
+    if tall and wide and tall != wide:
+        book.add(
+            FilmNoteCode.SPACING_IGNORED,
+            f"By the header a pixel is {tall:g} tall where it is {wide:g} wide; the film was not "
+            "stretched, and angles are those of its pixels as if they were square.",
+        )
 
 
 def _spacing_pair(value: object) -> tuple[float, float] | None:

@@ -56,6 +56,7 @@ _DICOM_TAGS: list[str | int] = [
     "PixelSpacing",
     "PixelSpacingCalibrationType",
     "NominalScannedPixelSpacing",
+    "PixelAspectRatio",
     "EstimatedRadiographicMagnificationFactor",
     "DistanceSourceToDetector",
     "DistanceSourceToPatient",

@@ -40,8 +40,9 @@ MEANINGS: Mapping[FilmNoteCode, tuple[str, str]] = {
     ),
     FilmNoteCode.SPACING_IGNORED: (
         "a spacing in the header is no number, none of a radiograph (0.001 to 30 mm) or of pixels "
-        "ten times as long as wide, and was not used",
-        "do not trust lengths; export the film again",
+        "ten times as long as wide, and was not used; or pixels that are not square were taken as "
+        "square",
+        "do not trust lengths, nor angles where pixels are not square; export the film again",
     ),
     FilmNoteCode.WINDOW_IGNORED: (
         "the window in the header is empty, impossible, leaves nearly nothing of the film, or is "
