@@ -157,8 +157,11 @@ def test_other_programs_files_are_called_by_their_name(
     tmp_path: Path, value: object, words: str
 ) -> None:
     film(tmp_path)
-    save(tmp_path, value)
+    path = save(tmp_path, value)
     with pytest.raises(AnnotationError, match=words):
+        FilmSet.open(tmp_path)
+    path.rename(tmp_path / "a.json")  # as these programs call them
+    with pytest.raises(AnnotationError, match=f"a.json.*{words.removeprefix('is ')}.*COCO"):
         FilmSet.open(tmp_path)
 
 

@@ -14,6 +14,7 @@ from spinezoo_spine.annotations.regions import RawAnnotation
 from spinezoo_spine.annotations.text import (
     TABLE_SUFFIXES,
     decode_text,
+    foreign_form,
     is_table,
     read_json,
     read_text,
@@ -156,6 +157,14 @@ def _is_annotation_file(path: Path) -> bool:
         return True  # meant as VIA, and wrong: reading it will say how
 
 
+def _foreign_form(path: Path) -> str:
+    """Which file of another program a JSON file is: ``a.json is a LabelMe file``; else empty."""
+    if path.suffix.lower() != ".json" or not path.is_file():
+        return ""
+    form = foreign_form(read_json(path)).removesuffix(", ")
+    return form and f"{shown(path.name)} is {form}"
+
+
 def find_annotations(folder: Path) -> Path:
     """The annotation file of a folder.
 
@@ -179,9 +188,12 @@ def find_annotations(folder: Path) -> Path:
         if broken:  # the outlines are meant to be in it
             raise broken[0]
         others = f" ({shown(', '.join(seen))} is none)" if seen else ""
+        foreign = next((said for name in seen[:20] if (said := _foreign_form(folder / name))), "")
+        if foreign:
+            others = f" ({foreign}: export it from that program as COCO)"
         raise AnnotationError(
             f"folder {folder.name!r} has no VIA or COCO file{others}; put the outlines there as "
-            "via.json"
+            "via.json or coco.json"
         )
     if len(found) > 1:
         names = ", ".join(path.name for path in found)
