@@ -556,14 +556,10 @@ def lint_folder(
 
 def _what_was_read(checked: CheckedFolder) -> str:
     """The file, what it holds, and which other files of outlines beside it were not looked at."""
-    path = checked.annotations_path
-    outlines = sum(len(entry.regions) for entry in checked.entries)
-    others = [
-        name
-        for name in PREFERRED_ANNOTATIONS
-        if name != path.name and (path.parent / name).is_file()
-    ]
-    unread = f" ({', '.join(others)} not read)" if others else ""
+    path, outlines = checked.annotations_path, sum(len(entry.regions) for entry in checked.entries)
+    beside = (path.with_name(name) for name in PREFERRED_ANNOTATIONS if name != path.name)
+    others = ", ".join(other.name for other in beside if other.is_file())
+    unread = f" ({others} not read)" if others else ""
     return f"{path.name}{unread}, films {len(checked.entries)}, outlines {outlines}"
 
 
