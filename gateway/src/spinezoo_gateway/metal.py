@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from typing import Any
 
-from spinezoo_contract.types import Film, FusedImplant, FusionOptions, Segment, Structure
+from spinezoo_contract.types import Film, FusedImplant, FusionOptions, Segment
 from spinezoo_spine.fusion import rods
 from spinezoo_spine.fusion.implants import Implants, implants_of
 from spinezoo_spine.implant_parts import IMPLANTS
@@ -387,10 +387,6 @@ class FilmMetal:
         options: FusionOptions,
         film: Film,
     ) -> Fuse:
-        metal = [segment for segments in said.values() for segment in _metal(segments)]
-        part = None
-        if any(segment.structure is Structure.ROD for segment in metal):
-            part = rods.FilmPart.around(metal, film.pixels)
         return Fuse(
             self._film,
             # The others have no implants.
@@ -399,7 +395,7 @@ class FilmMetal:
             film.width,
             _metal(fused),
             options,
-            part,
+            rods.FilmPart.around(said.values(), film.pixels),
             rods.pixel_size_mm(film),
         )
 

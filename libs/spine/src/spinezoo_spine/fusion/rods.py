@@ -9,7 +9,7 @@ members drew it.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -30,6 +30,7 @@ from spinezoo_contract.types import (
 from spinezoo_spine.fusion import votes as fusion
 from spinezoo_spine.fusion.implants import Implants, fuse_implants
 from spinezoo_spine.fusion.ribbons import Ribbon, Scene, ribbons_of
+from spinezoo_spine.implant_parts import IMPLANTS
 from spinezoo_spine.instances import coco_form, mask_from_crop, overlaps_both_ways, unite
 from spinezoo_spine.windows import Window, counted, crop, window_of
 
@@ -74,18 +75,30 @@ class FilmPart:
     width: int
 
     @classmethod
-    def around(cls, metal: Sequence[Segment], pixels: NDArray[Any]) -> FilmPart:
+    def around(cls, said: Iterable[Sequence[Segment]], pixels: NDArray[Any]) -> FilmPart | None:
         """The part of a film in which rods of members' implants can be redrawn.
 
         Args:
-            metal: All implants of all members, as they answered them; at least one.
+            said: What each member answered.
             pixels: (height, width) the film.
+
+        Returns:
+            The part, copied; None where no member has a rod.
         """
+        near: list[Segment] = []
+        for segments in said:
+            rods = [one for one in segments if one.structure is Structure.ROD]
+            near += rods
+            if any(one.kind is SegmentKind.REGION for one in rods):
+                # They are joined beneath the member's other metal.
+                near += [one for one in segments if one.structure in IMPLANTS]
+        if not near:
+            return None
         height, width = pixels.shape
         margin = _margin(height, width) + _LEEWAY_PX
-        left, top, right, bottom = window_of(metal, margin, height, width)
-        near = np.ascontiguousarray(pixels[top:bottom, left:right])
-        return cls(near, left, top, height, width)
+        left, top, right, bottom = window_of(near, margin, height, width)
+        part = np.ascontiguousarray(pixels[top:bottom, left:right])
+        return cls(part, left, top, height, width)
 
     def cut(self, window: Window) -> NDArray[Any]:
         """The pixels of a window of the film.
