@@ -27,7 +27,7 @@ from spinezoo_spine.fusion import rods
 from spinezoo_spine.fusion.implants import Implants, implants_of
 from spinezoo_spine.implant_parts import IMPLANTS
 
-from spinezoo_gateway.metal_process import Fuse, Fused, Metal, receive, send
+from spinezoo_gateway.metal_process import Fuse, Fused, Metal, Packed, receive, send
 
 log = logging.getLogger("spinezoo.gateway")
 
@@ -136,7 +136,7 @@ class ImplantProcess:
                 break
         if fused.failure:
             raise ImplantProcessError(f"it failed ({fused.failure})")
-        return fused.implants
+        return fused.found()
 
     def _received(self, limit_s: float) -> Any:
         """Its next message.
@@ -314,7 +314,9 @@ class FilmMetal:
             if self._process is not None:
                 handed = Handed(next(self._tickets))
                 try:
-                    self._process.tell(Metal(self._film, handed.ticket, metal, height, width))
+                    self._process.tell(
+                        Metal(self._film, handed.ticket, Packed.of(metal, height, width))
+                    )
                 except ImplantProcessError as error:
                     self._processes.give_back(self._process, error)
                     self._process = None
@@ -391,9 +393,7 @@ class FilmMetal:
             self._film,
             # The others have no implants.
             {name: one.ticket if isinstance(one, Handed) else None for name, one in found.items()},
-            film.height,
-            film.width,
-            _metal(fused),
+            Packed.of(_metal(fused), film.height, film.width),
             options,
             rods.FilmPart.around(said.values(), film.pixels),
             rods.pixel_size_mm(film),

@@ -13,16 +13,84 @@ import contextlib
 import pickle
 import signal
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from typing import Any
 
 import cv2
-from spinezoo_contract.types import FusedImplant, FusionOptions, Segment, decode_together
+import numpy as np
+from numpy.typing import NDArray
+from spinezoo_contract.types import (
+    Box,
+    FusedImplant,
+    FusionOptions,
+    RunLengthMask,
+    Segment,
+    SegmentKind,
+    Structure,
+    decode_together,
+)
 from spinezoo_serving.memory import keep_film_memory
 from spinezoo_spine.fusion import rods
 from spinezoo_spine.fusion.implants import Implants, fuse_implants, implants_of
+
+
+@dataclass(frozen=True, slots=True)
+class Packed:
+    """Outlines of one film, quicker to send than one by one, with what their masks keep.
+
+    Attributes:
+        height: Rows of the film, in pixels.
+        width: Columns of the film, in pixels.
+        outlines: Of each its structure, kind, score, box, the mask's counts, its box and the number
+            of its runs.
+        runs: The runs of all masks, end to end.
+    """
+
+    height: int
+    width: int
+    outlines: tuple[tuple[Any, ...], ...]
+    runs: NDArray[np.int64]
+
+    @classmethod
+    def of(cls, segments: Sequence[Segment], height: int, width: int) -> Packed:
+        """Packs them."""
+        masks = [segment.mask for segment in segments]
+        decode_together(masks)
+        runs = [mask.runs for mask in masks]
+        outlines = tuple(
+            (
+                int(one.structure),
+                int(one.kind),
+                one.score,
+                _numbers(one.box),
+                mask.counts,
+                None if one.box is mask.box else _numbers(mask.box),
+                len(own),
+            )
+            for one, mask, own in zip(segments, masks, runs, strict=True)
+        )
+        every = np.concatenate(runs) if runs else np.empty(0, dtype=np.int64)
+        return cls(height, width, outlines, every)
+
+    def segments(self) -> tuple[Segment, ...]:
+        """Unpacks them."""
+        runs = self.runs
+        runs.flags.writeable = False
+        first = 0
+        found = []
+        for structure, kind, score, numbers, counts, of_mask, count in self.outlines:
+            mask = RunLengthMask(self.height, self.width, counts)
+            box = Box(*numbers)
+            mask.keep_runs(runs[first : first + count], box if of_mask is None else Box(*of_mask))
+            first += count
+            found.append(Segment(Structure(structure), SegmentKind(kind), mask, score, box))
+        return tuple(found)
+
+
+def _numbers(box: Box) -> tuple[float, float, float, float]:
+    return box.x, box.y, box.width, box.height
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,15 +101,11 @@ class Metal:
         film: Number of the film; what is kept of another one is forgotten.
         ticket: Number of the member's answer.
         segments: The implants.
-        height: Rows of the film, in pixels.
-        width: Columns of the film, in pixels.
     """
 
     film: int
     ticket: int
-    segments: tuple[Segment, ...]
-    height: int
-    width: int
+    segments: Packed
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,8 +115,6 @@ class Fuse:
     Attributes:
         film: Number of the film.
         members: Ticket of each member's answer; None: it has no implants.
-        height: Rows of the film, in pixels.
-        width: Columns of the film, in pixels.
         fused: Fused regions of implants.
         options: As they were fused.
         part: What rods are redrawn from; None where no member has a rod.
@@ -61,9 +123,7 @@ class Fuse:
 
     film: int
     members: Mapping[str, int | None]
-    height: int
-    width: int
-    fused: tuple[Segment, ...]
+    fused: Packed
     options: FusionOptions
     part: rods.FilmPart | None
     pixel_mm: float | None
@@ -76,12 +136,22 @@ class Fused:
     Attributes:
         film: Number of the film.
         implants: The fused implants.
+        members: Of each, who drew it.
         failure: Name of the error where there are none.
     """
 
     film: int
-    implants: tuple[FusedImplant, ...]
+    implants: Packed | None
+    members: tuple[tuple[str, ...], ...] = ()
     failure: str = ""
+
+    def found(self) -> tuple[FusedImplant, ...]:
+        """The fused implants."""
+        segments = () if self.implants is None else self.implants.segments()
+        return tuple(
+            FusedImplant(segment, member_names=names)
+            for segment, names in zip(segments, self.members, strict=True)
+        )
 
 
 def send(connection: Connection, message: Any) -> None:
@@ -110,11 +180,12 @@ def receive(connection: Connection) -> Any:
 
 
 def _fused(asked: Fuse, kept: Mapping[int, Implants]) -> tuple[FusedImplant, ...]:
+    size = asked.fused.height, asked.fused.width
     members = {
-        name: implants_of((), asked.height, asked.width) if ticket is None else kept[ticket]
+        name: implants_of((), *size) if ticket is None else kept[ticket]
         for name, ticket in asked.members.items()
     }
-    found = fuse_implants(members, asked.fused, asked.options)
+    found = fuse_implants(members, asked.fused.segments(), asked.options)
     if asked.part is None:
         return found
     return rods.redrawn_rods(found, members, asked.part, asked.pixel_mm, asked.options)
@@ -130,14 +201,16 @@ def _serve(connection: Connection) -> None:
         if isinstance(message, Metal):
             # Where it fails the film's question does, and the gateway does the work itself.
             with contextlib.suppress(Exception):
-                decode_together([segment.mask for segment in message.segments])
-                size = message.height, message.width
-                kept[message.ticket] = implants_of(message.segments, *size)
+                said = message.segments
+                kept[message.ticket] = implants_of(said.segments(), said.height, said.width)
             continue
         try:
-            answer = Fused(message.film, _fused(message, kept))
+            found = _fused(message, kept)
+            size = message.fused.height, message.fused.width
+            segments = Packed.of([one.segment for one in found], *size)
+            answer = Fused(message.film, segments, tuple(one.member_names for one in found))
         except Exception as error:
-            answer = Fused(message.film, (), type(error).__name__)
+            answer = Fused(message.film, None, failure=type(error).__name__)
         kept = {}
         send(connection, answer)
 
