@@ -229,8 +229,11 @@ def test_what_fails_in_it_fails_in_the_gateway_as_itself(processes: ImplantProce
         with taking.fused(taken, ANSWERS, (), options, FILM) as found:
             return found()
 
+    process = taking._process
     with pytest.raises(OptionError, match="nobody"):
         ask()
+    assert process is not None
+    assert idle(processes) is process
 
 
 def test_a_film_that_is_given_up_gives_it_back(

@@ -46,7 +46,7 @@ event loop waits for it, nor do the film's regions, column and names."""
 
 
 class ImplantProcessError(Exception):
-    """The implants' process ended, hangs or failed; the message says which."""
+    """The implants' process ended or hangs; the message says which."""
 
 
 class ImplantProcess:
@@ -124,18 +124,19 @@ class ImplantProcess:
         except OSError:
             raise ImplantProcessError("it has ended") from None
 
-    def answer(self, film: int) -> tuple[FusedImplant, ...]:
-        """What it answers to the question about a film, by its number.
+    def answer(self, film: int) -> tuple[FusedImplant, ...] | None:
+        """What it answers to the question about a film, by its number; None: that failed in it.
 
         Raises:
-            ImplantProcessError: It has ended, takes too long, or failed.
+            ImplantProcessError: It has ended or takes too long.
         """
         while True:
             fused: Fused = self._received(ANSWER_S)
             if fused.film == film:  # nobody waited for another one's
                 break
         if fused.failure:
-            raise ImplantProcessError(f"it failed ({fused.failure})")
+            log.error("the implants' process failed on a film (%s)", fused.failure)
+            return None
         return fused.found()
 
     def _received(self, limit_s: float) -> Any:
@@ -237,7 +238,7 @@ class ImplantProcesses:
                         log.error(
                             "the implants' process: %s; implants are fused in the gateway", error
                         )
-                        wait_s[0] = AGAIN_S
+                        wait_s[0] = START_S
                         continue
                     with self._lock:
                         if not self._stopped.is_set():
@@ -371,10 +372,10 @@ class FilmMetal:
         def beside() -> tuple[FusedImplant, ...]:
             nonlocal failure
             try:
-                return process.answer(self._film)
+                answer = process.answer(self._film)
             except ImplantProcessError as error:
-                failure = error
-                return here()
+                failure, answer = error, None
+            return here() if answer is None else answer
 
         try:
             yield beside

@@ -16,6 +16,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
+from pathlib import Path
 from typing import Any
 
 import cv2
@@ -219,6 +220,8 @@ def main() -> int:
     """Serves one connection; returns the exit status."""
     # Whoever stops the gateway from the keyboard stops this with it: by the connection's end.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    with contextlib.suppress(OSError):  # where memory runs out, this process is the one to go
+        Path("/proc/self/oom_score_adj").write_text("500")
     keep_film_memory()
     cv2.setNumThreads(1)
     connection = Connection(int(sys.argv[1]))
