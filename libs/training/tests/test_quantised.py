@@ -175,3 +175,48 @@ def test_uses_of_one_kernel_are_told_apart(films: list[NDArray[np.float32]]) -> 
     drawn.graph.initializer.append(numpy_helper.from_array(np.float32([1, 1, 2, 2]), "twice"))
     plan = _Plan(drawn, ["first@1"])
     assert [node.output[0] for node in plan.convolutions] == ["a", "h"]
+
+
+def test_a_graph_that_goes_on_where_another_ends_is_rounded_with_it(
+    graph: Path, films: list[NDArray[np.float32]]
+) -> None:
+    """Both parts together answer the bytes of the whole, and hand over bytes."""
+    drawn = onnx.load(graph, load_external_data=False)
+    first, rest = graph.with_name("lite.first.onnx"), graph.with_name("lite.rest.onnx")
+    parts = {first: (["x"], ["g"]), rest: (["g"], ["y"])}
+    shapes = {"x": SHAPE, "g": (1, 12, *SHAPE[2:]), "y": (1, 3, *SHAPE[2:])}
+    maker = {name: node for node in drawn.graph.node for name in node.output}
+    for path, (given, answered) in parts.items():
+        needed, wanted = set(), list(answered)
+        while wanted:
+            name = wanted.pop()
+            if name in maker and name not in given:
+                needed.add(name)
+                wanted += maker[name].input
+        part = onnx.ModelProto()
+        part.CopyFrom(drawn)
+        nodes = [node for node in part.graph.node if node.output[0] in needed]
+        used = {name for node in nodes for name in node.input}
+        tensors = [tensor for tensor in part.graph.initializer if tensor.name in used]
+        for field in ("node", "initializer", "input", "output"):
+            del getattr(part.graph, field)[:]
+        part.graph.node.extend(nodes)
+        part.graph.initializer.extend(tensors)
+        for names, ends in ((given, part.graph.input), (answered, part.graph.output)):
+            ends.extend(
+                helper.make_tensor_value_info(name, TensorProto.FLOAT, shapes[name])
+                for name in names
+            )
+        path.write_bytes(part.SerializeToString())
+
+    targets = {path: path.with_name(f"{path.stem}.int8.onnx") for path in (first, rest)}
+    write_int8_graph(first, films, targets[first], rests={rest: targets[rest]})
+    whole = graph.with_name("lite.network.int8.onnx")
+    write_int8_graph(graph, films, whole)
+    engine = open_engine("onnxruntime", "float32", 1)
+    begin, end = (engine.load(targets[path]) for path in (first, rest))
+    wanted_answers = answers("onnxruntime", whole, films)
+    for film, wanted_answer in zip(films, wanted_answers, strict=True):
+        handed = begin.run(film)["g"]
+        assert handed.dtype == np.uint8
+        np.testing.assert_allclose(end.run(handed)["y"][0], wanted_answer, atol=1e-5)

@@ -6,7 +6,7 @@ import io
 import json
 import struct
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -31,7 +31,7 @@ class GraphPart:
         inputs: An example of each input.
         input_names: Names of the inputs.
         output_names: Names of the outputs.
-        rows: Inputs and outputs whose first axis may have any length.
+        free: Names of the axes that may have any length, by input or output and axis.
     """
 
     name: str
@@ -39,7 +39,7 @@ class GraphPart:
     inputs: tuple[torch.Tensor, ...]
     input_names: Sequence[str]
     output_names: Sequence[str]
-    rows: Sequence[str] = field(default=())
+    free: Mapping[str, Mapping[int, str]] = field(default_factory=dict)
 
 
 MakeParts = Callable[[ModelCard, nn.Module], Sequence[GraphPart]]
@@ -129,7 +129,7 @@ def _traced(part: GraphPart) -> onnx.ModelProto:
         torch.onnx.export(
             part.module.eval(), part.inputs, buffer, dynamo=False, opset_version=OPSET,
             input_names=list(part.input_names), output_names=list(part.output_names),
-            dynamic_axes={name: {0: "rows"} for name in part.rows},
+            dynamic_axes={name: dict(axes) for name, axes in part.free.items()},
             # Neither folds batch normalisation into kernels nor casts constants.
             training=torch.onnx.TrainingMode.PRESERVE, do_constant_folding=False,
         )  # fmt: skip

@@ -64,8 +64,9 @@ Opened = Callable[[onnx.ModelProto], Answer]
 def write_int8_graphs(card: ModelCard, kept: Sequence[str] = ()) -> dict[str, Path]:
     """Writes those graphs of a card that take a film again, for 8-bit integers, beside the others.
 
-    Parts that take what another part answers (Mask R-CNN's boxes and masks) are small and stay in
-    floating point.
+    A part whose inputs are outputs of such a graph, by their names, is the rest of it: it is
+    rounded with it, as one network, and takes bytes where its input is rounded. Other parts (Mask
+    R-CNN's boxes and masks) are small and stay in floating point.
 
     Args:
         card: The card.
@@ -79,13 +80,23 @@ def write_int8_graphs(card: ModelCard, kept: Sequence[str] = ()) -> dict[str, Pa
     """
     shape = [1, card.input.channels, card.input.height, card.input.width]
     films = film_inputs(card.input.height, card.input.width)
+    paths = verify_graphs(card)
+    drawn = {part: onnx.load(path, load_external_data=False).graph for part, path in paths.items()}
+    targets = {path: path.with_name(f"{path.stem}.int8.onnx") for path in paths.values()}
     written = {}
-    for part, path in verify_graphs(card).items():
-        drawn = onnx.load(path, load_external_data=False)
-        size = drawn.graph.input[0].type.tensor_type.shape.dim
-        if [each.dim_value for each in size] == shape:
-            written[part] = path.with_name(f"{path.stem}.int8.onnx")
-            write_int8_graph(path, films, written[part], kept)
+    for part, path in paths.items():
+        size = drawn[part].input[0].type.tensor_type.shape.dim
+        if [each.dim_value for each in size] != shape:
+            continue
+        answers = {each.name for each in drawn[part].output}
+        rest = [
+            other
+            for other, graph in drawn.items()
+            if other != part and answers.issuperset(each.name for each in graph.input)
+        ]
+        rests = {paths[other]: targets[paths[other]] for other in rest}
+        write_int8_graph(path, films, targets[path], kept, rests)
+        written |= {each: targets[paths[each]] for each in (part, *rest)}
     return written
 
 
@@ -98,7 +109,11 @@ def film_inputs(height: int, width: int) -> list[NDArray[np.float32]]:
 
 
 def write_int8_graph(
-    path: Path, films: Sequence[NDArray[np.float32]], target: Path, kept: Sequence[str] = ()
+    path: Path,
+    films: Sequence[NDArray[np.float32]],
+    target: Path,
+    kept: Sequence[str] = (),
+    rests: Mapping[Path, Path] | None = None,
 ) -> None:
     """Writes one exported graph for 8-bit integers; its tensors stay where they are.
 
@@ -107,10 +122,12 @@ def write_int8_graph(
         films: Inputs of the network to find scales and shifts with.
         target: The file to write.
         kept: Convolutions that stay in floating point, see :func:`quantised`.
+        rests: Graphs that go on where this one ends, and the files to write.
 
     Raises:
         WeightsError: It has no such convolution.
     """
+    rests = rests or {}
     with TemporaryDirectory() as folder:
         engine = open_engine("openvino", "float32")
 
@@ -119,10 +136,77 @@ def write_int8_graph(
             onnx.save(model, place)
             return engine.load(place).run
 
-        model = quantised(folded(path), films, opened, kept)
+        parts = [folded(each) for each in (path, *rests)]
+        model = quantised(_joined(parts, paths=(path, *rests)), films, opened, kept)
+    for own, part, place in zip((path, *rests), parts, (target, *rests.values()), strict=True):
+        _write_part(_apart(model, part), own, place)
+
+
+def _joined(parts: Sequence[onnx.ModelProto], paths: Sequence[Path]) -> onnx.ModelProto:
+    """One graph of a network's first part and of those that go on where it ends."""
+    model = copy.deepcopy(parts[0])
+    graph = model.graph
+    known = {tensor.name for tensor in graph.initializer}
+    for part, path in zip(parts[1:], paths[1:], strict=True):
+        stored = stored_in(onnx.load(path, load_external_data=False))
+        ends = {each.name for each in (*part.graph.input, *part.graph.output)}
+        shared = {*ends, *stored, ""}
+        for node in part.graph.node:
+            node.name = node.name and f"{path.stem}{node.name}"
+            for names in (node.input, node.output):
+                names[:] = [n if n in shared else f"{path.stem}{n}" for n in names]
+        for tensor in part.graph.initializer:
+            tensor.name = tensor.name if tensor.name in stored else f"{path.stem}{tensor.name}"
+        graph.node.extend(part.graph.node)
+        graph.output.extend(part.graph.output)
+        graph.initializer.extend(t for t in part.graph.initializer if t.name not in known)
+        known.update(tensor.name for tensor in part.graph.initializer)
+    return model
+
+
+def _apart(model: onnx.ModelProto, part: onnx.ModelProto) -> onnx.ModelProto:
+    """What of a rounded graph of :func:`_joined` makes a part's outputs from its inputs.
+
+    What two parts hand over is a tensor of bytes of the same name, where it is rounded.
+    """
+    maker = {name: node for node in model.graph.node for name in node.output}
+    given = {each.name for each in part.graph.input}
+    handed = {
+        each.name
+        for each in (*part.graph.input, *part.graph.output)
+        if f"{each.name}@byte" in maker
+    } - {each.name for each in model.graph.input}
+    renamed = {name: f"{name}@float" for name in handed} | {f"{name}@byte": name for name in handed}
+    wanted = [f"{e.name}@byte" if e.name in handed else e.name for e in part.graph.output]
+    begins = {f"{name}@byte" if name in handed else name for name in given}
+    needed: set[str] = set()
+    while wanted:
+        name = wanted.pop()
+        if name in maker and name not in needed and name not in begins:
+            needed.update(maker[name].output)
+            wanted += maker[name].input
+    found = onnx.ModelProto()
+    found.CopyFrom(model)
+    graph = found.graph
+    nodes = [node for node in graph.node if not needed.isdisjoint(node.output)]
+    del graph.node[:], graph.input[:], graph.output[:]
+    for node in nodes:
+        for names in (node.input, node.output):
+            names[:] = [renamed.get(name, name) for name in names]
+    graph.node.extend(nodes)
+    graph.input.extend(part.graph.input)
+    graph.output.extend(part.graph.output)
+    for each in (*graph.input, *graph.output):
+        if each.name in handed:
+            each.type.tensor_type.elem_type = TensorProto.UINT8
+    return found
+
+
+def _write_part(model: onnx.ModelProto, path: Path, target: Path) -> None:
+    """Writes a rounded graph, its kernels where those of the exported one at ``path`` are."""
     used = {name for node in model.graph.node for name in node.input}
     stored = stored_in(onnx.load(path, load_external_data=False))
-    tensors = [tensor for tensor in model.graph.initializer if tensor.name not in stored]
+    tensors = [t for t in model.graph.initializer if t.name not in stored and t.name in used]
     nodes = list(model.graph.node)
     del model.graph.initializer[:], model.graph.node[:]
     for name, (tensor, unpacking) in stored.items():

@@ -114,7 +114,7 @@ def mask_rcnn_parts(card: ModelCard, network: nn.Module) -> Sequence[GraphPart]:
             (torch.zeros(2, BOX_POOL_CELLS, BOX_POOL_CELLS, channels),),
             ["regions"],
             ["class_logits", "box_offsets"],
-            rows=["regions", "class_logits", "box_offsets"],
+            free=_rows("regions", "class_logits", "box_offsets"),
         ),
         GraphPart(
             "masks",
@@ -122,6 +122,11 @@ def mask_rcnn_parts(card: ModelCard, network: nn.Module) -> Sequence[GraphPart]:
             (torch.zeros(2, MASK_POOL_CELLS, MASK_POOL_CELLS, channels),),
             ["regions"],
             ["mask_logits"],
-            rows=["regions", "mask_logits"],
+            free=_rows("regions", "mask_logits"),
         ),
     ]
+
+
+def _rows(*names: str) -> dict[str, dict[int, str]]:
+    """Inputs and outputs whose first axis may have any length."""
+    return {name: {0: "rows"} for name in names}

@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,6 +30,14 @@ TOP = 200
 
 SIDE = 3
 """Side of the kernel that mask coefficients are computed with."""
+
+HALO = 5
+"""Cells of the finest level beside the one that a prototype lies in that it is made from: one for
+each 3 x 3 convolution before the level is drawn at twice its size, and one for both after that."""
+
+STEP = 16
+"""Parts of the finest level have multiples of so many rows and columns: an engine prepares itself
+for every size."""
 
 PROBE_VALUES = 64
 """Values that a probe takes from each of the network's raw outputs."""
@@ -123,10 +131,55 @@ def overlaps(boxes: Array) -> Array:
     return ious
 
 
+class Part(NamedTuple):
+    """Prototypes of a part of their grid.
+
+    Attributes:
+        values: (h, w, K).
+        top: Row of the grid of the first row.
+        left: Column of the grid of the first column.
+    """
+
+    values: Array
+    top: int
+    left: int
+
+
+def part_of(boxes: Array, cells: tuple[int, int]) -> tuple[tuple[int, int], tuple[int, int]]:
+    """The part of the finest level that the prototypes in boxes are made from.
+
+    Args:
+        boxes: (D, 4) corners, one at least.
+        cells: Rows and columns of the level; prototypes have twice as many.
+
+    Returns:
+        First row and column, and how many rows and columns.
+
+    Raises:
+        InvalidOutputError: A box is not a number.
+    """
+    if np.isnan(boxes).any():
+        raise InvalidOutputError("YOLACT's boxes are not numbers; check the weights")
+    sides = []
+    for axis, size in ((1, cells[0]), (0, cells[1])):
+        low, high = (
+            min(max(float(each), 0.0), 1.0)
+            for each in (boxes[:, axis].min(), boxes[:, axis + 2].max())
+        )
+        padding = CROP_PADDING_PX / 2  # prototypes are half as large as cells
+        first = max(0, math.floor(low * size - padding) - HALO)
+        last = min(size, math.ceil(high * size + padding) + HALO)
+        length = min(size, max(STEP, -(-(last - first) // STEP) * STEP))
+        sides.append((min(first, size - length), length))
+    (top, rows), (left, columns) = sides
+    return (top, left), (rows, columns)
+
+
 def detect(
     found: Mapping[str, Array],
     priors: Array,
     coefficients_of: Callable[[NDArray[np.intp]], Array],
+    prototypes_of: Callable[[Array], Part],
     *,
     score_threshold: float,
     suppression_iou: float,
@@ -135,9 +188,10 @@ def detect(
     """The objects of one film; see :func:`spinezoo_yolact.detection.detections_of`.
 
     Args:
-        found: ``boxes``, ``class_logits``, ``prototypes`` of the graph.
+        found: ``boxes``, ``class_logits``, ``finest`` of the graph.
         priors: Of :func:`make_priors`.
         coefficients_of: (D, K) mask coefficients of priors by their numbers.
+        prototypes_of: The prototypes that lie in (D, 4) boxes, one at least.
         score_threshold: Keep scores above this.
         suppression_iou: IoU of boxes above which the lesser one is dropped.
         max_detections: Most objects of a film.
@@ -162,7 +216,12 @@ def detect(
     score_of = scores[which, label_of - 1]
     best = np.argsort(-score_of, kind="stable")[:max_detections]
     which, label_of, score_of = which[best], label_of[best], score_of[best]
-    masks = assemble_masks(found["prototypes"], coefficients_of(plausible[which]), boxes[which])
+    rows, columns = found["finest"].shape[2:]
+    if not len(which):
+        return Objects(SoftMasks((2 * rows, 2 * columns), ()), score_of, label_of)
+    part = prototypes_of(boxes[which])
+    coefficients = coefficients_of(plausible[which])
+    masks = assemble_masks(part, (2 * rows, 2 * columns), coefficients, boxes[which])
     return Objects(masks, score_of, label_of)
 
 
@@ -188,17 +247,29 @@ def _maybe_above(logits: Array, score_threshold: float) -> NDArray[np.intp]:
     return np.flatnonzero(lead > least - ROUNDING)
 
 
-def assemble_masks(prototypes: Array, coefficients: Array, boxes: Array) -> SoftMasks:
-    """(ph, pw, K) prototypes and (D, K) coefficients to D masks, cropped to the boxes."""
-    height, width = prototypes.shape[:2]
-    size = np.array([width, height, width, height], dtype=np.float32)
+def assemble_masks(
+    part: Part, size: tuple[int, int], coefficients: Array, boxes: Array
+) -> SoftMasks:
+    """Prototypes that lie in (D, 4) boxes and (D, K) coefficients to D masks, cropped to the boxes.
+
+    Args:
+        part: The prototypes.
+        size: Rows and columns of their whole grid.
+        coefficients: Of each object.
+        boxes: Its corners.
+    """
+    height, width = size
+    scale = np.array([width, height, width, height], dtype=np.float32)
     padding = np.array([-1.0, -1.0, 1.0, 1.0], dtype=np.float32) * CROP_PADDING_PX
-    edges = np.clip(boxes * size + padding, 0.0, size)
+    edges = np.clip(boxes * scale + padding, 0.0, scale)
     # The cells from the first that is not before the box to the last that begins in it.
     windows = []
     for values, (left, top, right, bottom) in zip(
         coefficients, np.ceil(edges).astype(int).tolist(), strict=True
     ):
-        near = prototypes[top:bottom, left:right] @ values
+        inside = part.values[
+            top - part.top : bottom - part.top, left - part.left : right - part.left
+        ]
+        near = inside @ values
         windows.append(Window(top, left, np.float32(1.0) / (np.float32(1.0) + np.exp(-near))))
-    return SoftMasks((height, width), tuple(windows))
+    return SoftMasks(size, tuple(windows))

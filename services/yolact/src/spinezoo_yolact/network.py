@@ -202,18 +202,24 @@ class FeaturePyramid(nn.Module):
 
     def forward(self, stages: Sequence[Tensor]) -> list[Tensor]:
         """Backbone stages, finest first, to pyramid levels of equal channels, finest first."""
-        levels: list[Tensor] = []
-        above: Tensor | None = None
-        for lateral, predict, stage in zip(
-            self.lat_layers, self.pred_layers, reversed(stages), strict=True
-        ):
+        return self.predicted(self.sums(stages))
+
+    def sums(self, stages: Sequence[Tensor]) -> list[Tensor]:
+        """What each level's prediction convolution sees: its stage and the level above."""
+        sums: list[Tensor] = []
+        for lateral, stage in zip(self.lat_layers, reversed(stages), strict=True):
             x = lateral(stage)
-            if above is not None:
+            if sums:
                 x = x + F.interpolate(
-                    above, size=x.shape[-2:], mode="bilinear", align_corners=False
+                    sums[0], size=x.shape[-2:], mode="bilinear", align_corners=False
                 )
-            above = x
-            levels.insert(0, F.relu(predict(x)))
+            sums.insert(0, x)
+        return sums
+
+    def predicted(self, sums: Sequence[Tensor]) -> list[Tensor]:
+        """Levels of :meth:`sums`, or of the deepest ones of them, and the extra ones below."""
+        deepest_first = zip(self.pred_layers, reversed(sums), strict=False)
+        levels = [F.relu(predict(x)) for predict, x in deepest_first][::-1]
         for downsample in self.downsample_layers:
             levels.append(downsample(levels[-1]))
         return levels
@@ -397,8 +403,13 @@ class Yolact(nn.Module):
 
     def levels(self, x: Tensor) -> list[Tensor]:
         """The pyramid of (N, channels, H, W), finest level first."""
+        levels: list[Tensor] = self.fpn.predicted(self.sums(x))
+        return levels
+
+    def sums(self, x: Tensor) -> list[Tensor]:
+        """What the levels are predicted from; see :meth:`FeaturePyramid.sums`."""
         stages = self.backbone(x)
-        return self.fpn([stages[stage] for stage in self.pyramid_stages])
+        return self.fpn.sums([stages[stage] for stage in self.pyramid_stages])
 
     def prototypes(self, levels: Sequence[Tensor]) -> Tensor:
         """(N, ph, pw, K) of the pyramid."""

@@ -18,11 +18,13 @@ from spinezoo_spine.inference.predictors import FilmPredictor
 
 from spinezoo_yolact.arrays import (
     PROBE_VALUES,
+    Part,
     cells_around,
     detect,
     level_sizes,
     make_neighbours,
     make_priors,
+    part_of,
 )
 
 ROWS = 16
@@ -49,6 +51,7 @@ class YolactPredictor(InstancePredictor):
             found,
             self.priors,
             functools.partial(self._coefficients, found["features"]),
+            functools.partial(self._prototypes, found["finest"]),
             score_threshold=settings.score_threshold,
             suppression_iou=box_iou,
             max_detections=settings.max_segments,
@@ -57,13 +60,22 @@ class YolactPredictor(InstancePredictor):
     def probe(self, seed: int, count: int) -> NDArray[np.float64]:
         """The values of :meth:`spinezoo_yolact.network.Yolact.probe_forward`."""
         found = self.graphs["network"].run(probe_film(self.card, seed))
+        whole = self.graphs["prototypes"].run(found["finest"])
         # The same values of all priors' coefficients, of which only these are computed.
-        each = found["prototypes"].shape[-1]
+        each = whole["prototypes"].shape[-1]
         places = np.linspace(0, len(self.priors) * each - 1, PROBE_VALUES).round().astype(np.intp)
         coefficients = self._coefficients(found["features"], places // each)
-        parts = list(found["probe"].reshape(-1, PROBE_VALUES))
-        parts.insert(2, coefficients[np.arange(len(places)), places % each])
-        return picked(np.concatenate(parts), count)
+        probed = (found["boxes"], found["class_logits"], whole["prototypes"], whole["semantic"])
+        parts = [picked(part, PROBE_VALUES) for part in probed]
+        own = coefficients[np.arange(len(places)), places % each]
+        parts.insert(2, own.astype(np.float64))
+        return picked(np.concatenate(parts).astype(np.float32), count)
+
+    def _prototypes(self, finest: NDArray[Any], boxes: NDArray[np.float32]) -> Part:
+        """The prototypes that lie in boxes, of the graph's answer for the whole film."""
+        (top, left), (rows, columns) = part_of(boxes, finest.shape[2:])
+        seen = np.ascontiguousarray(finest[:, :, top : top + rows, left : left + columns])
+        return Part(self.graphs["prototypes"].run(seen)["prototypes"], 2 * top, 2 * left)
 
     def _coefficients(
         self, features: NDArray[np.float32], priors: NDArray[np.intp]

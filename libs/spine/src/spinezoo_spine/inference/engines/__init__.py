@@ -15,7 +15,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
-import numpy as np
 from numpy.typing import NDArray
 from spinezoo_contract.errors import ConfigurationError
 
@@ -28,11 +27,12 @@ ENGINES = ("openvino", "onnxruntime")
 class Graph(Protocol):
     """One exported network, or a part of one, ready to run on the CPU."""
 
-    def run(self, *inputs: NDArray[np.float32]) -> Mapping[str, NDArray[np.float32]]:
+    def run(self, *inputs: NDArray[Any]) -> Mapping[str, NDArray[Any]]:
         """The outputs by name; they may lie in the engine's memory and change with the next call.
 
         Args:
-            inputs: In the graph's order, contiguous.
+            inputs: In the graph's order, contiguous. ``float32``, but for what another graph of
+                the same network answered as bytes.
         """
         ...
 
