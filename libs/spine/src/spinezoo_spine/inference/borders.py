@@ -281,24 +281,26 @@ def _labels(
     speaks &= (after_place < height)[:, np.newaxis]
 
     places, labels = [], []
-    most = int(np.diff(start_y).max()) if cells_down else 0
+    # The film pixels down a cell: as many for every cell as the tallest has, and which it has not.
+    size_y = np.diff(start_y)
+    most = int(size_y.max()) if cells_down else 0
     step = max(1, _PIXELS_AT_ONCE // max(1, most + 1))
     rank_y = np.arange(most)
-    window = {label: np.ascontiguousarray(plane).ravel() for label, plane in planes.items()}
-    stride = codes.shape[1]
+    there_y = rank_y < size_y[:, np.newaxis]
+    weight_y = rows.weight[np.minimum(start_y[:-1, np.newaxis] + rank_y, height - 1)]
+    window, stride = _in_rows(planes)
     for begin in range(0, len(pair_i), step):
         i, j, x = (each[begin : begin + step] for each in (pair_i, pair_j, pair_x))
-        y = start_y[i][:, np.newaxis] + rank_y
         valid = np.empty((len(i), most + 1), dtype=np.bool_)
-        np.less(y, start_y[i + 1][:, np.newaxis], out=valid[:, :-1])
+        inner = there_y[i]
+        valid[:, :-1] = inner
         valid[:, -1] = speaks[i, j]
-        far_y = rows.weight[np.minimum(y, height - 1)]
+        far_y = weight_y[i]
         near_y = np.float32(1.0) - far_y
         far_x = columns.weight[x]
         near_x = np.float32(1.0) - far_x
         corner_index = i * stride + j
-        found = np.zeros((len(i), most + 1), dtype=np.uint8)
-        found[:, -1] = after[i, j]
+        found = np.zeros((len(i), most), dtype=np.uint8)
         highest = None
         for label, flat in window.items():
             upper = flat[corner_index] * near_x + flat[corner_index + 1] * far_x
@@ -309,18 +311,22 @@ def _labels(
                 highest = value
                 continue
             higher = value > highest
-            np.copyto(found[:, :-1], np.uint8(label), where=higher)
+            np.copyto(found, np.uint8(label), where=higher)
             np.maximum(value, highest, out=highest)
         assert highest is not None
         if score_threshold > 0.0:
-            found[:, :-1][highest < score_threshold] = 0
-        inner = valid[:, :-1]
-        sums += np.bincount(found[:, :-1][inner], weights=highest[inner], minlength=len(sums))
+            found[highest < score_threshold] = 0
+        # What is not there counts to label 0, which is not counted.
+        found *= inner
+        sums += np.bincount(found.ravel(), weights=highest.ravel(), minlength=len(sums))
+        said = np.empty((len(i), most + 1), dtype=np.uint8)
+        said[:, :-1] = found
+        said[:, -1] = after[i, j]
         place = np.empty((len(i), most + 1), dtype=np.int64)
-        np.add(y, (x * height)[:, np.newaxis], out=place[:, :-1])
+        np.add((x * height + start_y[i])[:, np.newaxis], rank_y, out=place[:, :-1])
         place[:, -1] = x * height + after_place[i]
         places.append(place[valid])
-        labels.append(found[valid])
+        labels.append(said[valid])
     if _any_label(codes[0]) or _any_label(codes[-1]):
         # A column begins, or ends, within an object: each column says with what it begins.
         begins = codes[0, :-1][cell_of]
@@ -330,6 +336,28 @@ def _labels(
         places.append(np.array([int(start_x[-1]) * height]))
         labels.append(np.zeros(1, dtype=np.uint8))
     return _changes(places, labels, height * width, sums)
+
+
+def _in_rows(
+    planes: Mapping[int, NDArray[np.float32]],
+) -> tuple[dict[int, NDArray[np.float32]], int]:
+    """Planes of one array, each as its memory from the first pixel on, and the pixels of a row.
+
+    Windows of larger planes are not copied: their rows lie apart.
+    """
+    item = np.dtype(np.float32).itemsize
+    one = planes[0]
+    row, pixel = one.strides
+    if pixel != item or row % item or row < 0:
+        planes = {label: np.ascontiguousarray(plane) for label, plane in planes.items()}
+        row = one.shape[1] * item
+    stride = row // item
+    length = (one.shape[0] - 1) * stride + one.shape[1]
+    found = {
+        label: np.lib.stride_tricks.as_strided(plane, (length,), (item,), writeable=False)
+        for label, plane in planes.items()
+    }
+    return found, stride
 
 
 def _any_label(codes: NDArray[np.uint8]) -> bool:
@@ -355,8 +383,7 @@ def _add_even(
     cell_sum = row_sum[:-1] * near_y + row_sum[1:] * far_y
     even = np.where(mixed, np.uint8(0), codes[:-1, :-1])
     for label in range(1, len(sums)):
-        of_label = even == label
-        sums[label] += cell_sum.sum(dtype=np.float64, where=of_label)
+        sums[label] += cell_sum[even == label].sum(dtype=np.float64)
 
 
 def _changes(
