@@ -12,7 +12,7 @@ are equal to the last bit of a ``float32``.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -162,25 +162,35 @@ def class_labels(
     )
 
 
-def object_runs(window: Window, grid: FilmGrid) -> NDArray[np.int64] | None:
-    """Run lengths down the columns of the film pixels above one half of a soft mask.
+def runs_of_objects(windows: Sequence[Window], grid: FilmGrid) -> list[NDArray[np.int64] | None]:
+    """Run lengths down the columns of the film pixels above one half of soft masks.
+
+    All in one pass: an object has some hundred pixels at its border, and for so few a step takes
+    as long as for all of them.
 
     Args:
-        window: Of the film's part of the canvas, at most one half at its border where that is not
-            the film's; :meth:`Window.within` gives such a one.
+        windows: Each of the film's part of the canvas, at most one half at its border where that is
+            not the film's; :meth:`Window.within` gives such ones.
         grid: The film over that part.
 
     Returns:
-        Background first, adding up to the film; some may be 0. None where no pixel is above.
+        Of each, background first, adding up to the film; some may be 0. None where no pixel is
+        above.
     """
-    soft = np.ascontiguousarray(_two_or_more(window.values[np.newaxis])[0])
+    if not windows:
+        return []
+    soft, top, tall, wide, left, above = _stacked(windows)
     rows, columns = grid.rows, grid.columns
     height, width = int(rows.start[-1]), int(columns.start[-1])
     inside = soft > 0.5
     i, j = np.nonzero(_mixed(inside))
+    owner = np.searchsorted(top, i, "right") - 1
+    # Not those between two masks, or between one and what fills the stack up.
+    within = (i - top[owner] + 1 < tall[owner]) & (j + 1 < wide[owner])
+    i, j, owner = i[within], j[within], owner[within]
     # Every film column of each cell whose corners differ.
-    first = columns.start[window.left + j]
-    count = columns.start[window.left + j + 1] - first
+    first = columns.start[left[owner] + j]
+    count = columns.start[left[owner] + j + 1] - first
     x = np.arange(int(count.sum())) + np.repeat(first - np.cumsum(count) + count, count)
     far = columns.weight[x]
     near = np.float32(1.0) - far
@@ -192,7 +202,8 @@ def object_runs(window: Window, grid: FilmGrid) -> NDArray[np.int64] | None:
     # Down a column two canvas rows are joined by a straight line: it crosses one half once.
     crossing = np.flatnonzero((upper > 0.5) != (lower > 0.5))
     x, upper, lower = x[crossing], upper[crossing, np.newaxis], lower[crossing, np.newaxis]
-    row = window.top + np.repeat(i, count)[crossing]
+    row = np.repeat(above[owner] + i - top[owner], count)[crossing]
+    owner = np.repeat(owner, count)[crossing]
     start = rows.start[row]
     size = rows.start[row + 1] - start
     rank = np.arange(int(size.max(initial=0)))
@@ -201,13 +212,52 @@ def object_runs(window: Window, grid: FilmGrid) -> NDArray[np.int64] | None:
     value += lower * far
     same = (value > 0.5) == (upper > 0.5)
     same &= rank < size[:, np.newaxis]
-    found = [x * height + start + np.count_nonzero(same, axis=1)]
+    # Each mask's places after those of the one before it; the film's end is one of them too.
+    apart = height * width + 1
+    found = [owner * apart + x * height + start + np.count_nonzero(same, axis=1)]
     # The film's own border, where an object reaches it: there runs begin and end too.
-    for edge, beside in ((0, 0), (-1, height)):
-        if inside[edge].any():
-            found.append(_columns_inside(soft[edge], columns, window.left) * height + beside)
-    border = np.sort(np.concatenate(found))
-    return np.diff(border, prepend=0, append=height * width) if len(border) else None
+    for number, window in enumerate(windows):
+        for edge, beside in ((0, 0), (-1, height)):
+            values = _two_or_more(window.values[np.newaxis])[0][edge]
+            if (values > 0.5).any():
+                columns_in = _columns_inside(values, columns, window.left)
+                found.append(number * apart + columns_in * height + beside)
+    borders = np.sort(np.concatenate(found))
+    ends = np.searchsorted(borders, np.arange(len(windows) + 1) * apart)
+    answers: list[NDArray[np.int64] | None] = []
+    for number in range(len(windows)):
+        border = borders[ends[number] : ends[number + 1]] - number * apart
+        held = len(border) > 0
+        answers.append(np.diff(border, prepend=0, append=height * width) if held else None)
+    return answers
+
+
+def _stacked(
+    windows: Sequence[Window],
+) -> tuple[
+    NDArray[np.float32],
+    NDArray[np.int64],
+    NDArray[np.int64],
+    NDArray[np.int64],
+    NDArray[np.int64],
+    NDArray[np.int64],
+]:
+    """Windows below each other, filled up with 0 on the right.
+
+    Returns:
+        The stack, and of each window its first row there, its rows, its columns, and the canvas
+        column and row of its first pixel.
+    """
+    shapes = np.array([window.values.shape for window in windows], dtype=np.int64)
+    tall, wide = np.maximum(shapes, 2).T
+    top = np.cumsum(tall) - tall
+    stack = np.zeros((int(tall.sum()), int(wide.max())), dtype=np.float32)
+    for window, first, rows, columns in zip(windows, top, tall, wide, strict=True):
+        # One row or column alone stands for two equal ones.
+        stack[first : first + rows, :columns] = window.values
+    left = np.array([window.left for window in windows], dtype=np.int64)
+    above = np.array([window.top for window in windows], dtype=np.int64)
+    return stack, top, tall, wide, left, above
 
 
 def _mixed(codes: NDArray[Any]) -> NDArray[np.bool_]:

@@ -17,7 +17,7 @@ from spinezoo_contract.types import (
     Structure,
 )
 
-from spinezoo_spine.inference.borders import FilmGrid, class_labels, object_runs
+from spinezoo_spine.inference.borders import FilmGrid, class_labels, runs_of_objects
 from spinezoo_spine.inference.class_planes import ClassPlanes, enlarged
 from spinezoo_spine.inference.preprocess import Letterbox
 from spinezoo_spine.inference.soft_masks import SoftMasks, Window
@@ -135,14 +135,16 @@ def instances_from_masks(
     Masks without a single pixel on the film are left out: a segment is never empty.
     """
     grid = FilmGrid.of((fit.height, fit.width), (fit.film_height, fit.film_width))
+    drawn = [
+        (int(index), window)
+        for index in np.argsort(-scores, kind="stable")
+        if (window := _window_on_film(masks, int(index), fit)) is not None
+    ]
     segments: list[Segment] = []
-    for index in np.argsort(-scores, kind="stable"):
+    found = runs_of_objects([window for _, window in drawn], grid)
+    for (index, _), runs in zip(drawn, found, strict=True):
         if len(segments) == max_segments:
             break
-        window = _window_on_film(masks, int(index), fit)
-        if window is None:
-            continue
-        runs = object_runs(window, grid)
         if runs is None or not runs[1::2].any():
             continue
         mask = mask_from_runs(runs, fit.film_height, fit.film_width)
