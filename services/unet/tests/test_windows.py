@@ -17,7 +17,7 @@ from spinezoo_phantom.make import make_film
 from spinezoo_phantom.settings import PhantomSettings
 from spinezoo_unet.predictor import UNetPredictor, load_predictor
 from spinezoo_unet.regions import Rule, _regression
-from spinezoo_unet.windows import HALO, MARGIN, SCALE, STEP, box_of, right_part, window_of
+from spinezoo_unet.windows import HALO, MARGIN, SCALE, STEPS, box_of, right_part, window_of
 
 CARD = Path(__file__).parents[1] / "card.yaml"
 
@@ -116,9 +116,9 @@ def test_windows_hold_the_box_with_its_surroundings() -> None:
         assert box == ((low[0], high[0]), (low[1], high[1]))
         window = window_of(box, size)
         right = right_part(window, size)
-        for span, cells, pixels, whole in zip(box, window, right, size, strict=True):
+        for span, cells, pixels, whole, step in zip(box, window, right, size, STEPS, strict=True):
             assert 0 <= cells[0] < cells[1] <= whole
-            assert (cells[1] - cells[0]) % STEP == 0 or cells[1] - cells[0] == whole
+            assert (cells[1] - cells[0]) % step == 0 or cells[1] - cells[0] == whole
             # What is right on the film holds the box and its margin.
             first, last = (SCALE * cells[0] + each for each in pixels)
             assert first <= SCALE * max(0, span[0] - MARGIN)
