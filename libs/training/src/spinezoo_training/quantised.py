@@ -83,7 +83,7 @@ def write_int8_graphs(card: ModelCard, kept: Sequence[str] = ()) -> dict[str, Pa
     paths = verify_graphs(card)
     drawn = {part: onnx.load(path, load_external_data=False).graph for part, path in paths.items()}
     targets = {path: path.with_name(f"{path.stem}.int8.onnx") for path in paths.values()}
-    written = {}
+    written: dict[str, Path] = {}
     for part, path in paths.items():
         size = drawn[part].input[0].type.tensor_type.shape.dim
         if [each.dim_value for each in size] != shape:
