@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 from spinezoo_namer.batches import Films
-from spinezoo_namer.disguises import bent, disguised, retoned, sides_hidden
-from spinezoo_namer.examples import NONE, example_of
+from spinezoo_namer.disguises import bent, cut_short, disguised, retoned, sides_hidden
+from spinezoo_namer.examples import NONE, FilmKind, example_of
+from spinezoo_namer.outlines import position_of, true_bodies
 from spinezoo_namer.store import BODY_PX, Body, StoredFilm
 
 SHAPE = (420, 300)
@@ -53,6 +54,45 @@ def test_a_body_that_is_bent_off_the_film_is_left_out():
     assert gone.outline.tolist() not in [body.outline.tolist() for body in found]
     assert all((body.outline >= 0).all() for body in found)
     assert len(found) == len(column())
+
+
+def test_a_film_that_is_cut_ends_within_s1_or_above():
+    bodies = column()
+    film = drawn(bodies)
+    lowest = []
+    for seed in range(60):
+        seen, left = cut_short(film, bodies, np.random.default_rng(seed))
+        rows = len(seen)
+        np.testing.assert_array_equal(seen, film[:rows])
+        assert rows < len(film)
+        assert all(body.outline[:, 1].max() <= rows for body in left)
+        truth = true_bodies(left, 5, *seen.shape)
+        shown = [body for body in bodies if body.outline[:, 1].min() < rows - 0.3 * BODY_PX]
+        assert {body.level for body in shown} <= {body.level for body in left}
+        assert truth[0].position == position_of(left[-1].level, 5)
+        assert not any(body.cut_off for body in truth[1:])
+        lowest.append(left[-1].level)
+    assert {"S1", "L5", "L4", "L3"} == set(lowest)
+
+
+def test_a_film_of_few_bodies_is_not_cut():
+    bodies = column()[-4:]
+    film = drawn(bodies)
+    for seed in range(20):
+        seen, left = cut_short(film, bodies, np.random.default_rng(seed))
+        assert len(left) == 4
+        assert left[-1].level == "S1" or len(seen) == len(film)
+
+
+def test_a_film_that_ends_above_the_sacrum_has_none_to_read():
+    film = StoredFilm("film", drawn(column()), tuple(column()), 5, "lateral")
+    kept = [body for body in column() if body.level != "S1"]
+    ends = round(kept[-1].outline[:, 1].max())
+    without = StoredFilm("film", film.grey[:ends], tuple(kept), 5, "lateral")
+    for seed in range(40):
+        one = example_of(without, np.random.default_rng(seed), kind=FilmKind.LATERAL)
+        there = one.positions[one.positions != NONE]
+        assert (there >= 1).all()
 
 
 def test_hiding_sides_leaves_the_bodies():
@@ -102,12 +142,13 @@ def test_films_that_show_no_column_can_be_disguised():
     assert not found
 
 
-def test_the_share_says_how_often_a_film_is_disguised():
+@pytest.mark.parametrize("which", ["disguised_share", "cut_short_share"])
+def test_the_share_says_how_often_a_film_is_changed(which):
     film = StoredFilm("film", drawn(column()), tuple(column()), 5, "lateral")
     films = [film] * 8
 
     def views(share: float) -> NDArray[np.float32]:
-        (batch,) = Films(films, 1, 0, 8, share)
+        (batch,) = Films(films, 1, 0, 8, **{which: share})
         return batch.given[0].numpy()
 
     np.testing.assert_array_equal(views(0.0), views(0.0))

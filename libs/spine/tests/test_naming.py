@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter
 from dataclasses import replace
 
@@ -13,7 +14,7 @@ from spinezoo_contract.types import FilmView, Labelling, Structure, UnnamedReaso
 from spinezoo_spine.column.naming import SURE, named_column, named_vertebrae
 from spinezoo_spine.column.reader.network import built_in_reader
 from spinezoo_spine.column.reader.readings import AGREED
-from spinezoo_testing.columns import column, painted_film, phantom_column, region
+from spinezoo_testing.columns import column, instance, painted_film, phantom_column, region
 
 SEEDS = range(12)
 
@@ -212,3 +213,29 @@ def test_other_columns_are_looked_at_too_where_a_name_is_unsure(phantoms):
             for level, share in said.level_probabilities.items():
                 assert share == pytest.approx(mean[level] ** AGREED / whole, abs=0.003)
     assert min(made_of["one look"], made_of["two looks"]) >= 2, made_of
+
+
+def test_films_that_end_above_the_sacrum_are_named_only_surely(phantoms):
+    reader, found = built_in_reader(), Counter[str]()
+    for (made, pixels), level in itertools.product(phantoms, ("L5", "L4", "L3")):
+        rows = int(made.of(level).box.y + 0.9 * made.of(level).box.height)
+        shown = [s for s in made.segments if s.box.y < rows - 4]
+        left = [
+            instance(decode_mask(s.mask)[:rows], s.structure, level=s.level)
+            for s in shown
+            if s.level not in ("S1", "S2")
+        ]
+        said = said_of(replace(made, segments=tuple(left), height=rows), pixels[:rows])
+        assert said.film is not None
+        unread = 1.0 - said.film.sacrum_not_in_view_probability < reader.calibration.threshold
+        for true, vertebra in zip(left, said.vertebrae, strict=True):
+            name = vertebra.segment.level
+            likely = max(vertebra.level_probabilities.values(), default=0.0)
+            if name is None:
+                found["unsure" if likely >= reader.calibration.threshold else "none"] += 1
+                continue
+            assert vertebra.confidence >= (SURE if unread else reader.calibration.threshold)
+            found["right" if name == true.level else "wrong"] += 1
+    assert found["unsure"] > 0, found
+    assert found["right"] >= 0.2 * found.total(), found
+    assert found["wrong"] <= 0.08 * found.total(), found

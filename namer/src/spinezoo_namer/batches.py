@@ -87,6 +87,7 @@ class Films(Epoch[Batch]):
         epoch: int,
         batch_size: int,
         disguised_share: float = 0.0,
+        cut_short_share: float = 0.0,
     ) -> None:
         """Chooses the order.
 
@@ -96,8 +97,10 @@ class Films(Epoch[Batch]):
             epoch: Number of the epoch.
             batch_size: Films of a batch.
             disguised_share: How often a film is made unlike phantoms.
+            cut_short_share: How often a film is cut to end within S1 or above.
         """
         self.films = films
+        self.cut_short_share = cut_short_share
         self.disguised_share = disguised_share
         super().__init__(np.arange(len(films)), seed, epoch, batch_size)
 
@@ -107,5 +110,6 @@ class Films(Epoch[Batch]):
         for place in places.tolist():
             rng = np.random.default_rng((self.seed, self.epoch, place))
             disguise = bool(rng.random() < self.disguised_share) if self.disguised_share else False
-            examples.append(example_of(self.films[place], rng, disguise=disguise))
+            cut = bool(rng.random() < self.cut_short_share) if self.cut_short_share else False
+            examples.append(example_of(self.films[place], rng, disguise=disguise, cut=cut))
         return batch_of(examples)

@@ -1,4 +1,4 @@
-"""Films made unlike phantoms, to learn from: other tones and shapes, hidden sides of the column.
+"""Films made unlike phantoms, to learn from: other tones and shapes, hidden sides, other ends.
 
 Phantoms tell levels more plainly than real films do: by arches, ribs and pelvis that look the same
 on every one. A reader that learns from films on which any of this may be missing, bent or of other
@@ -20,6 +20,15 @@ from spinezoo_namer.store import BODY_PX, Body
 LEAST_LEFT = 0.3
 """Share of a body's area that stays on a film that was bent; of less, the body is left out."""
 
+LEAST_LEFT_OF_CUT = 0.1
+"""The same of a film that was cut: networks outline what is left at the border, however little."""
+
+CUT_AT = (0.4, 0.35, 0.15, 0.1)
+"""How often a film that is cut ends within S1, the lowest lumbar vertebra, and those above."""
+
+LEAST_BODIES = 4
+"""A film is not cut where fewer bodies would be left."""
+
 
 def disguised(
     grey: NDArray[np.uint8], bodies: Sequence[Body], rng: np.random.Generator
@@ -37,6 +46,45 @@ def disguised(
     if found and rng.random() < 0.4:
         grey = sides_hidden(grey, found, rng)
     return retoned(grey, rng), found
+
+
+def cut_short(
+    grey: NDArray[np.uint8], bodies: Sequence[Body], rng: np.random.Generator
+) -> tuple[NDArray[np.uint8], list[Body]]:
+    """A film that ends within S1, or within one of the lowest lumbar vertebrae or the disc below.
+
+    Phantoms' films end below S1, nearly all. A reader that saw no other takes what the border cuts
+    for the sacrum; one that saw lumbar vertebrae cut and never S1 would err the other way.
+
+    Args:
+        grey: (height, width) upright lateral film.
+        bodies: Its bodies.
+        rng: Source of chance.
+    """
+    # S1 first, then lumbar vertebrae from below.
+    low = [body for body in bodies if body.level == "S1"]
+    low += sorted((b for b in bodies if b.level[0] == "L"), key=lambda b: -int(b.level[1:]))
+    place = int(rng.choice(len(CUT_AT), p=CUT_AT))
+    share = float(rng.uniform(0.25, 1.25))
+    if place >= len(low):
+        return grey, list(bodies)
+    upper, lower = low[place].outline[:, 1].min(), low[place].outline[:, 1].max()
+    rows = min(len(grey), round(float(upper + share * (lower - upper))))
+    left = _on_film(bodies, rows, grey.shape[1], LEAST_LEFT_OF_CUT)
+    if len(left) < LEAST_BODIES:
+        return grey, list(bodies)
+    return np.ascontiguousarray(grey[:rows]), left
+
+
+def _on_film(bodies: Sequence[Body], height: int, width: int, least_left: float) -> list[Body]:
+    """What is on a film of bodies that may reach over its border."""
+    found = []
+    for body in bodies:
+        inside = np.clip(body.outline, 0.0, [width, height])
+        left = cv2.contourArea(inside.astype(np.float32))
+        if left >= least_left * cv2.contourArea(body.outline.astype(np.float32)):
+            found.append(Body(body.level, inside))
+    return found
 
 
 def bent(
@@ -71,11 +119,8 @@ def bent(
             column = np.clip(points[:, 0], 0, width - 1).astype(int)
             row = np.clip(points[:, 1], 0, height - 1).astype(int)
             points = (body.outline - field[row, column] - centre) @ back.T + centre
-        inside = np.clip(points, 0.0, [width, height])
-        left = cv2.contourArea(inside.astype(np.float32))
-        if left >= LEAST_LEFT * cv2.contourArea(points.astype(np.float32)):
-            found.append(Body(body.level, inside))
-    return seen, found
+        found.append(Body(body.level, points))
+    return seen, _on_film(found, height, width, LEAST_LEFT)
 
 
 def sides_hidden(

@@ -23,7 +23,7 @@ from spinezoo_spine.column.reader.looking import (
 )
 from spinezoo_spine.column.reader.readings import HIGHEST, LONGEST_STEP, LOWEST
 
-from spinezoo_namer.disguises import disguised
+from spinezoo_namer.disguises import cut_short, disguised
 from spinezoo_namer.outlines import TrueBody, outlines_of, true_bodies
 from spinezoo_namer.store import Body, StoredFilm
 
@@ -71,6 +71,7 @@ def example_of(
     whole: bool = False,
     kind: FilmKind | None = None,
     disguise: bool = False,
+    cut: bool = False,
 ) -> Example:
     """One look at a film, with chance outlines.
 
@@ -82,6 +83,7 @@ def example_of(
         kind: Which way to show it; None: mostly upright.
         disguise: Whether the film is made unlike phantoms by chance, and outlined worse, as for
             learning.
+        cut: Whether a lateral film is cut to end within S1 or above.
     """
     if kind is None:
         chance = rng.random()
@@ -92,6 +94,8 @@ def example_of(
     grey, bodies = film.grey, list(film.bodies)
     if disguise:
         grey, bodies = disguised(grey, bodies, rng)
+    if cut and film.view == "lateral":
+        grey, bodies = cut_short(grey, bodies, rng)
     if rng.random() < 0.5:
         grey, bodies = _turned(grey, bodies, "mirror")
     if kind is FilmKind.UPSIDE_DOWN:

@@ -70,6 +70,7 @@ class Settings(SmallSettings):
 
     Attributes:
         disguised_share: How often a film is made unlike phantoms; see ``disguises``.
+        cut_short_share: How often a film is cut to end within S1 or above.
         precision: ``"float32"``, or ``"bfloat16"`` for the layers that see pixels: twice as fast on
             processors that know it.
     """
@@ -83,6 +84,7 @@ class Settings(SmallSettings):
     weight_decay: float = 2e-3
     width: int = 24
     disguised_share: float = 0.8
+    cut_short_share: float = 0.2
     precision: str = "float32"
 
 
@@ -140,7 +142,8 @@ def fit(
     network.look.to(memory_format=torch.channels_last)  # 1.6 times faster on a CPU
     trained = run_epochs(
         network, settings, lambda epoch: Films(
-            films, settings.seed, epoch, settings.batch_size, settings.disguised_share
+            films, settings.seed, epoch, settings.batch_size,
+            settings.disguised_share, settings.cut_short_share,
         ),
         lambda batch: loss_of(network, batch.to(device), settings.precision),
         run_dir, workers, clip_norm=5.0, told_every=20, about=about or {}, start=start,

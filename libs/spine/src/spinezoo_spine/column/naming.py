@@ -43,7 +43,8 @@ LEAST_TOLD = 0.001
 SURE = 0.9
 """Where the likeliest name of each outlined vertebra is this probable, no further look is needed.
 Of 0.85, 0.9 and 0.95 the one with the least loss on phantoms; one phantom in six is looked at
-again."""
+again. Where the sacrum is not read as surely as a name has to be, names are given from this on:
+who counts from above errs more often."""
 
 MOST_OTHERS = 3
 """Columns of single networks that are looked at, of one film: three are about as good as five. Each
@@ -103,7 +104,10 @@ def named_vertebrae(
             more.append((own.readings, _partners(look, own)))
             readings = averaged(look.readings, more)
     film, spots = look.film, look.spots
-    vertebrae = _vertebrae(apart, film, spots, readings, calibration.threshold, upright=upright)
+    threshold = calibration.threshold
+    if readings.sacrum < threshold:
+        threshold = max(threshold, SURE)
+    vertebrae = _vertebrae(apart, film, spots, readings, threshold, upright=upright)
     return Labelling(
         vertebrae=vertebrae,
         sacrum_in_view=bool(spots) and upright and readings.sacrum >= 0.5,
