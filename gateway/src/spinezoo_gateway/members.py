@@ -7,7 +7,7 @@ import contextlib
 import logging
 import time
 from collections.abc import Iterator, Sequence
-from concurrent.futures import Future
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
 import grpc
@@ -20,6 +20,7 @@ from spinezoo_contract.status import from_rpc_error, to_status
 from spinezoo_contract.tls import ClientSecurity
 from spinezoo_contract.types import (
     SHRINKING_ID,
+    Film,
     MemberCode,
     MemberStatus,
     ModelInfo,
@@ -27,11 +28,11 @@ from spinezoo_contract.types import (
     Segment,
 )
 from spinezoo_spine.column import consensus
+from spinezoo_spine.fusion import implants
 from spinezoo_spine.fusion import votes as fusion
 
 from spinezoo_gateway.addresses import addresses_target, named_host
 from spinezoo_gateway.lines import Line
-from spinezoo_gateway.metal import FilmMetal, Taken
 from spinezoo_gateway.patience import GivenUpError, Patience, PatienceSettings
 from spinezoo_gateway.roster import Member
 from spinezoo_gateway.sent import Canvas, SentFilm
@@ -67,6 +68,10 @@ _CODES = {
 _NOT_UNDERSTOOD = frozenset({MemberCode.INVALID_OUTPUT, MemberCode.INVALID_ARGUMENT})
 """How a member fares that is sent a shrunk film and takes it for a whole one, or another canvas."""
 
+_METAL = ThreadPoolExecutor(4, thread_name_prefix="metal")
+"""Takes members' implants apart, which takes some milliseconds: neither the event loop waits for
+it, nor do the film's regions, column and names."""
+
 _GONE = frozenset({grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED})
 """How calls end whose server or connection has gone; a film may be asked about again."""
 
@@ -83,15 +88,11 @@ class Vote:
 
     ballot: fusion.Ballot
     vertebrae: consensus.Vertebrae
-    implants: Future[Taken]
+    implants: Future[implants.Implants]
 
 
-def vote_of(
-    segments: Sequence[Segment], height: int, width: int, metal: FilmMetal | None = None
-) -> Vote:
+def vote_of(segments: Sequence[Segment], height: int, width: int) -> Vote:
     """The vote of a member that answered these segments, on a film of this size.
-
-    ``metal`` takes its implants apart; None: threads of this process do.
 
     Raises:
         MaskError: A mask is not of the film's size, or its run lengths do not fit the film.
@@ -99,7 +100,7 @@ def vote_of(
     return Vote(
         fusion.ballot(segments, height, width),
         consensus.vertebrae_of(segments, height, width),
-        (metal or FilmMetal()).take(segments, height, width),
+        _METAL.submit(implants.implants_of, segments, height, width),
     )
 
 
@@ -393,13 +394,13 @@ class MemberClient:
         """
         began = time.perf_counter()
         model, canvas = self.model, self.canvas
-        result = await self._ask(sent.question(canvas), sent, deadline_s, metadata)
+        result = await self._ask(sent.question(canvas), sent.film, deadline_s, metadata)
         if not sent.is_shrunk(canvas) or result.code not in _NOT_UNDERSTOOD:
             return result
         left_s = deadline_s - _ms_since(began) / 1000.0
         if left_s <= 0.0:
             return result
-        again = await self._ask(sent.whole, sent, left_s, metadata)
+        again = await self._ask(sent.whole, sent.film, left_s, metadata)
         if again.code == MemberCode.OK:
             log.warning(
                 "the member gets whole films from now on; a shrunk one failed: %s",
@@ -412,20 +413,30 @@ class MemberClient:
     async def _ask(
         self,
         request: bytes,
-        sent: SentFilm,
+        film: Film,
         deadline_s: float,
         metadata: tuple[tuple[str, str], ...],
     ) -> MemberResult:
-        """Asks once; ``request`` is a serialised ``PredictRequest``, the others as in `ask`."""
+        """Asks once.
+
+        Args:
+            request: A serialised ``PredictRequest``.
+            film: The whole film.
+            deadline_s: Time the member has, in s.
+            metadata: Sent along.
+        """
+        height, width = film.height, film.width
         began = time.perf_counter()
         latency_ms = None
         try:
             async with self.patience.waiting():
                 line, answer = await self._call(request, began + deadline_s, metadata)
             if len(answer) <= INLINE_ANSWER_BYTES:
-                response, prediction, vote = _checked_vote(answer, sent)
+                response, prediction = check_answer(answer, height, width)
+                vote = vote_of(prediction.segments, height, width)
             else:
-                response, prediction, vote = await asyncio.to_thread(_checked_vote, answer, sent)
+                response, prediction = await asyncio.to_thread(check_answer, answer, height, width)
+                vote = await asyncio.to_thread(vote_of, prediction.segments, height, width)
             await self._check_structures(line, prediction, deadline_s - _ms_since(began) / 1000.0)
         except GivenUpError as error:
             return self._failure(self._failed(began, MemberCode.UNAVAILABLE, str(error)))
@@ -575,14 +586,6 @@ def check_answer(
             f"the answer of {len(answer)} bytes is no PredictResponse; is this a member?"
         ) from None
     return response, codec.from_proto(Prediction, response, height, width)
-
-
-def _checked_vote(
-    answer: bytes, sent: SentFilm
-) -> tuple[segmenter_pb2.PredictResponse, Prediction, Vote]:
-    height, width = sent.film.height, sent.film.width
-    response, prediction = check_answer(answer, height, width)
-    return response, prediction, vote_of(prediction.segments, height, width, sent.metal)
 
 
 def _named(error: grpc.aio.AioRpcError) -> tuple[MemberCode, str]:

@@ -10,8 +10,6 @@ from spinezoo_contract import codec
 from spinezoo_contract.types import Film
 from spinezoo_spine.inference.preprocess import shrunk
 
-from spinezoo_gateway.metal import FilmMetal
-
 ReadFilm = Callable[..., Film]
 
 Canvas = tuple[int, int]
@@ -24,21 +22,16 @@ class SentFilm:
     Attributes:
         film: The film, decoded.
         notes: Messages of the notes on the film.
-        metal: Takes members' implants apart.
     """
 
-    def __init__(
-        self, request: ensemble_pb2.SegmentRequest, film: Film, metal: FilmMetal | None = None
-    ) -> None:
+    def __init__(self, request: ensemble_pb2.SegmentRequest, film: Film) -> None:
         """Serialises nothing yet.
 
         Args:
             request: Film and settings.
             film: Its film, decoded.
-            metal: Takes members' implants apart; None: threads of this process do.
         """
         self.film = film
-        self.metal = metal or FilmMetal()
         self.notes: tuple[image_pb2.FilmNote, ...] = tuple(map(codec.to_proto, film.notes))
         self._request = request
         self._questions: dict[Canvas | None, bytes] = {}
@@ -96,7 +89,6 @@ def sent_film(
     *,
     max_pixels: int,
     canvases: Collection[Canvas | None] = (None,),
-    metal: FilmMetal | None = None,
 ) -> SentFilm:
     """A request's film, decoded, with the questions that will be asked about it.
 
@@ -105,13 +97,12 @@ def sent_film(
         read_film: Decoder of DICOM and encoded films.
         max_pixels: Most pixels of a film.
         canvases: Of the members that are going to be asked; None: the whole film.
-        metal: As for :class:`SentFilm`.
 
     Raises:
         FilmError: The film cannot be read.
         TooLargeError: It is over a size limit.
     """
-    sent = SentFilm(request, codec.film_from_proto(request.image, read_film, max_pixels), metal)
+    sent = SentFilm(request, codec.film_from_proto(request.image, read_film, max_pixels))
     for canvas in canvases:
         sent.question(canvas)
     return sent

@@ -34,7 +34,6 @@ from spinezoo_gateway.http.app import HttpFace, http_app
 from spinezoo_gateway.http.page import Page
 from spinezoo_gateway.http.uploads import Uploads
 from spinezoo_gateway.members import MemberResult
-from spinezoo_gateway.metal import ImplantProcesses
 from spinezoo_gateway.service import EnsembleServicer
 from spinezoo_gateway.settings import GatewaySettings
 from spinezoo_gateway.zoo import Zoo
@@ -93,7 +92,6 @@ class Gateway:
         server_settings = ServerSettings.from_env(environment)
         self.settings = GatewaySettings.from_env(environment)
         self.zoo = Zoo(self.settings, environment, server_settings.max_message_bytes)
-        self.implants = ImplantProcesses(self.settings.implant_processes)
         self.metrics = ServerMetrics()
         members = MemberMetrics(self.metrics.registry)
         limits = FilmLimits(
@@ -111,7 +109,6 @@ class Gateway:
             read_film=read,
             max_pixels=server_settings.max_pixels,
             observe=members.observe,
-            implants=self.implants,
         )
         self.server = GrpcServer(
             server_settings,
@@ -147,13 +144,9 @@ class Gateway:
         """Serves until SIGTERM or SIGINT, then drains."""
         # The first film that needs a decoding process need not wait for its start.
         warming = asyncio.create_task(asyncio.to_thread(_warm_up))
-        self.implants.start()
-        try:
-            await run_forever(
-                self.server, endpoints=[self.http], on_start=self.zoo.start, on_stop=self.zoo.stop
-            )
-        finally:
-            self.implants.stop()
+        await run_forever(
+            self.server, endpoints=[self.http], on_start=self.zoo.start, on_stop=self.zoo.stop
+        )
         await warming
 
 

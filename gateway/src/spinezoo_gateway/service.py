@@ -8,6 +8,7 @@ import functools
 import json
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -27,22 +28,23 @@ from spinezoo_contract.types import (
     EnsembleOptions,
     Film,
     FusedAnswer,
+    FusedImplant,
     FusionOptions,
     GatewayTiming,
     MeasureOptions,
     MemberCode,
     MemberStatus,
+    Segment,
 )
 from spinezoo_serving.logs import REQUEST_ID
 from spinezoo_spine.column import consensus, naming
 from spinezoo_spine.column.reader.network import ColumnReader
-from spinezoo_spine.fusion import touching
+from spinezoo_spine.fusion import rods, touching
 from spinezoo_spine.fusion import votes as fusion
 from spinezoo_spine.measures.film import measure_film, refiner_provenance
 from spinezoo_spine.measures.refiner.network import LandmarkRefiner
 
 from spinezoo_gateway.members import MemberClient, MemberResult, Vote
-from spinezoo_gateway.metal import FilmMetal, ImplantProcesses
 from spinezoo_gateway.sent import ReadFilm, SentFilm, sent_film
 from spinezoo_gateway.settings import MAX_DEADLINE_MS, GatewaySettings
 from spinezoo_gateway.zoo import Zoo
@@ -61,6 +63,9 @@ HEAD_START_BYTES = 262_144
 
 SPARE_MS = 20.0
 """How much faster than the slowest a member usually is, in ms, that waits for the head start."""
+
+_IMPLANTS = ThreadPoolExecutor(4, thread_name_prefix="implants")
+"""Fuses implants beside the naming of vertebrae."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +126,6 @@ class EnsembleServicer(ensemble_pb2_grpc.EnsembleServiceServicer):
         read_film: ReadFilm,
         max_pixels: int,
         observe: Callable[[MemberResult], None] = lambda _: None,
-        implants: ImplantProcesses | None = None,
     ) -> None:
         """Holds no state of its own but the number of films under way.
 
@@ -133,7 +137,6 @@ class EnsembleServicer(ensemble_pb2_grpc.EnsembleServiceServicer):
             read_film: Decoder of DICOM and encoded films; called in a thread.
             max_pixels: Most pixels of a film.
             observe: Told of every member's result, for metrics.
-            implants: Fuses implants; None: threads of this process do.
         """
         self._zoo = zoo
         self._settings = settings
@@ -142,7 +145,6 @@ class EnsembleServicer(ensemble_pb2_grpc.EnsembleServiceServicer):
         self._read_film = read_film
         self._max_pixels = max_pixels
         self._observe = observe
-        self._implants = implants
         self._under_way = 0
 
     # ------------------------------------------------------------------ the three methods
@@ -157,14 +159,13 @@ class EnsembleServicer(ensemble_pb2_grpc.EnsembleServiceServicer):
             clock = Clock(time.perf_counter())
             question = self._question(request)
             results: list[MemberResult] = []
-            with contextlib.closing(FilmMetal(self._implants)) as metal:
-                with question.held():
-                    sent = await self._film(request, question, clock, metal)
-                    answers = self._ask_all(question, sent, clock, context)
-                    async with contextlib.aclosing(answers):
-                        async for result in answers:
-                            results.append(result)
-                fused = await self._fuse(question, results, sent)
+            with question.held():
+                sent = await self._film(request, question, clock)
+                answers = self._ask_all(question, sent, clock, context)
+                async with contextlib.aclosing(answers):
+                    async for result in answers:
+                        results.append(result)
+            fused = await self._fuse(question, results, sent.film)
             results.sort(key=lambda result: result.name)
             response = ensemble_pb2.SegmentResponse(
                 height=sent.film.height,
@@ -188,15 +189,14 @@ class EnsembleServicer(ensemble_pb2_grpc.EnsembleServiceServicer):
                 raise OptionError("the stream's request is empty; set its field `request`")
             question = self._question(request.request)
             results: list[MemberResult] = []
-            with contextlib.closing(FilmMetal(self._implants)) as metal:
-                with question.held():
-                    sent = await self._film(request.request, question, clock, metal)
-                    answers = self._ask_all(question, sent, clock, context)
-                    async with contextlib.aclosing(answers):
-                        async for result in answers:
-                            results.append(result)
-                            yield ensemble_pb2.SegmentStreamResponse(member=result.message)
-                fused = await self._fuse(question, results, sent)
+            with question.held():
+                sent = await self._film(request.request, question, clock)
+                answers = self._ask_all(question, sent, clock, context)
+                async with contextlib.aclosing(answers):
+                    async for result in answers:
+                        results.append(result)
+                        yield ensemble_pb2.SegmentStreamResponse(member=result.message)
+            fused = await self._fuse(question, results, sent.film)
             results.sort(key=lambda result: result.name)
             summary = ensemble_pb2.EnsembleSummary(
                 height=sent.film.height,
@@ -281,11 +281,7 @@ class EnsembleServicer(ensemble_pb2_grpc.EnsembleServiceServicer):
         )
 
     async def _film(
-        self,
-        request: ensemble_pb2.SegmentRequest,
-        question: Question,
-        clock: Clock,
-        metal: FilmMetal,
+        self, request: ensemble_pb2.SegmentRequest, question: Question, clock: Clock
     ) -> SentFilm:
         """The film, decoded once, and shrunk once for each canvas that members have.
 
@@ -301,12 +297,7 @@ class EnsembleServicer(ensemble_pb2_grpc.EnsembleServiceServicer):
             and canvases == {None}
         )
         prepare = functools.partial(
-            sent_film,
-            request,
-            self._read_film,
-            max_pixels=self._max_pixels,
-            canvases=canvases,
-            metal=metal,
+            sent_film, request, self._read_film, max_pixels=self._max_pixels, canvases=canvases
         )
         # Whole-number pixels need no look at each of them: no reason to leave the event loop.
         film = prepare() if quick else await asyncio.to_thread(prepare)
@@ -392,7 +383,7 @@ class EnsembleServicer(ensemble_pb2_grpc.EnsembleServiceServicer):
         return max(0.001, deadline_s)
 
     async def _fuse(
-        self, question: Question, results: Sequence[MemberResult], sent: SentFilm
+        self, question: Question, results: Sequence[MemberResult], film: Film
     ) -> FusedAnswer:
         """Fuses what was answered, and names it; in a thread, for that takes some milliseconds.
 
@@ -411,14 +402,7 @@ class EnsembleServicer(ensemble_pb2_grpc.EnsembleServiceServicer):
         options = FusionOptions(question.fusion.rule, weights)
         asked = question.options.measures
         return await asyncio.to_thread(
-            fuse_and_name,
-            votes,
-            options,
-            sent.film,
-            self._reader,
-            asked,
-            self._refiner,
-            sent.metal,
+            fuse_and_name, votes, options, film, self._reader, asked, self._refiner
         )
 
 
@@ -429,36 +413,23 @@ def fuse_and_name(
     reader: ColumnReader,
     asked: MeasureOptions | None = None,
     refiner: LandmarkRefiner | None = None,
-    metal: FilmMetal | None = None,
 ) -> FusedAnswer:
     """The fused answer with its vertebrae as objects, named, and its implants as objects.
 
     Where measures are asked for, it is measured too; without a refiner by outlines alone.
-
-    Args:
-        votes: Of each member, by name.
-        options: How to fuse.
-        film: The film.
-        reader: Names vertebrae.
-        asked: Which measures; None: none.
-        refiner: Looks for endplates on the film.
-        metal: What took the votes' implants apart; None: threads of this process.
 
     Raises:
         OptionError: As :func:`spinezoo_spine.fusion.votes.count`.
         InvalidOutputError: The reader or the refiner answered nonsense.
     """
     fused = fusion.count({name: vote.ballot for name, vote in votes.items()}, options)
+    # Column and implants need nothing of each other: an idle processor takes the implants.
+    objects = _IMPLANTS.submit(_fused_implants, votes, fused.segments, options, film)
     said = {name: vote.vertebrae for name, vote in votes.items()}
-    taken = {name: vote.implants for name, vote in votes.items()}
-    every = {name: one.segments for name, one in said.items()}
-    metal = metal or FilmMetal()
-    # Column and implants need nothing of each other.
-    with metal.fused(taken, every, fused.segments, options, film) as implants:
-        vertebrae = consensus.fuse_vertebrae(said, fused.segments, options)
-        alone = [every[name] for name in sorted(every)]
-        labelling = naming.named_vertebrae(vertebrae, film.pixels, reader, alone)
-        found = implants()
+    vertebrae = consensus.fuse_vertebrae(said, fused.segments, options)
+    alone = [said[name].segments for name in sorted(said)]
+    labelling = naming.named_vertebrae(vertebrae, film.pixels, reader, alone)
+    found = objects.result()
     placed = touching.placed_in_column(found, labelling)
     measured = None
     if asked is not None:
@@ -467,6 +438,14 @@ def fuse_and_name(
             labelling, said, placed, spacing_mm, asked, pixels=film.pixels, refiner=refiner
         )
     return replace(fused, labelling=labelling, implants=placed, measures=measured)
+
+
+def _fused_implants(
+    votes: Mapping[str, Vote], fused: Sequence[Segment], options: FusionOptions, film: Film
+) -> tuple[FusedImplant, ...]:
+    """The members' implants as objects, once the last one's have been taken apart."""
+    metal = {name: vote.implants.result() for name, vote in votes.items()}
+    return rods.fuse_implants_on_film(metal, fused, options, film)
 
 
 def quorum_failure(statuses: Sequence[MemberStatus], quorum: int) -> SpineZooError:

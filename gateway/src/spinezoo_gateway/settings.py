@@ -55,11 +55,6 @@ class GatewaySettings(EnvironmentSettings):
     gateway_concurrency: int = setting(
         16, "films under way at the same time", minimum=1, maximum=10_000
     )
-    implant_processes: int = setting(
-        1,
-        "processes that take implants apart and fuse them, one film each; 0: the gateway does",
-        maximum=64,
-    )
     check_newcomers: Flag = setting(
         True, "1: a member that joins or moves while the gateway runs is checked first"
     )

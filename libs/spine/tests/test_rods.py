@@ -23,8 +23,8 @@ from spinezoo_contract.types import (
     Structure,
 )
 from spinezoo_spine.fusion import ribbons, rods
-from spinezoo_spine.fusion.implants import Implants, fuse_implants, implants_of
-from spinezoo_spine.fusion.rods import FilmPart, fuse_implants_on_film, redrawn_rods
+from spinezoo_spine.fusion.implants import Implants, implants_of
+from spinezoo_spine.fusion.rods import fuse_implants_on_film, redrawn_rods
 
 ROD, SCREW, CAGE = Structure.ROD, Structure.SCREW, Structure.CAGE
 SHAPE = (1000, 400)
@@ -254,45 +254,3 @@ def test_specks_and_blobs_all_over_a_film_are_only_looked_at_so_far() -> None:
     for blob in (specks, np.ones(SHAPE, dtype=bool)):
         implants = tuple(fused_from(blob))
         assert len(redrawn_rods(implants, said(blob), film)) >= 1
-
-
-@pytest.mark.parametrize("kind", [SegmentKind.REGION, SegmentKind.INSTANCE])
-@pytest.mark.parametrize("shape", [SHAPE, (3000, 1400)])
-def test_a_part_of_the_film_is_enough(shape: tuple[int, int], kind: SegmentKind) -> None:
-    true = [band(line, shape=shape) for line in CROSSING]
-    blob = grown(true[0] | true[1], 2)
-    head = np.zeros(shape, dtype=bool)
-    head[400:430, 195:330] = True
-    segments = [one(ROD, blob & ~head, kind), one(SCREW, head, kind)]
-    members = {name: implants_of(segments, *shape) for name in MEMBERS}
-    film = film_of(true, bright=(head,), shape=shape)
-    part = FilmPart.around([segments] * 3, film)
-    assert part is not None
-    assert part.pixels.size < 0.7 * film.size
-    found = fuse_implants(members)
-    whole = redrawn_rods(found, members, film)
-    assert len(rods_in(whole)) == 2
-    assert whole != found
-    assert redrawn_rods(found, members, part) == whole
-
-
-def test_a_part_says_what_it_does_not_hold() -> None:
-    rod = [one(ROD, band(ONE[0]))]
-    pixels = film_of([])
-    part = FilmPart.around([rod], pixels)
-    assert part is not None
-    right, bottom = part.left + part.pixels.shape[1], part.top + part.pixels.shape[0]
-    window = part.left + 3, part.top + 5, right, bottom - 7
-    assert (part.cut(window) == pixels[window[1] : window[3], window[0] : window[2]]).all()
-    for beyond in (
-        (part.left - 1, part.top, right, bottom),
-        (part.left, part.top - 1, right, bottom),
-        (part.left, part.top, right + 1, bottom),
-        (part.left, part.top, right, bottom + 1),
-    ):
-        with pytest.raises(ValueError, match="beyond the part"):
-            part.cut(beyond)
-
-
-def test_without_a_rod_no_part_is_needed() -> None:
-    assert FilmPart.around([[], [one(SCREW, band(ONE[0]))]], film_of([])) is None

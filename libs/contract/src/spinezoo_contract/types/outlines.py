@@ -151,11 +151,9 @@ class RunLengthMask:
         assert self._box is not None
         return self._box
 
-    def keep_runs(self, runs: NDArray[np.int64], box: Box | None = None) -> None:
-        """Keeps runs, and a box, that are known to be those of the counts."""
+    def keep_runs(self, runs: NDArray[np.int64]) -> None:
+        """Keeps runs that are known to be those of the counts."""
         object.__setattr__(self, "_runs", runs)
-        if box is not None:
-            object.__setattr__(self, "_box", box)
 
     def __reduce__(self) -> tuple[type[RunLengthMask], tuple[int, int, bytes]]:
         """Pickles and copies the mask without what it keeps."""
@@ -187,10 +185,11 @@ def decode_together(masks: Iterable[RunLengthMask]) -> None:
 
 def _decode_batch(batch: list[RunLengthMask]) -> None:
     runs = decode_runs([(mask.height, mask.width, mask.counts) for mask in batch])
+    for mask, own in zip(batch, runs, strict=True):
+        mask.keep_runs(own)
     # Every segment of a message is compared with its box.
-    boxes = boxes_of(runs, [mask.height for mask in batch])
-    for mask, own, box in zip(batch, runs, boxes, strict=True):
-        mask.keep_runs(own, Box(*map(float, box)))
+    for mask, box in zip(batch, boxes_of(runs, [mask.height for mask in batch]), strict=True):
+        object.__setattr__(mask, "_box", Box(*map(float, box)))
 
 
 @dataclass(frozen=True, slots=True)

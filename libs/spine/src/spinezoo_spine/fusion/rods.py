@@ -9,8 +9,7 @@ members drew it.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import cv2
@@ -30,9 +29,8 @@ from spinezoo_contract.types import (
 from spinezoo_spine.fusion import votes as fusion
 from spinezoo_spine.fusion.implants import Implants, fuse_implants
 from spinezoo_spine.fusion.ribbons import Ribbon, Scene, ribbons_of
-from spinezoo_spine.implant_parts import IMPLANTS
 from spinezoo_spine.instances import coco_form, mask_from_crop, overlaps_both_ways, unite
-from spinezoo_spine.windows import Window, counted, crop, window_of
+from spinezoo_spine.windows import counted, crop, window_of
 
 GRID_PX = 1400
 """Longest side of the grid that votes are counted on, coarser on larger films."""
@@ -51,80 +49,6 @@ OF_SHARE = 0.35
 as much of it."""
 
 
-_LEEWAY_PX = 2
-"""How far beyond its mask a stranger's box may reach, rounded up, in pixels: that is where a region
-is taken apart."""
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class FilmPart:
-    """What rods are redrawn from: a film, or the part of it that they can lie in.
-
-    Attributes:
-        pixels: (rows, columns) of the part, bright means dense.
-        left: First column of the part on the film.
-        top: First row.
-        height: Rows of the whole film.
-        width: Its columns.
-    """
-
-    pixels: NDArray[Any]
-    left: int
-    top: int
-    height: int
-    width: int
-
-    @classmethod
-    def around(cls, said: Iterable[Sequence[Segment]], pixels: NDArray[Any]) -> FilmPart | None:
-        """The part of a film in which rods of members' implants can be redrawn.
-
-        Args:
-            said: What each member answered.
-            pixels: (height, width) the film.
-
-        Returns:
-            The part, copied; None where no member has a rod.
-        """
-        near: list[Segment] = []
-        for segments in said:
-            rods = [one for one in segments if one.structure is Structure.ROD]
-            near += rods
-            if any(one.kind is SegmentKind.REGION for one in rods):
-                # They are joined beneath the member's other metal.
-                near += [one for one in segments if one.structure in IMPLANTS]
-        if not near:
-            return None
-        height, width = pixels.shape
-        margin = _margin(height, width) + _LEEWAY_PX
-        left, top, right, bottom = window_of(near, margin, height, width)
-        part = np.ascontiguousarray(pixels[top:bottom, left:right])
-        return cls(part, left, top, height, width)
-
-    def cut(self, window: Window) -> NDArray[Any]:
-        """The pixels of a window of the film.
-
-        Raises:
-            ValueError: It goes beyond this part.
-        """
-        left, top, right, bottom = window
-        rows, columns = self.pixels.shape
-        x, y = left - self.left, top - self.top
-        if x < 0 or y < 0 or right - self.left > columns or bottom - self.top > rows:
-            raise ValueError("a window goes beyond the part of the film that was given")
-        return self.pixels[y : bottom - self.top, x : right - self.left]
-
-
-def _margin(height: int, width: int) -> int:
-    return round(MARGIN_SHARE * max(height, width))
-
-
-def pixel_size_mm(film: Film) -> float | None:
-    """Mean size of a film's pixels; None where one side is unknown."""
-    spacing_mm = film.row_spacing_mm, film.column_spacing_mm
-    known = [each for each in spacing_mm if each is not None]
-    return math.sqrt(math.prod(known)) if len(known) == len(spacing_mm) else None
-
-
 def fuse_implants_on_film(
     members: Mapping[str, Implants],
     fused: Sequence[Segment],
@@ -137,13 +61,16 @@ def fuse_implants_on_film(
         OptionError: As :func:`spinezoo_spine.fusion.implants.fuse_implants`.
     """
     found = fuse_implants(members, fused, options)
-    return redrawn_rods(found, members, film.pixels, pixel_size_mm(film), options)
+    spacing_mm = film.row_spacing_mm, film.column_spacing_mm
+    known = [each for each in spacing_mm if each is not None]
+    pixel_mm = math.sqrt(math.prod(known)) if len(known) == len(spacing_mm) else None
+    return redrawn_rods(found, members, film.pixels, pixel_mm, options)
 
 
 def redrawn_rods(
     implants: Sequence[FusedImplant],
     members: Mapping[str, Implants],
-    pixels: NDArray[Any] | FilmPart,
+    pixels: NDArray[Any],
     pixel_mm: float | None = None,
     options: FusionOptions | None = None,
 ) -> tuple[FusedImplant, ...]:
@@ -152,8 +79,7 @@ def redrawn_rods(
     Args:
         implants: Fused by :func:`spinezoo_spine.fusion.implants.fuse_implants`.
         members: What they were fused from.
-        pixels: (height, width) film, bright means dense, or :meth:`FilmPart.around` the members'
-            implants.
+        pixels: (height, width) film, bright means dense.
         pixel_mm: Size of its pixels; None: unknown.
         options: As the implants were fused; None: majority.
 
@@ -164,8 +90,7 @@ def redrawn_rods(
     options = FusionOptions() if options is None else options
     rods = [one for one in implants if one.segment.structure is Structure.ROD]
     screws = [one.segment for one in implants if one.segment.structure is Structure.SCREW]
-    part = pixels if isinstance(pixels, FilmPart) else FilmPart(pixels, 0, 0, *pixels.shape)
-    height, width = part.height, part.width
+    height, width = pixels.shape
     said = [
         segment
         for member in members.values()
@@ -174,12 +99,13 @@ def redrawn_rods(
     ]
     if not rods or not said:
         return tuple(implants)
-    window = left, top, right, bottom = window_of(said, _margin(height, width), height, width)
+    margin = round(MARGIN_SHARE * max(height, width))
+    window = left, top, right, bottom = window_of(said, margin, height, width)
     if max(right - left, bottom - top) > LONGEST_PX:
         return tuple(implants)
     step = max(1, -(-max(height, width) // GRID_PX))
     scene = Scene(
-        np.asarray(part.cut(window), dtype=np.float32),
+        np.asarray(pixels[top:bottom, left:right], dtype=np.float32),
         np.dstack(
             [
                 _votes(members, options, window, step, (height, width)),
