@@ -95,7 +95,15 @@ class FilmReading:
 
 @dataclass(frozen=True, slots=True)
 class ReaderProvenance:
-    """Which reader gave the names, and from which probability on."""
+    """Which reader gave the names, and from which probability on.
+
+    Attributes:
+        name: Of the reader.
+        version: Of its card.
+        weights_sha256: Of its weights file.
+        threshold: Names are given from this probability on, and from 0.9 on where the sacrum is
+            less probable than this.
+    """
 
     name: str
     version: str
@@ -110,8 +118,8 @@ class NamedVertebra:
     Attributes:
         segment: Its outline, an instance; ``level`` is set where it is named, and ``structure``
             is then what a vertebra of that level is.
-        confidence: Calibrated probability of the name, 0 to 1; below the reader's threshold the
-            name is withheld.
+        confidence: Calibrated probability of the name, 0 to 1; where it is too little, see
+            :class:`ReaderProvenance`, the name is withheld.
         unnamed_reason: Why it has no name, None where it has one.
         level_probabilities: Calibrated probability of each level from 0.001 on.
         no_vertebra_probability: That the outline is not one vertebra.
