@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import minimize
 from spinezoo_contract.types import FilmMeasures, FusedImplant, MeasureKind, MeasureUnit, Segment
-from spinezoo_spine.measures import double_contours, refine, shape, uncertainty, weighing
+from spinezoo_spine.measures import double_contours, looks, refine, shape, uncertainty, weighing
 from spinezoo_spine.measures.bodies import measured_bodies, shaped
 from spinezoo_spine.measures.double_contours import KINDS
 from spinezoo_spine.measures.evidence import strokes_of
@@ -170,10 +170,10 @@ def fit_weighing(films: Sequence[KeptFilm], shapes: Sequence[Shape]) -> dict[str
         )
         bodies = shaped(bodies, mirrored=mirrored, model=model)
         every = np.arange(len(named))
-        said = refine.looked(bodies, every, pixels, square, built_in_refiner(), mirrored=mirrored)
+        said = looks.looked(bodies, every, pixels, square, built_in_refiner(), mirrored=mirrored)
         outlines = refine.outline_numbers(bodies, mirrored=mirrored)
         varied = outlines[1:].var(axis=0)
-        axes, sizes = refine.axes_of(bodies, mirrored=mirrored)
+        axes, sizes = looks.axes_of(bodies, mirrored=mirrored)
         for place, segment in enumerate(named):
             level = str(segment.level)
             corners, middles = (

@@ -40,13 +40,6 @@ FROM_ZERO = frozenset(
 """What no disc has less than 0 of: where endplates are drawn over each other, value and interval
 begin at 0."""
 
-MOST_OVERLAP = 0.12
-"""Facing endplates that dig into each other by more than this share of the depth are wrong: true
-ones of phantoms do so by 0.10 at most."""
-
-DISC_DEG = (-10.0, 40.0)
-"""So are those of a disc that opens by less or more: true ones of phantoms reach from -5 to 29."""
-
 
 @dataclass(slots=True)
 class Column:
@@ -104,11 +97,7 @@ class Column:
         seen = {level: corners[0] for level, corners in self.corners.items()} | self.alone
         upper = np.stack([seen[above] for above, _ in pairs])
         lower = np.stack([seen[below] for _, below in pairs])
-        heights = formulas.disc_gaps(upper, lower, np.zeros((len(pairs), 2, 2)))
-        overlap = -np.minimum(heights[:, 0], heights[:, 2]) / formulas.disc_depth(upper, lower)
-        opens = formulas.between_deg(formulas.lower_plate(upper), formulas.upper_plate(lower))
-        # Of endplates out of view neither is known, and nothing is doubted.
-        wrong = (overlap > MOST_OVERLAP) | (opens < DISC_DEG[0]) | (opens > DISC_DEG[1])
+        wrong = formulas.contradictory(upper, lower)
         for pair, doubted in zip(pairs, wrong.tolist(), strict=True):
             if doubted:
                 self.doubted.add(pair)

@@ -60,7 +60,8 @@ SAMPLES_BESIDE_REFINER = 16
 """Of the bootstrap where the refiner looks too: they tell only where the outlines are unsure."""
 
 LEAST_AGREEMENT = 0.65
-"""S1 is not measured where :func:`agreement` is less: members then outline different things. Of
+"""S1's outline is not trusted where :func:`agreement` is less: members then outline different
+things, and its endplate is sought (:mod:`spinezoo_spine.measures.sacrum`) or not measured. Of
 400 development phantoms it is less on four; S1's slope was off by 12 and 13 degrees on the two that
 were measured, beyond its interval. Of other bodies it does not tell how far they are off."""
 
@@ -136,8 +137,7 @@ def measure_film(
         nothing = contour_measures(column, (), np.zeros((0, 4, 2)), None, spacing, scale, ())
         every = (*_measures(column), *nothing, *rods)
         return FilmMeasures(None, 0.0, plane, (), every, rod_breaks=breaks)
-    if "S1" in segments and members and agreement(segments["S1"], members) < LEAST_AGREEMENT:
-        column.missing["S1"] = WithheldReason.TOO_UNSURE
+    doubted = "S1" in segments and members and agreement(segments["S1"], members) < LEAST_AGREEMENT
     looks = pixels is not None and refiner is not None
     strokes = {name: strokes_of(said) for name, said in members.items()}
     samples = SAMPLES_BESIDE_REFINER if looks else SAMPLES
@@ -159,11 +159,14 @@ def measure_film(
     if pixels is not None and refiner is not None and facing is not None:
         refined = refined_bodies(
             bodies, list(segments), pixels, spacing, refiner,
-            mirrored=right < 0.5, weighing=weighing,
+            mirrored=right < 0.5, weighing=weighing, sacrum_doubted=bool(doubted),
         )  # fmt: skip
+        doubted = doubted and not refined.sacrum_sought
         bodies, used, spurs = refined.bodies, refined.used, refined.spurs
         alone_mm = refined.alone_mm
         provenance = refiner_provenance(refiner)
+    if doubted:
+        column.missing["S1"] = WithheldReason.TOO_UNSURE
     column.intervals = calibration(refined=provenance is not None)
     if intervals is not None:
         column.intervals = intervals

@@ -30,6 +30,14 @@ USUAL_MIDDLE = 0.94
 four healthy phantoms have less. A hollow alone is no fracture."""
 
 
+MOST_OVERLAP = 0.12
+"""Facing endplates that dig into each other by more than this share of the depth are wrong: true
+ones of phantoms do so by 0.10 at most."""
+
+DISC_DEG = (-10.0, 40.0)
+"""So are those of a disc that opens by less or more: true ones of phantoms reach from -5 to 29."""
+
+
 def upper_plate(corners: Array) -> Array:
     """(..., 2) vector along the upper endplate, to the front."""
     return np.asarray(corners[..., FRONT_UPPER, :] - corners[..., BACK_UPPER, :])
@@ -149,6 +157,21 @@ def height_loss(
     whole = 1.0 - tallest / usual_back
     losses.append(np.where(np.isfinite(whole), whole, 0.0))
     return np.asarray(np.maximum(np.max(losses, axis=0), 0.0))
+
+
+def contradictory(upper: Array, lower: Array) -> NDArray[np.bool_]:
+    """(N,) whether the facing endplates of neighbours cannot both be right.
+
+    Of endplates out of view neither is known, and nothing is said.
+
+    Args:
+        upper: (N, 4, 2) corners of the bodies above, the patient looking to the right.
+        lower: (N, 4, 2) of those below.
+    """
+    heights = disc_gaps(upper, lower, np.zeros((len(upper), 2, 2)))
+    overlap = -np.minimum(heights[:, 0], heights[:, 2]) / disc_depth(upper, lower)
+    opens = between_deg(lower_plate(upper), upper_plate(lower))
+    return np.asarray((overlap > MOST_OVERLAP) | (opens < DISC_DEG[0]) | (opens > DISC_DEG[1]))
 
 
 def pelvic_angles_deg(sacrum: Array, heads: Array) -> tuple[Array, Array]:
