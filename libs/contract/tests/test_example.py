@@ -136,17 +136,18 @@ def test_two_films_of_one_name_are_not_compared_into_one_file(tmp_path: Path) ->
 
 
 def test_draws_and_prints_the_named_column(tmp_path: Path) -> None:
-    def vertebra(top: int, level: str | None) -> NamedVertebra:
+    def vertebra(top: int, level: str | None, sure: float = 0.97) -> NamedVertebra:
         pixels = np.zeros((240, 160), dtype=bool)
         pixels[top : top + 60, 50:110] = True
         mask = encode_mask(pixels)
         kind = SegmentKind.INSTANCE
         body = Segment(Structure.LUMBAR_VERTEBRA, kind, mask, 0.9, mask_box(mask), level)
-        return NamedVertebra(body, 0.97, None if level else UnnamedReason.SPACING)
+        return NamedVertebra(body, sure, None if level else UnnamedReason.SPACING)
 
     class Named(ensemble_pb2_grpc.EnsembleServiceServicer):
         def Segment(self, request: Any, context: Any) -> Any:
-            column = Labelling((vertebra(20, None), vertebra(120, "L5")), True, ("L4",))
+            bodies = (vertebra(20, None), vertebra(120, "L5"), vertebra(180, "S1", 1.0))
+            column = Labelling(bodies, True, ("L4",))
             region = column.vertebrae[0].segment
             whole = encode_mask(np.ones((240, 160), dtype=bool))
             region = Segment(region.structure, SegmentKind.REGION, whole, 0.5, mask_box(whole))
@@ -166,6 +167,7 @@ def test_draws_and_prints_the_named_column(tmp_path: Path) -> None:
         server.stop(0).wait(5)
     assert result.returncode == 0, result.stderr
     assert "L5 97%" in result.stdout
+    assert "S1 >99%" in result.stdout
     assert "no name (spacing)" in result.stdout
     assert "not found: L4" in result.stdout
     with Image.open(tmp_path / "film.overlay.png") as picture:
