@@ -166,7 +166,7 @@ def _places(body: BodyLandmarks, factor: float) -> dict[BodyCorner, tuple[float,
 def _draw_body(
     pen: ImageDraw, body: BodyLandmarks, factor: float, unit: float, font: FreeTypeFont
 ) -> None:
-    """Endplates over their ends, walls, corners with the circle that they may lie in, the name."""
+    """Endplates over their ends, walls, corners, osteophytes, the name."""
     corners = _places(body, factor)
     width = max(1, round(2.4 * unit))
     ends = BodyCorner

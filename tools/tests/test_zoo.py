@@ -17,7 +17,8 @@ import pytest
 from spinezoo_conformance.ports import free_ports
 from spinezoo_tools.checkout import networks_of, read_env_file
 from spinezoo_tools.environments import MADE_FROM, ROOT
-from spinezoo_tools.running import Part
+from spinezoo_tools.processes import how_to_call
+from spinezoo_tools.running import Part, Running
 from spinezoo_tools.zoo import STARTED, Zoo, turns_of
 
 ZOO = (sys.executable, "-m", "spinezoo_tools.processes")
@@ -310,6 +311,20 @@ def test_only_starts_a_subset_and_tells_the_gateway(checkout: Path) -> None:
     unknown = zoo(checkout, "up", "--only", "cc")
     assert unknown.returncode == 1
     assert "unknown: cc; known are aa, bb, evaluator, gateway" in unknown.stderr
+
+
+@pytest.mark.parametrize(
+    ("host", "called"), [("127.0.0.2", "127.0.0.2"), ("::1", "[::1]"), ("[::]", "[::1]")]
+)
+def test_the_gateway_is_told_where_members_listen(checkout: Path, host: str, called: str) -> None:
+    of_host = Zoo(checkout, environment={"SPINEZOO_HOST": host})
+    (gateway,) = (part for part in of_host.parts() if part.name == "gateway")
+    port = of_host.ports()["aa"][0]
+    assert gateway.environment["SPINEZOO_ROSTER_AA"] == f"{called}:{port}"
+    assert gateway.environment["SPINEZOO_HOST"] == host.strip("[]")
+    running = [Running("gateway", 1, 1, 50050, 8050, "log")]
+    assert of_host.command_environment(running)["SPINEZOO_GATEWAY_TARGET"] == f"{called}:50050"
+    assert f"http://{called}:8050/" in how_to_call(of_host, running)
 
 
 def test_a_room_that_is_not_set_up(checkout: Path) -> None:

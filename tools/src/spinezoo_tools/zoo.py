@@ -40,6 +40,9 @@ FIRST_NETWORK_PORTS = (50051, 8051)
 ROSTER_PREFIX = "SPINEZOO_ROSTER_"
 """``SPINEZOO_ROSTER_<NAME>`` tells the gateway where a member is; empty takes it out."""
 
+ROSTER_HOST = "127.0.0.1"
+"""Where the shipped roster says that members listen."""
+
 START_TIMEOUT_S = 300.0
 KILL_GRACE_S = 10.0
 """Time beyond SPINEZOO_DRAIN_S until a process that was told to stop is killed."""
@@ -71,7 +74,7 @@ class Zoo:
         self.environment.pop(MARKER, None)
         self.shipped = read_env_file(root / ".env")
         self.settings = {**self.shipped, **self.environment}
-        self.host = self.settings.get("SPINEZOO_HOST") or "127.0.0.1"
+        self.host = (self.settings.get("SPINEZOO_HOST") or ROSTER_HOST).strip("[]")
 
     @property
     def networks(self) -> list[str]:
@@ -82,6 +85,11 @@ class Zoo:
     def call_host(self) -> str:
         """Address at which to call a server that may be bound to every address."""
         return {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self.host, self.host)
+
+    def called(self, port: int) -> str:
+        """``host:port`` at which to call a server; an IPv6 address stands in brackets."""
+        host = f"[{self.call_host}]" if ":" in self.call_host else self.call_host
+        return f"{host}:{port}"
 
     @property
     def tls(self) -> str:
@@ -197,8 +205,9 @@ class Zoo:
             if key in self.environment:
                 continue
             if name in started:
-                if self.shipped.get(f"SPINEZOO_{name.upper()}_GRPC_PORT") != str(ports[name][0]):
-                    overrides[key] = f"{self.call_host}:{ports[name][0]}"
+                shipped = self.shipped.get(f"SPINEZOO_{name.upper()}_GRPC_PORT")
+                if (self.call_host, str(ports[name][0])) != (ROSTER_HOST, shipped):
+                    overrides[key] = self.called(ports[name][0])
             elif subset and started:
                 overrides[key] = ""
         return overrides
@@ -209,8 +218,7 @@ class Zoo:
         The addresses are ``SPINEZOO_<NAME>_TARGET``, as gRPC targets.
         """
         targets = {
-            f"SPINEZOO_{one.name.upper()}_TARGET": f"{self.call_host}:{one.grpc_port}"
-            for one in running
+            f"SPINEZOO_{one.name.upper()}_TARGET": self.called(one.grpc_port) for one in running
         }
         return {**self.settings, **self.tls_files("client", "SPINEZOO_CLIENT_TLS"), **targets}
 
@@ -352,8 +360,7 @@ class Zoo:
 
     def ready(self, one: Running) -> bool:
         """Whether ``/readyz`` says yes and the gRPC port takes connections."""
-        host = f"[{self.call_host}]" if ":" in self.call_host else self.call_host
-        url = f"http://{host}:{one.http_port}/readyz"
+        url = f"http://{self.called(one.http_port)}/readyz"
         opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
         try:
             with opener.open(url, timeout=2.0) as answer:
