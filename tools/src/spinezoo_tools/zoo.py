@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import json
+import math
 import os
 import shutil
 import signal
@@ -99,40 +100,44 @@ class Zoo:
     def _number(self, key: str, default: float) -> float:
         text = self.settings.get(key, "")
         try:
-            return float(text) if text else default
+            number = float(text) if text else default
         except ValueError:
-            raise ZooError(f"{key} must be a number, is {text!r}; correct it in .env") from None
+            number = math.inf
+        if not math.isfinite(number):
+            raise ZooError(f"{key} must be a number, is {text!r}; correct it in .env")
+        return number
 
     def ports(self) -> dict[str, tuple[int, int]]:
         """The two ports of every part, gRPC and HTTP; those without get the next numbers."""
-        ports: dict[str, tuple[int, int]] = {}
+        given = {
+            name: (self._port(name, "GRPC"), self._port(name, "HTTP"))
+            for name in [*FRONT, *self.networks]
+        }
         taken: set[int] = set()
-        nameless = []
-        for name in [*FRONT, *self.networks]:
-            pair = []
-            for kind in ("GRPC", "HTTP"):
-                key = f"SPINEZOO_{name.upper()}_{kind}_PORT"
-                number = self._number(key, 0)
-                if number != int(number) or not 0 <= number <= 65535:
-                    raise ZooError(f"{key} must be a port, 1 to 65535; correct it in .env")
-                pair.append(int(number))
-            if all(pair):
-                for port in pair:
-                    if port in taken:
-                        raise ZooError(f"port {port} stands twice in .env; give each its own")
-                    taken.add(port)
-                ports[name] = (pair[0], pair[1])
-            else:
-                nameless.append(name)
-        for name in nameless:
-            pair = []
-            for port in FIRST_NETWORK_PORTS:
-                while port in taken:
-                    port += 1
-                taken.add(port)
-                pair.append(port)
-            ports[name] = (pair[0], pair[1])
-        return ports
+        for port in (each for pair in given.values() for each in pair if each):
+            if port in taken:
+                raise ZooError(f"port {port} stands twice in .env; give each its own")
+            taken.add(port)
+
+        def free_from(port: int) -> int:
+            while port in taken:
+                port += 1
+            taken.add(port)
+            return port
+
+        first_grpc, first_http = FIRST_NETWORK_PORTS
+        return {
+            name: (grpc or free_from(first_grpc), http or free_from(first_http))
+            for name, (grpc, http) in given.items()
+        }
+
+    def _port(self, name: str, kind: str) -> int:
+        """A port of a part as it is set; 0 where it is not."""
+        key = f"SPINEZOO_{name.upper()}_{kind}_PORT"
+        text = self.settings.get(key, "").strip() or "0"
+        if not text.isdecimal() or int(text) > 65535:
+            raise ZooError(f"{key} must be a port, 1 to 65535, is {text!r}; correct it in .env")
+        return int(text)
 
     def parts(self, only: Sequence[str] = ()) -> list[Part]:
         """What to start, networks first.
