@@ -9,7 +9,7 @@ not by :mod:`spinezoo_spine.annotations.coco`.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -127,13 +127,13 @@ def read_corners(path: str | os.PathLike[str]) -> tuple[CornerFilm, ...]:
         raise AnnotationError(f"{path.name}: {error}") from error
 
 
-def _corners(outlines: object, name: str) -> NDArray[np.float64]:
+def _corners(outlines: Sequence[object], name: str) -> NDArray[np.float64]:
     """The (4, 2) corners of one vertebra.
 
     Raises:
         AnnotationError: They are not four, or not in order.
     """
-    (outline,) = outlines  # type: ignore[misc]
+    (outline,) = outlines
     quad = as_polygon(np.asarray(outline, dtype=np.float64).reshape(-1, 2))
     if len(quad) == 5 and (quad[4] == quad[0]).all():
         quad = quad[:4]  # some programs close an outline
