@@ -166,7 +166,7 @@ def _places(body: BodyLandmarks, factor: float) -> dict[BodyCorner, tuple[float,
 def _draw_body(
     pen: ImageDraw, body: BodyLandmarks, factor: float, unit: float, font: FreeTypeFont
 ) -> None:
-    """Endplates over their ends, walls, corners with the circle that they may lie in, the name."""
+    """Endplates over their ends, walls, corners, osteophytes, the name."""
     corners = _places(body, factor)
     width = max(1, round(2.4 * unit))
     ends = BodyCorner
@@ -237,7 +237,13 @@ def _draw_disc(
     unit: float,
     font: FreeTypeFont,
 ) -> None:
-    """Heights of a disc in front and behind, and its angle and heights in words in front of it."""
+    """Heights of a disc in front and behind, and its angle and heights in words in front of it.
+
+    Nothing of a disc that was not measured, nor across a vertebra that is missing.
+    """
+    said = {m.kind: m for m in by_levels.get((above.level, below.level), [])}
+    if all(measure.value is None for measure in said.values()):
+        return
     one, other = _places(above, factor), _places(below, factor)
     ends = BodyCorner
     for low, high in (
@@ -248,7 +254,6 @@ def _draw_disc(
             pen.line([one[low], other[high]], fill=LENGTH, width=max(1, round(1.6 * unit)))
     if ends.INFERIOR_ANTERIOR not in one or ends.SUPERIOR_ANTERIOR not in other:
         return
-    said = {m.kind: m for m in by_levels.get((above.level, below.level), [])}
     words = []
     angle = said.get(MeasureKind.DISC_ANGLE)
     if angle is not None and angle.value is not None:

@@ -214,7 +214,12 @@ def name_of(vertebra: NamedVertebra) -> str:
     """A vertebra's name with its confidence, or why it has none."""
     if vertebra.unnamed_reason is not None:
         return f"no name ({vertebra.unnamed_reason.name.lower()})"
-    return f"{vertebra.segment.level} {vertebra.confidence:.0%}"
+    return f"{vertebra.segment.level} {percent(vertebra.confidence)}"
+
+
+def percent(probability: float) -> str:
+    """A probability; none is certain."""
+    return ">99%" if probability > 0.995 else f"{probability:.0%}"
 
 
 def save_overlay(
@@ -269,7 +274,7 @@ def _write_names(image: Image, vertebrae: Sequence[NamedVertebra]) -> None:
     for vertebra in vertebrae:
         box = vertebra.segment.box
         named = vertebra.unnamed_reason is None
-        text = f"{vertebra.segment.level}\n{vertebra.confidence:.0%}" if named else "?"
+        text = f"{vertebra.segment.level}\n{percent(vertebra.confidence)}" if named else "?"
         size_px = max(8.0, min(box.height, box.width) / 3.5)
         pen.multiline_text(
             (box.x + box.width / 2, box.y + box.height / 2),

@@ -322,6 +322,25 @@ def test_corner_files_that_are_none_are_refused(tmp_path):
     refuse({**good, "categories": [{"id": 1, "name": "cat"}]}, "no level")
     refuse({**good, "annotations": good["annotations"] * 2}, "twice")
     refuse({"images": good["images"], "annotations": good["annotations"]}, "missing")
+
+    def outlined(points):
+        first, *others = good["annotations"]
+        drawn = {**first, "segmentation": [np.ravel(points).tolist()]}
+        return {**good, "annotations": [drawn, *others]}
+
+    corners = QUADS[LEVELS[good["annotations"][0]["category_id"]]]
+    for points, match in (
+        (corners[:3], "has 3 points; give its four corners"),
+        ([*corners, corners[1]], "has 5 points"),
+        ([*corners[1:], corners[0]], "in another order; give its four corners: upper back"),
+        (corners[::-1], "in another order"),
+        ([corners[place] for place in (0, 1, 3, 2)], "in another order"),
+        ([corners[place] for place in (1, 0, 3, 2)], "a.png: its vertebrae look to both sides"),
+    ):
+        refuse(outlined(points), match)
+    closed = tmp_path / "closed.json"
+    closed.write_text(json.dumps(outlined([*corners, corners[0]])))
+    assert read_corners(closed)[0].quads["L5"].shape == (4, 2)
     endplate = [{**good["images"][0], "s1_endplate": [1, 2, 3]}]
     refuse({**good, "images": endplate, "annotations": []}, "two points")
 

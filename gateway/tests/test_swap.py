@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -11,6 +12,7 @@ from typing import Any
 
 import pytest
 from bench import Bench
+from spinezoo_conformance.ports import free_ports
 from spinezoo_contract.types import (
     Film,
     MemberCode,
@@ -98,6 +100,20 @@ def test_without_a_gateway_nothing_is_changed_or_waited_for(tmp_path: Path) -> N
     assert "nothing was changed" in done.stderr
     assert "undoing" not in done.stderr
     assert roster.read_text() == ROSTER
+
+
+def test_the_gateway_is_asked_where_make_up_starts_it(tmp_path: Path) -> None:
+    roster = tmp_path / "roster.yaml"
+    roster.write_text("members:\n  - {name: pspnet, target: '127.0.0.1:1'}\n")
+    (port,) = free_ports(1)
+    variables = {"SPINEZOO_HOST": "127.0.0.2", "SPINEZOO_GATEWAY_GRPC_PORT": str(port)}
+    done = subprocess.run(
+        [*SWAP, "pspnet", "--at", "127.0.0.1:2", "--roster", roster],
+        capture_output=True, text=True, timeout=60, check=False,
+        env={**os.environ, **variables},
+    )  # fmt: skip
+    assert done.returncode == 2
+    assert f"127.0.0.2:{port}" in done.stderr
 
 
 def test_a_member_is_swapped_by_hand_under_load(

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import nrrd
 import numpy as np
+import pydicom
 import pytest
 from answers import answered
 from spinezoo_contract.masks import decode_mask
@@ -45,6 +46,17 @@ def test_every_pixel_and_name_is_there(files: tuple[int, Path], kind: str) -> No
         assert mask[top : bottom + 1, left : right + 1].sum() == mask.sum()
     spacing = float(Source(answered(seed)[0]).dataset.ImagerPixelSpacing[0])
     assert header["space directions"][2][1] == pytest.approx(spacing)
+
+
+def test_the_spacing_is_that_at_the_detector(files: tuple[int, Path]) -> None:
+    _, folder = files
+    film = pydicom.dcmread(folder / "film.dcm")
+    film.PixelSpacing = [0.1, 0.1]
+    film.save_as(folder / "film.dcm")
+    out = folder / "film.seg.nrrd"
+    assert main([str(folder / "seg.dcm"), str(out), "--film", str(folder / "film.dcm")]) == 0
+    directions = nrrd.read_header(str(out))["space directions"]
+    assert directions[2][1] == pytest.approx(float(film.ImagerPixelSpacing[0]))
 
 
 def test_segments_that_overlap_get_layers() -> None:

@@ -17,8 +17,9 @@ import pytest
 from spinezoo_conformance.ports import free_ports
 from spinezoo_tools.checkout import networks_of, read_env_file
 from spinezoo_tools.environments import MADE_FROM, ROOT
-from spinezoo_tools.running import Part
-from spinezoo_tools.zoo import STARTED, Zoo, turns_of
+from spinezoo_tools.processes import how_to_call
+from spinezoo_tools.running import Part, Running
+from spinezoo_tools.zoo import STARTED, Zoo, ZooError, turns_of
 
 ZOO = (sys.executable, "-m", "spinezoo_tools.processes")
 FAKE = Path(__file__).resolve().parent / "fake_server.py"
@@ -312,6 +313,37 @@ def test_only_starts_a_subset_and_tells_the_gateway(checkout: Path) -> None:
     assert "unknown: cc; known are aa, bb, evaluator, gateway" in unknown.stderr
 
 
+@pytest.mark.parametrize(
+    ("host", "called"), [("127.0.0.2", "127.0.0.2"), ("::1", "[::1]"), ("[::]", "[::1]")]
+)
+def test_the_gateway_is_told_where_members_listen(checkout: Path, host: str, called: str) -> None:
+    of_host = Zoo(checkout, environment={"SPINEZOO_HOST": host})
+    (gateway,) = (part for part in of_host.parts() if part.name == "gateway")
+    port = of_host.ports()["aa"][0]
+    assert gateway.environment["SPINEZOO_ROSTER_AA"] == f"{called}:{port}"
+    assert gateway.environment["SPINEZOO_HOST"] == host.strip("[]")
+    running = [Running("gateway", 1, 1, 50050, 8050, "log")]
+    assert of_host.command_environment(running)["SPINEZOO_GATEWAY_TARGET"] == f"{called}:50050"
+    assert f"http://{called}:8050/" in how_to_call(of_host, running)
+
+
+def test_a_part_keeps_the_one_port_that_it_is_given(checkout: Path) -> None:
+    shipped = Zoo(checkout, environment={}).ports()
+    given = {"SPINEZOO_AA_GRPC_PORT": "31234", "SPINEZOO_AA_HTTP_PORT": ""}
+    ports = Zoo(checkout, environment=given).ports()
+    assert ports["aa"][0] == 31234
+    assert ports["aa"][1] not in {port for name in ports if name != "aa" for port in ports[name]}
+    assert {name: ports[name] for name in ports if name != "aa"} == {
+        name: shipped[name] for name in shipped if name != "aa"
+    }
+
+
+@pytest.mark.parametrize("port", ["nan", "inf", "1.5", "-1", "65536", "x"])
+def test_a_wrong_port_is_named(checkout: Path, port: str) -> None:
+    with pytest.raises(ZooError, match=r"SPINEZOO_AA_GRPC_PORT must be"):
+        Zoo(checkout, environment={"SPINEZOO_AA_GRPC_PORT": port}).ports()
+
+
 def test_a_room_that_is_not_set_up(checkout: Path) -> None:
     (checkout / ".venvs/of-gateway/bin/python").unlink()
     up = zoo(checkout, "up")
@@ -322,7 +354,11 @@ def test_a_room_that_is_not_set_up(checkout: Path) -> None:
 
 @pytest.mark.parametrize(
     ("line", "says"),
-    [("nonsense", "write KEY=VALUE"), ("SPINEZOO_AA_GRPC_PORT=x", "must be a number")],
+    [
+        ("nonsense", "write KEY=VALUE"),
+        ("SPINEZOO_AA_GRPC_PORT=x", "must be a port, 1 to 65535, is 'x'"),
+        ("SPINEZOO_THREADS=inf", "must be a number"),
+    ],
 )
 def test_a_wrong_env_file_is_named(checkout: Path, line: str, says: str) -> None:
     with (checkout / ".env").open("a") as handle:

@@ -281,3 +281,14 @@ def test_first_drawing_and_frames_of_a_large_film(browse: Browse, folder: Path) 
     print(f"first drawing {first_ms:.0f} ms, frames {sorted(took)[len(took) // 2]:.1f} ms")
     assert time.perf_counter() - began < 60
     assert len(took) == 40
+
+
+def test_no_probability_is_shown_as_certain(browse: Browse) -> None:
+    page = browse()
+    page.load()
+    said = page.driver.execute_async_script(
+        "const [shares, done] = arguments;"
+        "import('/page/free/shapes.js').then((shapes) => done(shares.map(shapes.probability)));",
+        [1.0, 0.9996, 0.984, 0.07],
+    )
+    assert said == ["> 99.9 %", "> 99.9 %", "98 %", "7 %"]

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import subprocess
 import sys
@@ -20,15 +21,24 @@ from spinezoo_conformance import films as synthetic
 from spinezoo_contract import codec
 from spinezoo_contract.masks import decode_mask, encode_mask, mask_box
 from spinezoo_contract.types import (
+    BodyCorner,
+    BodyLandmarks,
     EnsembleAnswer,
+    Facing,
+    FilmMeasures,
     FusedAnswer,
     FusionRule,
     GatewayTiming,
     Labelling,
+    Landmark,
+    Measure,
+    MeasureKind,
+    MeasureUnit,
     MemberAnswer,
     MemberCode,
     MemberStatus,
     NamedVertebra,
+    Point,
     Prediction,
     Provenance,
     RunLengthMask,
@@ -36,6 +46,7 @@ from spinezoo_contract.types import (
     SegmentKind,
     Structure,
     UnnamedReason,
+    WithheldReason,
 )
 
 EXAMPLE = Path(__file__).resolve().parents[3] / "examples" / "segment_film.py"
@@ -136,17 +147,18 @@ def test_two_films_of_one_name_are_not_compared_into_one_file(tmp_path: Path) ->
 
 
 def test_draws_and_prints_the_named_column(tmp_path: Path) -> None:
-    def vertebra(top: int, level: str | None) -> NamedVertebra:
+    def vertebra(top: int, level: str | None, sure: float = 0.97) -> NamedVertebra:
         pixels = np.zeros((240, 160), dtype=bool)
         pixels[top : top + 60, 50:110] = True
         mask = encode_mask(pixels)
         kind = SegmentKind.INSTANCE
         body = Segment(Structure.LUMBAR_VERTEBRA, kind, mask, 0.9, mask_box(mask), level)
-        return NamedVertebra(body, 0.97, None if level else UnnamedReason.SPACING)
+        return NamedVertebra(body, sure, None if level else UnnamedReason.SPACING)
 
     class Named(ensemble_pb2_grpc.EnsembleServiceServicer):
         def Segment(self, request: Any, context: Any) -> Any:
-            column = Labelling((vertebra(20, None), vertebra(120, "L5")), True, ("L4",))
+            bodies = (vertebra(20, None), vertebra(120, "L5"), vertebra(180, "S1", 1.0))
+            column = Labelling(bodies, True, ("L4",))
             region = column.vertebrae[0].segment
             whole = encode_mask(np.ones((240, 160), dtype=bool))
             region = Segment(region.structure, SegmentKind.REGION, whole, 0.5, mask_box(whole))
@@ -166,6 +178,7 @@ def test_draws_and_prints_the_named_column(tmp_path: Path) -> None:
         server.stop(0).wait(5)
     assert result.returncode == 0, result.stderr
     assert "L5 97%" in result.stdout
+    assert "S1 >99%" in result.stdout
     assert "no name (spacing)" in result.stdout
     assert "not found: L4" in result.stdout
     with Image.open(tmp_path / "film.overlay.png") as picture:
@@ -249,3 +262,30 @@ def test_says_what_is_wrong(target: str, tmp_path: Path) -> None:
     result = _run(film, "--target", "127.0.0.1:1", "--out", tmp_path)
     assert result.returncode == 1
     assert "is the server running at this address" in result.stderr
+
+
+def test_only_discs_that_were_measured_are_drawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(EXAMPLE.parent))
+    measure_film = importlib.import_module("measure_film")
+
+    def body(level: str, top: float) -> BodyLandmarks:
+        places = ((20.0, top), (60.0, top), (60.0, top + 30.0), (20.0, top + 30.0))
+        corners = [
+            Landmark(corner, Point(*place), 1.0)
+            for corner, place in zip(BodyCorner, places, strict=True)
+        ]
+        return BodyLandmarks(level, 0, tuple(corners), (), None, None, 0.0)
+
+    def lines(value: float | None, *levels: str) -> int:
+        reason = None if value is not None else WithheldReason.TOO_UNSURE
+        disc = Measure(
+            MeasureKind.DISC_ANGLE, levels, MeasureUnit.DEGREE, value, withheld_reason=reason
+        )
+        bodies = (body("L2", 20.0), body("L4", 100.0))
+        measures = FilmMeasures(Facing.RIGHT, 1.0, None, bodies, (disc,))
+        picture = measure_film.measures_picture(np.zeros((160, 96), np.uint8), measures)
+        return int((np.asarray(picture) == measure_film.LENGTH).all(axis=-1).sum())
+
+    assert lines(4.0, "L2", "L4") > 0
+    assert lines(None, "L2", "L4") == 0  # withheld
+    assert lines(4.0, "L2", "L3") == 0  # another disc: what lies between was not found

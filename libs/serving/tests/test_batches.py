@@ -8,7 +8,7 @@ import time
 from collections.abc import Sequence
 
 import pytest
-from spinezoo_contract.errors import DeadlineError, FilmError
+from spinezoo_contract.errors import DeadlineError, FilmError, InvalidOutputError
 from spinezoo_serving.predict_queue import Batches, PredictQueue
 
 FAR_S = 300.0
@@ -136,6 +136,29 @@ def test_a_wrong_film_fails_alone() -> None:
         return bench
 
     assert asyncio.run(run()).network.seen == [[0], [1, -1, 2], [1], [-1], [2]]
+
+
+def test_a_film_that_is_lost_alone_fails_alone() -> None:
+    async def run() -> None:
+        bench = Bench(most=4, wait_s=0.0)
+        whole = bench.network.answer
+
+        def answer(asked: Sequence[int]) -> list[int]:
+            if len(asked) > 1:
+                raise FilmError("not together")
+            return whole([each for each in asked if each != 1])
+
+        bench.batches = Batches(bench.queue, answer, most=4, wait_s=0.0)
+        first = await bench.hold()
+        tasks = [asyncio.create_task(bench.ask(number)) for number in (1, 2, 3)]
+        await asyncio.sleep(0.05)
+        bench.network.go_on.set()
+        found = asyncio.gather(*tasks, return_exceptions=True)
+        lost, *others = await asyncio.wait_for(found, 30.0)
+        assert (await first, others) == (0, [4, 6])
+        assert isinstance(lost, InvalidOutputError)
+
+    asyncio.run(run())
 
 
 def test_a_caller_that_leaves_is_not_answered() -> None:

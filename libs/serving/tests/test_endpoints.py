@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
 
 import httpx
 import pytest
 from spinezoo_contract.errors import ConfigurationError
 from spinezoo_serving.endpoints import HttpEndpoint, make_app
+from spinezoo_serving.health import ask, own_server
 from spinezoo_serving.metrics import ServerMetrics
+from spinezoo_serving.server import GrpcServer
+from spinezoo_serving.settings import ServerSettings
 from spinezoo_serving.state import Phase, ServingState
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse
@@ -49,6 +53,31 @@ async def test_readiness_follows_the_state() -> None:
             assert (await client.get("/hello")).text == "hello"
     finally:
         await endpoint.stop()
+
+
+@pytest.mark.parametrize("host", ["::1", "[::1]", "::"])
+async def test_servers_listen_on_ipv6(host: str) -> None:
+    try:
+        socket.create_server(("::1", 0), family=socket.AF_INET6).close()
+    except OSError:
+        pytest.skip("this machine has no IPv6")
+    settings = ServerSettings.from_env({"SPINEZOO_HOST": host})
+    state = ServingState()
+    server = GrpcServer(settings, state=state)
+    endpoint = HttpEndpoint(settings.host, 0, make_app(state, ServerMetrics()))
+    await server.start()
+    await endpoint.start()
+    try:
+        own = {"SPINEZOO_HOST": host, "SPINEZOO_GRPC_PORT": str(server.port)}
+        target, security, _ = own_server(own)
+        assert target == f"[::1]:{server.port}"
+        assert await asyncio.to_thread(ask, target, security) == "SERVING"
+        async with httpx.AsyncClient(trust_env=False) as client:
+            answer = await client.get(f"http://[::1]:{endpoint.port}/readyz")
+        assert answer.status_code == 200
+    finally:
+        await endpoint.stop()
+        await server.stop(0.0)
 
 
 async def test_a_taken_port_is_an_error() -> None:

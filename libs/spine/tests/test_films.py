@@ -463,7 +463,7 @@ def test_limits_on_bytes(make_dicom: Make) -> None:
 
 def test_the_stated_kind_is_believed(make_dicom: Make) -> None:
     png = image_bytes(np.zeros((32, 32), np.uint8), "PNG")
-    with pytest.raises(FilmError, match="not a DICOM file"):
+    with pytest.raises(FilmError, match="is a PNG, JPEG or TIFF, not DICOM"):
         read_film(png, kind="dicom")
     with pytest.raises(FilmError, match="send it as dicom"):
         read_film(make_dicom(RAMP), kind="encoded")

@@ -93,15 +93,13 @@ def how_to_call(zoo: Zoo, running: Sequence[Running]) -> str:
     by_name = {one.name: one for one in running}
     lines = ["", "The zoo is up."]
     for one in running:
-        address = f"{zoo.call_host}:{one.grpc_port}"
-        lines.append(
-            f"  {one.name:<12} gRPC {address:<18} HTTP http://{zoo.call_host}:{one.http_port}"
-        )
+        address = zoo.called(one.grpc_port)
+        lines.append(f"  {one.name:<12} gRPC {address:<18} HTTP http://{zoo.called(one.http_port)}")
     if "gateway" in by_name:
-        target = f"{zoo.call_host}:{by_name['gateway'].grpc_port}"
+        target = zoo.called(by_name["gateway"].grpc_port)
         ours, bufs, scheme = access_options(zoo)
         page_scheme = "http" if zoo.tls == "off" else "https"
-        page = f"{page_scheme}://{zoo.call_host}:{by_name['gateway'].http_port}/"
+        page = f"{page_scheme}://{zoo.called(by_name['gateway'].http_port)}/"
         lines += ["", f"Open the page: {page}"]
         lines += ["", "Ask the gateway:"]
         for example in sorted((zoo.root / "examples").glob("*.py")):

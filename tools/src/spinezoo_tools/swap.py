@@ -29,6 +29,7 @@ from spinezoo_tools.environments import ROOT, python_of
 from spinezoo_tools.roster_file import RosterFile, SwapError, write_at_once
 from spinezoo_tools.signals import StopSignalError, raise_on_stop, signals_held
 from spinezoo_tools.swap_docker import COMMAND_LIMIT_S, Docker, run, say
+from spinezoo_tools.zoo import Zoo
 
 ROSTER = {"image": "deploy/compose/roster/roster.yaml", "at": "gateway/roster.yaml"}
 """Roster file of the containers' gateway, and of the processes'."""
@@ -268,11 +269,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
             swap_image(roster, docker, images, options.network, options.image, undo)
         else:
             python = python_of(root, root / "gateway")
-            settings = {**read_env_file(root / ".env"), **os.environ}
-            port = settings.get("SPINEZOO_GATEWAY_GRPC_PORT", "50050")
-            where = options.gateway or f"127.0.0.1:{port}"
+            zoo = Zoo(root)
+            where = options.gateway or zoo.called(zoo.ports()["gateway"][0])
             command = (str(python), "-m", "spinezoo_gateway.watch", "--gateway", where)
-            gateway = Gateway(command, settings)
+            gateway = Gateway(command, zoo.settings)
             swap_address(roster, gateway, options.network, options.at, undo)
     except (ToolError, StopSignalError) as error:
         left = undo.run()

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import json
+import math
 import os
 import shutil
 import signal
@@ -40,6 +41,9 @@ FIRST_NETWORK_PORTS = (50051, 8051)
 ROSTER_PREFIX = "SPINEZOO_ROSTER_"
 """``SPINEZOO_ROSTER_<NAME>`` tells the gateway where a member is; empty takes it out."""
 
+ROSTER_HOST = "127.0.0.1"
+"""Where the shipped roster says that members listen."""
+
 START_TIMEOUT_S = 300.0
 KILL_GRACE_S = 10.0
 """Time beyond SPINEZOO_DRAIN_S until a process that was told to stop is killed."""
@@ -71,7 +75,7 @@ class Zoo:
         self.environment.pop(MARKER, None)
         self.shipped = read_env_file(root / ".env")
         self.settings = {**self.shipped, **self.environment}
-        self.host = self.settings.get("SPINEZOO_HOST") or "127.0.0.1"
+        self.host = (self.settings.get("SPINEZOO_HOST") or ROSTER_HOST).strip("[]")
 
     @property
     def networks(self) -> list[str]:
@@ -83,6 +87,11 @@ class Zoo:
         """Address at which to call a server that may be bound to every address."""
         return {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self.host, self.host)
 
+    def called(self, port: int) -> str:
+        """``host:port`` at which to call a server; an IPv6 address stands in brackets."""
+        host = f"[{self.call_host}]" if ":" in self.call_host else self.call_host
+        return f"{host}:{port}"
+
     @property
     def tls(self) -> str:
         """``off``, ``server`` or ``mutual``; what else stands there is refused by every process."""
@@ -91,40 +100,44 @@ class Zoo:
     def _number(self, key: str, default: float) -> float:
         text = self.settings.get(key, "")
         try:
-            return float(text) if text else default
+            number = float(text) if text else default
         except ValueError:
-            raise ZooError(f"{key} must be a number, is {text!r}; correct it in .env") from None
+            number = math.inf
+        if not math.isfinite(number):
+            raise ZooError(f"{key} must be a number, is {text!r}; correct it in .env")
+        return number
 
     def ports(self) -> dict[str, tuple[int, int]]:
         """The two ports of every part, gRPC and HTTP; those without get the next numbers."""
-        ports: dict[str, tuple[int, int]] = {}
+        given = {
+            name: (self._port(name, "GRPC"), self._port(name, "HTTP"))
+            for name in [*FRONT, *self.networks]
+        }
         taken: set[int] = set()
-        nameless = []
-        for name in [*FRONT, *self.networks]:
-            pair = []
-            for kind in ("GRPC", "HTTP"):
-                key = f"SPINEZOO_{name.upper()}_{kind}_PORT"
-                number = self._number(key, 0)
-                if number != int(number) or not 0 <= number <= 65535:
-                    raise ZooError(f"{key} must be a port, 1 to 65535; correct it in .env")
-                pair.append(int(number))
-            if all(pair):
-                for port in pair:
-                    if port in taken:
-                        raise ZooError(f"port {port} stands twice in .env; give each its own")
-                    taken.add(port)
-                ports[name] = (pair[0], pair[1])
-            else:
-                nameless.append(name)
-        for name in nameless:
-            pair = []
-            for port in FIRST_NETWORK_PORTS:
-                while port in taken:
-                    port += 1
-                taken.add(port)
-                pair.append(port)
-            ports[name] = (pair[0], pair[1])
-        return ports
+        for port in (each for pair in given.values() for each in pair if each):
+            if port in taken:
+                raise ZooError(f"port {port} stands twice in .env; give each its own")
+            taken.add(port)
+
+        def free_from(port: int) -> int:
+            while port in taken:
+                port += 1
+            taken.add(port)
+            return port
+
+        first_grpc, first_http = FIRST_NETWORK_PORTS
+        return {
+            name: (grpc or free_from(first_grpc), http or free_from(first_http))
+            for name, (grpc, http) in given.items()
+        }
+
+    def _port(self, name: str, kind: str) -> int:
+        """A port of a part as it is set; 0 where it is not."""
+        key = f"SPINEZOO_{name.upper()}_{kind}_PORT"
+        text = self.settings.get(key, "").strip() or "0"
+        if not text.isdecimal() or int(text) > 65535:
+            raise ZooError(f"{key} must be a port, 1 to 65535, is {text!r}; correct it in .env")
+        return int(text)
 
     def parts(self, only: Sequence[str] = ()) -> list[Part]:
         """What to start, networks first.
@@ -197,8 +210,9 @@ class Zoo:
             if key in self.environment:
                 continue
             if name in started:
-                if self.shipped.get(f"SPINEZOO_{name.upper()}_GRPC_PORT") != str(ports[name][0]):
-                    overrides[key] = f"{self.call_host}:{ports[name][0]}"
+                shipped = self.shipped.get(f"SPINEZOO_{name.upper()}_GRPC_PORT")
+                if (self.call_host, str(ports[name][0])) != (ROSTER_HOST, shipped):
+                    overrides[key] = self.called(ports[name][0])
             elif subset and started:
                 overrides[key] = ""
         return overrides
@@ -209,8 +223,7 @@ class Zoo:
         The addresses are ``SPINEZOO_<NAME>_TARGET``, as gRPC targets.
         """
         targets = {
-            f"SPINEZOO_{one.name.upper()}_TARGET": f"{self.call_host}:{one.grpc_port}"
-            for one in running
+            f"SPINEZOO_{one.name.upper()}_TARGET": self.called(one.grpc_port) for one in running
         }
         return {**self.settings, **self.tls_files("client", "SPINEZOO_CLIENT_TLS"), **targets}
 
@@ -352,8 +365,7 @@ class Zoo:
 
     def ready(self, one: Running) -> bool:
         """Whether ``/readyz`` says yes and the gRPC port takes connections."""
-        host = f"[{self.call_host}]" if ":" in self.call_host else self.call_host
-        url = f"http://{host}:{one.http_port}/readyz"
+        url = f"http://{self.called(one.http_port)}/readyz"
         opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
         try:
             with opener.open(url, timeout=2.0) as answer:

@@ -2,7 +2,7 @@
 /** The list beside the film: the column from above, implants, details, notes, and the tools of Correct. */
 
 import { button, choice, h } from './dom.js';
-import { details, isDoubtful, isVertebra, isWithheld, mark, percent, title } from './shapes.js';
+import { details, isDoubtful, isVertebra, isWithheld, mark, percent, probability, title } from './shapes.js';
 import { LEVELS, networkName, STRUCTURES } from './words.js';
 
 /** @typedef {import('./app.js').App} App */
@@ -62,7 +62,7 @@ export class Column {
     const { app } = this;
     const state = isWithheld(one) ? ' withheld' : isDoubtful(one) ? ' doubtful' : '';
     const sure = one.origin !== 'predicted' ? one.origin : one.confidence !== null && isVertebra(one)
-      ? (one.level ? percent(one.confidence) : 'withheld') : one.score !== null ? percent(one.score) : '';
+      ? (one.level ? probability(one.confidence) : 'withheld') : one.score !== null ? percent(one.score) : '';
     const row = button('', () => app.select(one.id), { class: `row${state}`, 'data-id': one.id, 'aria-pressed': String(app.selected === one.id) });
     row.append(h('span', { class: `swatch ${one.structure}`, 'aria-hidden': 'true' }), h('span', { class: 'name' }, isVertebra(one) ? mark(one) || title(one) : title(one)),
       h('span', { class: 'sure' }, sure), one.seenBy.length ? h('span', { class: 'seen' }, `${one.seenBy.length}/${app.networks.length}`) : '');
@@ -88,7 +88,7 @@ export class Column {
       if (missing.length) lines.push(h('li', { class: 'fine' }, `by ${one.seenBy.map(networkName).join(', ')}; not by ${missing.map(networkName).join(', ')}`));
     }
     const bars = Object.entries(one.levels).filter(([, share]) => share >= 0.005).slice(0, 4).map(([level, share]) => h('li', {},
-      h('span', {}, level), h('meter', { min: 0, max: 1, value: share, 'aria-label': `Probability of ${level}` }), h('span', {}, percent(share))));
+      h('span', {}, level), h('meter', { min: 0, max: 1, value: share, 'aria-label': `Probability of ${level}` }), h('span', {}, probability(share))));
     this.box.replaceChildren(h('h3', {}, title(one)), h('ul', {}, ...lines), bars.length > 0 && one.origin === 'predicted' ? h('ul', { class: 'bars' }, ...bars) : '');
   }
 

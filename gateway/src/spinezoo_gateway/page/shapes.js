@@ -101,11 +101,11 @@ export function details(one, asked) {
   const lines = [STRUCTURES[one.structure] ?? one.structure];
   if (one.origin !== 'predicted') lines.push(one.origin === 'corrected' ? 'corrected by a person' : 'from the loaded file');
   if (one.level && one.confidence !== null && one.origin === 'predicted') {
-    lines.push(`confidence of the name ${percent(one.confidence)}${isDoubtful(one) ? ', doubtful' : ''}`);
+    lines.push(`confidence of the name ${probability(one.confidence)}${isDoubtful(one) ? ', doubtful' : ''}`);
   }
   if (isWithheld(one)) {
     lines.push(`no name: ${REASONS[/** @type {string} */ (one.reason)] ?? one.reason}`);
-    const likely = Object.entries(one.levels).slice(0, 3).map(([level, share]) => `${level} ${percent(share)}`);
+    const likely = Object.entries(one.levels).slice(0, 3).map(([level, share]) => `${level} ${probability(share)}`);
     if (likely.length) lines.push(`possible: ${likely.join(', ')}`);
   }
   if (one.touches.length) lines.push(`touches ${one.touches.join(', ')}`);
@@ -118,6 +118,12 @@ export function details(one, asked) {
 export function percent(share) {
   const text = (100 * share).toFixed(share > 0.9995 || share < 0.1 ? 1 : 0);
   return share < 1 && text === '100.0' ? '> 99.9 %' : `${text.replace('.0', '')} %`;
+}
+
+/** A probability; none is certain, also where the answer was rounded to 1.
+ * @param {number} share */
+export function probability(share) {
+  return share > 0.9995 ? '> 99.9 %' : percent(share);
 }
 
 /** In how far networks disagree on each point: votes on a grid.

@@ -25,6 +25,7 @@ from pydantic import (
 )
 from pydantic_core import ErrorDetails, PydanticCustomError
 from spinezoo_contract.errors import CardError
+from spinezoo_contract.limits import MAX_SEGMENTS_LIMIT
 from spinezoo_contract.types import ModelFamily, Structure
 
 WEIGHTS_SUFFIXES = (".safetensors", ".h5", ".hdf5")
@@ -128,7 +129,12 @@ Bytes = Annotated[int, Strict(), Field(ge=1, le=1 << 40), Wanted(f"an integer fr
 Seed = Annotated[
     int, Strict(), Field(ge=0, le=2**63 - 1), Wanted(f"an integer from 0 to {2**63 - 1}")
 ]
-Segments = Annotated[int, Strict(), Field(ge=1, le=1000), Wanted("an integer from 1 to 1000")]
+Segments = Annotated[
+    int,
+    Strict(),
+    Field(ge=1, le=MAX_SEGMENTS_LIMIT),
+    Wanted(f"an integer from 1 to {MAX_SEGMENTS_LIMIT}"),
+]
 Number = Annotated[float, Strict(), Field(allow_inf_nan=False), Wanted("a number")]
 Share = Annotated[
     float, Strict(), Field(ge=0, le=1, allow_inf_nan=False), Wanted("a number from 0 to 1")
@@ -252,7 +258,7 @@ class CardDefaults:
     Attributes:
         score_threshold: 0 to 1.
         suppression_iou: 0 to 1, or None where the network suppresses nothing.
-        max_segments: 1 to 1000.
+        max_segments: 1 to :data:`~spinezoo_contract.limits.MAX_SEGMENTS_LIMIT`.
     """
 
     __pydantic_config__ = _STRICT

@@ -23,6 +23,7 @@ from starlette.routing import BaseRoute, Route
 
 from spinezoo_serving.metrics import CONTENT_TYPE, ServerMetrics
 from spinezoo_serving.security import RETRY_SECONDS, ServerSecurity
+from spinezoo_serving.settings import host_port
 from spinezoo_serving.state import ServingState
 
 log = logging.getLogger("spinezoo.http")
@@ -74,8 +75,8 @@ def bind(host: str, port: int) -> socket.socket:
     except OSError as error:
         listener.close()
         raise ConfigurationError(
-            f"cannot listen on {host}:{port} ({error.strerror}); stop what uses the port, or set "
-            "SPINEZOO_HOST and SPINEZOO_HTTP_PORT"
+            f"cannot listen on {host_port(host, port)} ({error.strerror}); stop what uses the "
+            "port, or set SPINEZOO_HOST and SPINEZOO_HTTP_PORT"
         ) from error
     return listener
 

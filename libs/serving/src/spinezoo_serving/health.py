@@ -20,7 +20,7 @@ from spinezoo_contract.status import from_rpc_error
 from spinezoo_contract.tls import ClientSecurity, TlsMode
 
 from spinezoo_serving.security import ServerSecurity
-from spinezoo_serving.settings import ServerSettings
+from spinezoo_serving.settings import ServerSettings, host_port
 
 DEFAULT_TIMEOUT_S = 5.0
 """Time that the answer has, in s."""
@@ -37,8 +37,8 @@ def own_server(environment: Mapping[str, str]) -> tuple[str, ClientSecurity, str
         raise ConfigurationError(
             "no --target, and SPINEZOO_GRPC_PORT names no port; give one of them"
         )
-    host = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(settings.host, settings.host)
-    target = f"{host}:{settings.grpc_port}"
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(settings.host, settings.host)
+    target = host_port(host, settings.grpc_port)
     if environment.get("SPINEZOO_CLIENT_TLS", "").strip():
         return target, ClientSecurity.from_env(environment), _own_name(settings.security)
     served = settings.security

@@ -178,13 +178,7 @@ class Batches(Generic[_Asked, _Answer]):
         except Exception as error:
             if len(asked) == 1:
                 return [error]
-        alone: list[_Answer | BaseException] = []
-        for one in asked:
-            try:
-                alone += self._answer([one])
-            except Exception as error:
-                alone.append(error)
-        return alone
+        return [answer for each in batch for answer in self._answers([each])]
 
     def _gather(self) -> list[_Waiting[_Asked, _Answer]]:
         """The questions of the next batch, each of which may still start."""

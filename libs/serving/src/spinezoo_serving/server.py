@@ -21,7 +21,7 @@ from grpc_reflection.v1alpha import reflection
 from spinezoo_contract.errors import ConfigurationError
 
 from spinezoo_serving.calls import ShellInterceptor
-from spinezoo_serving.settings import ServerSettings
+from spinezoo_serving.settings import ServerSettings, host_port
 from spinezoo_serving.state import HealthServicer, Phase, ServingState
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ def _try_to_bind(host: str, port: int) -> None:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     with socket.socket(family, socket.SOCK_STREAM) as listener:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind((host.strip("[]"), port))
+        listener.bind((host, port))
         listener.listen(1)
 
 
@@ -142,7 +142,7 @@ class GrpcServer:
         reflection.enable_server_reflection(
             [*names, "grpc.health.v1.Health", reflection.SERVICE_NAME], server
         )
-        address = f"{settings.host}:{settings.grpc_port}"
+        address = host_port(settings.host, settings.grpc_port)
         try:
             # Tried with a plain socket first, because gRPC writes lines of its own when it fails.
             _try_to_bind(settings.host, settings.grpc_port)

@@ -61,12 +61,22 @@ class ServerSettings(EnvironmentSettings):
     )
     security: ServerSecurity = Field(default_factory=ServerSecurity)
 
+    @field_validator("host")
+    @classmethod
+    def _without_brackets(cls, host: str) -> str:
+        return host.removeprefix("[").removesuffix("]")
+
     @field_validator("image")
     @classmethod
     def _is_tag(cls, image: str) -> str:
         if not IMAGE_TAG.fullmatch(image):
             raise ValueError
         return image
+
+
+def host_port(host: str, port: int) -> str:
+    """An address as gRPC and browsers write it: an IPv6 one in brackets."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 class NetworkSettings(EnvironmentSettings):

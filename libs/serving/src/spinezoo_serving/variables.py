@@ -6,8 +6,8 @@ A process describes its settings once, in a subclass of :class:`EnvironmentSetti
         quorum: int = setting(3, "members that must answer", minimum=1, maximum=1000)
 
 ``GatewaySettings()`` holds the defaults and reads nothing, ``GatewaySettings.from_env()`` reads
-``SPINEZOO_QUORUM``. The table of all settings in ``docs/architecture.md`` is made from these
-models: ``python -m spinezoo_serving.variables MODULE...`` prints their rows as JSON.
+``SPINEZOO_QUORUM``. ``docs/settings.md`` is made from these models: ``python -m
+spinezoo_serving.variables MODULE...`` prints their rows as JSON.
 """
 
 # ruff: noqa: T201 - a command: its rows go to the terminal.

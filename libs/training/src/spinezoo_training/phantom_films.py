@@ -22,6 +22,7 @@ from spinezoo_contract.errors import OptionError
 from spinezoo_contract.types import Structure
 from spinezoo_phantom.detector import look
 from spinezoo_phantom.make import (
+    Scene,
     build_scene,
     corners_of,
     mirrored_regions,
@@ -29,7 +30,7 @@ from spinezoo_phantom.make import (
     turned_regions,
 )
 from spinezoo_phantom.projection import Camera
-from spinezoo_phantom.records import turned_points
+from spinezoo_phantom.records import PhantomRegion, turned_points
 from spinezoo_phantom.settings import GENERATOR, PhantomSettings
 from spinezoo_phantom.solids import project
 from spinezoo_phantom.vertebra import Vertebra
@@ -140,17 +141,63 @@ def training_columns(
     if min(height, width) < SMALLEST_SIDE_PX:
         raise OptionError(f"canvas {height} x {width}: choose {SMALLEST_SIDE_PX} px or more")
     streams = streams_of(_PATIENTS, seed, index, 1)
-    chance = streams[6]
+    fit = _fitted(streams[6], settings, height, width)
+    patient = _Patient.of(build_scene(fit.settings, streams), fit)
+    looks_of = np.random.SeedSequence((_PATIENTS, seed, index, 2)).spawn(looks)
+    return [
+        patient.look(
+            np.random.Generator(np.random.PCG64(stream)),
+            f"phantom{GENERATOR}-{seed}-{index}-{number}",
+        )
+        for number, stream in enumerate(looks_of)
+    ]
+
+
+@dataclass(frozen=True, slots=True)
+class _Fit:
+    """How a film lies on its canvas.
+
+    Attributes:
+        settings: Of the film, upright, at its size on the canvas.
+        canvas: Rows and columns of the canvas.
+        turn_deg: How far the film is turned clockwise.
+    """
+
+    settings: PhantomSettings
+    canvas: tuple[int, int]
+    turn_deg: int
+
+    @property
+    def upright(self) -> tuple[int, int]:
+        """Rows and columns of the film before it is turned."""
+        return self.settings.height_px, self.settings.width_px
+
+    @property
+    def frame(self) -> tuple[int, int, int, int]:
+        """Top, left, rows and columns of the turned film on the canvas."""
+        rows, columns = self.upright[::-1] if self.turn_deg in (90, 270) else self.upright
+        return (self.canvas[0] - rows) // 2, (self.canvas[1] - columns) // 2, rows, columns
+
+    def placed(self, points_xy: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Points of the turned film on the canvas."""
+        top, left, *_ = self.frame
+        moved: NDArray[np.float64] = points_xy + np.array([left, top], dtype=np.float64)
+        return moved
+
+
+def _fitted(
+    chance: np.random.Generator, settings: PhantomSettings, height: int, width: int
+) -> _Fit:
+    """Draws a film's shape and fits it on a canvas of so many rows and columns."""
     # Films are not all alike in shape: plates of 3:4, crops, narrow whole-spine strips.
     shape = 0.75 if chance.random() < 0.3 else chance.uniform(0.52, 1.0)
     whole_spine = bool(chance.random() < _WHOLE_SPINE_SHARE)
     if whole_spine:
         shape = chance.uniform(0.36, 0.55)
-    turn_deg = settings.turn_deg
-    lying = turn_deg in (90, 270)
+    lying = settings.turn_deg in (90, 270)
     long, short = 1000, max(1, round(1000 * shape))
-    fit = Letterbox.fit(*((short, long) if lying else (long, short)), height, width)
-    rows, columns = max(fit.height, SMALLEST_SIDE_PX), max(fit.width, SMALLEST_SIDE_PX)
+    box = Letterbox.fit(*((short, long) if lying else (long, short)), height, width)
+    rows, columns = max(box.height, SMALLEST_SIDE_PX), max(box.width, SMALLEST_SIDE_PX)
     upright = (columns, rows) if lying else (rows, columns)
     fitted = replace(
         settings,
@@ -159,75 +206,91 @@ def training_columns(
         turn_deg=0,
         field="whole_spine" if whole_spine else settings.field,
     )
-    top, left = (height - rows) // 2, (width - columns) // 2
-    scene = build_scene(fitted, streams)
-    sides = {
-        mirrored: tuple(
-            turned_regions(
-                mirrored_regions(regions, upright[1]) if mirrored else regions, *upright, turn_deg
-            )
-            for regions in (scene.regions, scene.bodies)
-        )
-        for mirrored in (False, True)
-    }
-    corner = np.array([left, top], dtype=np.float64)
-    level_corners = {
-        level: project(scene.camera, corners_of(body, scene.camera))
-        for level, body in scene.spine.by_level().items()
-    }
-    level_plates = {
-        level: np.stack(
-            [project(scene.camera, body.endplate_mm(upper=upper)) for upper in (True, False)]
-        )
-        for level, body in scene.spine.by_level().items()
-    }
-    columns_of_films = []
-    for number, stream in enumerate(
-        np.random.SeedSequence((_PATIENTS, seed, index, 2)).spawn(looks)
-    ):
-        rng = np.random.Generator(np.random.PCG64(stream))
-        mirrored = bool(rng.random() < fitted.mirror_share)
-        seen = look(scene.layers, fitted, rng, mirrored=mirrored)
-        canvas = np.zeros((height, width), np.uint8)
+    return _Fit(fitted, (height, width), settings.turn_deg)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Patient:
+    """A patient before the camera, ready to be exposed.
+
+    Attributes:
+        scene: The patient, projected once.
+        fit: How films of it lie on the canvas.
+        sides: Outlines of all structures and of all bodies on the turned film, by whether it is
+            mirrored.
+        landmarks: (22, 2) four corners, then both endplates, on the upright film, by level.
+    """
+
+    scene: Scene
+    fit: _Fit
+    sides: dict[bool, tuple[list[PhantomRegion], list[PhantomRegion]]]
+    landmarks: dict[str, NDArray[np.float64]]
+
+    @classmethod
+    def of(cls, scene: Scene, fit: _Fit) -> _Patient:
+        """Works out what all films of the patient share."""
+        width = fit.upright[1]
+
+        def turned(regions: list[PhantomRegion], mirrored: bool) -> list[PhantomRegion]:
+            seen = mirrored_regions(regions, width) if mirrored else regions
+            return turned_regions(seen, *fit.upright, fit.turn_deg)
+
+        sides = {
+            mirrored: (turned(scene.regions, mirrored), turned(scene.bodies, mirrored))
+            for mirrored in (False, True)
+        }
+        landmarks = {}
+        for level, body in scene.spine.by_level().items():
+            corners = project(scene.camera, corners_of(body, scene.camera))
+            plates = [
+                project(scene.camera, body.endplate_mm(upper=upper)) for upper in (True, False)
+            ]
+            landmarks[level] = np.concatenate([corners, *plates])
+        return cls(scene, fit, sides, landmarks)
+
+    def look(self, rng: np.random.Generator, name: str) -> TrainingColumn:
+        """Exposes and processes the patient once.
+
+        Args:
+            rng: The look's own random stream.
+            name: Of the film.
+        """
+        scene, fit = self.scene, self.fit
+        mirrored = bool(rng.random() < fit.settings.mirror_share)
+        seen = look(scene.layers, fit.settings, rng, mirrored=mirrored)
         grey = unit_grey(np.clip(seen.grey, 0, 1)) * np.float32(255)
-        seen_bytes = np.rot90(cv2.convertScaleAbs(grey), -turn_deg // 90)
-        canvas[top : top + rows, left : left + columns] = seen_bytes
-        film = PreparedFilm(
-            f"phantom{GENERATOR}-{seed}-{index}-{number}",
-            canvas,
-            tuple(
-                (_STRUCTURES[region.structure], region.polygon_xy + corner)
-                for region in sides[mirrored][0]
-            ),
+        canvas = np.zeros(fit.canvas, np.uint8)
+        top, left, rows, columns = fit.frame
+        canvas[top : top + rows, left : left + columns] = np.rot90(
+            cv2.convertScaleAbs(grey), -fit.turn_deg // 90
         )
-        bodies = []
-        for region in sides[mirrored][1]:
-            level = region.level
-            points = np.concatenate([level_corners[level], level_plates[level].reshape(-1, 2)])
-            if mirrored:
-                points = np.column_stack([upright[1] - points[:, 0], points[:, 1]])
-            points = turned_points(points, *upright, turn_deg) + corner
-            bodies.append(
-                ColumnBody(
-                    level,
-                    region.polygon_xy + corner,
-                    points[:4],
-                    points[4:].reshape(2, -1, 2),
-                    spurs_px(scene.spine.by_level()[level], scene.camera),
-                )
-            )
-        columns_of_films.append(
-            TrainingColumn(
-                film,
-                tuple(bodies),
-                (top, left, rows, columns),
-                scene.spine.lumbar_count,
-                "left" if mirrored else "right",
-                fitted.view,
-                turn_deg,
-            )
+        regions, outlines = self.sides[mirrored]
+        outlined = tuple(
+            (_STRUCTURES[region.structure], fit.placed(region.polygon_xy)) for region in regions
         )
-    return columns_of_films
+        return TrainingColumn(
+            PreparedFilm(name, canvas, outlined),
+            tuple(self._body(region, mirrored) for region in outlines),
+            fit.frame,
+            scene.spine.lumbar_count,
+            "left" if mirrored else "right",
+            fit.settings.view,
+            fit.turn_deg,
+        )
+
+    def _body(self, region: PhantomRegion, mirrored: bool) -> ColumnBody:
+        level, fit = region.level, self.fit
+        points = self.landmarks[level]
+        if mirrored:
+            points = np.column_stack([fit.upright[1] - points[:, 0], points[:, 1]])
+        points = fit.placed(turned_points(points, *fit.upright, fit.turn_deg))
+        return ColumnBody(
+            level,
+            fit.placed(region.polygon_xy),
+            points[:4],
+            points[4:].reshape(2, -1, 2),
+            spurs_px(self.scene.spine.by_level()[level], self.scene.camera),
+        )
 
 
 def spurs_px(body: Vertebra, camera: Camera) -> NDArray[np.float64]:

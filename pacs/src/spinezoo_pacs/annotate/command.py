@@ -11,9 +11,10 @@ has looked at never gets there.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from itertools import combinations
 from pathlib import Path
@@ -100,7 +101,7 @@ def annotate(data: Path, work: Path, gateway: str) -> Path:
     """Asks the zoo about every film of a folder and writes the project.
 
     What a person has already worked on is not overwritten: films of an existing project stay as
-    they are, new ones are added.
+    they are, new ones are added. Where the run ends early, those that were answered are written.
 
     Raises:
         SpineZooError: The gateway cannot be reached, or there is no film.
@@ -112,12 +113,11 @@ def annotate(data: Path, work: Path, gateway: str) -> Path:
     path = work / PROJECT
     before = {each.film_name: each for each in read_project(path)} if path.exists() else {}
     made_at = datetime.now(UTC).isoformat(timespec="seconds")
-    pictures: dict[str, Picture] = {}
+    pictures = dict(before)
     refused = []
-    with EnsembleClient(gateway, **client_settings()) as zoo:
+    with EnsembleClient(gateway, **client_settings()) as zoo, _kept(pictures, path):
         for name, film_path in tqdm(films.items(), unit="film", file=sys.stderr):
             if name in before:
-                pictures[name] = before[name]
                 continue
             try:
                 film = read_film_file(film_path)
@@ -138,13 +138,21 @@ def annotate(data: Path, work: Path, gateway: str) -> Path:
                 outlines_of(answer, made_at),
                 attributes,
             )
-    ordered = sorted(
-        pictures.values(), key=lambda each: -float(each.attributes.get("dispute", 0) or 0)
-    )
-    _write(path, project(ordered))
     for line in refused:
         print(f"left out: {line}", file=sys.stderr)
     return path
+
+
+@contextlib.contextmanager
+def _kept(pictures: Mapping[str, Picture], path: Path) -> Iterator[None]:
+    """Writes the pictures as a project at the end, whatever ends it; most disputed ones first."""
+    try:
+        yield
+    finally:
+        ordered = sorted(
+            pictures.values(), key=lambda each: -float(each.attributes.get("dispute", 0) or 0)
+        )
+        _write(path, project(ordered))
 
 
 def finish(data: Path, work: Path) -> tuple[int, int]:

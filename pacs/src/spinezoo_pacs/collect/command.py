@@ -27,6 +27,7 @@ from spinezoo_contract.client import EnsembleClient
 from spinezoo_contract.errors import BadInputError, ConfigurationError, SpineZooError
 from spinezoo_contract.tls import client_settings
 from spinezoo_contract.types import Film, FilmNoteCode, FilmView
+from spinezoo_spine.films.about import is_other_part
 from tqdm import tqdm
 
 from spinezoo_pacs.collect.archives import Archive, Series, archive_of
@@ -41,10 +42,11 @@ HEADER_REASONS = {
     FilmNoteCode.NOT_RADIOGRAPH: "header-no-radiograph",
 }
 
-LUMBAR_PARTS = ("LSPINE", "LUMBAR", "SPINE", "LSSPINE", "LWS", "TLSPINE", "")
-"""Body parts by which a series is fetched; what else is said leaves it out unfetched."""
+LUMBAR_WORDS = ("SPINE", "LUMBAR", "LWS")
+"""A series is fetched where its part of the body holds one of these and is no other part of the
+spine, or where its header names none."""
 
-VIEWS = ("LL", "RL", "LAT", "LATERAL", "LLD", "RLD")
+VIEWS = ("LL", "RL", "LAT", "LATERAL")
 
 
 class Collection:
@@ -92,6 +94,8 @@ class Collection:
             file.flush()
             os.fsync(file.fileno())
         self.lines.append(line)
+        if "film_mark" in line:
+            self.seen[line["film_mark"]] = line
 
     def keep(self, mark: str, series: str, clean: CleanFilm) -> None:
         """Writes a film, then its line."""
@@ -153,11 +157,8 @@ class Chooser:
     def series_reason(self, series: Series) -> str:
         """Why a series is not fetched at all; empty where it is."""
         part = series.header.get("BodyPartExamined", "").strip().upper()
-        return (
-            ""
-            if any(each and each in part for each in LUMBAR_PARTS) or not part
-            else ("series-not-lumbar")
-        )
+        lumbar = any(word in part for word in LUMBAR_WORDS) and not is_other_part(part)
+        return "" if lumbar or not part else "series-not-lumbar"
 
     @staticmethod
     def header_reason(film: Film) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 import warnings
 from collections import deque
 from collections.abc import Callable
@@ -75,11 +76,16 @@ class Workers:
         self._wake.set()
 
     def stop(self, timeout_s: float) -> None:
-        """Lets each finish the film it has, at most so long; the rest is done after the start."""
+        """Lets each finish the film it has; the rest is done after the next start.
+
+        Args:
+            timeout_s: Time that all of them have together, in s.
+        """
         self._stop.set()
         self._wake.set()
+        end = time.monotonic() + timeout_s
         for thread in self._threads:
-            thread.join(timeout_s)
+            thread.join(max(0.0, end - time.monotonic()))
         self._gateway.close()
 
     def _run(self) -> None:

@@ -75,7 +75,7 @@ def write_nrrd(seg: Dataset, path: Path, film: Dataset | None = None) -> int:
     if film is not None:
         if (film.Rows, film.Columns) != (seg.Rows, seg.Columns):
             raise FilmError("film and SEG are of different size; give the film that was answered")
-        given = film.get("PixelSpacing") or film.get("ImagerPixelSpacing") or spacing
+        given = film.get("ImagerPixelSpacing") or film.get("PixelSpacing") or spacing
         spacing = [float(value) for value in given]
     places, layers = layers_of([mask for _, mask in found])
     header: dict[str, object] = {

@@ -121,8 +121,8 @@ def _table_1(report: Mapping[str, Any]) -> Section:
         (
             "All structures of a prediction against all structures of the truth, as one mask; each "
             "film's own value, then the mean over films. Higher is better; the best of a row is "
-            "bold. The study's figures are of other films and other weights: they stand here for "
-            "orientation.",
+            "bold. The study's figures (Kónya et al. 2020, arXiv:2004.03364) are of other films "
+            "and other weights: they stand here for orientation.",
         ),
         (plot,) if titles else (),
         tuple(parts),

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
-from spinezoo_contract.types import FilmMeasures, Measure, MeasureKind, MeasurePlane, MeasureUnit
+from spinezoo_contract.types import FilmMeasures, Measure, MeasureKind, MeasureUnit
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,8 +19,9 @@ class Change:
         before: On the first film; None: withheld there.
         after: On the second film.
         change: ``after - before``; None where one is withheld or the lengths are not of one plane.
-        half_width: Half the 90 % interval of the change: both films' errors added in squares.
-        beyond: Whether the change is greater than that.
+        half_width: Half the 90 % interval of the change: both films' errors added in squares; None
+            where there is no change, or a measure without an interval, such as a count.
+        beyond: Whether the change is greater than that; of what has no interval it is not said.
     """
 
     kind: MeasureKind
@@ -38,10 +40,7 @@ def compare_films(before: FilmMeasures, after: FilmMeasures) -> tuple[Change, ..
     Pairs pre- and post-operative films, or flexion and extension. Measures of single implants are
     left out: which implant is which is not known from film to film.
     """
-    planes = {before.plane, after.plane}
-    one_plane = (len(planes) == 1 and MeasurePlane.DETECTOR not in planes) or planes == {
-        MeasurePlane.DETECTOR
-    }
+    one_plane = before.plane == after.plane
     first = {(m.kind, m.levels): m for m in before.measures if m.implant_index is None}
     second = {(m.kind, m.levels): m for m in after.measures if m.implant_index is None}
     changes = []
@@ -59,9 +58,9 @@ def _value(measure: Measure | None) -> float | None:
     return None if measure is None else measure.value
 
 
-def _half(measure: Measure) -> float:
+def _half(measure: Measure) -> float | None:
     if measure.value is None or measure.high is None:
-        return 0.0
+        return None
     return measure.high - measure.value  # below, an interval may be cut at 0
 
 
@@ -72,6 +71,7 @@ def _change(
     change = half = None
     if comparable and old and new and before is not None and after is not None:
         change = after - before
-        half = (_half(old) ** 2 + _half(new) ** 2) ** 0.5
+        one, other = _half(old), _half(new)
+        half = None if one is None or other is None else math.hypot(one, other)
     beyond = change is not None and half is not None and abs(change) > half
     return Change(known.kind, known.levels, known.unit, before, after, change, half, beyond)

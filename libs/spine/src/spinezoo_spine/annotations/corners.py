@@ -1,14 +1,15 @@
 """Corner truth: vertebrae as four corners with their levels, as COCO files of such sets hold it.
 
-Categories are levels (``T12``, ``L1``, ...), outlines are polygons with straight sides, and an
-image may carry the two ends of the upper endplate of S1 as ``s1_endplate``. There is no class of
-the study in it, so it is read here and not by :mod:`spinezoo_spine.annotations.coco`.
+Categories are levels (``T12``, ``L1``, ...), outlines are the four corners in the order upper back,
+upper front, lower front, lower back, and an image may carry the two ends of the upper endplate of
+S1, back and front, as ``s1_endplate``. There is no class of the study in it, so it is read here and
+not by :mod:`spinezoo_spine.annotations.coco`.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,6 +23,8 @@ from spinezoo_spine.annotations.raster import segments_from_regions
 from spinezoo_spine.annotations.regions import Region, as_polygon, level_of
 from spinezoo_spine.annotations.text import read_json
 
+_ORDER = "give its four corners: upper back, upper front, lower front, lower back"
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class CornerFilm:
@@ -31,8 +34,9 @@ class CornerFilm:
         name: The film's file.
         height: Rows in pixels.
         width: Columns in pixels.
-        quads: (4, 2) corners x, y by level.
-        s1_endplate: (2, 2) ends of the upper endplate of S1, None where it is not in view.
+        quads: (4, 2) corners x, y by level: upper back, upper front, lower front, lower back.
+        s1_endplate: (2, 2) back and front end of the upper endplate of S1, None where it is not in
+            view.
     """
 
     name: str
@@ -99,8 +103,12 @@ def read_corners(path: str | os.PathLike[str]) -> tuple[CornerFilm, ...]:
             own = quads[entry["image_id"]]
             if level in own:
                 raise AnnotationError(f"annotation {number}: {level} is there twice; keep one")
-            (outline,) = entry["segmentation"]
-            own[level] = as_polygon(np.asarray(outline, dtype=np.float64).reshape(-1, 2))
+            own[level] = _corners(entry["segmentation"], f"annotation {number} ({level})")
+        for key, own in quads.items():
+            if len({bool(quad[0, 0] < quad[1, 0]) for quad in own.values()}) > 1:
+                raise AnnotationError(
+                    f"{films[key]['file_name']}: its vertebrae look to both sides; {_ORDER}"
+                )
         return tuple(
             CornerFilm(
                 str(entry["file_name"]),
@@ -117,6 +125,24 @@ def read_corners(path: str | os.PathLike[str]) -> tuple[CornerFilm, ...]:
         ) from error
     except AnnotationError as error:
         raise AnnotationError(f"{path.name}: {error}") from error
+
+
+def _corners(outlines: Sequence[object], name: str) -> NDArray[np.float64]:
+    """The (4, 2) corners of one vertebra.
+
+    Raises:
+        AnnotationError: They are not four, or not in order.
+    """
+    (outline,) = outlines
+    quad = as_polygon(np.asarray(outline, dtype=np.float64).reshape(-1, 2))
+    if len(quad) == 5 and (quad[4] == quad[0]).all():
+        quad = quad[:4]  # some programs close an outline
+    if len(quad) != 4:
+        raise AnnotationError(f"{name}: has {len(quad)} points; {_ORDER}")
+    upper, lower = quad[1] - quad[0], quad[2] - quad[3]
+    if quad[:2, 1].sum() >= quad[2:, 1].sum() or upper[0] * lower[0] <= 0:
+        raise AnnotationError(f"{name}: its corners are in another order; {_ORDER}")
+    return quad
 
 
 def _endplate(value: object) -> NDArray[np.float64] | None:

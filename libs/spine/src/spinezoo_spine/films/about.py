@@ -209,3 +209,8 @@ def magnification(dataset: Dataset) -> float | None:
         if detector and patient and patient > 0.0:
             factor = detector / patient
     return factor if factor is not None and math.isfinite(factor) and 1 <= factor < 10 else None
+
+
+def is_other_part(said: str) -> bool:
+    """Whether a Body Part Examined names another part of the body than the lumbar spine."""
+    return "".join(filter(str.isalnum, said.upper())) in _OTHER_PARTS

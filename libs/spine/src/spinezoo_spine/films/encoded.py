@@ -66,7 +66,7 @@ def is_plain_png(data: bytes) -> bool:
 def _open(data: bytes, limits: FilmLimits) -> Image.Image:
     """The image, header read and judged, pixels not decoded."""
     if kind_of(data) == "dicom":
-        raise FilmError("is a DICOM file, said to be PNG, JPEG or TIFF; send it as dicom")
+        raise FilmError("the file is DICOM, said to be PNG, JPEG or TIFF; send it as dicom")
     if data.startswith(b"\x89PNG\r\n\x1a\n"):
         for _ in png_chunks(data):  # counts them, before a library goes through them
             pass
@@ -75,7 +75,7 @@ def _open(data: bytes, limits: FilmLimits) -> Image.Image:
         head = stream_head(data)
         if head is not None and (head.kind not in ("jpeg", "jpeg-progressive") or head.depth != 8):
             raise FilmError(
-                f"is a {head.kind} file of {head.depth} bits a pixel, which viewers cannot show "
+                f"the file is {head.kind} of {head.depth} bits a pixel, which viewers cannot show "
                 "either; save it as PNG or TIFF, or send the DICOM file"
             )
         if head is not None and not (head.height and head.width):
@@ -89,10 +89,10 @@ def _open(data: bytes, limits: FilmLimits) -> Image.Image:
     except Exception:
         if data.startswith((b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff")):
             raise FilmError(
-                "is a PNG or JPEG file whose header is damaged or cut off; send the whole file"
+                "the file is a PNG or JPEG whose header is damaged or cut off; send the whole file"
             ) from None
         kind = foreign_kind(data)
-        said = f"is {kind}: it is neither DICOM" if kind else "is neither DICOM"
+        said = f"the file is {kind}, neither DICOM" if kind else "the file is neither DICOM"
         raise FilmError(
             f"{said} nor a readable PNG, JPEG or TIFF; send one of these, whole"
         ) from None

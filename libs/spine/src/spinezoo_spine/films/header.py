@@ -341,8 +341,8 @@ def parse_dicom(data: bytes, limits: FilmLimits, *, light: bool = False) -> Data
     """
     has_preamble = data[128:132] == b"DICM"
     if not has_preamble and not looks_like_dicom(data):
-        kind = "a PNG, JPEG or TIFF file" if kind_of(data) else foreign_kind(data)
-        said = f"is {kind}, not a DICOM file" if kind else "is not a DICOM file"
+        kind = "a PNG, JPEG or TIFF" if kind_of(data) else foreign_kind(data)
+        said = f"the file is {kind}, not DICOM" if kind else "the file is not DICOM"
         raise FilmError(f"{said}; send DICOM, PNG, JPEG or TIFF")
     # Its warnings quote values of the header.
     config.settings.reading_validation_mode = config.IGNORE
