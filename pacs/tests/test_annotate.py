@@ -128,4 +128,77 @@ def test_the_command_says_what_is_missing(tmp_path: Path, capsys: pytest.Capture
     assert main(["--data", str(tmp_path / "set")]) == 1
     assert "holds no film" in capsys.readouterr().err
     assert main(["--data", str(tmp_path / "set"), "--finish"]) == 1
-    assert "no VIA 2 project" in capsys.readouterr().err
+    assert "there is no" in capsys.readouterr().err
+
+
+def finished(folder: Path) -> Path:
+    """A project in which the film of a set is finished; returns the project's folder."""
+    work = folder.with_name(folder.name + "-annotate")
+    work.mkdir()
+    points = np.array([[10.0, 10.0], [50.0, 10.0], [50.0, 40.0]])
+    drawn = Outline(points, {"structure": "cage", "status": "approved"})
+    picture = Picture("film_5.dcm", "png/film_5.dcm.png", 12, (drawn,), {})
+    (work / PROJECT).write_text(json.dumps(project([picture])))
+    return work
+
+
+def test_outlines_that_were_drawn_elsewhere_are_not_overwritten(
+    films: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    finished(films)
+    own = films / "via.json"
+    theirs = json.dumps({"film_6.dcm1": {"filename": "film_6.dcm", "size": 1, "regions": []}})
+    own.write_text(theirs)
+    assert main(["--data", str(films), "--finish"]) == 1
+    assert "would be overwritten" in capsys.readouterr().err
+    assert own.read_text() == theirs
+    own.unlink()
+    for _ in range(2):  # what was written here may be written again
+        assert main(["--data", str(films), "--finish"]) == 0
+    assert "film_5.dcm" in own.read_text()
+
+
+def test_films_that_the_projects_list_lacks_are_kept(tmp_path: Path) -> None:
+    document = project([Picture("a.dcm", "a.png", 1, ()), Picture("b.dcm", "b.png", 1, ())])
+    document["_via_image_id_list"] = ["b.png1", "b.png1", "gone.png3"]
+    path = tmp_path / "p.json"
+    path.write_text(json.dumps(document))
+    assert [each.film_name for each in read_project(path)] == ["b.dcm", "a.dcm"]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"filename": 3, "size": None},
+        {"size": "large"},
+        {"regions": 3},
+        {"regions": [3]},
+        {"regions": [{"shape_attributes": {"name": "polygon"}}]},
+        {"regions": [{"shape_attributes": {"name": "polygon", "all_points_x": [1],
+                                           "all_points_y": [1, 2]}}]},
+        {"regions": [{"shape_attributes": {"name": "polygon", "all_points_x": ["x"],
+                                           "all_points_y": [1]}}]},
+        {"file_attributes": [1]},
+    ],
+)  # fmt: skip
+def test_a_damaged_project_is_named(tmp_path: Path, change: dict[str, object]) -> None:
+    document = project([Picture("a.dcm", "a.png", 1, ())])
+    document["_via_img_metadata"]["a.png1"] |= change
+    path = tmp_path / "p.json"
+    path.write_text(json.dumps(document))
+    with pytest.raises(AnnotationError, match=r"p\.json"):
+        read_project(path)
+
+
+def test_a_place_that_cannot_be_written_is_named(
+    films: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    finished(films)
+    full = tmp_path / "full"
+    full.symlink_to("/dev/full")
+    for arguments in (
+        ["--to-label-studio", str(tmp_path / "none" / "tasks.json")],
+        ["--to-label-studio", str(full)],
+    ):
+        assert main(["--data", str(films), *arguments]) == 1
+        assert "cannot be read or written" in capsys.readouterr().err

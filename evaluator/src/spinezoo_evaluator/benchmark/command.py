@@ -34,6 +34,7 @@ from spinezoo_contract.client import AsyncEnsembleClient, AsyncEvaluationClient
 from spinezoo_contract.errors import BadInputError, ConfigurationError, SpineZooError
 from spinezoo_contract.tls import client_settings
 from spinezoo_contract.types import EnsembleOptions, FusionOptions, FusionRule
+from spinezoo_serving.disk import alone_in, disk_errors_named
 from spinezoo_spine.annotations.film_set import FilmSet
 from spinezoo_spine.annotations.options import add_outline_options, outline_options
 from tqdm import tqdm
@@ -360,9 +361,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     handler.setFormatter(logging.Formatter("%(levelname)s: %(message)s"))
     logging.getLogger("spinezoo").addHandler(handler)
     try:
-        if arguments.check:
-            return check(arguments)
-        return asyncio.run(_until_stopped(arguments, argv))
+        with disk_errors_named():
+            if arguments.check:
+                return check(arguments)
+            with alone_in(arguments.report, "another run"):
+                return asyncio.run(_until_stopped(arguments, argv))
     except SpineZooError as error:
         print(f"the benchmark cannot run: {error}", file=sys.stderr)
         return 2

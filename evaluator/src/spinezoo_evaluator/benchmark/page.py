@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from spinezoo_contract.errors import ConfigurationError, SpineZooError
+from spinezoo_serving.disk import disk_errors_named
 from spinezoo_spine.annotations.corners import read_corners
 from spinezoo_spine.annotations.film_set import FilmSet
 from spinezoo_spine.annotations.options import class_map_entry
@@ -119,7 +120,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command line; returns the exit code."""
     arguments = make_parser().parse_args(argv)
     try:
-        path = render(arguments)
+        with disk_errors_named():
+            path = render(arguments)
     except SpineZooError as error:
         print(f"the page cannot be written: {error}", file=sys.stderr)
         return 2

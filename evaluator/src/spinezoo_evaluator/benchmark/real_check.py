@@ -45,6 +45,7 @@ from spinezoo_contract.types import (
     Segment,
     UnnamedReason,
 )
+from spinezoo_serving.disk import alone_in, disk_errors_named
 from spinezoo_spine.annotations.corners import CornerFilm, find_corner_file, read_corners
 from spinezoo_spine.column.reader.network import built_in_reader
 from spinezoo_spine.films.reader import read_film_file, read_film_file_size
@@ -341,10 +342,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command line; returns the exit code."""
     arguments = make_parser().parse_args(argv)
     try:
-        if arguments.check:
-            open_films(arguments)
-            return 0
-        return asyncio.run(run_check(arguments))
+        with disk_errors_named():
+            if arguments.check:
+                open_films(arguments)
+                return 0
+            with alone_in(arguments.report, "another run"):
+                return asyncio.run(run_check(arguments))
     except SpineZooError as error:
         print(f"the check cannot run: {error}", file=sys.stderr)
         return 2

@@ -21,10 +21,16 @@ from pathlib import Path
 import cv2
 import numpy as np
 from spinezoo_contract.client import EnsembleClient
-from spinezoo_contract.errors import AnnotationError, BadInputError, SpineZooError
+from spinezoo_contract.errors import (
+    AnnotationError,
+    BadInputError,
+    SpineZooError,
+    TooLargeError,
+)
 from spinezoo_contract.masks import decode_mask
 from spinezoo_contract.tls import client_settings
 from spinezoo_contract.types import VERTEBRAE, EnsembleAnswer, Film
+from spinezoo_serving.disk import disk_errors_named
 from spinezoo_spine.annotations.folder import find_films
 from spinezoo_spine.films.reader import read_film_file, read_film_file_size
 from tqdm import tqdm
@@ -34,6 +40,7 @@ from spinezoo_pacs.annotate.project import (
     PREDICTED,
     Outline,
     Picture,
+    is_ours,
     project,
     read_project,
     structure_name,
@@ -122,7 +129,7 @@ def annotate(data: Path, work: Path, gateway: str) -> Path:
             try:
                 film = read_film_file(film_path)
                 answer = zoo.segment(film_path)
-            except BadInputError as error:
+            except (BadInputError, TooLargeError) as error:
                 refused.append(f"{name}: {error}")
                 continue
             picture = work / "png" / f"{name}.png"
@@ -154,7 +161,8 @@ def finish(data: Path, work: Path) -> tuple[int, int]:
         Films that are finished, and films that are not.
 
     Raises:
-        AnnotationError: There is no project, or it is damaged.
+        AnnotationError: There is no project, it is damaged, or the set has a ``via.json`` that was
+            not written here.
     """
     pictures = read_project(work / PROJECT)
     films = find_films(data)
@@ -172,9 +180,36 @@ def finish(data: Path, work: Path) -> tuple[int, int]:
         )
         for each in done
     ]
+    target = data / "via.json"
+    if entries and target.exists() and not is_ours(target):
+        raise AnnotationError(
+            f"{target} was not written by `make annotate`, and would be overwritten; move it away"
+        )
     if entries:
-        _write(data / "via.json", project(entries))
+        _write(target, project(entries))
     return len(done), len(pictures) - len(done)
+
+
+def take_in(source: Path, work: Path) -> tuple[int, int]:
+    """Takes an export of Label Studio into the project; films that are not in it stay.
+
+    Label Studio leaves out tasks that nobody has worked on, and those that a filter hides.
+
+    Returns:
+        Films that were taken, and films of the project that stay as they were.
+
+    Raises:
+        AnnotationError: Export or project cannot be read.
+    """
+    path = work / PROJECT
+    taken = {each.film_name: each for each in read_tasks(source)}
+    before = read_project(path) if path.exists() else []
+    known = {each.film_name for each in before}
+    pictures = [taken.get(each.film_name, each) for each in before]
+    pictures += [each for name, each in taken.items() if name not in known]
+    work.mkdir(parents=True, exist_ok=True)
+    _write(path, project(pictures))
+    return len(taken), len(known - taken.keys())
 
 
 def export(data: Path, work: Path, target: Path) -> None:
@@ -210,6 +245,26 @@ def _write(path: Path, document: object) -> None:
     partial.replace(path)
 
 
+def _run(options: argparse.Namespace, data: Path, work: Path) -> int:
+    """Does what the options ask for; returns the exit status."""
+    if options.finish:
+        done, left = finish(data, work)
+        print(f"{done} films finished, {left} not yet")
+        print(data / "via.json" if done else "nothing written")
+        return 0 if done else 1
+    if options.to_label_studio is not None:
+        export(data, work, options.to_label_studio)
+        print(options.to_label_studio)
+        return 0
+    if options.from_label_studio is not None:
+        taken, left = take_in(options.from_label_studio, work)
+        print(f"{taken} films taken, {left} stay as they were")
+        print(work / PROJECT)
+        return 0
+    print(annotate(data, work, options.gateway))
+    return 0
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command line; returns the exit status."""
     parser = argparse.ArgumentParser(
@@ -233,24 +288,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     work = options.work or data.with_name(data.name + "-annotate")
     silence_libraries()
     try:
-        if options.finish:
-            done, left = finish(data, work)
-            print(f"{done} films finished, {left} not yet")
-            print(data / "via.json" if done else "nothing written")
-            return 0 if done else 1
-        if options.to_label_studio is not None:
-            export(data, work, options.to_label_studio)
-            print(options.to_label_studio)
-            return 0
-        if options.from_label_studio is not None:
-            _write(work / PROJECT, project(read_tasks(options.from_label_studio)))
-            print(work / PROJECT)
-            return 0
-        print(annotate(data, work, options.gateway))
+        with disk_errors_named():
+            return _run(options, data, work)
     except SpineZooError as error:
         print(f"stopped: {error}", file=sys.stderr)
         return 1
-    return 0
 
 
 if __name__ == "__main__":

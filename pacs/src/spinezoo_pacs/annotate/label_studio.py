@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 from spinezoo_contract.errors import AnnotationError
+from spinezoo_spine.annotations.text import read_json
 
 from spinezoo_pacs.annotate.project import CORRECTED, PREDICTED, Outline, Picture
 
@@ -90,16 +91,21 @@ def pictures_of(tasks: Any) -> list[Picture]:
     """
     if not isinstance(tasks, list):
         raise AnnotationError("no export of Label Studio; export the project as JSON")
-    pictures = []
+    pictures: dict[str, Picture] = {}
     for number, task in enumerate(tasks):
         try:
-            pictures.append(_picture(task))
-        except (KeyError, TypeError, ValueError, IndexError) as error:
+            picture = _picture(task)
+        except (AttributeError, KeyError, TypeError, ValueError, IndexError) as error:
             raise AnnotationError(
                 f"task {number} of the export cannot be read ({type(error).__name__}); export the "
                 "project that `make annotate` made, as JSON"
             ) from None
-    return pictures
+        if pictures.setdefault(picture.film_name, picture) is not picture:
+            raise AnnotationError(
+                f"film {picture.film_name!r} has two tasks in the export; remove one in Label "
+                "Studio, where tasks were imported twice"
+            )
+    return list(pictures.values())
 
 
 def _picture(task: Mapping[str, Any]) -> Picture:
@@ -157,10 +163,4 @@ def read_tasks(path: Path) -> list[Picture]:
     Raises:
         AnnotationError: It cannot be read.
     """
-    try:
-        tasks = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise AnnotationError(
-            f"{path.name} is no export of Label Studio ({type(error).__name__})"
-        ) from None
-    return pictures_of(tasks)
+    return pictures_of(read_json(path))

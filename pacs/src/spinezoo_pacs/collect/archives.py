@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import io
-import threading
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -17,9 +16,10 @@ from pynetdicom.sop_class import (
     StudyRootQueryRetrieveInformationModelGet,
     StudyRootQueryRetrieveInformationModelMove,
 )
-from spinezoo_contract.errors import NotServingError
+from spinezoo_contract.errors import ConfigurationError, NotServingError
 
 from spinezoo_pacs.collect.query import Dimse, Query, Web
+from spinezoo_pacs.dicomweb import SERIES_UID, STUDY_UID, DicomWeb, value_of
 from spinezoo_pacs.node.intake import FILM_CLASSES
 
 TIMEOUT_S = 60.0
@@ -40,6 +40,11 @@ class Series:
     study_uid: str
     series_uid: str
     header: Mapping[str, str] = field(default_factory=dict)
+
+
+def is_uid(text: str) -> bool:
+    """Whether a text can be asked for as a UID: no pattern, not empty; archives hold odd ones."""
+    return re.fullmatch(r"[0-9.]{1,64}", text) is not None
 
 
 class Archive(Protocol):
@@ -82,18 +87,21 @@ class DimseArchive:
             query.StudyInstanceUID = ""
             for name, value in self._studies.items():
                 setattr(query, name, value)
-            studies = sorted({str(found.StudyInstanceUID) for found in _found(link, query, model)})
-            for study in studies:
+            found = _found(link, query, model)
+            for study in sorted({str(each.get("StudyInstanceUID") or "") for each in found}):
+                if not is_uid(study):  # a search of its series would be one of all
+                    yield Series(study, "")
+                    continue
                 query = Dataset()
                 query.QueryRetrieveLevel = "SERIES"
                 query.StudyInstanceUID = study
                 query.SeriesInstanceUID = ""
                 for name in SERIES_KEYS:
                     setattr(query, name, None if name.startswith("Number") else "")
-                for found in _found(link, query, model):
-                    if str(found.get("Modality", "")) in self._modalities:
-                        header = {name: str(found.get(name) or "") for name in SERIES_KEYS}
-                        yield Series(study, str(found.SeriesInstanceUID), header)
+                for each in _found(link, query, model):
+                    if str(each.get("Modality") or "") in self._modalities:
+                        header = {name: str(each.get(name) or "") for name in SERIES_KEYS}
+                        yield Series(study, str(each.get("SeriesInstanceUID") or ""), header)
 
     def fetch(self, series: Series) -> list[bytes]:
         """The films of a series.
@@ -132,12 +140,18 @@ class DimseArchive:
         ours.require_calling_aet = [settings.ae_title]
         for each in FILM_CLASSES:
             ours.add_supported_context(each, ALL_TRANSFER_SYNTAXES)
-        server = ours.start_server(
-            (settings.our_host, settings.our_port),
-            block=False,
-            evt_handlers=[(evt.EVT_C_STORE, keep)],
-            ssl_context=settings.tls.server_context() if settings.tls else None,
-        )
+        try:
+            server = ours.start_server(
+                (settings.our_host, settings.our_port),
+                block=False,
+                evt_handlers=[(evt.EVT_C_STORE, keep)],
+                ssl_context=settings.tls.server_context() if settings.tls else None,
+            )
+        except OSError as error:
+            raise ConfigurationError(
+                f"cannot listen on {settings.our_host}:{settings.our_port} ({error.strerror}); "
+                "stop what uses the port, or set our_port and our_host"
+            ) from None
         try:
             model = StudyRootQueryRetrieveInformationModelMove
             with self._association([(model, None)]) as link:
@@ -200,66 +214,43 @@ class WebArchive:
     def __init__(
         self, settings: Web, studies: Mapping[str, str], modalities: Sequence[str]
     ) -> None:
-        """Makes the client."""
-        from dicomweb_client.api import DICOMwebClient
+        """Makes the client.
 
-        headers = {}
-        if settings.token_file is not None:
-            headers["Authorization"] = f"Bearer {settings.token_file.read_text().strip()}"
-        self._client = DICOMwebClient(settings.url, headers=headers)
+        Raises:
+            ConfigurationError: The token cannot be read.
+        """
+        self._web = DicomWeb(
+            settings.url,
+            token_file=settings.token_file,
+            authorities=None,
+            timeout_s=TIMEOUT_S,
+        )
         self._studies, self._modalities = studies, modalities
-        self._lock = threading.Lock()
 
     def search(self) -> Iterator[Series]:
         """Series of the studies that match.
 
         Raises:
-            NotServingError: The archive cannot be reached or refuses.
+            SpineZooError: The archive cannot be reached or refuses.
         """
-        with _named():
-            studies = self._client.search_for_studies(
-                search_filters=dict(self._studies), get_remaining=True
-            )
-        for study in sorted({_first(one, "0020000D") for one in studies}):
-            with _named():
-                found = self._client.search_for_series(
-                    study, fields=["BodyPartExamined", "SeriesDescription"], get_remaining=True
-                )
-            for one in found:
-                if _first(one, "00080060") in self._modalities:
+        found = self._web.search("studies", STUDY_UID, self._studies)
+        for study in sorted({value_of(one, STUDY_UID) for one in found}):
+            if not is_uid(study):  # a search of its series would be one of all
+                yield Series(study, "")
+                continue
+            fields = ("BodyPartExamined", "SeriesDescription")
+            for one in self._web.search(f"studies/{study}/series", SERIES_UID, {}, fields):
+                if value_of(one, "00080060") in self._modalities:
                     header = {
-                        "Modality": _first(one, "00080060"),
-                        "BodyPartExamined": _first(one, "00180015"),
+                        "Modality": value_of(one, "00080060"),
+                        "BodyPartExamined": value_of(one, "00180015"),
                     }
-                    yield Series(study, _first(one, "0020000E"), header)
+                    yield Series(study, value_of(one, SERIES_UID), header)
 
     def fetch(self, series: Series) -> list[bytes]:
         """The films of a series.
 
         Raises:
-            NotServingError: The archive went away.
+            SpineZooError: The archive went away, refuses, or did not send all.
         """
-        with _named():
-            found = self._client.retrieve_series(series.study_uid, series.series_uid)
-        films = []
-        for dataset in found:
-            buffer = io.BytesIO()
-            dataset.save_as(buffer, enforce_file_format=True)
-            films.append(buffer.getvalue())
-        return films
-
-
-@contextmanager
-def _named() -> Iterator[None]:
-    """Turns errors of the web client into ours; its texts may hold patient data."""
-    try:
-        yield
-    except Exception as error:
-        status = getattr(getattr(error, "response", None), "status_code", None)
-        shown = f"status {status}" if status else type(error).__name__
-        raise NotServingError(f"the archive did not answer ({shown})") from None
-
-
-def _first(one: Mapping[str, Any], tag: str) -> str:
-    values = one.get(tag, {}).get("Value") or [""]
-    return str(values[0])
+        return self._web.series(series.study_uid, series.series_uid)

@@ -10,7 +10,9 @@ only the site's key can make) and ``report.json`` (what became of which attribut
 from __future__ import annotations
 
 import argparse
+import contextlib
 import csv
+import hashlib
 import io
 import json
 import os
@@ -24,12 +26,18 @@ from typing import Any
 
 from pydicom import dcmread
 from spinezoo_contract.client import EnsembleClient
-from spinezoo_contract.errors import BadInputError, ConfigurationError, SpineZooError
+from spinezoo_contract.errors import (
+    BadInputError,
+    ConfigurationError,
+    SpineZooError,
+    TooLargeError,
+)
 from spinezoo_contract.tls import client_settings
 from spinezoo_contract.types import Film, FilmNoteCode, FilmView
+from spinezoo_serving.disk import alone_in, disk_errors_named
 from tqdm import tqdm
 
-from spinezoo_pacs.collect.archives import Archive, Series, archive_of
+from spinezoo_pacs.collect.archives import Archive, Series, archive_of, is_uid
 from spinezoo_pacs.collect.query import Query, read_query
 from spinezoo_pacs.deidentify.film import AttributeReport, CleanFilm, SetAsideError, clean_film
 from spinezoo_pacs.deidentify.keys import SiteKey
@@ -54,7 +62,7 @@ class Collection:
         """Opens it, or makes it.
 
         Raises:
-            ConfigurationError: It cannot be written.
+            ConfigurationError: It cannot be written, or its manifest is damaged.
         """
         self.out, self.key = out, key
         self.report = AttributeReport()
@@ -78,7 +86,17 @@ class Collection:
         for raw in data.splitlines(keepends=True):
             if not raw.endswith(b"\n"):
                 break
-            whole.append(json.loads(raw))
+            try:
+                line = json.loads(raw)
+                known = line["state"] != "series" or line["series"]
+            except (ValueError, KeyError, TypeError):
+                known = False
+            if not known:
+                raise ConfigurationError(
+                    f"{self._manifest}, line {len(whole) + 1}, is no line of a manifest; put back "
+                    "the file as it was, or give another folder"
+                )
+            whole.append(line)
             end += len(raw)
         if end < len(data):
             with self._manifest.open("r+b") as file:
@@ -152,6 +170,8 @@ class Chooser:
 
     def series_reason(self, series: Series) -> str:
         """Why a series is not fetched at all; empty where it is."""
+        if not is_uid(series.study_uid) or not is_uid(series.series_uid):
+            return "series-without-uid"
         part = series.header.get("BodyPartExamined", "").strip().upper()
         return (
             ""
@@ -194,6 +214,15 @@ def collect(query: Query, out: Path, archive: Archive) -> Counter[str]:
     """
     if out.resolve() in query.key.resolve().parents:
         raise ConfigurationError("key: the key lies in the set; keep it elsewhere")
+    with contextlib.ExitStack() as held:
+        try:
+            held.enter_context(alone_in(out, "another collection"))
+        except OSError as error:
+            raise ConfigurationError(f"{out} cannot be written ({error.strerror})") from error
+        return _collect(query, out, archive)
+
+
+def _collect(query: Query, out: Path, archive: Archive) -> Counter[str]:
     key = SiteKey.open(query.key)
     collection, chooser = Collection(out, key), Chooser(query.gateway)
     counts: Counter[str] = Counter()
@@ -226,18 +255,24 @@ def _take(data: bytes, series: str, collection: Collection, chooser: Chooser, ke
     """One film; returns what became of it."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        uid = str(dcmread(io.BytesIO(data), specific_tags=["SOPInstanceUID"]).SOPInstanceUID)
-    mark = key.mark("film", uid)
+        try:
+            header = dcmread(io.BytesIO(data), specific_tags=["SOPInstanceUID"])
+            uid = str(header.get("SOPInstanceUID") or "")
+        except Exception:  # an archive may hold and send anything
+            uid = ""
+    mark = key.mark("film", uid or hashlib.sha256(data).hexdigest())
     if mark in collection.seen:
         return "known"
     try:
+        if not uid:
+            raise SetAsideError("no-dicom")
         report = AttributeReport()
         clean = clean_film(data, key, report)
         # Of the cleaned pixels: text that was burned in goes nowhere.
         reason = chooser.reason(clean.film, data)
     except SetAsideError as error:
         reason = (chooser.header_reason(error.film) if error.film else "") or error.reason
-    except BadInputError as error:
+    except (BadInputError, TooLargeError) as error:
         reason = f"zoo-refuses-{type(error).__name__}"
     if reason:
         collection.add(state="left_out", film_mark=mark, series=series, reason=reason)
@@ -259,8 +294,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     silence_libraries()
     try:
-        query = read_query(options.query)
-        counts = collect(query, options.out, archive_of(query))
+        with disk_errors_named():
+            query = read_query(options.query)
+            counts = collect(query, options.out, archive_of(query))
     except SpineZooError as error:
         print(f"stopped: {error}\nrun the same command again to go on", file=sys.stderr)
         return 1

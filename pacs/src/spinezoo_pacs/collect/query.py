@@ -9,6 +9,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from spinezoo_contract.errors import ConfigurationError
 
+from spinezoo_pacs.dicomweb import URL_PATTERN
 from spinezoo_pacs.node.settings import AeTitle, Port, Tls
 
 SAFE_KEYS = frozenset(
@@ -45,6 +46,12 @@ class Dimse(_Model):
     retrieve: Literal["get", "move"] = "get"
     tls: Tls | None = None
 
+    @model_validator(mode="after")
+    def _can_be_moved_to(self) -> Dimse:
+        if self.retrieve == "move" and not self.our_port:
+            raise ValueError("retrieve: move needs our_port, the one that the archive knows")
+        return self
+
 
 class Web(_Model):
     """An archive that speaks DICOMweb.
@@ -54,7 +61,7 @@ class Web(_Model):
         token_file: File of a bearer token.
     """
 
-    url: str
+    url: Annotated[str, Field(pattern=URL_PATTERN)]
     token_file: Path | None = None
 
 
