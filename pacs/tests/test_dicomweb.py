@@ -353,11 +353,11 @@ def test_a_series_that_did_not_come_whole_is_fetched_again(
     tmp_path: Path, odd: Said, capsys: pytest.CaptureFixture[str]
 ) -> None:
     films = Films()
-    last = max(films.films.items(), key=lambda each: (each[1][0], each[0]))[0]
-    films.changed[last] = odd
+    first = min(films.films.items(), key=lambda each: (each[1][0], each[0]))[0]
+    films.changed[first] = odd
     with OddArchive(films) as service:
         assert run(tmp_path, service) == 1
-        assert "the service" in capsys.readouterr().err
+        assert "did not come whole: the service" in capsys.readouterr().err
         assert kept(tmp_path) == 1
         films.changed.clear()
         assert run(tmp_path, service) == 0
@@ -380,6 +380,16 @@ def test_studies_and_series_without_a_uid_are_left_out_by_name(tmp_path: Path) -
         assert not any("*" in each.path or "//" in each.path for each in service.asked)
     assert kept(tmp_path) == 2
     assert {line.get("reason") for line in lines(tmp_path)} >= {"series-without-uid"}
+
+
+@pytest.mark.parametrize("code", [401, 503])
+def test_an_archive_that_takes_nothing_now_ends_the_run(tmp_path: Path, code: int) -> None:
+    films = Films()
+    first = min(films.films.items(), key=lambda each: (each[1][0], each[0]))[0]
+    films.changed[first] = Said(code)
+    with OddArchive(films) as service:
+        assert run(tmp_path, service) == 1
+    assert not (tmp_path / "set" / "manifest.jsonl").exists()
 
 
 @pytest.mark.parametrize("said", [HTML, Said.json("x"), Said.json([None]), Said.json(3), Said(400)])

@@ -176,8 +176,8 @@ class DicomWeb:
 
         Raises:
             AccessError: The service does not take our token.
-            RefusedError: It refuses to send it.
-            NotServingError: It cannot be reached, sent only a part, or something else.
+            RefusedError: It refuses to send this series, sent only a part, or something else.
+            NotServingError: It cannot be reached.
         """
         with _reached():
             answer = self._session.get(
@@ -185,6 +185,8 @@ class DicomWeb:
                 headers={"Accept": f'{RELATED}; type="{DICOM}"'},
                 timeout=self._timeout_s,
             )
+        if answer.status_code == 500:  # of this series; another may be well
+            raise RefusedError("the service fails on a series (status 500)")
         _check(answer)
         if not answer.content:
             return []
@@ -196,9 +198,7 @@ class DicomWeb:
             parts.write(answer.content)
             return parts.finished()
         except BadInputError:
-            raise NotServingError("the service sent only a part of a series, or no series") from (
-                None
-            )
+            raise RefusedError("the service sent only a part of a series, or no series") from None
 
 
 class MultipartParts:

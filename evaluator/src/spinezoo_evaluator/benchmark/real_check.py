@@ -53,7 +53,11 @@ from tqdm import tqdm
 
 from spinezoo_evaluator.benchmark.describe import describe_models, describe_reader
 from spinezoo_evaluator.benchmark.measuring import columns_of
-from spinezoo_evaluator.benchmark.options import add_common_options, positive
+from spinezoo_evaluator.benchmark.options import (
+    add_common_options,
+    check_report_folder,
+    positive,
+)
 from spinezoo_evaluator.benchmark.zoo import asked_networks, wait_for_gateway
 from spinezoo_evaluator.measures.report import write_errors
 from spinezoo_evaluator.measures.run import KeptFilm
@@ -345,6 +349,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         with disk_errors_named():
             if arguments.check:
                 open_films(arguments)
+                check_report_folder(arguments.report)
                 return 0
             with alone_in(arguments.report, "another run"):
                 return asyncio.run(run_check(arguments))

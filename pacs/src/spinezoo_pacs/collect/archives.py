@@ -20,6 +20,7 @@ from spinezoo_contract.errors import ConfigurationError, NotServingError
 
 from spinezoo_pacs.collect.query import Dimse, Query, Web
 from spinezoo_pacs.dicomweb import SERIES_UID, STUDY_UID, DicomWeb, value_of
+from spinezoo_pacs.node.errors import RefusedError
 from spinezoo_pacs.node.intake import FILM_CLASSES
 
 TIMEOUT_S = 60.0
@@ -47,13 +48,26 @@ def is_uid(text: str) -> bool:
     return re.fullmatch(r"[0-9.]{1,64}", text) is not None
 
 
+@dataclass(frozen=True, slots=True)
+class Fetched:
+    """What came of a series.
+
+    Attributes:
+        films: DICOM files.
+        why_not_whole: Why there may be more; empty where the archive has sent all.
+    """
+
+    films: list[bytes]
+    why_not_whole: str = ""
+
+
 class Archive(Protocol):
     """Where films come from."""
 
     def search(self) -> Iterator[Series]:
         """Series of the studies that match."""
 
-    def fetch(self, series: Series) -> list[bytes]:
+    def fetch(self, series: Series) -> Fetched:
         """The films of a series, as DICOM files in memory."""
 
 
@@ -103,11 +117,11 @@ class DimseArchive:
                         header = {name: str(each.get(name) or "") for name in SERIES_KEYS}
                         yield Series(study, str(each.get("SeriesInstanceUID") or ""), header)
 
-    def fetch(self, series: Series) -> list[bytes]:
+    def fetch(self, series: Series) -> Fetched:
         """The films of a series.
 
         Raises:
-            NotServingError: The archive went away or did not send all.
+            NotServingError: The archive went away.
         """
         query = Dataset()
         query.QueryRetrieveLevel = "SERIES"
@@ -119,21 +133,24 @@ class DimseArchive:
             return 0x0000
 
         if self._settings.retrieve == "get":
-            self._get(query, keep)
+            why_not = self._get(query, keep)
         else:
-            self._move(query, keep)
-        return films
+            why_not = self._move(query, keep)
+        said = series.header.get("NumberOfSeriesRelatedInstances", "")
+        if not films and not why_not and said.isdecimal() and int(said):
+            why_not = f"the archive says that it has {int(said)} and sent none"
+        return Fetched(films, why_not)
 
-    def _get(self, query: Dataset, keep: Any) -> None:
+    def _get(self, query: Dataset, keep: Any) -> str:
         model = StudyRootQueryRetrieveInformationModelGet
         contexts: list[tuple[str, Any]] = [(model, None)]
         contexts += [(each, ALL_TRANSFER_SYNTAXES) for each in FILM_CLASSES]
         roles = [build_role(each, scp_role=True) for each in FILM_CLASSES]
         handlers = [(evt.EVT_C_STORE, keep)]
         with self._association(contexts, ext_neg=roles, evt_handlers=handlers) as link:
-            _check_all_came(link.send_c_get(query, model))
+            return _why_not_all(link.send_c_get(query, model))
 
-    def _move(self, query: Dataset, keep: Any) -> None:
+    def _move(self, query: Dataset, keep: Any) -> str:
         settings = self._settings
         ours = AE(settings.our_ae_title)
         ours.require_called_aet = True
@@ -155,7 +172,7 @@ class DimseArchive:
         try:
             model = StudyRootQueryRetrieveInformationModelMove
             with self._association([(model, None)]) as link:
-                _check_all_came(link.send_c_move(query, settings.our_ae_title, model))
+                return _why_not_all(link.send_c_move(query, settings.our_ae_title, model))
         finally:
             server.shutdown()
 
@@ -197,15 +214,20 @@ def _found(link: Association, query: Dataset, model: str) -> list[Dataset]:
     return found
 
 
-def _check_all_came(replies: Any) -> None:
+def _why_not_all(replies: Any) -> str:
+    """Why an archive has not sent all of a series; empty where it has.
+
+    Raises:
+        NotServingError: It went away.
+    """
     last = None
     for status, _ in replies:
         last = status.get("Status") if status else None
-    if last not in (0x0000, 0xB000):
-        shown = "no answer" if last is None else f"status {last:04X}"
-        raise NotServingError(f"the archive did not send a series ({shown})")
-    if last == 0xB000:
-        raise NotServingError("the archive sent only a part of a series")
+    if last is None:
+        raise NotServingError("the archive went away while it sent a series")
+    if last == 0x0000:
+        return ""
+    return "the archive sent only a part" if last == 0xB000 else f"the archive says {last:04X}"
 
 
 class WebArchive:
@@ -247,10 +269,13 @@ class WebArchive:
                     }
                     yield Series(study, value_of(one, SERIES_UID), header)
 
-    def fetch(self, series: Series) -> list[bytes]:
+    def fetch(self, series: Series) -> Fetched:
         """The films of a series.
 
         Raises:
-            SpineZooError: The archive went away, refuses, or did not send all.
+            SpineZooError: The archive went away, or does not take our token.
         """
-        return self._web.series(series.study_uid, series.series_uid)
+        try:
+            return Fetched(self._web.series(series.study_uid, series.series_uid))
+        except RefusedError as error:
+            return Fetched([], str(error))

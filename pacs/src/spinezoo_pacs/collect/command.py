@@ -37,7 +37,7 @@ from spinezoo_contract.types import Film, FilmNoteCode, FilmView
 from spinezoo_serving.disk import alone_in, disk_errors_named
 from tqdm import tqdm
 
-from spinezoo_pacs.collect.archives import Archive, Series, archive_of, is_uid
+from spinezoo_pacs.collect.archives import Archive, Fetched, Series, archive_of, is_uid
 from spinezoo_pacs.collect.query import Query, read_query
 from spinezoo_pacs.deidentify.film import AttributeReport, CleanFilm, SetAsideError, clean_film
 from spinezoo_pacs.deidentify.keys import SiteKey
@@ -48,6 +48,9 @@ HEADER_REASONS = {
     FilmNoteCode.NOT_LUMBAR: "header-not-lumbar",
     FilmNoteCode.NOT_RADIOGRAPH: "header-no-radiograph",
 }
+
+NOT_WHOLE = "series-not-whole"
+"""How series are counted that the archive did not send, or not whole."""
 
 LUMBAR_PARTS = ("LSPINE", "LUMBAR", "SPINE", "LSSPINE", "LWS", "TLSPINE", "")
 """Body parts by which a series is fetched; what else is said leaves it out unfetched."""
@@ -237,16 +240,20 @@ def _collect(query: Query, out: Path, archive: Archive) -> Counter[str]:
         if query.most_films and kept >= query.most_films:
             break
         reason = chooser.series_reason(series)
-        films = [] if reason else archive.fetch(series)
+        fetched = Fetched([]) if reason else archive.fetch(series)
         if reason:
             collection.add(state="left_out", series=mark, reason=reason)
             counts[reason] += 1
-        for data in films:
+        for data in fetched.films:
             what = _take(data, mark, collection, chooser, key)
             counts[what] += 1
             kept += what == "kept"
-        collection.add(state="series", series=mark, films=len(films))
-        time.sleep(pause_s * len(films))
+        if fetched.why_not_whole:  # the next run asks for it again
+            counts[NOT_WHOLE] += 1
+            tqdm.write(f"a series did not come whole: {fetched.why_not_whole}", file=sys.stderr)
+        else:
+            collection.add(state="series", series=mark, films=len(fetched.films))
+        time.sleep(pause_s * len(fetched.films))
     collection.finish(source)
     return counts
 
@@ -303,6 +310,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for name, number in sorted(counts.items()):
         print(f"{number:6d}  {name}")
     print(options.out)
+    if counts[NOT_WHOLE]:
+        print("run the same command again for the series that did not come whole", file=sys.stderr)
+        return 1
     return 0
 
 
