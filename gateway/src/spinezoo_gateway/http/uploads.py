@@ -47,6 +47,11 @@ class _InMemory(MultiPartParser):
     """Starlette's parser, but no part of a film is ever written to a disk."""
 
     spool_max_size = 1 << 40
+    ended = False
+
+    def on_end(self) -> None:
+        """The form has come to its end; without it, its last field is not there."""
+        self.ended = True
 
     def close(self) -> None:
         """Lets all parts go, also one whose end never came."""
@@ -127,6 +132,8 @@ class Uploads:
         except ClientDisconnect:
             raise NotServingError("the caller has gone while it sent the film") from None
         with contextlib.closing(parser):
+            if not parser.ended:
+                raise BadInputError("the form of the film ends before its last part does; send it again")
             fields: dict[str, str] = {}
             film: bytes | None = None
             for name, value in form.multi_items():
