@@ -242,7 +242,9 @@ def test_a_form_that_is_cut_off_is_never_answered_without_its_last_field(
     connect: Connect, png: bytes
 ) -> None:
     client = connect()
-    film = b'--x\r\nContent-Disposition: form-data; name="film"; filename="a"\r\n\r\n' + png + b"\r\n"
+    film = (
+        b'--x\r\nContent-Disposition: form-data; name="film"; filename="a"\r\n\r\n' + png + b"\r\n"
+    )
     field = b'--x\r\nContent-Disposition: form-data; name="members"\r\n\r\nunet\r\n--x--\r\n'
     headers = {"Content-Type": "multipart/form-data; boundary=x"}
     for kept in (0, 3, 20, len(field) - 12, len(field) - 8, len(field) - 5):

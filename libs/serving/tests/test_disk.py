@@ -13,12 +13,12 @@ from spinezoo_serving.disk import alone_in, disk_errors_named
 
 def test_what_the_disk_says_names_the_file(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("x")
-    with pytest.raises(ConfigurationError, match=r"file/below .*Not a directory"):
-        with disk_errors_named():
-            (tmp_path / "file" / "below").write_text("x")
-    with pytest.raises(ConfigurationError, match="No space left"):
-        with disk_errors_named(), Path("/dev/full").open("w") as file:
-            file.write("x")
+    wrong = pytest.raises(ConfigurationError, match=r"file/below .*Not a directory")
+    with wrong, disk_errors_named():
+        (tmp_path / "file" / "below").write_text("x")
+    full = pytest.raises(ConfigurationError, match="No space left")
+    with full, disk_errors_named(), Path("/dev/full").open("w") as file:
+        file.write("x")
 
 
 def test_an_error_out_of_a_group_of_tasks_is_named_too() -> None:
@@ -38,8 +38,13 @@ def test_other_errors_stay_what_they_are() -> None:
         raise KeyboardInterrupt
 
 
-HOLD = "import sys, pathlib, spinezoo_serving.disk as d\nwith d.alone_in(pathlib.Path(sys.argv[1]), "
-HOLD += "'another'):\n    print('held', flush=True)\n    sys.stdin.read()"
+HOLD = """
+import pathlib, sys
+from spinezoo_serving.disk import alone_in
+with alone_in(pathlib.Path(sys.argv[1]), "another"):
+    print("held", flush=True)
+    sys.stdin.read()
+"""
 
 
 def test_one_process_at_a_time_works_in_a_folder(tmp_path: Path) -> None:
@@ -49,9 +54,9 @@ def test_one_process_at_a_time_works_in_a_folder(tmp_path: Path) -> None:
     ) as other:
         assert other.stdout is not None
         assert other.stdout.readline() == b"held\n"
-        with pytest.raises(ConfigurationError, match="another is at work in .*one already"):
-            with alone_in(folder, "another"):
-                pass
+        taken = pytest.raises(ConfigurationError, match=r"another is at work in .*one already")
+        with taken, alone_in(folder, "another"):
+            pass
         other.kill()
         other.wait()
     with alone_in(folder, "another"):  # who was killed holds nothing

@@ -133,7 +133,9 @@ class Uploads:
             raise NotServingError("the caller has gone while it sent the film") from None
         with contextlib.closing(parser):
             if not parser.ended:
-                raise BadInputError("the form of the film ends before its last part does; send it again")
+                raise BadInputError(
+                    "the form of the film ends before its last part does; send it again"
+                )
             fields: dict[str, str] = {}
             film: bytes | None = None
             for name, value in form.multi_items():

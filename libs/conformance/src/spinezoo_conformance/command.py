@@ -23,7 +23,9 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("target", help="gRPC address, such as 127.0.0.1:50051")
     parser.add_argument("--quick", action="store_true", help="leave out the slow rules")
     parser.add_argument("--json", action="store_true", help="write the results as JSON")
-    parser.add_argument("--timeout-s", type=seconds_above_0, default=120.0, help="seconds a call has")
+    parser.add_argument(
+        "--timeout-s", type=seconds_above_0, default=120.0, help="seconds a call has"
+    )
     parser.add_argument("--wait-s", type=seconds, help="seconds to wait until it serves")
     parser.add_argument("--limit-s", type=seconds, help="seconds for everything together")
     parser.add_argument("--server-name", help="name in its certificate, if the target is none")

@@ -14,8 +14,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from spinezoo_contract.errors import ConfigurationError
-from spinezoo_serving.endpoints import HttpEndpoint, make_app
 from spinezoo_serving.disk import alone_in
+from spinezoo_serving.endpoints import HttpEndpoint, make_app
 from spinezoo_serving.logs import configure_logging
 from spinezoo_serving.metrics import ServerMetrics
 from spinezoo_serving.security import ServerSecurity

@@ -6,8 +6,10 @@ import io
 import warnings
 
 import pydicom
+from pydicom.datadict import dictionary_VM
 from pydicom.dataset import Dataset
 from pydicom.errors import InvalidDicomError
+from pydicom.multival import MultiValue
 from pydicom.uid import UID
 from spinezoo_contract.errors import FilmError
 
@@ -106,6 +108,12 @@ def _fit(read: Dataset) -> Dataset:
     if not read.get("Rows") or not read.get("Columns"):
         raise SourceError("no-image", "the object has no rows and columns; send an image")
     for name, most in _LIMITS.items():
+        if isinstance(read.get(name), MultiValue):
+            raise SourceError(
+                "several-values",
+                f"{name} has {len(read.get(name))} values, the standard allows one; correct it in "
+                "the archive",
+            )
         value = str(read.get(name) or "")
         if len(value) > most:
             raise SourceError(
@@ -115,7 +123,8 @@ def _fit(read: Dataset) -> Dataset:
             )
     made = Dataset()
     for name in _COPIED:
-        if name in read:
+        several = isinstance(read.get(name), MultiValue)
+        if name in read and not (several and dictionary_VM(name) == "1"):
             made.add(read[name])
     for name in _EMPTY:
         if name not in made or made.get(name) is None:

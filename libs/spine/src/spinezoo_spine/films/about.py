@@ -72,6 +72,12 @@ _NOT_LATERAL = {
 
 _LATERAL = ("LL", "RL", "LAT", "LATERAL", "LEFT LATERAL", "RIGHT LATERAL")
 
+_OBLIQUE_CODES = (
+    "399182000 R-102C1 399160007 R-10204 399312000 R-10208 399059000 R-10216 399038007 R-10210 "
+    "399006002 R-10212 399356000 R-40985 R-10218 399135007 R-10220 399236003 R-10234 399184004 "
+    "R-10238 "
+)
+
 _NOT_LATERAL_CODES = {
     "399348003": "antero-posterior",
     "R-10206": "antero-posterior",
@@ -80,14 +86,7 @@ _NOT_LATERAL_CODES = {
     "R-40888": "postero-anterior",
     "399033003": "frontal",
     "R-10202": "frontal",
-    **dict.fromkeys(
-        (
-            "399182000 R-102C1 399160007 R-10204 399312000 R-10208 399059000 R-10216 399038007 "
-            "R-10210 399006002 R-10212 399356000 R-40985 R-10218 399135007 R-10220 399236003 "
-            "R-10234 399184004 R-10238"
-        ).split(),
-        "oblique",
-    ),
+    **dict.fromkeys(_OBLIQUE_CODES.split(), "oblique"),
 }
 """Codes of views (PS3.16 CID 4010, SNOMED CT and RT) that are not lateral."""
 
