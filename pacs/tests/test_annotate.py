@@ -171,6 +171,9 @@ def test_films_that_the_projects_list_lacks_are_kept(tmp_path: Path) -> None:
     [
         {"filename": 3, "size": None},
         {"size": "large"},
+        {"size": float("inf")},
+        {"regions": [{"shape_attributes": {"name": "polygon", "all_points_x": [1, 2, float("nan")],
+                                           "all_points_y": [1, 2, 1]}}]},
         {"regions": 3},
         {"regions": [3]},
         {"regions": [{"shape_attributes": {"name": "polygon"}}]},

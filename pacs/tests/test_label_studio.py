@@ -136,6 +136,18 @@ def test_what_is_no_export_is_named(tmp_path: Path, content: str) -> None:
         read_tasks(path)
 
 
+@pytest.mark.parametrize("points", [[], [1, 2], [[1, 2], [3]], [[1, None]], [[float("inf"), 1]], {}])
+def test_an_outline_that_is_none_is_named(points: object) -> None:
+    tasks = tasks_of(pictures()[:1], SIZES)
+    tasks[0]["predictions"][0]["result"][0]["value"]["points"] = points
+    with pytest.raises(AnnotationError, match="task 0 of the export"):
+        pictures_of(tasks)
+    tasks = tasks_of(pictures()[:1], SIZES)
+    tasks[0]["data"]["film"] = {"name": "f5.dcm"}
+    with pytest.raises(AnnotationError, match="task 0 of the export"):
+        pictures_of(tasks)
+
+
 def test_an_export_of_some_films_leaves_the_others_as_they_were(tmp_path: Path) -> None:
     data, work = tmp_path / "set", tmp_path / "set-annotate"
     work.mkdir()

@@ -33,6 +33,12 @@ WHEN = datetime(2026, 1, 2, 3, 4, 5)
 SEEDS = (3, 5, 22)
 
 
+NEEDED = (
+    "SOPClassUID SOPInstanceUID StudyInstanceUID SeriesInstanceUID Rows Columns BitsAllocated "
+    "BitsStored HighBit PixelRepresentation SamplesPerPixel PhotometricInterpretation PixelData"
+).split()
+
+
 def results(seed: int, viewer: str = "standard") -> Results:
     data, film, answer = answered(seed)
     return make_results(Source(data), answer, film, WHEN, viewer=viewer)  # type: ignore[arg-type]
@@ -254,6 +260,8 @@ def test_implants_are_segments_with_codes() -> None:
         ({"StudyInstanceUID": None}, "bad-uid"),
         ({"SeriesInstanceUID": "../../x"}, "bad-uid"),
         ({"Rows": None}, "no-image"),
+        ({"PatientName": ["One^Man", "Another"]}, "several-values"),
+        ({"PatientID": ["1", "2"]}, "several-values"),
     ],
 )
 @pytest.mark.filterwarnings("ignore")
@@ -278,6 +286,43 @@ def test_odd_headers_get_results() -> None:
     files = make_results(Source(odd), answer, film, WHEN).files()
     for content in files.values():
         assert str(dcmread(io.BytesIO(content)).PatientName) == "Mößner^Jürgen"
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize(
+    ("given", "kept"),
+    [
+        (None, ""),
+        ("", ""),
+        ("A", ""),
+        (["A", "F", "H"], ""),
+        (["", "F"], ""),
+        (["X", "Y"], ""),
+        (["p", "f "], ["P", "F"]),
+        (["AF", "FPR"], ["AF", "FPR"]),
+    ],
+)
+def test_films_need_no_patient_orientation(given: object, kept: object) -> None:
+    data, film, answer = answered(3)
+    made = make_results(Source(changed(data, PatientOrientation=given)), answer, film, WHEN)
+    assert set(made.datasets) == {"seg", "labelmap", "sr", "sc"}
+    for kind in ("seg", "sc"):
+        read = dcmread(io.BytesIO(made.files()[kind]))
+        assert "PatientOrientation" in read
+        assert (read.PatientOrientation or "") == kept
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_film_needs_nothing_but_its_uids_and_its_pixels() -> None:
+    data, film, answer = answered(3)
+    bare = dcmread(io.BytesIO(data))
+    for element in list(bare):
+        if element.keyword not in NEEDED:
+            del bare[element.tag]
+    buffer = io.BytesIO()
+    bare.save_as(buffer, enforce_file_format=True)
+    made = make_results(Source(buffer.getvalue()), answer, film, WHEN)
+    assert set(made.files()) == {"seg", "labelmap", "sr", "sc"}
 
 
 def test_the_ohif_option_adds_what_ohif_reads_and_changes_no_mask() -> None:

@@ -89,6 +89,17 @@ def render(arguments: argparse.Namespace) -> Path:
     """
     folder = RunFolder(arguments.report)
     report = folder.read_report()
+    try:
+        return _render(arguments, report, folder)
+    except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
+        raise ConfigurationError(
+            f"{folder.report_path} cannot be shown ({type(error).__name__}: {error}); it was changed "
+            "by hand, or is of another version of SpineZoo: run the benchmark again"
+        ) from error
+
+
+def _render(arguments: argparse.Namespace, report: Mapping[str, Any], folder: RunFolder) -> Path:
+    """Writes the page of a report that may hold anything."""
     if "summary" in report:
         return render_check(arguments, report, folder)
     records = list(folder.read_films().values())

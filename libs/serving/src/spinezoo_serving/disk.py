@@ -26,10 +26,10 @@ def disk_errors_named() -> Iterator[None]:
     except OSError as error:
         raise _named(error) from error
     except BaseExceptionGroup as group:
-        error = _first_of(group)
-        if error is None:
+        of_the_disk = _first_of(group)
+        if of_the_disk is None:
             raise
-        raise _named(error) from group
+        raise _named(of_the_disk) from group
 
 
 def _named(error: OSError) -> ConfigurationError:
@@ -43,10 +43,13 @@ def _named(error: OSError) -> ConfigurationError:
 
 def _first_of(group: BaseExceptionGroup[BaseException]) -> OSError | None:
     """The first ``OSError`` of a group whose leaves are all such errors."""
-    of_the_disk, others = group.split(OSError)
-    while isinstance(of_the_disk, BaseExceptionGroup):
-        of_the_disk = of_the_disk.exceptions[0]
-    return of_the_disk if others is None and isinstance(of_the_disk, OSError) else None
+    _, others = group.split(OSError)
+    if others is not None:
+        return None
+    first: BaseException = group
+    while isinstance(first, BaseExceptionGroup):
+        first = first.exceptions[0]
+    return first if isinstance(first, OSError) else None
 
 
 @contextmanager

@@ -17,7 +17,14 @@ import numpy as np
 from spinezoo_contract.errors import AnnotationError
 from spinezoo_spine.annotations.text import read_json
 
-from spinezoo_pacs.annotate.project import CORRECTED, PREDICTED, Outline, Picture
+from spinezoo_pacs.annotate.project import (
+    CORRECTED,
+    DAMAGED,
+    PREDICTED,
+    Outline,
+    Picture,
+    checked_points,
+)
 
 PLACES = 6
 """Decimal places of a pixel that survive the way through percent."""
@@ -95,7 +102,7 @@ def pictures_of(tasks: Any) -> list[Picture]:
     for number, task in enumerate(tasks):
         try:
             picture = _picture(task)
-        except (AttributeError, KeyError, TypeError, ValueError, IndexError) as error:
+        except DAMAGED as error:
             raise AnnotationError(
                 f"task {number} of the export cannot be read ({type(error).__name__}); export the "
                 "project that `make annotate` made, as JSON"
@@ -110,6 +117,8 @@ def pictures_of(tasks: Any) -> list[Picture]:
 
 def _picture(task: Mapping[str, Any]) -> Picture:
     data = task["data"]
+    if not isinstance(data["film"], str) or not isinstance(data["picture"], str):
+        raise TypeError("the film's name is no text")
     made = [each for each in task.get("annotations") or [] if not each.get("was_cancelled")]
     by_person = bool(made)
     entries = made or task.get("predictions") or []
@@ -137,7 +146,8 @@ def _picture(task: Mapping[str, Any]) -> Picture:
 def _outline(result: Mapping[str, Any], chosen: Mapping[str, str], by_person: bool) -> Outline:
     value = result["value"]
     scale = np.array([result["original_width"], result["original_height"]]) / 100.0
-    points = np.round(np.array(value["points"], np.float64) * scale, PLACES)
+    points = checked_points(np.array(value["points"], np.float64))
+    points = np.round(points * scale, PLACES)
     attributes: dict[str, Any] = {}
     if value.get("polygonlabels"):
         attributes["structure"] = value["polygonlabels"][0]

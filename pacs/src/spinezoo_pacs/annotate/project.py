@@ -19,6 +19,9 @@ from spinezoo_spine.annotations.regions import STRUCTURE_NAMES
 from spinezoo_spine.annotations.text import read_json
 
 PREDICTED, CORRECTED, APPROVED = "predicted", "corrected", "approved"
+DAMAGED = (AttributeError, IndexError, KeyError, OverflowError, TypeError, ValueError)
+"""What a file that is not as it should be raises where it is read."""
+
 STATUSES = (PREDICTED, CORRECTED, APPROVED)
 
 NAME = "SpineZoo first outlines"
@@ -144,10 +147,21 @@ def read_project(path: Path) -> list[Picture]:
     document = read_json(path)
     try:
         return _pictures(document, path.name)
-    except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
+    except DAMAGED as error:
         raise AnnotationError(
             f"{path.name} is no VIA 2 project ({type(error).__name__}); save it by Project, Save"
         ) from None
+
+
+def checked_points(points: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Points as they are.
+
+    Raises:
+        ValueError: They are not (N, 2) finite numbers.
+    """
+    if points.ndim != 2 or points.shape[1] != 2 or not np.isfinite(points).all():
+        raise ValueError("an outline is no list of points")
+    return points
 
 
 def is_ours(path: Path) -> bool:
@@ -171,8 +185,8 @@ def _pictures(document: Any, name: str) -> list[Picture]:
         if key not in entries:
             continue
         entry = entries[key]
-        attributes = dict(entry.get("file_attributes") or {})
-        film = str(attributes.pop("film", "") or entry["filename"])
+        of_file = dict(entry.get("file_attributes") or {})
+        film = str(of_file.pop("film", "") or entry["filename"])
         outlines = []
         for number, region in enumerate(entry.get("regions") or []):
             shape = region.get("shape_attributes") or {}
@@ -181,12 +195,11 @@ def _pictures(document: Any, name: str) -> list[Picture]:
                     f"{name}, film {film!r}, region {number}: is a {shape.get('name')}; draw "
                     "it again as a polygon"
                 )
-            points = np.array(
-                [shape["all_points_x"], shape["all_points_y"]], dtype=np.float64
-            ).T  # fmt: skip
-            outlines.append(Outline(points, dict(region.get("region_attributes") or {})))
+            points = np.array([shape["all_points_x"], shape["all_points_y"]], np.float64).T
+            attributes = dict(region.get("region_attributes") or {})
+            outlines.append(Outline(checked_points(points), attributes))
         found.append(
-            Picture(film, entry["filename"], int(entry["size"]), tuple(outlines), attributes)
+            Picture(film, str(entry["filename"]), int(entry["size"]), tuple(outlines), of_file)
         )
     return found
 

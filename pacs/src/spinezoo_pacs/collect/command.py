@@ -84,7 +84,8 @@ class Collection:
         """Lines of the manifest; one that a kill cut off is dropped."""
         if not self._manifest.exists():
             return
-        whole, end = [], 0
+        whole: list[dict[str, Any]] = []
+        end = 0
         data = self._manifest.read_bytes()
         for raw in data.splitlines(keepends=True):
             if not raw.endswith(b"\n"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 import warnings
 
 import pydicom
@@ -138,6 +139,17 @@ def _fit(read: Dataset) -> Dataset:
     if not made.get("Modality"):
         made.Modality = "OT"
     return made
+
+
+def orientation_of(dataset: Dataset) -> list[str] | str:
+    """Patient Orientation of results: that of the film, or empty where it has none that is one.
+
+    Up to three letters a side (PS3.3 C.7.6.1.1.1): ``A``, ``FP``.
+    """
+    given = dataset.get("PatientOrientation")
+    sides = [str(each).strip().upper() for each in given] if isinstance(given, MultiValue) else []
+    right = len(sides) == 2 and all(re.fullmatch("[APRLHF]{1,3}", side) for side in sides)
+    return sides if right else ""
 
 
 def _parses(value: str, kind: str) -> bool:
