@@ -136,7 +136,9 @@ def test_what_is_no_export_is_named(tmp_path: Path, content: str) -> None:
         read_tasks(path)
 
 
-@pytest.mark.parametrize("points", [[], [1, 2], [[1, 2], [3]], [[1, None]], [[float("inf"), 1]], {}])
+@pytest.mark.parametrize(
+    "points", [[], [1, 2], [[1, 2], [3]], [[1, None]], [[float("inf"), 1]], {}]
+)
 def test_an_outline_that_is_none_is_named(points: object) -> None:
     tasks = tasks_of(pictures()[:1], SIZES)
     tasks[0]["predictions"][0]["result"][0]["value"]["points"] = points

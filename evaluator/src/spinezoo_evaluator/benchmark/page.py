@@ -93,8 +93,8 @@ def render(arguments: argparse.Namespace) -> Path:
         return _render(arguments, report, folder)
     except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
         raise ConfigurationError(
-            f"{folder.report_path} cannot be shown ({type(error).__name__}: {error}); it was changed "
-            "by hand, or is of another version of SpineZoo: run the benchmark again"
+            f"{folder.report_path} cannot be shown ({type(error).__name__}: {error}); it was "
+            "changed by hand, or is of another version of SpineZoo: run the benchmark again"
         ) from error
 
 

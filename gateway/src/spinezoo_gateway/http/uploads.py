@@ -15,7 +15,8 @@ from spinezoo_contract.errors import (
     QueueFullError,
     TooLargeError,
 )
-from starlette.formparsers import MultiPartException, MultiPartParser
+from spinezoo_serving.forms import FormInMemory
+from starlette.formparsers import MultiPartException
 from starlette.requests import ClientDisconnect, Request
 
 FIELDS_BYTES = 65_536
@@ -41,22 +42,6 @@ class Upload:
 
     film: bytes
     fields: dict[str, str]
-
-
-class _InMemory(MultiPartParser):
-    """Starlette's parser, but no part of a film is ever written to a disk."""
-
-    spool_max_size = 1 << 40
-    ended = False
-
-    def on_end(self) -> None:
-        """The form has come to its end; without it, its last field is not there."""
-        self.ended = True
-
-    def close(self) -> None:
-        """Lets all parts go, also one whose end never came."""
-        for file in self._files_to_close_on_error:
-            file.close()
 
 
 class Uploads:
@@ -112,7 +97,7 @@ class Uploads:
         length = request.headers.get("content-length", "")
         if length.isdecimal() and int(length) > self._max_bytes + FIELDS_BYTES:
             raise self._too_large(int(length))
-        parser = _InMemory(
+        parser = FormInMemory(
             request.headers,
             self._bounded(request),
             max_files=1,
@@ -132,10 +117,6 @@ class Uploads:
         except ClientDisconnect:
             raise NotServingError("the caller has gone while it sent the film") from None
         with contextlib.closing(parser):
-            if not parser.ended:
-                raise BadInputError(
-                    "the form of the film ends before its last part does; send it again"
-                )
             fields: dict[str, str] = {}
             film: bytes | None = None
             for name, value in form.multi_items():

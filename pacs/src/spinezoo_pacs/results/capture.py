@@ -66,8 +66,6 @@ def capture(making: Making, findings: Sequence[Finding], verdict: Verdict, film:
     return made
 
 
-
-
 def draw(film: Film, findings: Sequence[Finding], verdict: Verdict) -> NDArray[np.uint8]:
     """(height, width, 3) RGB picture; no patient data in it."""
     full = _grey(film.pixels)
