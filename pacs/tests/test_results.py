@@ -34,9 +34,10 @@ SEEDS = (3, 5, 22)
 
 
 NEEDED = (
-    "SOPClassUID SOPInstanceUID StudyInstanceUID SeriesInstanceUID Rows Columns BitsAllocated "
-    "BitsStored HighBit PixelRepresentation SamplesPerPixel PhotometricInterpretation PixelData"
-).split()
+    "SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID", "Rows", "Columns",
+    "BitsAllocated", "BitsStored", "HighBit", "PixelRepresentation", "SamplesPerPixel",
+    "PhotometricInterpretation", "PixelData",
+)  # fmt: skip
 
 
 def results(seed: int, viewer: str = "standard") -> Results:
