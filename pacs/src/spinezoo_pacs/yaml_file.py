@@ -40,7 +40,7 @@ def read_model(path: Path, kind: type[_M], *, unreadable: str = "") -> _M:
         ConfigurationError: The file is missing or wrong; the message names line or entry.
     """
     try:
-        document = yaml.load(path.read_text(encoding="utf-8-sig"), Loader=_OnceLoader)  # noqa: S506
+        document = yaml.load(path.read_text(encoding="utf-8-sig"), Loader=_OnceLoader)
     except OSError as error:
         raise ConfigurationError(f"{path} cannot be read ({error.strerror}){unreadable}") from error
     except yaml.MarkedYAMLError as error:
