@@ -15,6 +15,7 @@ import yaml
 from odd_archive import Asked, OddArchive, Said
 from planted import planted_film
 from pydicom import dcmread
+from pydicom.dataset import Dataset
 from spinezoo_contract.errors import AccessError, BadInputError, NotServingError, SpineZooError
 from spinezoo_pacs.collect.command import main as collect
 from spinezoo_pacs.dicomweb import SERIES_UID, SOP_UID, STUDY_UID, DicomWeb, MultipartParts
@@ -382,11 +383,32 @@ def test_studies_and_series_without_a_uid_are_left_out_by_name(tmp_path: Path) -
     assert {line.get("reason") for line in lines(tmp_path)} >= {"series-without-uid"}
 
 
-@pytest.mark.parametrize("code", [401, 503])
-def test_an_archive_that_takes_nothing_now_ends_the_run(tmp_path: Path, code: int) -> None:
+@pytest.mark.parametrize(("view", "kept_films"), [("399173006", 1), ("399348003", 0), ("", 0)])
+def test_a_code_of_the_view_tells_what_a_film_shows(
+    tmp_path: Path, view: str, kept_films: int
+) -> None:
+    films = Films()
+    first, (study, _) = min(films.films.items(), key=lambda each: (each[1][0], each[0]))
+    said = {"ViewPosition": None, "BodyPartExamined": None, "PatientOrientation": None}
+    codes = {"AnatomicRegionSequence": [code("122496007")]}
+    coded = planted_film(1, 1, **said, **codes, ViewCodeSequence=[code(view)] if view else [])
+    films.films = {first: (study, coded)}
+    with OddArchive(films) as service:
+        assert run(tmp_path, service) == 0
+    assert kept(tmp_path) == kept_films
+
+
+def code(value: str) -> Dataset:
+    item = Dataset()
+    item.CodeValue, item.CodingSchemeDesignator, item.CodeMeaning = value, "SCT", "meaning"
+    return item
+
+
+@pytest.mark.parametrize("status", [401, 503])
+def test_an_archive_that_takes_nothing_now_ends_the_run(tmp_path: Path, status: int) -> None:
     films = Films()
     first = min(films.films.items(), key=lambda each: (each[1][0], each[0]))[0]
-    films.changed[first] = Said(code)
+    films.changed[first] = Said(status)
     with OddArchive(films) as service:
         assert run(tmp_path, service) == 1
     assert not (tmp_path / "set" / "manifest.jsonl").exists()

@@ -35,6 +35,7 @@ from spinezoo_contract.errors import (
 from spinezoo_contract.tls import client_settings
 from spinezoo_contract.types import Film, FilmNoteCode, FilmView
 from spinezoo_serving.disk import alone_in, disk_errors_named
+from spinezoo_spine.films.about import is_coded_lateral, is_region_coded
 from tqdm import tqdm
 
 from spinezoo_pacs.collect.archives import Archive, Fetched, Series, archive_of, is_uid
@@ -198,7 +199,8 @@ class Chooser:
             header = dcmread(io.BytesIO(data), stop_before_pixels=True)
         view = str(header.get("ViewPosition") or "").strip().upper()
         part = str(header.get("BodyPartExamined") or "").strip().upper()
-        if view in VIEWS and part:
+        lateral = view in VIEWS or is_coded_lateral(header)
+        if lateral and (part or is_region_coded(header)):
             return ""
         if self._zoo is None:
             return "header-silent"

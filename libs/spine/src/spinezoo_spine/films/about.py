@@ -90,6 +90,8 @@ _NOT_LATERAL_CODES = {
 }
 """Codes of views (PS3.16 CID 4010, SNOMED CT and RT) that are not lateral."""
 
+_LATERAL_CODES = frozenset("399173006 R-10236 399198007 R-10232 399067008 R-102CD".split())
+
 _OTHER_PART_CODES = {
     "122494005": "cervical spine",
     "T-11501": "cervical spine",
@@ -189,6 +191,16 @@ def _codes_of(dataset: Dataset, keyword: str) -> list[str]:
         scheme = word_of(item, "CodingSchemeDesignator")
         found.append(word_of(item, "CodeValue") if scheme in _CODED_IN else "")
     return found
+
+
+def is_coded_lateral(dataset: Dataset) -> bool:
+    """Whether the header says by a code that the view is lateral."""
+    return any(code in _LATERAL_CODES for code in _codes_of(dataset, "ViewCodeSequence"))
+
+
+def is_region_coded(dataset: Dataset) -> bool:
+    """Whether the header names the part of the body by a code that is known or local."""
+    return any(word_of(item, "CodeValue") for item in items_of(dataset, "AnatomicRegionSequence"))
 
 
 def _note_view(dataset: Dataset, book: NoteBook) -> None:
