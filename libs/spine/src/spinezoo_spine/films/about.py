@@ -90,7 +90,7 @@ _NOT_LATERAL_CODES = {
 }
 """Codes of views (PS3.16 CID 4010, SNOMED CT and RT) that are not lateral."""
 
-_LATERAL_CODES = frozenset("399173006 R-10236 399198007 R-10232 399067008 R-102CD".split())
+_LATERAL_CODES = ("399173006", "R-10236", "399198007", "R-10232", "399067008", "R-102CD")
 
 _OTHER_PART_CODES = {
     "122494005": "cervical spine",
