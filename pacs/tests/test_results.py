@@ -313,6 +313,44 @@ def test_films_need_no_patient_orientation(given: object, kept: object) -> None:
         assert (read.PatientOrientation or "") == kept
 
 
+KOREAN = "Hong^Gildong=洪^吉洞=홍^길동"
+JAPANESE = "Yamada^Tarou=山田^太郎=やまだ^たろう"
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize(
+    ("given", "name", "kept"),
+    [
+        (["", "ISO 2022 IR 87"], JAPANESE, ["ISO 2022 IR 6", "ISO 2022 IR 87"]),
+        (["ISO 2022 IR 6", "ISO 2022 IR 87"], JAPANESE, ["ISO 2022 IR 6", "ISO 2022 IR 87"]),
+        (["", "ISO 2022 IR 149"], KOREAN, "ISO_IR 192"),
+        ("GB18030", "Wang^XiaoDong=王^小东", "GB18030"),
+        ("ISO_IR 144", "Люкceмбypг", "ISO_IR 144"),
+        ("ISO_IR 192", "Mößner^李", "ISO_IR 192"),
+        (None, "Miller^Anne", None),
+        # Misspelt and unknown ones are read as well as can be, and written as UTF-8.
+        ("ISO-IR 100", "Mößner", "ISO_IR 192"),
+        ("LATIN1", "Mößner", "ISO_IR 192"),
+    ],
+)
+def test_names_in_every_character_set_come_back(given: object, name: str, kept: object) -> None:
+    data, film, answer = answered(3)
+    misspelt = isinstance(given, str) and given != kept
+    right = "ISO_IR 100" if misspelt else given
+    odd = changed(data, SpecificCharacterSet=right or "ISO_IR 6", PatientName=name)
+    read = dcmread(io.BytesIO(odd))
+    assert str(read.PatientName) == name
+    if right is None:
+        odd = changed(odd, SpecificCharacterSet=None)
+    elif misspelt:
+        odd = odd.replace(b"ISO_IR 100", str(given).ljust(10).encode())
+    for content in make_results(Source(odd), answer, film, WHEN).files().values():
+        back = dcmread(io.BytesIO(content))
+        assert str(back.PatientName) == name
+        found = back.get("SpecificCharacterSet")
+        assert (list(found) if isinstance(kept, list) else found) == kept
+
+
 @pytest.mark.filterwarnings("ignore")
 def test_a_film_needs_nothing_but_its_uids_and_its_pixels() -> None:
     data, film, answer = answered(3)

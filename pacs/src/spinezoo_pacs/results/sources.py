@@ -7,6 +7,7 @@ import re
 import warnings
 
 import pydicom
+from highdicom.enum import SpecificCharacterSetValues
 from pydicom.datadict import dictionary_VM
 from pydicom.dataset import Dataset
 from pydicom.errors import InvalidDicomError
@@ -35,6 +36,8 @@ _LIMITS = {
     "ReferringPhysicianName": 324,
 }  # fmt: skip
 """Most characters of a value by its VR (PS3.5 table 6.2-1)."""
+
+_KNOWN_SETS = frozenset(each.value for each in SpecificCharacterSetValues)
 
 _COPIED = (
     "SpecificCharacterSet", "PatientName", "PatientID", "IssuerOfPatientID", "PatientBirthDate",
@@ -130,6 +133,8 @@ def _fit(read: Dataset) -> Dataset:
     for name in _EMPTY:
         if name not in made or made.get(name) is None:
             setattr(made, name, "")
+    if made.get("SpecificCharacterSet"):
+        made.SpecificCharacterSet = _character_set(made.SpecificCharacterSet)
     if made.PatientSex not in ("M", "F", "O", ""):
         made.PatientSex = ""
     for name, kind in (("StudyDate", "DA"), ("PatientBirthDate", "DA"), ("StudyTime", "TM")):
@@ -139,6 +144,20 @@ def _fit(read: Dataset) -> Dataset:
     if not made.get("Modality"):
         made.Modality = "OT"
     return made
+
+
+def _character_set(value: object) -> str | list[str]:
+    """The film's character set as results have it; UTF-8 where highdicom does not know it.
+
+    The first of several terms may be empty and means the default then (PS3.3 C.12.1.1.2), as in
+    Japanese and Korean films; highdicom wants it said.
+    """
+    terms = [str(term) for term in value] if isinstance(value, MultiValue) else [str(value)]
+    if len(terms) == 1:
+        return terms[0] if terms[0] in _KNOWN_SETS else "ISO_IR 192"
+    terms[0] = terms[0] or "ISO 2022 IR 6"
+    known = all(term in _KNOWN_SETS and term.startswith("ISO 2022") for term in terms)
+    return terms if known else "ISO_IR 192"
 
 
 def orientation_of(dataset: Dataset) -> list[str] | str:
