@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from answers import answered, dicom_of
 from parts import ZooProcess
-from spinezoo_contract.errors import AnnotationError
+from spinezoo_contract.client import EnsembleClient
+from spinezoo_contract.errors import AnnotationError, NotServingError
 from spinezoo_contract.masks import decode_mask
 from spinezoo_pacs.annotate.command import PROJECT, annotate, dispute, finish, main, outlines_of
 from spinezoo_pacs.annotate.project import Outline, Picture, project, read_project
@@ -129,6 +130,41 @@ def test_the_command_says_what_is_missing(tmp_path: Path, capsys: pytest.Capture
     assert "holds no film" in capsys.readouterr().err
     assert main(["--data", str(tmp_path / "set"), "--finish"]) == 1
     assert "there is no" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("error", "code"), [(NotServingError("gone"), 1), (KeyboardInterrupt, 130)]
+)
+def test_what_was_answered_before_a_failure_is_kept(
+    films: Path,
+    zoo: ZooProcess,
+    monkeypatch: pytest.MonkeyPatch,
+    error: Exception,
+    code: int,
+) -> None:
+    work = finished(films)  # a project that has film_5, and one that is not in the folder now
+    document = json.loads((work / PROJECT).read_text())
+    gone = project([Picture("gone.dcm", "png/gone.dcm.png", 9, ())])["_via_img_metadata"]
+    document["_via_img_metadata"] |= gone
+    (work / PROJECT).write_text(json.dumps(document))
+    own = EnsembleClient.segment
+    asked: list[object] = []
+
+    def once(self: EnsembleClient, film: object, *more: object, **options: object) -> object:
+        asked.append(film)
+        if len(asked) > 1:
+            raise error
+        return own(self, film, *more, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(EnsembleClient, "segment", once)
+    arguments = ["--data", str(films), "--work", str(work), "--gateway", zoo.target]
+    assert main(arguments) == code
+    names = {each.film_name for each in read_project(work / PROJECT)}
+    assert len(names) == 3
+    assert names > {"film_5.dcm", "gone.dcm"}
+    monkeypatch.undo()
+    assert main(arguments) == 0
+    assert len(read_project(work / PROJECT)) == 4
 
 
 def finished(folder: Path) -> Path:

@@ -12,7 +12,7 @@ precision, mean IoU of what was recognised, and names. Regions are taken apart f
 each figure means: ``docs/labelling.md``.
 
 The gateway has to be running. Ends with 0 when every network answered every film, with 1
-where one did not, with 2 where it cannot start. ``--check`` looks at films, corner file and options
+where one did not, with 2 where it cannot start, and with 130 when stopped. ``--check`` looks at films, corner file and options
 without any service: it ends with 0, or with 2 and says why.
 """
 
@@ -356,6 +356,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except SpineZooError as error:
         print(f"the check cannot run: {error}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        print("stopped; the next check begins anew", file=sys.stderr)
+        return 130
 
 
 if __name__ == "__main__":

@@ -107,7 +107,8 @@ def annotate(data: Path, work: Path, gateway: str) -> Path:
     """Asks the zoo about every film of a folder and writes the project.
 
     What a person has already worked on is not overwritten: films of an existing project stay as
-    they are, new ones are added.
+    they are, also those that are not in the folder now; new ones are added. What was answered
+    before a failure is in the project, so that the same command goes on.
 
     Raises:
         SpineZooError: The gateway cannot be reached, or there is no film.
@@ -118,40 +119,52 @@ def annotate(data: Path, work: Path, gateway: str) -> Path:
     (work / "png").mkdir(parents=True, exist_ok=True)
     path = work / PROJECT
     before = {each.film_name: each for each in read_project(path)} if path.exists() else {}
-    made_at = datetime.now(UTC).isoformat(timespec="seconds")
-    pictures: dict[str, Picture] = {}
+    pictures = dict(before)
     refused = []
-    with EnsembleClient(gateway, **client_settings()) as zoo:
-        for name, film_path in tqdm(films.items(), unit="film", file=sys.stderr):
-            if name in before:
-                pictures[name] = before[name]
-                continue
-            try:
-                film = read_film_file(film_path)
-                answer = zoo.segment(film_path)
-            except (BadInputError, TooLargeError) as error:
-                refused.append(f"{name}: {error}")
-                continue
-            picture = work / "png" / f"{name}.png"
-            _write_png(picture, film)
-            verdict = verdict_of(answer)
-            attributes = {"film_status": "open", "dispute": f"{dispute(answer):.3f}"}
-            if not verdict.trusted:
-                attributes["doubt"] = " ".join(verdict.refusals)
-            pictures[name] = Picture(
-                name,
-                f"png/{picture.name}",
-                picture.stat().st_size,
-                outlines_of(answer, made_at),
-                attributes,
-            )
-    ordered = sorted(
-        pictures.values(), key=lambda each: -float(each.attributes.get("dispute", 0) or 0)
-    )
-    _write(path, project(ordered))
+    try:
+        with EnsembleClient(gateway, **client_settings()) as zoo:
+            for name, film_path in tqdm(films.items(), unit="film", file=sys.stderr):
+                if name in before:
+                    continue
+                try:
+                    pictures[name] = _asked(zoo, name, film_path, work / "png")
+                except (BadInputError, TooLargeError) as error:
+                    refused.append(f"{name}: {error}")
+    finally:  # what was answered is kept, also where the gateway goes or a person stops
+        if pictures:
+            _write(path, project(sorted(pictures.values(), key=_disputed, reverse=True)))
     for line in refused:
         print(f"left out: {line}", file=sys.stderr)
     return path
+
+
+def _asked(zoo: EnsembleClient, name: str, film_path: Path, folder: Path) -> Picture:
+    """First outlines of one film, and its picture.
+
+    Raises:
+        BadInputError: The film cannot be read, or no polygon made of an outline.
+        TooLargeError: It is over a limit.
+        SpineZooError: The gateway does not answer.
+    """
+    film = read_film_file(film_path)
+    answer = zoo.segment(film_path)
+    outlines = outlines_of(answer, datetime.now(UTC).isoformat(timespec="seconds"))
+    picture = folder / f"{name}.png"
+    _write_png(picture, film)
+    verdict = verdict_of(answer)
+    attributes = {"film_status": "open", "dispute": f"{dispute(answer):.3f}"}
+    if not verdict.trusted:
+        attributes["doubt"] = " ".join(verdict.refusals)
+    size_bytes = picture.stat().st_size
+    return Picture(name, f"png/{picture.name}", size_bytes, outlines, attributes)
+
+
+def _disputed(picture: Picture) -> float:
+    """How much networks disagree; 0 where a person has written something else there."""
+    try:
+        return float(picture.attributes.get("dispute") or 0)
+    except (TypeError, ValueError):
+        return 0.0
 
 
 def finish(data: Path, work: Path) -> tuple[int, int]:
@@ -293,6 +306,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except SpineZooError as error:
         print(f"stopped: {error}", file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        print("stopped; what was answered is kept, the same command goes on", file=sys.stderr)
+        return 130
 
 
 if __name__ == "__main__":

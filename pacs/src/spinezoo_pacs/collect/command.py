@@ -310,6 +310,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except SpineZooError as error:
         print(f"stopped: {error}\nrun the same command again to go on", file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        print("stopped; run the same command again to go on", file=sys.stderr)
+        return 130
     for name, number in sorted(counts.items()):
         print(f"{number:6d}  {name}")
     print(options.out)
