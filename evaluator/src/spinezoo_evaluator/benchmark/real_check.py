@@ -12,8 +12,8 @@ precision, mean IoU of what was recognised, and names. Regions are taken apart f
 each figure means: ``docs/labelling.md``.
 
 The gateway has to be running. Ends with 0 when every network answered every film, with 1
-where one did not, with 2 where it cannot start, and with 130 when stopped. ``--check`` looks at films, corner file and options
-without any service: it ends with 0, or with 2 and says why.
+where one did not, with 2 where it cannot start, and with 130 when stopped. ``--check`` looks at
+films, corner file and options without any service: it ends with 0, or with 2 and says why.
 """
 
 # ruff: noqa: T201 - a command: its table and its messages go to the terminal.
