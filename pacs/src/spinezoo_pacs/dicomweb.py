@@ -68,6 +68,10 @@ class DicomWeb:
             token = token_from_file(token_file, f"token file {token_file}")
             self._session.headers["Authorization"] = f"Bearer {token}"
 
+    def close(self) -> None:
+        """Closes the connections."""
+        self._session.close()
+
     def store(self, data: bytes, study_uid: str, sop_uid: str) -> None:
         """Sends one object; it is stored when this returns.
 

@@ -6,7 +6,7 @@ import io
 import ssl
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 
 from pydicom import dcmread
 from pydicom.dataset import Dataset
@@ -107,7 +107,8 @@ class Sender:
             NotServingError: The peer cannot be reached.
         """
         if peer.web_url:
-            return self._web(peer).has(study_uid, sop_uid)
+            with closing(self._web(peer)) as web:
+                return web.has(study_uid, sop_uid)
         query = Dataset()
         query.QueryRetrieveLevel = "IMAGE"
         query.StudyInstanceUID = study_uid
@@ -131,7 +132,8 @@ class Sender:
             NotServingError: It cannot be reached or refuses the association.
         """
         if peer.web_url:
-            yield self._web(peer)
+            with closing(self._web(peer)) as web:
+                yield web
             return
         with self._associated(self._ae, peer) as association:
             yield Link(association)

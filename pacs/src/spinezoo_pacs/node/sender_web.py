@@ -30,6 +30,10 @@ class WebLink:
             timeout_s=timeout_s,
         )
 
+    def close(self) -> None:
+        """Closes the connections."""
+        self._web.close()
+
     def store(self, data: bytes) -> None:
         """Sends one object; it is stored when this returns.
 
