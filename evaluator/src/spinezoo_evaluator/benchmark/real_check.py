@@ -262,6 +262,14 @@ async def run_check(arguments: argparse.Namespace) -> int:
         SpineZooError: The run cannot start.
     """
     path, truths = open_films(arguments)
+    with alone_in(arguments.report, "another run"):
+        return await _check_films(arguments, path, truths)
+
+
+async def _check_films(
+    arguments: argparse.Namespace, path: Path, truths: tuple[CornerFilm, ...]
+) -> int:
+    """Asks for every film and reports; returns the exit code."""
     options = EnsembleOptions(
         member_names=tuple(arguments.networks),
         quorum=arguments.quorum,
@@ -270,7 +278,6 @@ async def run_check(arguments: argparse.Namespace) -> int:
     results: list[FilmResult] = []
     pictures: list[str] = []
     kept: list[KeptFilm] = []
-    arguments.report.mkdir(parents=True, exist_ok=True)
     folder = RunFolder(arguments.report)
     variants = [name for name in VARIANTS if name in arguments.variants]
     async with AsyncEnsembleClient(arguments.gateway, **client_settings()) as ensemble:
@@ -351,8 +358,7 @@ def main(argv: Sequence[str] | None = None) -> int:
                 open_films(arguments)
                 check_report_folder(arguments.report)
                 return 0
-            with alone_in(arguments.report, "another run"):
-                return asyncio.run(run_check(arguments))
+            return asyncio.run(run_check(arguments))
     except SpineZooError as error:
         print(f"the check cannot run: {error}", file=sys.stderr)
         return 2
