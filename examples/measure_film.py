@@ -88,23 +88,23 @@ def main(argv: list[str] | None = None) -> int:
         with EnsembleClient(options.target, **access_of(options)) as zoo:
             for path in paths:
                 found.append(_measured(zoo.segment(path, asked), path, options.out))
+        changes = compare_films(*found) if len(found) == 2 else ()
+        if len(found) == 2:
+            (options.out / "changes.csv").write_text(changes_to_csv(changes), encoding="utf-8")
     except SpineZooError as error:
         print(f"{type(error).__name__}: {error}", file=sys.stderr)
         return 1
     except OSError as error:
         print(not_written(error), file=sys.stderr)
         return 1
-    if len(found) == 2:
-        changes = compare_films(*found)
-        (options.out / "changes.csv").write_text(changes_to_csv(changes), encoding="utf-8")
-        for change in changes:
-            if change.beyond and change.change is not None and change.half_width is not None:
-                name = change.kind.name.lower().replace("_", " ")
-                unit = UNITS[change.unit]
-                print(
-                    f"{name} {'/'.join(change.levels)}: {change.change:+.1f} {unit} "
-                    f"(90 % interval of {change.half_width:.1f} to either side)"
-                )
+    for change in changes:
+        if change.beyond and change.change is not None and change.half_width is not None:
+            name = change.kind.name.lower().replace("_", " ")
+            unit = UNITS[change.unit]
+            print(
+                f"{name} {'/'.join(change.levels)}: {change.change:+.1f} {unit} "
+                f"(90 % interval of {change.half_width:.1f} to either side)"
+            )
     return 0
 
 

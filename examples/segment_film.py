@@ -165,7 +165,11 @@ def read_grey(path: Path, height: int, width: int) -> NDArray[np.uint8] | None:
     try:
         pixels = _dicom_pixels(path) if film_kind(path.read_bytes()) == "dicom" else _pixels(path)
     except ImportError as error:
-        print(f"no overlay: {error.name} is missing; pip install {_PACKAGES[error.name or '']}")
+        missing = _PACKAGES.get(error.name or "", "the missing package")
+        print(f"no overlay: {error.name} is missing; pip install {missing}")
+        return None
+    except Exception as error:  # the zoo reads more kinds of films than pillow and pydicom here
+        print(f"no overlay: the film cannot be drawn here ({type(error).__name__})")
         return None
     if pixels.shape != (height, width):
         print(f"no overlay: the film reads as {pixels.shape}, the answer is {height} x {width}")
@@ -175,7 +179,7 @@ def read_grey(path: Path, height: int, width: int) -> NDArray[np.uint8] | None:
     return (np.clip(scaled, 0.0, 1.0) * 255.0).astype(np.uint8)
 
 
-_PACKAGES = {"PIL": "pillow", "pydicom": "pydicom", "": "the missing package"}
+_PACKAGES = {"PIL": "pillow", "pydicom": "pydicom"}
 
 
 def _pixels(path: Path) -> NDArray[Any]:

@@ -28,6 +28,7 @@ from spinezoo_evaluator.report.names import STUDY_TABLE
 from spinezoo_evaluator.report.pictures import choose_films, film_score
 from spinezoo_evaluator.results.records import FUSED, RunFolder, named
 from spinezoo_evaluator.service.servicer import EvaluationServicer
+from spinezoo_serving.disk import alone_in
 from spinezoo_serving.server import GrpcServer
 from spinezoo_serving.settings import ServerSettings
 from spinezoo_spine.annotations.film_set import FilmSet
@@ -451,8 +452,33 @@ def test_a_check_refuses_without_any_service_what_a_run_would_refuse(zoo, tmp_pa
     (zoo.folder / "run.json").write_text("{")
     assert benchmark.main([*zoo.arguments(), *nowhere]) == 2
     assert "--fresh" in capsys.readouterr().err
-    with pytest.raises(SystemExit):
-        benchmark.main([*zoo.arguments(), *nowhere, "--limit", "0"])
+    wrong = [["--limit", "0"], ["--timeout-s", "0"], ["--timeout-s", "nan"], ["--wait-s", "-1"]]
+    for more in wrong:
+        with pytest.raises(SystemExit):
+            benchmark.main([*zoo.arguments(), *nowhere, *more])
+    (tmp_path / "file").write_text("")
+    for report in ("file", "file/below"):
+        more = ["--report", str(tmp_path / report)]
+        assert benchmark.main([*zoo.arguments(), *nowhere, *more]) == 2
+        assert "file is a file" in capsys.readouterr().err
+
+
+def test_one_run_at_a_time_has_a_report_s_folder(zoo, capsys):
+    with alone_in(zoo.folder, "another run"):
+        assert benchmark.main(zoo.arguments()) == 2
+        assert "another run is at work" in capsys.readouterr().err
+        assert list(zoo.folder.iterdir()) == []
+    assert zoo.run("--limit", "1") == 0
+
+
+def test_a_full_disk_stops_a_run_and_costs_no_film(zoo, capsys):
+    (zoo.folder / "answers").parent.mkdir(parents=True)
+    (zoo.folder / "answers").write_text("no folder")
+    assert benchmark.main(zoo.arguments()) == 2
+    assert "answers cannot be read or written" in capsys.readouterr().err
+    (zoo.folder / "answers").unlink()
+    assert zoo.run() == 0
+    assert zoo.report["failures"] == []
 
 
 def test_the_study_s_table_is_the_study_s():

@@ -137,6 +137,16 @@ def test_a_page_is_not_drawn_from_other_films(zoo, tmp_path, capsys):
     assert "--data FOLDER" in capsys.readouterr().err
 
 
+def test_a_report_that_was_changed_by_hand_is_named(zoo, capsys):
+    assert zoo.run() == 0
+    words = [str(zoo.folder), "--data", str(zoo.data)]
+    whole = zoo.report
+    for broken in ({**whole, "models": 3}, {"run": whole["run"]}, {**whole, "run": {}}):
+        (zoo.folder / "report.json").write_text(json.dumps(broken))
+        assert rerender.main(words) == 2
+        assert "run the benchmark again" in capsys.readouterr().err
+
+
 def test_odd_names_are_text_and_what_failed_or_was_left_out_is_named(odd_zoo):
     def plan(film, member):
         ill = member == "yolact" and film == ODD

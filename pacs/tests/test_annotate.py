@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from answers import answered, dicom_of
 from parts import ZooProcess
-from spinezoo_contract.errors import AnnotationError
+from spinezoo_contract.client import EnsembleClient
+from spinezoo_contract.errors import AnnotationError, NotServingError
 from spinezoo_contract.masks import decode_mask
 from spinezoo_pacs.annotate.command import PROJECT, annotate, dispute, finish, main, outlines_of
 from spinezoo_pacs.annotate.project import Outline, Picture, project, read_project
@@ -128,4 +129,115 @@ def test_the_command_says_what_is_missing(tmp_path: Path, capsys: pytest.Capture
     assert main(["--data", str(tmp_path / "set")]) == 1
     assert "holds no film" in capsys.readouterr().err
     assert main(["--data", str(tmp_path / "set"), "--finish"]) == 1
-    assert "no VIA 2 project" in capsys.readouterr().err
+    assert "there is no" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("error", "code"), [(NotServingError("gone"), 1), (KeyboardInterrupt, 130)]
+)
+def test_what_was_answered_before_a_failure_is_kept(
+    films: Path,
+    zoo: ZooProcess,
+    monkeypatch: pytest.MonkeyPatch,
+    error: Exception,
+    code: int,
+) -> None:
+    work = finished(films)  # a project that has film_5, and one that is not in the folder now
+    document = json.loads((work / PROJECT).read_text())
+    gone = project([Picture("gone.dcm", "png/gone.dcm.png", 9, ())])["_via_img_metadata"]
+    document["_via_img_metadata"] |= gone
+    (work / PROJECT).write_text(json.dumps(document))
+    own = EnsembleClient.segment
+    asked: list[object] = []
+
+    def once(self: EnsembleClient, film: object, *more: object, **options: object) -> object:
+        asked.append(film)
+        if len(asked) > 1:
+            raise error
+        return own(self, film, *more, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(EnsembleClient, "segment", once)
+    arguments = ["--data", str(films), "--work", str(work), "--gateway", zoo.target]
+    assert main(arguments) == code
+    names = {each.film_name for each in read_project(work / PROJECT)}
+    assert len(names) == 3
+    assert names > {"film_5.dcm", "gone.dcm"}
+    monkeypatch.undo()
+    assert main(arguments) == 0
+    assert len(read_project(work / PROJECT)) == 4
+
+
+def finished(folder: Path) -> Path:
+    """A project in which the film of a set is finished; returns the project's folder."""
+    work = folder.with_name(folder.name + "-annotate")
+    work.mkdir()
+    points = np.array([[10.0, 10.0], [50.0, 10.0], [50.0, 40.0]])
+    drawn = Outline(points, {"structure": "cage", "status": "approved"})
+    picture = Picture("film_5.dcm", "png/film_5.dcm.png", 12, (drawn,), {})
+    (work / PROJECT).write_text(json.dumps(project([picture])))
+    return work
+
+
+def test_outlines_that_were_drawn_elsewhere_are_not_overwritten(
+    films: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    finished(films)
+    own = films / "via.json"
+    theirs = json.dumps({"film_6.dcm1": {"filename": "film_6.dcm", "size": 1, "regions": []}})
+    own.write_text(theirs)
+    assert main(["--data", str(films), "--finish"]) == 1
+    assert "would be overwritten" in capsys.readouterr().err
+    assert own.read_text() == theirs
+    own.unlink()
+    for _ in range(2):  # what was written here may be written again
+        assert main(["--data", str(films), "--finish"]) == 0
+    assert "film_5.dcm" in own.read_text()
+
+
+def test_films_that_the_projects_list_lacks_are_kept(tmp_path: Path) -> None:
+    document = project([Picture("a.dcm", "a.png", 1, ()), Picture("b.dcm", "b.png", 1, ())])
+    document["_via_image_id_list"] = ["b.png1", "b.png1", "gone.png3"]
+    path = tmp_path / "p.json"
+    path.write_text(json.dumps(document))
+    assert [each.film_name for each in read_project(path)] == ["b.dcm", "a.dcm"]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"filename": 3, "size": None},
+        {"size": "large"},
+        {"size": float("inf")},
+        {"regions": [{"shape_attributes": {"name": "polygon", "all_points_x": [1, 2, float("nan")],
+                                           "all_points_y": [1, 2, 1]}}]},
+        {"regions": 3},
+        {"regions": [3]},
+        {"regions": [{"shape_attributes": {"name": "polygon"}}]},
+        {"regions": [{"shape_attributes": {"name": "polygon", "all_points_x": [1],
+                                           "all_points_y": [1, 2]}}]},
+        {"regions": [{"shape_attributes": {"name": "polygon", "all_points_x": ["x"],
+                                           "all_points_y": [1]}}]},
+        {"file_attributes": [1]},
+    ],
+)  # fmt: skip
+def test_a_damaged_project_is_named(tmp_path: Path, change: dict[str, object]) -> None:
+    document = project([Picture("a.dcm", "a.png", 1, ())])
+    document["_via_img_metadata"]["a.png1"] |= change
+    path = tmp_path / "p.json"
+    path.write_text(json.dumps(document))
+    with pytest.raises(AnnotationError, match=r"p\.json"):
+        read_project(path)
+
+
+def test_a_place_that_cannot_be_written_is_named(
+    films: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    finished(films)
+    full = tmp_path / "full"
+    full.symlink_to("/dev/full")
+    for arguments in (
+        ["--to-label-studio", str(tmp_path / "none" / "tasks.json")],
+        ["--to-label-studio", str(full)],
+    ):
+        assert main(["--data", str(films), *arguments]) == 1
+        assert "cannot be read or written" in capsys.readouterr().err

@@ -169,19 +169,45 @@ def test_an_archive_that_is_gone_or_refuses_is_named(
     assert "takes no association" in gone.stderr
 
 
+PACS = {"ae_title": "A", "host": "127.0.0.1", "port": 1}
+
+
 @pytest.mark.parametrize(
     ("change", "word"),
     [
-        ({"web": {"url": "x"}}, "one of them"),
+        ({"web": {"url": "http://x"}}, "one of them"),
+        ({"pacs": None, "web": {"url": "pacs.hospital/dicom-web"}}, "web.url"),
+        ({"pacs": {**PACS, "retrieve": "move"}}, "our_port"),
         ({"studies": {"PatientComments": "x"}}, "cannot be matched"),
         ({"colour": 1}, "colour"),
         ({"key": "set/site.key"}, "key lies in the set"),
     ],
 )
 def test_a_wrong_query_is_named(tmp_path: Path, change: dict[str, Any], word: str) -> None:
-    document = {"pacs": {"ae_title": "A", "host": "127.0.0.1", "port": 1}, **change}
+    document = {"pacs": PACS, **change}
     path = tmp_path / "query.yaml"
     path.write_text(yaml.safe_dump(document))
     done = run(path, tmp_path / "set")
     assert done.returncode == 1
     assert word in done.stderr
+
+
+def test_what_a_run_needs_on_this_machine_is_named(tmp_path: Path) -> None:
+    token = {"web": {"url": "http://127.0.0.1:9", "token_file": str(tmp_path / "none")}}
+    path = tmp_path / "query.yaml"
+    path.write_text(yaml.safe_dump(token))
+    missing = run(path, tmp_path / "set")
+    assert missing.returncode == 1
+    assert "none" in missing.stderr.splitlines()[0]
+    path.write_text(yaml.safe_dump({"pacs": PACS, "key": "site.key"}))
+    (tmp_path / "file").write_text("no folder")
+    wrong = run(path, tmp_path / "file" / "set")
+    assert wrong.returncode == 1
+    assert "cannot be written" in wrong.stderr
+    out = tmp_path / "set"
+    out.mkdir()
+    (out / "manifest.jsonl").write_text('{"state": "series", "series": "a"}\n{"state"\n')
+    damaged = run(path, out)
+    assert damaged.returncode == 1
+    assert "line 2" in damaged.stderr
+    assert "Traceback" not in missing.stderr + wrong.stderr + damaged.stderr

@@ -134,3 +134,39 @@ def test_what_is_no_export_is_named(tmp_path: Path, content: str) -> None:
     path.write_text(content)
     with pytest.raises(AnnotationError, match="export"):
         read_tasks(path)
+
+
+@pytest.mark.parametrize(
+    "points", [[], [1, 2], [[1, 2], [3]], [[1, None]], [[float("inf"), 1]], {}]
+)
+def test_an_outline_that_is_none_is_named(points: object) -> None:
+    tasks = tasks_of(pictures()[:1], SIZES)
+    tasks[0]["predictions"][0]["result"][0]["value"]["points"] = points
+    with pytest.raises(AnnotationError, match="task 0 of the export"):
+        pictures_of(tasks)
+    tasks = tasks_of(pictures()[:1], SIZES)
+    tasks[0]["data"]["film"] = {"name": "f5.dcm"}
+    with pytest.raises(AnnotationError, match="task 0 of the export"):
+        pictures_of(tasks)
+
+
+def test_an_export_of_some_films_leaves_the_others_as_they_were(tmp_path: Path) -> None:
+    data, work = tmp_path / "set", tmp_path / "set-annotate"
+    work.mkdir()
+    (work / PROJECT).write_text(json.dumps(project(pictures())))
+    # Label Studio exports tasks with annotations only: here the second film, its first outline.
+    tasks = tasks_of(pictures()[1:], SIZES)
+    kept = [each for each in tasks[0]["annotations"][0]["result"] if each["id"] == "r0"]
+    tasks[0]["annotations"][0]["result"] = kept
+    export = tmp_path / "export.json"
+    export.write_text(json.dumps(tasks), encoding="utf-8-sig")
+    assert main(["--data", str(data), "--from-label-studio", str(export)]) == 0
+    first, second = read_project(work / PROJECT)
+    same(pictures()[:1], [first])
+    assert len(second.outlines) == 1
+
+
+def test_a_film_with_two_tasks_is_named(tmp_path: Path) -> None:
+    tasks = tasks_of(pictures(), SIZES)
+    with pytest.raises(AnnotationError, match=r"f5\.dcm.*two tasks"):
+        pictures_of([*tasks, tasks[0]])

@@ -141,7 +141,26 @@ def test_no_room_and_too_much_are_said(tmp_path: Path, start: Any, orthanc: Orth
     assert full.headers["Retry-After"]
     large = made.post(b"\0" * (3 << 20), b"\0" * (3 << 20))
     assert large.status_code == 413
+    assert made.post(*[b"x"] * 1001).status_code == 413
+    long = f'multipart/related; type="application/dicom"; boundary={"x" * 500}'
+    assert made.post(b"x", **{"Content-Type": long}).status_code == 400
     assert made.films()["waiting"] == 1
+
+
+def test_two_nodes_do_not_share_a_spool(tmp_path: Path, start: Any) -> None:
+    known = [{"ae_title": "A", "host": "127.0.0.1", "port": 1}]
+    first = NodeProcess(tmp_path / "one", "127.0.0.1:1", known)
+    start(first)
+    (tmp_path / "two").mkdir()
+    second = NodeProcess(tmp_path / "two", "127.0.0.1:1", known, spool=first.settings["spool"])
+    second.start(wait=False)
+    assert second.process is not None
+    assert second.process.wait(120) == 1
+    assert "another node is at work" in second.log.read_text()
+    first.kill()
+    third = NodeProcess(tmp_path / "two", "127.0.0.1:1", known, spool=first.settings["spool"])
+    start(third)
+    assert third.films()["waiting"] == 0
 
 
 def test_without_tokens_there_is_no_stow(tmp_path: Path, start: Any) -> None:

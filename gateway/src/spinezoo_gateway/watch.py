@@ -21,6 +21,7 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 
+from spinezoo_contract.arguments import seconds
 from spinezoo_contract.client import EnsembleClient
 from spinezoo_contract.errors import AccessError, ConfigurationError, SpineZooError
 from spinezoo_contract.tls import client_settings
@@ -122,7 +123,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--gateway", help="host:port of the gateway (default: the own container's)")
     parser.add_argument("--member", help="name of one member")
     parser.add_argument("--wait-for", metavar="TARGET", help="until films go to this target")
-    parser.add_argument("--limit-s", type=float, default=150.0, help="time to wait, in s")
+    parser.add_argument("--limit-s", type=seconds, default=150.0, help="time to wait, in s")
     options = parser.parse_args(argv)
     if options.wait_for and not options.member:
         parser.error("--wait-for needs --member")

@@ -236,3 +236,22 @@ def test_a_preview_as_bytes_is_a_line_and_rows(
     assert (said["height"], said["width"], said["levels"]["type"]) == (96, 64, "uint16")
     assert "raw" not in said
     assert np.array_equal(np.frombuffer(rows, "<u2").reshape(96, 64), levels)
+
+
+def test_a_form_that_is_cut_off_is_never_answered_without_its_last_field(
+    connect: Connect, png: bytes
+) -> None:
+    client = connect()
+    film = (
+        b'--x\r\nContent-Disposition: form-data; name="film"; filename="a"\r\n\r\n' + png + b"\r\n"
+    )
+    field = b'--x\r\nContent-Disposition: form-data; name="members"\r\n\r\nunet\r\n--x--\r\n'
+    headers = {"Content-Type": "multipart/form-data; boundary=x"}
+    for kept in (0, 3, 20, len(field) - 12, len(field) - 8, len(field) - 5):
+        answer = client.post("/v1/segment", content=film + field[:kept], headers=headers)
+        assert answer.status_code == 400, (kept, answer.text)
+        assert "ends before" in answer.json()["detail"]
+    for rest in (field, field[:-2], field + b"behind"):
+        answer = client.post("/v1/segment", content=film + rest, headers=headers)
+        assert answer.status_code == 200, answer.text
+        assert len(answer.json()["members"]) == 1

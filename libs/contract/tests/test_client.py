@@ -325,6 +325,15 @@ def test_timeouts(zoo: Zoo, target: str) -> None:
         assert client.predict(FILM, timeout_s=10) == a_prediction()
 
 
+def test_a_time_without_end_is_no_limit(zoo: Zoo, target: str) -> None:
+    for time_s in (float("inf"), 1e12, None):
+        with SegmenterClient(target, timeout_s=time_s) as client:
+            assert client.predict(FILM) == a_prediction()
+            assert client.predict(FILM, timeout_s=time_s) == a_prediction()
+    with pytest.raises(OptionError, match="nan"), SegmenterClient(target) as client:
+        client.predict(FILM, timeout_s=float("nan"))
+
+
 def test_nothing_at_the_address() -> None:
     with SegmenterClient("127.0.0.1:1") as client:
         with pytest.raises(NotServingError, match="is the server running at this address"):

@@ -126,6 +126,19 @@ def test_films_named_by_uids_do_not_overwrite_each_other(target: str, tmp_path: 
     assert written == [f"1.2.840.{last}.segments.json" for last in (5, 6, 7)]
 
 
+@pytest.mark.parametrize("name", ["film.dcm", "film.tif"])
+def test_a_film_that_cannot_be_drawn_is_answered_all_the_same(
+    target: str, tmp_path: Path, name: str
+) -> None:
+    film = tmp_path / name
+    # No decoder here reads it; the gateway of this test looks at no pixel.
+    film.write_bytes(b"\0" * 128 + b"DICM" if name.endswith("dcm") else b"II*\0" + b"\0" * 60)
+    result = _run(film, "--target", target, "--out", tmp_path / "out")
+    assert result.returncode == 0, result.stderr
+    assert "no overlay: " in result.stdout
+    assert (tmp_path / "out" / "film.segments.json").is_file()
+
+
 def test_a_folder_that_cannot_be_written_is_named(target: str, tmp_path: Path) -> None:
     film = tmp_path / "film.png"
     film.write_bytes(synthetic.png_bytes(PIXELS))

@@ -113,6 +113,7 @@ def test_a_very_long_message_fits_the_header_limit() -> None:
             "SPINEZOO_MAX_MESSAGE_BYTES",
         ),
         ("DEADLINE_EXCEEDED", "late", errors.DeadlineError, "late"),
+        ("DEADLINE_EXCEEDED", "Deadline Exceeded", errors.DeadlineError, "timeout_s"),
         ("UNAVAILABLE", "refused", errors.NotServingError, "is the server running"),
         ("CANCELLED", "CANCELLED", errors.NotServingError, "ask again"),
         ("UNIMPLEMENTED", "unknown", errors.ConfigurationError, "another service"),

@@ -332,6 +332,16 @@ BAD: dict[str, tuple[Callable[[Make], bytes], type[SpineZooError], str]] = {
         TooLargeError,
         "20000 x 20000",
     ),
+    "a side too long": (
+        lambda make: image_bytes(np.zeros((16, 20001), np.uint8), "PNG"),
+        TooLargeError,
+        "20000 a side",
+    ),
+    "a side of dicom too long": (
+        lambda make: make(RAMP, Rows=16, Columns=30000),
+        TooLargeError,
+        "20000 a side",
+    ),
     "huge jpeg inside dicom": (
         lambda make: make(
             RAMP.astype(np.uint8),

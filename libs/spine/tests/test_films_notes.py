@@ -11,6 +11,8 @@ import numpy as np
 import pytest
 from odd_dicom import codes, wrapped
 from PIL import Image
+from pydicom.datadict import tag_for_keyword
+from pydicom.dataelem import DataElement
 from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence
 from pydicom.uid import JPEGLSLossless
@@ -65,6 +67,60 @@ def test_what_is_noted(make_dicom: Make, secret: str, name: str) -> None:
     assert code in codes(film)
     assert text_of(film, code).endswith(".")
     assert not any(secret.split("^")[0] in note.text for note in film.notes)
+
+
+def code(value: str, scheme: str = "SCT", meaning: str = "Geheim^Person") -> Dataset:
+    item = Dataset()
+    item.CodeValue, item.CodingSchemeDesignator, item.CodeMeaning = value, scheme, meaning
+    return item
+
+
+AP, LATERAL, CHEST, LUMBAR = "399348003", "399173006", "816094009", "122496007"
+
+
+@pytest.mark.parametrize(
+    ("attributes", "noted"),
+    [
+        ({"ViewCodeSequence": [code(AP)]}, {Code.NOT_LATERAL}),
+        ({"ViewCodeSequence": [code("R-10214", "SRT")]}, {Code.NOT_LATERAL}),
+        ({"ViewCodeSequence": [code("r-102c1 ", "SNM3")], "ViewPosition": ""}, {Code.NOT_LATERAL}),
+        ({"ViewCodeSequence": [code(LATERAL)]}, set()),
+        ({"ViewCodeSequence": [code(AP, "99LOCAL")]}, set()),
+        ({"ViewCodeSequence": [code("")]}, set()),
+        ({"ViewCodeSequence": []}, set()),
+        # What a person typed counts before what a device was set to.
+        ({"ViewCodeSequence": [code(AP)], "ViewPosition": "LL"}, set()),
+        ({"ViewCodeSequence": [code(LATERAL)], "ViewPosition": "AP"}, {Code.NOT_LATERAL}),
+        ({"AnatomicRegionSequence": [code(CHEST)]}, {Code.NOT_LUMBAR}),
+        ({"AnatomicRegionSequence": [code("T-11501", "SRT")]}, {Code.NOT_LUMBAR}),
+        ({"AnatomicRegionSequence": [code(LUMBAR)]}, set()),
+        ({"AnatomicRegionSequence": [code(CHEST), code(LUMBAR)]}, set()),
+        ({"AnatomicRegionSequence": [code(CHEST)], "BodyPartExamined": "L-SPINE"}, set()),
+        ({"BodyPartExamined": "T-SPINE"}, {Code.NOT_LUMBAR}),
+        ({"BodyPartExamined": "CERVICAL SPINE"}, {Code.NOT_LUMBAR}),
+    ],
+)
+def test_codes_of_view_and_region_count_where_words_say_nothing(
+    make_dicom: Make, secret: str, attributes: dict[str, object], noted: set[FilmNoteCode]
+) -> None:
+    film = read_film(make_dicom(GREY, **attributes))
+    assert codes(film) & {Code.NOT_LATERAL, Code.NOT_LUMBAR} == noted
+    assert not any(secret.split("^")[0] in note.text for note in film.notes)
+
+
+@pytest.mark.parametrize(
+    "keyword", ["ViewCodeSequence", "AnatomicRegionSequence", "PresentationLUTSequence"]
+)
+@pytest.mark.parametrize("kind", ["LO", "OB"])
+def test_a_sequence_that_is_none_is_not_looked_at(
+    make_dicom: Make, keyword: str, kind: str
+) -> None:
+    def change(dataset: Dataset) -> None:
+        tag = tag_for_keyword(keyword)
+        assert tag is not None
+        dataset.add(DataElement(tag, kind, "R-10206" if kind == "LO" else b"R-10206 "))
+
+    assert (read_film(make_dicom(GREY, change=change)).pixels == GREY).all()
 
 
 def test_an_ordinary_film_has_no_note_but_its_spacing(make_dicom: Make) -> None:

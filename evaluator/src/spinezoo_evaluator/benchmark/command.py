@@ -34,6 +34,7 @@ from spinezoo_contract.client import AsyncEnsembleClient, AsyncEvaluationClient
 from spinezoo_contract.errors import BadInputError, ConfigurationError, SpineZooError
 from spinezoo_contract.tls import client_settings
 from spinezoo_contract.types import EnsembleOptions, FusionOptions, FusionRule
+from spinezoo_serving.disk import alone_in, disk_errors_named
 from spinezoo_spine.annotations.film_set import FilmSet
 from spinezoo_spine.annotations.options import add_outline_options, outline_options
 from tqdm import tqdm
@@ -49,7 +50,12 @@ from spinezoo_evaluator.benchmark.describe import (
     versions,
     why_another,
 )
-from spinezoo_evaluator.benchmark.options import add_common_options, positive, settings_for
+from spinezoo_evaluator.benchmark.options import (
+    add_common_options,
+    check_report_folder,
+    positive,
+    settings_for,
+)
 from spinezoo_evaluator.benchmark.runner import Runner
 from spinezoo_evaluator.benchmark.zoo import asked_networks, wait_for_evaluator, wait_for_gateway
 from spinezoo_evaluator.measures.report import write_measures
@@ -197,6 +203,7 @@ def check(arguments: argparse.Namespace) -> int:
     """
     films, names = open_films(arguments)
     print_findings(films, names)
+    check_report_folder(arguments.report)
     folder = RunFolder(arguments.report)
     if not arguments.fresh:
         folder.read_run()
@@ -205,8 +212,15 @@ def check(arguments: argparse.Namespace) -> int:
     return 0
 
 
-async def run_benchmark(arguments: argparse.Namespace, argv: Sequence[str]) -> int:
+async def run_benchmark(
+    arguments: argparse.Namespace, argv: Sequence[str], held: contextlib.ExitStack
+) -> int:
     """Runs and reports; see the module's text for the exit codes.
+
+    Args:
+        arguments: The command line.
+        argv: The same, as it was given.
+        held: Holds the report's folder once the run can start.
 
     Raises:
         SpineZooError: The run cannot start.
@@ -244,6 +258,7 @@ async def run_benchmark(arguments: argparse.Namespace, argv: Sequence[str]) -> i
             "versions": versions(),
             "machine": describe_machine(),
         }
+        held.enter_context(alone_in(arguments.report, "another run"))
         done = prepare_folder(folder, run, arguments)
         if arguments.retry_failed:
             done = {name: record for name, record in done.items() if record.complete}
@@ -339,14 +354,15 @@ class _BarHandler(logging.Handler):
 
 
 async def _until_stopped(arguments: argparse.Namespace, argv: Sequence[str]) -> int:
-    task = asyncio.create_task(run_benchmark(arguments, argv))
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, task.cancel)
-    try:
-        return await task
-    except asyncio.CancelledError:
-        return 130
+    with contextlib.ExitStack() as held:
+        task = asyncio.create_task(run_benchmark(arguments, argv, held))
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, task.cancel)
+        try:
+            return await task
+        except asyncio.CancelledError:
+            return 130
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -360,9 +376,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     handler.setFormatter(logging.Formatter("%(levelname)s: %(message)s"))
     logging.getLogger("spinezoo").addHandler(handler)
     try:
-        if arguments.check:
-            return check(arguments)
-        return asyncio.run(_until_stopped(arguments, argv))
+        with disk_errors_named():
+            if arguments.check:
+                return check(arguments)
+            return asyncio.run(_until_stopped(arguments, argv))
     except SpineZooError as error:
         print(f"the benchmark cannot run: {error}", file=sys.stderr)
         return 2

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import os
 from pathlib import Path
 
+from spinezoo_contract.arguments import seconds, seconds_above_0
 from spinezoo_contract.errors import ConfigurationError
 
 from spinezoo_evaluator.settings import BenchmarkSettings
@@ -24,6 +26,19 @@ def settings_for(parser: argparse.ArgumentParser) -> BenchmarkSettings:
         return BenchmarkSettings.from_env()
     except ConfigurationError as error:
         parser.error(str(error))
+
+
+def check_report_folder(folder: Path) -> None:
+    """Refuses, before anything is asked, a report's folder that cannot be written.
+
+    Raises:
+        ConfigurationError: A file is in its place, or it may not be written.
+    """
+    nearest = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    if not nearest.is_dir():
+        raise ConfigurationError(f"{nearest} is a file; give another --report, for a folder")
+    if not os.access(nearest, os.W_OK | os.X_OK):
+        raise ConfigurationError(f"{nearest} cannot be written; give another --report")
 
 
 def add_common_options(parser: argparse.ArgumentParser, *, data: str) -> None:
@@ -48,8 +63,10 @@ def add_common_options(parser: argparse.ArgumentParser, *, data: str) -> None:
     parser.add_argument("--limit", type=positive, help="measure only the first N films")
     parser.add_argument("--networks", nargs="+", default=[], help="networks to ask (default: all)")
     parser.add_argument("--member-deadline-ms", type=positive, help="default: the gateway's")
-    parser.add_argument("--timeout-s", type=float, default=180.0, help="time a film has, in s")
     parser.add_argument(
-        "--wait-s", type=float, default=30.0, help="wait so long for the services, in s"
+        "--timeout-s", type=seconds_above_0, default=180.0, help="time a film has, in s"
+    )
+    parser.add_argument(
+        "--wait-s", type=seconds, default=30.0, help="wait so long for the services, in s"
     )
     parser.add_argument("--no-pictures", action="store_true", help="write no pictures")

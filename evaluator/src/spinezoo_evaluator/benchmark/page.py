@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from spinezoo_contract.errors import ConfigurationError, SpineZooError
+from spinezoo_serving.disk import disk_errors_named
 from spinezoo_spine.annotations.corners import read_corners
 from spinezoo_spine.annotations.film_set import FilmSet
 from spinezoo_spine.annotations.options import class_map_entry
@@ -88,6 +89,17 @@ def render(arguments: argparse.Namespace) -> Path:
     """
     folder = RunFolder(arguments.report)
     report = folder.read_report()
+    try:
+        return _render(arguments, report, folder)
+    except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
+        raise ConfigurationError(
+            f"{folder.report_path} cannot be shown ({type(error).__name__}: {error}); it was "
+            "changed by hand, or is of another version of SpineZoo: run the benchmark again"
+        ) from error
+
+
+def _render(arguments: argparse.Namespace, report: Mapping[str, Any], folder: RunFolder) -> Path:
+    """Writes the page of a report that may hold anything."""
     if "summary" in report:
         return render_check(arguments, report, folder)
     records = list(folder.read_films().values())
@@ -119,7 +131,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command line; returns the exit code."""
     arguments = make_parser().parse_args(argv)
     try:
-        path = render(arguments)
+        with disk_errors_named():
+            path = render(arguments)
     except SpineZooError as error:
         print(f"the page cannot be written: {error}", file=sys.stderr)
         return 2

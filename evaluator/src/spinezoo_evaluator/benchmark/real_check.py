@@ -12,8 +12,8 @@ precision, mean IoU of what was recognised, and names. Regions are taken apart f
 each figure means: ``docs/labelling.md``.
 
 The gateway has to be running. Ends with 0 when every network answered every film, with 1
-where one did not, with 2 where it cannot start. ``--check`` looks at films, corner file and options
-without any service: it ends with 0, or with 2 and says why.
+where one did not, with 2 where it cannot start, and with 130 when stopped. ``--check`` looks at
+films, corner file and options without any service: it ends with 0, or with 2 and says why.
 """
 
 # ruff: noqa: T201 - a command: its table and its messages go to the terminal.
@@ -45,6 +45,7 @@ from spinezoo_contract.types import (
     Segment,
     UnnamedReason,
 )
+from spinezoo_serving.disk import alone_in, disk_errors_named
 from spinezoo_spine.annotations.corners import CornerFilm, find_corner_file, read_corners
 from spinezoo_spine.column.reader.network import built_in_reader
 from spinezoo_spine.films.reader import read_film_file, read_film_file_size
@@ -52,7 +53,11 @@ from tqdm import tqdm
 
 from spinezoo_evaluator.benchmark.describe import describe_models, describe_reader
 from spinezoo_evaluator.benchmark.measuring import columns_of
-from spinezoo_evaluator.benchmark.options import add_common_options, positive
+from spinezoo_evaluator.benchmark.options import (
+    add_common_options,
+    check_report_folder,
+    positive,
+)
 from spinezoo_evaluator.benchmark.zoo import asked_networks, wait_for_gateway
 from spinezoo_evaluator.measures.report import write_errors
 from spinezoo_evaluator.measures.run import KeptFilm
@@ -257,6 +262,14 @@ async def run_check(arguments: argparse.Namespace) -> int:
         SpineZooError: The run cannot start.
     """
     path, truths = open_films(arguments)
+    with alone_in(arguments.report, "another run"):
+        return await _check_films(arguments, path, truths)
+
+
+async def _check_films(
+    arguments: argparse.Namespace, path: Path, truths: tuple[CornerFilm, ...]
+) -> int:
+    """Asks for every film and reports; returns the exit code."""
     options = EnsembleOptions(
         member_names=tuple(arguments.networks),
         quorum=arguments.quorum,
@@ -265,7 +278,6 @@ async def run_check(arguments: argparse.Namespace) -> int:
     results: list[FilmResult] = []
     pictures: list[str] = []
     kept: list[KeptFilm] = []
-    arguments.report.mkdir(parents=True, exist_ok=True)
     folder = RunFolder(arguments.report)
     variants = [name for name in VARIANTS if name in arguments.variants]
     async with AsyncEnsembleClient(arguments.gateway, **client_settings()) as ensemble:
@@ -341,13 +353,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command line; returns the exit code."""
     arguments = make_parser().parse_args(argv)
     try:
-        if arguments.check:
-            open_films(arguments)
-            return 0
-        return asyncio.run(run_check(arguments))
+        with disk_errors_named():
+            if arguments.check:
+                open_films(arguments)
+                check_report_folder(arguments.report)
+                return 0
+            return asyncio.run(run_check(arguments))
     except SpineZooError as error:
         print(f"the check cannot run: {error}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        print("stopped; the next check begins anew", file=sys.stderr)
+        return 130
 
 
 if __name__ == "__main__":

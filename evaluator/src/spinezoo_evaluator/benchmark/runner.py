@@ -199,6 +199,8 @@ class Runner:
             for name in waiting:
                 try:
                     record = await self._film(name, member_names)
+                except OSError:  # the run's own disk: every further film would be lost too
+                    raise
                 except Exception as error:
                     # Nobody foresaw it; the film is named with it and the others go on.
                     log.exception("film %s failed in an unexpected way", name)

@@ -15,7 +15,8 @@ from spinezoo_contract.errors import (
     QueueFullError,
     TooLargeError,
 )
-from starlette.formparsers import MultiPartException, MultiPartParser
+from spinezoo_serving.forms import FormInMemory
+from starlette.formparsers import MultiPartException
 from starlette.requests import ClientDisconnect, Request
 
 FIELDS_BYTES = 65_536
@@ -41,17 +42,6 @@ class Upload:
 
     film: bytes
     fields: dict[str, str]
-
-
-class _InMemory(MultiPartParser):
-    """Starlette's parser, but no part of a film is ever written to a disk."""
-
-    spool_max_size = 1 << 40
-
-    def close(self) -> None:
-        """Lets all parts go, also one whose end never came."""
-        for file in self._files_to_close_on_error:
-            file.close()
 
 
 class Uploads:
@@ -107,7 +97,7 @@ class Uploads:
         length = request.headers.get("content-length", "")
         if length.isdecimal() and int(length) > self._max_bytes + FIELDS_BYTES:
             raise self._too_large(int(length))
-        parser = _InMemory(
+        parser = FormInMemory(
             request.headers,
             self._bounded(request),
             max_files=1,

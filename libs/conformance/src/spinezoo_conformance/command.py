@@ -7,6 +7,7 @@ import json
 import sys
 from dataclasses import asdict
 
+from spinezoo_contract.arguments import seconds, seconds_above_0
 from spinezoo_contract.errors import ConfigurationError, NotServingError
 
 from spinezoo_conformance.check import check
@@ -22,9 +23,11 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("target", help="gRPC address, such as 127.0.0.1:50051")
     parser.add_argument("--quick", action="store_true", help="leave out the slow rules")
     parser.add_argument("--json", action="store_true", help="write the results as JSON")
-    parser.add_argument("--timeout-s", type=float, default=120.0, help="seconds a call has")
-    parser.add_argument("--wait-s", type=float, help="seconds to wait until it serves")
-    parser.add_argument("--limit-s", type=float, help="seconds for everything together")
+    parser.add_argument(
+        "--timeout-s", type=seconds_above_0, default=120.0, help="seconds a call has"
+    )
+    parser.add_argument("--wait-s", type=seconds, help="seconds to wait until it serves")
+    parser.add_argument("--limit-s", type=seconds, help="seconds for everything together")
     parser.add_argument("--server-name", help="name in its certificate, if the target is none")
     options = parser.parse_args(argv)
 

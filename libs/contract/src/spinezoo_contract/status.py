@@ -164,6 +164,8 @@ def from_rpc_error(error: _RpcError | grpc.RpcError) -> SpineZooError:
         message = f"{message}; is this the address of another service?"
     elif code == grpc.StatusCode.UNAVAILABLE:
         message = f"{message}; {_unreachable(message)}"
+    elif code == grpc.StatusCode.DEADLINE_EXCEEDED and name is None:
+        message = f"no answer came in the call's time ({message}); give it more time (timeout_s)"
     elif code == grpc.StatusCode.CANCELLED:
         message = f"the call was cut off ({message}); the server may be stopping, ask again"
     cls = _BY_CODE.get(code, SpineZooError)

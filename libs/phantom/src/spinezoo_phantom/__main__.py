@@ -81,6 +81,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 parser.error(f"{options.sheet} could not be written; is it a .png path?")
     except ValueError as error:
         parser.error(str(error))
+    except OSError as error:
+        parser.error(f"{error.filename or options.out} cannot be written ({error.strerror})")
     return 0
 
 

@@ -315,6 +315,8 @@ async def _limited(request: Request, max_bytes: int) -> AsyncGenerator[bytes, No
     Raises:
         TooLargeError: It has more than ``max_bytes``.
     """
+    from starlette.requests import ClientDisconnect
+
     message = (
         f"the request has more than {max_bytes} bytes (SPINEZOO_MAX_MESSAGE_BYTES); "
         "send a smaller film"
@@ -323,11 +325,14 @@ async def _limited(request: Request, max_bytes: int) -> AsyncGenerator[bytes, No
     if announced.isdigit() and int(announced) > max_bytes:
         raise TooLargeError(message)
     size = 0
-    async for piece in request.stream():
-        size += len(piece)
-        if size > max_bytes:
-            raise TooLargeError(message)
-        yield piece
+    try:
+        async for piece in request.stream():
+            size += len(piece)
+            if size > max_bytes:
+                raise TooLargeError(message)
+            yield piece
+    except ClientDisconnect:
+        raise NotServingError("the caller has gone while it sent the film") from None
 
 
 async def _read_request(
@@ -335,19 +340,23 @@ async def _read_request(
 ) -> tuple[bytes, PredictOptions, float | None]:
     """Film, settings and time limit of a request to ``/predict``; never written to disk."""
     from starlette.datastructures import UploadFile
-    from starlette.formparsers import MultiPartException, MultiPartParser
+    from starlette.formparsers import MultiPartException
 
-    fields: dict[str, str] = dict(request.query_params)
+    from spinezoo_serving.forms import FormInMemory
+
+    settings: list[tuple[str, str]] = list(request.query_params.multi_items())
     data: bytes | None = None
-    if request.headers.get("content-type", "").startswith("multipart/form-data"):
-        parser = MultiPartParser(
+    if request.headers.get("content-type", "").lower().startswith("multipart/form-data"):
+        parser = FormInMemory(
             request.headers, _limited(request, max_bytes), max_files=1, max_fields=16
         )
-        # In memory whatever its size: a film on disk is a patient's data left behind.
-        parser.spool_max_size = max_bytes + 1
         try:
             form = await parser.parse()
-        except (MultiPartException, KeyError) as error:
+        except MultiPartException as error:
+            raise FilmError(
+                f"the form cannot be read ({error.message}); send multipart/form-data"
+            ) from error
+        except KeyError as error:
             raise FilmError("the form cannot be read; send multipart/form-data") from error
         async with contextlib.AsyncExitStack() as stack:
             stack.push_async_callback(form.close)
@@ -357,7 +366,7 @@ async def _read_request(
                         raise OptionError(f"unknown file field; send the film as {FILM_FIELD!r}")
                     data = await value.read()
                 else:
-                    fields[name] = value
+                    settings.append((name, value))
     else:
         data = b"".join([piece async for piece in _limited(request, max_bytes)])
     if not data:
@@ -365,6 +374,9 @@ async def _read_request(
             f"no film; send a DICOM, PNG, JPEG or TIFF file as form field {FILM_FIELD!r} "
             "or as the body"
         )
+    fields = dict(settings)
+    if len(fields) < len(settings):
+        raise OptionError("a setting stands twice, in the address or the form; send it once")
     unknown = sorted(set(fields) - set(OPTION_FIELDS))
     if unknown:
         raise OptionError(

@@ -206,6 +206,12 @@ def test_both_endpoints_give_the_same_answer(running: Process) -> None:
     assert np.array_equal(pixels, sent.pixels > sent.pixels.mean())
 
 
+CUT_FORM = (
+    b'--x\r\nContent-Disposition: form-data; name="film"; filename="a"\r\n\r\nx\r\n'
+    b'--x\r\nContent-Disposition: form-data; name="score_threshold"\r\n\r\n0.'
+)
+
+
 @pytest.mark.parametrize(
     ("request_arguments", "code", "name", "says"),
     [
@@ -223,6 +229,28 @@ def test_both_endpoints_give_the_same_answer(running: Process) -> None:
         ({"content": b"x", "params": {"max_segments": "1.5"}}, 400, "OptionError", "whole"),
         ({"content": b"x", "params": {"score_threshold": "high"}}, 400, "OptionError", "number"),
         ({"content": b"x", "params": {"score_threshold": "nan"}}, 400, "OptionError", "0 to 1"),
+        (
+            {"content": b"x", "params": [("max_segments", "3"), ("max_segments", "4")]},
+            400,
+            "OptionError",
+            "twice",
+        ),
+        (
+            {
+                "files": {"film": b"x"},
+                "data": {"max_segments": "3"},
+                "params": {"max_segments": "4"},
+            },
+            400,
+            "OptionError",
+            "twice",
+        ),
+        (
+            {"content": CUT_FORM, "headers": {"content-type": "Multipart/Form-Data; boundary=x"}},
+            400,
+            "FilmError",
+            "ends before",
+        ),
         ({"content": b"x", "params": {"scroe": "1"}}, 400, "OptionError", "known are"),
         ({"content": b"x" * (1 << 20) + b"y"}, 413, "TooLargeError", "SPINEZOO_MAX_MESSAGE_BYTES"),
         ({"files": {"film": b"x" * (1 << 20)}}, 413, "TooLargeError", "smaller film"),
@@ -406,3 +434,15 @@ def test_the_spy_sees_a_call_home(tmp_path: Path) -> None:
     environment = {"PYTHONPATH": str(tmp_path), "TEST_SPY_FILE": str(tmp_path / "spy")}
     subprocess.run([sys.executable, "-c", script], env={**os.environ, **environment}, check=True)
     assert "t.invalid" in (tmp_path / "spy").read_text()
+
+
+def test_a_caller_who_goes_while_it_sends_is_no_failure_of_the_network(running: Process) -> None:
+    address = running.http.base_url
+    with socket.create_connection((address.host, address.port)) as line:
+        line.sendall(b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Length: 500\r\n\r\nFILM")
+    end = time.monotonic() + 20.0
+    while time.monotonic() < end and 'code="503"' not in running.http.get("/metrics").text:
+        time.sleep(0.1)
+    shown = running.http.get("/metrics").text
+    assert 'code="503"' in shown
+    assert 'code="500"' not in shown

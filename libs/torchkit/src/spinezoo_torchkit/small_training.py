@@ -28,6 +28,7 @@ import onnxruntime
 import torch
 from numpy.typing import NDArray
 from spinezoo_contract.errors import ConfigurationError, SpineZooError, WeightsError
+from spinezoo_serving.disk import alone_in, disk_errors_named
 from spinezoo_spine.built_in import BuiltInModel
 from torch import Tensor, nn
 from torch.optim.swa_utils import update_bn
@@ -560,9 +561,9 @@ def run_command(
     settings = settings_class(
         films_seed=int(seed), **{name: getattr(arguments, name) for name in names}
     )
-    arguments.run_dir.mkdir(parents=True, exist_ok=True)
     try:
-        said = train(arguments, settings, words)
+        with disk_errors_named(), alone_in(arguments.run_dir, "another training"):
+            said = train(arguments, settings, words)
     except SpineZooError as error:
         print(f"the training cannot go on: {error}", file=sys.stderr)
         return 2

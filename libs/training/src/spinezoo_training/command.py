@@ -11,6 +11,7 @@ from pathlib import Path
 
 from spinezoo_contract.errors import SpineZooError
 from spinezoo_serving.cards import ModelCard, load_card
+from spinezoo_serving.disk import alone_in, disk_errors_named
 
 from spinezoo_training.data_options import add_data_arguments, open_data
 from spinezoo_training.engine import Framework, Machine, Task
@@ -64,7 +65,7 @@ def train_main(
     arguments = _parser(name, module, card_path, defaults).parse_args(argv)
     command = command_of(module, list(sys.argv[1:] if argv is None else argv))
     try:
-        with stop_on_signal() as stop:
+        with disk_errors_named(), stop_on_signal() as stop:
             machine = framework.set_up(arguments.device, arguments.threads)
             with framework.on(machine):
                 return _train(
@@ -104,14 +105,15 @@ def _export(
 ) -> int:
     """Exports a card's weights for engines that need no framework, and records it."""
     try:
-        card = load_card(card_path, preset)
-        had_int8 = card.graphs is not None and bool(card.graphs.int8)
-        files = framework.write_graphs(card)
-        card = record_graphs(card, files)
-        rounded = {}
-        if int8 or had_int8:
-            rounded = write_int8_graphs(card, not_int8)
-            record_graphs(card, files, rounded)
+        with disk_errors_named():
+            card = load_card(card_path, preset)
+            had_int8 = card.graphs is not None and bool(card.graphs.int8)
+            files = framework.write_graphs(card)
+            card = record_graphs(card, files)
+            rounded = {}
+            if int8 or had_int8:
+                rounded = write_int8_graphs(card, not_int8)
+                record_graphs(card, files, rounded)
     except SpineZooError as error:
         sys.stderr.write(f"{name}: {error}\n")
         return 1
@@ -196,20 +198,21 @@ def _train(
     engine = framework.engine(card, make_task(card), settings, machine, start)
     size = (card.input.height, card.input.width)
     data = open_data(arguments, *size, settings.seed, progress=not arguments.quiet)
-    result = fit(
-        engine,
-        data.source,
-        data.validation,
-        run_dir,
-        identity={
-            "network": json.loads(json.dumps(dict(card.network))),
-            "input": [card.input.channels, *size],
-            "augmentation": settings.augmentation is not None,
-            **({} if start is None else {"start_from": start.sha256}),
-        },
-        stop=stop,
-        quiet=arguments.quiet,
-    )
+    with alone_in(run_dir, "another training"):
+        result = fit(
+            engine,
+            data.source,
+            data.validation,
+            run_dir,
+            identity={
+                "network": json.loads(json.dumps(dict(card.network))),
+                "input": [card.input.channels, *size],
+                "augmentation": settings.augmentation is not None,
+                **({} if start is None else {"start_from": start.sha256}),
+            },
+            stop=stop,
+            quiet=arguments.quiet,
+        )
     if not result.finished:
         sys.stdout.write(
             f"{name} {card.preset}: stopped after {result.epochs} epochs and {result.films_seen} "

@@ -56,8 +56,10 @@ class TrainSettings:
             raise ConfigurationError("give either epochs or minutes, to say how long to train")
         if self.epochs is not None and self.epochs < 1:
             raise ConfigurationError(f"epochs is {self.epochs}; train for at least 1")
-        if self.minutes is not None and not self.minutes > 0:
+        if self.minutes is not None and not 0 < self.minutes < math.inf:
             raise ConfigurationError(f"minutes is {self.minutes}; train for more than 0")
+        if not 0 < self.learning_rate < math.inf:
+            raise ConfigurationError(f"learning_rate is {self.learning_rate}; give one above 0")
         if self.batch_size < 1:
             raise ConfigurationError(f"batch_size is {self.batch_size}; use at least 1")
         if self.patience is not None and self.patience < 1:

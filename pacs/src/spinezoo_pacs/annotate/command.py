@@ -11,10 +11,9 @@ has looked at never gets there.
 from __future__ import annotations
 
 import argparse
-import contextlib
 import json
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from itertools import combinations
 from pathlib import Path
@@ -22,10 +21,16 @@ from pathlib import Path
 import cv2
 import numpy as np
 from spinezoo_contract.client import EnsembleClient
-from spinezoo_contract.errors import AnnotationError, BadInputError, SpineZooError
+from spinezoo_contract.errors import (
+    AnnotationError,
+    BadInputError,
+    SpineZooError,
+    TooLargeError,
+)
 from spinezoo_contract.masks import decode_mask
 from spinezoo_contract.tls import client_settings
 from spinezoo_contract.types import VERTEBRAE, EnsembleAnswer, Film
+from spinezoo_serving.disk import disk_errors_named
 from spinezoo_spine.annotations.folder import find_films
 from spinezoo_spine.films.reader import read_film_file, read_film_file_size
 from tqdm import tqdm
@@ -35,6 +40,7 @@ from spinezoo_pacs.annotate.project import (
     PREDICTED,
     Outline,
     Picture,
+    is_ours,
     project,
     read_project,
     structure_name,
@@ -101,7 +107,8 @@ def annotate(data: Path, work: Path, gateway: str) -> Path:
     """Asks the zoo about every film of a folder and writes the project.
 
     What a person has already worked on is not overwritten: films of an existing project stay as
-    they are, new ones are added. Where the run ends early, those that were answered are written.
+    they are, also those that are not in the folder now; new ones are added. What was answered
+    before a failure is in the project, so that the same command goes on.
 
     Raises:
         SpineZooError: The gateway cannot be reached, or there is no film.
@@ -112,47 +119,52 @@ def annotate(data: Path, work: Path, gateway: str) -> Path:
     (work / "png").mkdir(parents=True, exist_ok=True)
     path = work / PROJECT
     before = {each.film_name: each for each in read_project(path)} if path.exists() else {}
-    made_at = datetime.now(UTC).isoformat(timespec="seconds")
     pictures = dict(before)
     refused = []
-    with EnsembleClient(gateway, **client_settings()) as zoo, _kept(pictures, path):
-        for name, film_path in tqdm(films.items(), unit="film", file=sys.stderr):
-            if name in before:
-                continue
-            try:
-                film = read_film_file(film_path)
-                answer = zoo.segment(film_path)
-            except BadInputError as error:
-                refused.append(f"{name}: {error}")
-                continue
-            picture = work / "png" / f"{name}.png"
-            _write_png(picture, film)
-            verdict = verdict_of(answer)
-            attributes = {"film_status": "open", "dispute": f"{dispute(answer):.3f}"}
-            if not verdict.trusted:
-                attributes["doubt"] = " ".join(verdict.refusals)
-            pictures[name] = Picture(
-                name,
-                f"png/{picture.name}",
-                picture.stat().st_size,
-                outlines_of(answer, made_at),
-                attributes,
-            )
+    try:
+        with EnsembleClient(gateway, **client_settings()) as zoo:
+            for name, film_path in tqdm(films.items(), unit="film", file=sys.stderr):
+                if name in before:
+                    continue
+                try:
+                    pictures[name] = _asked(zoo, name, film_path, work / "png")
+                except (BadInputError, TooLargeError) as error:
+                    refused.append(f"{name}: {error}")
+    finally:  # what was answered is kept, also where the gateway goes or a person stops
+        if pictures:
+            _write(path, project(sorted(pictures.values(), key=_disputed, reverse=True)))
     for line in refused:
         print(f"left out: {line}", file=sys.stderr)
     return path
 
 
-@contextlib.contextmanager
-def _kept(pictures: Mapping[str, Picture], path: Path) -> Iterator[None]:
-    """Writes the pictures as a project at the end, whatever ends it; most disputed ones first."""
+def _asked(zoo: EnsembleClient, name: str, film_path: Path, folder: Path) -> Picture:
+    """First outlines of one film, and its picture.
+
+    Raises:
+        BadInputError: The film cannot be read, or no polygon made of an outline.
+        TooLargeError: It is over a limit.
+        SpineZooError: The gateway does not answer.
+    """
+    film = read_film_file(film_path)
+    answer = zoo.segment(film_path)
+    outlines = outlines_of(answer, datetime.now(UTC).isoformat(timespec="seconds"))
+    picture = folder / f"{name}.png"
+    _write_png(picture, film)
+    verdict = verdict_of(answer)
+    attributes = {"film_status": "open", "dispute": f"{dispute(answer):.3f}"}
+    if not verdict.trusted:
+        attributes["doubt"] = " ".join(verdict.refusals)
+    size_bytes = picture.stat().st_size
+    return Picture(name, f"png/{picture.name}", size_bytes, outlines, attributes)
+
+
+def _disputed(picture: Picture) -> float:
+    """How much networks disagree; 0 where a person has written something else there."""
     try:
-        yield
-    finally:
-        ordered = sorted(
-            pictures.values(), key=lambda each: -float(each.attributes.get("dispute", 0) or 0)
-        )
-        _write(path, project(ordered))
+        return float(picture.attributes.get("dispute") or 0)
+    except (TypeError, ValueError):
+        return 0.0
 
 
 def finish(data: Path, work: Path) -> tuple[int, int]:
@@ -162,7 +174,8 @@ def finish(data: Path, work: Path) -> tuple[int, int]:
         Films that are finished, and films that are not.
 
     Raises:
-        AnnotationError: There is no project, or it is damaged.
+        AnnotationError: There is no project, it is damaged, or the set has a ``via.json`` that was
+            not written here.
     """
     pictures = read_project(work / PROJECT)
     films = find_films(data)
@@ -180,9 +193,36 @@ def finish(data: Path, work: Path) -> tuple[int, int]:
         )
         for each in done
     ]
+    target = data / "via.json"
+    if entries and target.exists() and not is_ours(target):
+        raise AnnotationError(
+            f"{target} was not written by `make annotate`, and would be overwritten; move it away"
+        )
     if entries:
-        _write(data / "via.json", project(entries))
+        _write(target, project(entries))
     return len(done), len(pictures) - len(done)
+
+
+def take_in(source: Path, work: Path) -> tuple[int, int]:
+    """Takes an export of Label Studio into the project; films that are not in it stay.
+
+    Label Studio leaves out tasks that nobody has worked on, and those that a filter hides.
+
+    Returns:
+        Films that were taken, and films of the project that stay as they were.
+
+    Raises:
+        AnnotationError: Export or project cannot be read.
+    """
+    path = work / PROJECT
+    taken = {each.film_name: each for each in read_tasks(source)}
+    before = read_project(path) if path.exists() else []
+    known = {each.film_name for each in before}
+    pictures = [taken.get(each.film_name, each) for each in before]
+    pictures += [each for name, each in taken.items() if name not in known]
+    work.mkdir(parents=True, exist_ok=True)
+    _write(path, project(pictures))
+    return len(taken), len(known - taken.keys())
 
 
 def export(data: Path, work: Path, target: Path) -> None:
@@ -218,6 +258,26 @@ def _write(path: Path, document: object) -> None:
     partial.replace(path)
 
 
+def _run(options: argparse.Namespace, data: Path, work: Path) -> int:
+    """Does what the options ask for; returns the exit status."""
+    if options.finish:
+        done, left = finish(data, work)
+        print(f"{done} films finished, {left} not yet")
+        print(data / "via.json" if done else "nothing written")
+        return 0 if done else 1
+    if options.to_label_studio is not None:
+        export(data, work, options.to_label_studio)
+        print(options.to_label_studio)
+        return 0
+    if options.from_label_studio is not None:
+        taken, left = take_in(options.from_label_studio, work)
+        print(f"{taken} films taken, {left} stay as they were")
+        print(work / PROJECT)
+        return 0
+    print(annotate(data, work, options.gateway))
+    return 0
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command line; returns the exit status."""
     parser = argparse.ArgumentParser(
@@ -241,24 +301,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     work = options.work or data.with_name(data.name + "-annotate")
     silence_libraries()
     try:
-        if options.finish:
-            done, left = finish(data, work)
-            print(f"{done} films finished, {left} not yet")
-            print(data / "via.json" if done else "nothing written")
-            return 0 if done else 1
-        if options.to_label_studio is not None:
-            export(data, work, options.to_label_studio)
-            print(options.to_label_studio)
-            return 0
-        if options.from_label_studio is not None:
-            _write(work / PROJECT, project(read_tasks(options.from_label_studio)))
-            print(work / PROJECT)
-            return 0
-        print(annotate(data, work, options.gateway))
+        with disk_errors_named():
+            return _run(options, data, work)
     except SpineZooError as error:
         print(f"stopped: {error}", file=sys.stderr)
         return 1
-    return 0
+    except KeyboardInterrupt:
+        print("stopped; what was answered is kept, the same command goes on", file=sys.stderr)
+        return 130
 
 
 if __name__ == "__main__":

@@ -15,8 +15,16 @@ from typing import Any
 
 import numpy as np
 from spinezoo_contract.errors import AnnotationError
+from spinezoo_spine.annotations.text import read_json
 
-from spinezoo_pacs.annotate.project import CORRECTED, PREDICTED, Outline, Picture
+from spinezoo_pacs.annotate.project import (
+    CORRECTED,
+    DAMAGED,
+    PREDICTED,
+    Outline,
+    Picture,
+    checked_points,
+)
 
 PLACES = 6
 """Decimal places of a pixel that survive the way through percent."""
@@ -90,20 +98,27 @@ def pictures_of(tasks: Any) -> list[Picture]:
     """
     if not isinstance(tasks, list):
         raise AnnotationError("no export of Label Studio; export the project as JSON")
-    pictures = []
+    pictures: dict[str, Picture] = {}
     for number, task in enumerate(tasks):
         try:
-            pictures.append(_picture(task))
-        except (KeyError, TypeError, ValueError, IndexError) as error:
+            picture = _picture(task)
+        except DAMAGED as error:
             raise AnnotationError(
                 f"task {number} of the export cannot be read ({type(error).__name__}); export the "
                 "project that `make annotate` made, as JSON"
             ) from None
-    return pictures
+        if pictures.setdefault(picture.film_name, picture) is not picture:
+            raise AnnotationError(
+                f"film {picture.film_name!r} has two tasks in the export; remove one in Label "
+                "Studio, where tasks were imported twice"
+            )
+    return list(pictures.values())
 
 
 def _picture(task: Mapping[str, Any]) -> Picture:
     data = task["data"]
+    if not isinstance(data["film"], str) or not isinstance(data["picture"], str):
+        raise TypeError("the film's name is no text")
     made = [each for each in task.get("annotations") or [] if not each.get("was_cancelled")]
     by_person = bool(made)
     entries = made or task.get("predictions") or []
@@ -131,7 +146,8 @@ def _picture(task: Mapping[str, Any]) -> Picture:
 def _outline(result: Mapping[str, Any], chosen: Mapping[str, str], by_person: bool) -> Outline:
     value = result["value"]
     scale = np.array([result["original_width"], result["original_height"]]) / 100.0
-    points = np.round(np.array(value["points"], np.float64) * scale, PLACES)
+    points = checked_points(np.array(value["points"], np.float64))
+    points = np.round(points * scale, PLACES)
     attributes: dict[str, Any] = {}
     if value.get("polygonlabels"):
         attributes["structure"] = value["polygonlabels"][0]
@@ -157,10 +173,4 @@ def read_tasks(path: Path) -> list[Picture]:
     Raises:
         AnnotationError: It cannot be read.
     """
-    try:
-        tasks = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise AnnotationError(
-            f"{path.name} is no export of Label Studio ({type(error).__name__})"
-        ) from None
-    return pictures_of(tasks)
+    return pictures_of(read_json(path))

@@ -6,7 +6,6 @@ Beside structure and level each region has a ``status`` (``predicted``, ``correc
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,9 +16,16 @@ from numpy.typing import NDArray
 from spinezoo_contract.errors import AnnotationError
 from spinezoo_contract.types import Structure
 from spinezoo_spine.annotations.regions import STRUCTURE_NAMES
+from spinezoo_spine.annotations.text import read_json
 
 PREDICTED, CORRECTED, APPROVED = "predicted", "corrected", "approved"
+DAMAGED = (AttributeError, IndexError, KeyError, OverflowError, TypeError, ValueError)
+"""What a file that is not as it should be raises where it is read."""
+
 STATUSES = (PREDICTED, CORRECTED, APPROVED)
+
+NAME = "SpineZoo first outlines"
+"""Name of the projects that are written here."""
 
 LEVELS = ("", "T9", "T10", "T11", "T12", "L1", "L2", "L3", "L4", "L5", "L6", "S1", "S2")
 
@@ -112,7 +118,7 @@ def project(pictures: Sequence[Picture]) -> dict[str, Any]:
                           "NEAR_REGION"},
             },
             "core": {"buffer_size": 18, "filepath": {}, "default_filepath": ""},
-            "project": {"name": "SpineZoo first outlines"},
+            "project": {"name": NAME},
         },
         "_via_img_metadata": metadata,
         "_via_attributes": {
@@ -136,35 +142,64 @@ def read_project(path: Path) -> list[Picture]:
     Raises:
         AnnotationError: The file is no such project; the message says where.
     """
+    if not path.is_file():
+        raise AnnotationError(f"there is no {path}; `make annotate` makes it from the films")
+    document = read_json(path)
     try:
-        document = json.loads(path.read_text(encoding="utf-8"))
-        entries = document["_via_img_metadata"]
-        order = document.get("_via_image_id_list") or list(entries)
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        return _pictures(document, path.name)
+    except DAMAGED as error:
         raise AnnotationError(
             f"{path.name} is no VIA 2 project ({type(error).__name__}); save it by Project, Save"
         ) from None
+
+
+def checked_points(points: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Points as they are.
+
+    Raises:
+        ValueError: They are not (N, 2) finite numbers.
+    """
+    if points.ndim != 2 or points.shape[1] != 2 or not np.isfinite(points).all():
+        raise ValueError("an outline is no list of points")
+    return points
+
+
+def is_ours(path: Path) -> bool:
+    """Whether a file of outlines was written by this module.
+
+    Raises:
+        AnnotationError: It cannot be read.
+    """
+    document = read_json(path)
+    settings = document.get("_via_settings") if isinstance(document, Mapping) else None
+    own = settings.get("project") if isinstance(settings, Mapping) else None
+    return isinstance(own, Mapping) and own.get("name") == NAME
+
+
+def _pictures(document: Any, name: str) -> list[Picture]:
+    """The pictures of a parsed project; whatever is not as it should be raises anything."""
+    entries = document["_via_img_metadata"]
+    order = dict.fromkeys([*(document.get("_via_image_id_list") or ()), *entries])
     found = []
     for key in order:
         if key not in entries:
             continue
         entry = entries[key]
-        attributes = dict(entry.get("file_attributes") or {})
-        film = str(attributes.pop("film", "") or entry["filename"])
+        of_file = dict(entry.get("file_attributes") or {})
+        film = str(of_file.pop("film", "") or entry["filename"])
         outlines = []
         for number, region in enumerate(entry.get("regions") or []):
             shape = region.get("shape_attributes") or {}
             if shape.get("name") not in ("polygon", "polyline"):
                 raise AnnotationError(
-                    f"{path.name}, film {film!r}, region {number}: is a {shape.get('name')}; draw "
+                    f"{name}, film {film!r}, region {number}: is a {shape.get('name')}; draw "
                     "it again as a polygon"
                 )
-            points = np.array(
-                [shape["all_points_x"], shape["all_points_y"]], dtype=np.float64
-            ).T  # fmt: skip
-            outlines.append(Outline(points, dict(region.get("region_attributes") or {})))
+            points = np.array([shape["all_points_x"], shape["all_points_y"]], np.float64).T
+            attributes = dict(region.get("region_attributes") or {})
+            outlines.append(Outline(checked_points(points), attributes))
         found.append(
-            Picture(film, entry["filename"], int(entry["size"]), tuple(outlines), attributes)
+            Picture(film, str(entry["filename"]), int(entry["size"]), tuple(outlines), of_file)
         )
     return found
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import io
-import threading
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -17,9 +16,11 @@ from pynetdicom.sop_class import (
     StudyRootQueryRetrieveInformationModelGet,
     StudyRootQueryRetrieveInformationModelMove,
 )
-from spinezoo_contract.errors import NotServingError
+from spinezoo_contract.errors import ConfigurationError, NotServingError
 
 from spinezoo_pacs.collect.query import Dimse, Query, Web
+from spinezoo_pacs.dicomweb import SERIES_UID, STUDY_UID, DicomWeb, value_of
+from spinezoo_pacs.node.errors import RefusedError
 from spinezoo_pacs.node.intake import FILM_CLASSES
 
 TIMEOUT_S = 60.0
@@ -42,13 +43,31 @@ class Series:
     header: Mapping[str, str] = field(default_factory=dict)
 
 
+def is_uid(text: str) -> bool:
+    """Whether a text can be asked for as a UID: no pattern, not empty; archives hold odd ones."""
+    return re.fullmatch(r"[0-9.]{1,64}", text) is not None
+
+
+@dataclass(frozen=True, slots=True)
+class Fetched:
+    """What came of a series.
+
+    Attributes:
+        films: DICOM files.
+        why_not_whole: Why there may be more; empty where the archive has sent all.
+    """
+
+    films: list[bytes]
+    why_not_whole: str = ""
+
+
 class Archive(Protocol):
     """Where films come from."""
 
     def search(self) -> Iterator[Series]:
         """Series of the studies that match."""
 
-    def fetch(self, series: Series) -> list[bytes]:
+    def fetch(self, series: Series) -> Fetched:
         """The films of a series, as DICOM files in memory."""
 
 
@@ -82,24 +101,27 @@ class DimseArchive:
             query.StudyInstanceUID = ""
             for name, value in self._studies.items():
                 setattr(query, name, value)
-            studies = sorted({str(found.StudyInstanceUID) for found in _found(link, query, model)})
-            for study in studies:
+            found = _found(link, query, model)
+            for study in sorted({str(each.get("StudyInstanceUID") or "") for each in found}):
+                if not is_uid(study):  # a search of its series would be one of all
+                    yield Series(study, "")
+                    continue
                 query = Dataset()
                 query.QueryRetrieveLevel = "SERIES"
                 query.StudyInstanceUID = study
                 query.SeriesInstanceUID = ""
                 for name in SERIES_KEYS:
                     setattr(query, name, None if name.startswith("Number") else "")
-                for found in _found(link, query, model):
-                    if str(found.get("Modality", "")) in self._modalities:
-                        header = {name: str(found.get(name) or "") for name in SERIES_KEYS}
-                        yield Series(study, str(found.SeriesInstanceUID), header)
+                for each in _found(link, query, model):
+                    if str(each.get("Modality") or "") in self._modalities:
+                        header = {name: str(each.get(name) or "") for name in SERIES_KEYS}
+                        yield Series(study, str(each.get("SeriesInstanceUID") or ""), header)
 
-    def fetch(self, series: Series) -> list[bytes]:
+    def fetch(self, series: Series) -> Fetched:
         """The films of a series.
 
         Raises:
-            NotServingError: The archive went away or did not send all.
+            NotServingError: The archive went away.
         """
         query = Dataset()
         query.QueryRetrieveLevel = "SERIES"
@@ -111,37 +133,46 @@ class DimseArchive:
             return 0x0000
 
         if self._settings.retrieve == "get":
-            self._get(query, keep)
+            why_not = self._get(query, keep)
         else:
-            self._move(query, keep)
-        return films
+            why_not = self._move(query, keep)
+        said = series.header.get("NumberOfSeriesRelatedInstances", "")
+        if not films and not why_not and said.isdecimal() and int(said):
+            why_not = f"the archive says that it has {int(said)} and sent none"
+        return Fetched(films, why_not)
 
-    def _get(self, query: Dataset, keep: Any) -> None:
+    def _get(self, query: Dataset, keep: Any) -> str:
         model = StudyRootQueryRetrieveInformationModelGet
         contexts: list[tuple[str, Any]] = [(model, None)]
         contexts += [(each, ALL_TRANSFER_SYNTAXES) for each in FILM_CLASSES]
         roles = [build_role(each, scp_role=True) for each in FILM_CLASSES]
         handlers = [(evt.EVT_C_STORE, keep)]
         with self._association(contexts, ext_neg=roles, evt_handlers=handlers) as link:
-            _check_all_came(link.send_c_get(query, model))
+            return _why_not_all(link.send_c_get(query, model))
 
-    def _move(self, query: Dataset, keep: Any) -> None:
+    def _move(self, query: Dataset, keep: Any) -> str:
         settings = self._settings
         ours = AE(settings.our_ae_title)
         ours.require_called_aet = True
         ours.require_calling_aet = [settings.ae_title]
         for each in FILM_CLASSES:
             ours.add_supported_context(each, ALL_TRANSFER_SYNTAXES)
-        server = ours.start_server(
-            (settings.our_host, settings.our_port),
-            block=False,
-            evt_handlers=[(evt.EVT_C_STORE, keep)],
-            ssl_context=settings.tls.server_context() if settings.tls else None,
-        )
+        try:
+            server = ours.start_server(
+                (settings.our_host, settings.our_port),
+                block=False,
+                evt_handlers=[(evt.EVT_C_STORE, keep)],
+                ssl_context=settings.tls.server_context() if settings.tls else None,
+            )
+        except OSError as error:
+            raise ConfigurationError(
+                f"cannot listen on {settings.our_host}:{settings.our_port} ({error.strerror}); "
+                "stop what uses the port, or set our_port and our_host"
+            ) from None
         try:
             model = StudyRootQueryRetrieveInformationModelMove
             with self._association([(model, None)]) as link:
-                _check_all_came(link.send_c_move(query, settings.our_ae_title, model))
+                return _why_not_all(link.send_c_move(query, settings.our_ae_title, model))
         finally:
             server.shutdown()
 
@@ -183,15 +214,20 @@ def _found(link: Association, query: Dataset, model: str) -> list[Dataset]:
     return found
 
 
-def _check_all_came(replies: Any) -> None:
+def _why_not_all(replies: Any) -> str:
+    """Why an archive has not sent all of a series; empty where it has.
+
+    Raises:
+        NotServingError: It went away.
+    """
     last = None
     for status, _ in replies:
         last = status.get("Status") if status else None
-    if last not in (0x0000, 0xB000):
-        shown = "no answer" if last is None else f"status {last:04X}"
-        raise NotServingError(f"the archive did not send a series ({shown})")
-    if last == 0xB000:
-        raise NotServingError("the archive sent only a part of a series")
+    if last is None:
+        raise NotServingError("the archive went away while it sent a series")
+    if last == 0x0000:
+        return ""
+    return "the archive sent only a part" if last == 0xB000 else f"the archive says {last:04X}"
 
 
 class WebArchive:
@@ -200,66 +236,46 @@ class WebArchive:
     def __init__(
         self, settings: Web, studies: Mapping[str, str], modalities: Sequence[str]
     ) -> None:
-        """Makes the client."""
-        from dicomweb_client.api import DICOMwebClient
+        """Makes the client.
 
-        headers = {}
-        if settings.token_file is not None:
-            headers["Authorization"] = f"Bearer {settings.token_file.read_text().strip()}"
-        self._client = DICOMwebClient(settings.url, headers=headers)
+        Raises:
+            ConfigurationError: The token cannot be read.
+        """
+        self._web = DicomWeb(
+            settings.url,
+            token_file=settings.token_file,
+            authorities=None,
+            timeout_s=TIMEOUT_S,
+        )
         self._studies, self._modalities = studies, modalities
-        self._lock = threading.Lock()
 
     def search(self) -> Iterator[Series]:
         """Series of the studies that match.
 
         Raises:
-            NotServingError: The archive cannot be reached or refuses.
+            SpineZooError: The archive cannot be reached or refuses.
         """
-        with _named():
-            studies = self._client.search_for_studies(
-                search_filters=dict(self._studies), get_remaining=True
-            )
-        for study in sorted({_first(one, "0020000D") for one in studies}):
-            with _named():
-                found = self._client.search_for_series(
-                    study, fields=["BodyPartExamined", "SeriesDescription"], get_remaining=True
-                )
-            for one in found:
-                if _first(one, "00080060") in self._modalities:
+        found = self._web.search("studies", STUDY_UID, self._studies)
+        for study in sorted({value_of(one, STUDY_UID) for one in found}):
+            if not is_uid(study):  # a search of its series would be one of all
+                yield Series(study, "")
+                continue
+            fields = ("BodyPartExamined", "SeriesDescription")
+            for one in self._web.search(f"studies/{study}/series", SERIES_UID, {}, fields):
+                if value_of(one, "00080060") in self._modalities:
                     header = {
-                        "Modality": _first(one, "00080060"),
-                        "BodyPartExamined": _first(one, "00180015"),
+                        "Modality": value_of(one, "00080060"),
+                        "BodyPartExamined": value_of(one, "00180015"),
                     }
-                    yield Series(study, _first(one, "0020000E"), header)
+                    yield Series(study, value_of(one, SERIES_UID), header)
 
-    def fetch(self, series: Series) -> list[bytes]:
+    def fetch(self, series: Series) -> Fetched:
         """The films of a series.
 
         Raises:
-            NotServingError: The archive went away.
+            SpineZooError: The archive went away, or does not take our token.
         """
-        with _named():
-            found = self._client.retrieve_series(series.study_uid, series.series_uid)
-        films = []
-        for dataset in found:
-            buffer = io.BytesIO()
-            dataset.save_as(buffer, enforce_file_format=True)
-            films.append(buffer.getvalue())
-        return films
-
-
-@contextmanager
-def _named() -> Iterator[None]:
-    """Turns errors of the web client into ours; its texts may hold patient data."""
-    try:
-        yield
-    except Exception as error:
-        status = getattr(getattr(error, "response", None), "status_code", None)
-        shown = f"status {status}" if status else type(error).__name__
-        raise NotServingError(f"the archive did not answer ({shown})") from None
-
-
-def _first(one: Mapping[str, Any], tag: str) -> str:
-    values = one.get(tag, {}).get("Value") or [""]
-    return str(values[0])
+        try:
+            return Fetched(self._web.series(series.study_uid, series.series_uid))
+        except RefusedError as error:
+            return Fetched([], str(error))

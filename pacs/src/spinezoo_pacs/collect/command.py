@@ -10,7 +10,9 @@ only the site's key can make) and ``report.json`` (what became of which attribut
 from __future__ import annotations
 
 import argparse
+import contextlib
 import csv
+import hashlib
 import io
 import json
 import os
@@ -24,13 +26,19 @@ from typing import Any
 
 from pydicom import dcmread
 from spinezoo_contract.client import EnsembleClient
-from spinezoo_contract.errors import BadInputError, ConfigurationError, SpineZooError
+from spinezoo_contract.errors import (
+    BadInputError,
+    ConfigurationError,
+    SpineZooError,
+    TooLargeError,
+)
 from spinezoo_contract.tls import client_settings
 from spinezoo_contract.types import Film, FilmNoteCode, FilmView
-from spinezoo_spine.films.about import is_other_part
+from spinezoo_serving.disk import alone_in, disk_errors_named
+from spinezoo_spine.films.about import is_coded_lateral, is_other_part, is_region_coded
 from tqdm import tqdm
 
-from spinezoo_pacs.collect.archives import Archive, Series, archive_of
+from spinezoo_pacs.collect.archives import Archive, Fetched, Series, archive_of, is_uid
 from spinezoo_pacs.collect.query import Query, read_query
 from spinezoo_pacs.deidentify.film import AttributeReport, CleanFilm, SetAsideError, clean_film
 from spinezoo_pacs.deidentify.keys import SiteKey
@@ -46,6 +54,9 @@ LUMBAR_WORDS = ("SPINE", "LUMBAR", "LWS")
 """A series is fetched where its part of the body holds one of these and is no other part of the
 spine, or where its header names none."""
 
+NOT_WHOLE = "series-not-whole"
+"""How series are counted that the archive did not send, or not whole."""
+
 VIEWS = ("LL", "RL", "LAT", "LATERAL")
 
 
@@ -56,7 +67,7 @@ class Collection:
         """Opens it, or makes it.
 
         Raises:
-            ConfigurationError: It cannot be written.
+            ConfigurationError: It cannot be written, or its manifest is damaged.
         """
         self.out, self.key = out, key
         self.report = AttributeReport()
@@ -75,12 +86,23 @@ class Collection:
         """Lines of the manifest; one that a kill cut off is dropped."""
         if not self._manifest.exists():
             return
-        whole, end = [], 0
+        whole: list[dict[str, Any]] = []
+        end = 0
         data = self._manifest.read_bytes()
         for raw in data.splitlines(keepends=True):
             if not raw.endswith(b"\n"):
                 break
-            whole.append(json.loads(raw))
+            try:
+                line = json.loads(raw)
+                known = line["state"] != "series" or line["series"]
+            except (ValueError, KeyError, TypeError):
+                known = False
+            if not known:
+                raise ConfigurationError(
+                    f"{self._manifest}, line {len(whole) + 1}, is no line of a manifest; put back "
+                    "the file as it was, or give another folder"
+                )
+            whole.append(line)
             end += len(raw)
         if end < len(data):
             with self._manifest.open("r+b") as file:
@@ -156,6 +178,8 @@ class Chooser:
 
     def series_reason(self, series: Series) -> str:
         """Why a series is not fetched at all; empty where it is."""
+        if not is_uid(series.study_uid) or not is_uid(series.series_uid):
+            return "series-without-uid"
         part = series.header.get("BodyPartExamined", "").strip().upper()
         lumbar = any(word in part for word in LUMBAR_WORDS) and not is_other_part(part)
         return "" if lumbar or not part else "series-not-lumbar"
@@ -175,7 +199,8 @@ class Chooser:
             header = dcmread(io.BytesIO(data), stop_before_pixels=True)
         view = str(header.get("ViewPosition") or "").strip().upper()
         part = str(header.get("BodyPartExamined") or "").strip().upper()
-        if view in VIEWS and part:
+        lateral = view in VIEWS or is_coded_lateral(header)
+        if lateral and (part or is_region_coded(header)):
             return ""
         if self._zoo is None:
             return "header-silent"
@@ -195,6 +220,15 @@ def collect(query: Query, out: Path, archive: Archive) -> Counter[str]:
     """
     if out.resolve() in query.key.resolve().parents:
         raise ConfigurationError("key: the key lies in the set; keep it elsewhere")
+    with contextlib.ExitStack() as held:
+        try:
+            held.enter_context(alone_in(out, "another collection"))
+        except OSError as error:
+            raise ConfigurationError(f"{out} cannot be written ({error.strerror})") from error
+        return _collect(query, out, archive)
+
+
+def _collect(query: Query, out: Path, archive: Archive) -> Counter[str]:
     key = SiteKey.open(query.key)
     collection, chooser = Collection(out, key), Chooser(query.gateway)
     counts: Counter[str] = Counter()
@@ -209,16 +243,20 @@ def collect(query: Query, out: Path, archive: Archive) -> Counter[str]:
         if query.most_films and kept >= query.most_films:
             break
         reason = chooser.series_reason(series)
-        films = [] if reason else archive.fetch(series)
+        fetched = Fetched([]) if reason else archive.fetch(series)
         if reason:
             collection.add(state="left_out", series=mark, reason=reason)
             counts[reason] += 1
-        for data in films:
+        for data in fetched.films:
             what = _take(data, mark, collection, chooser, key)
             counts[what] += 1
             kept += what == "kept"
-        collection.add(state="series", series=mark, films=len(films))
-        time.sleep(pause_s * len(films))
+        if fetched.why_not_whole:  # the next run asks for it again
+            counts[NOT_WHOLE] += 1
+            tqdm.write(f"a series did not come whole: {fetched.why_not_whole}", file=sys.stderr)
+        else:
+            collection.add(state="series", series=mark, films=len(fetched.films))
+        time.sleep(pause_s * len(fetched.films))
     collection.finish(source)
     return counts
 
@@ -227,18 +265,24 @@ def _take(data: bytes, series: str, collection: Collection, chooser: Chooser, ke
     """One film; returns what became of it."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        uid = str(dcmread(io.BytesIO(data), specific_tags=["SOPInstanceUID"]).SOPInstanceUID)
-    mark = key.mark("film", uid)
+        try:
+            header = dcmread(io.BytesIO(data), specific_tags=["SOPInstanceUID"])
+            uid = str(header.get("SOPInstanceUID") or "")
+        except Exception:  # an archive may hold and send anything
+            uid = ""
+    mark = key.mark("film", uid or hashlib.sha256(data).hexdigest())
     if mark in collection.seen:
         return "known"
     try:
+        if not uid:
+            raise SetAsideError("no-dicom")
         report = AttributeReport()
         clean = clean_film(data, key, report)
         # Of the cleaned pixels: text that was burned in goes nowhere.
         reason = chooser.reason(clean.film, data)
     except SetAsideError as error:
         reason = (chooser.header_reason(error.film) if error.film else "") or error.reason
-    except BadInputError as error:
+    except (BadInputError, TooLargeError) as error:
         reason = f"zoo-refuses-{type(error).__name__}"
     if reason:
         collection.add(state="left_out", film_mark=mark, series=series, reason=reason)
@@ -260,14 +304,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     silence_libraries()
     try:
-        query = read_query(options.query)
-        counts = collect(query, options.out, archive_of(query))
+        with disk_errors_named():
+            query = read_query(options.query)
+            counts = collect(query, options.out, archive_of(query))
     except SpineZooError as error:
         print(f"stopped: {error}\nrun the same command again to go on", file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        print("stopped; run the same command again to go on", file=sys.stderr)
+        return 130
     for name, number in sorted(counts.items()):
         print(f"{number:6d}  {name}")
     print(options.out)
+    if counts[NOT_WHOLE]:
+        print("run the same command again for the series that did not come whole", file=sys.stderr)
+        return 1
     return 0
 
 

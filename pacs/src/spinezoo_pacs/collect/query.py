@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
-from spinezoo_contract.errors import ConfigurationError
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from spinezoo_pacs.dicomweb import URL_PATTERN
 from spinezoo_pacs.node.settings import AeTitle, Port, Tls
+from spinezoo_pacs.yaml_file import read_model
 
 SAFE_KEYS = frozenset(
     {"StudyDate", "ModalitiesInStudy", "StudyDescription", "PatientID", "AccessionNumber",
@@ -45,6 +45,12 @@ class Dimse(_Model):
     retrieve: Literal["get", "move"] = "get"
     tls: Tls | None = None
 
+    @model_validator(mode="after")
+    def _can_be_moved_to(self) -> Dimse:
+        if self.retrieve == "move" and not self.our_port:
+            raise ValueError("retrieve: move needs our_port, the one that the archive knows")
+        return self
+
 
 class Web(_Model):
     """An archive that speaks DICOMweb.
@@ -54,7 +60,7 @@ class Web(_Model):
         token_file: File of a bearer token.
     """
 
-    url: str
+    url: Annotated[str, Field(pattern=URL_PATTERN)]
     token_file: Path | None = None
 
 
@@ -99,15 +105,5 @@ def read_query(path: Path) -> Query:
     Raises:
         ConfigurationError: The file is missing or wrong.
     """
-    try:
-        document: Any = yaml.safe_load(path.read_text(encoding="utf-8"))
-        query = Query.model_validate(document)
-    except OSError as error:
-        raise ConfigurationError(f"{path} cannot be read ({error.strerror})") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigurationError(f"{path} is no YAML file; see docs/pacs.md") from error
-    except ValidationError as error:
-        first = error.errors()[0]
-        place = ".".join(str(part) for part in first["loc"]) or "the file"
-        raise ConfigurationError(f"{path}: {place}: {first['msg']}; see docs/pacs.md") from None
+    query = read_model(path, Query)
     return query.model_copy(update={"key": path.parent / query.key})

@@ -6,7 +6,7 @@ import io
 import ssl
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 
 from pydicom import dcmread
 from pydicom.dataset import Dataset
@@ -22,7 +22,8 @@ from pynetdicom.sop_class import (
 )
 from spinezoo_contract.errors import NotServingError
 
-from spinezoo_pacs.node.errors import NotTakenError, RefusedError
+from spinezoo_pacs.dicomweb import DUPLICATE, raise_for
+from spinezoo_pacs.node.errors import NotTakenError
 from spinezoo_pacs.node.sender_web import WebLink
 from spinezoo_pacs.node.settings import NodeSettings, Peer
 
@@ -67,13 +68,10 @@ class Link:
         code = status.get("Status") if status else None
         if code is None:
             raise NotServingError("the destination went away while an object was sent")
-        if code == 0x0000 or 0xB000 <= code <= 0xBFFF:
+        # A duplicate is there already: it was sent when the process was killed.
+        if code in (0x0000, DUPLICATE) or 0xB000 <= code <= 0xBFFF:
             return
-        if code == 0x0122:
-            raise NotTakenError("the destination does not take this kind of object")
-        if 0xA700 <= code <= 0xA7FF:
-            raise NotServingError(f"the destination has no room (status {code:04X})")
-        raise RefusedError(f"the destination refused an object with status {code:04X}")
+        raise_for(code)
 
 
 class Sender:
@@ -109,7 +107,8 @@ class Sender:
             NotServingError: The peer cannot be reached.
         """
         if peer.web_url:
-            return self._web(peer).has(study_uid, sop_uid)
+            with closing(self._web(peer)) as web:
+                return web.has(study_uid, sop_uid)
         query = Dataset()
         query.QueryRetrieveLevel = "IMAGE"
         query.StudyInstanceUID = study_uid
@@ -133,7 +132,8 @@ class Sender:
             NotServingError: It cannot be reached or refuses the association.
         """
         if peer.web_url:
-            yield self._web(peer)
+            with closing(self._web(peer)) as web:
+                yield web
             return
         with self._associated(self._ae, peer) as association:
             yield Link(association)

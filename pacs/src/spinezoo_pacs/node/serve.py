@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import logging
 import signal
 import sqlite3
@@ -13,6 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from spinezoo_contract.errors import ConfigurationError
+from spinezoo_serving.disk import alone_in
 from spinezoo_serving.endpoints import HttpEndpoint, make_app
 from spinezoo_serving.logs import configure_logging
 from spinezoo_serving.metrics import ServerMetrics
@@ -49,7 +51,9 @@ class Node:
             ConfigurationError: A certificate or the spool is wrong.
         """
         self.settings = settings
+        self._held = contextlib.ExitStack()
         try:
+            self._held.enter_context(alone_in(settings.spool, "another node"))
             vault = Vault.from_file(settings.spool_key)
             self.spool = Spool(settings.spool, settings.limits, vault)
         except (OSError, sqlite3.Error) as error:
@@ -111,6 +115,7 @@ class Node:
         await asyncio.to_thread(self.workers.stop, DRAIN_S)
         await self.http.stop()
         self.spool.close()
+        self._held.close()
 
     def _clean(self) -> None:
         try:
@@ -126,7 +131,7 @@ class Node:
 def silence_libraries() -> None:
     """Keeps libraries from writing values of films into logs and onto the terminal."""
     warnings.simplefilter("ignore")
-    for name in ("pynetdicom", "pydicom", "highdicom", "dicomweb_client", "urllib3"):
+    for name in ("pynetdicom", "pydicom", "highdicom", "urllib3"):
         logging.getLogger(name).setLevel(logging.CRITICAL + 1)
 
 

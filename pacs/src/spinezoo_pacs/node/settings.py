@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import ssl
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 from urllib.parse import urlsplit
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 from spinezoo_contract.errors import ConfigurationError
 from spinezoo_contract.tls import is_loopback
 
 from spinezoo_pacs.results.make import RESULT_KINDS, ResultKind
+from spinezoo_pacs.yaml_file import read_model
 
 AeTitle = Annotated[str, Field(pattern=r"^[!-~]([ -~]{0,14}[!-~])?$")]
 """1 to 16 printable characters, no space at either end."""
@@ -226,17 +226,4 @@ def read_settings(path: Path) -> NodeSettings:
     Raises:
         ConfigurationError: The file is missing or wrong; the message names the entry.
     """
-    try:
-        document: Any = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ConfigurationError(
-            f"{path} cannot be read ({error.strerror}); the node's user must be able to"
-        ) from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigurationError(f"{path} is no YAML file; see docs/pacs.md") from error
-    try:
-        return NodeSettings.model_validate(document)
-    except ValidationError as error:
-        first = error.errors()[0]
-        place = ".".join(str(part) for part in first["loc"]) or "the file"
-        raise ConfigurationError(f"{path}: {place}: {first['msg']}; see docs/pacs.md") from None
+    return read_model(path, NodeSettings, unreadable="; the node's user must be able to")

@@ -15,15 +15,13 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import pydicom
-from python_multipart import MultipartParser
-from python_multipart.exceptions import FormParserError
-from python_multipart.multipart import parse_options_header
 from spinezoo_contract.errors import AccessError, BadInputError, TooLargeError
 from spinezoo_serving.tokens import METADATA_KEY, TokenFile
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
+from spinezoo_pacs.dicomweb import DICOM, MultipartParts
 from spinezoo_pacs.node.intake import (
     FILM_CLASSES,
     NO_MATCH,
@@ -42,6 +40,9 @@ REQUESTS = 4
 
 FILMS = 4
 """A request holds at most so many films of the greatest size."""
+
+PARTS = 1000
+"""A request has at most so many parts, whatever their size."""
 
 REQUEST_S = 120.0
 """Time a caller has to send a request, in s."""
@@ -107,32 +108,17 @@ class Stow:
         Raises:
             BadInputError: It is no multipart request of DICOM files, or too large.
         """
-        said, options = parse_options_header(request.headers.get("content-type", ""))
-        boundary = options.get(b"boundary", b"")
-        kind = options.get(b"type", b"application/dicom").lower()
-        if said != b"multipart/related" or kind != b"application/dicom" or not boundary:
-            raise BadInputError(f"the request holds no DICOM files; {_HOW}")
-        parts: list[bytearray] = []
-        ended = False
-
-        def end() -> None:
-            nonlocal ended
-            ended = True
-
-        callbacks: dict[str, Any] = {
-            "on_part_begin": lambda: parts.append(bytearray()),
-            "on_part_data": lambda data, first, last: parts[-1].extend(data[first:last]),
-            "on_end": end,
-        }
-        parser = MultipartParser(boundary, callbacks)
         try:
+            parts = MultipartParts(request.headers.get("content-type", ""), types=(DICOM,))
             async for chunk in self._bounded(request):
-                parser.write(chunk)
-        except FormParserError:
-            raise BadInputError(f"the request's parts cannot be told apart; {_HOW}") from None
-        if not ended or not parts:
-            raise BadInputError("the request ends before its last part; send it again")
-        return [bytes(part) for part in parts]
+                parts.write(chunk)
+                if parts.count > PARTS:
+                    raise TooLargeError(
+                        f"the request has more than {PARTS} parts; send fewer films at a time"
+                    )
+            return parts.finished()
+        except BadInputError as error:
+            raise BadInputError(f"the request holds no DICOM files: {error}; {_HOW}") from None
 
     async def _bounded(self, request: Request) -> AsyncIterator[bytes]:
         taken = 0

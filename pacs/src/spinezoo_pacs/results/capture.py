@@ -17,9 +17,13 @@ from spinezoo_contract.types import VERTEBRAE, Film
 from spinezoo_pacs.results.equipment import Making
 from spinezoo_pacs.results.findings import Finding, Verdict
 from spinezoo_pacs.results.seg import colour_of
+from spinezoo_pacs.results.sources import orientation_of
 
 LONGEST_SIDE_PX = 2048
 """Pictures of larger films are scaled down to it."""
+
+_ANY_ORIENTATION = ("P", "F")
+"""highdicom wants one, of one letter a side; many radiographs have none, and it may be empty."""
 
 _FONT = cv2.FONT_HERSHEY_SIMPLEX
 
@@ -43,7 +47,7 @@ def capture(making: Making, findings: Sequence[Finding], verdict: Verdict, film:
         study_date=source.StudyDate or None,
         study_time=source.StudyTime or None,
         referring_physician_name=source.ReferringPhysicianName,
-        patient_orientation=_orientation(source),
+        patient_orientation=_ANY_ORIENTATION,
         specific_character_set=source.get("SpecificCharacterSet"),
         transfer_syntax_uid=ExplicitVRLittleEndian,
         **making.series("sc", 9004, "SpineZoo overlay"),
@@ -51,6 +55,7 @@ def capture(making: Making, findings: Sequence[Finding], verdict: Verdict, film:
     made.ImageType = ["DERIVED", "SECONDARY", "SPINEZOO"]
     made.DerivationDescription = "Outlines by SpineZoo drawn on the film"
     made.BurnedInAnnotation = "YES"
+    made.PatientOrientation = orientation_of(source)
     made.Laterality = ""
     reference = Dataset()
     reference.ReferencedSOPClassUID = source.SOPClassUID
@@ -59,11 +64,6 @@ def capture(making: Making, findings: Sequence[Finding], verdict: Verdict, film:
     if film.height != picture.shape[0]:
         made.DerivationDescription += ", scaled down"
     return made
-
-
-def _orientation(source: Dataset) -> tuple[str, str] | None:
-    given = source.get("PatientOrientation")
-    return (str(given[0]), str(given[1])) if given and len(given) == 2 else None
 
 
 def draw(film: Film, findings: Sequence[Finding], verdict: Verdict) -> NDArray[np.uint8]:

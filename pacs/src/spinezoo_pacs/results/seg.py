@@ -22,6 +22,7 @@ from spinezoo_contract.types import VERTEBRAE, Structure
 from spinezoo_pacs.results.codes import category_of, site_of, type_of
 from spinezoo_pacs.results.equipment import Making, algorithm_of
 from spinezoo_pacs.results.findings import Finding
+from spinezoo_pacs.results.sources import orientation_of
 
 COLOURS_RGB = {
     Structure.LUMBAR_VERTEBRA: (255, 200, 60),
@@ -112,7 +113,7 @@ def _segmentation(
     for index in made.DimensionIndexSequence:
         index.DimensionOrganizationUID = organization
     made.BodyPartExamined = "LSPINE"
-    made.PatientOrientation = making.source.dataset.get("PatientOrientation") or ""
+    made.PatientOrientation = orientation_of(making.source.dataset)
     if making.viewer == "ohif":
         _for_ohif(making, made)
     return made

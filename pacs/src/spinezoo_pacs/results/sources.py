@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import io
+import re
 import warnings
 
 import pydicom
+from highdicom.enum import SpecificCharacterSetValues
+from pydicom.datadict import dictionary_VM
 from pydicom.dataset import Dataset
 from pydicom.errors import InvalidDicomError
+from pydicom.multival import MultiValue
 from pydicom.uid import UID
 from spinezoo_contract.errors import FilmError
 
@@ -32,6 +36,8 @@ _LIMITS = {
     "ReferringPhysicianName": 324,
 }  # fmt: skip
 """Most characters of a value by its VR (PS3.5 table 6.2-1)."""
+
+_KNOWN_SETS = frozenset(each.value for each in SpecificCharacterSetValues)
 
 _COPIED = (
     "SpecificCharacterSet", "PatientName", "PatientID", "IssuerOfPatientID", "PatientBirthDate",
@@ -106,6 +112,12 @@ def _fit(read: Dataset) -> Dataset:
     if not read.get("Rows") or not read.get("Columns"):
         raise SourceError("no-image", "the object has no rows and columns; send an image")
     for name, most in _LIMITS.items():
+        if isinstance(read.get(name), MultiValue):
+            raise SourceError(
+                "several-values",
+                f"{name} has {len(read.get(name))} values, the standard allows one; correct it in "
+                "the archive",
+            )
         value = str(read.get(name) or "")
         if len(value) > most:
             raise SourceError(
@@ -115,11 +127,14 @@ def _fit(read: Dataset) -> Dataset:
             )
     made = Dataset()
     for name in _COPIED:
-        if name in read:
+        several = isinstance(read.get(name), MultiValue)
+        if name in read and not (several and dictionary_VM(name) == "1"):
             made.add(read[name])
     for name in _EMPTY:
         if name not in made or made.get(name) is None:
             setattr(made, name, "")
+    if made.get("SpecificCharacterSet"):
+        made.SpecificCharacterSet = _character_set(made.SpecificCharacterSet)
     if made.PatientSex not in ("M", "F", "O", ""):
         made.PatientSex = ""
     for name, kind in (("StudyDate", "DA"), ("PatientBirthDate", "DA"), ("StudyTime", "TM")):
@@ -129,6 +144,31 @@ def _fit(read: Dataset) -> Dataset:
     if not made.get("Modality"):
         made.Modality = "OT"
     return made
+
+
+def _character_set(value: object) -> str | list[str]:
+    """The film's character set as results have it; UTF-8 where highdicom does not know it.
+
+    The first of several terms may be empty and means the default then (PS3.3 C.12.1.1.2), as in
+    Japanese and Korean films; highdicom wants it said.
+    """
+    terms = [str(term) for term in value] if isinstance(value, MultiValue) else [str(value)]
+    if len(terms) == 1:
+        return terms[0] if terms[0] in _KNOWN_SETS else "ISO_IR 192"
+    terms[0] = terms[0] or "ISO 2022 IR 6"
+    known = all(term in _KNOWN_SETS and term.startswith("ISO 2022") for term in terms)
+    return terms if known else "ISO_IR 192"
+
+
+def orientation_of(dataset: Dataset) -> list[str] | str:
+    """Patient Orientation of results: that of the film, or empty where it has none that is one.
+
+    Up to three letters a side (PS3.3 C.7.6.1.1.1): ``A``, ``FP``.
+    """
+    given = dataset.get("PatientOrientation")
+    sides = [str(each).strip().upper() for each in given] if isinstance(given, MultiValue) else []
+    right = len(sides) == 2 and all(re.fullmatch("[APRLHF]{1,3}", side) for side in sides)
+    return sides if right else ""
 
 
 def _parses(value: str, kind: str) -> bool:

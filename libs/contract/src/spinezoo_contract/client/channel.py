@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import uuid
 from collections.abc import Iterator
@@ -16,6 +17,7 @@ from spinezoo_contract.errors import (
     ConfigurationError,
     InvalidOutputError,
     NotServingError,
+    OptionError,
 )
 from spinezoo_contract.status import REQUEST_ID_KEY, from_rpc_error
 from spinezoo_contract.tls import (
@@ -111,10 +113,18 @@ class Client:
         return Call(self.timeout_s if timeout_s is None else timeout_s, request_id, self._token)
 
 
+_MOST_TIMEOUT_S = 1e8
+"""Three years: longer counts as no limit."""
+
+
 class Call:
     """Arguments of one call and the meaning of its failure."""
 
     def __init__(self, timeout_s: float | None, request_id: str | None, token: str | None) -> None:
+        if timeout_s is not None and math.isnan(timeout_s):
+            raise OptionError("timeout_s is nan; give seconds, or None for no limit")
+        if timeout_s is not None and timeout_s > _MOST_TIMEOUT_S:
+            timeout_s = None  # gRPC would take it for a time that is over
         self.request_id = request_id or uuid.uuid4().hex
         metadata = [(REQUEST_ID_KEY, self.request_id)]
         if token is not None:

@@ -17,6 +17,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from spinezoo_contract.errors import AnnotationError, SpineZooError
+from spinezoo_serving.disk import disk_errors_named
 
 from spinezoo_spine.annotations.coco import write_coco
 from spinezoo_spine.annotations.film_names import FilmNames
@@ -118,13 +119,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     add_outline_options(parser, skip=False)
     arguments = parser.parse_args(argv)
     try:
-        count = convert(
-            arguments.source,
-            arguments.target,
-            arguments.format,
-            arguments.films,
-            outline_options(arguments),
-        )
+        with disk_errors_named():
+            count = convert(
+                arguments.source,
+                arguments.target,
+                arguments.format,
+                arguments.films,
+                outline_options(arguments),
+            )
     except SpineZooError as error:
         sys.stderr.write(f"not converted: {error}\n")
         return 2

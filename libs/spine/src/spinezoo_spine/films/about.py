@@ -14,7 +14,7 @@ from spinezoo_contract.limits import MAX_SPACING_MM, MIN_SPACING_MM
 from spinezoo_contract.types import NO_SPACING_NOTE, FilmNoteCode
 
 from spinezoo_spine.films.codecs import is_lossy
-from spinezoo_spine.films.header import group_items, number_of, value_of, word_of
+from spinezoo_spine.films.header import group_items, items_of, number_of, value_of, word_of
 from spinezoo_spine.films.notes import LOSSY_NOTE, NoteBook
 from spinezoo_spine.films.stored import has_overlay
 
@@ -57,6 +57,7 @@ _OTHER_PART_WORDS = (
     "EXTREMITY EYE FACE FEMUR FINGER FOOT FOREARM HAND HEAD HEART HIP HUMERUS JAW KNEE LEG "
     "MANDIBLE MAXILLA NECK NOSE ORBIT PATELLA PELVIS RADIUS RIB RIBS SCAPULA SHOULDER SINUS "
     "SKULL STERNUM TEETH THIGH THUMB TIBIA TOE TSPINE ULNA WRIST ZYGOMA "
+    "CTSPINE CERVICALSPINE THORACICSPINE THORAX "
 )
 _OTHER_PARTS = frozenset(_OTHER_PART_WORDS.split())
 
@@ -68,6 +69,67 @@ _NOT_LATERAL = {
     "LLO": "oblique",
     "RLO": "oblique",
 }
+
+_LATERAL = ("LL", "RL", "LAT", "LATERAL", "LEFT LATERAL", "RIGHT LATERAL")
+
+_OBLIQUE_CODES = (
+    "399182000 R-102C1 399160007 R-10204 399312000 R-10208 399059000 R-10216 399038007 R-10210 "
+    "399006002 R-10212 399356000 R-40985 R-10218 399135007 R-10220 399236003 R-10234 399184004 "
+    "R-10238 "
+)
+
+_NOT_LATERAL_CODES = {
+    "399348003": "antero-posterior",
+    "R-10206": "antero-posterior",
+    "272479007": "postero-anterior",
+    "R-10214": "postero-anterior",
+    "R-40888": "postero-anterior",
+    "399033003": "frontal",
+    "R-10202": "frontal",
+    **dict.fromkeys(_OBLIQUE_CODES.split(), "oblique"),
+}
+"""Codes of views (PS3.16 CID 4010, SNOMED CT and RT) that are not lateral."""
+
+_LATERAL_CODES = ("399173006", "R-10236", "399198007", "R-10232", "399067008", "R-102CD")
+
+_OTHER_PART_CODES = {
+    "122494005": "cervical spine",
+    "T-11501": "cervical spine",
+    "122495006": "thoracic spine",
+    "T-11502": "thoracic spine",
+    "1217257000": "cervico-thoracic spine",
+    "816094009": "chest",
+    "51185008": "chest",
+    "T-D3000": "chest",
+    "69536005": "head",
+    "T-D1100": "head",
+    "89546000": "skull",
+    "T-11100": "skull",
+    "45048000": "neck",
+    "T-D1600": "neck",
+    "818981001": "abdomen",
+    "113345001": "abdomen",
+    "T-D4000": "abdomen",
+    "816092008": "pelvis",
+    "12921003": "pelvis",
+    "T-D6000": "pelvis",
+    "29836001": "hip",
+    "T-D2500": "hip",
+    "24136001": "hip joint",
+    "T-15710": "hip joint",
+    "72696002": "knee",
+    "T-D9200": "knee",
+    "16982005": "shoulder",
+    "T-D2220": "shoulder",
+    "85562004": "hand",
+    "T-D8700": "hand",
+    "56459004": "foot",
+    "T-D9700": "foot",
+}
+"""Codes of regions (PS3.16 CID 4009) that are not the lumbar spine."""
+
+_CODED_IN = ("SCT", "SRT", "SNM3", "99SDM")
+"""Coding schemes of these codes: SNOMED CT, and SNOMED RT under its three names."""
 
 
 def note_about(dataset: Dataset, book: NoteBook) -> None:
@@ -88,11 +150,11 @@ def note_about(dataset: Dataset, book: NoteBook) -> None:
     if modality not in _RADIOGRAPHS:
         said = _OTHER_IMAGES.get(modality, "no radiograph")
         book.add(FilmNoteCode.NOT_RADIOGRAPH, f"The header says that this is {said}.")
-    part = word_of(dataset, "BodyPartExamined").replace(" ", "").replace("_", "")
-    if part in _OTHER_PARTS:
+    part = _other_part(dataset)
+    if part:
         book.add(
             FilmNoteCode.NOT_LUMBAR,
-            f"The header names another part of the body than the lumbar spine: {part.lower()}.",
+            f"The header names another part of the body than the lumbar spine: {part}.",
         )
     _note_view(dataset, book)
     if has_overlay(dataset):
@@ -107,12 +169,50 @@ def note_about(dataset: Dataset, book: NoteBook) -> None:
         )
 
 
+def _other_part(dataset: Dataset) -> str:
+    """The part of the body that the header names, by word or code, where it is not ours."""
+    word = word_of(dataset, "BodyPartExamined").translate(_NO_GAPS)
+    if word in _OTHER_PARTS:
+        return word.lower()
+    if "SPINE" in word or "LUMB" in word or "LWS" in word:
+        return ""
+    codes = _codes_of(dataset, "AnatomicRegionSequence")
+    names = [_OTHER_PART_CODES.get(code, "") for code in codes]
+    return names[0] if names and all(names) else ""
+
+
+_NO_GAPS = str.maketrans("", "", " _-")
+
+
+def _codes_of(dataset: Dataset, keyword: str) -> list[str]:
+    """Code values of a sequence; one of a scheme that is not known counts as no known code."""
+    found = []
+    for item in items_of(dataset, keyword):
+        scheme = word_of(item, "CodingSchemeDesignator")
+        found.append(word_of(item, "CodeValue") if scheme in _CODED_IN else "")
+    return found
+
+
+def is_coded_lateral(dataset: Dataset) -> bool:
+    """Whether the header says by a code that the view is lateral."""
+    return any(code in _LATERAL_CODES for code in _codes_of(dataset, "ViewCodeSequence"))
+
+
+def is_region_coded(dataset: Dataset) -> bool:
+    """Whether the header names the part of the body by a code that is known or local."""
+    return any(word_of(item, "CodeValue") for item in items_of(dataset, "AnatomicRegionSequence"))
+
+
 def _note_view(dataset: Dataset, book: NoteBook) -> None:
     view = word_of(dataset, "ViewPosition")
-    if view in _NOT_LATERAL:
+    name = _NOT_LATERAL.get(view, "")
+    if not name and view not in _LATERAL:
+        codes = [_NOT_LATERAL_CODES.get(each) for each in _codes_of(dataset, "ViewCodeSequence")]
+        name = next((each for each in codes if each), "")
+    if name:
         book.add(
             FilmNoteCode.NOT_LATERAL,
-            f"The header says that the view is {_NOT_LATERAL[view]}, not lateral.",
+            f"The header says that the view is {name}, not lateral.",
         )
     for item in group_items(dataset, "PatientOrientationInFrameSequence"):
         directions = value_of(item, "PatientOrientation")

@@ -9,7 +9,14 @@ from pydicom.dataset import Dataset
 from spinezoo_contract.errors import FilmError
 from spinezoo_contract.types import FilmNoteCode
 
-from spinezoo_spine.films.header import Bits, group_items, integer_of, value_of, word_of
+from spinezoo_spine.films.header import (
+    Bits,
+    group_items,
+    integer_of,
+    items_of,
+    value_of,
+    word_of,
+)
 from spinezoo_spine.films.notes import NoteBook
 from spinezoo_spine.films.plausible import check_plausible
 from spinezoo_spine.films.stored import codes_of, padding_of
@@ -37,7 +44,7 @@ def is_inverted(dataset: Dataset, book: NoteBook) -> bool:
 
 def note_presentation_table(dataset: Dataset, book: NoteBook) -> None:
     """Notes a presentation look-up table, which is not applied, above all one that inverts."""
-    for item in value_of(dataset, "PresentationLUTSequence") or ():
+    for item in items_of(dataset, "PresentationLUTSequence"):
         book.add(
             FilmNoteCode.LOOK_UP_TABLE_IGNORED,
             "The header holds a presentation look-up table, which is not applied.",

@@ -32,7 +32,9 @@ _DICOM_TAGS: list[str | int] = [
     "SOPClassUID",
     "Modality",
     "BodyPartExamined",
+    "AnatomicRegionSequence",
     "ViewPosition",
+    "ViewCodeSequence",
     "PatientOrientation",
     "PresentationIntentType",
     "PixelIntensityRelationship",
@@ -146,6 +148,12 @@ def value_of(dataset: Dataset, keyword: str) -> Any:
         return dataset.get(keyword)
     except Exception:  # pydicom reads values when they are asked for
         return UNREADABLE
+
+
+def items_of(dataset: Dataset, keyword: str) -> list[Dataset]:
+    """The items of a sequence; none where it is absent or no sequence in this file."""
+    value = value_of(dataset, keyword)
+    return list(value) if isinstance(value, pydicom.Sequence) else []
 
 
 def number_of(value: object) -> float | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from spinezoo_contract.errors import FilmError, TooLargeError
-from spinezoo_contract.limits import DEFAULT_MAX_PIXELS, MIN_SIDE_PX
+from spinezoo_contract.limits import DEFAULT_MAX_PIXELS, MAX_SIDE_PX, MIN_SIDE_PX
 from spinezoo_serving.variables import EnvironmentSettings, setting
 
 TO_ONE_GREY = "convert it to one grey channel of 8 or 16 bits"
@@ -91,13 +91,17 @@ def check_size(height: int, width: int, limits: FilmLimits) -> None:
     """Refuses a film by the size that its header states.
 
     Raises:
-        TooLargeError: More pixels than allowed.
+        TooLargeError: More pixels than allowed, or a side above :data:`MAX_SIDE_PX`.
         FilmError: A side below :data:`MIN_SIDE_PX`.
     """
     if height * width > limits.max_pixels:
         raise TooLargeError(
             f"film is {height} x {width} pixels, more than the {limits.max_pixels} allowed; "
             "scale it down or raise SPINEZOO_MAX_PIXELS"
+        )
+    if height > MAX_SIDE_PX or width > MAX_SIDE_PX:
+        raise TooLargeError(
+            f"film is {height} x {width} pixels, the limit is {MAX_SIDE_PX} a side; scale it down"
         )
     if height < MIN_SIDE_PX or width < MIN_SIDE_PX:
         raise FilmError(

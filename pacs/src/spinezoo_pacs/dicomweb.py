@@ -1,0 +1,343 @@
+"""A client of DICOMweb that takes an answer for what it says, not for its status alone.
+
+Whatever answers under an address may be a login page, a proxy or another service, with status 200.
+So an object counts as stored only when the answer names it as stored, a page of a search must be
+DICOM's JSON and bring something new, and the parts of a series must come to their end.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import requests
+from python_multipart import MultipartParser
+from python_multipart.exceptions import FormParserError
+from python_multipart.multipart import parse_options_header
+from spinezoo_contract.errors import AccessError, BadInputError, NotServingError
+from spinezoo_contract.tls import token_from_file
+
+from spinezoo_pacs.node.errors import NotTakenError, RefusedError
+
+JSON = "application/dicom+json"
+DICOM = "application/dicom"
+RELATED = "multipart/related"
+
+URL_PATTERN = r"^https?://\S+$"
+"""What an address of DICOMweb looks like."""
+
+NOT_SUPPORTED = 0x0122
+DUPLICATE = 0x0111
+"""Codes of C-STORE (PS3.7 annex C) that STOW-RS gives as Failure Reason too."""
+
+STUDY_UID, SERIES_UID, SOP_UID = "0020000D", "0020000E", "00080018"
+_REFERENCED_SOP_UID = "00081155"
+_REFERENCED, _FAILED, _REASON = "00081199", "00081198", "00081197"
+
+_BOUNDARY = "spinezoo-7d1f6a40f0c94c1e9b8e"
+
+_MOST_PAGES = 100_000
+"""Pages of one search; an archive that gives one match a page is still asked to the end."""
+
+
+class DicomWeb:
+    """One DICOMweb service. Not to be shared between threads."""
+
+    def __init__(
+        self, url: str, *, token_file: Path | None, authorities: Path | None, timeout_s: float
+    ) -> None:
+        """Opens a session; nothing is asked yet.
+
+        Args:
+            url: Such as ``https://pacs.hospital/dicom-web``.
+            token_file: File of a bearer token.
+            authorities: PEM file of authorities whose certificates count; None: the system's.
+            timeout_s: Longest silence of the service, in s.
+
+        Raises:
+            ConfigurationError: The token cannot be read.
+        """
+        self._url, self._timeout_s = url.rstrip("/"), timeout_s
+        self._session = requests.Session()
+        if authorities is not None:
+            self._session.verify = str(authorities)
+        if token_file is not None:
+            token = token_from_file(token_file, f"token file {token_file}")
+            self._session.headers["Authorization"] = f"Bearer {token}"
+
+    def close(self) -> None:
+        """Closes the connections."""
+        self._session.close()
+
+    def store(self, data: bytes, study_uid: str, sop_uid: str) -> None:
+        """Sends one object; it is stored when this returns.
+
+        Raises:
+            NotTakenError: The service does not take its kind.
+            RefusedError: It refused it for good.
+            AccessError: It does not take our token.
+            NotServingError: It cannot be reached, has no room, or does not say that the object is
+                stored; try again later.
+        """
+        body = b"".join(
+            (
+                f"--{_BOUNDARY}\r\nContent-Type: {DICOM}\r\n\r\n".encode(),
+                data,
+                f"\r\n--{_BOUNDARY}--\r\n".encode(),
+            )
+        )
+        kind = f'{RELATED}; type="{DICOM}"; boundary={_BOUNDARY}'
+        with _reached():
+            answer = self._session.post(
+                f"{self._url}/studies",
+                data=body,
+                headers={"Content-Type": kind, "Accept": JSON},
+                timeout=self._timeout_s,
+            )
+        moved = next((each for each in answer.history if each.status_code in (301, 302, 303)), None)
+        if moved is not None:  # what was asked there was no more than a page
+            raise NotServingError(
+                f"the service sends us to another address ({moved.status_code}); give that address"
+            )
+        said = _outcome(answer, sop_uid)
+        if said is not None and said not in (0, DUPLICATE):
+            raise_for(said)
+        if said is None:
+            _check(answer)
+            if not self.has(study_uid, sop_uid):
+                raise NotServingError(
+                    f"the service answered {answer.status_code} and did not store the object; is "
+                    "it the address of its DICOMweb?"
+                )
+
+    def has(self, study_uid: str, sop_uid: str) -> bool:
+        """Whether the service has an object.
+
+        Raises:
+            SpineZooError: It cannot be asked, see :meth:`search`.
+        """
+        path = f"studies/{study_uid}/instances"
+        return any(
+            value_of(each, SOP_UID) == sop_uid
+            for each in self.search(path, SOP_UID, {"SOPInstanceUID": sop_uid})
+        )
+
+    def search(
+        self, path: str, key: str, filters: Mapping[str, str], fields: Sequence[str] = ()
+    ) -> Iterator[Mapping[str, Any]]:
+        """Matches of a search, page by page, each once.
+
+        Args:
+            path: What is searched, such as ``studies``.
+            key: Tag of the UID by which matches are told apart.
+            filters: What they have to match, by keyword.
+            fields: Further attributes to be told of each.
+
+        Raises:
+            AccessError: The service does not take our token.
+            RefusedError: It refuses the search.
+            NotServingError: It cannot be reached, or answers something else than DICOM's JSON.
+        """
+        seen: set[str] = set()
+        asked: dict[str, Any] = dict(filters)
+        if fields:
+            asked["includefield"] = list(fields)
+        count = 0
+        for _ in range(_MOST_PAGES):
+            # Services that cannot page refuse, or do not look at, what the first page needs not.
+            page = self._page(path, asked | ({"offset": str(count)} if count else {}))
+            count += len(page)
+            new = [each for each in page if value_of(each, key) not in seen]
+            seen.update(value_of(each, key) for each in new)
+            yield from new
+            if not new:
+                return
+
+    def _page(self, path: str, asked: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+        with _reached():
+            answer = self._session.get(
+                f"{self._url}/{path}",
+                params=asked,
+                headers={"Accept": f"{JSON}, application/json"},
+                timeout=self._timeout_s,
+            )
+        _check(answer)
+        found = _json_of(answer) if answer.content else []
+        if isinstance(found, dict):  # some send the only match by itself
+            found = [found]
+        if not isinstance(found, list) or not all(isinstance(each, dict) for each in found):
+            raise NotServingError(
+                "the service answers a search with something else than DICOM's JSON; is it the "
+                "address of its DICOMweb?"
+            )
+        return found
+
+    def series(self, study_uid: str, series_uid: str) -> list[bytes]:
+        """The objects of a series, as DICOM files.
+
+        Raises:
+            AccessError: The service does not take our token.
+            RefusedError: It refuses to send this series, sent only a part, or something else.
+            NotServingError: It cannot be reached.
+        """
+        with _reached():
+            answer = self._session.get(
+                f"{self._url}/studies/{study_uid}/series/{series_uid}",
+                headers={"Accept": f'{RELATED}; type="{DICOM}"'},
+                timeout=self._timeout_s,
+            )
+        if answer.status_code == 500:  # of this series; another may be well
+            raise RefusedError("the service fails on a series (status 500)")
+        _check(answer)
+        if not answer.content:
+            return []
+        said = answer.headers.get("Content-Type", "")
+        if said.partition(";")[0].strip().lower() == DICOM:  # one object, not in a part
+            return [answer.content]
+        try:
+            parts = MultipartParts(said, types=(DICOM,))
+            parts.write(answer.content)
+            return parts.finished()
+        except BadInputError:
+            raise RefusedError("the service sent only a part of a series, or no series") from None
+
+
+class MultipartParts:
+    """The parts of a ``multipart/related`` body, fed piece by piece."""
+
+    def __init__(self, content_type: str, *, types: Iterable[str]) -> None:
+        """Reads the header.
+
+        Args:
+            content_type: The header Content-Type.
+            types: Content types of the parts that are taken; one that is not said is the first.
+
+        Raises:
+            BadInputError: It is another kind of body, or names no boundary that can be used.
+        """
+        said, options = parse_options_header(content_type)
+        known = [each.encode() for each in types]
+        kind = options.get(b"type", known[0]).lower()
+        boundary = options.get(b"boundary", b"")
+        self._parts: list[bytearray] = []
+        self._ended = False
+        if said != RELATED.encode() or kind not in known or not boundary:
+            raise BadInputError("the body is not multipart/related, or names no boundary")
+        callbacks: Any = {
+            "on_part_begin": lambda: self._parts.append(bytearray()),
+            "on_part_data": lambda data, first, last: self._parts[-1].extend(data[first:last]),
+            "on_end": self._end,
+        }
+        try:
+            self._parser = MultipartParser(boundary, callbacks)
+        except FormParserError:
+            raise BadInputError("the boundary of the parts is too long") from None
+
+    def _end(self) -> None:
+        self._ended = True
+
+    @property
+    def count(self) -> int:
+        """Parts that have begun."""
+        return len(self._parts)
+
+    def write(self, data: bytes) -> None:
+        """Takes a piece of the body.
+
+        Raises:
+            BadInputError: The parts cannot be told apart.
+        """
+        try:
+            self._parser.write(data)
+        except FormParserError:
+            raise BadInputError("the parts cannot be told apart") from None
+
+    def finished(self) -> list[bytes]:
+        """All parts.
+
+        Raises:
+            BadInputError: The body has not come to its end, or has no part.
+        """
+        if not self._ended or not self._parts:
+            raise BadInputError("the body ends before its last part")
+        return [bytes(part) for part in self._parts]
+
+
+def value_of(match: Mapping[str, Any], tag: str) -> str:
+    """The first value of an attribute in DICOM's JSON as text; empty where there is none."""
+    entry = match.get(tag)
+    values = entry.get("Value") if isinstance(entry, Mapping) else None
+    first = values[0] if isinstance(values, list) and values else None
+    return "" if first is None else str(first)
+
+
+def raise_for(reason: int) -> None:
+    """Raises what a code of C-STORE or a Failure Reason means.
+
+    Raises:
+        NotTakenError: The kind of object is not taken.
+        NotServingError: There is no room.
+        RefusedError: Anything else.
+    """
+    if reason == NOT_SUPPORTED:
+        raise NotTakenError("the destination does not take this kind of object")
+    if 0xA700 <= reason <= 0xA7FF:
+        raise NotServingError(f"the destination has no room (reason {reason:04X})")
+    raise RefusedError(f"the destination refused an object with reason {reason:04X}")
+
+
+def _outcome(answer: requests.Response, sop_uid: str) -> int | None:
+    """0 where an answer names an object as stored, its Failure Reason, or None: it says neither."""
+    try:
+        said = _json_of(answer)
+    except NotServingError:
+        return None
+    if isinstance(said, list):
+        said = said[0] if said else None
+    if not isinstance(said, dict):
+        return None
+    for tag in (_FAILED, _REFERENCED):
+        entry = said.get(tag)
+        items = entry.get("Value") if isinstance(entry, dict) else None
+        for item in items if isinstance(items, list) else ():
+            if not isinstance(item, dict) or value_of(item, _REFERENCED_SOP_UID) != sop_uid:
+                continue
+            if tag == _REFERENCED:
+                return 0
+            reason = value_of(item, _REASON)
+            return int(reason) if reason.isdecimal() and int(reason) else 0xC000
+    return None
+
+
+def _json_of(answer: requests.Response) -> Any:
+    try:
+        return json.loads(answer.content)
+    except (ValueError, RecursionError):
+        raise NotServingError(
+            f"the service answered {answer.status_code} with something else than DICOM's JSON"
+        ) from None
+
+
+def _check(answer: requests.Response) -> None:
+    """Raises what a status means that is no success."""
+    status = answer.status_code
+    if status in (401, 403):
+        raise AccessError(f"the service does not take our token (status {status}); renew it")
+    if status == 415:
+        raise NotTakenError("the destination does not take this kind of object")
+    if status in (408, 429) or status >= 500:
+        raise NotServingError(f"the service did not answer (status {status})")
+    if not 200 <= status < 300:
+        raise RefusedError(f"the service refused with status {status}")
+
+
+@contextmanager
+def _reached() -> Iterator[None]:
+    """Names what goes wrong on the way; the library's texts may hold patient data."""
+    try:
+        yield
+    except requests.RequestException as error:
+        raise NotServingError(f"the service cannot be reached ({type(error).__name__})") from None
