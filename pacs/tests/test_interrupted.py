@@ -18,7 +18,7 @@ from parts import SEEDS, ZooProcess, until
 from planted import planted_film
 from spinezoo_pacs.annotate.command import PROJECT, annotate
 from spinezoo_pacs.annotate.project import read_project
-from spinezoo_pacs.collect.archives import Series
+from spinezoo_pacs.collect.archives import Fetched, Series
 from spinezoo_pacs.collect.command import collect
 from spinezoo_pacs.collect.query import Query
 
@@ -38,9 +38,9 @@ class Sent:
         for number, (part, _) in enumerate(self.series):
             yield Series("1.2", f"1.2.{number}", {"BodyPartExamined": part})
 
-    def fetch(self, series: Series) -> list[bytes]:
+    def fetch(self, series: Series) -> Fetched:
         self.fetched.append(series.header["BodyPartExamined"])
-        return self.series[int(series.series_uid.rpartition(".")[2])][1]
+        return Fetched(self.series[int(series.series_uid.rpartition(".")[2])][1])
 
 
 @pytest.fixture
