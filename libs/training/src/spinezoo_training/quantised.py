@@ -372,7 +372,7 @@ def _constant(graph: onnx.GraphProto) -> dict[str, NDArray[Any]]:
     for node in graph.node:
         if all(name in found or not name for name in node.input):
             given = {name: found[name] for name in node.input if name}
-            answered = ReferenceEvaluator(node).run(None, given)
+            answered: Any = ReferenceEvaluator(node).run(None, given)
             found.update(zip(node.output, answered, strict=True))
     return found
 

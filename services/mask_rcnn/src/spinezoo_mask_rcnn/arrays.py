@@ -231,9 +231,8 @@ def pool(features: Array, boxes: Array, bins: int, height: int, width: int) -> A
     x, x_weight = _taps(on_level[:, 0], on_level[:, 2], columns, bins)
     y = first[:, None, None] + y * columns[:, None, None]
     # Each tap of y with each of x: arrays whose last axis is as long as can be are added up fast.
-    y, y_weight = (np.repeat(each, taps, axis=2)[:, :, None] for each in (y, y_weight))
-    x, x_weight = (np.tile(each, taps)[:, None] for each in (x, x_weight))
-    places, weights = y + x, y_weight * x_weight
+    places = np.repeat(y, taps, axis=2)[:, :, None] + np.tile(x, taps)[:, None]
+    weights = np.repeat(y_weight, taps, axis=2)[:, :, None] * np.tile(x_weight, taps)[:, None]
     ends = np.arange(0, places.size + 1, taps * taps, dtype=np.int32)
     matrix = csr_array(
         (weights.ravel(), places.ravel(), ends), shape=(count * bins * bins, len(features))
