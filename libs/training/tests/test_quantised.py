@@ -162,6 +162,50 @@ def test_some_convolutions_can_stay_as_they_are(
         write_int8_graph(graph, films, target, ["first", "sixth"])
 
 
+def test_linear_layers_are_rounded_and_kernels_that_a_graph_turns_too(tmp_path: Path) -> None:
+    rng = np.random.default_rng(5)
+    kernels = {"first": (18, 8), "second": (5, 8), "last": (2, 5)}
+    stored, content = {}, b""
+    for name, shape in kernels.items():
+        stored[name] = StoredTensor("float32", shape, len(content))
+        content += rng.normal(size=shape).astype(np.float32).tobytes()
+    weights = tmp_path / "lite.bin"
+    weights.write_bytes(content)
+    nodes = [
+        helper.make_node("Flatten", ["x"], ["cells"]),
+        helper.make_node("Transpose", ["first"], ["turned"], perm=[1, 0]),
+        helper.make_node("Gemm", ["cells", "turned"], ["a"], transB=1),
+        helper.make_node("Relu", ["a"], ["b"]),
+        helper.make_node("Gemm", ["b", "second"], ["c"], transB=1),
+        helper.make_node("Relu", ["c"], ["d"]),
+        helper.make_node("Gemm", ["d", "last"], ["y"], transB=1),
+    ]
+    x, y = (
+        helper.make_tensor_value_info(name, TensorProto.FLOAT, shape)
+        for name, shape in (("x", ("rows", 3, 3, 2)), ("y", ("rows", 2)))
+    )
+    tensors = [
+        TensorProto(name=name, data_type=TensorProto.FLOAT, dims=shape)
+        for name, shape in kernels.items()
+    ]
+    drawn = helper.make_graph(nodes, "heads", [x], [y], tensors)
+    path, target = tmp_path / "lite.heads.onnx", tmp_path / "lite.heads.int8.onnx"
+    opset = [helper.make_opsetid("", OPSET)]
+    write_graph(helper.make_model(drawn, opset_imports=opset, ir_version=8), stored, weights, path)
+    # Any number of rows, and not the same one each time.
+    regions = [rng.normal(size=(rows, 3, 3, 2)).astype(np.float32) for rows in (400, 700, 550)]
+    write_int8_graph(path, regions, target)
+    rounded = onnx.load(target, load_external_data=False).graph
+    layers = [node for node in rounded.node if node.op_type == "Gemm"]
+    assert [node.input[1] for node in layers] == ["turned@int8", "second@int8", "last"]
+    # A film's bytes are made where they come in, not behind what only turns them.
+    assert [n.input[0] for n in rounded.node if n.op_type == "Flatten"] == ["x@int8"]
+    assert not any("turned" in t.name and t.dims[:1] == [18] for t in rounded.initializer)
+    for engine in ENGINES:
+        wanted, found = answers(engine, path, regions), answers(engine, target, regions)
+        assert 0.0 < np.sqrt(((found - wanted) ** 2).mean()) < 0.06 * wanted.std()
+
+
 def test_uses_of_one_kernel_are_told_apart(films: list[NDArray[np.float32]]) -> None:
     rng = np.random.default_rng(4)
     drawn = model()

@@ -18,7 +18,7 @@ from spinezoo_training.engine import Framework, Machine, Task
 from spinezoo_training.graphs import record_graphs
 from spinezoo_training.initial_weights import add_start_argument, find_start
 from spinezoo_training.loop import fit
-from spinezoo_training.quantised import write_int8_graphs
+from spinezoo_training.quantised import Examples, write_int8_graphs
 from spinezoo_training.records import metrics_record, training_record, write_records
 from spinezoo_training.run_log import command_of
 from spinezoo_training.settings import PRECISIONS, TrainSettings
@@ -39,6 +39,7 @@ def train_main(
     defaults: TrainSettings,
     module: str | None = None,
     not_int8: Sequence[str] = (),
+    int8_examples: Examples | None = None,
 ) -> int:
     """Trains a network from films with outlines, writes weights and updates the card.
 
@@ -52,6 +53,8 @@ def train_main(
         module: What ``python -m`` runs; None stands for ``spinezoo_<name>.train``.
         not_int8: Convolutions that an int8 graph keeps in floating point, see
             :func:`spinezoo_training.quantised.quantised`.
+        int8_examples: Inputs of further parts that are to be graphs for 8-bit integers, see
+            :func:`spinezoo_training.quantised.write_int8_graphs`.
 
     Returns:
         0 when trained, 130 when stopped on the way, 1 with a message on a named error.
@@ -59,9 +62,7 @@ def train_main(
     module = module or f"spinezoo_{name}.train"
     exporting = _export_parser(card_path).parse_known_args(argv)[0]
     if exporting.export:
-        return _export(
-            name, exporting.card, exporting.preset, framework, not_int8, int8=exporting.int8
-        )
+        return _export(name, exporting, framework, not_int8, int8_examples)
     arguments = _parser(name, module, card_path, defaults).parse_args(argv)
     command = command_of(module, list(sys.argv[1:] if argv is None else argv))
     try:
@@ -96,23 +97,21 @@ def _export_parser(card_path: Path) -> argparse.ArgumentParser:
 
 def _export(
     name: str,
-    card_path: Path,
-    preset: str,
+    exporting: argparse.Namespace,
     framework: Framework,
     not_int8: Sequence[str],
-    *,
-    int8: bool,
+    int8_examples: Examples | None,
 ) -> int:
     """Exports a card's weights for engines that need no framework, and records it."""
     try:
         with disk_errors_named():
-            card = load_card(card_path, preset)
+            card = load_card(exporting.card, exporting.preset)
             had_int8 = card.graphs is not None and bool(card.graphs.int8)
             files = framework.write_graphs(card)
             card = record_graphs(card, files)
             rounded = {}
-            if int8 or had_int8:
-                rounded = write_int8_graphs(card, not_int8)
+            if exporting.int8 or had_int8:
+                rounded = write_int8_graphs(card, not_int8, int8_examples)
                 record_graphs(card, files, rounded)
     except SpineZooError as error:
         sys.stderr.write(f"{name}: {error}\n")

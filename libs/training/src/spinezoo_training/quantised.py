@@ -1,9 +1,10 @@
 """A graph whose convolutions are computed in 8-bit integers, made from films without training.
 
-Every convolution gets its kernel and its input through a pair of ``QuantizeLinear`` and
-``DequantizeLinear``: one scale an output channel for kernels, one scale a tensor for inputs. The
-kernels themselves stay in the weights file (:mod:`spinezoo_training.graphs`), so an int8 graph is
-as small as another, and engines round the kernels when they load it.
+Every convolution, and every linear layer, gets its kernel and its input through a pair of
+``QuantizeLinear`` and ``DequantizeLinear``: one scale an output channel for kernels, one scale a
+tensor for inputs. By convolutions both are meant here. The kernels themselves stay in the weights
+file (:mod:`spinezoo_training.graphs`), so an int8 graph is as small as another, and engines round
+the kernels when they load it.
 
 Scales are those of least square error on the films. How far rounding moves the mean of a channel is
 taken off its bias (Nagel et al., "Data-Free Quantization Through Weight Equalization and Bias
@@ -25,6 +26,7 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
+from onnx.reference import ReferenceEvaluator
 from spinezoo_contract.errors import WeightsError
 from spinezoo_serving.cards import ModelCard, verify_graphs
 from spinezoo_spine.inference.engines import open_engine
@@ -60,17 +62,23 @@ Answer = Callable[[NDArray[np.float32]], Mapping[str, NDArray[np.float32]]]
 Opened = Callable[[onnx.ModelProto], Answer]
 """Makes a graph ready to answer."""
 
+Examples = Callable[[ModelCard], Mapping[str, Sequence[NDArray[np.float32]]]]
+"""Inputs that parts of a card's network are asked with, by the part's name."""
 
-def write_int8_graphs(card: ModelCard, kept: Sequence[str] = ()) -> dict[str, Path]:
+
+def write_int8_graphs(
+    card: ModelCard, kept: Sequence[str] = (), examples: Examples | None = None
+) -> dict[str, Path]:
     """Writes those graphs of a card that take a film again, for 8-bit integers, beside the others.
 
     A part whose inputs are outputs of such a graph, by their names, is the rest of it: it is
-    rounded with it, as one network, and takes bytes where its input is rounded. Other parts (Mask
-    R-CNN's boxes and masks) are small and stay in floating point.
+    rounded with it, as one network, and takes bytes where its input is rounded. Other parts stay
+    in floating point but where there are examples of what they are asked with.
 
     Args:
         card: The card.
         kept: Convolutions that stay in floating point too, see :func:`quantised`.
+        examples: Makes inputs of parts that take neither a film nor what another part answers.
 
     Returns:
         The files by the name of the part.
@@ -97,6 +105,9 @@ def write_int8_graphs(card: ModelCard, kept: Sequence[str] = ()) -> dict[str, Pa
         rests = {paths[other]: targets[paths[other]] for other in rest}
         write_int8_graph(path, films, targets[path], kept, rests)
         written |= {each: targets[paths[each]] for each in (part, *rest)}
+    for part, inputs in (examples(card) if examples else {}).items():
+        write_int8_graph(paths[part], inputs, targets[paths[part]])
+        written[part] = targets[paths[part]]
     return written
 
 
@@ -119,7 +130,7 @@ def write_int8_graph(
 
     Args:
         path: The exported graph.
-        films: Inputs of the network to find scales and shifts with.
+        films: Inputs to find scales and shifts with.
         target: The file to write.
         kept: Convolutions that stay in floating point, see :func:`quantised`.
         rests: Graphs that go on where this one ends, and the files to write.
@@ -279,7 +290,7 @@ class _Plan:
 
     Attributes:
         model: The graph in float32.
-        tensors: Its initialisers.
+        tensors: Its initialisers, and what it computes from them alone.
         convolutions: Nodes that are rounded.
         kernels: Names of their kernels.
         groups: Tensors that are rounded, those in one list with one scale: they are joined.
@@ -287,13 +298,13 @@ class _Plan:
 
     def __init__(self, model: onnx.ModelProto, kept: Sequence[str] = ()) -> None:
         self.model = model
-        self.tensors = {t.name: numpy_helper.to_array(t) for t in model.graph.initializer}
+        self.tensors = _constant(model.graph)
         self._maker = {name: node for node in model.graph.node for name in node.output}
         before = self._before_another()
         self.convolutions = [
             node
             for node in model.graph.node
-            if node.op_type == "Conv" and node.input[1] in self.tensors and node.output[0] in before
+            if _multiplies(node) and node.input[1] in self.tensors and node.output[0] in before
         ]
         self._keep(kept)
         self.kernels = list(dict.fromkeys(node.input[1] for node in self.convolutions))
@@ -336,7 +347,7 @@ class _Plan:
         """
         found: set[str] = set()
         for node in reversed(self.model.graph.node):
-            if node.op_type == "Conv" or not found.isdisjoint(node.output):
+            if _multiplies(node) or not found.isdisjoint(node.output):
                 found.update(node.input)
         return found
 
@@ -355,11 +366,29 @@ class _Plan:
             yield name
 
 
+def _constant(graph: onnx.GraphProto) -> dict[str, NDArray[Any]]:
+    """The tensors of a graph that its inputs do not change, by name."""
+    found = {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer}
+    for node in graph.node:
+        if all(name in found or not name for name in node.input):
+            given = {name: found[name] for name in node.input if name}
+            answered: Any = ReferenceEvaluator(node).run(None, given)
+            found.update(zip(node.output, answered, strict=True))
+    return found
+
+
+def _multiplies(node: onnx.NodeProto) -> bool:
+    """Whether a node is a convolution or a linear layer, its kernel (out, ...)."""
+    if node.op_type == "Gemm":
+        return any(a.name == "transB" and a.i == 1 for a in node.attribute)
+    return node.op_type == "Conv"
+
+
 def _only_chooses(node: onnx.NodeProto) -> bool:
     """Whether every number that a node answers is one that it was given."""
     if node.op_type == "Resize":
         return any(a.name == "mode" and a.s == b"nearest" for a in node.attribute)
-    return node.op_type in ("MaxPool", "Concat", "DepthToSpace")
+    return node.op_type in ("MaxPool", "Concat", "DepthToSpace", "Flatten")
 
 
 def _with_outputs(model: onnx.ModelProto, names: Iterable[str]) -> onnx.ModelProto:
@@ -472,7 +501,8 @@ def _shifts(
         second.name, second.output[0] = f"{made}@second", f"{made}@second"
         second.input[0], second.input[1] = node.input[0] + INT8, node.input[1] + INT8
         apart, shift = f"{made}@apart", f"{made}@shift"
-        mean = helper.make_node("ReduceMean", [apart], [shift], axes=[0, 2, 3], keepdims=0)
+        axes = [0, 2, 3] if node.op_type == "Conv" else [0]
+        mean = helper.make_node("ReduceMean", [apart], [shift], axes=axes, keepdims=0)
         more += [second, helper.make_node("Sub", [second.output[0], made], [apart]), mean]
         wanted.append(shift)
     other.graph.node.extend(more)
@@ -498,12 +528,13 @@ def _built(
     model = copy.deepcopy(plan.model)
     graph = model.graph
     rounded = {node.output[0] for node in plan.convolutions}
-    nodes = [node for name in plan.kernels for node in _pair(name, 0)]
+    stored = {tensor.name for tensor in graph.initializer}
+    nodes = [node for name in plan.kernels if name in stored for node in _pair(name, 0)]
     for each in graph.input:
         nodes += _pair(each.name) if each.name in ranges else []
     constants = _constants(ranges, scales)
     for node in list(graph.node):
-        if node.op_type in ("Conv", "Add") or _only_chooses(node):
+        if node.op_type == "Add" or _multiplies(node) or _only_chooses(node):
             for place, name in enumerate(node.input):
                 if name in ranges:
                     node.input[place] = name + INT8
@@ -518,6 +549,7 @@ def _built(
         nodes.append(node)
         for name in node.output:
             nodes += _pair(name) if name in ranges else []
+            nodes += _pair(name, 0) if name in plan.kernels else []
     used = {name for node in nodes for name in node.input}
     kept = [tensor for tensor in graph.initializer if tensor.name in used]
     del graph.node[:], graph.initializer[:]

@@ -141,17 +141,22 @@ def propose(
         settings: torchvision's settings by its names.
     """
     first = 0
-    boxes, scores, groups = [], [], []
+    likeliest, priors, groups = [], [], []
     for level, cells in enumerate(anchors):
         logits = objectness[first : first + len(cells)]
         count = min(int(settings["rpn_pre_nms_top_n_test"]), len(cells))
-        best = np.argpartition(-logits, count - 1)[:count]
+        likely = np.flatnonzero(logits > 0.0)
+        if len(likely) < count:
+            likely = np.arange(len(cells))
+        best = likely[np.argpartition(-logits[likely], count - 1)[:count]]
         best = best[np.argsort(-logits[best], kind="stable")]
-        boxes.append(clip(decode(offsets[first + best], cells[best]), height, width))
-        scores.append(sigmoid(logits[best]))
+        likeliest.append(first + best)
+        priors.append(cells[best])
         groups.append(np.full(count, level))
         first += len(cells)
-    box, score, group = np.concatenate(boxes), np.concatenate(scores), np.concatenate(groups)
+    which, group = np.concatenate(likeliest), np.concatenate(groups)
+    box = clip(decode(offsets[which], np.concatenate(priors)), height, width)
+    score = sigmoid(objectness[which])
     sound = np.flatnonzero((_sides(box) >= 1e-3).all(axis=1))
     order = sound[np.argsort(-score[sound], kind="stable")]
     wanted, iou = int(settings["rpn_post_nms_top_n_test"]), float(settings["rpn_nms_thresh"])
@@ -225,8 +230,9 @@ def pool(features: Array, boxes: Array, bins: int, height: int, width: int) -> A
     y, y_weight = _taps(on_level[:, 1], on_level[:, 3], rows, bins)
     x, x_weight = _taps(on_level[:, 0], on_level[:, 2], columns, bins)
     y = first[:, None, None] + y * columns[:, None, None]
-    places = y[:, :, None, :, None] + x[:, None, :, None, :]
-    weights = y_weight[:, :, None, :, None] * x_weight[:, None, :, None, :]
+    # Each tap of y with each of x: arrays whose last axis is as long as can be are added up fast.
+    places = np.repeat(y, taps, axis=2)[:, :, None] + np.tile(x, taps)[:, None]
+    weights = np.repeat(y_weight, taps, axis=2)[:, :, None] * np.tile(x_weight, taps)[:, None]
     ends = np.arange(0, places.size + 1, taps * taps, dtype=np.int32)
     matrix = csr_array(
         (weights.ravel(), places.ravel(), ends), shape=(count * bins * bins, len(features))

@@ -6,27 +6,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
-from spinezoo_serving.cards import ModelCard
+from numpy.typing import NDArray
+from spinezoo_contract.types import PredictOptions
+from spinezoo_serving.cards import ModelCard, verify_graphs
+from spinezoo_spine.inference.engines import Graph, open_engine
+from spinezoo_spine.inference.options import resolve_options
 from spinezoo_torchkit.checkpoints import evenly
 from spinezoo_torchkit.export import GraphPart, film_of
+from spinezoo_training.quantised import film_inputs
 from torch import Tensor, nn
 
 from spinezoo_mask_rcnn.arrays import BOX_POOL_CELLS, MASK_POOL_CELLS, PROBE_VALUES
 from spinezoo_mask_rcnn.network import PYRAMID_LEVELS, MaskRcnn
+from spinezoo_mask_rcnn.predictor import MaskRcnnPredictor
 
 NOT_INT8 = (
-    "backbone.body.layer*.conv1.*",
     "backbone.body.layer*.downsample.*",
     "backbone.fpn.inner_blocks.*",
     "backbone.fpn.layer_blocks.[123].*",
-    "rpn.head.conv.*",
+    "rpn.head.conv.*@*",
 )
-"""What an int8 graph keeps in floating point: all that sees the sum of a residual block, the
-proposals' convolutions, and the pyramid from P3 on, which takes little time.
+"""What an int8 graph keeps in floating point: the pyramid from P3 on with the convolutions of its
+proposals, and the 1 x 1 convolutions on the sums of residual blocks. All that takes little time.
 
 A proposal that rounding moves over a threshold is another object; ``docs/performance.md`` has what
 this spares and costs."""
@@ -130,3 +137,32 @@ def mask_rcnn_parts(card: ModelCard, network: nn.Module) -> Sequence[GraphPart]:
 def _rows(*names: str) -> dict[str, dict[int, str]]:
     """Inputs and outputs whose first axis may have any length."""
     return {name: {0: "rows"} for name in names}
+
+
+class _Recorded:
+    """A graph that keeps what it is asked with."""
+
+    def __init__(self, graph: Graph) -> None:
+        self.graph = graph
+        self.asked: list[NDArray[np.float32]] = []
+
+    def run(self, *inputs: NDArray[Any]) -> Mapping[str, NDArray[Any]]:
+        (regions,) = inputs
+        filled = regions.any(axis=(1, 2, 3))  # others only fill up the number of rows
+        if filled.any():
+            self.asked.append(regions[filled])
+        return self.graph.run(regions)
+
+
+def region_examples(card: ModelCard) -> dict[str, list[NDArray[np.float32]]]:
+    """What the heads are asked with for the phantoms that scales of int8 graphs are found with."""
+    engine = open_engine("openvino", "float32")
+    graphs: dict[str, Graph] = {
+        part: engine.load(path) for part, path in verify_graphs(card).items()
+    }
+    heads = {part: _Recorded(graphs[part]) for part in ("boxes", "masks")}
+    predictor = MaskRcnnPredictor(card, engine, graphs | heads)
+    settings = resolve_options(PredictOptions(), card)
+    for film in film_inputs(card.input.height, card.input.width):
+        predictor.infer(film[0], settings)
+    return {part: head.asked for part, head in heads.items() if head.asked}

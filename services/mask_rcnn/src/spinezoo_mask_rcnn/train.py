@@ -18,7 +18,7 @@ from spinezoo_training.settings import TrainSettings
 from spinezoo_training.targets import instances_of
 from torch import Tensor, nn
 
-from spinezoo_mask_rcnn.export import NOT_INT8, mask_rcnn_parts
+from spinezoo_mask_rcnn.export import NOT_INT8, mask_rcnn_parts, region_examples
 from spinezoo_mask_rcnn.network import MaskRcnn, detect
 
 CARD = Path(__file__).resolve().parents[2] / "card.yaml"
@@ -72,6 +72,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         make_task=MaskRcnnTask,
         defaults=TrainSettings(epochs=30, batch_size=4),
         not_int8=NOT_INT8,
+        int8_examples=region_examples,
     )
 
 

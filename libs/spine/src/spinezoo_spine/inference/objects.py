@@ -7,6 +7,7 @@ from abc import abstractmethod
 from collections.abc import Sequence
 from typing import NamedTuple
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 from spinezoo_contract.errors import InvalidOutputError
@@ -98,12 +99,9 @@ class _Shape(NamedTuple):
     @classmethod
     def of(cls, window: Window) -> _Shape:
         inside = window.values > 0.5
-        rows, columns = np.flatnonzero(inside.any(axis=1)), np.flatnonzero(inside.any(axis=0))
-        if not len(rows):
-            return cls(0, 0, inside[:0, :0], 0)
-        inside = inside[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
-        top, left = window.top + int(rows[0]), window.left + int(columns[0])
-        return cls(top, left, inside, int(np.count_nonzero(inside)))
+        left, top, width, height = cv2.boundingRect(inside.view(np.uint8))
+        inside = inside[top : top + height, left : left + width]
+        return cls(window.top + top, window.left + left, inside, int(np.count_nonzero(inside)))
 
     def iou(self, other: _Shape) -> float:
         """Intersection over union; 0 of two that are empty."""
