@@ -13,6 +13,7 @@ from spinezoo_contract.errors import ConfigurationError
 from spinezoo_refiner import train
 from spinezoo_refiner.examples import (
     LEAN_DEG,
+    LEAST_SPUR,
     OUTLINE_TURN_DEG,
     SIZE_PX,
     TICKS,
@@ -84,8 +85,8 @@ def test_bodies_look_to_the_right_and_lie_within_their_outlines(crops: Crops) ->
 def test_an_example_moves_truth_and_outline_together(crops: Crops) -> None:
     for place in range(0, len(crops.grey), 5):
         for seed in range(3):
-            given, numbers, _ = example_of(crops, place, np.random.default_rng(seed))
-            again, same, _ = example_of(crops, place, np.random.default_rng(seed))
+            given, numbers, *_ = example_of(crops, place, np.random.default_rng(seed))
+            again, same, *_ = example_of(crops, place, np.random.default_rng(seed))
             np.testing.assert_array_equal(given, again)
             np.testing.assert_array_equal(numbers, same)
             assert given.shape == (2, CROP_PX, CROP_PX)
@@ -230,6 +231,37 @@ def test_the_loss_falls_with_the_error_and_knows_its_spread(crops: Crops) -> Non
     batch.numbers[batch.counts[:, 1] == 0, 5:] += 9.0  # of S1 nobody asks for the lower endplate
     without, _ = refiner_loss(batch.numbers.clone(), torch.full((8, NUMBERS), 0.02), spurs, batch)
     assert float(with_lower) == pytest.approx(float(without))
+
+
+def test_osteophytes_that_are_not_asked_for_cost_nothing(crops: Crops) -> None:
+    batch = next(iter(Bodies(crops, 1, 0, 8)))
+    numbers, spreads = batch.numbers, torch.full((8, NUMBERS), 0.02)
+    batch.spurs[:] = torch.tensor([0.0, 0.1, LEAST_SPUR * 1.5, 0.1])  # the third is a short one
+    batch.spur_counts[:] = torch.tensor([1.0, 1.0, 1.0, 0.0])
+    plain = torch.cat([torch.zeros(8, 4), batch.spurs], dim=1)
+
+    def loss(corner: int, odds: float) -> float:
+        said = plain.clone()
+        said[:, corner] = odds
+        return float(refiner_loss(numbers, spreads, said, batch)[0])
+
+    assert loss(0, -2.0) < loss(0, 0.0)
+    assert loss(1, 2.0) < loss(1, 0.0)
+    assert loss(2, 2.0) == loss(2, -2.0)
+    assert loss(3, 2.0) == loss(3, -2.0)
+
+
+def test_no_osteophyte_is_asked_for_of_s1_and_where_a_warp_makes_a_lip(crops: Crops) -> None:
+    lips = 0
+    for place in range(len(crops.grey)):
+        for seed in range(4):
+            *_, asked = example_of(crops, place, np.random.default_rng(seed))
+            warp = placing_of(crops, place, np.random.default_rng(seed)).film.warp
+            drawn = () if warp is None else warp.lips
+            lips += len(drawn)
+            wanted = np.array([corner not in drawn for corner in range(4)])
+            np.testing.assert_array_equal(asked, wanted & ~crops.sacral[place])
+    assert lips > 0
 
 
 def test_batches_are_the_same_in_worker_processes(crops: Crops) -> None:

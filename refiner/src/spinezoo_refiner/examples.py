@@ -6,7 +6,7 @@ How often each happens is set wide on purpose; nothing here was fitted to real f
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 import cv2
@@ -22,6 +22,9 @@ from spinezoo_refiner.warp import CHANCE, Warp, some_warp
 
 LONG_SPUR = 0.075
 """An osteophyte from this length on is a long one, in sizes of the body: about 3 mm."""
+
+LEAST_SPUR = 0.03
+"""Below this length there is none: about 1 mm."""
 
 LEAN_DEG = (2.5, 4.0)
 """Mean and standard deviation of how far endplates are turned forward against the walls, by a
@@ -100,18 +103,18 @@ class Batch:
         numbers: (N, NUMBERS) true endplates.
         counts: (N, 2) 1 where the upper, the lower endplate is asked for.
         spurs: (N, 4) true lengths of osteophytes in sizes of the body.
+        spur_counts: (N, 4) 1 where an osteophyte is asked for.
     """
 
     crops: torch.Tensor
     numbers: torch.Tensor
     counts: torch.Tensor
     spurs: torch.Tensor
+    spur_counts: torch.Tensor
 
     def to(self, device: str) -> Batch:
         """The same batch on a device."""
-        return Batch(
-            *(each.to(device) for each in (self.crops, self.numbers, self.counts, self.spurs))
-        )
+        return Batch(*(getattr(self, field.name).to(device) for field in fields(self)))
 
 
 def _between(rng: np.random.Generator, low: float, high: float) -> float:
@@ -290,8 +293,11 @@ def _linear(scale: float, turn: float, breadth: float, lean: float) -> NDArray[n
 
 def example_of(
     crops: Crops, place: int, rng: np.random.Generator, *, worse: bool = True
-) -> tuple[NDArray[np.float32], NDArray[np.float64], NDArray[np.float32]]:
-    """(2, CROP_PX, CROP_PX) input, (NUMBERS,) true endplates and (4,) true osteophytes.
+) -> tuple[NDArray[np.float32], NDArray[np.float64], NDArray[np.float32], NDArray[np.bool_]]:
+    """An example: input, true endplates, true osteophytes, where these are asked for.
+
+    The first is (2, CROP_PX, CROP_PX), then (NUMBERS,), (4,) and (4,). Of S1, and of corners that a
+    warp draws out to a lip, which looks like an osteophyte, none is asked for.
 
     Args:
         crops: Stored bodies.
@@ -308,10 +314,14 @@ def example_of(
     if worse and rng.random() < 0.85:
         grey = exposed(grey, rng)
     given = np.stack([normalised(grey), mask.astype(np.float32)])
+    asked = np.full(4, not crops.sacral[place])
+    if placed.film.warp is not None:
+        asked[list(placed.film.warp.lips)] = False
     return (
         given,
         numbers_of(landmarks[:4], landmarks[4:]),
         crops.spurs[place] / np.float32(placed.scale),
+        asked,
     )
 
 
@@ -339,7 +349,7 @@ class Bodies(Epoch[Batch]):
             )
             for row, place in enumerate(places)
         ]
-        given, numbers, spurs = (np.stack(each) for each in zip(*examples, strict=True))
+        given, numbers, spurs, asked = (np.stack(each) for each in zip(*examples, strict=True))
         sacral = torch.from_numpy(self.crops.sacral[places])
         counts = torch.stack([torch.ones_like(sacral), ~sacral], dim=1)
         return Batch(
@@ -347,4 +357,5 @@ class Bodies(Epoch[Batch]):
             torch.from_numpy(numbers).float(),
             counts.float(),
             torch.from_numpy(spurs),
+            torch.from_numpy(asked).float(),
         )

@@ -6,10 +6,13 @@ import torch
 from spinezoo_spine.measures.refiner.answers import SCALE
 from torch import Tensor, nn
 
-from spinezoo_refiner.examples import LONG_SPUR, Batch
+from spinezoo_refiner.examples import LEAST_SPUR, LONG_SPUR, Batch
 
 PLAIN_SHARE = 1.0
 """Weight of the plain error beside the likelihood: hard bodies must not be given up."""
+
+SPURS_SHARE = 0.5
+"""Weight of osteophytes beside endplates."""
 
 
 def refiner_loss(
@@ -30,17 +33,20 @@ def refiner_loss(
     likely = weight * (off / spread + torch.log(spread))
     asked = counts.sum()
     fit = (counts * (likely + PLAIN_SHARE * off)).sum() / asked
-    whole = batch.counts[:, 1:]  # of S1 no osteophytes are asked for
-    long = (batch.spurs > LONG_SPUR).float()
+    # Of S1 no osteophytes are asked for. A short one may be told or not: what is wanted is how much
+    # likelier a long one is than none.
+    long = batch.spurs > LONG_SPUR
+    told = batch.spur_counts * (long | (batch.spurs < LEAST_SPUR))
     there = nn.functional.binary_cross_entropy_with_logits(
-        spurs[:, :4], long, pos_weight=scale.new_tensor(2.0), reduction="none"
+        spurs[:, :4], long.float(), pos_weight=scale.new_tensor(2.0), reduction="none"
     )
     length = (spurs[:, 4:] - batch.spurs).abs() * (batch.spurs > 0.02) * 5.0
-    bone = (whole * (there + length)).sum() / (4.0 * whole.sum()).clamp(min=1.0)
+    bone = (told * there + batch.spur_counts * length).sum()
+    bone = bone / batch.spur_counts.sum().clamp(min=1.0)
     angle = torch.rad2deg((numbers - batch.numbers)[:, [2, 7]].abs())[batch.counts > 0]
     parts = {
         "fit": float(fit.detach()),
         "spurs": float(bone.detach()),
         "degrees": float(angle.detach().median()),
     }
-    return fit + 0.3 * bone, parts
+    return fit + SPURS_SHARE * bone, parts

@@ -82,7 +82,13 @@ class RefinerNetwork(nn.Module):
         middle = middle + nn.functional.interpolate(self.up_eighth(coarse), scale_factor=2.0)
         middle = self.eighth_again(middle)
         fine = fine + nn.functional.interpolate(self.up_quarter(middle), scale_factor=2.0)
-        weights = self.maps(self.quarter_again(fine)).flatten(2).softmax(dim=2)
+        fine = self.quarter_again(fine)
+        with torch.autocast(crops.device.type, enabled=False):  # places are finer than bfloat16
+            return self._told(fine.float(), middle.float(), coarse.float())
+
+    def _told(self, fine: Tensor, middle: Tensor, coarse: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """What is read off the grids, from a quarter to a sixteenth of the crop's size."""
+        weights = self.maps(fine).flatten(2).softmax(dim=2)
         weights = weights.unflatten(2, (GRID, GRID))
         across, along = weights.sum(dim=2), weights.sum(dim=3)
         x, y = across @ self.steps, along @ self.steps
@@ -90,8 +96,8 @@ class RefinerNetwork(nn.Module):
         places = torch.cat([x, y], dim=1)
         whole = coarse.mean(dim=(2, 3))
         more = self.bent(torch.cat([places, squares, whole], dim=1))
-        scale = torch.tensor(SCALE, dtype=crops.dtype, device=crops.device)
-        reference = torch.tensor(REFERENCE, dtype=crops.dtype, device=crops.device)
+        scale = torch.tensor(SCALE, dtype=x.dtype, device=x.device)
+        reference = torch.tensor(REFERENCE, dtype=x.dtype, device=x.device)
         numbers = reference + scale * (self.straight(places) + more[:, :NUMBERS])
         spreads = scale * torch.exp(more[:, NUMBERS:].clamp(-6.0, 2.0))
         return numbers, spreads, self.spurs(middle)

@@ -21,6 +21,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from spinezoo_spine.measures.osteophytes import LEAST_ODDS
 from spinezoo_spine.measures.refiner.answers import landmarks_of
 from spinezoo_spine.measures.refiner.card import REFINER
 from spinezoo_torchkit.small_training import (
@@ -37,7 +38,7 @@ from spinezoo_torchkit.small_training import (
 )
 from spinezoo_training.shards import read_record
 
-from spinezoo_refiner.examples import LONG_SPUR, Batch, Bodies
+from spinezoo_refiner.examples import LEAST_SPUR, LONG_SPUR, Batch, Bodies
 from spinezoo_refiner.export import export
 from spinezoo_refiner.loss import refiner_loss
 from spinezoo_refiner.network import RefinerNetwork
@@ -99,7 +100,9 @@ def fit(
 
     def losses(batch: Batch) -> tuple[torch.Tensor, dict[str, float]]:
         batch = batch.to(device)
-        numbers, spreads, spurs = network(batch.crops)
+        crops = batch.crops.contiguous(memory_format=torch.channels_last)
+        with torch.autocast(device, torch.bfloat16, enabled=_knows_bfloat16(device)):
+            numbers, spreads, spurs = network(crops)
         return refiner_loss(numbers, spreads, spurs, batch)
 
     trained = run_epochs(
@@ -107,6 +110,11 @@ def fit(
         clip_norm=3.0, told_every=50, about=about or {}, start=start,
     )  # fmt: skip
     return network.cpu().eval(), trained
+
+
+def _knows_bfloat16(device: str) -> bool:
+    """Whether a device computes with it, not only by way of other numbers."""
+    return device != "cpu" or bool(torch.cpu.get_capabilities().get("avx512_bf16"))
 
 
 @torch.no_grad()
@@ -126,10 +134,11 @@ def measured(network: RefinerNetwork, crops: Crops, *, worse: bool) -> dict[str,
         true, _ = landmarks_of(batch.numbers.double().numpy())
         apart = np.hypot(*np.moveaxis(found - true, -1, 0))[asked[:, 1]]
         corners.append(apart / np.hypot(*(true[:, 1] - true[:, 0]).T)[asked[:, 1], None])
-        whole = asked[:, 1]
-        spurs.append(np.stack([said[:, :4].numpy()[whole], batch.spurs.numpy()[whole]]))
+        told = batch.spur_counts.numpy() > 0
+        spurs.append(np.stack([said[:, :4].numpy()[told], batch.spurs.numpy()[told]]))
     every, odds = np.concatenate(angles), np.concatenate(spurs, axis=1)
-    long, says = odds[1] > LONG_SPUR, odds[0] > 0.0
+    long, says = odds[1] > LONG_SPUR, odds[0] > LEAST_ODDS
+    right = (odds[1] > LEAST_SPUR)[says]
     return {
         "endplate_deg_median": float(np.median(every)),
         "endplate_deg_p90": float(np.percentile(every, 90)),
@@ -138,7 +147,7 @@ def measured(network: RefinerNetwork, crops: Crops, *, worse: bool) -> dict[str,
         "corner_p90": float(np.percentile(np.concatenate(corners), 90)),
         "angles_inside_90": float(np.concatenate(inside).mean()),
         "long_osteophytes_recall": float(says[long].mean()),
-        "long_osteophytes_precision": float((odds[1] > 0.02)[says].mean()) if says.any() else 0.0,
+        "long_osteophytes_precision": float(right.mean()) if len(right) else 0.0,
     }
 
 

@@ -53,25 +53,30 @@ class Warp:
         centres: (K, 2) where the Gaussians lie in the finished crop.
         widths: (K,) their standard deviations.
         weights: (K, 2) what each adds.
+        lips: Numbers of the corners that are drawn out to lips.
     """
 
     centres: Array
     widths: Array
     weights: Array
+    lips: tuple[int, ...] = ()
 
     @classmethod
-    def between(cls, places: Array, moves: Array, widths: Array) -> Warp:
+    def between(
+        cls, places: Array, moves: Array, widths: Array, lips: tuple[int, ...] = ()
+    ) -> Warp:
         """The field that brings places by the moves to where they then are, exactly.
 
         Args:
             places: (K, 2) of landmarks before; no two are the same.
             moves: (K, 2) of each.
             widths: (K,) of the Gaussians around where they end.
+            lips: Numbers of the corners that are drawn out to lips.
         """
         centres = places + moves
         kernel = _kernel(centres, centres, widths)
         weights = np.asarray(np.linalg.solve(kernel, -moves), dtype=np.float64)
-        return cls(centres, widths, weights)
+        return cls(centres, widths, weights, lips)
 
     def origins(self, points: Array) -> Array:
         """(N, 2) where points of the finished crop came from."""
@@ -129,15 +134,17 @@ def some_warp(
     further = np.where(rng.random(len(places)) < TAIL[0], TAIL[1], 1.0)
     moves = rng.standard_normal(places.shape) * (np.array(SPREADS) * further * depth)[:, None]
     widths = rng.uniform(*WIDTHS, len(places))
+    lips: list[int] = []
     for corner, chance, outward in ((1, LIPS[0], -1.0), (2, LIPS[1], 1.0)):
         if rng.random() < chance and not (sacral and corner == 2):
             angle = math.atan2(front[1], front[0]) + outward * math.radians(rng.uniform(20.0, 90.0))
             size = rng.uniform(*LIP_SIZE) * depth
             moves[corner] += size * np.array([math.cos(angle), math.sin(angle)])
             widths[corner] = rng.uniform(*LIP_WIDTHS)
+            lips.append(corner)
     ticks: Any = np.linspace(-half, half, 33)
     while True:
-        warp = Warp.between(places, moves, widths)
+        warp = Warp.between(places, moves, widths, tuple(lips))
         strain = warp.strain(ticks)
         if strain < MOST_STRAIN:
             return warp

@@ -24,7 +24,7 @@ LEAST_LENGTH_SHARE = 0.06
 NEAR_SHARE = 0.22
 """A spur starts within this share of the depth from its corner."""
 
-LEAST_ODDS = -0.4
+LEAST_ODDS = 0.0
 """Log-odds from which on an osteophyte of the refiner is told: four of five are then ones on
 phantoms of other seeds than the tests'."""
 
