@@ -35,14 +35,16 @@ def facing_signs(
     """(3,) signs, positive where the patient looks to the film's right, 0 where nothing is seen.
 
     Args:
-        slopes_deg: Slopes of the endplates from above to below, front taken to be the right.
+        slopes_deg: Slopes of the endplates from above to below, front taken to be the right. A
+            line has no sense: slopes of 170 and -10 degrees are one.
         centres: (J, 2) middles of the bodies above the sacrum, from above to below.
         metal: Implants of the film.
         size: Of a body, in the unit of the centres.
         spacing_mm: Distance of rows and columns.
     """
     signs = np.zeros(3)
-    finite = [slope for slope in slopes_deg if math.isfinite(slope)]
+    # Corners of a ragged outline may be found the wrong way round.
+    finite = [math.remainder(slope, 180.0) for slope in slopes_deg if math.isfinite(slope)]
     if len(finite) >= 4:
         third = max(1, len(finite) // 3)
         signs[0] = fmean(finite[-third:]) - fmean(finite[:third])
