@@ -104,17 +104,12 @@ def read_corners(path: str | os.PathLike[str]) -> tuple[CornerFilm, ...]:
             if level in own:
                 raise AnnotationError(f"annotation {number}: {level} is there twice; keep one")
             own[level] = _corners(entry["segmentation"], f"annotation {number} ({level})")
-        for key, own in quads.items():
-            if len({bool(quad[0, 0] < quad[1, 0]) for quad in own.values()}) > 1:
-                raise AnnotationError(
-                    f"{films[key]['file_name']}: its vertebrae look to both sides; {_ORDER}"
-                )
         return tuple(
             CornerFilm(
                 str(entry["file_name"]),
                 int(entry["height"]),
                 int(entry["width"]),
-                quads[key],
+                _in_order(quads[key], str(entry["file_name"])),
                 _endplate(entry.get("s1_endplate")),
             )
             for key, entry in films.items()
@@ -131,7 +126,7 @@ def _corners(outlines: Sequence[object], name: str) -> NDArray[np.float64]:
     """The (4, 2) corners of one vertebra.
 
     Raises:
-        AnnotationError: They are not four, or not in order.
+        AnnotationError: They are not four.
     """
     (outline,) = outlines
     quad = as_polygon(np.asarray(outline, dtype=np.float64).reshape(-1, 2))
@@ -139,10 +134,59 @@ def _corners(outlines: Sequence[object], name: str) -> NDArray[np.float64]:
         quad = quad[:4]  # some programs close an outline
     if len(quad) != 4:
         raise AnnotationError(f"{name}: has {len(quad)} points; {_ORDER}")
-    upper, lower = quad[1] - quad[0], quad[2] - quad[3]
-    if quad[:2, 1].sum() >= quad[2:, 1].sum() or upper[0] * lower[0] <= 0:
-        raise AnnotationError(f"{name}: its corners are in another order; {_ORDER}")
     return quad
+
+
+def _in_order(
+    quads: Mapping[str, NDArray[np.float64]], name: str
+) -> dict[str, NDArray[np.float64]]:
+    """A film's corners (4, 2) by level, each from the upper back one on.
+
+    Most of a film's vertebrae tell where its front is. A vertebra whose corners stand in another
+    order is put in order by that and by the course of the column: a slip of the hand in one
+    outline costs no film.
+
+    Raises:
+        AnnotationError: As many vertebrae look to one side as to the other.
+    """
+    levels = sorted(quads, key=lambda level: ("CTLS".find(level[0]), int(level[1:])))
+    if not levels:
+        return {}
+    stated = np.stack([quads[level] for level in levels])
+    downs = _downs(stated)
+    feet = np.gradient(stated.mean(axis=1), axis=0) if len(levels) > 1 else downs
+    fits = (downs * feet).sum(axis=1) > 0.5 * _lengths(downs) * _lengths(feet)
+    sides = np.where(fits, _sides(stated, feet), 0.0)
+    front = np.sign(sides.sum())
+    if front == 0.0:
+        raise AnnotationError(f"{name}: its vertebrae look to both sides; {_ORDER}")
+    found = dict(zip(levels, stated, strict=True))
+    for place in np.flatnonzero(sides != front).tolist():
+        quad = stated[place]
+        around = quad - quad.mean(axis=0)
+        ring = quad[np.argsort(np.arctan2(around[:, 1], around[:, 0]))]
+        orders = np.stack(
+            [np.roll(each, turn, axis=0) for each in (ring, ring[::-1]) for turn in range(4)]
+        )
+        facing = _sides(orders, feet[place]) == front
+        along = np.where(facing, _downs(orders) @ feet[place], -np.inf)
+        found[levels[place]] = orders[along.argmax()]
+    return {level: found[level] for level in quads}
+
+
+def _downs(quads: NDArray[np.float64]) -> NDArray[np.float64]:
+    """(N, 2) from the middle of the first two corners to that of the last two."""
+    return np.asarray((quads[:, 2:] - quads[:, :2]).mean(axis=1))
+
+
+def _sides(quads: NDArray[np.float64], feet: NDArray[np.float64]) -> NDArray[np.float64]:
+    """(N,) 1 where a patient whose feet lie that way looks to the right, -1 to the left."""
+    fronts = quads[:, 1] - quads[:, 0] + quads[:, 2] - quads[:, 3]
+    return np.sign(fronts[:, 0] * feet[..., 1] - fronts[:, 1] * feet[..., 0])
+
+
+def _lengths(vectors: NDArray[np.float64]) -> NDArray[np.float64]:
+    return np.hypot(vectors[..., 0], vectors[..., 1])
 
 
 def _endplate(value: object) -> NDArray[np.float64] | None:
