@@ -186,24 +186,24 @@ def refined_bodies(
     size_mm = (pixels.shape[1] * spacing_mm[1], pixels.shape[0] * spacing_mm[0])
     bodies = with_hidden_sacrum(bodies, places, said, size_mm, mirrored=mirrored)
     weighed = _weighed(bodies, places, said, weighing, mirrored=mirrored)
-    sacrum, sought = _sacrum(levels, places), False
-    if sacrum is not None and (
+    row, moved = _sacrum(levels, places), None
+    if row is not None and (
         sacrum_doubted
-        or np.log(said.spreads[sacrum, UPPER_NUMBERS]).mean() > UNSURE
-        or _contradicts(weighed.alone_mm[places[sacrum - 1 : sacrum + 1]], mirrored=mirrored)
+        or np.log(said.spreads[row, UPPER_NUMBERS]).mean() > UNSURE
+        or _contradicts(weighed.alone_mm[places[row - 1 : row + 1]], mirrored=mirrored)
     ):
-        place, lower = places[sacrum], said.numbers[sacrum - 1, LOWER_NUMBERS][1]
-        found = sought_sacrum(
+        place, lower = places[row], said.numbers[row - 1, LOWER_NUMBERS][1]
+        sought = sought_sacrum(
             bodies, place - 1, place, lower, pixels, spacing_mm, refiner, mirrored=mirrored
         )
-        if found is not None:
-            said.numbers[sacrum, UPPER_NUMBERS] = found.numbers
-            moved = with_sacrum(bodies, place, said.numbers[sacrum], size_mm, mirrored=mirrored)
-            if moved is not None:
-                bodies, sought = moved, True
-                weighed = _weighed(bodies, places, said, weighing, mirrored=mirrored)
-                weighed.used[place, 0] = True
-                weighed.spread[place, UPPER_NUMBERS] = found.spreads
+        if sought is not None:
+            said.numbers[row, UPPER_NUMBERS] = sought.numbers
+            moved = with_sacrum(bodies, place, said.numbers[row], size_mm, mirrored=mirrored)
+        if sought is not None and moved is not None:
+            bodies = moved
+            weighed = _weighed(bodies, places, said, weighing, mirrored=mirrored)
+            weighed.used[place, 0] = True
+            weighed.spread[place, UPPER_NUMBERS] = sought.spreads
     mean, spread, own = weighed.mean, weighed.spread, weighed.own
     drawn_numbers = mean + _chance(*mean.shape, seed) * spread
     if weighed.used.any():
@@ -211,7 +211,9 @@ def refined_bodies(
     drawn = with_numbers(bodies, drawn_numbers, own, mirrored=mirrored)
     spurs.odds[places] = said.spur_odds
     spurs.lengths_mm[places] = said.spur_lengths * (bodies.frames.half_mm[places] / REACH)[:, None]
-    return RefinedBodies(drawn, weighed.used, spurs, weighed.alone_mm, sacrum_sought=sought)
+    return RefinedBodies(
+        drawn, weighed.used, spurs, weighed.alone_mm, sacrum_sought=moved is not None
+    )
 
 
 @dataclass(frozen=True, slots=True, eq=False)

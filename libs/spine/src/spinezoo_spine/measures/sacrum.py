@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from spinezoo_spine.measures.bodies import Bodies
 from spinezoo_spine.measures.evidence import CELLS, REACH, Frames
 from spinezoo_spine.measures.looks import MOST_SPREAD, axes_of, looked
-from spinezoo_spine.measures.refiner.answers import UPPER_NUMBERS, landmarks_of
+from spinezoo_spine.measures.refiner.answers import REFERENCE, UPPER_NUMBERS, landmarks_of
 from spinezoo_spine.measures.refiner.network import LandmarkRefiner, Refined
 
 Array = NDArray[np.float64]
@@ -36,6 +36,10 @@ MOST_SOUGHT = 0.1
 """An endplate that was sought counts where its direction's spread is less, in radians. Of 115
 development phantoms it is on 56 %, off by 2.5 degrees in the mean; where the film below the last
 lumbar vertebra is replaced by clouds, it is on 1 %."""
+
+MOST_AWAY = 0.75
+"""So far from the usual place on S1's outline its middle may lie, in sizes of S1: where a vertebra
+between has no outline, the endplate below the last one is that vertebra's, and lies 1.5 away."""
 
 _TURNS = np.arange(0.0, 0.91, 0.15)
 """How far S1's endplate is turned forward against the body above, radians, as sought first."""
@@ -205,7 +209,8 @@ def sought_sacrum(
     mean[2] += np.arctan2(front[1], front[0])
     mean[3:] *= ratio
     spread *= np.array([ratio, ratio, 1.0, ratio, ratio])
-    if spread[2] > MOST_SOUGHT or (spread > MOST_SPREAD).any():
+    away = float(np.hypot(*(mean[:2] - REFERENCE[:2])))
+    if away > MOST_AWAY or spread[2] > MOST_SOUGHT or (spread > MOST_SPREAD).any():
         return None
     return Sought(mean, spread)
 
