@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import json
-import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from types import TracebackType
 from urllib.parse import parse_qs, urlsplit
+
+from local_service import LocalService, QuietHandler
 
 JSON = "application/dicom+json"
 
@@ -38,17 +37,14 @@ class Said:
         return cls(code, json.dumps(value).encode(), kind)
 
 
-class OddArchive:
+class OddArchive(LocalService):
     """The service; ``asked`` holds what came."""
 
     def __init__(self, answer: Callable[[Asked], Said]) -> None:
         self.asked: list[Asked] = []
         service = self
 
-        class Handler(BaseHTTPRequestHandler):
-            def log_message(self, *_: object) -> None:
-                """Says nothing."""
-
+        class Handler(QuietHandler):
             def _answer(self) -> None:
                 length = int(self.headers.get("Content-Length") or 0)
                 parts = urlsplit(self.path)
@@ -69,22 +65,7 @@ class OddArchive:
 
             do_GET = do_POST = _answer  # noqa: N815 - names of http.server
 
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self._server.server_address[1]}/dicom-web"
+        super().__init__(Handler)
 
     def count(self, method: str) -> int:
         return sum(each.method == method for each in self.asked)
-
-    def __enter__(self) -> OddArchive:
-        polled = {"poll_interval": 0.02}
-        threading.Thread(target=self._server.serve_forever, kwargs=polled, daemon=True).start()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        at: TracebackType | None,
-    ) -> None:
-        self._server.shutdown()
-        self._server.server_close()

@@ -2,26 +2,21 @@
 
 from __future__ import annotations
 
-import threading
 import urllib.error
 import urllib.request
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from types import TracebackType
 
+from local_service import LocalService, QuietHandler
 from parts import OrthancProcess
 
 
-class Guard:
+class Guard(LocalService):
     """The door; ``asked`` counts what it turned away and what it let through."""
 
     def __init__(self, archive: OrthancProcess, token: str) -> None:
         self.asked = {"let in": 0, "turned away": 0}
         guard = self
 
-        class Handler(BaseHTTPRequestHandler):
-            def log_message(self, *_: object) -> None:
-                """Says nothing."""
-
+        class Handler(QuietHandler):
             def _pass(self) -> None:
                 length = int(self.headers.get("Content-Length") or 0)
                 body = self.rfile.read(length) if length else None
@@ -52,18 +47,4 @@ class Guard:
                 self.end_headers()
                 self.wfile.write(body)
 
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self._server.server_address[1]}/dicom-web"
-
-    def __enter__(self) -> Guard:
-        threading.Thread(target=self._server.serve_forever, daemon=True).start()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        at: TracebackType | None,
-    ) -> None:
-        self._server.shutdown()
-        self._server.server_close()
+        super().__init__(Handler)
