@@ -98,7 +98,8 @@ report: setup ## Write the page of a finished run again, without the zoo: [RUN=p
 	@$(CORE) -m spinezoo_evaluator.benchmark.page $(call quote,reports/$(RUN)) $(if $(DATA),--data $(call quote,$(DATA))) $(ARGS)
 
 .PHONY: report report-pictures
-report-pictures: setup ## Take the pictures of docs/images from the page of a report on phantoms: [RUN=phantom-test]
+report-pictures: setup ## Take the pictures of docs/images from a report on phantoms and its page: [RUN=phantom-test]
+	@$(CORE) -m spinezoo_evaluator.benchmark.page $(call quote,reports/$(RUN)) --picture docs/images/answer.png
 	@$(CORE) -m spinezoo_evaluator.report.screenshots $(call quote,reports/$(RUN)) $(ARGS)
 
 compare: ## Print every figure in which two reports differ, times aside: A=folder B=folder
@@ -261,12 +262,14 @@ speed: setup ## Measure speed as ratios within one run (see docs/performance.md)
 figures: ## Write the figures of README and docs from the reports of `make benchmark` and `make real-check`
 	@$(TOOL).figures $(ARGS)
 
+MEASURED_FILM = $(TEST_SET)/film_0085.dcm# a rod that is whole, no disc without height
 .PHONY: page-films screens
 page-films: setup ## Make the example films of the page again (phantoms)
 	@$(CORE) gateway/screens/films.py
 
-screens: setup ## Take the pictures of the page for docs/ (needs chromium and chromium-driver)
-	@$(TOOL).processes run -- $(CORE) gateway/screens/screens.py $(ARGS)
+SCREENS = $(CORE) gateway/screens/screens.py $(ARGS) && $(CORE) gateway/screens/measured.py $(MEASURED_FILM)
+screens: setup test-set ## Take the pictures of the page and of measures for docs/ (needs chromium and chromium-driver)
+	@$(TOOL).processes run -- bash -c $(call quote,$(SCREENS))
 
 clean: ## Remove all environments; data and reports stay
 	@$(TOOL).environments clean

@@ -126,6 +126,16 @@ def test_the_same_answers_give_the_same_bytes(zoo, capsys):
     assert page_of(zoo).count('<article class="card"') == FILMS
 
 
+def test_a_picture_of_one_answer(zoo, tmp_path, capsys):
+    assert zoo.run() == 0
+    picture = tmp_path / "images" / "answer.png"
+    words = [str(zoo.folder), "--data", str(zoo.data), "--picture", str(picture)]
+    assert rerender.main([*words, "--no-pictures"]) == 0
+    assert "picture of film film_" in capsys.readouterr().out
+    with Image.open(picture) as image:
+        assert len(image.convert("RGB").getcolors(1 << 24)) > 100
+
+
 def test_a_page_is_not_drawn_from_other_films(zoo, tmp_path, capsys):
     assert zoo.run() == 0
     other = write_films(tmp_path / "other", count=3)

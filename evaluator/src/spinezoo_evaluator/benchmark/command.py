@@ -59,9 +59,7 @@ from spinezoo_evaluator.benchmark.options import (
 from spinezoo_evaluator.benchmark.runner import Runner
 from spinezoo_evaluator.benchmark.zoo import asked_networks, wait_for_evaluator, wait_for_gateway
 from spinezoo_evaluator.measures.report import write_measures
-from spinezoo_evaluator.report.names import titles_of
 from spinezoo_evaluator.report.page.render import PAGE_FILE
-from spinezoo_evaluator.report.pictures import write_answer_picture
 from spinezoo_evaluator.report.tables import table_1
 from spinezoo_evaluator.report.write import write_report
 from spinezoo_evaluator.results.records import FilmRecord, RunFolder
@@ -106,9 +104,6 @@ def make_parser() -> argparse.ArgumentParser:
     again.add_argument("--fresh", action="store_true", help="forget what the folder holds")
     parser.add_argument(
         "--retry-failed", action="store_true", help="with --resume: films with a failure as well"
-    )
-    parser.add_argument(
-        "--picture", type=Path, help="also write one picture of an answer to this PNG file"
     )
     return parser
 
@@ -318,12 +313,6 @@ def report_run(
         measures = beside.submit(write_measures, arguments.data, folder.path)
         report = write_report(run, records, films, folder, draw=not arguments.no_pictures)
         measures.result()
-    if arguments.picture is not None:
-        film = write_answer_picture(
-            records, films, folder, titles_of(run["models"]), arguments.picture
-        )
-        shown = shown_path(arguments.picture)
-        print(f"picture of film {film}: {shown}" if film else f"{shown} not written: no answers")
     asked, measured = report["films"]["asked"], report["films"]["measured"]
     print("\nMerged binary mask, mean over films, in percent; below each row the study's figure")
     print(table_1(report))

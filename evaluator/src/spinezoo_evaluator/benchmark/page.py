@@ -26,6 +26,8 @@ from spinezoo_spine.annotations.film_set import FilmSet
 from spinezoo_spine.annotations.options import class_map_entry
 
 from spinezoo_evaluator.benchmark.describe import describe_data, shown_path
+from spinezoo_evaluator.report.names import titles_of
+from spinezoo_evaluator.report.pictures import write_answer_picture
 from spinezoo_evaluator.report.write import write_check_page, write_page
 from spinezoo_evaluator.results.records import RunFolder
 
@@ -40,6 +42,9 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument("--data", type=Path, help="folder of the films (default: the run's)")
     parser.add_argument("--annotations", type=Path, help="outlines (default: the run's)")
     parser.add_argument("--no-pictures", action="store_true", help="without films and outlines")
+    parser.add_argument(
+        "--picture", type=Path, help="also write one picture of an answer to this PNG file"
+    )
     return parser
 
 
@@ -124,6 +129,11 @@ def _render(arguments: argparse.Namespace, report: Mapping[str, Any], folder: Ru
                 f"{shown_path(data)} holds other films or outlines than the run measured; name "
                 "the right folder with --data"
             )
+    if arguments.picture is not None:
+        titles = titles_of(run["models"])
+        film = write_answer_picture(records, films, folder, titles, arguments.picture)
+        shown = shown_path(arguments.picture)
+        print(f"picture of film {film}: {shown}" if film else f"{shown} not written: no answers")
     return write_page(report, records, films, folder, pictures=not arguments.no_pictures)
 
 

@@ -325,8 +325,17 @@ def sheet(
             )
         y += lines * line_height
     complete = all(row.complete_truth for row in rows)
-    _draw_legend(pen, y, legend_height, total_width, small, complete_truth=complete)
+    unnamed = any(_has_unnamed(tile) for row in rows for tile in row.tiles)
+    _draw_legend(
+        pen, y, legend_height, total_width, small, complete_truth=complete, unnamed=unnamed
+    )
     return picture
+
+
+def _has_unnamed(tile: Tile) -> bool:
+    """Whether a question mark stands on a tile."""
+    said = tile.segments if tile.named and tile.segments else ()
+    return any(each.structure in VERTEBRAE and not each.level for each in said)
 
 
 def _shortened(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, width: int) -> str:
@@ -345,6 +354,7 @@ def _draw_legend(
     font_size: int,
     *,
     complete_truth: bool,
+    unnamed: bool,
 ) -> None:
     entries: list[tuple[tuple[Colour, ...], str]] = [
         (
@@ -359,6 +369,8 @@ def _draw_legend(
     ]
     if not complete_truth:
         entries.insert(2, ((UNJUDGED_COLOUR,), "sacral, or above the truth: not judged"))
+    if unnamed:
+        entries.append(((), "?  no name is given"))
 
     def needed(size: int) -> float:
         font = _font(size)
