@@ -21,7 +21,13 @@ from spinezoo_contract.masks import (
     mask_box,
     mask_from_runs,
 )
-from spinezoo_contract.types import Box, RunLengthMask, check_mask_size, decode_together
+from spinezoo_contract.types import (
+    Box,
+    RunLengthMask,
+    check_mask_size,
+    decode_together,
+    find_boxes_together,
+)
 
 SIZES = st.tuples(st.integers(1, 40), st.integers(1, 40))
 MASKS = SIZES.flatmap(lambda size: hnp.arrays(np.bool_, size))
@@ -44,6 +50,14 @@ def test_masks_decoded_together_are_those_decoded_alone(films: list[np.ndarray])
         assert np.array_equal(mask.runs, fresh(mask).runs)
         assert mask.box == fresh(mask).box
         assert not mask.runs.flags.writeable
+
+
+@given(st.lists(MASKS, max_size=8))
+def test_boxes_found_together_are_those_found_alone(films: list[np.ndarray]) -> None:
+    masks = [encode_mask(pixels) for pixels in films]
+    find_boxes_together(masks)
+    for mask in masks:
+        assert mask._box == fresh(mask).box
 
 
 @given(MASKS)

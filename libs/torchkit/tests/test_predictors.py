@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -11,7 +12,12 @@ from spinezoo_contract.errors import CardError, InvalidOutputError
 from spinezoo_contract.masks import decode_mask
 from spinezoo_contract.types import Film, PredictOptions, SegmentKind, Structure
 from spinezoo_serving.cards import load_card
-from spinezoo_spine.inference.objects import Objects, box_suppression, one_an_object
+from spinezoo_spine.inference.objects import (
+    Objects,
+    box_suppression,
+    one_an_object,
+    surely_second,
+)
 from spinezoo_spine.inference.soft_masks import SoftMasks
 from spinezoo_torchkit.engine import write_weights
 from spinezoo_torchkit.instance import TorchInstancePredictor
@@ -229,6 +235,28 @@ def test_screws_and_rods_may_lie_on_each_other_and_cages_may_not() -> None:
     assert one_an_object(found, structures, 0.4).labels.tolist() == [1, 2, 3]
     assert box_suppression(0.0) == 0.0
     assert 0.4 < box_suppression(0.4) < box_suppression(0.5) < box_suppression(1.0) == 1.0
+
+
+def test_what_boxes_tell_to_be_an_objects_second_outline() -> None:
+    structures = (*STRUCTURES, Structure.CAGE)
+
+    def second(rows: Sequence[tuple[int, int]], labels: Sequence[int], iou: float = 0.4) -> list:
+        boxes = np.array([(0, top, 10, bottom) for top, bottom in rows], dtype=np.float32)
+        boxes = boxes.reshape(-1, 4)
+        numbers = np.array(labels, dtype=np.int64)
+        return np.flatnonzero(surely_second(boxes, numbers, structures, iou)).tolist()
+
+    body, same, beside, half = (0, 40), (2, 41), (38, 78), (12, 52)
+    assert second([body, same, beside], [2, 3, 2]) == [1]
+    assert second([body, same], [4, 4]) == [1]
+    # Screws lie on each other; a vertebra and a cage are two.
+    assert second([body, same], [1, 1]) == second([body, same], [2, 4]) == []
+    # The second may itself be a second outline of the first: it takes none with it.
+    assert second([body, half, (14, 54)], [2, 2, 2]) == []
+    # Neither below what neighbours share, nor where the request wants all.
+    assert second([body, beside], [2, 2], 0.0) == []
+    assert second([body, same], [2, 2], 1.0) == []
+    assert second([], []) == []
 
 
 @pytest.mark.parametrize("count", [0, 1])

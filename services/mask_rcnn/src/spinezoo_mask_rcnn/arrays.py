@@ -26,6 +26,9 @@ BOX_POOL_CELLS = 7
 MASK_POOL_CELLS = 14
 """Side of the grid that the mask head sees of a region; its masks are twice as fine."""
 
+MASK_REGIONS = 4
+"""Regions that the mask head takes at a time."""
+
 PROBE_VALUES = 16
 """Values that a probe takes from each of the network's raw outputs."""
 
@@ -123,8 +126,8 @@ def suppressed(boxes: Array, scores: Array, groups: Numbers, iou: float) -> Numb
 
 
 def propose(
+    proposals: Array,
     objectness: Array,
-    offsets: Array,
     anchors: Sequence[Array],
     height: int,
     width: int,
@@ -133,8 +136,8 @@ def propose(
     """(R, 4) proposals, the likeliest first.
 
     Args:
-        objectness: (A,) logits.
-        offsets: (A, 4).
+        proposals: (cells, 5 a): of each cell the logits of its anchors, then four offsets of each.
+        objectness: (A,) logits, of :func:`objectness_of`.
         anchors: Of :func:`make_anchors`.
         height: Rows of the input.
         width: Columns of the input.
@@ -155,7 +158,10 @@ def propose(
         groups.append(np.full(count, level))
         first += len(cells)
     which, group = np.concatenate(likeliest), np.concatenate(groups)
-    box = clip(decode(offsets[which], np.concatenate(priors)), height, width)
+    a_cell = proposals.shape[1] // 5
+    cell, own = np.divmod(which, a_cell)
+    offsets = proposals[cell[:, None], (a_cell + 4 * own)[:, None] + np.arange(4)]
+    box = clip(decode(offsets, np.concatenate(priors)), height, width)
     score = sigmoid(objectness[which])
     sound = np.flatnonzero((_sides(box) >= 1e-3).all(axis=1))
     order = sound[np.argsort(-score[sound], kind="stable")]
@@ -168,6 +174,11 @@ def propose(
         if len(kept) >= wanted or count >= len(order):
             return box[best[kept[:wanted]]]
         count *= 2
+
+
+def objectness_of(proposals: Array) -> Array:
+    """(A,) logits of all anchors, in the order of :func:`make_anchors`."""
+    return proposals[:, : proposals.shape[1] // 5].reshape(-1)
 
 
 def _taps(
@@ -210,7 +221,9 @@ def pool_levels(boxes: Array) -> Numbers:
     return (np.clip(level, first, first + len(STRIDES) - 1) - first).astype(np.int64)
 
 
-def pool(features: Array, boxes: Array, bins: int, height: int, width: int) -> Array:
+def pool(
+    features: Array, boxes: Array, bins: int, height: int, width: int, rows: int | None = None
+) -> Array:
     """(R, bins, bins, c) regions of the pyramid: RoIAlign as one product with a sparse matrix.
 
     Args:
@@ -219,25 +232,34 @@ def pool(features: Array, boxes: Array, bins: int, height: int, width: int) -> A
         bins: Cells a side of a pooled region.
         height: Rows of the input.
         width: Columns of the input.
+        rows: Regions of the answer, those beyond the boxes 0; None: as many as boxes.
     """
     count, taps = len(boxes), 2 * SAMPLES
     level = pool_levels(boxes)
     sizes = np.array(level_sizes(height, width, len(STRIDES)), dtype=np.int32)
     cells = sizes.prod(axis=1, dtype=np.int32)
     first = (np.cumsum(cells, dtype=np.int32) - cells)[level]
-    rows, columns = sizes[level].T
+    tall, wide = sizes[level].T
     on_level = boxes / np.array(STRIDES, dtype=np.float32)[level][:, None]
-    y, y_weight = _taps(on_level[:, 1], on_level[:, 3], rows, bins)
-    x, x_weight = _taps(on_level[:, 0], on_level[:, 2], columns, bins)
-    y = first[:, None, None] + y * columns[:, None, None]
-    # Each tap of y with each of x: arrays whose last axis is as long as can be are added up fast.
-    places = np.repeat(y, taps, axis=2)[:, :, None] + np.tile(x, taps)[:, None]
-    weights = np.repeat(y_weight, taps, axis=2)[:, :, None] * np.tile(x_weight, taps)[:, None]
-    ends = np.arange(0, places.size + 1, taps * taps, dtype=np.int32)
+    y, y_weight = _taps(on_level[:, 1], on_level[:, 3], tall, bins)
+    x, x_weight = _taps(on_level[:, 0], on_level[:, 2], wide, bins)
+    y = first[:, None, None] + y * wide[:, None, None]
+    # Each tap of y with each of x. Each row of bins is written out before its columns are put to
+    # it: numpy is fast along axes that are long.
+    whole = (count, bins, bins * taps**2)
+    along = (count, 1, bins * taps**2)
+    places = np.repeat(np.repeat(y, taps, axis=2).reshape(-1, taps**2), bins, axis=0).reshape(whole)
+    places += np.tile(x, taps).reshape(along)
+    weights = np.repeat(y_weight, taps, axis=2).reshape(-1, taps**2)
+    weights = np.repeat(weights, bins, axis=0).reshape(whole)
+    weights *= np.tile(x_weight, taps).reshape(along)
+    answered = count if rows is None else rows
+    ends = np.full(answered * bins * bins + 1, places.size, dtype=np.int32)
+    ends[: count * bins * bins] = np.arange(0, places.size, taps * taps, dtype=np.int32)
     matrix = csr_array(
-        (weights.ravel(), places.ravel(), ends), shape=(count * bins * bins, len(features))
+        (weights.ravel(), places.ravel(), ends), shape=(len(ends) - 1, len(features))
     )
-    return (matrix @ features).reshape(count, bins, bins, features.shape[1])
+    return (matrix @ features).reshape(answered, bins, bins, features.shape[1])
 
 
 def select(
@@ -274,6 +296,21 @@ def select(
     return box[kept], label[kept], score[kept]
 
 
+def masks_of(found: Array, labels: Numbers | None = None) -> Array:
+    """(D, m, m) mask logits of regions' labels, or (D, K, m, m) of all.
+
+    Args:
+        found: (D, cells, cells, y, x, K) as the mask head answers: the pixels of each cell.
+        labels: (D,) labels.
+    """
+    if labels is not None:
+        found = found[np.arange(len(labels)), ..., labels][..., np.newaxis]
+    count, rows, columns, down, across, classes = found.shape
+    shape = (count, classes, rows * down, columns * across)
+    planes = found.transpose(0, 5, 1, 3, 2, 4).reshape(shape)
+    return planes if labels is None else planes[:, 0]
+
+
 def paste(masks: Array, boxes: Array, height: int, width: int) -> SoftMasks:
     """Masks on the input from (D, m, m) probabilities in their boxes."""
     side = masks.shape[-1]
@@ -299,6 +336,17 @@ def probe_regions(height: int, width: int) -> Array:
     size = np.array([width, height], dtype=np.float32)
     corner = np.array([[0.0, 0.0], [0.25, 0.5], [0.5, 0.25], [0.75, 0.75]], np.float32) * size
     return np.concatenate([corner, corner + size / 4], axis=1)
+
+
+def probe_proposals(proposals: Array, height: int, width: int, levels: int) -> Array:
+    """What a probe takes from a film's proposals: each level's logits, then each one's offsets."""
+    sizes = level_sizes(height, width, levels)
+    ends = np.cumsum([rows * columns for rows, columns in sizes])[:-1]
+    of_level = np.split(proposals, ends)
+    a_cell = proposals.shape[1] // 5
+    # Channels first, as torch has them.
+    parts = [level.T[:a_cell] for level in of_level] + [level.T[a_cell:] for level in of_level]
+    return np.concatenate([evenly(part, PROBE_VALUES) for part in parts])
 
 
 def evenly(values: Array, count: int) -> Array:

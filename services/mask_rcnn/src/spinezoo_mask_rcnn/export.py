@@ -1,7 +1,8 @@
 """Mask R-CNN's three graphs; what is between them stands in :mod:`spinezoo_mask_rcnn.arrays`.
 
-``pyramid`` sees the film: features and, for every anchor, objectness and offsets. ``boxes`` and
-``masks`` see regions that were pooled from the features, any number of them.
+``pyramid`` sees the film: features and, for every cell, the logits and offsets of its anchors.
+``boxes`` and ``masks`` see regions that were pooled from the features, ``boxes`` any number of
+them, ``masks`` a few at a time.
 """
 
 from __future__ import annotations
@@ -17,12 +18,11 @@ from spinezoo_contract.types import PredictOptions
 from spinezoo_serving.cards import ModelCard, verify_graphs
 from spinezoo_spine.inference.engines import Graph, open_engine
 from spinezoo_spine.inference.options import resolve_options
-from spinezoo_torchkit.checkpoints import evenly
 from spinezoo_torchkit.export import GraphPart, film_of
 from spinezoo_training.quantised import film_inputs
 from torch import Tensor, nn
 
-from spinezoo_mask_rcnn.arrays import BOX_POOL_CELLS, MASK_POOL_CELLS, PROBE_VALUES
+from spinezoo_mask_rcnn.arrays import BOX_POOL_CELLS, MASK_POOL_CELLS, MASK_REGIONS
 from spinezoo_mask_rcnn.network import PYRAMID_LEVELS, MaskRcnn
 from spinezoo_mask_rcnn.predictor import MaskRcnnPredictor
 
@@ -46,19 +46,24 @@ class _Pyramid(nn.Module):
         super().__init__()
         self.network = network
 
-    def forward(self, film: Tensor) -> tuple[Tensor, ...]:
+    def forward(self, film: Tensor) -> tuple[Tensor, Tensor]:
         levels = self.network.backbone(film)
-        objectness, offsets = self.network.rpn.head(list(levels.values()))
-        # (1, c, h, w) of all levels to (cells, c), finest level first, row by row.
+        head = self.network.rpn.head
+        logits, moves = head.cls_logits, head.bbox_pred
+        weight, bias = (
+            torch.cat([logits.weight, moves.weight]),
+            torch.cat([logits.bias, moves.bias]),
+        )
+        # (1, ., h, w) of all levels to (cells, .), finest level first, row by row.
         channels = self.network.backbone.out_channels
         features = [
             levels[name].permute(0, 2, 3, 1).reshape(-1, channels) for name in PYRAMID_LEVELS
         ]
-        # (1, a, h, w) to (h w a,); (1, 4 a, h, w) to (h w a, 4): torchvision's order of anchors.
-        scores = [level[0].permute(1, 2, 0).reshape(-1) for level in objectness]
-        moves = [level[0].permute(1, 2, 0).reshape(-1, 4) for level in offsets]
-        probe = torch.cat([evenly(part, PROBE_VALUES) for part in (*objectness, *offsets)])
-        return torch.cat(features), torch.cat(scores), torch.cat(moves), probe
+        proposals = [
+            F.conv2d(head.conv(level), weight, bias).permute(0, 2, 3, 1).reshape(-1, len(weight))
+            for level in levels.values()
+        ]
+        return torch.cat(features), torch.cat(proposals)
 
 
 class _Boxes(nn.Module):
@@ -83,8 +88,11 @@ class _Masks(nn.Module):
     """The mask head.
 
     Its transposed convolution answers four pixels a cell that do not overlap: as a convolution of
-    1 x 1 with four times the channels it takes half the time. Classes are told there too, by a
-    kernel that sees of each pixel only its own channels; only then pixels are put in place.
+    1 x 1 with four times the channels it takes half the time. They are answered as they lie, cell
+    by cell, and put in place where only one class of each region is left.
+
+    It takes a fixed number of regions: with any number, an engine computes the changes of axes that
+    otherwise only name what lies there.
     """
 
     def __init__(self, network: MaskRcnn) -> None:
@@ -95,24 +103,20 @@ class _Masks(nn.Module):
         heads = self.network.roi_heads
         up, last = heads.mask_predictor.conv5_mask, heads.mask_predictor.mask_fcn_logits
         x = heads.mask_head(regions.permute(0, 3, 1, 2))
-        pixels = up.kernel_size[0] ** 2
+        rows, columns = up.kernel_size
         # (in, out, 2, 2) to (4 out, in, 1, 1), pixel by pixel.
         kernel = up.weight.permute(2, 3, 1, 0).reshape(-1, up.in_channels, 1, 1)
-        x = F.relu(F.conv2d(x, kernel, up.bias.repeat(pixels)))
-        # (K, out, 1, 1) to (4 K, 4 out, 1, 1), the pixels of a class after each other.
-        own = torch.eye(pixels).reshape(1, pixels, pixels, 1)
-        kernel = (last.weight.reshape(-1, 1, 1, last.in_channels) * own).reshape(
-            last.out_channels * pixels, pixels * last.in_channels, 1, 1
-        )
-        bias = last.bias.reshape(-1, 1).expand(-1, pixels).reshape(-1)
-        return F.pixel_shuffle(F.conv2d(x, kernel, bias), up.kernel_size[0])
+        x = F.relu(F.conv2d(x, kernel, up.bias.repeat(rows * columns)))
+        pixels = x.permute(0, 2, 3, 1).reshape(-1, up.out_channels)
+        found = F.linear(pixels, last.weight.flatten(1), last.bias)
+        return found.reshape(-1, MASK_POOL_CELLS, MASK_POOL_CELLS, rows, columns, len(last.weight))
 
 
 def mask_rcnn_parts(card: ModelCard, network: nn.Module) -> Sequence[GraphPart]:
     """The three graphs; regions are (rows, cells, cells, c)."""
     assert isinstance(network, MaskRcnn)
     channels = network.backbone.out_channels
-    film = ["features", "objectness", "offsets", "probe"]
+    film = ["features", "proposals"]
     return [
         GraphPart("pyramid", _Pyramid(network), (film_of(card),), ["film"], film),
         GraphPart(
@@ -126,10 +130,9 @@ def mask_rcnn_parts(card: ModelCard, network: nn.Module) -> Sequence[GraphPart]:
         GraphPart(
             "masks",
             _Masks(network),
-            (torch.zeros(2, MASK_POOL_CELLS, MASK_POOL_CELLS, channels),),
+            (torch.zeros(MASK_REGIONS, MASK_POOL_CELLS, MASK_POOL_CELLS, channels),),
             ["regions"],
             ["mask_logits"],
-            free=_rows("regions", "mask_logits"),
         ),
     ]
 
@@ -149,8 +152,7 @@ class _Recorded:
     def run(self, *inputs: NDArray[Any]) -> Mapping[str, NDArray[Any]]:
         (regions,) = inputs
         filled = regions.any(axis=(1, 2, 3))  # others only fill up the number of rows
-        if filled.any():
-            self.asked.append(regions[filled])
+        self.asked.append(regions[filled])
         return self.graph.run(regions)
 
 
@@ -165,4 +167,7 @@ def region_examples(card: ModelCard) -> dict[str, list[NDArray[np.float32]]]:
     settings = resolve_options(PredictOptions(), card)
     for film in film_inputs(card.input.height, card.input.width):
         predictor.infer(film[0], settings)
-    return {part: head.asked for part, head in heads.items() if head.asked}
+    masked = np.concatenate(heads["masks"].asked)
+    whole = len(masked) // MASK_REGIONS * MASK_REGIONS
+    groups = masked[:whole].reshape(-1, MASK_REGIONS, *masked.shape[1:])
+    return {"boxes": heads["boxes"].asked, "masks": list(groups)}

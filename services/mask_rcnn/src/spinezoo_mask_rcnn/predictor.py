@@ -12,15 +12,17 @@ from spinezoo_contract.errors import InvalidOutputError
 from spinezoo_serving.cards import ModelCard
 from spinezoo_spine.inference.engines import Graph, GraphEngine
 from spinezoo_spine.inference.loading import load_served, picked, probe_film
-from spinezoo_spine.inference.objects import InstancePredictor, Objects
+from spinezoo_spine.inference.objects import InstancePredictor, Objects, surely_second
 from spinezoo_spine.inference.options import ResolvedOptions
 from spinezoo_spine.inference.predictors import FilmPredictor
 
 from spinezoo_mask_rcnn import arrays
-from spinezoo_mask_rcnn.arrays import BOX_POOL_CELLS, MASK_POOL_CELLS, PROBE_VALUES
-
-ROWS = 4
-"""Masks are computed in multiples of so many: an engine prepares itself for every number anew."""
+from spinezoo_mask_rcnn.arrays import (
+    BOX_POOL_CELLS,
+    MASK_POOL_CELLS,
+    MASK_REGIONS,
+    PROBE_VALUES,
+)
 
 
 class MaskRcnnPredictor(InstancePredictor):
@@ -39,13 +41,12 @@ class MaskRcnnPredictor(InstancePredictor):
     ) -> Objects:
         """The objects of one film; see ``InstancePredictor.objects``."""
         film = self.graphs["pyramid"].run(inputs[np.newaxis])
-        features = film["features"]
-        regions = arrays.propose(
-            film["objectness"], film["offsets"], self.anchors, *self.size, self.settings
-        )
+        features, proposals = film["features"], film["proposals"]
+        objectness = arrays.objectness_of(proposals)
+        regions = arrays.propose(proposals, objectness, self.anchors, *self.size, self.settings)
         found = self._boxes(features, regions)
         # What is not a number is never above a threshold: it would be an answer without objects.
-        if not (np.isfinite(film["objectness"]).all() and np.isfinite(found["class_logits"]).all()):
+        if not (np.isfinite(objectness).all() and np.isfinite(found["class_logits"]).all()):
             raise InvalidOutputError("Mask R-CNN's scores are not finite; check the weights")
         boxes, labels, scores = arrays.select(
             found["class_logits"],
@@ -56,7 +57,10 @@ class MaskRcnnPredictor(InstancePredictor):
             suppression_iou=box_iou,
             max_detections=settings.max_segments,
         )
-        logits = self._masks(features, boxes)[np.arange(len(labels)), labels]
+        # Masks are a tenth of the work: none for what is surely an object's second outline.
+        second = surely_second(boxes, labels, self.card.structures, settings.suppression_iou)
+        boxes, labels, scores = boxes[~second], labels[~second], scores[~second]
+        logits = arrays.masks_of(self._masks(features, boxes), labels)
         masks = arrays.paste(arrays.sigmoid(logits), boxes, *self.size)
         return Objects(masks, scores, labels)
 
@@ -68,25 +72,24 @@ class MaskRcnnPredictor(InstancePredictor):
     def _masks(
         self, features: NDArray[np.float32], boxes: NDArray[np.float32]
     ) -> NDArray[np.float32]:
-        """(D, K, m, m) logits."""
-        pooled = arrays.pool(features, boxes, MASK_POOL_CELLS, *self.size)
-        rows = max(ROWS, -(-len(boxes) // ROWS) * ROWS)
-        padded = np.zeros((rows, *pooled.shape[1:]), dtype=np.float32)
-        padded[: len(boxes)] = pooled
-        return self.graphs["masks"].run(padded)["mask_logits"][: len(boxes)]
+        """What the mask head answers, see :func:`arrays.masks_of`."""
+        rows = max(1, -(-len(boxes) // MASK_REGIONS)) * MASK_REGIONS
+        pooled = arrays.pool(features, boxes, MASK_POOL_CELLS, *self.size, rows=rows)
+        groups = pooled.reshape(-1, MASK_REGIONS, *pooled.shape[1:])
+        # Each call's answer lies where the one before it did.
+        found = [self.graphs["masks"].run(group)["mask_logits"].copy() for group in groups]
+        return np.concatenate(found)[: len(boxes)]
 
     def probe(self, seed: int, count: int) -> NDArray[np.float64]:
         """The values of :meth:`spinezoo_mask_rcnn.network.MaskRcnn.probe_forward`."""
         film = self.graphs["pyramid"].run(probe_film(self.card, seed))
         regions = arrays.probe_regions(*self.size)
         boxes = self._boxes(film["features"], regions)
-        parts = [
-            boxes["class_logits"],
-            boxes["box_offsets"],
-            self._masks(film["features"], regions),
-        ]
+        masks = arrays.masks_of(self._masks(film["features"], regions))
+        parts = [boxes["class_logits"], boxes["box_offsets"], masks]
         values = [arrays.evenly(part, PROBE_VALUES) for part in parts]
-        return picked(np.concatenate([film["probe"], *values]), count)
+        first = arrays.probe_proposals(film["proposals"], *self.size, len(self.anchors))
+        return picked(np.concatenate([first, *values]), count)
 
 
 TORCHVISION_DEFAULTS = {

@@ -80,6 +80,7 @@ from spinezoo_contract.types.outlines import (
     Structure,
     check_mask_size,
     decode_together,
+    find_boxes_together,
     structure_of_level,
 )
 
@@ -148,5 +149,6 @@ __all__ = [
     "check_mask_size",
     "check_pair_names",
     "decode_together",
+    "find_boxes_together",
     "structure_of_level",
 ]

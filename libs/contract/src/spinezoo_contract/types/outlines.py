@@ -7,7 +7,7 @@ is (0, 0), so the centre of the first pixel is (0.5, 0.5).
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum
 
@@ -188,7 +188,15 @@ def _decode_batch(batch: list[RunLengthMask]) -> None:
     for mask, own in zip(batch, runs, strict=True):
         mask.keep_runs(own)
     # Every segment of a message is compared with its box.
-    for mask, box in zip(batch, boxes_of(runs, [mask.height for mask in batch]), strict=True):
+    find_boxes_together(batch)
+
+
+def find_boxes_together(masks: Sequence[RunLengthMask]) -> None:
+    """Finds the boxes of masks whose runs are known, in less time than one by one."""
+    if not masks:
+        return
+    boxes = boxes_of([mask.runs for mask in masks], [mask.height for mask in masks])
+    for mask, box in zip(masks, boxes, strict=True):
         object.__setattr__(mask, "_box", Box(*map(float, box)))
 
 

@@ -222,13 +222,16 @@ def runs_of_objects(windows: Sequence[Window], grid: FilmGrid) -> list[NDArray[n
             if (values > 0.5).any():
                 columns_in = _columns_inside(values, columns, window.left)
                 found.append(number * apart + columns_in * height + beside)
-    borders = np.sort(np.concatenate(found))
-    ends = np.searchsorted(borders, np.arange(len(windows) + 1) * apart)
+    # Each mask's film begins and ends too, so that one difference gives the runs of all of them.
+    film = np.arange(len(windows))[:, np.newaxis] * apart + [0, height * width]
+    borders = np.sort(np.concatenate([*found, film.ravel()]))
+    runs = np.diff(borders)
+    ends = np.searchsorted(borders, np.arange(1, len(windows) + 1) * apart)
     answers: list[NDArray[np.int64] | None] = []
-    for number in range(len(windows)):
-        border = borders[ends[number] : ends[number + 1]] - number * apart
-        held = len(border) > 0
-        answers.append(np.diff(border, prepend=0, append=height * width) if held else None)
+    first = 0
+    for end in ends.tolist():
+        answers.append(runs[first : end - 1] if end - first > 2 else None)
+        first = end
     return answers
 
 

@@ -15,6 +15,7 @@ from spinezoo_contract.types import (
     Segment,
     SegmentKind,
     Structure,
+    find_boxes_together,
 )
 
 from spinezoo_spine.inference.borders import FilmGrid, class_labels, runs_of_objects
@@ -140,14 +141,20 @@ def instances_from_masks(
         for index in np.argsort(-scores, kind="stable")
         if (window := _window_on_film(masks, int(index), fit)) is not None
     ]
-    segments: list[Segment] = []
     found = runs_of_objects([window for _, window in drawn], grid)
-    for (index, _), runs in zip(drawn, found, strict=True):
-        if len(segments) == max_segments:
-            break
-        if runs is None or not runs[1::2].any():
-            continue
-        mask = mask_from_runs(runs, fit.film_height, fit.film_width)
-        score = float(np.clip(scores[index], 0.0, 1.0))
-        segments.append(Segment(structures[index], SegmentKind.INSTANCE, mask, score, mask.box))
-    return tuple(segments)
+    told = [
+        (index, mask_from_runs(runs, fit.film_height, fit.film_width))
+        for (index, _), runs in zip(drawn, found, strict=True)
+        if runs is not None and runs[1::2].any()
+    ][:max_segments]
+    find_boxes_together([mask for _, mask in told])
+    return tuple(
+        Segment(
+            structures[index],
+            SegmentKind.INSTANCE,
+            mask,
+            min(1.0, max(0.0, float(scores[index]))),
+            mask.box,
+        )
+        for index, mask in told
+    )

@@ -17,6 +17,7 @@ from spinezoo_contract.errors import FilmError
 from spinezoo_contract.limits import MIN_SIDE_PX
 
 from spinezoo_spine.films.grey import unit_grey
+from spinezoo_spine.inference.shrinking import shrunk_by_area
 
 PREPROCESSING_ID = "letterbox-2ch-v1"
 """Percentile grey, letterbox, standardised and locally normalised channels."""
@@ -105,10 +106,11 @@ def shrunk(
 
 
 def _resized(pixels: NDArray[np.generic], fit: Letterbox) -> NDArray[np.generic]:
-    interpolation = cv2.INTER_AREA if fit.scale < 1 else cv2.INTER_LINEAR
+    if fit.scale < 1:
+        return shrunk_by_area(pixels, fit.height, fit.width)
     # OpenCV's types leave out that it takes any of our pixel types as they are.
     source: Any = pixels
-    return np.asarray(cv2.resize(source, (fit.width, fit.height), interpolation=interpolation))
+    return np.asarray(cv2.resize(source, (fit.width, fit.height), interpolation=cv2.INTER_LINEAR))
 
 
 def letterbox(
