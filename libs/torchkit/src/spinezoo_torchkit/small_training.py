@@ -207,15 +207,7 @@ def run_epochs(
     optimiser = torch.optim.AdamW(
         network.parameters(), settings.learning_rate, weight_decay=settings.weight_decay
     )
-    record = run_record(run_dir, settings)
-    state = run_dir / STATE_FILE
-    if record is None:
-        record = {"epoch": 0, "minutes": 0.0, "examples": 0, "about": dict(about)}
-        if start is not None:
-            record["about"]["began_with"] = _begin_with(network, start)
-    else:
-        tensors, _ = load_state(state)
-        _restore(network, optimiser, tensors)
+    record = _begun(network, optimiser, settings, run_dir, about, start)
     begin, minutes, examples = record["epoch"], record["minutes"], record["examples"]
     if _is_finished(record, settings):
         return Trained(minutes, examples, record["about"])
@@ -250,7 +242,7 @@ def run_epochs(
         minutes += (time.monotonic() - started) / 60.0
         examples += seen * settings.batch_size
         save_state(
-            state,
+            run_dir / STATE_FILE,
             _tensors_of(network, optimiser),
             {
                 "settings": dataclasses.asdict(settings),
@@ -268,6 +260,26 @@ def run_epochs(
         if minutes >= limit:
             break
     return Trained(minutes, examples, record["about"])
+
+
+def _begun(
+    network: nn.Module,
+    optimiser: torch.optim.Optimizer,
+    settings: SmallSettings,
+    run_dir: Path,
+    about: Mapping[str, Any],
+    start: Path | None,
+) -> Mapping[str, Any]:
+    """The record of the run in a folder, network and optimiser as it left them, or of a new one."""
+    record = run_record(run_dir, settings)
+    if record is not None:
+        tensors, _ = load_state(run_dir / STATE_FILE)
+        _restore(network, optimiser, tensors)
+        return record
+    learnt_from = dict(about)
+    if start is not None:
+        learnt_from["began_with"] = _begin_with(network, start)
+    return {"epoch": 0, "minutes": 0.0, "examples": 0, "about": learnt_from}
 
 
 def _begin_with(network: nn.Module, start: Path) -> dict[str, Any]:
