@@ -231,6 +231,25 @@ def processes() -> Mapping[str, Sequence[Variable]]:
     return {who: [Variable(*row) for row in rows] for who, rows in json.loads(said).items()}
 
 
+ONE_PROCESS = frozenset(
+    f"SPINEZOO_{name}"
+    for name in ("HOST", "GRPC_PORT", "HTTP_PORT", "IMAGE", "PRESET", "ROSTER", "DECODER_IMPORT")
+)
+"""Settings that differ from process to process, or name what is in an image: compositions and
+manifests set them by part, or not at all."""
+
+
+def shared(*readers: str) -> tuple[str, ...]:
+    """Names of the settings that every process of these readers may be given alike."""
+    rows = [one for reader in readers for one in processes()[reader]]
+    return tuple(row.name for row in rows if "<" not in row.name and row.name not in ONE_PROCESS)
+
+
+def default_of(name: str) -> str:
+    """Default of a setting of a process, as text."""
+    return next(one.default for rows in processes().values() for one in rows if one.name == name)
+
+
 def names() -> frozenset[str]:
     """Names of all settings."""
     groups = [*processes().values(), TOOLS, CONTAINERS]

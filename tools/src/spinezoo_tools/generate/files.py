@@ -12,7 +12,7 @@ from spinezoo_tools.generate.pages import pages
 from spinezoo_tools.generate.plan import Plan
 from spinezoo_tools.generate.prometheus import prometheus, prometheus_kubernetes
 from spinezoo_tools.generate.text import dump, render
-from spinezoo_tools.variables import markdown
+from spinezoo_tools.variables import markdown, shared
 
 OBSERVE = Path("deploy/observe")
 
@@ -39,6 +39,11 @@ def files(root: Path) -> dict[Path, str]:
         "gateway": plan.part("gateway"),
         "evaluator": plan.part("evaluator"),
         "renamed": list(RENAMED),
+        "settings": {
+            "all": shared("Servers", "Decoding films"),
+            "members": shared("Networks"),
+            "gateway": shared("Gateway"),
+        },
     }
     return {
         Path(".env"): with_blocks(plan),

@@ -53,11 +53,11 @@ def memory_limit_gib(plan: Plan, part: Part) -> int:
     reading. The gateway: each film under way as request, as decoded film and once a member, which
     gRPC keeps for another try. The evaluator: 2 GiB.
     """
-    message = plan.number("SPINEZOO_MAX_MESSAGE_BYTES", 67_108_864)
+    message = plan.number("SPINEZOO_MAX_MESSAGE_BYTES")
     if part.is_member:
-        needed = (plan.number("SPINEZOO_QUEUE_LIMIT", 16) + 1) * message + 2 * 2**30
+        needed = (plan.number("SPINEZOO_QUEUE_LIMIT") + 1) * message + 2 * 2**30
     elif part.name == "gateway":
-        films = plan.number("SPINEZOO_GATEWAY_CONCURRENCY", 16)
+        films = plan.number("SPINEZOO_GATEWAY_CONCURRENCY")
         needed = films * (2 + len(plan.members)) * message + 2**29
     else:
         needed = 2 * 2**30
@@ -66,7 +66,7 @@ def memory_limit_gib(plan: Plan, part: Part) -> int:
 
 def grace_seconds(plan: Plan, part: Part) -> int:
     """Time a pod has to end: a member may drain gRPC and then HTTP, each as long."""
-    drain = math.ceil(float(plan.settings.get("SPINEZOO_DRAIN_S") or 20))
+    drain = math.ceil(plan.number("SPINEZOO_DRAIN_S"))
     return 2 * drain + 15 + PRESTOP_SECONDS[part.component]
 
 
