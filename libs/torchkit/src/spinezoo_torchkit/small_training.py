@@ -474,7 +474,7 @@ def make_parser(
     """The command line of a small training: where things lie, and each setting that is a number."""
     parser = argparse.ArgumentParser(prog=prog, description=description)
     data = f"phantoms:{defaults.films_seed}"
-    parser.add_argument("--data", default=data, help="phantoms:SEED")
+    parser.add_argument("--data", default=data, help="phantoms:SEED (default: %(default)s)")
     parser.add_argument("--run-dir", type=Path, required=True, help="where a run can go on from")
     parser.add_argument("--store", type=Path, help="where examples lie (default: the run folder)")
     parser.add_argument(
@@ -493,7 +493,9 @@ def make_parser(
         value = getattr(defaults, field.name)
         if field.name != "films_seed" and isinstance(value, int | float):
             name = f"--{field.name.replace('_', '-')}"
-            parser.add_argument(name, type=type(value), default=value)
+            parser.add_argument(
+                name, type=type(value), default=value, help="(default: %(default)s)"
+            )
     return parser
 
 

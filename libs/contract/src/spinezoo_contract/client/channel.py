@@ -30,6 +30,9 @@ from spinezoo_contract.tls import (
     target_host,
 )
 
+DEFAULT_GATEWAY = "127.0.0.1:50050"
+"""gRPC target of the gateway as ``make up`` and the composition start it."""
+
 DEFAULT_TIMEOUT_S = 120.0
 """Time a call has, in s: a member's 60 s and as much again for the way and the fusion."""
 
