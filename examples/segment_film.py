@@ -10,8 +10,8 @@ itself is decoded by the gateway. ``make up`` starts a zoo on this machine.
 
 A zoo with TLS and tokens (``docs/security.md``) is asked with
 
-    .venvs/core/bin/python examples/segment_film.py film.dcm --target zoo.hospital:50050 --ca ca.crt \
-        --token-file my.token
+    .venvs/core/bin/python examples/segment_film.py film.dcm --target zoo.hospital:50050 \
+        --ca ca.crt --token-file my.token
 
 Where an option is not given, the ``SPINEZOO_CLIENT_TLS...`` and ``SPINEZOO_TOKEN...`` settings of
 the environment count.
