@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
+from spinezoo_contract.types import NAMED_LEVELS
 
 from spinezoo_phantom.anatomy import Spine, build_spine
 from spinezoo_phantom.bones import BoneLayers, draw_skeleton
@@ -17,7 +18,6 @@ from spinezoo_phantom.measures import measures_of, osteophytes_of, rod_breaks_of
 from spinezoo_phantom.projection import Camera, Window, coverage_of, smooth_noise
 from spinezoo_phantom.records import (
     ANNOTATED_LEVELS,
-    NAMED_LEVELS,
     PhantomFilm,
     PhantomRegion,
     mirrored_outline,
