@@ -45,7 +45,7 @@ AT ?=
 PRESET ?= lite
 ARGS ?=
 JOBS ?= 2
-TARGET ?= 127.0.0.1:50050
+TARGET ?=
 
 # Both commands look at their input first (--check), before the zoo is started for them.
 BENCHMARK = $(CORE) -m spinezoo_evaluator.benchmark \
@@ -150,15 +150,16 @@ certs: setup ## Make certificates for development in certs/ (ARGS=--force renews
 	@$(TESTS) -m spinezoo_tools.certs $(ARGS)
 
 conform: setup-core ## Put a network container through the conformance suite: TARGET=host:port
+	@test -n "$(TARGET)" || { echo "say which container: make conform TARGET=127.0.0.1:50051"; exit 2; }
 	@$(CORE) -m spinezoo_conformance $(TARGET) $(ARGS)
 
 # The reader that names vertebrae is no member of the zoo, but is trained by the same command.
 TRAIN_NAMER = $$($(TOOL).environments python --room namer) -m spinezoo_namer.train \
-  --data $(if $(DATA),$(DATA),phantoms:900) --run-dir runs/namer $(ARGS)
+  $(if $(DATA),--data $(DATA)) --run-dir runs/namer $(ARGS)
 
 # So is the refiner of corners and endplates.
 TRAIN_REFINER = $$($(TOOL).environments python --room refiner) -m spinezoo_refiner.train \
-  --data $(if $(DATA),$(DATA),phantoms:951) --run-dir runs/refiner $(ARGS)
+  $(if $(DATA),--data $(DATA)) --run-dir runs/refiner $(ARGS)
 
 train: setup ## Train: NETWORK=pspnet DATA=folder or DATA=phantoms:SEED [PRESET=lite] [ARGS="--epochs 40"]; or NETWORK=namer, refiner
 	@test -n "$(NETWORK)" || { echo "say which network: make train NETWORK=pspnet DATA=folder"; exit 2; }
@@ -180,10 +181,10 @@ collect: setup ## Collect films from a PACS, de-identified on arrival: QUERY=que
 
 annotate: setup ## First outlines by the running zoo, for correcting in VIA: DATA=folder; ARGS=--finish takes them
 	@test -n $(call quote,$(DATA)) || { echo "say of which films: make annotate DATA=folder (docs/pacs.md); make up starts the zoo"; exit 2; }
-	@$(PACS) -m spinezoo_pacs.annotate.command --data $(call quote,$(DATA)) --gateway $(TARGET) $(ARGS)
+	@$(PACS) -m spinezoo_pacs.annotate.command --data $(call quote,$(DATA)) $(if $(TARGET),--gateway $(TARGET)) $(ARGS)
 
 pacs-demo: setup ## Phantoms into an Orthanc of its own, answered by the running zoo (make up), results back
-	@$(PACS) -m spinezoo_pacs.demo --gateway $(TARGET) $(ARGS)
+	@$(PACS) -m spinezoo_pacs.demo $(if $(TARGET),--gateway $(TARGET)) $(ARGS)
 
 viewers: setup ## What OHIF, dcmtk and Orthanc show of the results; pictures in reports/viewers (docs/viewers.md)
 	@cd pacs && ../$(PACS) -m pytest -q tests/shown_in_viewers.py $(ARGS)

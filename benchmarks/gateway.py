@@ -13,9 +13,9 @@ film.
 - *own*: median, over films, of the ensemble's time minus the slowest member's latency as the
   gateway saw it: decoding, fusing, and the hop between client and gateway.
 
-Run from the repository root in the environment of the gateway::
+Run from the repository root::
 
-    gateway/.venv/bin/python benchmarks/gateway.py [--films 60] [--json FILE] [--target HOST:PORT]
+    .venvs/core/bin/python benchmarks/gateway.py [--films 60] [--json FILE] [--target HOST:PORT]
 
 ``--target`` measures a running gateway with its real members instead (``make up``): then only *own*
 is measured. Prints one JSON object a case and rows for ``docs/performance.md``; ends with 1 when

@@ -1,4 +1,4 @@
-"""Time and memory of a command with everything it starts: the promise about ``make benchmark``.
+"""Time and memory of a command with everything it starts; what other benchmarks measure with.
 
 Twice a second the proportional set sizes (PSS: pages that several processes share are counted
 once) of the command and all its descendants are added up. Linux only; standard library only::

@@ -4,9 +4,9 @@ Both ways measure the same pairs of label maps in the same run, so their ratio d
 the machine. The loop below is written from the definitions in ``spinezoo_spine.metrics.study``:
 for each metric and each class it makes the two class masks and counts.
 
-Run from the repository root in the environment of ``libs/spine`` or ``evaluator``::
+Run from the repository root::
 
-    python benchmarks/metrics.py [--pairs 100] [--size 1024] [--repeats 3] [--json FILE]
+    .venvs/core/bin/python benchmarks/metrics.py [--pairs 100] [--repeats 3] [--json FILE]
 
 Prints one JSON object a case and the rows for ``docs/performance.md``; ends with 1 when a ratio is
 below 30 or the values differ by more than 1e-12.

@@ -132,8 +132,94 @@ def _measure_column(quads: Quads) -> dict[str, float]:
     return figures
 
 
+def _measure_detail(film: np.ndarray, part: np.ndarray, quads: Quads) -> dict[str, float]:
+    """Detail of the region `part` of a film, in its bodies, and in a strip behind them."""
+    figures = {
+        f"detail to {size_mm} mm": float((part - cv2.GaussianBlur(part, (0, 0), sigma)).std())
+        for size_mm, sigma in ((1, 1.4), (4, 5.5), (12, 16.0))
+    }
+    # Behind bodies: pedicles, foramina, facets.
+    zones = {name: np.zeros(film.shape, np.uint8) for name in ("in bodies", "behind")}
+    for quad in quads.values():
+        back = quad + (quad[[0, 0, 3, 3]] - quad[[1, 1, 2, 2]]) * 0.9
+        for name, corners in (("in bodies", quad), ("behind", back)):
+            cv2.fillPoly(zones[name], [np.round(corners).astype(np.int32)], 1)
+    fine = film - cv2.GaussianBlur(film, (0, 0), 5.5)
+    for name, zone in zones.items():
+        inner = cv2.erode(zone, np.ones((5, 5), np.uint8)) if name == "in bodies" else zone
+        figures[f"detail to 4 mm {name}"] = float(fine[inner > 0].std())
+    return figures
+
+
+def _measure_spectrum(part: np.ndarray) -> dict[str, float]:
+    """Power by waves per body depth, relative to the whole."""
+    window = np.hanning(part.shape[0])[:, None] * np.hanning(part.shape[1])[None]
+    power = np.abs(np.fft.fft2((part - part.mean()) * window)) ** 2
+    down, across = np.fft.fftfreq(part.shape[0]), np.fft.fftfreq(part.shape[1])
+    wave = np.hypot(down[:, None], across[None]) * DEPTH_PX
+    whole = power[wave > 0.4].sum() + 1e-12
+    return {
+        f"log power {first}-{last}": float(
+            np.log10(power[(wave >= first) & (wave < last)].sum() / whole + 1e-9)
+        )
+        for first, last in ((1, 2), (2, 4), (4, 8), (8, 16), (16, 24))
+    }
+
+
+def _edge_profiles(
+    film: np.ndarray, quads: Quads, edges: tuple[tuple[int, int], ...]
+) -> np.ndarray:
+    """(edges, 49) profiles from 12 px within a body, a quarter of its depth, to 12 px beyond."""
+    found = []
+    for quad in quads.values():
+        middle = quad.mean(axis=0)
+        for first, last in edges:
+            edge = (quad[first] + quad[last]) / 2
+            outward = edge - middle
+            outward = outward / np.linalg.norm(outward)
+            found.append(_profile(film, edge - outward * 12, edge + outward * 12, 49))
+    return np.array(found)
+
+
+def _measure_edges(film: np.ndarray, quads: Quads) -> dict[str, float]:
+    """Grey levels across endplates and walls."""
+    figures = {}
+    plates = _edge_profiles(film, quads, ((0, 1), (3, 2)))
+    walls = _edge_profiles(film, quads, ((1, 2), (0, 3)))
+    for name, beyond, lines in (("plate", "disc", plates), ("wall", "beside", walls)):
+        within, outside = lines[:, :12].mean(axis=1), lines[:, -12:].mean(axis=1)
+        figures[f"body - {beyond}"] = float(np.median(within - outside))
+        figures[f"{name} line"] = float(np.median(lines[:, 14:35].max(axis=1) - within))
+    steep = np.abs(np.diff(plates, axis=1))[:, 12:36].max(axis=1)
+    figures["steepest step at a plate"] = float(np.median(steep))
+    return figures
+
+
+def _measure_proportions(quads: Quads) -> dict[str, float]:
+    """Heights of bodies and discs by the depth of a body."""
+    every = np.array(list(quads.values()))
+    back = np.linalg.norm(every[:, 0] - every[:, 3], axis=1)
+    front = np.linalg.norm(every[:, 1] - every[:, 2], axis=1)
+    figures = {"height / depth": float(np.median((back + front) / 2) / DEPTH_PX)}
+    gaps = []
+    for upper, lower in pairwise(level for level in LEVELS if level in quads):
+        if int(lower[1]) == int(upper[1]) + 1:
+            under = (quads[upper][2] + quads[upper][3]) / 2
+            over = (quads[lower][0] + quads[lower][1]) / 2
+            gaps.append(np.linalg.norm(over - under))
+    if gaps:
+        figures["disc / depth"] = float(np.median(gaps) / DEPTH_PX)
+    return figures
+
+
 def measure(pixels: np.ndarray, quads: Quads) -> dict[str, float] | None:
-    """All figures of one film; None where fewer than three of L1 to L5 lie on it."""
+    """All figures of one film; None where fewer than three of L1 to L5 lie on it.
+
+    Args:
+        pixels: (height, width) film, bright means dense.
+        quads: (4, 2) corners by level, px: upper back, upper front, lower front, lower back; of
+            :data:`S1_PLATE` (2, 2), its back and front end.
+    """
     height, width = pixels.shape
     inside = {
         level: quad
@@ -160,73 +246,11 @@ def measure(pixels: np.ndarray, quads: Quads) -> dict[str, float] | None:
         "deviation": float(part.std()),
         "share black (<.05)": float((film < 0.05).mean()),
         "share white (>.95)": float((part > 0.95).mean()),
+        **_measure_detail(film, part, moved),
+        **_measure_spectrum(part),
+        **_measure_edges(film, moved),
+        **_measure_proportions(moved),
     }
-    for name, sigma in (
-        ("detail to 1 mm", 1.4),
-        ("detail to 4 mm", 5.5),
-        ("detail to 12 mm", 16.0),
-    ):
-        figures[name] = float((part - cv2.GaussianBlur(part, (0, 0), sigma)).std())
-    # The same within bodies and in a strip behind them: pedicles, foramina, facets.
-    zones = {name: np.zeros(film.shape, np.uint8) for name in ("in bodies", "behind")}
-    for quad in moved.values():
-        back = quad + (quad[[0, 0, 3, 3]] - quad[[1, 1, 2, 2]]) * 0.9
-        for name, corners in (("in bodies", quad), ("behind", back)):
-            cv2.fillPoly(zones[name], [np.round(corners).astype(np.int32)], 1)
-    fine = film - cv2.GaussianBlur(film, (0, 0), 5.5)
-    for name, zone in zones.items():
-        inner = cv2.erode(zone, np.ones((5, 5), np.uint8)) if name == "in bodies" else zone
-        figures[f"detail to 4 mm {name}"] = float(fine[inner > 0].std())
-    # Power spectrum, in waves per body depth, relative to the whole.
-    window = np.hanning(part.shape[0])[:, None] * np.hanning(part.shape[1])[None]
-    power = np.abs(np.fft.fft2((part - part.mean()) * window)) ** 2
-    wave = (
-        np.hypot(np.fft.fftfreq(part.shape[0])[:, None], np.fft.fftfreq(part.shape[1])[None])
-        * DEPTH_PX
-    )
-    whole = power[wave > 0.4].sum() + 1e-12
-    for first, last in ((1, 2), (2, 4), (4, 8), (8, 16), (16, 24)):
-        band = power[(wave >= first) & (wave < last)].sum()
-        figures[f"log power {first}-{last}"] = float(np.log10(band / whole + 1e-9))
-    # Across the endplates: 12 px (a quarter of the depth) into the body and out of it.
-    plates, walls = [], []
-    for quad in moved.values():
-        middle = quad.mean(axis=0)
-        for first, last in ((0, 1), (3, 2)):
-            edge = (quad[first] + quad[last]) / 2
-            outward = edge - middle
-            outward = outward / np.linalg.norm(outward)
-            plates.append(_profile(film, edge - outward * 12, edge + outward * 12, 49))
-        for first, last in ((1, 2), (0, 3)):
-            edge = (quad[first] + quad[last]) / 2
-            outward = edge - middle
-            outward = outward / np.linalg.norm(outward)
-            walls.append(_profile(film, edge - outward * 12, edge + outward * 12, 49))
-    lines = np.array(plates)
-    ends = lines[:, :12].mean(axis=1), lines[:, -12:].mean(axis=1)
-    figures["body - disc"] = float(np.median(ends[0] - ends[1]))
-    figures["plate line"] = float(np.median(lines[:, 14:35].max(axis=1) - ends[0]))
-    lines = np.array(walls)
-    ends = lines[:, :12].mean(axis=1), lines[:, -12:].mean(axis=1)
-    figures["body - beside"] = float(np.median(ends[0] - ends[1]))
-    figures["wall line"] = float(np.median(lines[:, 14:35].max(axis=1) - ends[0]))
-    steep = np.abs(np.diff(np.array(plates), axis=1))[:, 12:36].max(axis=1)
-    figures["steepest step at a plate"] = float(np.median(steep))
-    quads_all = np.array(list(moved.values()))
-    heights = (
-        np.linalg.norm(quads_all[:, 0] - quads_all[:, 3], axis=1)
-        + np.linalg.norm(quads_all[:, 1] - quads_all[:, 2], axis=1)
-    ) / 2
-    figures["height / depth"] = float(np.median(heights) / DEPTH_PX)
-    names = [level for level in LEVELS if level in moved]
-    gaps = []
-    for upper, lower in pairwise(names):
-        if int(lower[1]) == int(upper[1]) + 1:
-            under = (moved[upper][2] + moved[upper][3]) / 2
-            over = (moved[lower][0] + moved[lower][1]) / 2
-            gaps.append(np.linalg.norm(over - under))
-    if gaps:
-        figures["disc / depth"] = float(np.median(gaps) / DEPTH_PX)
     if S1_PLATE in quads:
         figures |= _measure_s1(film, np.asarray(quads[S1_PLATE]) * scale)
         figures["row of S1 / film height"] = float(np.mean(quads[S1_PLATE][:, 1]) / height)

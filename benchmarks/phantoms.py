@@ -1,6 +1,6 @@
 """Phantom films per second on one core, by form; nothing is asserted.
 
-    libs/spine/.venv/bin/python benchmarks/phantoms.py [--processor-s 10]
+    .venvs/core/bin/python benchmarks/phantoms.py [--processor-s 10]
 
 Processor time is counted, not the clock, so a busy machine disturbs little; one thread.
 """

@@ -4,9 +4,9 @@ In turn, round by round and on the same film: the predictor in this process, alo
 network's own process (the command that containers run) asked over gRPC with a few requests in
 flight, while this process waits. The ratio of the two does not depend on how fast the machine is.
 
-Run from the repository root in the environment of the network::
+Run from the repository root in the environment of the network (U-Net: ``.venvs/tensorflow``)::
 
-    services/pspnet/.venv/bin/python benchmarks/service.py --network pspnet [--json FILE]
+    .venvs/torch/bin/python benchmarks/service.py --network pspnet [--json FILE]
 
 Ends with 1 when the service gives less than 90 % of the bare loop's films per second.
 """

@@ -21,7 +21,7 @@ from pathlib import Path
 
 import numpy as np
 from memory import pss_bytes
-from spinezoo_contract.client import EnsembleClient
+from spinezoo_contract.client import DEFAULT_GATEWAY, EnsembleClient
 from spinezoo_contract.types import Film
 from spinezoo_phantom import PhantomSettings, make_film
 
@@ -52,7 +52,7 @@ def processes(folder: Path) -> list[tuple[str, int]]:
 def main() -> int:
     """The command line; returns the exit code."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--target", default="127.0.0.1:50050", help="the gateway")
+    parser.add_argument("--target", default=DEFAULT_GATEWAY, help="the gateway")
     parser.add_argument("--run-folder", type=Path, default=ROOT / "run", help="of `make up`")
     parser.add_argument("--films", type=int, default=1000)
     parser.add_argument("--json", type=Path, help="write the results here as well")

@@ -2,7 +2,7 @@
 
 Run in a network's own environment::
 
-    taskset -c 1 services/pspnet/.venv/bin/python benchmarks/training.py --network pspnet
+    taskset -c 1 .venvs/torch/bin/python benchmarks/training.py --network pspnet
 
 Variants of the step (precision, memory layout, torch.compile, XLA) take turns within one run, so
 that their ratios hold on a busy machine. Times are medians.

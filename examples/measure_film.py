@@ -1,7 +1,7 @@
 r"""Measures one film with a running zoo, or two films of one patient: a picture and tables.
 
-    python examples/measure_film.py film.dcm --out answer
-    python examples/measure_film.py before.dcm --compare after.dcm --out answer
+    .venvs/core/bin/python examples/measure_film.py film.dcm --out answer
+    .venvs/core/bin/python examples/measure_film.py before.dcm --compare after.dcm --out answer
 
 writes for each film ``<film>.measures.png`` (corners, endplates, angles, heights),
 ``<film>.measures.csv`` and ``<film>.measures.json``, and with ``--compare`` ``changes.csv``: the
@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 from segment_film import access_of, file_stem, not_written, read_grey
-from spinezoo_contract.client import EnsembleClient
+from spinezoo_contract.client import DEFAULT_GATEWAY, EnsembleClient
 from spinezoo_contract.codec import to_json
 from spinezoo_contract.errors import SpineZooError
 from spinezoo_contract.measures.compare import compare_films
@@ -73,7 +73,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("film", type=Path, help="DICOM, PNG, JPEG or TIFF")
     parser.add_argument("--compare", type=Path, help="a later film of the same patient")
     parser.add_argument("--magnification", type=float, help="of the spine on the film")
-    parser.add_argument("--target", default="127.0.0.1:50050", help="gRPC address of the gateway")
+    parser.add_argument("--target", default=DEFAULT_GATEWAY, help="gRPC address of the gateway")
     parser.add_argument("--out", type=Path, default=Path(), help="folder for what is written")
     for name in ("--ca", "--cert", "--key", "--server-name", "--token-file"):
         parser.add_argument(name, help="as in segment_film.py")

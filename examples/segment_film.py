@@ -1,6 +1,6 @@
 r"""Sends one film to a running zoo and writes what it answers: an overlay and a JSON file.
 
-    python examples/segment_film.py film.dcm --target 127.0.0.1:50050
+    .venvs/core/bin/python examples/segment_film.py film.dcm --target 127.0.0.1:50050
 
 writes ``film.overlay.png`` and ``film.segments.json`` beside you (``--out`` names another folder)
 and prints the column that was named. In the picture a vertebra has its level and the confidence of
@@ -10,8 +10,8 @@ itself is decoded by the gateway. ``make up`` starts a zoo on this machine.
 
 A zoo with TLS and tokens (``docs/security.md``) is asked with
 
-    python examples/segment_film.py film.dcm --target zoo.hospital:50050 --ca ca.crt \
-        --token-file my.token
+    .venvs/core/bin/python examples/segment_film.py film.dcm --target zoo.hospital:50050 \
+        --ca ca.crt --token-file my.token
 
 Where an option is not given, the ``SPINEZOO_CLIENT_TLS...`` and ``SPINEZOO_TOKEN...`` settings of
 the environment count.
@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
-from spinezoo_contract.client import EnsembleClient, film_kind
+from spinezoo_contract.client import DEFAULT_GATEWAY, EnsembleClient, film_kind
 from spinezoo_contract.codec import to_json
 from spinezoo_contract.errors import SpineZooError
 from spinezoo_contract.masks import decode_mask
@@ -67,7 +67,7 @@ def main(argv: list[str] | None = None) -> int:
     """Runs the example; returns 0 when the zoo answered."""
     parser = argparse.ArgumentParser(description="Segment one film with a running zoo.")
     parser.add_argument("film", type=Path, help="DICOM, PNG, JPEG or TIFF")
-    parser.add_argument("--target", default="127.0.0.1:50050", help="gRPC address of the gateway")
+    parser.add_argument("--target", default=DEFAULT_GATEWAY, help="gRPC address of the gateway")
     parser.add_argument("--member", default="", help="draw this member instead of the fused masks")
     parser.add_argument("--out", type=Path, default=Path(), help="folder for the two files")
     access = parser.add_argument_group("a zoo with TLS and tokens")

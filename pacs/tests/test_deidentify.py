@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import shutil
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ from answers import changed, dicom_of
 from planted import needles, planted_film, written
 from pydicom import dcmread
 from pydicom.dataset import Dataset
-from spinezoo_pacs.deidentify.film import clean_film
+from spinezoo_pacs.deidentify.film import SetAsideError, clean_film
 from spinezoo_pacs.deidentify.keys import SiteKey
 from spinezoo_pacs.deidentify.text import find_text
 from spinezoo_spine.films.reader import read_film
@@ -130,8 +131,29 @@ def test_words_in_codes_do_not_pass(value: str, stays: bool) -> None:
     assert b"Miller" not in clean.content
 
 
-def test_films_that_cannot_be_freed_with_certainty_are_set_aside() -> None:
-    plain = dicom_of(11)
-    in_the_middle = dcmread(io.BytesIO(plain))
-    pixels = in_the_middle.pixel_array.copy()
-    written(pixels, "MUSTER", (150, 250), 0.8)
+def _with_text_in_the_middle() -> bytes:
+    dataset = dcmread(io.BytesIO(dicom_of(5)))
+    pixels = dataset.pixel_array.copy()
+    height, width = pixels.shape
+    written(pixels, "MUSTER", (width // 2 - 40, height // 2), 0.8)
+    dataset.PixelData = pixels.tobytes()
+    buffer = io.BytesIO()
+    dataset.save_as(buffer)
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (_with_text_in_the_middle, "text-in-the-middle"),
+        (lambda: changed(dicom_of(5), BurnedInAnnotation="YES"), "text-said-but-not-found"),
+        (lambda: changed(dicom_of(5), PatientID="", PatientName=""), "no-patient"),
+        (lambda: dicom_of(5)[:-9000], "unreadable-FilmError"),
+    ],
+)
+def test_films_that_cannot_be_freed_with_certainty_are_set_aside(
+    content: Callable[[], bytes], reason: str
+) -> None:
+    clean_film(dicom_of(5), KEY)
+    with pytest.raises(SetAsideError, match=f": {reason};"):
+        clean_film(content(), KEY)

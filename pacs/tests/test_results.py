@@ -91,11 +91,14 @@ def answered_uid(seed: int) -> UID:
 
 def test_codes_are_those_of_dicoms_context_groups() -> None:
     seg = results(3).datasets["seg"]
-    for item in seg.SegmentSequence:
-        level = item.SegmentLabel.split()[0]
-        known = getattr(codes.SCT, f"{level}Vertebra", None)
-        if known is not None:
-            assert item.SegmentedPropertyTypeCodeSequence[0].CodeValue == known.value
+    known = {level: getattr(codes.SCT, f"{level}Vertebra", None) for level in ("T12", "L1", "L5")}
+    said = {
+        item.SegmentLabel.split()[0]: item.SegmentedPropertyTypeCodeSequence[0].CodeValue
+        for item in seg.SegmentSequence
+    }
+    assert {level: said[level] for level in known} == {
+        level: code.value for level, code in known.items()
+    }
 
 
 @pytest.mark.parametrize("seed", SEEDS)

@@ -14,7 +14,7 @@ from guided import run
 
 with atheris.instrument_imports(include=["spinezoo_spine.annotations"]):
     from spinezoo_spine.annotations.folder import read_annotations_raw
-    from spinezoo_spine.annotations.lint import lint_annotations
+    from spinezoo_spine.annotations.outline_findings import lint_annotations
 
 from spinezoo_contract.errors import SpineZooError
 

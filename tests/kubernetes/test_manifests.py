@@ -176,16 +176,16 @@ def test_a_network_that_left_leaves_no_manifests(checkout: Path) -> None:
 def test_a_changed_port_and_a_changed_setting_reach_the_manifests(checkout: Path) -> None:
     env = (checkout / ".env").read_text()
     env = env.replace("PSPNET_GRPC_PORT=50053", "PSPNET_GRPC_PORT=51111")
-    (checkout / ".env").write_text(env.replace("DRAIN_S=20", "DRAIN_S=90"))
+    env = env.replace("DRAIN_S=20", "DRAIN_S=90") + "SPINEZOO_DECODER_S=7\n"
+    (checkout / ".env").write_text(env)
     write(checkout)
     rendered = render(checkout / "deploy/kubernetes/base")
     text = yaml.safe_dump([each for each in rendered if each["metadata"]["name"] == "pspnet"])
     assert "51111" in text
     assert "50053" not in text
     assert "terminationGracePeriodSeconds: 230" in text
-    assert "SPINEZOO_DRAIN_S=90" in (
-        checkout / "deploy/kubernetes/base/settings.env"
-    ).read_text()  # fmt: skip
+    told = (checkout / "deploy/kubernetes/base/settings.env").read_text().splitlines()
+    assert {"SPINEZOO_DRAIN_S=90", "SPINEZOO_DECODER_S=7"} <= set(told)
 
 
 # ------------------------------------------------------------------------------------ valid

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from spinezoo_contract.client import DEFAULT_GATEWAY
 from spinezoo_serving.settings import ServerSettings
 from spinezoo_serving.variables import EnvironmentSettings, setting
+
+GRPC_PORT = 50060
+"""Port of the evaluator's gRPC endpoint where no setting says otherwise."""
 
 
 class EvaluatorSettings(ServerSettings):
     """Evaluator: as every server, on ports of its own."""
 
-    grpc_port: int = setting(50060, "port of the gRPC endpoint", maximum=65535)
+    grpc_port: int = setting(GRPC_PORT, "port of the gRPC endpoint", maximum=65535)
     http_port: int = setting(8060, "port of the HTTP endpoint", maximum=65535)
 
 
@@ -17,8 +21,8 @@ class BenchmarkSettings(EnvironmentSettings):
     """Benchmark and real check: where the zoo is; `make benchmark` sets it."""
 
     gateway_target: str = setting(
-        "127.0.0.1:50050", "gRPC address of the gateway", allowed="host:port"
+        DEFAULT_GATEWAY, "gRPC address of the gateway", allowed="host:port"
     )
     evaluator_target: str = setting(
-        "127.0.0.1:50060", "gRPC address of the evaluator", allowed="host:port"
+        f"127.0.0.1:{GRPC_PORT}", "gRPC address of the evaluator", allowed="host:port"
     )

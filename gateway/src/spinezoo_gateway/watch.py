@@ -22,7 +22,7 @@ import time
 from collections.abc import Mapping, Sequence
 
 from spinezoo_contract.arguments import seconds
-from spinezoo_contract.client import EnsembleClient
+from spinezoo_contract.client import DEFAULT_GATEWAY, EnsembleClient
 from spinezoo_contract.errors import AccessError, ConfigurationError, SpineZooError
 from spinezoo_contract.tls import client_settings
 from spinezoo_contract.types import NewcomerState, Roster, RosterMember
@@ -110,7 +110,7 @@ def open_client(gateway: str | None, environment: Mapping[str, str]) -> Ensemble
     access = client_settings(environment)
     if gateway is not None:
         return EnsembleClient(gateway, **access)
-    port = environment.get("SPINEZOO_GRPC_PORT") or "50050"
+    port = environment.get("SPINEZOO_GRPC_PORT") or DEFAULT_GATEWAY.rpartition(":")[2]
     with_port = {**environment, "SPINEZOO_GRPC_PORT": port}
     # Its certificate need not hold the loopback address.
     gateway, security, server_name = own_server(with_port)

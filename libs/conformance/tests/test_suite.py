@@ -6,7 +6,6 @@ import asyncio
 import json
 import threading
 from concurrent import futures
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -117,10 +116,3 @@ def test_synthetic_films_are_the_same_every_time() -> None:
     wide = first.astype(np.uint16) * np.uint16(257)
     assert (read_film(synthetic.png_bytes(wide), kind="encoded").pixels == wide).all()
     assert (read_film(synthetic.dicom_bytes(first), kind="dicom").pixels == first).all()
-
-
-def test_readme_lists_the_rules() -> None:
-    readme = (Path(__file__).resolve().parents[1] / "README.md").read_text(encoding="utf-8")
-    for rule in RULES:
-        slow = " (slow)" if rule.slow else ""
-        assert f"| {rule.rule_id} | {rule.statement}{slow} |" in readme

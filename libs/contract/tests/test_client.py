@@ -81,7 +81,6 @@ from spinezoo_contract.types import (
     SegmentKind,
     Structure,
 )
-from spinezoo_serving.settings import ServerSettings
 
 ROOM = Path(__file__).resolve().parents[1]
 PIXELS = synthetic.spine_like_pixels(48, 32)
@@ -365,10 +364,6 @@ def test_limits_are_named(zoo: Zoo, target: str) -> None:
         zoo.map_bytes = 2 << 20
         with pytest.raises(TooLargeError, match="SPINEZOO_MAX_MESSAGE_BYTES"):
             client.predict(FILM)
-
-
-def test_default_limit_is_the_servers() -> None:
-    assert ServerSettings().max_message_bytes == DEFAULT_MAX_MESSAGE_BYTES
 
 
 # --- the ensemble --------------------------------------------------------------------------------

@@ -13,8 +13,9 @@ from PIL import Image
 from spinezoo_contract.errors import AnnotationError
 from spinezoo_contract.types import Structure
 from spinezoo_spine.annotations import crossing, lint
+from spinezoo_spine.annotations.crossing import find_crossing
 from spinezoo_spine.annotations.film_set import FilmSet
-from spinezoo_spine.annotations.lint import find_crossing, lint_folder, main
+from spinezoo_spine.annotations.lint import lint_folder, main
 from spinezoo_spine.annotations.regions import FilmAnnotation, Region
 from spinezoo_spine.annotations.via import write_via
 

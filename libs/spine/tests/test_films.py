@@ -540,7 +540,9 @@ def test_the_chest_film_without_preamble(shared_data: Path) -> None:
 
 
 def test_the_real_lateral_films(shared_data: Path) -> None:
-    for path in sorted((shared_data / "real_lateral_dev").glob("*.png")):
+    paths = sorted((shared_data / "real_lateral_dev").glob("*.png"))
+    assert paths
+    for path in paths:
         film = read_film_file(path)
         assert film.pixels.dtype == np.uint8
         assert film.height > film.width > 900

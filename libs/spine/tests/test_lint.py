@@ -8,14 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 from spinezoo_contract.types import Structure
-from spinezoo_spine.annotations.lint import (
-    Finding,
-    find_crossing,
-    lint_annotations,
-    lint_folder,
-    main,
-)
+from spinezoo_spine.annotations.crossing import find_crossing
+from spinezoo_spine.annotations.lint import lint_folder, main
+from spinezoo_spine.annotations.outline_findings import lint_annotations
 from spinezoo_spine.annotations.regions import FilmAnnotation, RawAnnotation, RawRegion, Region
+from spinezoo_spine.annotations.rules import Finding
 
 SIZE = {"a.png": (100, 80)}
 SQUARE = np.array([[10.0, 10], [40, 10], [40, 40], [10, 40]])

@@ -472,6 +472,7 @@ class TestLandmarks:
 
     def test_contour_is_closed_and_finer_than_a_pixel(self) -> None:
         film = measured(drawn_column())
+        assert len(film.bodies) > 4
         for body in film.bodies:
             border = np.array([(p.x, p.y) for p in body.contour])
             x, y = border[:, 0], border[:, 1]

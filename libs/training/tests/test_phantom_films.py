@@ -7,8 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from spinezoo_contract.errors import OptionError
-from spinezoo_contract.types import Structure
-from spinezoo_phantom.records import NAMED_LEVELS
+from spinezoo_contract.types import NAMED_LEVELS, Structure
 from spinezoo_phantom.truth import is_simple
 from spinezoo_training.augmentation import augment
 from spinezoo_training.phantom_films import TRAINING_SETTINGS, training_columns, training_films

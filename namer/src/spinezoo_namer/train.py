@@ -2,7 +2,7 @@
 
 ::
 
-    python -m spinezoo_namer.train --data phantoms:900 --run-dir runs/namer
+    python -m spinezoo_namer.train --run-dir runs/namer [--data phantoms:SEED]
 
 Makes the films first where they are not there. A run that is stopped goes on where it was when it
 is started again with the same settings. The model and its card are written into ``libs/spine``.

@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from spinezoo_contract.client import DEFAULT_GATEWAY
 
 PLUGIN = Path("/usr/share/orthanc/plugins/libOrthancDicomWeb.so")
 """Where Debian puts Orthanc's DICOMweb."""
@@ -122,7 +123,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         prog="python -m spinezoo_pacs.demo",
         description="Films into an Orthanc, answered by the zoo, results back in it.",
     )
-    parser.add_argument("--gateway", default="127.0.0.1:50050", help="gRPC target of the zoo")
+    parser.add_argument("--gateway", default=DEFAULT_GATEWAY, help="gRPC target of the zoo")
     parser.add_argument("--films", type=Path, help="folder of DICOM films (default: phantoms)")
     parser.add_argument("--count", type=int, default=3, help="phantoms to make (default 3)")
     parser.add_argument("--once", action="store_true", help="end when all are answered")

@@ -2,7 +2,7 @@
 
 ::
 
-    python -m spinezoo_refiner.train --data phantoms:951 --run-dir runs/refiner
+    python -m spinezoo_refiner.train --run-dir runs/refiner [--data phantoms:SEED]
 
 Makes the bodies first where they are not there. A run that is stopped goes on where it was when it
 is started again with the same settings. The model and its record are written into ``libs/spine``.

@@ -28,7 +28,7 @@ from spinezoo_tools.engine import (
 )
 from spinezoo_tools.environments import ROOT, python_of
 from spinezoo_tools.images import ARCHIVE, NODE, build, parts, settings
-from spinezoo_tools.variables import REQUIRE_DOCKER, TEST_GPU_IMAGES
+from spinezoo_tools.variables import PUBLISH_HOST, REQUIRE_DOCKER, TEST_GPU_IMAGES
 
 SWAPPED_IMAGES = ROOT / "deploy" / "compose" / "images.env"
 """``SPINEZOO_<NAME>_IMAGE=...`` of members that were swapped; wins over ``.env``."""
@@ -97,7 +97,7 @@ def up() -> None:
             )
         time.sleep(1.0)
     values = settings()
-    host = values.get("SPINEZOO_PUBLISH_HOST") or "127.0.0.1"
+    host = PUBLISH_HOST.of(values)
     port = values.get("SPINEZOO_GATEWAY_GRPC_PORT") or "50050"
     say(f"the gateway answers on {host}:{port}   stop: make containers-down")
 

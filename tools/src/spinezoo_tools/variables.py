@@ -77,6 +77,12 @@ INDEX_URL = Variable(
     "an address",
     "package index of a build, as a secret; else UV_DEFAULT_INDEX, UV_INDEX_URL or PIP_INDEX_URL",
 )
+PUBLISH_HOST = Variable(
+    "SPINEZOO_PUBLISH_HOST",
+    "127.0.0.1",
+    "an address",
+    "where the gateway's ports are published: gRPC, and HTTP with the page",
+)
 REQUIRE_DOCKER = Variable(
     "SPINEZOO_REQUIRE_DOCKER", "0", "1", "containers' tests fail without an engine, not skip"
 )
@@ -116,12 +122,7 @@ CONTAINERS = (
         "image of a service, gateway or evaluator: what is built and what is started",
     ),
     Variable("SPINEZOO_VERSION", "of `.env`", "a version", "label of images that compose builds"),
-    Variable(
-        "SPINEZOO_PUBLISH_HOST",
-        "127.0.0.1",
-        "an address",
-        "where the gateway's ports are published: gRPC, and HTTP with the page",
-    ),
+    PUBLISH_HOST,
     Variable(
         "SPINEZOO_NETWORK_MEMORY, SPINEZOO_GATEWAY_MEMORY, SPINEZOO_EVALUATOR_MEMORY",
         "3g, 2g, 2g",
@@ -229,6 +230,35 @@ def processes() -> Mapping[str, Sequence[Variable]]:
         capture_output=True, text=True, check=True,
     ).stdout  # fmt: skip
     return {who: [Variable(*row) for row in rows] for who, rows in json.loads(said).items()}
+
+
+ONE_PROCESS = frozenset(
+    f"SPINEZOO_{name}"
+    for name in ("HOST", "GRPC_PORT", "HTTP_PORT", "IMAGE", "PRESET", "ROSTER", "DECODER_IMPORT")
+)
+"""Settings that differ from process to process, or name what is in an image: compositions and
+manifests set them by part, or not at all."""
+
+
+def shared(*readers: str) -> tuple[str, ...]:
+    """Names of the settings that every process of these readers may be given alike."""
+    rows = [one for reader in readers for one in processes()[reader]]
+    return tuple(row.name for row in rows if "<" not in row.name and row.name not in ONE_PROCESS)
+
+
+def default_of(name: str) -> str:
+    """Default of a setting of a process, as text."""
+    return next(one.default for rows in processes().values() for one in rows if one.name == name)
+
+
+def reference(name: str) -> str:
+    """A variable of :data:`CONTAINERS` as compositions refer to it, with its default."""
+    defaults = {
+        each: default
+        for one in CONTAINERS
+        for each, default in zip(one.name.split(", "), one.default.split(", "), strict=False)
+    }
+    return f"${{{name}:-{defaults[name]}}}"
 
 
 def names() -> frozenset[str]:

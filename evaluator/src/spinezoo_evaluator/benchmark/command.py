@@ -33,7 +33,7 @@ from typing import Any
 from spinezoo_contract.client import AsyncEnsembleClient, AsyncEvaluationClient
 from spinezoo_contract.errors import BadInputError, ConfigurationError, SpineZooError
 from spinezoo_contract.tls import client_settings
-from spinezoo_contract.types import EnsembleOptions, FusionOptions, FusionRule
+from spinezoo_contract.types import EnsembleOptions, FusionOptions, FusionRule, Roster
 from spinezoo_serving.disk import alone_in, disk_errors_named
 from spinezoo_spine.annotations.film_set import FilmSet
 from spinezoo_spine.annotations.options import add_outline_options, outline_options
@@ -233,31 +233,11 @@ async def run_benchmark(
             arguments.evaluator, max(0.0, end - time.monotonic()), access["security"]
         )
         networks = asked_networks(roster, arguments.networks)
-        run: dict[str, Any] = {
-            "command": shown_command(argv),
-            "started": _now(),
-            "data": describe_data(films, names),
-            "options": {
-                "outlines": outline_options(arguments).to_json(),
-                "limit": arguments.limit,
-                "concurrency": arguments.concurrency,
-                "fusion": arguments.fusion,
-                "members": networks,
-                "quorum": arguments.quorum or roster.default_quorum,
-                "member_deadline_ms": (
-                    arguments.member_deadline_ms or roster.default_member_deadline_ms
-                ),
-            },
-            "models": {k: v for k, v in describe_models(roster).items() if k in networks},
-            "reader": describe_reader(roster),
-            "versions": versions(),
-            "machine": describe_machine(),
-        }
+        run = _describe_run(arguments, argv, films, names, networks, roster)
         held.enter_context(alone_in(arguments.report, "another run"))
         done = prepare_folder(folder, run, arguments)
         if arguments.retry_failed:
             done = {name: record for name, record in done.items() if record.complete}
-        waiting = [name for name in names if name not in done]
         records = {name: done[name] for name in names if name in done}
         runner = Runner(
             films,
@@ -273,31 +253,82 @@ async def run_benchmark(
             timeout_s=arguments.timeout_s,
             checked=any(r.evaluator.startswith(("agrees", "differs")) for r in records.values()),
         )
-        failed = sum(not record.complete for record in records.values())
-        with tqdm(
-            total=len(names), initial=len(records), unit="film", desc="benchmark", disable=None
-        ) as bar:
-
-            def count(record: FilmRecord) -> None:
-                nonlocal failed
-                records[record.name] = record
-                failed += not record.complete
-                bar.update()
-                if failed:
-                    bar.set_postfix_str(f"{failed} with a failure")
-
-            try:
-                await runner.run(waiting, networks, concurrency=arguments.concurrency, done=count)
-            except asyncio.CancelledError:
-                bar.close()
-                print(
-                    f"\nstopped: {len(records)} of {len(names)} films are done; "
-                    "the same command goes on from there",
-                    file=sys.stderr,
-                )
-                raise
+        await _measure(runner, names, networks, records, arguments.concurrency)
     run["finished"] = _now()
     return report_run(run, [records[name] for name in names], films, folder, arguments)
+
+
+def _describe_run(
+    arguments: argparse.Namespace,
+    argv: Sequence[str],
+    films: FilmSet,
+    names: Sequence[str],
+    networks: Sequence[str],
+    roster: Roster,
+) -> dict[str, Any]:
+    """What a run is: all that it takes to repeat it, JSON-ready."""
+    return {
+        "command": shown_command(argv),
+        "started": _now(),
+        "data": describe_data(films, names),
+        "options": {
+            "outlines": outline_options(arguments).to_json(),
+            "limit": arguments.limit,
+            "concurrency": arguments.concurrency,
+            "fusion": arguments.fusion,
+            "members": list(networks),
+            "quorum": arguments.quorum or roster.default_quorum,
+            "member_deadline_ms": (
+                arguments.member_deadline_ms or roster.default_member_deadline_ms
+            ),
+        },
+        "models": {k: v for k, v in describe_models(roster).items() if k in networks},
+        "reader": describe_reader(roster),
+        "versions": versions(),
+        "machine": describe_machine(),
+    }
+
+
+async def _measure(
+    runner: Runner,
+    names: Sequence[str],
+    networks: Sequence[str],
+    records: dict[str, FilmRecord],
+    concurrency: int,
+) -> None:
+    """Measures the films that have no record yet, and shows how far it is.
+
+    Args:
+        runner: Measures films.
+        names: Of all films.
+        networks: Names of those asked.
+        records: Of the films that are done; the others' are added.
+        concurrency: Films under way at the same time.
+    """
+    failed = sum(not record.complete for record in records.values())
+    waiting = [name for name in names if name not in records]
+    with tqdm(
+        total=len(names), initial=len(records), unit="film", desc="benchmark", disable=None
+    ) as bar:
+
+        def count(record: FilmRecord) -> None:
+            nonlocal failed
+            records[record.name] = record
+            failed += not record.complete
+            bar.update()
+            if failed:
+                bar.set_postfix_str(f"{failed} with a failure")
+
+        try:
+            await runner.run(waiting, networks, concurrency=concurrency, done=count)
+        except asyncio.CancelledError:
+            bar.close()
+            print(
+                f"\nstopped: {len(records)} of {len(names)} films are done; "
+                "the same command goes on from there",
+                file=sys.stderr,
+            )
+            raise
 
 
 def report_run(

@@ -1,7 +1,7 @@
 """The limits of the contract: sizes, lengths and the forms of short texts.
 
 A limit stands here once. What a single installation may set, such as the most pixels of a film,
-is a setting of the server that takes films; here is only its default.
+is a setting of its servers; here is only the default.
 """
 
 from __future__ import annotations
@@ -18,6 +18,9 @@ MAX_SIDE_PX = 20_000
 
 DEFAULT_MAX_PIXELS = 67_108_864
 """Most pixels of a film where no setting says otherwise: 64 Mi."""
+
+DEFAULT_MAX_MESSAGE_BYTES = 67_108_864
+"""gRPC message limit, both ways, of servers and clients where no setting says otherwise: 64 MiB."""
 
 MIN_SPACING_MM, MAX_SPACING_MM = 0.001, 30.0
 """Least and most mm between two pixels. A spacing in metres or micrometres lies beyond; at the

@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any
 
 import cv2
 import numpy as np
+from spinezoo_contract.types import NAMED_LEVELS
 
 from spinezoo_phantom.anatomy import Spine, build_spine
 from spinezoo_phantom.bones import BoneLayers, draw_skeleton
-from spinezoo_phantom.detector import Layers, look
+from spinezoo_phantom.detector import Layers, Look, look
 from spinezoo_phantom.frontal import draw_frontal_trunk
 from spinezoo_phantom.implants import Hardware, build_hardware, draw_hardware
 from spinezoo_phantom.measures import measures_of, osteophytes_of, rod_breaks_of
 from spinezoo_phantom.projection import Camera, Window, coverage_of, smooth_noise
 from spinezoo_phantom.records import (
     ANNOTATED_LEVELS,
-    NAMED_LEVELS,
     PhantomFilm,
     PhantomRegion,
     mirrored_outline,
@@ -35,6 +35,9 @@ _BODY_LEVEL = 0.36
 0.5 is the middle of the blurred border of a rotated body; readers lean outwards, because they
 follow the outer edge of the cortical line.
 """
+
+Place = Callable[[np.ndarray], list[list[float]]]
+"""Puts (N, 3) world points, mm, on the finished film: N pairs of x and y, px."""
 
 _FINE_ROWS = 560
 """Films with fewer rows have thin structures computed on a finer grid and averaged."""
@@ -293,8 +296,8 @@ def _is_on_film(camera: Camera, point_mm: np.ndarray) -> bool:
     return bool(0 <= x <= camera.width_px and 0 <= y <= camera.height_px)
 
 
-def _truth_of(scene: Scene, place: Any) -> dict[str, object]:
-    """All that is true about the patient, JSON-ready; `place` puts (N, 3) points on the film."""
+def _truth_of(scene: Scene, place: Place) -> dict[str, object]:
+    """All that is true about the patient, JSON-ready."""
     spine, camera = scene.spine, scene.camera
 
     def degrees(angle_rad: float) -> float:
@@ -373,6 +376,78 @@ def _truth_of(scene: Scene, place: Any) -> dict[str, object]:
     }
 
 
+@dataclass(frozen=True, slots=True)
+class _Exposure:
+    """How a patient becomes a film's file.
+
+    Attributes:
+        faces_left: Whether the film is turned left to right.
+        monochrome1: Whether the file holds dark as bright.
+        floor: Stored level of the window's lower end, 0 to 1.
+        ceiling: Of its upper end.
+        top: Greatest stored level.
+    """
+
+    faces_left: bool
+    monochrome1: bool
+    floor: float
+    ceiling: float
+    top: int
+
+    def stored(self, grey: np.ndarray) -> np.ndarray:
+        """(height, width) ``uint16`` levels of grey, 0 to 1 within the window."""
+        span = np.float32(self.ceiling - self.floor)
+        levels = np.clip(grey, -0.2, 1.2) * span + np.float32(self.floor)
+        return np.rint(np.clip(levels, 0, 1) * self.top).astype(np.uint16)
+
+
+def _tags_of(
+    scene: Scene, settings: PhantomSettings, exposure: _Exposure, seen: Look, place: Place
+) -> dict[str, object]:
+    """What the film shows, by which films are grouped; regions aside."""
+    spine, hardware = scene.spine, scene.hardware
+    floor, ceiling, top = exposure.floor, exposure.ceiling, exposure.top
+    bones = [region.level for region in scene.regions if region.structure.endswith("vertebra")]
+    return {
+        "facing": "left" if exposure.faces_left else "right",
+        "view": settings.view,
+        "turn_deg": settings.turn_deg,
+        "hardware": "+".join(hardware.kinds) or "none",
+        "has_hardware": len(bones) < len(scene.regions),
+        "cement": bool(hardware.cement),
+        "lumbar_count": spine.lumbar_count,
+        "discs": {
+            disc.name: {
+                "grade": disc.grade,
+                "height_mm": round(disc.height_mm, 2),
+                "slip_mm": round(disc.slip_mm, 2),
+            }
+            for disc in spine.discs[: spine.lumbar_count + 1]
+        },
+        "diseased_discs": [disc.name for disc in spine.discs if disc.narrowing >= 2],
+        "fractures": spine.fractured,
+        "osteoporosis_grade": spine.osteoporosis,
+        "visible_levels": bones,
+        "sacral_slope_deg": round(float(np.degrees(spine.sacral_slope_rad)), 2),
+        "lordosis_deg": round(spine.lordosis_deg(), 2),
+        "rotation_deg": round(float(np.degrees(spine.vertebrae[0].axial_rad)), 2),
+        "tilt_deg": round(float(np.degrees(spine.vertebrae[0].coronal_rad)), 2),
+        "cobb_deg": round(spine.cobb_deg, 2),
+        "fatness": round(scene.trunk.fatness, 3),
+        "trunk": sorted(set(scene.trunk.kinds)),
+        "low_contrast": seen.low_contrast,
+        "processing": seen.maker,
+        "marks": list(seen.marks),
+        "monochrome1": exposure.monochrome1,
+        "window_centre": round((floor + ceiling) / 2 * top, 1),
+        "window_width": round((ceiling - floor) * top, 1),
+        "corners_px": {
+            body.level: place(corners_of(body, scene.camera))
+            for body in [*spine.vertebrae[: spine.lumbar_count + 1][::-1], *spine.sacrum[:2]]
+        },
+    }
+
+
 def make_film(seed: int, settings: PhantomSettings = DEFAULT_SETTINGS) -> PhantomFilm:
     """Makes one film.
 
@@ -394,14 +469,11 @@ def make_film(seed: int, settings: PhantomSettings = DEFAULT_SETTINGS) -> Phanto
     faces_left = bool(choices.random() < settings.mirror_share)
     monochrome1 = bool(choices.random() < 0.15)
     seen = look(scene.layers, stood, display, mirrored=faces_left)
-    top = 2**settings.bits_stored - 1
     vary = settings.display_variation
     # The stored range is a little wider than the window, as on real equipment.
     floor, ceiling = choices.uniform(0, 0.08) * vary, 1 - choices.uniform(0, 0.08) * vary
-    stored = np.clip(seen.grey, -0.2, 1.2) * np.float32(ceiling - floor) + np.float32(floor)
-    pixels = np.rint(np.clip(stored, 0, 1) * top).astype(np.uint16)
-
-    pixels = np.rot90(pixels, -settings.turn_deg // 90)
+    exposure = _Exposure(faces_left, monochrome1, floor, ceiling, 2**settings.bits_stored - 1)
+    pixels = np.rot90(exposure.stored(seen.grey), -settings.turn_deg // 90)
     height, width = stood.height_px, stood.width_px
 
     def place(points_mm: np.ndarray) -> list[list[float]]:
@@ -412,49 +484,7 @@ def make_film(seed: int, settings: PhantomSettings = DEFAULT_SETTINGS) -> Phanto
         return [[round(float(x), 2), round(float(y), 2)] for x, y in points]
 
     regions = mirrored_regions(scene.regions, width) if faces_left else scene.regions
-    regions = turned_regions(regions, height, width, settings.turn_deg)
-    spine, hardware = scene.spine, scene.hardware
-    bone_regions = [region for region in regions if region.structure.endswith("vertebra")]
-    truth = _truth_of(scene, place)
     spacing_mm = round(scene.camera.spacing_mm, 5)
-    tags: dict[str, object] = {
-        "facing": "left" if faces_left else "right",
-        "view": settings.view,
-        "turn_deg": settings.turn_deg,
-        "hardware": "+".join(hardware.kinds) or "none",
-        "has_hardware": len(bone_regions) < len(regions),
-        "cement": bool(hardware.cement),
-        "lumbar_count": spine.lumbar_count,
-        "discs": {
-            disc.name: {
-                "grade": disc.grade,
-                "height_mm": round(disc.height_mm, 2),
-                "slip_mm": round(disc.slip_mm, 2),
-            }
-            for disc in spine.discs[: spine.lumbar_count + 1]
-        },
-        "diseased_discs": [disc.name for disc in spine.discs if disc.narrowing >= 2],
-        "fractures": spine.fractured,
-        "osteoporosis_grade": spine.osteoporosis,
-        "visible_levels": [region.level for region in bone_regions],
-        "sacral_slope_deg": round(float(np.degrees(spine.sacral_slope_rad)), 2),
-        "lordosis_deg": round(spine.lordosis_deg(), 2),
-        "rotation_deg": round(float(np.degrees(spine.vertebrae[0].axial_rad)), 2),
-        "tilt_deg": round(float(np.degrees(spine.vertebrae[0].coronal_rad)), 2),
-        "cobb_deg": round(spine.cobb_deg, 2),
-        "fatness": round(scene.trunk.fatness, 3),
-        "trunk": sorted(set(scene.trunk.kinds)),
-        "low_contrast": seen.low_contrast,
-        "processing": seen.maker,
-        "marks": list(seen.marks),
-        "monochrome1": monochrome1,
-        "window_centre": round((floor + ceiling) / 2 * top, 1),
-        "window_width": round((ceiling - floor) * top, 1),
-        "corners_px": {
-            body.level: place(corners_of(body, scene.camera))
-            for body in [*spine.vertebrae[: spine.lumbar_count + 1][::-1], *spine.sacrum[:2]]
-        },
-    }
     return PhantomFilm(
         seed=seed,
         settings=settings,
@@ -462,7 +492,7 @@ def make_film(seed: int, settings: PhantomSettings = DEFAULT_SETTINGS) -> Phanto
         row_spacing_mm=spacing_mm,
         column_spacing_mm=spacing_mm,
         magnification=round(float(scene.camera.magnification()), 5),
-        regions=tuple(regions),
-        tags=tags,
-        truth=truth,
+        regions=tuple(turned_regions(regions, height, width, settings.turn_deg)),
+        tags=_tags_of(scene, settings, exposure, seen, place),
+        truth=_truth_of(scene, place),
     )

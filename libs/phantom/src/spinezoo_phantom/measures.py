@@ -12,13 +12,12 @@ from typing import Any
 
 import cv2
 import numpy as np
-from spinezoo_contract.types import BodyCorner, MeasureKind
+from spinezoo_contract.types import NAMED_LEVELS, BodyCorner, MeasureKind
 from spinezoo_spine.measures import formulas
 
 from spinezoo_phantom.anatomy import Spine
 from spinezoo_phantom.implant_shapes import Hardware, Implant
 from spinezoo_phantom.projection import Camera, Window, coverage_of
-from spinezoo_phantom.records import NAMED_LEVELS
 from spinezoo_phantom.solids import project
 from spinezoo_phantom.vertebra import Vertebra
 

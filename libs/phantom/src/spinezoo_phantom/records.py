@@ -6,17 +6,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
+from spinezoo_contract.types import NAMED_LEVELS
 
 from spinezoo_phantom.settings import PhantomSettings
 
-NAMED_LEVELS = (
-    *("T9", "T10", "T11", "T12"),
-    *("L1", "L2", "L3", "L4", "L5", "L6"),
-    *("S1", "S2"),
-)
-"""Levels whose outlines and corners the truth holds, head first."""
-
-ANNOTATED_LEVELS = NAMED_LEVELS[3:]
+ANNOTATED_LEVELS = NAMED_LEVELS[NAMED_LEVELS.index("T12") :]
 """Levels the study outlined: T12 and the lumbar ones as one class, S1 and S2 as another."""
 
 

@@ -27,6 +27,9 @@ _WEDGE_DEG = (7.0, -3.0, -15.0, -19.0, -13.0)  # front higher: positive; the ape
 _FRONT_SHARE = (0.8, 0.7, 0.6, 0.5, 0.5)  # how much of the taper lies in front
 _TILT_AT_REST_DEG = 12.0
 
+_SQUARED = 4
+"""O'Driscoll's type of the disc S1/S2 where S1 is as square as a lumbar vertebra."""
+
 
 @dataclass(frozen=True, slots=True)
 class Transition:
@@ -173,12 +176,84 @@ class SacralTraits:
     sclerosis: float
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Build:
+    """What the bodies of one sacrum share.
+
+    Attributes:
+        disc: O'Driscoll's type of the disc S1/S2, 1 to 4.
+        gap_mm: Of that disc at the rim.
+        hollow_mm: Of each of its plates.
+        plate_share: Of a full endplate, of its plates.
+        curve: Factor on the wedges below S2.
+        taper: Factor on the depths below S1.
+        depth_mm: Of S1's endplate.
+        table_rad: How far S1's back wall leans from square to its endplate.
+        lumbar_like: Least depth of S1's lower endplate, of the lumbar ones; 0: tapered.
+        density: Of cancellous bone.
+        strength: Share of a full endplate.
+        wall_share: Share of a full wall.
+    """
+
+    disc: int
+    gap_mm: float
+    hollow_mm: float
+    plate_share: float
+    curve: float
+    taper: float
+    depth_mm: float
+    table_rad: float
+    lumbar_like: float
+    density: float
+    strength: float
+    wall_share: float
+
+    @classmethod
+    def draw(cls, rng: np.random.Generator, transition: Transition, traits: SacralTraits) -> _Build:
+        """One patient's."""
+        disc, gap_mm, hollow_mm, plate_share = _disc_below_s1(rng, transition)
+        return cls(
+            disc=disc,
+            gap_mm=gap_mm,
+            hollow_mm=hollow_mm,
+            plate_share=plate_share,
+            curve=rng.uniform(0.5, 1.6),
+            taper=rng.uniform(0.85, 1.12),
+            depth_mm=traits.depth_mm * rng.uniform(0.98, 1.1),  # S1's endplate is the broadest
+            table_rad=np.deg2rad(rng.normal(4, 4.5)),
+            lumbar_like=rng.uniform(0.86, 0.98) if disc == _SQUARED else 0.0,
+            density=traits.density * rng.uniform(0.05, 0.4),
+            strength=rng.uniform(0.35, 1.0),
+            wall_share=rng.uniform(0.3, 1.0),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class _Plate:
+    """An endplate in the mid-plane.
+
+    Attributes:
+        back_mm: (2,) its back end.
+        angle_rad: Of the way to its front end.
+        depth_mm: From back to front.
+    """
+
+    back_mm: np.ndarray
+    angle_rad: float
+    depth_mm: float
+
+    @property
+    def middle_mm(self) -> np.ndarray:
+        """(2,) its middle."""
+        return self.back_mm + forward(self.angle_rad) * self.depth_mm / 2
+
+
 def _disc_below_s1(
     rng: np.random.Generator, transition: Transition
 ) -> tuple[int, float, float, float]:
     """O'Driscoll's type 1 to 4, gap at the rim (mm), hollow of each plate (mm), plate's share."""
     if transition.kind == "lumbarised":
-        kind = 4
+        kind = _SQUARED
     else:
         kind = 1 + int(rng.choice(4, p=[0.26, 0.44, 0.22, 0.08]))
     if kind == 1:
@@ -186,6 +261,77 @@ def _disc_below_s1(
     if kind == 2:  # enclosed: a lens between rims that touch
         return kind, rng.uniform(-0.5, 0.8), rng.uniform(0.3, 2.4), rng.uniform(0.3, 1.0)
     return kind, rng.uniform(1.0, 6.5), rng.uniform(0.2, 1.2), rng.uniform(0.5, 1.1)
+
+
+def _lower_plate(
+    rng: np.random.Generator, place: int, upper: _Plate, build: _Build, traits: SacralTraits
+) -> _Plate:
+    """Draws the lower endplate of the body at `place` (0: S1) below its upper one."""
+    height = _HEIGHT_MM[place] * traits.size * np.exp(rng.normal(0, 0.06))
+    ratio = _DEPTH_RATIO[place + 1] * (1.0 if place == 0 else build.taper)
+    ratio *= np.exp(rng.normal(0, 0.05))
+    if place == 0:
+        ratio = max(ratio * build.taper, build.lumbar_like)
+    elif build.disc == _SQUARED:
+        ratio = _DEPTH_RATIO[place + 1] * 1.08
+    depth = min(upper.depth_mm * 0.97, traits.depth_mm * ratio)
+    wedge_deg = _WEDGE_DEG[place] * (build.curve if place > 1 else 1.0) + rng.normal(0, 2.5)
+    wedge = float(np.deg2rad(wedge_deg))
+    middle = upper.angle_rad + wedge / 2
+    down = upper.angle_rad + build.table_rad if place == 0 else middle
+    back = upper.back_mm - upward(down) * height
+    back = back + forward(middle) * (upper.depth_mm - depth) * (1 - _FRONT_SHARE[place])
+    return _Plate(back, upper.angle_rad + wedge, depth)
+
+
+def _body(
+    rng: np.random.Generator,
+    place: int,
+    upper: _Plate,
+    lower: _Plate,
+    pelvis: Pelvis,
+    build: _Build,
+    traits: SacralTraits,
+) -> Vertebra:
+    """Draws the body at `place` (0: S1) between its endplates."""
+    axis = upper.middle_mm - lower.middle_mm
+    sagittal = float(np.arctan2(axis[0], -axis[1]))
+    first = place == 0
+    below = build.plate_share if first else rng.uniform(0.0, 0.3)
+    above = 1.0 if first else build.plate_share if place == 1 else rng.uniform(0.0, 0.35)
+    return Vertebra(
+        level=SACRAL[place],
+        centre_mm=np.array([*((upper.middle_mm + lower.middle_mm) / 2), 0.0]),
+        frame=pose(sagittal, pelvis.coronal_rad, pelvis.axial_rad),
+        height_mm=float(np.linalg.norm(axis)),
+        lower_depth_mm=float(lower.depth_mm * np.cos(sagittal - lower.angle_rad)),
+        upper_depth_mm=float(upper.depth_mm * np.cos(sagittal - upper.angle_rad)),
+        width_mm=float(traits.depth_mm * _WIDTH_RATIO[place]),
+        lower_slope=float(np.tan(sagittal - lower.angle_rad)),
+        upper_slope=float(np.tan(sagittal - upper.angle_rad)),
+        sagittal_rad=sagittal,
+        coronal_rad=pelvis.coronal_rad,
+        axial_rad=pelvis.axial_rad,
+        concavity_mm=(
+            build.hollow_mm if first else 0.0,
+            traits.hollow_mm * 0.45 if first else build.hollow_mm if place == 1 else 0.0,
+        ),
+        hollow_place=0.0,
+        node_mm=(0.0, 0.0, 0.0),
+        waist=float(rng.uniform(0.04, 0.16)) if place < 2 else 0.04,
+        rounding=0.02,
+        exponent=traits.exponent,
+        notch_mm=0.0,
+        spurs_mm=np.array([0, 0, 1, 0]) * traits.spur_habit * rng.exponential(1.2)
+        if first
+        else np.zeros(4),
+        wall_mm=traits.wall_mm * build.wall_share,
+        plate_mm=traits.plate_mm * above * build.strength,
+        density=float(build.density),
+        sclerosis=(0.0, traits.sclerosis if first else 0.0),
+        pedicle_mm=18.0 * traits.size,
+        lower_plate_share=float(np.clip(below / max(above, 0.05), 0, 1.2)),
+    )
 
 
 def build_sacrum(
@@ -202,84 +348,18 @@ def build_sacrum(
     Returns:
         The bodies from above, and O'Driscoll's type of the disc S1/S2, 1 to 4.
     """
-    kind, gap, hollow, plate_share = _disc_below_s1(rng, transition)
-    squared = kind == 4
-    curve = rng.uniform(0.5, 1.6)
-    taper = rng.uniform(0.85, 1.12)
-    depth = traits.depth_mm * rng.uniform(0.98, 1.1)  # S1's endplate is the broadest
-    table_deg = rng.normal(4, 4.5)
-    lumbar_like = rng.uniform(0.86, 0.98) if squared else 0.0
-    density = traits.density * rng.uniform(0.05, 0.4)
-    strength = rng.uniform(0.35, 1.0)
-    wall_share = rng.uniform(0.3, 1.0)
+    build = _Build.draw(rng, transition, traits)
+    slope = pelvis.slope_rad
+    upper = _Plate(-forward(slope) * build.depth_mm / 2, slope, build.depth_mm)
     bodies: list[Vertebra] = []
-    angle = pelvis.slope_rad
-    back = -forward(angle) * depth / 2
-    for place, level in enumerate(SACRAL):
-        height = _HEIGHT_MM[place] * traits.size * np.exp(rng.normal(0, 0.06))
-        ratio = _DEPTH_RATIO[place + 1] * (1.0 if place == 0 else taper)
-        ratio *= np.exp(rng.normal(0, 0.05))
+    for place in range(len(SACRAL)):
+        lower = _lower_plate(rng, place, upper, build, traits)
+        bodies.append(_body(rng, place, upper, lower, pelvis, build, traits))
         if place == 0:
-            ratio = max(ratio * taper, lumbar_like)
-        elif squared:
-            ratio = _DEPTH_RATIO[place + 1] * 1.08
-        lower_depth = min(depth * 0.97, traits.depth_mm * ratio)
-        wedge_deg = _WEDGE_DEG[place] * (curve if place > 1 else 1.0) + rng.normal(0, 2.5)
-        wedge = float(np.deg2rad(wedge_deg))
-        low_angle = angle + wedge
-        middle = angle + wedge / 2
-        lean = np.deg2rad(table_deg) if place == 0 else 0.0
-        low_back = back - upward(angle + lean if place == 0 else middle) * height
-        low_back = low_back + forward(middle) * (depth - lower_depth) * (1 - _FRONT_SHARE[place])
-        upper_middle = back + forward(angle) * depth / 2
-        lower_middle = low_back + forward(low_angle) * lower_depth / 2
-        axis = upper_middle - lower_middle
-        tall = float(np.linalg.norm(axis))
-        sagittal = float(np.arctan2(axis[0], -axis[1]))
-        first = place == 0
-        below = plate_share if first else rng.uniform(0.0, 0.3)
-        above = 1.0 if first else plate_share if place == 1 else rng.uniform(0.0, 0.35)
-        bodies.append(
-            Vertebra(
-                level=level,
-                centre_mm=np.array([*((upper_middle + lower_middle) / 2), 0.0]),
-                frame=pose(sagittal, pelvis.coronal_rad, pelvis.axial_rad),
-                height_mm=tall,
-                lower_depth_mm=float(lower_depth * np.cos(sagittal - low_angle)),
-                upper_depth_mm=float(depth * np.cos(sagittal - angle)),
-                width_mm=float(traits.depth_mm * _WIDTH_RATIO[place]),
-                lower_slope=float(np.tan(sagittal - low_angle)),
-                upper_slope=float(np.tan(sagittal - angle)),
-                sagittal_rad=sagittal,
-                coronal_rad=pelvis.coronal_rad,
-                axial_rad=pelvis.axial_rad,
-                concavity_mm=(
-                    hollow if first else 0.0,
-                    traits.hollow_mm * 0.45 if first else hollow if place == 1 else 0.0,
-                ),
-                hollow_place=0.0,
-                node_mm=(0.0, 0.0, 0.0),
-                waist=float(rng.uniform(0.04, 0.16)) if place < 2 else 0.04,
-                rounding=0.02,
-                exponent=traits.exponent,
-                notch_mm=0.0,
-                spurs_mm=np.array([0, 0, 1, 0]) * traits.spur_habit * rng.exponential(1.2)
-                if first
-                else np.zeros(4),
-                wall_mm=traits.wall_mm * wall_share,
-                plate_mm=traits.plate_mm * above * strength,
-                density=float(density),
-                sclerosis=(0.0, traits.sclerosis if first else 0.0),
-                pedicle_mm=18.0 * traits.size,
-                lower_plate_share=float(np.clip(below / max(above, 0.05), 0, 1.2)),
-            )
-        )
-        if first:
-            step = gap
+            gap_mm = build.gap_mm
         elif place == 1:
-            step = rng.uniform(-0.8, 1.6) if rng.random() < 0.35 else rng.uniform(-0.8, 0.2)
+            gap_mm = rng.uniform(-0.8, 1.6) if rng.random() < 0.35 else rng.uniform(-0.8, 0.2)
         else:
-            step = rng.uniform(-0.8, 0.4)
-        back = low_back - upward(low_angle) * step
-        angle, depth = low_angle, lower_depth
-    return bodies, kind
+            gap_mm = rng.uniform(-0.8, 0.4)
+        upper = replace(lower, back_mm=lower.back_mm - upward(lower.angle_rad) * gap_mm)
+    return bodies, build.disc

@@ -59,6 +59,25 @@ class ScrewKind:
         )
 
 
+@dataclass(slots=True)
+class _Shaft:
+    """Where a screw lies on the film.
+
+    Attributes:
+        head: (2,) where it leaves the bone, px.
+        axis: (2,) unit vector from there to the tip.
+        length: From head to tip, px.
+        radius: Of the thread, px.
+        px: Pixels a millimetre.
+    """
+
+    head: np.ndarray
+    axis: np.ndarray
+    length: float
+    radius: float
+    px: float
+
+
 def screw(
     camera: Camera,
     head_mm: np.ndarray,
@@ -79,22 +98,45 @@ def screw(
         rod_axis_px: (2,) direction of the rod on the film; None: none.
         rng: The hardware's stream.
     """
-    ends = project(camera, np.stack([head_mm, tip_mm]))
-    head, tip = ends
-    px = camera.px_per_mm
+    ends_mm = np.stack([head_mm, tip_mm])
+    head, tip = project(camera, ends_mm)
     length = float(np.linalg.norm(tip - head)) + 1e-6
-    axis = (tip - head) / length
+    px = camera.px_per_mm
+    shaft = _Shaft(head, (tip - head) / length, length, kind.width_mm / 2 * px, px)
+    path_cm = kind.width_mm / 10 * kind.metal * float(along_ray(ends_mm)[0])
+    device = Implant("screw", level, "pedicle screw" if kind.tulip else "screw")
+    _add_shaft(device, shaft, kind, path_cm, rng)
+    if kind.tulip:
+        _add_tulip(device, shaft, kind, rod_axis_px, rng)
+    else:
+        size = kind.head_mm * px
+        ball = circle_outline(head, size * rng.uniform(0.85, 1.1), 24)
+        device.pieces.append((ball, 0.8 * kind.metal))
+        device.pieces.append((circle_outline(head, size * 0.5, 24), 0.3 * kind.metal))
+    return device
+
+
+def _add_shaft(
+    device: Implant, shaft: _Shaft, kind: ScrewKind, path_cm: float, rng: np.random.Generator
+) -> None:
+    """Adds the thread and its core, broken or loose where chance says so.
+
+    Args:
+        device: The screw, changed in place.
+        shaft: Where it lies.
+        kind: What the construct's screws share.
+        path_cm: Through its middle, cm of titanium.
+        rng: The hardware's stream.
+    """
+    axis, radius, px = shaft.axis, shaft.radius, shaft.px
     across = np.array([-axis[1], axis[0]])
-    radius = kind.width_mm / 2 * px
-    path_cm = kind.width_mm / 10 * kind.metal * float(along_ray(np.stack([head_mm, tip_mm]))[0])
-    teeth = max(3, int(length / px / kind.pitch_mm))
+    teeth = max(3, int(shaft.length / px / kind.pitch_mm))
     along = np.linspace(0, 1, 2 * teeth + 1)
     depth = np.where(np.arange(len(along)) % 2 == 0, kind.core, 1.0)
     depth[: max(2, teeth // 4)] = 0.9  # the shank under the head is smooth
     narrow = 1 - kind.taper * along
     narrow *= np.where(along > 0.88, 1 - (along - 0.88) * rng.uniform(2.0, 5.0), 1.0)
-    course = head + along[:, None] * axis * length
-    device = Implant("screw", level, "pedicle screw" if kind.tulip else "screw")
+    course = shaft.head + along[:, None] * axis * shaft.length
     parts = [slice(0, len(along))]
     if rng.random() < kind.broken and len(along) > 10:
         # The tip stays behind and shifts: for a reader still one screw.
@@ -119,38 +161,33 @@ def screw(
         wide = radius + rng.uniform(1.0, 2.6) * px
         inside = along > rng.uniform(0.2, 0.5)
         if inside.sum() > 2:
-            device.halo = [
-                (ribbon(course[inside], wide * rng.uniform(0.8, 1.2)), rng.uniform(0.3, 1.0))
-            ]
-    size = kind.head_mm * px
-    if kind.tulip:
-        # A tulip stands along the screw or, with a ball joint, square to the rod.
-        head_axis = axis
-        if rod_axis_px is not None:
-            square = np.array([rod_axis_px[1], -rod_axis_px[0]])
-            square = square if square @ axis > 0 else -square
-            mixed = axis + square * rng.uniform(0, 1.5)
-            head_axis = mixed / np.linalg.norm(mixed)
-        middle = head - head_axis * size * 0.5
-        body = box_outline(
-            middle, head_axis, size * rng.uniform(1.0, 1.35), size * rng.uniform(0.8, 1.05)
-        )
-        device.pieces.append((smooth_curve(body, rounds=1), 0.9 * kind.metal))
-        device.pieces.append(
-            (box_outline(middle, head_axis, size * 0.6, size * 0.6), 0.35 * kind.metal)
-        )
-        if kind.towers:
-            wide = size * 0.3
-            lever = middle - head_axis * size * 1.7
-            device.pieces.append(
-                (box_outline(lever, head_axis, size * 0.9, wide), 0.6 * kind.metal)
-            )
-    else:
-        device.pieces.append(
-            (circle_outline(head, size * rng.uniform(0.85, 1.1), 24), 0.8 * kind.metal)
-        )
-        device.pieces.append((circle_outline(head, size * 0.5, 24), 0.3 * kind.metal))
-    return device
+            gap = ribbon(course[inside], wide * rng.uniform(0.8, 1.2))
+            device.halo = [(gap, rng.uniform(0.3, 1.0))]
+
+
+def _add_tulip(
+    device: Implant,
+    shaft: _Shaft,
+    kind: ScrewKind,
+    rod_axis_px: np.ndarray | None,
+    rng: np.random.Generator,
+) -> None:
+    """Adds a head that holds a rod: along the screw or, with a ball joint, square to the rod."""
+    size = kind.head_mm * shaft.px
+    axis = shaft.axis
+    if rod_axis_px is not None:
+        square = np.array([rod_axis_px[1], -rod_axis_px[0]])
+        square = square if square @ axis > 0 else -square
+        mixed = axis + square * rng.uniform(0, 1.5)
+        axis = mixed / np.linalg.norm(mixed)
+    middle = shaft.head - axis * size * 0.5
+    body = box_outline(middle, axis, size * rng.uniform(1.0, 1.35), size * rng.uniform(0.8, 1.05))
+    device.pieces.append((smooth_curve(body, rounds=1), 0.9 * kind.metal))
+    slot = box_outline(middle, axis, size * 0.6, size * 0.6)
+    device.pieces.append((slot, 0.35 * kind.metal))
+    if kind.towers:
+        lever = box_outline(middle - axis * size * 1.7, axis, size * 0.9, size * 0.3)
+        device.pieces.append((lever, 0.6 * kind.metal))
 
 
 def rod(camera: Camera, course_mm: np.ndarray, width_mm: float, metal: float, name: str) -> Implant:

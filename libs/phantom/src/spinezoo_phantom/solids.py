@@ -110,6 +110,97 @@ def body_paths(body: Vertebra, camera: Camera) -> BodyPaths | None:
     return BodyPaths(window, inside_sum * unit_cm, shell_cm, extra_cm)
 
 
+@dataclass(slots=True)
+class _Walls:
+    """The side walls of a body where one sample on every ray lies; (h, w) float32 each.
+
+    Attributes:
+        inside_mm: How far the sample lies within the wall.
+        per_mm: 1 by the width of the wall's ramp.
+        front: Whether the sample lies in the front half, bool.
+        share: Its height, -1 at the lower rim to 1 at the upper.
+        beside: How far it lies to the side, as a share of the half width there.
+        half_depth_mm: Of the body at its height, waist, rim and spurs aside.
+    """
+
+    inside_mm: np.ndarray
+    per_mm: np.ndarray
+    front: np.ndarray
+    share: np.ndarray
+    beside: np.ndarray
+    half_depth_mm: np.ndarray
+
+
+def _walls(body: Vertebra, local: list[np.ndarray], pixel_mm: float, step_mm: float) -> _Walls:
+    """Side walls: a superellipse whose halves taper, have a waist, a rounded rim and spurs.
+
+    Args:
+        body: The body.
+        local: Places of the samples in its frame: along, up, side; (h, w) float32 each, mm.
+        pixel_mm: Footprint of a ray.
+        step_mm: Distance of samples along the ray.
+    """
+    along, up, side = local
+    number = np.float32
+    front = along > 0
+    ahead_mm = np.abs(along)
+    share = up * number(2 / body.height_mm)
+    flat = np.minimum(share * share, 1)
+    lip = flat * flat
+    lip *= lip  # eighth power: only near the rim
+    spurs = body.spurs_mm.astype(np.float32)
+    spur = np.where(
+        share > 0, np.where(front, spurs[2], spurs[3]), np.where(front, spurs[1], spurs[0])
+    )
+    pinch = np.where(front, number(body.waist), number(body.waist * 0.45))
+    taper = share * number((body.upper_depth_mm - body.lower_depth_mm) / 4)
+    taper += number((body.upper_depth_mm + body.lower_depth_mm) / 4)
+    depth = taper * (1 - pinch * (1 - flat) - number(body.rounding) * lip) + spur * lip
+    width = number(body.width_mm / 2) * (1 - number(body.waist * 0.7) * (1 - flat))
+    beside = np.abs(side) / width
+    if body.notch_mm:  # a vertebral body is a kidney: its back wall is hollow in the middle
+        notch = number(body.notch_mm) * np.maximum(1 - 3 * (beside * beside), 0)
+        ahead_mm += np.where(front, number(0), notch)
+    ahead = np.maximum(ahead_mm / depth, number(1e-3))
+    aside = np.maximum(beside, number(1e-3))
+    power = np.where(front, number(body.exponent), number(body.exponent + 1.2))
+    power_ahead = cv2.exp(power * cv2.log(ahead))
+    power_side = cv2.exp(power * cv2.log(aside))
+    steep_ahead = power_ahead / (ahead * depth)
+    steep_side = power_side / (aside * width)
+    steep = cv2.sqrt(steep_ahead * steep_ahead + steep_side * steep_side) + number(1e-6)
+    inside_mm = (1 - power_ahead - power_side) / (power * steep)
+    # How far the wall's distance changes from one sample to the next, and within one pixel.
+    slide_ahead = number(abs(body.frame[2, 0]) * step_mm + pixel_mm)
+    slide_side = number(abs(body.frame[2, 2]) * step_mm)
+    ramp_mm = (slide_ahead * steep_ahead + slide_side * steep_side) / steep
+    per_mm = 1 / np.maximum(ramp_mm, number(0.3 * pixel_mm))
+    return _Walls(inside_mm, per_mm, front, share, beside, taper)
+
+
+def _below_and_above(
+    body: Vertebra, along: np.ndarray, up: np.ndarray, walls: _Walls
+) -> tuple[np.ndarray, np.ndarray]:
+    """How far samples lie above the lower and below the upper endplate, (h, w) float32 each, mm."""
+    number = np.float32
+    beside_square = walls.beside * walls.beside
+    bowl_along = along / (walls.half_depth_mm + number(BOWL_MARGIN_MM))
+    shifted = bowl_along - number(body.hollow_place) * (1 - bowl_along * bowl_along)
+    ring = np.maximum(1 - (shifted * shifted + beside_square) * number(1 / 0.93**2), 0)
+    bowl = cv2.sqrt(ring) * (number(0.35) + number(0.65) * ring)
+    lower_depth, upper_depth = body.concavity_mm
+    to_upper = along * number(body.upper_slope) - up - bowl * number(upper_depth)
+    to_upper += number(body.height_mm / 2)
+    to_lower = up - along * number(body.lower_slope) - bowl * number(lower_depth)
+    to_lower += number(body.height_mm / 2)
+    if body.node_mm[0] or body.node_mm[1]:  # Schmorl nodes
+        spot = np.square(bowl_along - number(body.node_mm[2])) + beside_square
+        spot = cv2.exp(spot * number(-1 / 0.09))
+        to_lower -= spot * number(body.node_mm[0])
+        to_upper -= spot * number(body.node_mm[1])
+    return to_lower, to_upper
+
+
 def _add_sample(
     body: Vertebra,
     local: list[np.ndarray],
@@ -130,75 +221,26 @@ def _add_sample(
         core_sum: (h, w), what lies within the cortex, changed in place.
         extra_sum: (h, w), core weighted by sclerosis, changed in place; None without.
     """
-    along, up, side = local
+    along, up, _ = local
     number = np.float32
-    # Walls: a superellipse whose halves taper, have a waist, a rounded rim and spurs.
-    front = along > 0
-    ahead_mm = np.abs(along)
-    share = up * number(2 / body.height_mm)
-    flat = np.minimum(share * share, 1)
-    lip = flat * flat
-    lip *= lip  # eighth power: only near the rim
-    spurs = body.spurs_mm.astype(np.float32)
-    spur = np.where(
-        share > 0, np.where(front, spurs[2], spurs[3]), np.where(front, spurs[1], spurs[0])
-    )
-    pinch = np.where(front, number(body.waist), number(body.waist * 0.45))
-    taper = share * number((body.upper_depth_mm - body.lower_depth_mm) / 4)
-    taper += number((body.upper_depth_mm + body.lower_depth_mm) / 4)
-    depth = taper * (1 - pinch * (1 - flat) - number(body.rounding) * lip) + spur * lip
-    half_width = body.width_mm / 2
-    width = number(half_width) * (1 - number(body.waist * 0.7) * (1 - flat))
-    beside = np.abs(side) / width
-    beside_square = beside * beside
-    if body.notch_mm:  # a vertebral body is a kidney: its back wall is hollow in the middle
-        notch = number(body.notch_mm) * np.maximum(1 - 3 * beside_square, 0)
-        ahead_mm += np.where(front, number(0), notch)
-    ahead = np.maximum(ahead_mm / depth, number(1e-3))
-    beside = np.maximum(beside, number(1e-3))
-    power = np.where(front, number(body.exponent), number(body.exponent + 1.2))
-    power_ahead = cv2.exp(power * cv2.log(ahead))
-    power_side = cv2.exp(power * cv2.log(beside))
-    steep_ahead = power_ahead / (ahead * depth)
-    steep_side = power_side / (beside * width)
-    steep = cv2.sqrt(steep_ahead * steep_ahead + steep_side * steep_side) + number(1e-6)
-    to_wall = (1 - power_ahead - power_side) / (power * steep)
-    # How far the wall's distance changes from one sample to the next, and within one pixel.
-    slide_ahead = number(abs(body.frame[2, 0]) * step_mm + pixel_mm)
-    slide_side = number(abs(body.frame[2, 2]) * step_mm)
-    wall_ramp = (slide_ahead * steep_ahead + slide_side * steep_side) / steep
-    per_wall = 1 / np.maximum(wall_ramp, number(0.3 * pixel_mm))
-
-    # Endplates.
-    bowl_along = along / (taper + number(BOWL_MARGIN_MM))
-    shifted = bowl_along - number(body.hollow_place) * (1 - bowl_along * bowl_along)
-    ring = np.maximum(1 - (shifted * shifted + beside_square) * number(1 / 0.93**2), 0)
-    bowl = cv2.sqrt(ring) * (number(0.35) + number(0.65) * ring)
-    bent = 0.5 * max(body.concavity_mm) / max(half_width, 1)
+    walls = _walls(body, local, pixel_mm, step_mm)
+    to_lower, to_upper = _below_and_above(body, along, up, walls)
+    bent = 0.5 * max(body.concavity_mm) / max(body.width_mm / 2, 1)
     per_plate = number(1 / (pixel_mm + step_mm * (abs(body.frame[2, 1]) + bent)))
-    lower_depth, upper_depth = body.concavity_mm
-    to_upper = along * number(body.upper_slope) - up - bowl * number(upper_depth)
-    to_upper += number(body.height_mm / 2)
-    to_lower = up - along * number(body.lower_slope) - bowl * number(lower_depth)
-    to_lower += number(body.height_mm / 2)
-    if body.node_mm[0] or body.node_mm[1]:  # Schmorl nodes
-        spot = np.square(bowl_along - number(body.node_mm[2])) + beside_square
-        spot = cv2.exp(spot * number(-1 / 0.09))
-        to_lower -= spot * number(body.node_mm[0])
-        to_upper -= spot * number(body.node_mm[1])
-
     half = number(0.5)
-    inside = np.clip(to_wall * per_wall + half, 0, 1)
+    inside = np.clip(walls.inside_mm * walls.per_mm + half, 0, 1)
     inside *= np.clip(to_upper * per_plate + half, 0, 1)
     inside *= np.clip(to_lower * per_plate + half, 0, 1)
     inside_sum += inside
     if body.is_sacral:
         wall_mm: np.ndarray | np.float32 = number(body.wall_mm)
     else:  # no cortex where the pedicle leaves: the upper back wall is interrupted there
-        pedicle = (~front) & (share > -0.3) & (beside > 0.3) & (beside < 0.9)
+        pedicle = (
+            (~walls.front) & (walls.share > -0.3) & (walls.beside > 0.3) & (walls.beside < 0.9)
+        )
         wall_mm = np.where(pedicle, number(0), number(body.wall_mm))
     plate_mm = number(body.plate_mm)
-    core = np.clip((to_wall - wall_mm) * per_wall + half, 0, 1)
+    core = np.clip((walls.inside_mm - wall_mm) * walls.per_mm + half, 0, 1)
     core *= np.clip((to_upper - plate_mm) * per_plate + half, 0, 1)
     lower_mm = plate_mm * number(body.lower_plate_share)
     core *= np.clip((to_lower - lower_mm) * per_plate + half, 0, 1)

@@ -16,6 +16,7 @@ import cv2
 import numpy as np
 from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
 from pydicom.uid import UID, ComputedRadiographyImageStorage, ExplicitVRLittleEndian
+from spinezoo_contract.types import NAMED_LEVELS
 
 from spinezoo_phantom.make import make_film
 from spinezoo_phantom.records import PhantomFilm
@@ -248,7 +249,7 @@ def _via_entry(record: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-_CORNER_LEVELS = ("T10", "T11", "T12", "L1", "L2", "L3", "L4", "L5", "L6")
+_CORNER_LEVELS = NAMED_LEVELS[NAMED_LEVELS.index("T10") : NAMED_LEVELS.index("S1")]
 
 
 def _corner_file(records: list[dict[str, Any]], settings: PhantomSettings) -> dict[str, Any]:

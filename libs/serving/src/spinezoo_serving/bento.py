@@ -23,7 +23,6 @@ import json
 import logging
 import os
 import shutil
-import signal
 import sys
 import tempfile
 import time
@@ -48,6 +47,7 @@ from spinezoo_contract.types import Prediction, PredictOptions
 from spinezoo_serving.logs import REQUEST_ID, configure_logging, error_fields
 from spinezoo_serving.memory import keep_film_memory
 from spinezoo_serving.settings import NetworkSettings, ServerSettings
+from spinezoo_serving.stopping import stop_requests
 
 if TYPE_CHECKING:
     from starlette.requests import Request
@@ -495,15 +495,7 @@ async def _serve(service: Any, settings: ServerSettings) -> int:
 
     member: Member = getattr(service.inner, _MEMBER)
     endpoint = HttpEndpoint(settings.host, settings.http_port, service.to_asgi(is_main=True))
-    asked = asyncio.Event()
-    hurried = asyncio.Event()
-
-    def handle() -> None:
-        (hurried if asked.is_set() else asked).set()
-
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, handle)
+    asked, hurried = stop_requests()
     try:
         await endpoint.start()
     except BaseException:

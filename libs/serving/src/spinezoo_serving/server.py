@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import signal
 import socket
 from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
@@ -23,6 +22,7 @@ from spinezoo_contract.errors import ConfigurationError
 from spinezoo_serving.calls import ShellInterceptor
 from spinezoo_serving.settings import ServerSettings, host_port
 from spinezoo_serving.state import HealthServicer, Phase, ServingState
+from spinezoo_serving.stopping import STOP_SIGNALS, stop_requests
 
 if TYPE_CHECKING:
     from spinezoo_serving.metrics import ServerMetrics
@@ -228,15 +228,7 @@ async def run_forever(
     Raises:
         ConfigurationError: An address cannot be bound.
     """
-    asked = asyncio.Event()
-    hurried = asyncio.Event()
-
-    def handle() -> None:
-        (hurried if asked.is_set() else asked).set()
-
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, handle)
+    asked, hurried = stop_requests()
     started: list[Endpoint] = []
     try:
         await server.start(ready=False)
@@ -258,5 +250,5 @@ async def run_forever(
             await endpoint.stop()
         if on_stop is not None:
             await on_stop()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.remove_signal_handler(number)
+        for number in STOP_SIGNALS:
+            asyncio.get_running_loop().remove_signal_handler(number)

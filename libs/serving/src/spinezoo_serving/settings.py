@@ -6,7 +6,11 @@ import re
 from typing import Annotated
 
 from pydantic import Field, field_validator
-from spinezoo_contract.limits import IMAGE_TAG
+from spinezoo_contract.limits import (
+    DEFAULT_MAX_MESSAGE_BYTES,
+    DEFAULT_MAX_PIXELS,
+    IMAGE_TAG,
+)
 
 from spinezoo_serving.security import ServerSecurity
 from spinezoo_serving.variables import EnvironmentSettings, LowerCase, setting
@@ -28,7 +32,7 @@ class ServerSettings(EnvironmentSettings):
     grpc_port: int = setting(0, "port of the gRPC endpoint; 0 takes a free one", maximum=65535)
     http_port: int = setting(0, "port of the HTTP endpoint; 0 takes a free one", maximum=65535)
     max_message_bytes: int = setting(
-        67_108_864,
+        DEFAULT_MAX_MESSAGE_BYTES,
         "gRPC message limit, both ways, every hop",
         minimum=MIN_MAX_MESSAGE_BYTES,
         maximum=MAX_MAX_MESSAGE_BYTES,
@@ -52,7 +56,9 @@ class ServerSettings(EnvironmentSettings):
     drain_s: float = setting(
         20.0, "time for requests in flight after SIGTERM", maximum=3600.0, unit="s"
     )
-    max_pixels: int = setting(67_108_864, "most pixels of a film", minimum=256, maximum=400_000_000)
+    max_pixels: int = setting(
+        DEFAULT_MAX_PIXELS, "most pixels of a film", minimum=256, maximum=400_000_000
+    )
     image: str = setting(
         "",
         "tag of the container's image, for the provenance of every answer; the image sets it",

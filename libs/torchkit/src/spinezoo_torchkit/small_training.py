@@ -207,15 +207,7 @@ def run_epochs(
     optimiser = torch.optim.AdamW(
         network.parameters(), settings.learning_rate, weight_decay=settings.weight_decay
     )
-    record = run_record(run_dir, settings)
-    state = run_dir / STATE_FILE
-    if record is None:
-        record = {"epoch": 0, "minutes": 0.0, "examples": 0, "about": dict(about)}
-        if start is not None:
-            record["about"]["began_with"] = _begin_with(network, start)
-    else:
-        tensors, _ = load_state(state)
-        _restore(network, optimiser, tensors)
+    record = _begun(network, optimiser, settings, run_dir, about, start)
     begin, minutes, examples = record["epoch"], record["minutes"], record["examples"]
     if _is_finished(record, settings):
         return Trained(minutes, examples, record["about"])
@@ -250,7 +242,7 @@ def run_epochs(
         minutes += (time.monotonic() - started) / 60.0
         examples += seen * settings.batch_size
         save_state(
-            state,
+            run_dir / STATE_FILE,
             _tensors_of(network, optimiser),
             {
                 "settings": dataclasses.asdict(settings),
@@ -268,6 +260,26 @@ def run_epochs(
         if minutes >= limit:
             break
     return Trained(minutes, examples, record["about"])
+
+
+def _begun(
+    network: nn.Module,
+    optimiser: torch.optim.Optimizer,
+    settings: SmallSettings,
+    run_dir: Path,
+    about: Mapping[str, Any],
+    start: Path | None,
+) -> Mapping[str, Any]:
+    """The record of the run in a folder, network and optimiser as it left them, or of a new one."""
+    record = run_record(run_dir, settings)
+    if record is not None:
+        tensors, _ = load_state(run_dir / STATE_FILE)
+        _restore(network, optimiser, tensors)
+        return record
+    learnt_from = dict(about)
+    if start is not None:
+        learnt_from["began_with"] = _begin_with(network, start)
+    return {"epoch": 0, "minutes": 0.0, "examples": 0, "about": learnt_from}
 
 
 def _begin_with(network: nn.Module, start: Path) -> dict[str, Any]:
@@ -462,7 +474,7 @@ def make_parser(
     """The command line of a small training: where things lie, and each setting that is a number."""
     parser = argparse.ArgumentParser(prog=prog, description=description)
     data = f"phantoms:{defaults.films_seed}"
-    parser.add_argument("--data", default=data, help="phantoms:SEED")
+    parser.add_argument("--data", default=data, help="phantoms:SEED (default: %(default)s)")
     parser.add_argument("--run-dir", type=Path, required=True, help="where a run can go on from")
     parser.add_argument("--store", type=Path, help="where examples lie (default: the run folder)")
     parser.add_argument(
@@ -481,7 +493,9 @@ def make_parser(
         value = getattr(defaults, field.name)
         if field.name != "films_seed" and isinstance(value, int | float):
             name = f"--{field.name.replace('_', '-')}"
-            parser.add_argument(name, type=type(value), default=value)
+            parser.add_argument(
+                name, type=type(value), default=value, help="(default: %(default)s)"
+            )
     return parser
 
 

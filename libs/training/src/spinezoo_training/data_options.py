@@ -40,6 +40,10 @@ PHANTOMS = "phantoms:"
 """``--data phantoms:SEED`` makes films on the spot; anything else is a folder."""
 
 VALIDATION_FILMS = 60
+"""Phantoms to validate on where nothing else is said."""
+
+VALIDATION_SHARE = 0.1
+"""Of a folder's films, likewise."""
 
 MOST_TOLD = 20
 """Findings on outlines that the console shows."""
@@ -88,7 +92,9 @@ def add_data_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--cache-dir", type=Path, help="folder: where prepared films are kept")
     parser.add_argument(
-        "--validation-share", type=float, help="folder: share to validate on (default 0.1)"
+        "--validation-share",
+        type=float,
+        help=f"folder: share to validate on (default {VALIDATION_SHARE})",
     )
     for name, what in (
         ("epoch-films", "films of an epoch"),
@@ -122,7 +128,8 @@ def open_data(
     folder = Path(arguments.data)
     outlines = outline_options(arguments)
     opened = open_film_set(folder, outlines=outlines)
-    share = 0.1 if arguments.validation_share is None else arguments.validation_share
+    given = arguments.validation_share
+    share = VALIDATION_SHARE if given is None else given
     patients = Patients({}, "", len(opened.names))
     if share:
         patients = patients_of(

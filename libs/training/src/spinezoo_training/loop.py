@@ -123,25 +123,12 @@ def fit(
             bar.set_postfix_str(
                 f"epoch {run.epoch + 1} " + " ".join(f"{k} {v:.3f}" for k, v in terms.items())
             )
-            whole = run.step_in_epoch == run.steps_per_epoch
-            if whole or run.done():
+            if run.step_in_epoch == run.steps_per_epoch or run.done():
                 validation = validate(engine, validation_films, run.batch_size)
-                if whole:
-                    run.epoch, run.step_in_epoch = run.epoch + 1, 0
-                    run.judge(validation)
-                run.save(validation)
+                run.end_epoch(validation)
                 line = run.log_epoch(losses, validation)
-                log.epoch(
-                    run.epoch,
-                    {
-                        "loss": float(np.mean(losses)),
-                        **{f"loss/{name}": value for name, value in terms.items()},
-                        "learning_rate": run.learning_rate(),
-                        "films_seen": run.films_seen,
-                        **{f"validation/{name}": value for name, value in validation.items()},
-                    },
-                    answer_strip(engine, validation_films),
-                )
+                figures = run.figures(losses, terms, validation)
+                log.epoch(run.epoch, figures, answer_strip(engine, validation_films))
                 if not quiet:
                     tqdm.write(line, file=sys.stderr)
                     sys.stderr.flush()
@@ -198,6 +185,13 @@ class _Run:
     def stopped_early(self) -> bool:
         patience = self.settings.patience
         return patience is not None and self.epochs_since_best >= patience
+
+    def end_epoch(self, validation: dict[str, float]) -> None:
+        """Counts the epoch where it is whole, and writes the state."""
+        if self.step_in_epoch == self.steps_per_epoch:
+            self.epoch, self.step_in_epoch = self.epoch + 1, 0
+            self.judge(validation)
+        self.save(validation)
 
     def judge(self, validation: dict[str, float]) -> None:
         """Counts the epochs since the validation figure was best."""
@@ -289,6 +283,18 @@ class _Run:
         with (self.run_dir / HISTORY_FILE).open("a", encoding="utf-8") as stream:
             stream.write(json.dumps(entry) + "\n")
         return " ".join(f"{key} {value}" for key, value in entry.items())
+
+    def figures(
+        self, losses: Sequence[float], terms: dict[str, float], validation: dict[str, float]
+    ) -> dict[str, float]:
+        """What the run log shows of an epoch; `terms` are those of its last step."""
+        return {
+            "loss": float(np.mean(losses)),
+            **{f"loss/{name}": value for name, value in terms.items()},
+            "learning_rate": self.learning_rate(),
+            "films_seen": self.films_seen,
+            **{f"validation/{name}": value for name, value in validation.items()},
+        }
 
     def result(
         self, finished: bool, losses: Sequence[float], validation: dict[str, float]

@@ -20,7 +20,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from spinezoo_contract.client import EnsembleClient
+from spinezoo_contract.client import DEFAULT_GATEWAY, EnsembleClient
 from spinezoo_contract.errors import (
     AnnotationError,
     BadInputError,
@@ -286,7 +286,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--data", type=Path, required=True, help="folder of films")
     parser.add_argument("--work", type=Path, help="folder of the project (default DATA-annotate)")
-    parser.add_argument("--gateway", default="127.0.0.1:50050", help="gRPC target of the zoo")
+    parser.add_argument("--gateway", default=DEFAULT_GATEWAY, help="gRPC target of the zoo")
     parser.add_argument(
         "--finish", action="store_true", help="write via.json from what people corrected"
     )

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from spinezoo_contract.errors import AnnotationError
-from spinezoo_contract.types import Structure
+from spinezoo_contract.types import NAMED_LEVELS, Structure
 from spinezoo_spine.annotations.regions import STRUCTURE_NAMES
 from spinezoo_spine.annotations.text import read_json
 
@@ -27,7 +27,7 @@ STATUSES = (PREDICTED, CORRECTED, APPROVED)
 NAME = "SpineZoo first outlines"
 """Name of the projects that are written here."""
 
-LEVELS = ("", "T9", "T10", "T11", "T12", "L1", "L2", "L3", "L4", "L5", "L6", "S1", "S2")
+LEVELS = ("", *NAMED_LEVELS)
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
+from spinezoo_contract.client import DEFAULT_GATEWAY
 from spinezoo_contract.errors import ConfigurationError
 from spinezoo_contract.tls import is_loopback
 
@@ -174,7 +175,7 @@ class NodeSettings(_Model):
     http_port: Port = 8070
     spool: Path
     spool_key: Path | None = None
-    gateway: str = "127.0.0.1:50050"
+    gateway: str = DEFAULT_GATEWAY
     gateway_s: Annotated[float, Field(gt=0)] = 120.0
     peers: tuple[Peer, ...]
     results: tuple[ResultKind, ...] = RESULT_KINDS

@@ -53,11 +53,11 @@ def memory_limit_gib(plan: Plan, part: Part) -> int:
     reading. The gateway: each film under way as request, as decoded film and once a member, which
     gRPC keeps for another try. The evaluator: 2 GiB.
     """
-    message = plan.number("SPINEZOO_MAX_MESSAGE_BYTES", 67_108_864)
+    message = plan.number("SPINEZOO_MAX_MESSAGE_BYTES")
     if part.is_member:
-        needed = (plan.number("SPINEZOO_QUEUE_LIMIT", 16) + 1) * message + 2 * 2**30
+        needed = (plan.number("SPINEZOO_QUEUE_LIMIT") + 1) * message + 2 * 2**30
     elif part.name == "gateway":
-        films = plan.number("SPINEZOO_GATEWAY_CONCURRENCY", 16)
+        films = plan.number("SPINEZOO_GATEWAY_CONCURRENCY")
         needed = films * (2 + len(plan.members)) * message + 2**29
     else:
         needed = 2 * 2**30
@@ -66,7 +66,7 @@ def memory_limit_gib(plan: Plan, part: Part) -> int:
 
 def grace_seconds(plan: Plan, part: Part) -> int:
     """Time a pod has to end: a member may drain gRPC and then HTTP, each as long."""
-    drain = math.ceil(float(plan.settings.get("SPINEZOO_DRAIN_S") or 20))
+    drain = math.ceil(plan.number("SPINEZOO_DRAIN_S"))
     return 2 * drain + 15 + PRESTOP_SECONDS[part.component]
 
 
@@ -98,8 +98,8 @@ def probes(part: Part, *, tls: bool) -> Manifest:
     return every
 
 
-def deployment(plan: Plan, part: Part) -> Manifest:
-    """The Deployment. How many replicas is the HorizontalPodAutoscaler's business."""
+def _container(plan: Plan, part: Part) -> Manifest:
+    """The container of a pod: what it runs, may use, and is asked."""
     environment: list[Manifest] = [
         {"name": "SPINEZOO_HOST", "value": "0.0.0.0"},
         {"name": "SPINEZOO_GRPC_PORT", "value": str(part.grpc_port)},
@@ -108,7 +108,6 @@ def deployment(plan: Plan, part: Part) -> Manifest:
         {"name": "HOME", "value": "/tmp"},
     ]
     mounts: list[Manifest] = [{"name": "tmp", "mountPath": "/tmp"}]
-    volumes: list[Manifest] = [{"name": "tmp", "emptyDir": {"sizeLimit": "512Mi"}}]
     if part.is_member:
         # A framework counts the node's processors, not the pod's share of them.
         limit = {"containerName": CONTAINER, "resource": "limits.cpu"}
@@ -117,8 +116,7 @@ def deployment(plan: Plan, part: Part) -> Manifest:
         folder = f"{CONFIG_FOLDER}/roster"
         environment.append({"name": "SPINEZOO_ROSTER", "value": f"{folder}/roster.yaml"})
         mounts.append({"name": "roster", "mountPath": folder, "readOnly": True})
-        volumes.append({"name": "roster", "configMap": {"name": f"{PREFIX}-roster"}})
-    container = {
+    return {
         "name": CONTAINER,
         "image": part.image,
         "imagePullPolicy": "IfNotPresent",
@@ -149,7 +147,14 @@ def deployment(plan: Plan, part: Part) -> Manifest:
         },
         "volumeMounts": mounts,
     }
-    pod = {
+
+
+def _pod(plan: Plan, part: Part) -> Manifest:
+    """What a pod is besides its container: its rights, where it runs, how long it may end."""
+    volumes: list[Manifest] = [{"name": "tmp", "emptyDir": {"sizeLimit": "512Mi"}}]
+    if part.name == "gateway":
+        volumes.append({"name": "roster", "configMap": {"name": f"{PREFIX}-roster"}})
+    return {
         "automountServiceAccountToken": False,
         # Otherwise the variables of a Service called spinezoo-member-... would look like addresses
         # for the gateway's roster.
@@ -173,9 +178,13 @@ def deployment(plan: Plan, part: Part) -> Manifest:
             }
             for key in ("kubernetes.io/hostname", "topology.kubernetes.io/zone")
         ],
-        "containers": [container],
+        "containers": [_container(plan, part)],
         "volumes": volumes,
     }
+
+
+def deployment(plan: Plan, part: Part) -> Manifest:
+    """The Deployment. How many replicas is the HorizontalPodAutoscaler's business."""
     return {
         "apiVersion": "apps/v1",
         "kind": "Deployment",
@@ -199,7 +208,7 @@ def deployment(plan: Plan, part: Part) -> Manifest:
                         "prometheus.io/path": "/metrics",
                     },
                 },
-                "spec": pod,
+                "spec": _pod(plan, part),
             },
         },
     }

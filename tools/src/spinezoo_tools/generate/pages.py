@@ -1,4 +1,4 @@
-"""Blocks of the pages in ``docs/`` that are written from the code.
+"""Blocks of pages that are written from the code.
 
 A page holds a block between two markers, and the text around it is written by hand::
 
@@ -13,12 +13,18 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
+from spinezoo_conformance.rules import rules_table as conformance_rules_table
+from spinezoo_spine.annotations.limits import limits_table
 from spinezoo_spine.annotations.rules import rules_table
+from spinezoo_spine.films.notes import notes_table
 
 from spinezoo_tools.checkout import ToolError
 from spinezoo_tools.environments import ROOT
 
 BLOCKS: dict[str, tuple[Path, Callable[[], str]]] = {
+    "conformance-rules": (Path("libs/conformance/README.md"), conformance_rules_table),
+    "film-notes": (Path("docs/data-format.md"), notes_table),
+    "outline-limits": (Path("docs/data-format.md"), limits_table),
     "outline-rules": (Path("docs/data-format.md"), rules_table),
 }
 """Page and text of each block by its name."""

@@ -6,31 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from spinezoo_tools.checkout import FRONT, Service, read_env_file, services_of
+from spinezoo_tools.variables import default_of, shared
 from spinezoo_tools.zoo import Zoo, ZooError
 
 PREFIX = "spinezoo"
 """First part of the image names, and of the names of Secrets and ConfigMaps."""
-
-SETTINGS = (
-    "SPINEZOO_MAX_MESSAGE_BYTES",
-    "SPINEZOO_MAX_PIXELS",
-    "SPINEZOO_QUEUE_LIMIT",
-    "SPINEZOO_BATCH",
-    "SPINEZOO_BATCH_WAIT_MS",
-    "SPINEZOO_DRAIN_S",
-    "SPINEZOO_DEVICE",
-    "SPINEZOO_ENGINE",
-    "SPINEZOO_PRECISION",
-    "SPINEZOO_THREADS",
-    "SPINEZOO_QUORUM",
-    "SPINEZOO_MEMBER_DEADLINE_MS",
-    "SPINEZOO_MEMBER_TIMEOUTS",
-    "SPINEZOO_MEMBER_RETRY_MS",
-    "SPINEZOO_GATEWAY_CONCURRENCY",
-    "SPINEZOO_CHECK_NEWCOMERS",
-    "SPINEZOO_NEWCOMER_S",
-)
-"""Lines of ``.env`` that processes read; the others are ports, or for ``compose.yaml`` only."""
 
 
 @dataclass(frozen=True)
@@ -106,8 +86,10 @@ class Plan:
         ports = zoo.ports()
         self.parts = [Part(each, *ports[each.name]) for each in services_of(root)]
         self.env = (root / ".env").read_text(encoding="utf-8")
+        # The other lines are ports, or for compose.yaml only.
+        read = shared("Servers", "Decoding films", "Networks", "Gateway")
         self.settings = {
-            key: value for key, value in read_env_file(root / ".env").items() if key in SETTINGS
+            key: value for key, value in read_env_file(root / ".env").items() if key in read
         }
 
     @property
@@ -119,6 +101,6 @@ class Plan:
         """One part by its name."""
         return next(part for part in self.parts if part.name == name)
 
-    def number(self, key: str, default: int) -> int:
-        """A whole number of ``.env``."""
-        return int(self.settings.get(key) or default)
+    def number(self, key: str) -> float:
+        """A number of ``.env``, else the setting's default."""
+        return float(self.settings.get(key) or default_of(key))

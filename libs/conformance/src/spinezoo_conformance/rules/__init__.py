@@ -16,3 +16,12 @@ RULES: tuple[Rule, ...] = tuple(
     )
 )
 """All rules, in the order in which they are judged."""
+
+
+def rules_table() -> str:
+    """The rules as a Markdown table, for the README."""
+    lines = ["| rule | a container keeps it when |", "|---|---|"]
+    for rule in RULES:
+        slow = " (slow)" if rule.slow else ""
+        lines.append(f"| {rule.rule_id} | {rule.statement}{slow} |")
+    return "\n".join(lines)

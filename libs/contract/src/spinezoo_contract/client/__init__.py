@@ -18,15 +18,17 @@ returned. Needs numpy, grpcio, protobuf and pycocotools only.
 
 from __future__ import annotations
 
-from spinezoo_contract.client.channel import DEFAULT_MAX_MESSAGE_BYTES, DEFAULT_TIMEOUT_S
+from spinezoo_contract.client.channel import DEFAULT_GATEWAY, DEFAULT_TIMEOUT_S
 from spinezoo_contract.client.ensemble import AsyncEnsembleClient, EnsembleClient
 from spinezoo_contract.client.evaluation import AsyncEvaluationClient, EvaluationClient
 from spinezoo_contract.client.films import FilmSource, film_kind, image_message
 from spinezoo_contract.client.many import DEFAULT_AT_ONCE, Outcome
 from spinezoo_contract.client.segmenter import AsyncSegmenterClient, SegmenterClient
+from spinezoo_contract.limits import DEFAULT_MAX_MESSAGE_BYTES
 
 __all__ = [
     "DEFAULT_AT_ONCE",
+    "DEFAULT_GATEWAY",
     "DEFAULT_MAX_MESSAGE_BYTES",
     "DEFAULT_TIMEOUT_S",
     "AsyncEnsembleClient",

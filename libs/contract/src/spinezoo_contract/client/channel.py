@@ -19,6 +19,7 @@ from spinezoo_contract.errors import (
     NotServingError,
     OptionError,
 )
+from spinezoo_contract.limits import DEFAULT_MAX_MESSAGE_BYTES
 from spinezoo_contract.status import REQUEST_ID_KEY, from_rpc_error
 from spinezoo_contract.tls import (
     ClientSecurity,
@@ -29,8 +30,8 @@ from spinezoo_contract.tls import (
     target_host,
 )
 
-DEFAULT_MAX_MESSAGE_BYTES = 67_108_864
-"""gRPC message limit, both ways: 64 MiB, what the servers ship with."""
+DEFAULT_GATEWAY = "127.0.0.1:50050"
+"""gRPC target of the gateway as ``make up`` and the composition start it."""
 
 DEFAULT_TIMEOUT_S = 120.0
 """Time a call has, in s: a member's 60 s and as much again for the way and the fusion."""

@@ -70,6 +70,7 @@ from spinezoo_contract.types.models import (
 )
 from spinezoo_contract.types.notes import NO_SPACING_NOTE, FilmNote, FilmNoteCode
 from spinezoo_contract.types.outlines import (
+    NAMED_LEVELS,
     VERTEBRAE,
     Annotation,
     Box,
@@ -85,6 +86,7 @@ from spinezoo_contract.types.outlines import (
 )
 
 __all__ = [
+    "NAMED_LEVELS",
     "NO_SPACING_NOTE",
     "PIXEL_TYPES",
     "SHRINKING_ID",

@@ -39,6 +39,10 @@ VERTEBRAE = frozenset({Structure.LUMBAR_VERTEBRA, Structure.SACRAL_VERTEBRA})
 """The structures that the vertebra recognition rate counts."""
 
 
+NAMED_LEVELS = ("T9", "T10", "T11", "T12", "L1", "L2", "L3", "L4", "L5", "L6", "S1", "S2")
+"""Levels that a vertebra can be named by, head first."""
+
+
 def structure_of_level(level: str) -> Structure:
     """What a vertebra of this level is: sacral from S1 on, else as the study calls those above."""
     return Structure.SACRAL_VERTEBRA if level.startswith("S") else Structure.LUMBAR_VERTEBRA

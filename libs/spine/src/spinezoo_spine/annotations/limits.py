@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from spinezoo_contract.limits import MAX_SEGMENTS_LIMIT
+
 MAX_FILE_BYTES = 67_108_864
 """Most bytes of an annotation file: 64 MiB. A set of 700 films with outlines takes about 10 MiB."""
 
@@ -37,3 +39,22 @@ MAX_COORDINATE_PX = 1e6
 
 MAX_MASK_PIXELS = 67_108_864
 """Most pixels of a run-length mask; more is refused before decoding."""
+
+
+def limits_table() -> str:
+    """The limits as a Markdown table, for the page of the data format."""
+    rows = {
+        "annotation file": f"{MAX_FILE_BYTES >> 20} MiB, {MAX_FILE_VALUES:,} values, "
+        f"{MAX_FILE_CONTAINERS:,} lists and objects",
+        "films, regions of a file": f"{MAX_FILE_FILMS:,}, {MAX_FILE_REGIONS:,}",
+        "regions of a film": f"{MAX_FILM_REGIONS:,}; their boxes together {MAX_FILM_COVER} "
+        "times the film",
+        "points of an outline, corners of a mask's border": f"{MAX_OUTLINE_POINTS:,}",
+        "parts of a COCO annotation": f"{MAX_PARTS:,}; their boxes together "
+        f"{MAX_PARTS_PIXELS >> 20} Mi pixels",
+        "film of a run-length mask": f"{MAX_MASK_PIXELS >> 20} Mi pixels",
+        "coordinates, either sign": f"{MAX_COORDINATE_PX:,.0f} px",
+        "segments of truth or prediction in one `Evaluate` message": f"{MAX_SEGMENTS_LIMIT:,}",
+    }
+    lines = ["| what | most |", "|---|---:|"]
+    return "\n".join([*lines, *(f"| {what} | {most} |" for what, most in rows.items())])

@@ -199,7 +199,7 @@ def paint(
     height: int,
     width: int,
 ) -> NDArray[np.uint8]:
-    """Label map of outlines: 0 is background, else the structure's number; see PAINT_ORDER."""
+    """(height, width) label map of outlines, as :func:`label_map` of regions."""
     labels = np.zeros((height, width), dtype=np.uint8)
     rank = {structure: place for place, structure in enumerate(PAINT_ORDER)}
     order = sorted(range(len(structures)), key=lambda index: rank[structures[index]])

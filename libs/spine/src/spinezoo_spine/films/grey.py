@@ -11,7 +11,7 @@ double precision."""
 
 
 def unit_grey(pixels: NDArray[np.generic]) -> NDArray[np.float32]:
-    """Pixels scaled so that the 0.5th and 99.5th percentile become 0 and 1, clipped to 0..1.
+    """(height, width) pixels of which the 0.5th and 99.5th percentile become 0 and 1, clipped.
 
     A film of one single value becomes all 0. The percentiles are taken on every fourth row and
     column, which moves them by less than a grey level and saves most of the time.

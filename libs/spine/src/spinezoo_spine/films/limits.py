@@ -5,7 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from spinezoo_contract.errors import FilmError, TooLargeError
-from spinezoo_contract.limits import DEFAULT_MAX_PIXELS, MAX_SIDE_PX, MIN_SIDE_PX
+from spinezoo_contract.limits import (
+    DEFAULT_MAX_MESSAGE_BYTES,
+    DEFAULT_MAX_PIXELS,
+    MAX_SIDE_PX,
+    MIN_SIDE_PX,
+)
 from spinezoo_serving.variables import EnvironmentSettings, setting
 
 TO_ONE_GREY = "convert it to one grey channel of 8 or 16 bits"
@@ -31,7 +36,7 @@ class FilmLimits:
     """
 
     max_pixels: int = DEFAULT_MAX_PIXELS
-    max_bytes: int = 67_108_864
+    max_bytes: int = DEFAULT_MAX_MESSAGE_BYTES
     max_raw_bytes: int | None = None
 
 

@@ -1,14 +1,11 @@
 """What a film's notes say: one place for their meaning and for what to do about them.
 
-The table of ``docs/data-format.md`` is made from :data:`MEANINGS` by
-``python -m spinezoo_spine.films.notes``.
+`make generate` writes the table of ``docs/data-format.md`` from :data:`MEANINGS`.
 """
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping
-from pathlib import Path
 
 from spinezoo_contract.types import FilmNote, FilmNoteCode
 
@@ -151,34 +148,10 @@ class NoteBook:
         return tuple(sorted(self._notes.values(), key=lambda note: note.code))
 
 
-def table() -> str:
-    """The codes as a table in Markdown."""
+def notes_table() -> str:
+    """The codes as a Markdown table, for the page of the data format."""
     lines = ["| code | what it means | what to do |", "|---|---|---|"]
     for code in FilmNoteCode:
         meaning, advice = MEANINGS[code]
         lines.append(f"| `{code.name.lower()}` | {meaning} | {advice} |")
-    return "\n".join(lines) + "\n"
-
-
-BEGIN, END = "<!-- notes: begin -->\n", "<!-- notes: end -->"
-"""What stands around the table in a document."""
-
-
-def with_table(text: str) -> str:
-    """A document with the table between its two marks written anew."""
-    before, rest = text.split(BEGIN, 1)
-    return before + BEGIN + table() + END + rest.split(END, 1)[1]
-
-
-def main(argv: list[str]) -> int:
-    """Writes the table into the document that is named, or prints it."""
-    if not argv:
-        sys.stdout.write(table())
-        return 0
-    path = Path(argv[0])
-    path.write_text(with_table(path.read_text(encoding="utf-8")), encoding="utf-8")
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    return "\n".join(lines)

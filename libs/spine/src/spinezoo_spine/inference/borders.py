@@ -308,27 +308,13 @@ def _labels(
     cells_down, cells_across = codes.shape[0] - 1, codes.shape[1] - 1
     start_y = rows.start[i0 : i0 + cells_down + 1]
     start_x = columns.start[j0 : j0 + cells_across + 1]
-
     mixed = _mixed(codes)
     _add_even(sums, codes, best, mixed, grid, corner)
-
-    across = np.ascontiguousarray(mixed.T)
-    column_cell, row_cell = np.nonzero(across)
-    # A pair is a film column in a cell. Its order is that of the film: column by column, down.
-    cells_of = np.bincount(column_cell, minlength=cells_across)
-    first_of = np.cumsum(cells_of) - cells_of
-    film_columns = np.arange(start_x[0], start_x[-1])
-    cell_of = np.repeat(np.arange(cells_across), np.diff(start_x))
-    pairs_of = cells_of[cell_of]
-    pair_x = np.repeat(film_columns, pairs_of)
-    rank = np.arange(len(pair_x)) - np.repeat(np.cumsum(pairs_of) - pairs_of, pairs_of)
-    pair = rank + np.repeat(first_of[cell_of], pairs_of)
-    pair_i, pair_j = row_cell[pair], column_cell[pair]
 
     # The label after a cell: that of the canvas pixel below it, unless the next cell says itself.
     after = codes[1:, :-1].copy()
     after[after == _BELOW] = 0
-    after_place = start_y[1:].copy()
+    after_place = start_y[1:]
     speaks = np.ones_like(mixed)
     speaks[:-1] = ~mixed[1:]
     speaks &= (after_place < height)[:, np.newaxis]
@@ -342,36 +328,19 @@ def _labels(
     there_y = rank_y < size_y[:, np.newaxis]
     weight_y = rows.weight[np.minimum(start_y[:-1, np.newaxis] + rank_y, height - 1)]
     window, stride = _in_rows(planes)
-    for begin in range(0, len(pair_i), step):
-        i, j, x = (each[begin : begin + step] for each in (pair_i, pair_j, pair_x))
-        valid = np.empty((len(i), most + 1), dtype=np.bool_)
+    strip_i, strip_j, strip_x = _strips(mixed, start_x)
+    for begin in range(0, len(strip_i), step):
+        i, j, x = (each[begin : begin + step] for each in (strip_i, strip_j, strip_x))
         inner = there_y[i]
-        valid[:, :-1] = inner
-        valid[:, -1] = speaks[i, j]
-        far_y = weight_y[i]
-        near_y = np.float32(1.0) - far_y
-        far_x = columns.weight[x]
-        near_x = np.float32(1.0) - far_x
-        corner_index = i * stride + j
-        found = np.zeros((len(i), most), dtype=np.uint8)
-        highest = None
-        for label, flat in window.items():
-            upper = flat[corner_index] * near_x + flat[corner_index + 1] * far_x
-            lower = flat[corner_index + stride] * near_x + flat[corner_index + stride + 1] * far_x
-            value = upper[:, np.newaxis] * near_y
-            value += lower[:, np.newaxis] * far_y
-            if highest is None:
-                highest = value
-                continue
-            higher = value > highest
-            np.copyto(found, np.uint8(label), where=higher)
-            np.maximum(value, highest, out=highest)
-        assert highest is not None
-        if score_threshold > 0.0:
-            found[highest < score_threshold] = 0
+        found, highest = _highest(
+            window, i * stride + j, stride, columns.weight[x], weight_y[i], score_threshold
+        )
         # What is not there counts to label 0, which is not counted.
         found *= inner
         sums += np.bincount(found.ravel(), weights=highest.ravel(), minlength=len(sums))
+        valid = np.empty((len(i), most + 1), dtype=np.bool_)
+        valid[:, :-1] = inner
+        valid[:, -1] = speaks[i, j]
         said = np.empty((len(i), most + 1), dtype=np.uint8)
         said[:, :-1] = found
         said[:, -1] = after[i, j]
@@ -382,13 +351,76 @@ def _labels(
         labels.append(said[valid])
     if _any_label(codes[0]) or _any_label(codes[-1]):
         # A column begins, or ends, within an object: each column says with what it begins.
-        begins = codes[0, :-1][cell_of]
+        begins = np.repeat(codes[0, :-1], np.diff(start_x))
         begins[begins == _BELOW] = 0
-        places.insert(0, film_columns * height)
-        labels.insert(0, begins.astype(np.uint8))
+        places.insert(0, np.arange(start_x[0], start_x[-1]) * height)
+        labels.insert(0, begins)
         places.append(np.array([int(start_x[-1]) * height]))
         labels.append(np.zeros(1, dtype=np.uint8))
     return _changes(places, labels, height * width, sums)
+
+
+def _strips(
+    mixed: NDArray[np.bool_], start_x: NDArray[np.int64]
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+    """The film columns of the mixed cells, in the film's order: column by column, down.
+
+    Args:
+        mixed: (cells down, cells across) those whose corners differ.
+        start_x: (cells across + 1,) first film column of each, and the end of the last.
+
+    Returns:
+        Of each strip its cell's row and column, and its film column.
+    """
+    column_cell, row_cell = np.nonzero(np.ascontiguousarray(mixed.T))
+    cells_of = np.bincount(column_cell, minlength=mixed.shape[1])
+    first_of = np.cumsum(cells_of) - cells_of
+    cell_of = np.repeat(np.arange(mixed.shape[1]), np.diff(start_x))
+    strips_of = cells_of[cell_of]
+    strip_x = np.repeat(np.arange(start_x[0], start_x[-1]), strips_of)
+    rank = np.arange(len(strip_x)) - np.repeat(np.cumsum(strips_of) - strips_of, strips_of)
+    strip = rank + np.repeat(first_of[cell_of], strips_of)
+    return row_cell[strip], column_cell[strip], strip_x
+
+
+def _highest(
+    planes: Mapping[int, NDArray[np.float32]],
+    corner: NDArray[np.int64],
+    stride: int,
+    far_x: NDArray[np.float32],
+    far_y: NDArray[np.float32],
+    score_threshold: float,
+) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
+    """The highest class of film pixels, and its value.
+
+    Args:
+        planes: As of :func:`_in_rows`, background first.
+        corner: (n,) place there of the upper left canvas pixel of each strip's cell.
+        stride: From there to the pixel below it.
+        far_x: (n,) weight of the canvas pixels on the right.
+        far_y: (n, rows) weight of the lower ones for each film pixel down the strip.
+        score_threshold: Least value; background below it.
+
+    Returns:
+        Both (n, rows).
+    """
+    near_x, near_y = np.float32(1.0) - far_x, np.float32(1.0) - far_y
+    found = np.zeros(far_y.shape, dtype=np.uint8)
+    highest = None
+    for label, flat in planes.items():
+        upper = flat[corner] * near_x + flat[corner + 1] * far_x
+        lower = flat[corner + stride] * near_x + flat[corner + stride + 1] * far_x
+        value = upper[:, np.newaxis] * near_y
+        value += lower[:, np.newaxis] * far_y
+        if highest is None:
+            highest = value
+            continue
+        np.copyto(found, np.uint8(label), where=value > highest)
+        np.maximum(value, highest, out=highest)
+    assert highest is not None
+    if score_threshold > 0.0:
+        found[highest < score_threshold] = 0
+    return found, highest
 
 
 def _in_rows(

@@ -4,28 +4,24 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping, Sequence
-from math import isfinite
+from dataclasses import dataclass
 from statistics import median
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from spinezoo_contract.types import (
-    BodyCorner,
     BodyLandmarks,
     Facing,
     FilmMeasures,
     FilmView,
     FusedImplant,
     Labelling,
-    Landmark,
     Measure,
     MeasureKind,
     MeasureOptions,
     MeasurePlane,
     MeasureUnit,
-    Osteophyte,
-    Point,
     RefinerProvenance,
     Segment,
     WithheldReason,
@@ -36,7 +32,6 @@ from spinezoo_spine.instances import overlaps
 from spinezoo_spine.measures import formulas
 from spinezoo_spine.measures.bodies import SAMPLES, Bodies, measured_bodies, shaped
 from spinezoo_spine.measures.column import Array, Column, Levels
-from spinezoo_spine.measures.contour import contours_of
 from spinezoo_spine.measures.double_contours import contour_measures
 from spinezoo_spine.measures.evidence import LEAST_SIZE_PX, MemberStrokes, strokes_of
 from spinezoo_spine.measures.facing import (
@@ -46,15 +41,13 @@ from spinezoo_spine.measures.facing import (
     probability_of,
 )
 from spinezoo_spine.measures.implants import implant_measures
-from spinezoo_spine.measures.osteophytes import osteophytes_of, seen_osteophytes
-from spinezoo_spine.measures.refine import Spurs, facing_odds, refined_bodies
+from spinezoo_spine.measures.landmarks import body_landmarks
+from spinezoo_spine.measures.refine import MIRROR, facing_odds, refined_bodies
 from spinezoo_spine.measures.refiner.network import LandmarkRefiner
 from spinezoo_spine.measures.rod_measures import rod_measures
 from spinezoo_spine.measures.uncertainty import calibration
 from spinezoo_spine.measures.usual import USUAL_HEIGHT, usual_wedge
 from spinezoo_spine.measures.weighing import Weighing
-
-_MIRROR = [1, 0, 3, 2]
 
 SAMPLES_BESIDE_REFINER = 16
 """Of the bootstrap where the refiner looks too: they tell only where the outlines are unsure."""
@@ -122,32 +115,23 @@ def measure_film(
         MaskError: The run lengths of a mask are broken.
         InvalidOutputError: The refiner answered nonsense.
     """
-    row_mm, column_mm = spacing_mm
-    known = row_mm is not None and column_mm is not None
-    spacing = (row_mm, column_mm) if row_mm is not None and column_mm is not None else (1.0, 1.0)
-    scale = options.magnification if known and options.magnification is not None else 1.0
-    plane = None
-    if known:
-        plane = MeasurePlane.DETECTOR if options.magnification is None else MeasurePlane.PATIENT
-    column = Column(scaled=known)
+    lengths = _lengths(spacing_mm, options)
+    spacing, scale = lengths.spacing_mm, lengths.scale
+    column = Column(scaled=lengths.known)
     segments = _chosen(labelling, column)
     unfit = column.overall if column.overall is WithheldReason.NOT_UPRIGHT_LATERAL else None
     rods, breaks = rod_measures(labelling, implants, pixels, spacing_mm, scale, unfit)
     if not segments:
         nothing = contour_measures(column, (), np.zeros((0, 4, 2)), None, spacing, scale, ())
         every = (*_measures(column), *nothing, *rods)
-        return FilmMeasures(None, 0.0, plane, (), every, rod_breaks=breaks)
+        return FilmMeasures(None, 0.0, lengths.plane, (), every, rod_breaks=breaks)
     doubted = "S1" in segments and members and agreement(segments["S1"], members) < LEAST_AGREEMENT
-    looks = pixels is not None and refiner is not None
     strokes = {name: strokes_of(said) for name, said in members.items()}
+    looks = pixels is not None and refiner is not None
     samples = SAMPLES_BESIDE_REFINER if looks else SAMPLES
     bodies, centres = _bodies(segments, strokes, spacing, samples)
     metal = [each.segment for each in implants]
-    odds = facing_log_odds(film_signs(segments, bodies, centres, metal, spacing))
-    right = probability_of(odds)
-    if pixels is not None and refiner is not None and max(right, 1.0 - right) < LEAST_PROBABILITY:
-        odds += facing_odds(bodies, list(segments), pixels, spacing, refiner)
-        right = probability_of(odds)
+    right = _looks_right(segments, bodies, centres, metal, spacing, pixels, refiner)
     probability = max(right, 1.0 - right)
     facing: Facing | None = Facing.RIGHT if right >= 0.5 else Facing.LEFT
     if probability < LEAST_PROBABILITY:
@@ -172,16 +156,65 @@ def measure_film(
         column.intervals = intervals
     _fill(column, segments, bodies, alone_mm, scale, mirrored=right < 0.5)
     measures = _measures(column)
-    named_mm = bodies.corners_mm[0][:, _MIRROR] if column.mirrored else bodies.corners_mm[0]
+    named_mm = bodies.corners_mm[0][:, MIRROR] if column.mirrored else bodies.corners_mm[0]
     quads = named_mm / (spacing[1], spacing[0])
     measures += contour_measures(column, list(segments), quads, pixels, spacing, scale, metal)
     if facing is not None and column.overall is None:
         measures += implant_measures(column, implants, spacing, scale)
     landmarks: tuple[BodyLandmarks, ...] = ()
     if facing is not None:
-        landmarks = _landmarks(column, segments, bodies, used, spurs, spacing, scale, known=known)
+        known = lengths.known
+        landmarks = body_landmarks(
+            column, segments, bodies, used, spurs, spacing, scale, known=known
+        )
     every = (*measures, *rods)
-    return FilmMeasures(facing, probability, plane, landmarks, every, provenance, breaks)
+    return FilmMeasures(facing, probability, lengths.plane, landmarks, every, provenance, breaks)
+
+
+@dataclass(frozen=True, slots=True)
+class _Lengths:
+    """What lengths of a film are in.
+
+    Attributes:
+        known: Whether the film states the distance of its pixels.
+        spacing_mm: Distance of rows and of columns; (1, 1) where it does not.
+        scale: What lengths are divided by.
+        plane: Where they are measured; None: there are none.
+    """
+
+    known: bool
+    spacing_mm: tuple[float, float]
+    scale: float
+    plane: MeasurePlane | None
+
+
+def _lengths(spacing_mm: tuple[float | None, float | None], options: MeasureOptions) -> _Lengths:
+    row_mm, column_mm = spacing_mm
+    if row_mm is None or column_mm is None:
+        return _Lengths(False, (1.0, 1.0), 1.0, None)
+    if options.magnification is None:
+        return _Lengths(True, (row_mm, column_mm), 1.0, MeasurePlane.DETECTOR)
+    return _Lengths(True, (row_mm, column_mm), options.magnification, MeasurePlane.PATIENT)
+
+
+def _looks_right(
+    segments: Mapping[str, Segment],
+    bodies: Bodies,
+    centres: Array,
+    metal: Sequence[Segment],
+    spacing: tuple[float, float],
+    pixels: NDArray[Any] | None,
+    refiner: LandmarkRefiner | None,
+) -> float:
+    """Probability that the patient looks to the film's right.
+
+    The refiner is asked only where outlines and metal do not tell.
+    """
+    odds = facing_log_odds(film_signs(segments, bodies, centres, metal, spacing))
+    right = probability_of(odds)
+    if pixels is None or refiner is None or max(right, 1.0 - right) >= LEAST_PROBABILITY:
+        return right
+    return probability_of(odds + facing_odds(bodies, list(segments), pixels, spacing, refiner))
 
 
 def refiner_provenance(refiner: LandmarkRefiner) -> RefinerProvenance:
@@ -309,7 +342,7 @@ def _fill(
     corners = np.concatenate([bodies.corners_mm, alone_mm[None]]) / scale
     middles = bodies.middles_mm / scale
     if mirrored:
-        corners, middles = corners[:, :, _MIRROR].copy(), middles.copy()
+        corners, middles = corners[:, :, MIRROR].copy(), middles.copy()
         corners[..., 0] *= -1.0
         middles[..., 0] *= -1.0
     column.mirrored = mirrored
@@ -514,78 +547,3 @@ def _of_discs(column: Column, pairs: Sequence[Levels]) -> dict[Levels, list[Meas
     grades = [formulas.meyerding_grade(each) for each in percent[0].tolist()]
     told = column.said_of_all(_DISC_KINDS, seen, samples, grades)
     return measures | dict(zip(seen, told, strict=True))
-
-
-# --- Landmarks ------------------------------------------------------------------------------------
-
-_NAMES = tuple(BodyCorner)
-
-
-def _landmarks(
-    column: Column,
-    segments: Mapping[str, Segment],
-    bodies: Bodies,
-    used: NDArray[np.bool_],
-    seen: Spurs | None,
-    spacing: tuple[float, float],
-    scale: float,
-    *,
-    known: bool,
-) -> tuple[BodyLandmarks, ...]:
-    row_mm, column_mm = spacing
-    mean_mm = (row_mm + column_mm) / 2.0
-    landmarks = []
-    every = bodies.corners_mm[:, :, _MIRROR] if column.mirrored else bodies.corners_mm
-    spreads = np.sqrt(every[1:].var(axis=0).sum(axis=-1))
-    depths = formulas.length(every[0, :, 1] - every[0, :, 0])
-    contours = contours_of(bodies.curves_mm, spacing, mirrored=column.mirrored)
-    for place, level in enumerate(segments):
-        if level == "S2":
-            continue
-        corners, depth = every[0, place], float(depths[place])
-        wanted = 2 if level == "S1" else 4
-        found = []
-        for number, (x, y) in enumerate(corners[:wanted].tolist()):
-            if isfinite(x) and isfinite(y):
-                spread = float(spreads[place, number])
-                half = column.half_width("CORNER", spread, column.unit_mm * scale)
-                at = Point(x / column_mm, y / row_mm)
-                found.append(Landmark(_NAMES[number], at, half / mean_mm))
-        middles = bodies.middles_mm[0, place]
-        spurs: tuple[Osteophyte, ...] = ()
-        if level == "S1" or len(found) < 4:
-            pass
-        elif seen is not None and used[place].all():
-            spurs = seen_osteophytes(
-                seen.odds[place],
-                seen.lengths_mm[place],
-                corners,
-                spacing,
-                scale if known else None,
-            )
-        else:
-            spurs = osteophytes_of(
-                bodies, place, spacing, scale if known else None, mirrored=column.mirrored
-            )
-        landmarks.append(
-            BodyLandmarks(
-                level,
-                column.index[level],
-                tuple(found),
-                contours[place],
-                _point(middles[0], spacing),
-                _point(middles[1], spacing) if level != "S1" else None,
-                float(bodies.waviness_mm[place]) / max(depth, 1e-9) if isfinite(depth) else 0.0,
-                spurs,
-                upper_refined=bool(used[place, 0]),
-                lower_refined=bool(used[place, 1]),
-            )
-        )
-    return tuple(landmarks)
-
-
-def _point(place_mm: Array, spacing: tuple[float, float]) -> Point | None:
-    row_mm, column_mm = spacing
-    if not np.isfinite(place_mm).all():
-        return None
-    return Point(float(place_mm[0]) / column_mm, float(place_mm[1]) / row_mm)

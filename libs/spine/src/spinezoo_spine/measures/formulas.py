@@ -49,7 +49,7 @@ def lower_plate(corners: Array) -> Array:
 
 
 def double_contour(ends: Array, along: Array) -> Array:
-    """How far the two contours of an endplate lie apart, square to it; never negative.
+    """(...) how far the two contours of an endplate lie apart, square to it; never negative.
 
     Args:
         ends: (..., 2, 2) a place on the left and one on the right contour.
@@ -59,17 +59,20 @@ def double_contour(ends: Array, along: Array) -> Array:
 
 
 def slope_deg(vector: Array) -> Array:
-    """How far a vector's front points down from level, in degrees."""
+    """(...) how far the front of (..., 2) vectors points down from level, in degrees."""
     return np.asarray(np.degrees(np.arctan2(vector[..., 1], vector[..., 0])))
 
 
 def length(vector: Array) -> Array:
-    """Length of vectors."""
+    """(...) length of (..., 2) vectors."""
     return np.asarray(np.hypot(vector[..., 0], vector[..., 1]))
 
 
 def between_deg(upper: Array, lower: Array) -> Array:
-    """Angle from an upper endplate to a lower one, lordosis positive (*Cobb*; *Vialle 2005*)."""
+    """(...) angle from an upper endplate to a lower one, (..., 2) vectors to the front, in degrees.
+
+    Lordosis is positive, -180 to 180 (*Cobb*; *Vialle 2005*).
+    """
     turn = slope_deg(lower) - slope_deg(upper)
     return np.asarray((turn + 180.0) % 360.0 - 180.0)
 
@@ -102,7 +105,7 @@ def disc_gaps(above: Array, below: Array, middles: Array) -> Array:
 
 
 def disc_depth(above: Array, below: Array) -> Array:
-    """Mean length of the two endplates of a disc."""
+    """(...) mean length of the two endplates of a disc, between bodies' (..., 4, 2) corners."""
     return np.asarray((length(lower_plate(above)) + length(upper_plate(below))) / 2.0)
 
 
@@ -120,9 +123,10 @@ def body_heights(corners: Array, middles: Array) -> Array:
 
 
 def slip(above: Array, below: Array) -> Array:
-    """How far the vertebra above stands in front of the one below, along the lower one's endplate.
+    """(...) how far the vertebra above stands in front of the one below, along its endplate.
 
-    Between the back corners (*Meyerding 1932*, *Taillard 1954*); negative: backward.
+    Between the back corners (*Meyerding 1932*, *Taillard 1954*); negative: backward. Both are
+    (..., 4, 2) corners.
     """
     along = _unit(upper_plate(below))
     step = above[..., BACK_LOWER, :] - below[..., BACK_UPPER, :]
@@ -130,20 +134,20 @@ def slip(above: Array, below: Array) -> Array:
 
 
 def meyerding_grade(percent: float) -> int:
-    """0 to 5, negative for a backward slip."""
+    """0 to 5, negative for a backward slip, by the slip in per cent of the depth."""
     grade = sum(1 for least in MEYERDING_PERCENT if abs(percent) >= least)
     return grade if percent >= 0 else -grade
 
 
 def genant_grade(loss: float) -> int:
-    """0 to 3."""
+    """0 to 3, by the loss of height, 0 to 1."""
     return sum(1 for least in GENANT_LOSS if loss >= least)
 
 
 def height_loss(
     heights: Array, usual_back: Array | float, usual_wedge: Array | float = 1.0
 ) -> Array:
-    """Greatest loss of height of a body: in front, in the middle, or all of it.
+    """(...) greatest loss of height of a body, 0 to 1: in front, in the middle, or all of it.
 
     Args:
         heights: (..., 3) of :func:`body_heights`.
@@ -175,7 +179,7 @@ def contradictory(upper: Array, lower: Array) -> NDArray[np.bool_]:
 
 
 def pelvic_angles_deg(sacrum: Array, heads: Array) -> tuple[Array, Array]:
-    """Pelvic incidence and pelvic tilt (*Legaye 1998*).
+    """(...) pelvic incidence and (...) pelvic tilt, in degrees (*Legaye 1998*).
 
     Args:
         sacrum: (..., 4, 2) corners of S1; its upper two are used.

@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
+from spinezoo_contract.types import NAMED_LEVELS
 
 LUMBAR_COUNTS = (4, 5, 6)
 """Numbers of lumbar vertebrae that are read."""
@@ -33,7 +34,7 @@ FROM_ABOVE = 9
 """Classes by distance from T12: the fourth lumbar one from above and all below it first, then
 upwards; the last one holds all above T9."""
 
-LEVELS = ("S2", "S1", "L6", "L5", "L4", "L3", "L2", "L1", "T12", "T11", "T10", "T9")
+LEVELS = NAMED_LEVELS[::-1]
 """Names that a spot can get, from below."""
 
 BY_BELOW = np.clip(POSITIONS + 2, 0, FROM_BELOW - 1)
