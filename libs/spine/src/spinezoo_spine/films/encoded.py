@@ -15,6 +15,7 @@ from spinezoo_contract.errors import FilmError, SpineZooError, TooLargeError
 from spinezoo_contract.types import NO_SPACING_NOTE, Film, FilmNoteCode
 
 from spinezoo_spine.films.colour import check_opaque, grey_of
+from spinezoo_spine.films.damage import decode_strictly, warnings_heard
 from spinezoo_spine.films.kinds import foreign_kind, is_tiff, kind_of
 from spinezoo_spine.films.limits import TO_ONE_GREY, FilmLimits, check_raw_size, check_size
 from spinezoo_spine.films.notes import LOSSY_NOTE, NoteBook
@@ -178,7 +179,13 @@ def read_encoded(data: bytes, limits: FilmLimits) -> Film:
 def _png_pixels(image: Image.Image, data: bytes, book: NoteBook) -> NDArray[np.generic]:
     """The grey channel of a PNG; transparency and palettes become channels."""
     # Pillow keeps 8 of 16 bits in colour and fills in rows that are not there.
-    pixels = np.asarray(imagecodecs.png_decode(data))
+    with warnings_heard() as heard:
+        pixels = np.asarray(imagecodecs.png_decode(data))
+    if any("Too much image data" in text for text in heard):
+        raise FilmError(
+            f"PNG holds more pixels than the {image.height} x {image.width} of its header, which "
+            "is of another film or damaged; save the film again"
+        )
     if image.mode == "P":
         _check_palette(image)
     if pixels.ndim == 3:
@@ -211,7 +218,9 @@ def _jpeg_pixels(
             return np.asarray(imagecodecs.jpeg8_decode(stream, outcolorspace=wanted))
         return np.asarray(Image.open(io.BytesIO(stream), formats=("JPEG",)))
 
-    pixels = decode(data)
+    pixels = decode_strictly(data, head.samples)
+    if pixels is None or head.samples not in (1, 3):
+        pixels = decode(data)
     check_complete(data, head, pixels, decode, ended=ended)
     if not ended:
         book.add(
