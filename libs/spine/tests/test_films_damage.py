@@ -185,6 +185,15 @@ def png(raw: bytes, rows: int, interlace: int = 0) -> bytes:
     )
 
 
+@pytest.mark.parametrize("lost", [1, 4, 12])
+def test_a_png_without_its_end_says_so(lost: int) -> None:
+    data = png(b"".join(b"\0" + row.tobytes() for row in GREY), ROWS)
+    assert FilmNoteCode.END_MARKER_MISSING not in codes(read_film(data))
+    cut = read_film(data[:-lost])
+    assert (cut.pixels == GREY).all()
+    assert FilmNoteCode.END_MARKER_MISSING in codes(cut)
+
+
 # ------------------------------------------------------------ other pixels than the header states
 
 

@@ -186,6 +186,12 @@ def _png_pixels(image: Image.Image, data: bytes, book: NoteBook) -> NDArray[np.g
             f"PNG holds more pixels than the {image.height} x {image.width} of its header, which "
             "is of another film or damaged; save the film again"
         )
+    if all(name != b"IEND" for name, _ in png_chunks(data)):
+        book.add(
+            FilmNoteCode.END_MARKER_MISSING,
+            "The file lacks its end; all of the film is there, but not what may stand behind it, "
+            "such as that it is to be turned.",
+        )
     if image.mode == "P":
         _check_palette(image)
     if pixels.ndim == 3:
@@ -218,9 +224,8 @@ def _jpeg_pixels(
             return np.asarray(imagecodecs.jpeg8_decode(stream, outcolorspace=wanted))
         return np.asarray(Image.open(io.BytesIO(stream), formats=("JPEG",)))
 
-    pixels = decode_strictly(data, head.samples)
-    if pixels is None or head.samples not in (1, 3):
-        pixels = decode(data)
+    strict = decode_strictly(data, head.samples)
+    pixels = decode(data) if strict is None or head.samples not in (1, 3) else strict
     check_complete(data, head, pixels, decode, ended=ended)
     if not ended:
         book.add(
