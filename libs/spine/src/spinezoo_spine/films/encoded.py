@@ -27,7 +27,7 @@ from spinezoo_spine.films.streams import (
     stream_head,
 )
 from spinezoo_spine.films.tiff import read_tiff, tiff_size
-from spinezoo_spine.films.upright import finished, upright_size
+from spinezoo_spine.films.upright import finished, note_shape, upright_size
 
 _ENCODED_FORMATS = ("PNG", "JPEG")
 _ORIENTATION = 0x0112
@@ -172,6 +172,9 @@ def read_encoded(data: bytes, limits: FilmLimits) -> Film:
         ) from None
     if image.format == "JPEG":
         book.add(LOSSY_NOTE.code, LOSSY_NOTE.text)
+        note_shape(*image.info.get("jfif_density", (0, 0)), book)
+    else:
+        _note_shape_of_png(data, book)
     book.add(NO_SPACING_NOTE.code, NO_SPACING_NOTE.text)
     return finished(pixels, orientation, book)
 
@@ -199,6 +202,12 @@ def _png_pixels(image: Image.Image, data: bytes, book: NoteBook) -> NDArray[np.g
     if data[24] == 1:
         raise FilmError(f"PNG has one bit a pixel; {TO_ONE_GREY}")
     return pixels
+
+
+def _note_shape_of_png(data: bytes, book: NoteBook) -> None:
+    for name, content in png_chunks(data):
+        if name == b"pHYs" and len(content) == 9:
+            note_shape(*struct.unpack_from(">II", content), book)
 
 
 def _check_palette(image: Image.Image) -> None:

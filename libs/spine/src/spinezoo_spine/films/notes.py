@@ -101,8 +101,8 @@ MEANINGS: Mapping[FilmNoteCode, tuple[str, str]] = {
         "look at the film",
     ),
     FilmNoteCode.END_MARKER_MISSING: (
-        "the compressed stream is complete, only its end marker is missing; of a PNG that lacks its "
-        "end, an orientation behind the pixels may be lost",
+        "the compressed stream is complete, only its end marker is missing; of a PNG that lacks "
+        "its end, an orientation behind the pixels may be lost",
         "nothing; send the whole file if the film lies on its side",
     ),
     FilmNoteCode.STREAM_REPAIRED: (

@@ -30,7 +30,7 @@ from spinezoo_spine.films.streams import (
     stream_head,
 )
 from spinezoo_spine.films.strips import decode_lzw
-from spinezoo_spine.films.upright import finished, upright_size
+from spinezoo_spine.films.upright import finished, note_shape, upright_size
 
 _GREY = (tifffile.PHOTOMETRIC.MINISWHITE, tifffile.PHOTOMETRIC.MINISBLACK)
 _COLOURED = (
@@ -282,6 +282,7 @@ def read_tiff(data: bytes, limits: FilmLimits) -> Film:
             shown = _levels(page, pixels, book)
             if _is_lossy(page, data):
                 book.add(LOSSY_NOTE.code, LOSSY_NOTE.text)
+            note_shape(page.tags.valueof(282), page.tags.valueof(283), book)
     except SpineZooError:
         raise
     except Exception as error:
