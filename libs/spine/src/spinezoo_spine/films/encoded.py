@@ -172,7 +172,8 @@ def read_encoded(data: bytes, limits: FilmLimits) -> Film:
         ) from None
     if image.format == "JPEG":
         book.add(LOSSY_NOTE.code, LOSSY_NOTE.text)
-        note_shape(*image.info.get("jfif_density", (0, 0)), book)
+        across, down = image.info.get("jfif_density", (0, 0))
+        note_shape(across, down, book)
     else:
         _note_shape_of_png(data, book)
     book.add(NO_SPACING_NOTE.code, NO_SPACING_NOTE.text)
@@ -207,7 +208,8 @@ def _png_pixels(image: Image.Image, data: bytes, book: NoteBook) -> NDArray[np.g
 def _note_shape_of_png(data: bytes, book: NoteBook) -> None:
     for name, content in png_chunks(data):
         if name == b"pHYs" and len(content) == 9:
-            note_shape(*struct.unpack_from(">II", content), book)
+            across, down = struct.unpack_from(">II", content)
+            note_shape(across, down, book)
 
 
 def _check_palette(image: Image.Image) -> None:
