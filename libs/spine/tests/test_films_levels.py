@@ -453,6 +453,12 @@ def test_pixel_intensity_relationship(
     assert (FilmNoteCode.POLARITY_DOUBTFUL in codes(film)) == doubtful
 
 
+@pytest.mark.parametrize("value", [[1, -1], []])
+def test_a_relationship_that_says_nothing_costs_no_film(make_dicom: Make, value: list) -> None:
+    film = read_film(make_dicom(SMOOTH, PixelIntensityRelationshipSign=value))
+    assert (film.pixels == SMOOTH).all()
+
+
 @pytest.mark.parametrize(
     ("keyword", "code"),
     [

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import tifffile
 from odd_dicom import codes
+from PIL import Image
 from spinezoo_contract.errors import FilmError
 from spinezoo_contract.types import FilmNoteCode
 from spinezoo_spine.films.grey import unit_grey
@@ -298,3 +299,32 @@ def test_loss_within_tiff_is_noted(compression: str, settings: dict, lossy: bool
 def test_levels_of_any_size_become_the_same_grey(factor: float) -> None:
     grey = unit_grey((DEEP * np.float64(factor)).astype(np.float32))
     assert np.abs(grey - unit_grey(DEEP)).max() < 1e-3
+
+
+# ------------------------------------------------------------------------------- shape of pixels
+
+
+def shaped(kind: str, across: int, down: int) -> bytes:
+    """A film whose file states its resolution across and down."""
+    buffer = io.BytesIO()
+    if kind == "TIFF":
+        tifffile.imwrite(buffer, GREY, photometric="minisblack", resolution=(across, down))
+        return buffer.getvalue()
+    if kind == "PNG":
+        return png(GREY, 8, 0, (b"pHYs", struct.pack(">IIB", across, down, 0)))
+    Image.fromarray(GREY).save(buffer, "JPEG", dpi=(across, down))
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "TIFF"])
+@pytest.mark.parametrize(
+    ("across", "down", "noted"),
+    [(200, 100, "2"), (100, 150, "1.5"), (300, 300, ""), (299, 300, ""), (0, 0, ""), (0, 72, "")],
+)
+def test_pixels_that_are_not_square(kind: str, across: int, down: int, noted: str) -> None:
+    if kind == "TIFF" and not across:
+        across = down = 1
+    film = read_film(shaped(kind, across, down))
+    texts = [note.text for note in film.notes if note.code is FilmNoteCode.SPACING_IGNORED]
+    assert len(texts) == bool(noted)
+    assert all(f"a pixel is {noted} times as long as wide" in text for text in texts)

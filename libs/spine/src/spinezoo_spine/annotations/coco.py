@@ -99,7 +99,7 @@ def id_of(value: object, what: str) -> str:
     raise AnnotationError(f"{what} is {told}; give a whole number or text")
 
 
-def _polygon_of(flat: object) -> NDArray[np.float64]:
+def polygon_of(flat: object) -> NDArray[np.float64]:
     """(N, 2) points of COCO's x, y, x, y, ...; fewer than 3 are no error here."""
     if not isinstance(flat, list) or len(flat) % 2:
         raise AnnotationError("polygon is not a list of x, y, x, y, ...; export it again")
@@ -115,7 +115,7 @@ def _polygon_of(flat: object) -> NDArray[np.float64]:
     return points
 
 
-def _parts_of(segmentation: list[object]) -> list[object]:
+def parts_of(segmentation: list[object]) -> list[object]:
     """The polygons of a list: COCO's list of lists, or one list of numbers or of pairs."""
     if isinstance(segmentation[0], (int, float, str)):
         return [segmentation]
@@ -126,7 +126,7 @@ def _parts_of(segmentation: list[object]) -> list[object]:
 
 
 def _outline_of_polygons(segmentation: list[object]) -> _Outline:
-    parts = [_polygon_of(part) for part in _parts_of(segmentation)]
+    parts = [polygon_of(part) for part in parts_of(segmentation)]
     if len(parts) == 1:
         return _Outline(as_polygon(parts[0]))
     doubts: list[tuple[str, str]] = []

@@ -9,7 +9,7 @@ not by :mod:`spinezoo_spine.annotations.coco`.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,9 +18,16 @@ from numpy.typing import NDArray
 from spinezoo_contract.errors import AnnotationError
 from spinezoo_contract.types import Segment, Structure
 
-from spinezoo_spine.annotations.coco import is_coco, read_categories, read_images
+from spinezoo_spine.annotations.coco import (
+    id_of,
+    is_coco,
+    parts_of,
+    polygon_of,
+    read_categories,
+    read_images,
+)
 from spinezoo_spine.annotations.raster import segments_from_regions
-from spinezoo_spine.annotations.regions import Region, as_polygon, level_of
+from spinezoo_spine.annotations.regions import Region, as_polygon, level_of, polygon_area
 from spinezoo_spine.annotations.text import read_json
 
 _ORDER = "give its four corners: upper back, upper front, lower front, lower back"
@@ -87,32 +94,29 @@ def read_corners(path: str | os.PathLike[str]) -> tuple[CornerFilm, ...]:
     if not is_coco(value):
         raise AnnotationError(f"{path.name}: is no COCO file; give images and annotations")
     try:
-        read_categories(value["categories"])  # an id twice, or a film twice, is an error
-        read_images(value["images"])
-        levels = {entry["id"]: level_of(entry["name"]) for entry in value["categories"]}
-        films = {entry["id"]: entry for entry in value["images"]}
-        quads: dict[object, dict[str, NDArray[np.float64]]] = {key: {} for key in films}
+        names = read_categories(value["categories"])  # an id twice, or a film twice, is an error
+        images = read_images(value["images"])
+        quads: dict[str, dict[str, NDArray[np.float64]]] = {key: {} for key in images}
         for number, entry in enumerate(value["annotations"]):
-            level = levels.get(entry["category_id"])
-            if level is None:
+            name = names.get(id_of(entry["category_id"], f"annotation {number}: category_id"), "")
+            level = level_of(name)
+            if level is None or "/" in level:
                 raise AnnotationError(
                     f"annotation {number}: its category is no level; name categories T12, L1, ..."
                 )
-            if entry["image_id"] not in films:
+            image_id = id_of(entry["image_id"], f"annotation {number}: image_id")
+            if image_id not in images:
                 raise AnnotationError(f"annotation {number}: its image is not listed")
-            own = quads[entry["image_id"]]
+            own = quads[image_id]
             if level in own:
                 raise AnnotationError(f"annotation {number}: {level} is there twice; keep one")
-            own[level] = _corners(entry["segmentation"], f"annotation {number} ({level})")
-        return tuple(
-            CornerFilm(
-                str(entry["file_name"]),
-                int(entry["height"]),
-                int(entry["width"]),
-                _in_order(quads[key], str(entry["file_name"])),
-                _endplate(entry.get("s1_endplate")),
+            own[level] = _corners(
+                entry["segmentation"], images[image_id].size, f"annotation {number} ({level})"
             )
-            for key, entry in films.items()
+        endplates = [entry.get("s1_endplate") for entry in value["images"]]
+        return tuple(
+            _film(image.name, image.size, quads[key], endplate)
+            for (key, image), endplate in zip(images.items(), endplates, strict=True)
         )
     except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise AnnotationError(
@@ -122,18 +126,71 @@ def read_corners(path: str | os.PathLike[str]) -> tuple[CornerFilm, ...]:
         raise AnnotationError(f"{path.name}: {error}") from error
 
 
-def _corners(outlines: Sequence[object], name: str) -> NDArray[np.float64]:
+def _film(
+    name: str,
+    size: tuple[int, int] | None,
+    quads: Mapping[str, NDArray[np.float64]],
+    endplate: object,
+) -> CornerFilm:
+    """The truth of one film, everything in its order.
+
+    Raises:
+        AnnotationError: Its size is not stated, or corners contradict each other.
+    """
+    if size is None or not all(size):
+        raise AnnotationError(f"{name}: height or width is not stated; give both")
+    ordered = _in_order(quads, name)
+    ends = _endplate(endplate, size, name)
+    if ends is not None and ordered:
+        lowest = ordered[max(ordered, key=_place)]
+        front = lowest[1] - lowest[0] + lowest[2] - lowest[3]
+        if float((ends[1] - ends[0]) @ front) < 0.0:
+            ends = ends[::-1]
+    return CornerFilm(name, *size, ordered, ends)
+
+
+def _place(level: str) -> tuple[int, int]:
+    """A level's place along the column, from above."""
+    return "CTLS".find(level[0]), int(level[1:])
+
+
+def _check_on_film(points: NDArray[np.float64], size: tuple[int, int] | None, name: str) -> None:
+    """Refuses what lies off the film, as it does on a film of another size."""
+    height, width = size or (0, 0)
+    x, y = points.mean(axis=0)
+    if (width and not 0.0 <= x <= width) or (height and not 0.0 <= y <= height):
+        raise AnnotationError(
+            f"{name}: lies off the film; check that it was drawn on this film and at its size"
+        )
+
+
+def _corners(outlines: object, size: tuple[int, int] | None, name: str) -> NDArray[np.float64]:
     """The (4, 2) corners of one vertebra.
 
     Raises:
-        AnnotationError: They are not four.
+        AnnotationError: They are not four, enclose nothing, or lie off the film.
     """
-    (outline,) = outlines
-    quad = as_polygon(np.asarray(outline, dtype=np.float64).reshape(-1, 2))
-    if len(quad) == 5 and (quad[4] == quad[0]).all():
-        quad = quad[:4]  # some programs close an outline
+    if not isinstance(outlines, list) or not outlines:
+        raise AnnotationError(f"{name}: has no outline; {_ORDER}")
+    parts = parts_of(outlines)
+    if len(parts) != 1:
+        raise AnnotationError(f"{name}: has {len(parts)} outlines; {_ORDER}")
+    (part,) = parts
+    if isinstance(part, list) and all(isinstance(pair, list) for pair in part):
+        part = [number for pair in part for number in pair]
+    try:
+        quad = as_polygon(polygon_of(part))
+    except AnnotationError as error:
+        raise AnnotationError(f"{name}: {error}") from error
     if len(quad) != 4:
         raise AnnotationError(f"{name}: has {len(quad)} points; {_ORDER}")
+    around = quad - quad.mean(axis=0)
+    ring = quad[np.argsort(np.arctan2(around[:, 1], around[:, 0]))]
+    if polygon_area(ring) < 1.0 or len(np.unique(quad, axis=0)) < 4:
+        raise AnnotationError(
+            f"{name}: two of its corners are one, or it encloses nothing; {_ORDER}"
+        )
+    _check_on_film(quad, size, name)
     return quad
 
 
@@ -149,7 +206,7 @@ def _in_order(
     Raises:
         AnnotationError: As many vertebrae look to one side as to the other.
     """
-    levels = sorted(quads, key=lambda level: ("CTLS".find(level[0]), int(level[1:])))
+    levels = sorted(quads, key=_place)
     if not levels:
         return {}
     stated = np.stack([quads[level] for level in levels])
@@ -189,12 +246,15 @@ def _lengths(vectors: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.hypot(vectors[..., 0], vectors[..., 1])
 
 
-def _endplate(value: object) -> NDArray[np.float64] | None:
-    if value is None:
+def _endplate(value: object, size: tuple[int, int], name: str) -> NDArray[np.float64] | None:
+    if value is None or value == []:
         return None
     ends = np.asarray(value, dtype=np.float64)
-    if ends.shape != (2, 2) or not np.isfinite(ends).all():
-        raise AnnotationError("s1_endplate is not two points; give [[x, y], [x, y]]")
+    if ends.shape == (4,):
+        ends = ends.reshape(2, 2)
+    if ends.shape != (2, 2) or not np.isfinite(ends).all() or (ends[0] == ends[1]).all():
+        raise AnnotationError(f"{name}: s1_endplate is not two points; give [[x, y], [x, y]]")
+    _check_on_film(ends, size, f"{name}: s1_endplate")
     return ends
 
 

@@ -1,9 +1,9 @@
 """One compressed frame of a DICOM file as cells.
 
-JPEG and JPEG-LS go through imagecodecs (libjpeg-turbo, CharLS), RLE through pylibjpeg-rle, the rest
-through pydicom's decoders (openjpeg). A decoder that a module of ``SPINEZOO_DECODER_IMPORT`` adds
-to pydicom's (``add_plugin``) comes first. All of it is native code on hostile bytes: it runs in a
-decoding process (:mod:`spinezoo_spine.films.isolation`).
+JPEG, JPEG-LS and JPEG 2000 go through imagecodecs and simplejpeg (libjpeg-turbo, CharLS, openjpeg),
+RLE through pylibjpeg-rle. A decoder that a module of ``SPINEZOO_DECODER_IMPORT`` adds to pydicom's
+(``add_plugin``) comes first. All of it is native code on hostile bytes: it runs in a decoding
+process (:mod:`spinezoo_spine.films.isolation`).
 """
 
 from __future__ import annotations
@@ -17,7 +17,6 @@ from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 from pydicom.encaps import encapsulate, generate_fragments
 from pydicom.pixels.decoders.base import get_decoder
-from pydicom.pixels.processing import convert_color_space
 from pydicom.uid import (
     UID,
     JPEG2000TransferSyntaxes,
@@ -30,6 +29,12 @@ from spinezoo_contract.errors import FilmError, SpineZooError
 from spinezoo_contract.types import FilmNoteCode
 
 from spinezoo_spine.films.colour import rgb_of_ybr
+from spinezoo_spine.films.damage import (
+    check_extended,
+    check_lossless,
+    decode_jpeg2000,
+    decode_strictly,
+)
 from spinezoo_spine.films.header import Bits, word_of
 from spinezoo_spine.films.limits import FilmLimits, check_size
 from spinezoo_spine.films.notes import LOSSY_NOTE, NoteBook
@@ -49,6 +54,12 @@ from spinezoo_spine.films.streams import (
 )
 
 _AGAIN = "export it as Explicit VR Little Endian"
+
+_RETIRED_JPEG = tuple(f"1.2.840.10008.1.2.4.{number}" for number in (52, 53, 54, 55, 56, 58, 59))
+"""Processes that the standard no longer has, and that old archives hold: the stream says which."""
+
+_COSINE = ("jpeg", "jpeg-progressive")
+"""Kinds of streams that always lose."""
 
 _LOSSY = ("1.2.840.10008.1.2.4.50", "1.2.840.10008.1.2.4.51", "1.2.840.10008.1.2.4.81")
 """Transfer syntaxes that always lose: JPEG baseline and extended, JPEG-LS near-lossless."""
@@ -125,7 +136,8 @@ def compressed_cells(
         if foreign:
             cells = _by_pydicom(dataset, frame, bits, samples)
         else:
-            cells = _in_rgb(_rle_cells(frame, rows, columns, samples, bits), dataset, bits)
+            cells = _rle_cells(frame, rows, columns, samples, bits)
+            cells = _in_rgb(cells, dataset, bits.stored)
     else:
         head = stream_head(frame)
         if head is None:
@@ -149,6 +161,10 @@ def compressed_cells(
                 f"has {head.depth}; export the film again"
             )
         cells = _stream_cells(dataset, frame, head, bits, book)
+        if any(note.code is FilmNoteCode.LOSSY_COMPRESSION for note in book.notes()) or is_lossy(
+            dataset
+        ):
+            cells = _within(cells, head, bits)
     shape = (rows, columns) if samples == 1 else (rows, columns, samples)
     if cells.shape != shape:
         raise FilmError("DICOM pixel data is not of the size of its header; export it again")
@@ -167,10 +183,13 @@ def _stream_cells(
         if not check_jpeg2000(frame):
             _note_no_end(book)
             frame = frame.rstrip(b"\x00").removesuffix(b"\xff") + b"\xff\xd9"
-        return _by_pydicom(dataset, frame, bits, head.samples, head)
+        if _foreign_decoders(syntax):
+            return _by_pydicom(dataset, frame, bits, head.samples, head)
+        return _jpeg2000_cells(dataset, frame, head, bits)
     if head.kind == ARITHMETIC:
         raise FilmError(f"DICOM pixel data is a JPEG with arithmetic coding; {_AGAIN}")
-    if syntax not in JPEGTransferSyntaxes and syntax not in JPEGLSTransferSyntaxes:
+    jpeg = syntax in JPEGTransferSyntaxes or syntax.startswith(_RETIRED_JPEG)
+    if not jpeg and syntax not in JPEGLSTransferSyntaxes:
         raise _mislabelled(syntax.name, head)
     stream, ended = ended_stream(frame)
     stream, repair = repaired(stream)
@@ -178,20 +197,63 @@ def _stream_cells(
         return _by_pydicom(dataset, stream, bits, head.samples, head)
     if repair:
         book.add(FilmNoteCode.STREAM_REPAIRED, f"The compressed stream was repaired: {repair}.")
-    if head.kind == "jpeg-ls" and is_near_lossless(stream):
+    if head.kind in _COSINE or (head.kind == "jpeg-ls" and is_near_lossless(stream)):
         book.add(LOSSY_NOTE.code, LOSSY_NOTE.text)
     cells = decode_jpeg(stream, head, ended=ended, rgb=word_of(dataset, _PHOTOMETRIC) == "RGB")
     if not ended:
         _note_no_end(book)
-    return _in_rgb(cells, dataset, bits) if head.kind in ("jpeg-lossless", "jpeg-ls") else cells
+    if head.kind in ("jpeg-lossless", "jpeg-ls"):
+        return _in_rgb(cells, dataset, bits.stored)
+    return cells
+
+
+def _within(cells: NDArray[np.generic], head: StreamHead, bits: Bits) -> NDArray[np.generic]:
+    """Cells of a compression with loss, those a little beyond the header's bits at their end.
+
+    Beside sharp edges such a compression makes values beyond those that were stored, and JPEG knows
+    only 8 and 12 bits. Masked, white would become black.
+    """
+    if bits.shift or head.depth <= bits.stored or head.signed != bits.signed:
+        return cells
+    signed = cells.view(f"{'i' if head.signed else 'u'}{cells.dtype.itemsize}")
+    least, most = bits.lowest, bits.lowest + (1 << bits.stored) - 1
+    margin = (most - least) // _OVERSHOOT
+    low, high = int(signed.min()), int(signed.max())
+    if low < least - margin or high > most + margin or (low >= least and high <= most):
+        return cells
+    return np.clip(signed, least, most)
+
+
+_OVERSHOOT = 4
+"""Values beyond their range by less than a part in so many are those of a compression with loss."""
+
+
+def _jpeg2000_cells(
+    dataset: Dataset, frame: bytes, head: StreamHead, bits: Bits
+) -> NDArray[np.generic]:
+    begin = frame.find(b"\xff\x4f\xff\x51")
+    if b"pclr" in frame[:begin]:
+        raise FilmError(f"DICOM pixel data is a JPEG 2000 file with a palette; {_AGAIN}")
+    try:
+        image = decode_jpeg2000(frame[begin:])
+    except SpineZooError:
+        raise
+    except Exception as error:
+        raise _undecodable(error) from None
+    if head.signed and image.dtype.itemsize * 8 < bits.allocated:
+        image = image.astype(f"i{bits.allocated // 8}")
+    if not transforms_colours(frame):
+        unsigned = image.view(f"u{image.dtype.itemsize}")
+        return _in_rgb(unsigned, dataset, min(head.depth, bits.stored))
+    return image
 
 
 def _in_rgb(
-    cells: NDArray[np.unsignedinteger], dataset: Dataset, bits: Bits
+    cells: NDArray[np.unsignedinteger], dataset: Dataset, depth: int
 ) -> NDArray[np.unsignedinteger]:
     """Cells of a compression that knows no colours, from YBR to RGB where the header says so."""
     if cells.ndim == 3 and word_of(dataset, _PHOTOMETRIC).startswith("YBR_FULL"):
-        return rgb_of_ybr(cells, bits.stored).view(cells.dtype)
+        return rgb_of_ybr(cells, depth).view(cells.dtype)
     return cells
 
 
@@ -241,11 +303,20 @@ def decode_jpeg(
             space = wanted = None  # lossless streams are never turned into another space
         return np.asarray(imagecodecs.jpeg8_decode(data, colorspace=space, outcolorspace=wanted))
 
-    try:
-        image = decode(stream)
-    except Exception as error:
-        raise _undecodable(error) from None
+    eight = head.depth == 8 and head.kind != "jpeg-lossless"
+    image = None
+    if eight:
+        image = decode_strictly(stream, head.samples, rgb=told)
+    if image is None or (head.samples == 3 and not told):
+        try:
+            image = decode(stream)
+        except Exception as error:
+            raise _undecodable(error) from None
     check_complete(stream, head, image, decode, ended=ended)
+    if head.kind == "jpeg-lossless":
+        check_lossless(stream, head, image)
+    elif not eight:
+        check_extended(stream, image, decode)
     return image
 
 
@@ -264,6 +335,8 @@ def _rle_cells(
     if len(frame) < 64:
         raise FilmError("DICOM pixel data is truncated: its RLE header is cut off; send it whole")
     count, *offsets = struct.unpack_from("<16I", frame)
+    if width == 2 and count == samples and bits.stored <= 8:
+        width = 1  # without the bytes that are 0 everywhere, as pydicom writes it
     if count != samples * width:
         raise FilmError(
             f"DICOM pixel data has {count} RLE segments, its header asks for {samples * width}; "
@@ -348,7 +421,7 @@ def _by_pydicom(
         raise _undecodable(error) from None
     kept = str(properties.get("photometric_interpretation", photometric))
     if samples == 3 and kept in ("YBR_FULL", "YBR_FULL_422") and not transforms_colours(frame):
-        image = convert_color_space(image, "YBR_FULL", "RGB")
+        image = rgb_of_ybr(image, min(depth, bits.stored))
     if signed and image.dtype.itemsize * 8 < bits.allocated:
         image = image.astype(f"i{bits.allocated // 8}")
     return np.ascontiguousarray(image)

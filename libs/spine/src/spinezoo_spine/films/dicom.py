@@ -17,6 +17,7 @@ from spinezoo_spine.films.header import COLOURED, PALETTE, Bits, bits_of, parse_
 from spinezoo_spine.films.limits import FilmLimits, check_raw_size
 from spinezoo_spine.films.notes import NoteBook
 from spinezoo_spine.films.stored import codes_of, native_cells
+from spinezoo_spine.films.tables import look_up_table
 
 _NOT_TAKEN = (
     *((f"1.2.840.10008.1.2.4.{number}", "an MPEG video") for number in range(100, 109)),
@@ -106,7 +107,7 @@ def _grey_cells(
     if not is_compressed(dataset) and photometric.startswith("YBR_FULL"):
         cells = rgb_of_ybr(cells, bits.stored).view(cells.dtype)
     grey = grey_of(cells, float((1 << bits.stored) - 1), f"DICOM file is {photometric}", book)
-    return grey.view(f"u{grey.dtype.itemsize}")
+    return grey.view(cells.dtype)  # in the order of its bytes
 
 
 def _palette_levels(
@@ -117,7 +118,7 @@ def _palette_levels(
     if bits.signed:
         raise FilmError("DICOM palette film has signed pixels; export it as one grey channel")
     try:
-        colours = apply_color_lut(places, dataset)
+        colours = _colours_of(places, bits, dataset)
     except Exception as error:
         raise FilmError(
             f"DICOM file is PALETTE COLOR and its palette cannot be read ({type(error).__name__}); "
@@ -125,3 +126,20 @@ def _palette_levels(
         ) from None
     full = 255.0 if colours.dtype.itemsize == 1 else 65535.0
     return grey_of(colours[..., :3], full, "DICOM file is PALETTE COLOR", book)
+
+
+def _colours_of(
+    places: NDArray[np.unsignedinteger], bits: Bits, dataset: Dataset
+) -> NDArray[np.unsignedinteger]:
+    """Red, green and blue of places in a palette (PS3.3 C.7.9.1)."""
+    if "RedPaletteColorLookupTableData" not in dataset:
+        return np.asarray(apply_color_lut(places, dataset))  # segmented
+    values = np.arange(1 << bits.stored, dtype=np.float64)
+    counts = np.bincount(places.ravel(), minlength=len(values))
+    columns = []
+    for colour in ("Red", "Green", "Blue"):
+        name = f"{colour}PaletteColorLookupTable"
+        table = look_up_table(dataset, "palette", f"{name}Descriptor", f"{name}Data")
+        columns.append(table.apply(values, table.starting_at(values, counts, signed=False)))
+    colours = np.stack(columns, axis=-1)
+    return colours.astype(np.uint8 if colours.max() <= 255 else np.uint16)[places]

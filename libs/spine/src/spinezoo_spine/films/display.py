@@ -12,8 +12,8 @@ from spinezoo_contract.types import FilmNoteCode
 from spinezoo_spine.films.header import (
     Bits,
     group_items,
-    integer_of,
     items_of,
+    number_of,
     value_of,
     word_of,
 )
@@ -69,7 +69,7 @@ def note_polarity(dataset: Dataset, book: NoteBook, *, inverted: bool) -> None:
             continue
         if word_of(item, "PixelIntensityRelationship") == "DISP":
             return
-        sign = integer_of(item, "PixelIntensityRelationshipSign", 0)
+        sign = number_of(value_of(item, "PixelIntensityRelationshipSign"))
         if sign == (-1 if inverted else 1):
             book.add(
                 FilmNoteCode.POLARITY_DOUBTFUL,

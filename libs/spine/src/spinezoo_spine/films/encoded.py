@@ -15,6 +15,7 @@ from spinezoo_contract.errors import FilmError, SpineZooError, TooLargeError
 from spinezoo_contract.types import NO_SPACING_NOTE, Film, FilmNoteCode
 
 from spinezoo_spine.films.colour import check_opaque, grey_of
+from spinezoo_spine.films.damage import decode_strictly, warnings_heard
 from spinezoo_spine.films.kinds import foreign_kind, is_tiff, kind_of
 from spinezoo_spine.films.limits import TO_ONE_GREY, FilmLimits, check_raw_size, check_size
 from spinezoo_spine.films.notes import LOSSY_NOTE, NoteBook
@@ -26,7 +27,7 @@ from spinezoo_spine.films.streams import (
     stream_head,
 )
 from spinezoo_spine.films.tiff import read_tiff, tiff_size
-from spinezoo_spine.films.upright import finished, upright_size
+from spinezoo_spine.films.upright import finished, note_shape, upright_size
 
 _ENCODED_FORMATS = ("PNG", "JPEG")
 _ORIENTATION = 0x0112
@@ -171,6 +172,10 @@ def read_encoded(data: bytes, limits: FilmLimits) -> Film:
         ) from None
     if image.format == "JPEG":
         book.add(LOSSY_NOTE.code, LOSSY_NOTE.text)
+        across, down = image.info.get("jfif_density", (0, 0))
+        note_shape(across, down, book)
+    else:
+        _note_shape_of_png(data, book)
     book.add(NO_SPACING_NOTE.code, NO_SPACING_NOTE.text)
     return finished(pixels, orientation, book)
 
@@ -178,7 +183,19 @@ def read_encoded(data: bytes, limits: FilmLimits) -> Film:
 def _png_pixels(image: Image.Image, data: bytes, book: NoteBook) -> NDArray[np.generic]:
     """The grey channel of a PNG; transparency and palettes become channels."""
     # Pillow keeps 8 of 16 bits in colour and fills in rows that are not there.
-    pixels = np.asarray(imagecodecs.png_decode(data))
+    with warnings_heard() as heard:
+        pixels = np.asarray(imagecodecs.png_decode(data))
+    if any("Too much image data" in text for text in heard):
+        raise FilmError(
+            f"PNG holds more pixels than the {image.height} x {image.width} of its header, which "
+            "is of another film or damaged; save the film again"
+        )
+    if all(name != b"IEND" for name, _ in png_chunks(data)):
+        book.add(
+            FilmNoteCode.END_MARKER_MISSING,
+            "The file lacks its end; all of the film is there, but not what may stand behind it, "
+            "such as that it is to be turned.",
+        )
     if image.mode == "P":
         _check_palette(image)
     if pixels.ndim == 3:
@@ -186,6 +203,13 @@ def _png_pixels(image: Image.Image, data: bytes, book: NoteBook) -> NDArray[np.g
     if data[24] == 1:
         raise FilmError(f"PNG has one bit a pixel; {TO_ONE_GREY}")
     return pixels
+
+
+def _note_shape_of_png(data: bytes, book: NoteBook) -> None:
+    for name, content in png_chunks(data):
+        if name == b"pHYs" and len(content) == 9:
+            across, down = struct.unpack_from(">II", content)
+            note_shape(across, down, book)
 
 
 def _check_palette(image: Image.Image) -> None:
@@ -211,7 +235,8 @@ def _jpeg_pixels(
             return np.asarray(imagecodecs.jpeg8_decode(stream, outcolorspace=wanted))
         return np.asarray(Image.open(io.BytesIO(stream), formats=("JPEG",)))
 
-    pixels = decode(data)
+    strict = decode_strictly(data, head.samples)
+    pixels = decode(data) if strict is None or head.samples not in (1, 3) else strict
     check_complete(data, head, pixels, decode, ended=ended)
     if not ended:
         book.add(

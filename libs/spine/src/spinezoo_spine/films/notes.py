@@ -98,8 +98,9 @@ MEANINGS: Mapping[FilmNoteCode, tuple[str, str]] = {
         "look at the film",
     ),
     FilmNoteCode.END_MARKER_MISSING: (
-        "the compressed stream is complete, only its end marker is missing",
-        "nothing",
+        "the compressed stream is complete, only its end marker is missing; of a PNG that lacks "
+        "its end, an orientation behind the pixels may be lost",
+        "nothing; send the whole file if the film lies on its side",
     ),
     FilmNoteCode.STREAM_REPAIRED: (
         "a known fault of the compressed stream was put right; the sentence names it",

@@ -25,7 +25,7 @@ _END = b"\xff\xd9"
 _MAX_STEPS = 50_000
 """Most marker segments and fill bytes before the first scan of a JPEG stream."""
 
-_STRANGE_TAIL = bytes((37 * place + 11) % 251 for place in range(4096))
+STRANGE_TAIL = bytes((37 * place + 11) % 251 for place in range(4096))
 """Bytes after a stream; no 0xFF among them, so that no marker is made."""
 
 
@@ -51,7 +51,7 @@ class StreamHead:
     signed: bool = False
 
 
-def _jpeg_segments(stream: bytes) -> Iterator[tuple[int, int, int]]:
+def jpeg_segments(stream: bytes) -> Iterator[tuple[int, int, int]]:
     """(marker, begin, end) of each marker segment up to the first scan; begin is its content's.
 
     Raises:
@@ -87,7 +87,7 @@ def check_segments(stream: bytes) -> None:
     Raises:
         FilmError: It is.
     """
-    for _ in _jpeg_segments(stream):
+    for _ in jpeg_segments(stream):
         pass
 
 
@@ -103,7 +103,7 @@ def stream_head(stream: bytes) -> StreamHead | None:
         )
     if not stream.startswith(b"\xff\xd8"):
         return None
-    for marker, begin, _ in _jpeg_segments(stream):
+    for marker, begin, _ in jpeg_segments(stream):
         if marker == 0xF7 or (0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC)):
             if begin + 6 > len(stream):
                 return None
@@ -131,7 +131,7 @@ def repaired(stream: bytes) -> tuple[bytes, str]:
     only scan, where 63 belongs.
     """
     sequential = False
-    for marker, _begin, end in _jpeg_segments(stream):
+    for marker, _begin, end in jpeg_segments(stream):
         sequential = sequential or marker in (0xC0, 0xC1)
         first_and_last = stream[end - 3 : end - 1]
         if marker == 0xDA and sequential and first_and_last == b"\x00\x00":
@@ -147,14 +147,25 @@ def ended_stream(stream: bytes) -> tuple[bytes, bool]:
     the first scan there may be other streams' markers, those of a thumbnail.
     """
     begin, progressive = 2, False
-    for marker, _, end in _jpeg_segments(stream):
+    for marker, _, end in jpeg_segments(stream):
         progressive = progressive or marker == 0xC2
         begin = end
     # Within a scan 0xFF is always followed by 0; between those of a progressive stream are tables.
     place = stream.rfind(_END, begin) if progressive else stream.find(_END, begin)
     if place >= 0:
         return stream[: place + 2], True
-    return stream.rstrip(b"\x00").removesuffix(b"\xff") + _END, False
+    return _closed(stream), False
+
+
+def _closed(stream: bytes) -> bytes:
+    """A stream without end marker up to its data's end, and the marker.
+
+    Zeros may fill it up, but the one behind 0xFF is the data's.
+    """
+    data = stream.rstrip(b"\x00")
+    if data.endswith(b"\xff"):
+        data = data + b"\x00" if len(data) < len(stream) else data[:-1]
+    return data + _END
 
 
 def names_its_colours(stream: bytes) -> bool:
@@ -162,7 +173,7 @@ def names_its_colours(stream: bytes) -> bool:
     return any(
         (marker == 0xE0 and stream[begin : begin + 4] == b"JFIF")
         or (marker == 0xEE and stream[begin : begin + 5] == b"Adobe")
-        for marker, begin, _ in _jpeg_segments(stream)
+        for marker, begin, _ in jpeg_segments(stream)
     )
 
 
@@ -172,7 +183,7 @@ def check_progressive(stream: bytes) -> None:
     Raises:
         FilmError: Some scan is missing.
     """
-    if not any(marker == 0xC2 for marker, _, _ in _jpeg_segments(stream)):
+    if not any(marker == 0xC2 for marker, _, _ in jpeg_segments(stream)):
         return
     left = np.full(64, 255, dtype=np.int64)
     position = stream.find(b"\xff\xda")
@@ -223,7 +234,7 @@ def check_complete(
     try:
         # A stream may fill up with 0xFF before its end marker, as those of dcmtk do.
         data = stream.removesuffix(_END).rstrip(b"\xff")
-        other = decode(data + _STRANGE_TAIL + _END)
+        other = decode(data + STRANGE_TAIL + _END)
     except Exception:
         raise FilmError(TRUNCATED.format("before its last pixel")) from None
     if other.shape != decoded.shape or not np.array_equal(other, decoded):
@@ -240,7 +251,7 @@ def is_near_lossless(stream: bytes) -> bool:
     """Whether a JPEG-LS stream allows errors (NEAR of its first scan, T.87 C.2.3)."""
     return any(
         marker == 0xDA and end <= len(stream) and stream[end - 3] != 0
-        for marker, _, end in _jpeg_segments(stream)
+        for marker, _, end in jpeg_segments(stream)
     )
 
 

@@ -155,29 +155,33 @@ class LookUpTable:
         return np.asarray(self.entries[places.astype(np.int64)])
 
 
-def look_up_table(item: Dataset, what: str) -> LookUpTable:
-    """The table of one item of a LUT sequence.
+def look_up_table(
+    item: Dataset, what: str, descriptor_of: str = "LUTDescriptor", data_of: str = "LUTData"
+) -> LookUpTable:
+    """The table of one item of a LUT sequence, or one of a palette.
 
     Descriptor and data are taken by their bits, whatever their data type: the number of entries
     and the first value may be written signed or unsigned, the entries as 8 or 16 bits, one a word
     or packed two a word (PS3.3 C.11.1.1.1).
 
     Args:
-        item: Holds LUT Descriptor and LUT Data.
+        item: Holds descriptor and data.
         what: For messages: "VOI LUT".
+        descriptor_of: Keyword of the descriptor.
+        data_of: Keyword of the data.
 
     Raises:
         FilmError: There are fewer entries than the descriptor says, or none.
     """
     little = bool(item.original_encoding[1]) if item.original_encoding[1] is not None else True
-    descriptor = value_of(item, "LUTDescriptor")
+    descriptor = value_of(item, descriptor_of)
     if isinstance(descriptor, bytes) and len(descriptor) == 6:
         descriptor = [int(each) for each in np.frombuffer(descriptor, "<u2" if little else ">u2")]
     if not isinstance(descriptor, (MultiValue, list, tuple)) or len(descriptor) != 3:
         raise FilmError(f"DICOM {what} has no descriptor of three numbers; export the film again")
     count, first, depth = (int(each) & 0xFFFF for each in descriptor)
     count = count or 65536
-    raw, signed = _entries(item, little=little)
+    raw, signed = _entries(item, data_of)
     words = raw.size // 2 if raw.dtype == np.uint8 else raw.size
     as_bytes = raw if raw.dtype == np.uint8 else _unpacked(raw)
     if raw.dtype == np.uint8:
@@ -200,16 +204,16 @@ def look_up_table(item: Dataset, what: str) -> LookUpTable:
     return LookUpTable(candidates, entries)
 
 
-def _entries(item: Dataset, *, little: bool) -> tuple[NDArray[np.unsignedinteger], bool]:
-    """LUT Data as bytes (``uint8``) or words (``uint16``), and whether it is written as signed."""
-    value = value_of(item, "LUTData")
+def _entries(item: Dataset, data_of: str) -> tuple[NDArray[np.unsignedinteger], bool]:
+    """Data as bytes (``uint8``) or words (``uint16``), and whether it is written as signed."""
+    value = value_of(item, data_of)
     if isinstance(value, (bytes, bytearray)):
         return np.frombuffer(bytes(value), np.uint8), False
     if isinstance(value, (int, np.integer)):
         value = [value]
     if isinstance(value, (MultiValue, list, tuple, Sequence)) and not isinstance(value, str):
         words = np.asarray([int(each) & 0xFFFF for each in value], dtype=np.uint16)
-        return words, item["LUTData"].VR == "SS"
+        return words, item[data_of].VR == "SS"
     return np.empty(0, np.uint8), False
 
 

@@ -16,6 +16,7 @@ from spinezoo_contract.errors import FilmError, SpineZooError
 from spinezoo_contract.types import NO_SPACING_NOTE, Film, FilmNoteCode
 
 from spinezoo_spine.films.colour import check_opaque, grey_of, rgb_of_ybr
+from spinezoo_spine.films.damage import decode_jpeg2000, decode_strictly
 from spinezoo_spine.films.kinds import is_tiff
 from spinezoo_spine.films.limits import TO_ONE_GREY, FilmLimits, check_raw_size, check_size
 from spinezoo_spine.films.notes import LOSSY_NOTE, NoteBook
@@ -29,7 +30,7 @@ from spinezoo_spine.films.streams import (
     stream_head,
 )
 from spinezoo_spine.films.strips import decode_lzw
-from spinezoo_spine.films.upright import finished, upright_size
+from spinezoo_spine.films.upright import finished, note_shape, upright_size
 
 _GREY = (tifffile.PHOTOMETRIC.MINISWHITE, tifffile.PHOTOMETRIC.MINISBLACK)
 _COLOURED = (
@@ -152,6 +153,78 @@ def _judged(page: tifffile.TiffPage, file_bytes: int, limits: FilmLimits) -> Non
         )
     if any(offset + size > file_bytes for offset, size in segments):
         raise FilmError("TIFF is truncated: its pixels end behind the file's end; send it whole")
+    _check_segments(page, [size for _, size in segments])
+
+
+_UNJUDGED = {
+    tifffile.COMPRESSION.LZW: imagecodecs.lzw_decode,
+    tifffile.COMPRESSION.LZMA: imagecodecs.lzma_decode,
+}
+"""Decompressors of strips whose decoders leave out what is too much."""
+
+
+def _check_segments(page: tifffile.TiffPage, sizes: list[int]) -> None:
+    """Refuses strips or tiles that are not those of a film of the header's size.
+
+    Decoders show what is lacking black, and leave out what is too much.
+    """
+    film = f"a film of {page.imagelength} x {page.imagewidth} pixels"
+    planes = page.samplesperpixel if page.planarconfig == tifffile.PLANARCONFIG.SEPARATE else 1
+    listed = max([len(sizes), *(page.tags[tag].count for tag in (273, 324) if tag in page.tags)])
+    if page.is_tiled:
+        down, across = (
+            -(-page.imagelength // page.tilelength),
+            -(-page.imagewidth // page.tilewidth),
+        )
+        needed = down * across * planes
+    else:
+        needed = -(-page.imagelength // _strip_rows(page)) * planes
+    if len(sizes) < needed:
+        raise FilmError(
+            f"TIFF is truncated: {film} has {needed} strips or tiles, {len(sizes)} of them are "
+            "there; send it whole"
+        )
+    too_many = listed > needed
+    if page.compression == tifffile.COMPRESSION.NONE and not page.is_tiled:
+        # The last strip may be filled up to the rows of the others.
+        held = needed * _strip_rows(page) * _row_bytes(page)
+        too_many = too_many or sum(sizes) >= held + _row_bytes(page)
+    if too_many:
+        raise _too_much(page)
+
+
+def _strip_rows(page: tifffile.TiffPage) -> int:
+    return max(1, min(int(page.rowsperstrip), page.imagelength))
+
+
+def _row_bytes(page: tifffile.TiffPage) -> int:
+    """Bytes of a row of one strip that is not compressed."""
+    together = page.planarconfig != tifffile.PLANARCONFIG.SEPARATE
+    samples = page.samplesperpixel if together else 1
+    return int(-(-page.imagewidth * page.bitspersample * samples // 8))
+
+
+def _too_much(page: tifffile.TiffPage) -> FilmError:
+    return FilmError(
+        f"TIFF holds more pixels than a film of {page.imagelength} x {page.imagewidth} has: its "
+        "header is of another film or damaged; save the film again"
+    )
+
+
+def _check_last_strip(page: tifffile.TiffPage, data: bytes) -> None:
+    """Refuses a last strip that holds rows beyond the film, as a header of too few rows leaves it.
+
+    It may be filled up to the rows of the others.
+    """
+    decompress = _UNJUDGED.get(tifffile.COMPRESSION(page.compression))
+    if decompress is None or page.is_tiled or page.fillorder != 1:
+        return
+    offset, size = page.dataoffsets[-1], page.databytecounts[-1]
+    held = 0
+    with contextlib.suppress(Exception):  # tifffile judges what is damaged
+        held = len(decompress(data[offset : offset + size]))
+    if held >= (_strip_rows(page) + 1) * _row_bytes(page):
+        raise _too_much(page)
 
 
 def tiff_size(data: bytes, limits: FilmLimits) -> tuple[int, int]:
@@ -203,11 +276,13 @@ def read_tiff(data: bytes, limits: FilmLimits) -> Film:
                 _check_jpegs(page, data)
             elif "2000" in tifffile.COMPRESSION(page.compression).name:
                 _check_jpegs2000(page, data)
+            _check_last_strip(page, data)
             pixels = _channels(page, data)
             orientation = _orientation_of(page)
             shown = _levels(page, pixels, book)
             if _is_lossy(page, data):
                 book.add(LOSSY_NOTE.code, LOSSY_NOTE.text)
+            note_shape(page.tags.valueof(282), page.tags.valueof(283), book)
     except SpineZooError:
         raise
     except Exception as error:
@@ -248,12 +323,17 @@ def _check_jpegs(page: tifffile.TiffPage, data: bytes) -> None:
             raise FilmError("TIFF holds JPEG with arithmetic coding; save it with LZW or as PNG")
         check_progressive(stream)
         check_complete(stream, head, decode(stream), decode, ended=True)
+        if head.depth == 8 and head.kind != "jpeg-lossless":
+            tables = (page.jpegtables or b"").removesuffix(b"\xff\xd9")
+            decode_strictly((tables or b"\xff\xd8") + stream[2:], head.samples, rgb=False)
 
 
 def _check_jpegs2000(page: tifffile.TiffPage, data: bytes) -> None:
     """Refuses a strip or tile of JPEG 2000 that ends early."""
     for offset, size in zip(page.dataoffsets, page.databytecounts, strict=True):
-        check_jpeg2000(data[offset : offset + size])
+        stream = data[offset : offset + size]
+        check_jpeg2000(stream)
+        decode_jpeg2000(stream[max(0, stream.find(b"\xff\x4f\xff\x51")) :])
 
 
 def _is_lossy(page: tifffile.TiffPage, data: bytes) -> bool:

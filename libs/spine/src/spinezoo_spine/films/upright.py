@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 from numpy.typing import NDArray
 from spinezoo_contract.types import Film, FilmNoteCode
@@ -47,6 +49,25 @@ def is_flat(pixels: NDArray[np.generic]) -> bool:
     if (pixels[::16, ::16] != first).any():  # tells of nearly every film at once
         return False
     return bool((pixels == first).all())
+
+
+_SQUARE = 1.02
+"""Most by which resolutions across and down may differ: programs round them."""
+
+
+def note_shape(across: object, down: object, book: NoteBook) -> None:
+    """Notes a film whose pixels are not square, by its resolution across and down."""
+    densities = []
+    for value in (across, down):
+        number = value[0] / value[1] if isinstance(value, tuple) and value[1] else value
+        densities.append(float(number) if isinstance(number, (int, float)) else 0.0)
+    low, high = min(densities), max(densities)
+    if low > 0.0 and _SQUARE * low < high < math.inf:
+        book.add(
+            FilmNoteCode.SPACING_IGNORED,
+            f"By the file's resolution a pixel is {high / low:.3g} times as long as wide; the film "
+            "was not stretched, and angles are those of its pixels as if they were square.",
+        )
 
 
 def finished(pixels: NDArray[np.generic], orientation: int, book: NoteBook) -> Film:
