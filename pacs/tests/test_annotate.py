@@ -3,16 +3,27 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from answers import answered, dicom_of
 from parts import ZooProcess
 from spinezoo_contract.client import EnsembleClient
-from spinezoo_contract.errors import AnnotationError, NotServingError
+from spinezoo_contract.errors import AnnotationError, ConfigurationError, NotServingError
 from spinezoo_contract.masks import decode_mask
-from spinezoo_pacs.annotate.command import PROJECT, annotate, dispute, finish, main, outlines_of
+from spinezoo_pacs.annotate import command
+from spinezoo_pacs.annotate.command import (
+    PROJECT,
+    annotate,
+    dispute,
+    finish,
+    main,
+    outlines_of,
+    take_in,
+)
 from spinezoo_pacs.annotate.project import Outline, Picture, project, read_project
 from spinezoo_pacs.results.findings import findings_of
 from spinezoo_spine.annotations.film_set import FilmSet
@@ -241,3 +252,32 @@ def test_a_place_that_cannot_be_written_is_named(
     ):
         assert main(["--data", str(films), *arguments]) == 1
         assert "cannot be read or written" in capsys.readouterr().err
+
+
+def test_what_a_person_saves_while_the_zoo_is_asked_stays(
+    films: Path, zoo: ZooProcess, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    work = tmp_path / "set-annotate"
+    later = (films / "film_11.dcm").rename(tmp_path / "film_11.dcm")
+    path = annotate(films, work, zoo.target)
+    later.rename(films / "film_11.dcm")
+    ask = command._asked
+
+    def saved_meanwhile(*asked: Any) -> Picture:
+        pictures = read_project(path)
+        points = np.array([[1.0, 1.0], [5.0, 1.0], [5.0, 5.0]])
+        mine = Outline(points, {"structure": "cage", "status": "corrected"})
+        changed = replace(pictures[0], outlines=(mine,))
+        path.write_text(json.dumps(project([changed, *pictures[1:]])))
+        # A second command would write over the first one's answers.
+        with pytest.raises(ConfigurationError, match="at work"):
+            annotate(films, work, zoo.target)
+        with pytest.raises(ConfigurationError, match="at work"):
+            take_in(films, work)
+        return ask(*asked)
+
+    monkeypatch.setattr(command, "_asked", saved_meanwhile)
+    annotate(films, work, zoo.target)
+    found = read_project(path)
+    assert {each.film_name for each in found} == {"film_5.dcm", "film_6.dcm", "film_11.dcm"}
+    assert [len(each.outlines) for each in found if each.finished] == [1]

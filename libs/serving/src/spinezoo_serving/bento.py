@@ -431,6 +431,8 @@ def serve_network(
     """
     import bentoml
     from starlette.applications import Starlette
+    from starlette.exceptions import HTTPException
+    from starlette.responses import JSONResponse
     from starlette.routing import Route
 
     member = Member(name, card_path, load_predictor, read_film)
@@ -457,7 +459,21 @@ def serve_network(
             return member.alive
 
     setattr(Network, _MEMBER, member)
-    app = Starlette(routes=[Route("/predict", member.predict, methods=["POST"])])
+
+    def refuse(request: Request, error: Exception) -> Response:
+        assert isinstance(error, HTTPException)
+        text = "there is nothing at this address; films go to POST /predict"
+        if error.status_code == 405:
+            text = f"this address takes no {request.method}; films go to POST /predict"
+        refusal = {"error": "BadInputError", "message": text}
+        return JSONResponse(refusal, error.status_code, headers=error.headers)
+
+    app = Starlette(
+        routes=[Route("/predict", member.predict, methods=["POST"])],
+        exception_handlers={HTTPException: refuse},
+    )
+    # A redirection is an empty answer to a caller that does not follow it.
+    app.router.redirect_slashes = False
     service = bentoml.service(
         name=name,
         workers=1,

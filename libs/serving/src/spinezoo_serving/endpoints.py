@@ -10,19 +10,20 @@ import contextlib
 import logging
 import socket
 import ssl
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import uvicorn
 from spinezoo_contract.errors import ConfigurationError
 from spinezoo_contract.tls import TlsMode
 from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import BaseRoute, Route
 
 from spinezoo_serving.metrics import CONTENT_TYPE, ServerMetrics
-from spinezoo_serving.security import RETRY_SECONDS, ServerSecurity
+from spinezoo_serving.security import Renewed, ServerSecurity
 from spinezoo_serving.settings import host_port
 from spinezoo_serving.state import ServingState
 
@@ -49,14 +50,30 @@ def make_app(
     async def metrics_text(_: Request) -> Response:
         return Response(metrics.render(), headers={"Content-Type": CONTENT_TYPE})
 
-    return Starlette(
-        routes=[
-            Route("/livez", livez),
-            Route("/readyz", readyz),
-            Route("/metrics", metrics_text),
-            *routes,
-        ]
-    )
+    every = [
+        Route("/livez", livez),
+        Route("/readyz", readyz),
+        Route("/metrics", metrics_text),
+        *routes,
+    ]
+    app = Starlette(routes=every, exception_handlers={HTTPException: _named_refusal(every)})
+    # A redirection is an empty answer to a caller that does not follow it.
+    app.router.redirect_slashes = False
+    return app
+
+
+def _named_refusal(routes: Sequence[BaseRoute]) -> Callable[[Request, Exception], Response]:
+    """What a caller is told who asks for what there is not."""
+    known = ", ".join(sorted({route.path for route in routes if isinstance(route, Route)}))
+
+    def refuse(request: Request, error: Exception) -> Response:
+        assert isinstance(error, HTTPException)
+        text = f"there is nothing at this address; there are {known}"
+        if error.status_code == 405:
+            text = f"this address takes no {request.method}"
+        return PlainTextResponse(text, error.status_code, headers=error.headers)
+
+    return refuse
 
 
 def bind(host: str, port: int) -> socket.socket:
@@ -143,9 +160,7 @@ class HttpEndpoint:
             self._servers.append(_server(plain))
         self._tasks: list[asyncio.Task[None]] = []
         self._greetings: set[asyncio.Task[None]] = set()
-        self._stamp: Any = None
-        self._retry_at = 0.0
-        self._context: ssl.SSLContext | None = None
+        self._context: Renewed[ssl.SSLContext] | None = None
 
     @property
     def port(self) -> int:
@@ -164,7 +179,7 @@ class HttpEndpoint:
             ConfigurationError: The port is taken, or a certificate is wrong.
         """
         if self._security is not None:
-            self._context, self._stamp = self._security.context(), self._security.stamp()
+            self._context = Renewed(self._security.context, self._security.stamp)
         listener = bind(self._host, self._asked_port)
         self._port = listener.getsockname()[1]
         sockets = [listener] if self._security is None else []
@@ -216,8 +231,9 @@ class HttpEndpoint:
             async with asyncio.timeout(FIRST_BYTE_S):
                 first = await _first_byte(connection)
             if first == _TLS_HANDSHAKE:
+                assert self._context is not None
                 await loop.connect_accepted_socket(
-                    self._servers[0].protocol, connection, ssl=self._renewed()
+                    self._servers[0].protocol, connection, ssl=self._context.current()
                 )
             elif first and len(self._servers) > 1:
                 await loop.connect_accepted_socket(self._servers[1].protocol, connection)
@@ -229,20 +245,6 @@ class HttpEndpoint:
         except asyncio.CancelledError:
             connection.close()
             raise
-
-    def _renewed(self) -> ssl.SSLContext:
-        """The certificates as they are now; files that are wrong are logged, the old ones stay."""
-        assert self._security is not None
-        assert self._context is not None
-        now, stamp = asyncio.get_running_loop().time(), self._security.stamp()
-        if stamp != self._stamp or 0.0 < self._retry_at <= now:
-            self._stamp, self._retry_at = stamp, 0.0
-            try:
-                self._context = self._security.context()
-            except ConfigurationError as error:
-                self._retry_at = now + RETRY_SECONDS
-                log.error("certificates not renewed", extra={"fields": {"reason": str(error)}})
-        return self._context
 
 
 async def _first_byte(connection: socket.socket) -> bytes:

@@ -23,11 +23,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from spinezoo_contract.errors import QueueFullError, TooLargeError
+from spinezoo_contract.errors import ConfigurationError, QueueFullError, TooLargeError
 
 from spinezoo_pacs.node.errors import OtherStudyError
 from spinezoo_pacs.node.settings import Limits
-from spinezoo_pacs.node.vault import Vault
+from spinezoo_pacs.node.vault import CHECK, Vault
 
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS films (
@@ -57,6 +57,9 @@ CREATE TABLE IF NOT EXISTS results (
   PRIMARY KEY (film_id, kind, destination)
 );
 """
+
+QUEUE = "queue.sqlite"
+"""File of the queue in the spool."""
 
 MOST_CRASHES = 8
 """A film that was under way this often when the process ended is set aside."""
@@ -117,17 +120,19 @@ class Spool:
         Raises:
             sqlite3.Error: The database cannot be opened.
             OSError: The folder cannot be made.
-            ConfigurationError: The key is not the spool's.
+            ConfigurationError: The key is not the spool's, its queue is gone while films lie in
+                it, or the folder is another's.
         """
         self.folder, self.limits = folder, limits
         self._vault = vault or Vault(None)
+        _check_is_ours(folder)
         for name in ("films", "results"):
             (folder / name).mkdir(parents=True, exist_ok=True)
         os.chmod(folder, 0o700)
         self._vault.check(folder)
         self._lock = threading.RLock()
         self._database = sqlite3.connect(
-            folder / "queue.sqlite", isolation_level=None, check_same_thread=False, timeout=30.0
+            folder / QUEUE, isolation_level=None, check_same_thread=False, timeout=30.0
         )
         self._database.execute("PRAGMA journal_mode = WAL")
         self._database.execute("PRAGMA synchronous = FULL")
@@ -399,6 +404,24 @@ class Spool:
     def _all(self, statement: str, *values: object) -> list[tuple[Any, ...]]:
         with self._lock:
             return self._database.execute(statement, values).fetchall()
+
+
+def _check_is_ours(folder: Path) -> None:
+    """Raises ConfigurationError where a folder's content is not that of a spool."""
+    if not folder.is_dir() or (folder / QUEUE).exists():
+        return
+    if any((folder / "films").glob("*.dcm")):
+        # Senders were told that these are stored; without the queue nobody knows whose they are.
+        raise ConfigurationError(
+            f"the spool {folder} holds films, and its {QUEUE} is gone; put that file back, or move "
+            "the folder `films` away and send its films again"
+        )
+    others = {each.name for each in folder.iterdir()} - {"films", "results", CHECK, "lost+found"}
+    if others:
+        raise ConfigurationError(
+            f"the spool {folder} is a folder that holds other things; name a folder that the node "
+            "has for itself"
+        )
 
 
 def _write(path: Path, data: bytes) -> None:

@@ -148,6 +148,7 @@ class Workers:
                 self._back(film, f"error-{type(error).__name__}", failed=True)
 
     def _answer(self, film: QueuedFilm) -> None:
+        peers = self._settings.destinations(film.sender)
         data = self._spool.film_data(film)
         source = Source(data)
         answer = self._gateway.segment(data, self._options, kind="dicom", request_id=film.key)
@@ -168,7 +169,6 @@ class Workers:
             kind: (str(made.datasets[kind].SOPInstanceUID), content)
             for kind, content in made.files().items()
         }
-        peers = self._settings.destinations(film.sender)
         self._spool.keep_results(film, files, [peer.ae_title for peer in peers])
         self._count("answered" if made.verdict.trusted else "answered-without-outlines")
 
@@ -177,7 +177,7 @@ class Workers:
         for title, results in groupby(waiting, key=lambda each: each.destination):
             peer = self._settings.peer(title)
             if peer is None:
-                raise ConfigurationError(f"{title} is no peer any more; add it again")
+                raise ConfigurationError(f"{title} is no peer any more, and results wait; add it")
             left = []
             for result in results:
                 # What was on its way when the process ended may have arrived.
