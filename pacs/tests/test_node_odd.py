@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 import socket
 import threading
 import time
@@ -180,3 +181,17 @@ def test_an_address_with_a_slash_too_many_is_no_empty_answer(tmp_path: Path, sta
     with socket.create_connection(("127.0.0.1", node.http)) as line:
         line.sendall(b"GET /status.json/ HTTP/1.0\r\n\r\n")
         assert line.recv(100).split()[1] == b"404"
+
+
+@pytest.mark.parametrize("entry", ["port", "http_port"])
+def test_a_port_that_is_taken_is_named_by_its_entry(tmp_path: Path, start: Any, entry: str) -> None:
+    peer = {"ae_title": "STORESCU", "host": "127.0.0.1", "port": 1}
+    node = NodeProcess(tmp_path / "node", "127.0.0.1:1", [peer])
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        node.settings |= {entry: taken.getsockname()[1]}
+        start(node, wait=False)
+        assert node.process is not None
+        assert node.process.wait(100) == 1
+    said = node.log.read_text()
+    assert re.search(rf"set (host and )?{entry}", said), said
+    assert "SPINEZOO_" not in said

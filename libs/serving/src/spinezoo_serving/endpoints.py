@@ -29,6 +29,9 @@ from spinezoo_serving.state import ServingState
 
 log = logging.getLogger("spinezoo.http")
 
+SETTINGS = "SPINEZOO_HOST and SPINEZOO_HTTP_PORT"
+"""What says where a process answers HTTP."""
+
 FIRST_BYTE_S = 10.0
 """Time a connection has to say its first byte where TLS is on, in s."""
 
@@ -76,8 +79,13 @@ def _named_refusal(routes: Sequence[BaseRoute]) -> Callable[[Request, Exception]
     return refuse
 
 
-def bind(host: str, port: int) -> socket.socket:
+def bind(host: str, port: int, settings: str = SETTINGS) -> socket.socket:
     """A listening socket.
+
+    Args:
+        host: Address to bind.
+        port: Port to bind; 0 takes a free one.
+        settings: What says both, for the message.
 
     Raises:
         ConfigurationError: The port is taken or the address is not this machine's.
@@ -93,7 +101,7 @@ def bind(host: str, port: int) -> socket.socket:
         listener.close()
         raise ConfigurationError(
             f"cannot listen on {host_port(host, port)} ({error.strerror}); stop what uses the "
-            "port, or set SPINEZOO_HOST and SPINEZOO_HTTP_PORT"
+            f"port, or set {settings}"
         ) from error
     return listener
 
@@ -140,6 +148,7 @@ class HttpEndpoint:
         app: What to serve, such as :func:`make_app` gives.
         security: TLS of the process; None, or TLS off, serves the application in the clear.
         plain: What callers without TLS get where TLS is on.
+        settings: What says host and port, for messages.
     """
 
     def __init__(
@@ -150,8 +159,10 @@ class HttpEndpoint:
         *,
         security: ServerSecurity | None = None,
         plain: Starlette | None = None,
+        settings: str = SETTINGS,
     ) -> None:
         self._host = host
+        self._settings = settings
         self._asked_port = port
         self._port = 0
         self._security = security if security and security.tls is not TlsMode.OFF else None
@@ -180,7 +191,7 @@ class HttpEndpoint:
         """
         if self._security is not None:
             self._context = Renewed(self._security.context, self._security.stamp)
-        listener = bind(self._host, self._asked_port)
+        listener = bind(self._host, self._asked_port, self._settings)
         self._port = listener.getsockname()[1]
         sockets = [listener] if self._security is None else []
         for server in self._servers:

@@ -21,6 +21,7 @@ from spinezoo_serving.metrics import ServerMetrics
 from spinezoo_serving.security import ServerSecurity
 from spinezoo_serving.state import Phase, ServingState
 from spinezoo_serving.tokens import TokenFile
+from spinezoo_spine.films.limits import DecoderLimits
 
 from spinezoo_pacs.node.intake import Intake
 from spinezoo_pacs.node.page import NodeMetrics, routes
@@ -51,6 +52,7 @@ class Node:
             ConfigurationError: A certificate or the spool is wrong.
         """
         self.settings = settings
+        DecoderLimits.from_env()  # wrong ones end the start, not each film
         self._held = contextlib.ExitStack()
         try:
             self._held.enter_context(alone_in(settings.spool, "another node"))
@@ -85,6 +87,7 @@ class Node:
             make_app(self.state, server_metrics, [*page, *films]),
             security=security,
             plain=make_app(self.state, server_metrics, page),
+            settings="host and http_port",
         )
 
     async def run(self) -> None:

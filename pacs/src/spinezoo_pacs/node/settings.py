@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ipaddress
-import re
 import ssl
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -14,6 +13,7 @@ from spinezoo_contract.certificates import PemFile, load_authorities, load_ident
 from spinezoo_contract.errors import ConfigurationError
 from spinezoo_contract.tls import is_loopback
 from spinezoo_serving.security import load_pair
+from spinezoo_serving.settings import is_host
 
 from spinezoo_pacs.results.make import RESULT_KINDS, ResultKind
 from spinezoo_pacs.yaml_file import read_model
@@ -23,25 +23,11 @@ AeTitle = Annotated[str, Field(pattern=r"^[!-~]([ -~]{0,14}[!-~])?$")]
 
 Port = Annotated[int, Field(ge=0, le=65535)]
 
-_NAME = re.compile(r"(?=.{1,253}\.?$)([A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?(\.|$))+")
-"""A host's name: parts of 1 to 63 letters, digits, dashes or underscores."""
-
-_NUMBERS = re.compile(r"[0-9.]+")
-"""What can only be meant for an address."""
-
-
-def _is_host(text: str) -> bool:
-    try:
-        ipaddress.ip_address(text)
-    except ValueError:
-        return bool(_NAME.fullmatch(text)) and not _NUMBERS.fullmatch(text)
-    return True
-
 
 def _host(text: str) -> str:
-    if not _is_host(text):
+    if not is_host(text):
         raise ValueError(
-            f"{text[:80]!r} is no address and no name of a host, such as 10.1.2.3 or pacs.hospital; "
+            f"{text[:80]!r} is no address or name of a host, such as 10.1.2.3 or pacs.hospital; "
             "the port has an entry of its own"
         )
     return text
@@ -51,7 +37,7 @@ def _caller(text: str) -> str:
     try:
         ipaddress.ip_network(text, strict=False)
     except ValueError:
-        if not _is_host(text):
+        if not is_host(text):
             raise ValueError(
                 f"{text[:80]!r} is no address, network or name, such as 10.1.2.3, 10.1.0.0/16 or "
                 "pacs.hospital"
