@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 from conftest import peers
+from odd_archive import OddArchive, Said
 from parts import NodeProcess, OrthancProcess, ZooProcess, until
 from prometheus_client import CollectorRegistry
 from spinezoo_contract.errors import ConfigurationError
@@ -195,3 +196,36 @@ def test_a_port_that_is_taken_is_named_by_its_entry(tmp_path: Path, start: Any, 
     said = node.log.read_text()
     assert re.search(rf"set (host and )?{entry}", said), said
     assert "SPINEZOO_" not in said
+
+
+@pytest.mark.parametrize("away", ["does not listen", "refuses"])
+def test_a_destination_that_fails_keeps_no_other_waiting(
+    tmp_path: Path, start: Any, zoo: ZooProcess, orthanc: OrthancProcess, away: str
+) -> None:
+    """Destinations are tried in the order of their titles: the one that fails comes first."""
+    with OddArchive(lambda asked: Said(400)) as refusing:
+        where = {"web_url": refusing.url} if away == "refuses" else {"host": "::1", "port": 1}
+        known = [
+            {"ae_title": "STORESCU", "host": "127.0.0.1", "answers_to": ["AWAY", "ORTHANC"]},
+            {"ae_title": "ORTHANC", "host": "127.0.0.1", "port": orthanc.port},
+            {"ae_title": "AWAY", **where},
+        ]
+        node = NodeProcess(tmp_path / "node", zoo.target, known)
+        start(node)
+        assert store(node, film(3)) == [0]
+        study = dataset_of(film(3)).StudyInstanceUID
+        until(lambda: len(orthanc.find(StudyInstanceUID=study)) == 4, 100)
+        reason = "failed-RefusedError" if away == "refuses" else "waits-NotServingError"
+        until(lambda: [each["reason"] for each in node.status()["notable"]] == [reason], 100)
+        assert node.films()["done"] == 0
+
+
+def test_a_wait_of_a_clock_that_was_wrong_is_not_waited_for(tmp_path: Path) -> None:
+    spool = Spool(tmp_path, Limits(disk_free_mib=0))
+    spool.add("1.2.3", "1.2", "A", b"film")
+    queued = spool.claim(300.0)
+    assert queued is not None
+    spool.put_back(queued, "waits-x", 200.0, failed=False)
+    assert spool.claim(300.0) is None
+    spool._run("UPDATE films SET next_at = next_at + 1e6")
+    assert spool.claim(300.0) is not None

@@ -13,6 +13,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import hashlib
+import math
 import os
 import shutil
 import sqlite3
@@ -198,16 +199,23 @@ class Spool:
 
     # Under way.
 
-    def claim(self) -> QueuedFilm | None:
-        """The next film to work on; the order within a study is that of arrival."""
+    def claim(self, most_wait_s: float = math.inf) -> QueuedFilm | None:
+        """The next film to work on; the order within a study is that of arrival.
+
+        Args:
+            most_wait_s: Longest wait between two attempts, in s. A film that is to wait for longer
+                got its time from a clock that was wrong, and is tried now.
+        """
+        now = time.time()
         with self._lock:
             row = self._one(
                 "SELECT id, sop_uid, study_uid, sender, state, failures, waits, received_at "
                 "FROM films AS f WHERE state IN ('waiting', 'answered') AND busy = 0 "
-                "AND next_at <= ? AND NOT EXISTS (SELECT 1 FROM films AS g WHERE "
+                "AND (next_at <= ? OR next_at > ?) AND NOT EXISTS (SELECT 1 FROM films AS g WHERE "
                 "g.study_uid = f.study_uid AND g.id < f.id "
                 "AND g.state IN ('waiting', 'answered')) ORDER BY id LIMIT 1",
-                time.time(),
+                now,
+                now + most_wait_s,
             )
             if row is None:
                 return None
