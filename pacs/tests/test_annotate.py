@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from spinezoo_pacs.annotate.command import (
     finish,
     main,
     outlines_of,
+    picture_name,
     take_in,
 )
 from spinezoo_pacs.annotate.project import Outline, Picture, project, read_project
@@ -94,6 +96,20 @@ def test_what_a_person_corrected_counts_and_nothing_else(
     annotate(films, work, zoo.target)
     again = {each.film_name: each for each in read_project(path)}
     assert again[pictures[0].film_name].finished
+
+
+@pytest.mark.parametrize(
+    "name", ["a#b.dcm", "a?b.dcm", "100%25.dcm", "a\nb.dcm", "a'\"b.dcm", "x" * 240, "\udcff.dcm"]
+)
+def test_a_picture_has_a_name_that_is_an_address(name: str) -> None:
+    found = picture_name(name)
+    assert re.fullmatch(r"[\w. -]{1,100}", found)
+    assert found != picture_name(name + "x")
+
+
+def test_a_plain_name_stays() -> None:
+    for name in ("film_0001.dcm", "Röntgen 12 (b).png"):
+        assert picture_name(name) == name
 
 
 def test_a_film_without_any_structure_counts_when_a_person_says_so() -> None:

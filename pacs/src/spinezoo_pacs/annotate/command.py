@@ -11,7 +11,9 @@ has looked at never gets there.
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
+import re
 import sys
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
@@ -58,6 +60,19 @@ _ANOTHER = "another `make annotate`"
 def tolerance_px(finding: Finding) -> float:
     """How far a first outline may leave the mask's border: 1.5 % of the outline's size, in px."""
     return max(1.1, 0.015 * float(np.sqrt(finding.mask.area)))
+
+
+def picture_name(film_name: str) -> str:
+    """Name of a film's picture, without its suffix.
+
+    VIA takes it for an address, in which ``#``, ``?`` and ``%`` stand for something else.
+    """
+    plain = re.sub(r"[^\w. ()+,@=-]", "_", film_name)[:60]
+    if plain == film_name:
+        return plain
+    return (
+        f"{plain}-{hashlib.sha256(film_name.encode('utf-8', 'surrogateescape')).hexdigest()[:12]}"
+    )
 
 
 def dispute(answer: EnsembleAnswer) -> float:
@@ -165,7 +180,7 @@ def _asked(zoo: EnsembleClient, name: str, film_path: Path, folder: Path) -> Pic
     film = read_film_file(film_path)
     answer = zoo.segment(film_path)
     outlines = outlines_of(answer, datetime.now(UTC).isoformat(timespec="seconds"))
-    picture = folder / f"{name}.png"
+    picture = folder / f"{picture_name(name)}.png"
     _write_png(picture, film)
     verdict = verdict_of(answer)
     attributes = {"film_status": "open", "dispute": f"{dispute(answer):.3f}"}
