@@ -35,7 +35,11 @@ QUERY ?=
 OUT ?=
 
 # A value as one word of the shell, whatever is in it; and the last part of a path.
-quote = '$(subst ','\'',$(1))'
+define newline
+
+
+endef
+quote = '$(subst $(newline),'$$'\n'',$(subst ','\'',$(1)))'
 name_of = $(shell $(PYTHON) -c 'import pathlib, sys; print(pathlib.Path(sys.argv[1]).resolve().name)' $(call quote,$(1)))
 RUN ?= $(if $(DATA),$(call name_of,$(DATA)),phantom-test)
 

@@ -57,6 +57,10 @@ def test_targets_that_grpc_knows(tmp_path: Path, target: str) -> None:
         ("members:\n  - name: a\n    target: a:1\n    weight: 0", ":4: weight must be"),
         ("members:\n  - name: a\n    target: a:1\n    weight: .nan", ":4: weight must be"),
         ("members:\n  - name: a\n    target: a:1\n    deadline_ms: soon", ":4: deadline_ms must"),
+        (
+            "members:\n  - {name: a, target: 'a:1', deadline_ms: 3600001}",
+            ":2: deadline_ms is 3600001; write at most 3600000",
+        ),
         ("members:\n  - name: a\n    target: a:1\n    colour: red", ":4: unknown key 'colour'"),
         ("members:\n  - name: a\n    name: b\n    target: a:1", ":3: key 'name' stands twice"),
         (
@@ -99,6 +103,12 @@ def test_a_network_may_have_the_name_of_a_setting(tmp_path: Path) -> None:
 def test_a_wrong_override_is_named(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match="SPINEZOO_ROSTER_A: target 'nowhere'"):
         roster(tmp_path, "members: [{name: a, target: 'a:1'}]", SPINEZOO_ROSTER_A="nowhere")
+
+
+def test_two_variables_of_one_member_are_refused(tmp_path: Path) -> None:
+    both = {"SPINEZOO_ROSTER_A": "a:1", "SPINEZOO_ROSTER_a": "a:2"}
+    with pytest.raises(ConfigurationError, match="SPINEZOO_ROSTER_A and SPINEZOO_ROSTER_a"):
+        roster(tmp_path, "members:", **both)
 
 
 def test_an_absent_file_says_which_variable(tmp_path: Path) -> None:

@@ -3,16 +3,29 @@
 from __future__ import annotations
 
 import json
+import re
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from answers import answered, dicom_of
 from parts import ZooProcess
 from spinezoo_contract.client import EnsembleClient
-from spinezoo_contract.errors import AnnotationError, NotServingError
+from spinezoo_contract.errors import AnnotationError, ConfigurationError, NotServingError
 from spinezoo_contract.masks import decode_mask
-from spinezoo_pacs.annotate.command import PROJECT, annotate, dispute, finish, main, outlines_of
+from spinezoo_pacs.annotate import command
+from spinezoo_pacs.annotate.command import (
+    PROJECT,
+    annotate,
+    dispute,
+    finish,
+    main,
+    outlines_of,
+    picture_name,
+    take_in,
+)
 from spinezoo_pacs.annotate.project import Outline, Picture, project, read_project
 from spinezoo_pacs.results.findings import findings_of
 from spinezoo_spine.annotations.film_set import FilmSet
@@ -83,6 +96,20 @@ def test_what_a_person_corrected_counts_and_nothing_else(
     annotate(films, work, zoo.target)
     again = {each.film_name: each for each in read_project(path)}
     assert again[pictures[0].film_name].finished
+
+
+@pytest.mark.parametrize(
+    "name", ["a#b.dcm", "a?b.dcm", "100%25.dcm", "a\nb.dcm", "a'\"b.dcm", "x" * 240, "\udcff.dcm"]
+)
+def test_a_picture_has_a_name_that_is_an_address(name: str) -> None:
+    found = picture_name(name)
+    assert re.fullmatch(r"[\w. -]{1,100}", found)
+    assert found != picture_name(name + "x")
+
+
+def test_a_plain_name_stays() -> None:
+    for name in ("film_0001.dcm", "Röntgen 12 (b).png"):
+        assert picture_name(name) == name
 
 
 def test_a_film_without_any_structure_counts_when_a_person_says_so() -> None:
@@ -241,3 +268,32 @@ def test_a_place_that_cannot_be_written_is_named(
     ):
         assert main(["--data", str(films), *arguments]) == 1
         assert "cannot be read or written" in capsys.readouterr().err
+
+
+def test_what_a_person_saves_while_the_zoo_is_asked_stays(
+    films: Path, zoo: ZooProcess, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    work = tmp_path / "set-annotate"
+    later = (films / "film_11.dcm").rename(tmp_path / "film_11.dcm")
+    path = annotate(films, work, zoo.target)
+    later.rename(films / "film_11.dcm")
+    ask = command._asked
+
+    def saved_meanwhile(*asked: Any) -> Picture:
+        pictures = read_project(path)
+        points = np.array([[1.0, 1.0], [5.0, 1.0], [5.0, 5.0]])
+        mine = Outline(points, {"structure": "cage", "status": "corrected"})
+        changed = replace(pictures[0], outlines=(mine,))
+        path.write_text(json.dumps(project([changed, *pictures[1:]])))
+        # A second command would write over the first one's answers.
+        with pytest.raises(ConfigurationError, match="at work"):
+            annotate(films, work, zoo.target)
+        with pytest.raises(ConfigurationError, match="at work"):
+            take_in(films, work)
+        return ask(*asked)
+
+    monkeypatch.setattr(command, "_asked", saved_meanwhile)
+    annotate(films, work, zoo.target)
+    found = read_project(path)
+    assert {each.film_name for each in found} == {"film_5.dcm", "film_6.dcm", "film_11.dcm"}
+    assert [len(each.outlines) for each in found if each.finished] == [1]

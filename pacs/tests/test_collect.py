@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 import subprocess
 import sys
@@ -16,6 +17,8 @@ import yaml
 from parts import OrthancProcess, ZooProcess, until
 from planted import needles, planted_film, text_region
 from spinezoo_conformance.ports import free_ports
+from spinezoo_pacs.collect.archives import archive_of
+from spinezoo_pacs.collect.query import read_query
 from spinezoo_pacs.deidentify.text import find_text
 
 pytestmark = pytest.mark.filterwarnings("ignore")
@@ -211,3 +214,18 @@ def test_what_a_run_needs_on_this_machine_is_named(tmp_path: Path) -> None:
     assert damaged.returncode == 1
     assert "line 2" in damaged.stderr
     assert "Traceback" not in missing.stderr + wrong.stderr + damaged.stderr
+
+
+def test_a_name_beyond_ascii_is_found(tmp_path: Path, archive: OrthancProcess) -> None:
+    named = pydicom.dcmread(io.BytesIO(planted_film(0, 0)))
+    named.SpecificCharacterSet = "ISO_IR 192"
+    named.StudyDescription = "腰椎 側面"
+    other = pydicom.dcmread(io.BytesIO(planted_film(1, 1)))
+    other.StudyDescription = "?? ??"
+    for dataset in (named, other):
+        content = io.BytesIO()
+        dataset.save_as(content)
+        archive.upload(content.getvalue())
+    query = query_file(tmp_path, archive, studies={"StudyDescription": "腰椎 側面"})
+    found = list(archive_of(read_query(query)).search())
+    assert [each.study_uid for each in found] == [named.StudyInstanceUID]

@@ -421,3 +421,77 @@ def test_a_search_that_is_not_answered_is_named(
     with OddArchive(lambda _: said) as service:
         assert run(tmp_path, service) == 1
     assert "the service" in capsys.readouterr().err
+
+
+def in_xml(said: dict[str, Any]) -> bytes:
+    """DICOM's JSON as its XML."""
+
+    def attributes(dataset: dict[str, Any]) -> str:
+        return "".join(
+            f'<DicomAttribute tag="{tag}" vr="{entry["vr"]}">'
+            + "".join(
+                f'<Item number="{number}">{attributes(value)}</Item>'
+                if isinstance(value, dict)
+                else f'<Value number="{number}">{value}</Value>'
+                for number, value in enumerate(entry["Value"], start=1)
+            )
+            + "</DicomAttribute>"
+            for tag, entry in dataset.items()
+        )
+
+    return (
+        '<?xml version="1.0" encoding="UTF-8"?>\n<NativeDicomModel xml:space="preserve" '
+        f'xmlns="http://dicom.nema.org/PS3.19/models/NativeDICOM">{attributes(said)}'
+        "</NativeDicomModel>"
+    ).encode()
+
+
+@pytest.mark.parametrize("kind", ["application/dicom+xml", "text/xml; charset=utf-8", ""])
+@pytest.mark.parametrize("code", [200, 202, 409])
+def test_an_answer_in_xml_is_read_though_json_was_asked_for(kind: str, code: int) -> None:
+    sop_uid = uids(result())[2]
+    stored = in_xml(outcome("00081199", "1.2") | outcome("00081199", sop_uid))
+    with OddArchive(archive_of(Said(code, stored, kind))) as service:
+        link(service).store(result())
+        assert service.count("GET") == 0
+    for reason, error in ((0xA700, NotServingError), (0x0122, NotTakenError), (1, RefusedError)):
+        said = Said(code, in_xml(outcome("00081198", sop_uid, reason)), kind)
+        with OddArchive(archive_of(said, there=True)) as service, pytest.raises(error):
+            link(service).store(result())
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"<NativeDicomModel/>",
+        b"<html><body>Log in</body></html>",
+        b"<" * 1000,
+        b"<a>" * 100_000,
+        b'<?xml version="1.0" encoding="no-such"?><a/>',
+        b'<!DOCTYPE a [<!ENTITY b "SOP">]>' + in_xml(outcome("00081199", "SOP")),
+        in_xml(outcome("00081199", "1.2.3")),
+    ],
+)
+def test_xml_that_does_not_name_the_object_is_asked_after(body: bytes) -> None:
+    body = body.replace(b"SOP", uids(result())[2].encode())
+    missing = pytest.raises(NotServingError, match="did not store")
+    with OddArchive(archive_of(Said(200, body, "application/dicom+xml"))) as service, missing:
+        link(service).store(result())
+
+
+def test_an_answer_without_end_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    endless = Said(200, b" " * 1_000_000)
+    monkeypatch.setattr("spinezoo_pacs.dicomweb.MOST_ANSWER_BYTES", 500_000)
+    with OddArchive(archive_of(endless)) as service, pytest.raises(NotServingError, match="end"):
+        link(service).store(result())
+    with (
+        OddArchive(lambda asked: endless) as service,
+        pytest.raises(NotServingError, match="does not end"),
+    ):
+        DicomWeb(service.url, token_file=None, authorities=None, timeout_s=5.0).has("1.2", "1.3")
+    monkeypatch.setattr("spinezoo_pacs.dicomweb.MOST_ANSWER_S", 0.0)
+    with (
+        OddArchive(archive_of(Said.json([]))) as service,
+        pytest.raises(NotServingError, match="does not end"),
+    ):
+        DicomWeb(service.url, token_file=None, authorities=None, timeout_s=5.0).has("1.2", "1.3")

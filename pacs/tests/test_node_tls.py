@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import socket
 import ssl
 from pathlib import Path
@@ -86,3 +87,62 @@ def test_films_come_in_over_mutual_tls_only(
     node.settled(1)
     assert len(archive.find(StudyInstanceUID=dataset_of(content).StudyInstanceUID)) == 4
     assert node.status()["events"]["tls-refused"] >= 3
+
+
+def tls_of(certificates: Certificates, name: str) -> dict[str, str]:
+    return {
+        "certificate": str(certificates.path(f"{name}.crt")),
+        "key": str(certificates.path(f"{name}.key")),
+        "authorities": str(certificates.path("ca.crt")),
+    }
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"certificate": "old.crt", "key": "old.key"}, "tls.certificate.*expired"),
+        ({"certificate": "early.crt", "key": "early.key"}, "tls.certificate.*not yet valid"),
+        ({"key": "client.key"}, "tls.key.*is not the key of"),
+        ({"key": "none.key"}, "tls.key.*cannot be read"),
+        ({"authorities": "server.key"}, "tls.authorities.*holds a private key"),
+    ],
+)
+def test_a_certificate_that_is_no_good_ends_the_start(
+    tmp_path: Path, start: Any, certificates: Certificates, change: dict[str, str], says: str
+) -> None:
+    files = {entry: str(certificates.path(name)) for entry, name in change.items()}
+    peer = {"ae_title": "STORESCU", "host": "127.0.0.1", "port": 1, "tls": True}
+    node = NodeProcess(
+        tmp_path / "node", "127.0.0.1:1", [peer], tls=tls_of(certificates, "server") | files
+    )
+    start(node, wait=False)
+    assert node.process is not None
+    assert node.process.wait(100) == 1
+    assert re.search(says, node.log.read_text())
+
+
+def test_a_renewed_certificate_needs_no_restart(
+    tmp_path: Path, start: Any, certificates: Certificates
+) -> None:
+    peer = {"ae_title": "STORESCU", "host": "127.0.0.1", "port": 1}
+    node = NodeProcess(tmp_path / "node", "127.0.0.1:1", [peer], tls=tls_of(certificates, "server"))
+    start(node)
+
+    def shown() -> bytes | None:
+        context = client(certificates, "client")
+        with (
+            socket.create_connection(("127.0.0.1", node.port), 10) as line,
+            context.wrap_socket(line, server_hostname="localhost") as secure,
+        ):
+            return secure.getpeercert(binary_form=True)
+
+    first = shown()
+    assert first == shown()
+    # A file that is wrong changes nothing.
+    good = certificates.path("server.crt").read_bytes()
+    certificates.path("server.crt").write_text("half")
+    assert shown() == first
+    certificates.path("server.crt").write_bytes(good)
+    certificates.add("server")
+    assert shown() not in (None, first)
+    assert "certificates not renewed" in node.log.read_text()

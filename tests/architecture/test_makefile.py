@@ -164,3 +164,10 @@ def test_an_unknown_network_is_named_and_nothing_is_run() -> None:
     assert done.returncode == 2
     assert "no room services/nope" in done.stderr + done.stdout
     assert "not found" not in done.stderr
+
+
+@pytest.mark.parametrize("value", ["a b", "it's", "a\nb", "'\n'", '"`x`;&|', "ü#?%"])
+def test_a_value_is_one_word_of_the_shell_whatever_is_in_it(value: str) -> None:
+    show = "show: ; @printf %s $(call quote,$(DATA))"
+    command = ["make", "-s", f"--eval={show}", "show", f"DATA={value}"]
+    assert subprocess.run(command, cwd=ROOT, capture_output=True, text=True).stdout == value

@@ -344,6 +344,51 @@ def test_a_wrong_port_is_named(checkout: Path, port: str) -> None:
         Zoo(checkout, environment={"SPINEZOO_AA_GRPC_PORT": port}).ports()
 
 
+@pytest.mark.parametrize(
+    ("name", "value", "says"),
+    [
+        ("SPINEZOO_THREADS", "2.7", "SPINEZOO_THREADS must be an integer"),
+        ("SPINEZOO_TLS", "maybe", "set off, server or mutual"),
+        ("SPINEZOO_HOST", "no.such.invalid", "SPINEZOO_HOST is 'no.such.invalid'"),
+        ("SPINEZOO_HOST", "\u00fc" * 80, "SPINEZOO_HOST is"),
+    ],
+)
+def test_a_wrong_setting_is_named_before_anything_starts(
+    checkout: Path, name: str, value: str, says: str
+) -> None:
+    answer = zoo(checkout, "up", **{name: value})
+    assert (answer.returncode, answer.stderr.count("\n")) == (1, 1)
+    assert says in answer.stderr
+
+
+@pytest.mark.parametrize("action", ["up", "down", "status"])
+@pytest.mark.parametrize("spoilt", ["folder", "state"])
+def test_a_run_folder_that_cannot_be_used_is_named(
+    checkout: Path, action: str, spoilt: str
+) -> None:
+    if spoilt == "folder":
+        (checkout / "run").write_text("a file")
+    else:
+        (checkout / "run" / "zoo.json").mkdir(parents=True)
+    answer = zoo(checkout, action)
+    assert (answer.returncode, answer.stderr.count("\n")) == (1, 1)
+    assert "SPINEZOO_RUN_DIR" in answer.stderr
+
+
+@pytest.mark.parametrize("pid", [-1, 0, "7", None])
+@pytest.mark.parametrize("action", ["down", "status"])
+def test_a_state_that_names_no_process_is_refused(checkout: Path, action: str, pid: object) -> None:
+    """A signal to process -1 would go to every process of the user."""
+    entry = {"name": "aa", "start_ticks": 0, "grpc_port": 1, "http_port": 2, "log": "x"}
+    (checkout / "run").mkdir()
+    path = checkout / "run" / "zoo.json"
+    path.write_text(json.dumps({"id": "x", "processes": [{**entry, "pid": pid}]}))
+    answer = zoo(checkout, action)
+    assert answer.returncode == 1
+    assert "is no number of a process" in answer.stderr
+    path.unlink()
+
+
 def test_a_room_that_is_not_set_up(checkout: Path) -> None:
     (checkout / ".venvs/of-gateway/bin/python").unlink()
     up = zoo(checkout, "up")

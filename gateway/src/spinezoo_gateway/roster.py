@@ -10,6 +10,8 @@ from pathlib import Path
 import yaml
 from spinezoo_contract.errors import ConfigurationError
 
+from spinezoo_gateway.settings import MAX_DEADLINE_MS
+
 OVERRIDE_PREFIX = "SPINEZOO_ROSTER_"
 """``SPINEZOO_ROSTER_<NAME>=host:port`` adds or moves a member; an empty value removes it."""
 
@@ -154,6 +156,11 @@ class _File:
         if "deadline_ms" in values:
             number = self.number(values["deadline_ms"], "deadline_ms")
             deadline_ms = max(1, round(number))
+            if deadline_ms > MAX_DEADLINE_MS:
+                raise self.wrong(
+                    values["deadline_ms"],
+                    f"deadline_ms is {deadline_ms}; write at most {MAX_DEADLINE_MS}",
+                )
         server_name = None
         if "server_name" in values:
             server_name = values["server_name"].value
@@ -194,6 +201,7 @@ def load_roster(path: Path, environment: Mapping[str, str]) -> Roster:
     except UnicodeDecodeError:
         raise ConfigurationError(f"roster {path} is not UTF-8 text; save it as UTF-8") from None
     members = _File(path).read(text)
+    given: dict[str, str] = {}
     for key in sorted(environment):
         if not key.startswith(OVERRIDE_PREFIX):
             continue
@@ -202,6 +210,9 @@ def load_roster(path: Path, environment: Mapping[str, str]) -> Roster:
             raise ConfigurationError(
                 f"{key}: {name!r} is no name for a member; take letters, digits and _"
             )
+        if name in given:
+            raise ConfigurationError(f"{given[name]} and {key} are of one member; keep one")
+        given[name] = key
         if not target:
             members.pop(name, None)
             continue

@@ -24,6 +24,7 @@ from spinezoo_serving.settings import ServerSettings
 from spinezoo_serving.tokens import TokenFile
 from spinezoo_spine.column.reader.network import built_in_reader
 from spinezoo_spine.films import isolation
+from spinezoo_spine.films.limits import DecoderLimits
 from spinezoo_spine.films.reader import FilmLimits, read_film
 from spinezoo_spine.measures.refiner.network import built_in_refiner
 from starlette.requests import Request
@@ -91,6 +92,7 @@ class Gateway:
         """
         server_settings = ServerSettings.from_env(environment)
         self.settings = GatewaySettings.from_env(environment)
+        DecoderLimits.from_env(environment)  # wrong ones end the start, not each film
         self.zoo = Zoo(self.settings, environment, server_settings.max_message_bytes)
         self.metrics = ServerMetrics()
         members = MemberMetrics(self.metrics.registry)

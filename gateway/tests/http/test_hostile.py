@@ -17,7 +17,7 @@ from bench import Bench
 from fake_member import FakeMember
 from refused_films import refused_films
 from spinezoo.v1 import image_pb2
-from spinezoo_gateway.http import uploads
+from spinezoo_serving import forms
 from spinezoo_testing.servers import until
 
 Connect = Callable[..., httpx.Client]
@@ -137,7 +137,7 @@ def test_no_path_leads_out_of_the_page(connect: Connect, path: str) -> None:
 def test_a_sender_that_falls_silent_gives_its_place_back(
     bench: Bench, connect: Connect, png: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(uploads, "SILENCE_S", 0.5)
+    monkeypatch.setattr(forms, "SILENCE_S", 0.5)
     client = connect(SPINEZOO_GATEWAY_CONCURRENCY="1")
     lines = []
     for _ in range(2):  # all the places there are

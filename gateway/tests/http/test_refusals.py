@@ -184,6 +184,8 @@ def test_tokens(bench: Bench, connect: Connect, png: bytes, tmp_path: Path) -> N
         "/page/free/app.js",
         "/page//app.js",
         "/page/clinic-a.9999999999.0/app.js",
+        "/page/clinic-a.9999999999.\u00e9/app.js",
+        "/page/clinic-\u00e9.9999999999.0/app.js",
     ):
         assert client.get(path).status_code == 404, path
     name, until, seal = access["page"].split("/")[2].rsplit(".", 2)

@@ -51,6 +51,15 @@ async def test_readiness_follows_the_state() -> None:
             text = (await client.get("/metrics")).text
             assert 'spinezoo_failures_total{reason="FilmError"} 1.0' in text
             assert (await client.get("/hello")).text == "hello"
+            # No empty answer, and none that `curl --fail` takes for success.
+            for path in ("/hello/", "/nothing", "//", "/metrics/"):
+                answer = await client.get(path)
+                assert answer.status_code == 404
+                assert "/hello, /livez, /metrics, /readyz" in answer.text
+            answer = await client.post("/hello")
+            assert answer.status_code == 405
+            assert "takes no POST" in answer.text
+            assert "GET" in answer.headers["allow"]
     finally:
         await endpoint.stop()
 

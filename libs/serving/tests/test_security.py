@@ -380,8 +380,8 @@ def test_files_that_were_refused_are_looked_at_again_later(
 
     clock = [100.0]
     monkeypatch.setattr(time, "monotonic", lambda: clock[0])
-    watch = server_security._CertificateWatch(load, lambda: stamp[0])
-    assert (watch.first, watch.fetch()) == ("first", None)
+    watch = server_security.Renewed(load, lambda: stamp[0])
+    assert (watch.current(), watch.fetch()) == ("first", None)
     stamp[0] = 2
     assert [watch.fetch(), watch.fetch()] == [None, None]
     clock[0] += server_security.RETRY_SECONDS

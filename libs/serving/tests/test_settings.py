@@ -94,6 +94,14 @@ def test_a_message_says_what_is_allowed(
 @pytest.mark.parametrize(
     ("variable", "value"),
     [
+        ("SPINEZOO_HOST", "\u00fcber.example"),
+        ("SPINEZOO_HOST", "h" * 64),
+        ("SPINEZOO_HOST", "h." * 127),
+        ("SPINEZOO_HOST", "two words"),
+        ("SPINEZOO_HOST", "10.1.2"),
+        ("SPINEZOO_HOST", "10.1.2.3:50051"),
+        ("SPINEZOO_HOST", "http://zoo"),
+        ("SPINEZOO_HOST", "["),
         ("SPINEZOO_GRPC_PORT", "http"),
         ("SPINEZOO_GRPC_PORT", "65536"),
         ("SPINEZOO_HTTP_PORT", "-1"),

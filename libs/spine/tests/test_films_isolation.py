@@ -207,6 +207,12 @@ def test_plain_dicom_needs_no_process(monkeypatch: pytest.MonkeyPatch, make_dico
         ("SPINEZOO_DECODER_MIB", "1"),
         ("SPINEZOO_DECODER_PROCESSES", "0"),
         ("SPINEZOO_DECODER_BYTES_PER_PIXEL", "nan"),
+        ("SPINEZOO_DECODER_IMPORT", "no_such_module"),
+        ("SPINEZOO_DECODER_IMPORT", "json, no_such.module"),
+        ("SPINEZOO_DECODER_IMPORT", "json.no_such"),
+        ("SPINEZOO_DECODER_IMPORT", ".json"),
+        ("SPINEZOO_DECODER_IMPORT", "\udcff"),
+        ("SPINEZOO_DECODER_IMPORT", "a b"),
     ],
 )
 def test_settings_out_of_range(name: str, value: str) -> None:
@@ -222,7 +228,7 @@ def test_settings() -> None:
             "SPINEZOO_DECODER_MIB": "100",
             "SPINEZOO_DECODER_BYTES_PER_PIXEL": "10",
             "SPINEZOO_DECODER_PROCESSES": "7",
-            "SPINEZOO_DECODER_IMPORT": "a, b.c,",
+            "SPINEZOO_DECODER_IMPORT": "json, xml.dom,",
         }
     )
     assert limits == DecoderLimits(
@@ -231,9 +237,9 @@ def test_settings() -> None:
         decoder_mib=100,
         decoder_bytes_per_pixel=10,
         decoder_processes=7,
-        decoder_import="a, b.c,",
+        decoder_import="json, xml.dom,",
     )
-    assert limits.imports == ("a", "b.c")
+    assert limits.imports == ("json", "xml.dom")
     assert limits.time_s(4_000_000) == 5.0
     assert limits.memory_for(1 << 20) == 110 << 20
     assert DecoderLimits.from_env({}) == DecoderLimits()

@@ -8,10 +8,13 @@ DICOM's JSON and bring something new, and the parts of a series must come to the
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import requests
 from python_multipart import MultipartParser
@@ -39,8 +42,31 @@ _REFERENCED, _FAILED, _REASON = "00081199", "00081198", "00081197"
 
 _BOUNDARY = "spinezoo-7d1f6a40f0c94c1e9b8e"
 
+MOST_ANSWER_BYTES = 64 << 20
+"""Largest answer to a search or to an object that is sent; an archive may send without end."""
+
+MOST_ANSWER_S = 600.0
+"""Longest time that such an answer may take, in s, however little it is silent."""
+
+_XML_ROOT = "{http://dicom.nema.org/PS3.19/models/NativeDICOM}"
+
 _MOST_PAGES = 100_000
 """Pages of one search; an archive that gives one match a page is still asked to the end."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Answer:
+    """An answer that has come in.
+
+    Attributes:
+        status: Its HTTP status.
+        content: Its body.
+        moved: Status of a redirection on the way that drops what was sent; 0: there was none.
+    """
+
+    status: int
+    content: bytes
+    moved: int = 0
 
 
 class DicomWeb:
@@ -90,28 +116,47 @@ class DicomWeb:
             )
         )
         kind = f'{RELATED}; type="{DICOM}"; boundary={_BOUNDARY}'
-        with _reached():
-            answer = self._session.post(
-                f"{self._url}/studies",
-                data=body,
-                headers={"Content-Type": kind, "Accept": JSON},
-                timeout=self._timeout_s,
-            )
-        moved = next((each for each in answer.history if each.status_code in (301, 302, 303)), None)
-        if moved is not None:  # what was asked there was no more than a page
+        headers = {"Content-Type": kind, "Accept": JSON}
+        answer = self._ask("POST", "studies", data=body, headers=headers)
+        if answer.moved:  # what was asked there was no more than a page
             raise NotServingError(
-                f"the service sends us to another address ({moved.status_code}); give that address"
+                f"the service sends us to another address ({answer.moved}); give that address"
             )
         said = _outcome(answer, sop_uid)
         if said is not None and said not in (0, DUPLICATE):
             raise_for(said)
         if said is None:
-            _check(answer)
+            _check(answer.status)
             if not self.has(study_uid, sop_uid):
                 raise NotServingError(
-                    f"the service answered {answer.status_code} and did not store the object; is "
-                    "it the address of its DICOMweb?"
+                    f"the service answered {answer.status} and did not store the object; is it the "
+                    "address of its DICOMweb?"
                 )
+
+    def _ask(self, method: str, path: str, **more: Any) -> _Answer:
+        """An answer, read as far as it may be long.
+
+        Raises:
+            NotServingError: The service cannot be reached, or its answer does not end.
+        """
+        end = time.monotonic() + MOST_ANSWER_S
+        content = bytearray()
+        with (
+            _reached(),
+            self._session.request(
+                method, f"{self._url}/{path}", timeout=self._timeout_s, stream=True, **more
+            ) as answer,
+        ):
+            for piece in answer.iter_content(65_536):
+                content += piece
+                if len(content) > MOST_ANSWER_BYTES or time.monotonic() > end:
+                    raise NotServingError(
+                        f"the service's answer does not end within {MOST_ANSWER_BYTES >> 20} MiB "
+                        f"and {MOST_ANSWER_S:.0f} s; is it the address of its DICOMweb?"
+                    )
+        codes = [each.status_code for each in answer.history]
+        moved = next((code for code in codes if code in (301, 302, 303)), 0)
+        return _Answer(answer.status_code, bytes(content), moved)
 
     def has(self, study_uid: str, sop_uid: str) -> bool:
         """Whether the service has an object.
@@ -157,14 +202,9 @@ class DicomWeb:
                 return
 
     def _page(self, path: str, asked: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-        with _reached():
-            answer = self._session.get(
-                f"{self._url}/{path}",
-                params=asked,
-                headers={"Accept": f"{JSON}, application/json"},
-                timeout=self._timeout_s,
-            )
-        _check(answer)
+        headers = {"Accept": f"{JSON}, application/json"}
+        answer = self._ask("GET", path, params=asked, headers=headers)
+        _check(answer.status)
         found = _json_of(answer) if answer.content else []
         if isinstance(found, dict):  # some send the only match by itself
             found = [found]
@@ -191,7 +231,7 @@ class DicomWeb:
             )
         if answer.status_code == 500:  # of this series; another may be well
             raise RefusedError("the service fails on a series (status 500)")
-        _check(answer)
+        _check(answer.status_code)
         if not answer.content:
             return []
         said = answer.headers.get("Content-Type", "")
@@ -289,10 +329,10 @@ def raise_for(reason: int) -> None:
     raise RefusedError(f"the destination refused an object with reason {reason:04X}")
 
 
-def _outcome(answer: requests.Response, sop_uid: str) -> int | None:
+def _outcome(answer: _Answer, sop_uid: str) -> int | None:
     """0 where an answer names an object as stored, its Failure Reason, or None: it says neither."""
     try:
-        said = _json_of(answer)
+        said = _xml_of(answer) or _json_of(answer)
     except NotServingError:
         return None
     if isinstance(said, list):
@@ -312,18 +352,40 @@ def _outcome(answer: requests.Response, sop_uid: str) -> int | None:
     return None
 
 
-def _json_of(answer: requests.Response) -> Any:
+def _json_of(answer: _Answer) -> Any:
     try:
         return json.loads(answer.content)
     except (ValueError, RecursionError):
         raise NotServingError(
-            f"the service answered {answer.status_code} with something else than DICOM's JSON"
+            f"the service answered {answer.status} with something else than DICOM's JSON"
         ) from None
 
 
-def _check(answer: requests.Response) -> None:
+def _xml_of(answer: _Answer) -> dict[str, Any]:
+    """DICOM's XML (PS3.19 A.1) as its JSON; empty where an answer is something else.
+
+    Some services answer in XML though JSON is asked for.
+    """
+    if b"<" not in answer.content[:1024] or b"<!DOCTYPE" in answer.content[:65_536]:
+        return {}  # DICOM's XML has no document type, which could make much of little
+    try:
+        root = ElementTree.fromstring(answer.content)
+        return _attributes(root) if root.tag == f"{_XML_ROOT}NativeDicomModel" else {}
+    except (ElementTree.ParseError, ValueError, LookupError, RecursionError):
+        return {}
+
+
+def _attributes(node: ElementTree.Element) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for each in node.findall(f"{_XML_ROOT}DicomAttribute"):
+        items = [_attributes(item) for item in each.findall(f"{_XML_ROOT}Item")]
+        values = [(one.text or "").strip() for one in each.findall(f"{_XML_ROOT}Value")]
+        found[each.get("tag", "").upper()] = {"vr": each.get("vr", ""), "Value": items or values}
+    return found
+
+
+def _check(status: int) -> None:
     """Raises what a status means that is no success."""
-    status = answer.status_code
     if status in (401, 403):
         raise AccessError(f"the service does not take our token (status {status}); renew it")
     if status == 415:

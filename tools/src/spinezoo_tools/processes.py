@@ -207,6 +207,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except ToolError as error:
         say(f"zoo: {error}")
         return 1
+    except OSError as error:
+        what = "a file" if error.filename is None else str(error.filename)
+        say(
+            f"zoo: {what} cannot be read or written ({error.strerror or type(error).__name__}); "
+            "look at its rights and the room on the disk, or set SPINEZOO_RUN_DIR"
+        )
+        return 1
     except StopSignalError as interrupt:
         say(f"zoo: stopped by {interrupt}")
         return 128 + interrupt.signal_number

@@ -41,6 +41,15 @@ class Running:
     log: str
     process: subprocess.Popen[bytes] | None = None
 
+    def __post_init__(self) -> None:
+        """Looks at what came from a file: signals go to this number.
+
+        Raises:
+            ValueError: It is no number of one process.
+        """
+        if not isinstance(self.pid, int) or self.pid < 1:
+            raise ValueError(f"{self.pid!r} is no number of a process")
+
     def alive(self) -> bool:
         """Whether exactly this process still runs (its number may have been given to another)."""
         if self.process is not None:

@@ -94,8 +94,15 @@ class Zoo:
 
     @property
     def tls(self) -> str:
-        """``off``, ``server`` or ``mutual``; what else stands there is refused by every process."""
-        return self.settings.get("SPINEZOO_TLS", "").strip().lower() or "off"
+        """``off``, ``server`` or ``mutual``.
+
+        Raises:
+            ZooError: Something else stands there.
+        """
+        mode = self.settings.get("SPINEZOO_TLS", "").strip().lower() or "off"
+        if mode not in ("off", "server", "mutual"):
+            raise ZooError(f"SPINEZOO_TLS is {mode!r}; set off, server or mutual")
+        return mode
 
     def _number(self, key: str, default: float) -> float:
         text = self.settings.get(key, "")
@@ -106,6 +113,13 @@ class Zoo:
         if not math.isfinite(number):
             raise ZooError(f"{key} must be a number, is {text!r}; correct it in .env")
         return number
+
+    def _threads(self) -> int:
+        """Threads of a network as they are set; 0 where they are not."""
+        number = self._number("SPINEZOO_THREADS", 0.0)
+        if not number.is_integer():
+            raise ZooError(f"SPINEZOO_THREADS must be an integer, is {number}; correct it in .env")
+        return int(number)
 
     def ports(self) -> dict[str, tuple[int, int]]:
         """The two ports of every part, gRPC and HTTP; those without get the next numbers."""
@@ -156,7 +170,7 @@ class Zoo:
         networks = [name for name in chosen if name not in FRONT]
         if not networks and not only:
             raise ZooError(f"no network found: no card.yaml under {self.root / 'services'}/*/")
-        threads = int(self._number("SPINEZOO_THREADS", 0))
+        threads = self._threads()
         processors = os.cpu_count() or 1
         # A framework's threads wait busily, so each network gets its share of the processors.
         share = threads or max(1, processors // max(1, len(networks)))
@@ -270,10 +284,10 @@ class Zoo:
         """Marker and processes of the last start; empty where there is none."""
         try:
             state = json.loads(self.state_file.read_text(encoding="utf-8"))
-            return state["id"], [Running(**entry) for entry in state["processes"]]
+            return str(state["id"]), [Running(**entry) for entry in state["processes"]]
         except FileNotFoundError:
             return "", []
-        except (ValueError, TypeError, KeyError) as error:
+        except (ValueError, TypeError, KeyError, RecursionError) as error:
             raise ZooError(
                 f"{self.state_file} cannot be read ({error}); stop the processes by hand, delete it"
             ) from None
@@ -306,6 +320,11 @@ class Zoo:
                     probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
                     try:
                         probe.bind((self.host, port))
+                    except (socket.gaierror, UnicodeError, TypeError):
+                        raise ZooError(
+                            f"SPINEZOO_HOST is {self.host[:80]!r}, which stands for no address of "
+                            "this machine; correct it"
+                        ) from None
                     except OSError as error:
                         taken.append(
                             f"{part.name}'s {kind} port {port} cannot be had ({error.strerror}); "

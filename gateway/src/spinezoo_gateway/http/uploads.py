@@ -2,31 +2,22 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
-from collections.abc import AsyncGenerator, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from spinezoo_contract.errors import (
     BadInputError,
-    DeadlineError,
-    NotServingError,
     OptionError,
     QueueFullError,
     TooLargeError,
 )
-from spinezoo_serving.forms import FormInMemory
+from spinezoo_serving.forms import FormInMemory, in_time, pieces
 from starlette.formparsers import MultiPartException
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import Request
 
 FIELDS_BYTES = 65_536
 """What a form may hold beside the film."""
-
-UPLOAD_S = 120.0
-"""Time a caller has to send a form, in s."""
-
-SILENCE_S = 15.0
-"""Time without a byte after which a caller is held to have stopped sending, in s."""
 
 _HOW = 'send multipart/form-data with the file in `film`: curl -F "film=@film.dcm" ...'
 
@@ -94,28 +85,18 @@ class Uploads:
         said = request.headers.get("content-type", "")
         if said.partition(";")[0].strip().lower() != "multipart/form-data":
             raise BadInputError(f"the request is no form with a file; {_HOW}")
-        length = request.headers.get("content-length", "")
-        if length.isdecimal() and int(length) > self._max_bytes + FIELDS_BYTES:
-            raise self._too_large(int(length))
         parser = FormInMemory(
             request.headers,
-            self._bounded(request),
+            pieces(request, self._max_bytes + FIELDS_BYTES, self._too_large),
             max_files=1,
             max_fields=50,
             max_part_size=FIELDS_BYTES,
         )
         try:
-            async with asyncio.timeout(UPLOAD_S):
+            async with in_time():
                 form = await parser.parse()
         except MultiPartException as error:
             raise BadInputError(f"the form cannot be read ({error.message}); {_HOW}") from None
-        except TimeoutError:
-            raise DeadlineError(
-                f"the film did not come within {UPLOAD_S:.0f} s, or nothing came for "
-                f"{SILENCE_S:.0f} s; send it over a faster line"
-            ) from None
-        except ClientDisconnect:
-            raise NotServingError("the caller has gone while it sent the film") from None
         with contextlib.closing(parser):
             fields: dict[str, str] = {}
             film: bytes | None = None
@@ -129,20 +110,6 @@ class Uploads:
         if film is None:
             raise BadInputError(f"the form has no file `film`; {_HOW}")
         return Upload(film, fields)
-
-    async def _bounded(self, request: Request) -> AsyncGenerator[bytes, None]:
-        taken = 0
-        stream = request.stream()
-        while True:
-            try:
-                async with asyncio.timeout(SILENCE_S):
-                    chunk = await anext(stream)
-            except StopAsyncIteration:
-                return
-            taken += len(chunk)
-            if taken > self._max_bytes + FIELDS_BYTES:
-                raise self._too_large(taken)
-            yield chunk
 
     def _too_large(self, size: int) -> TooLargeError:
         return TooLargeError(

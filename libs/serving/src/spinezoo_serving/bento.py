@@ -26,7 +26,7 @@ import shutil
 import sys
 import tempfile
 import time
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -37,6 +37,7 @@ from spinezoo_contract.errors import (
     FilmError,
     NotServingError,
     OptionError,
+    QueueFullError,
     SpineZooError,
     TooLargeError,
 )
@@ -50,6 +51,7 @@ from spinezoo_serving.settings import NetworkSettings, ServerSettings
 from spinezoo_serving.stopping import stop_requests
 
 if TYPE_CHECKING:
+    from starlette.applications import Starlette
     from starlette.requests import Request
     from starlette.responses import Response
 
@@ -269,6 +271,12 @@ class Member:
                 "SPINEZOO_TLS is on and this HTTP endpoint has no TLS: films are taken over gRPC "
                 "only; call spinezoo.v1.SegmenterService/Predict, or the gateway"
             )
+        most = self._runner.queue.capacity
+        if len(self._http_calls) > most:
+            raise QueueFullError(
+                f"{most} films are being sent or under way over HTTP, the limit (by "
+                "SPINEZOO_QUEUE_LIMIT); try again later or ask another"
+            )
         data, options, timeout_s = await _read_request(request, self._settings.max_message_bytes)
         max_pixels = self._settings.max_pixels
 
@@ -309,30 +317,11 @@ async def _disconnected(request: Request) -> None:
         pass
 
 
-async def _limited(request: Request, max_bytes: int) -> AsyncGenerator[bytes, None]:
-    """The body in pieces.
-
-    Raises:
-        TooLargeError: It has more than ``max_bytes``.
-    """
-    from starlette.requests import ClientDisconnect
-
-    message = (
+def _too_large(max_bytes: int) -> TooLargeError:
+    return TooLargeError(
         f"the request has more than {max_bytes} bytes (SPINEZOO_MAX_MESSAGE_BYTES); "
         "send a smaller film"
     )
-    announced = request.headers.get("content-length", "")
-    if announced.isdigit() and int(announced) > max_bytes:
-        raise TooLargeError(message)
-    size = 0
-    try:
-        async for piece in request.stream():
-            size += len(piece)
-            if size > max_bytes:
-                raise TooLargeError(message)
-            yield piece
-    except ClientDisconnect:
-        raise NotServingError("the caller has gone while it sent the film") from None
 
 
 async def _read_request(
@@ -342,16 +331,16 @@ async def _read_request(
     from starlette.datastructures import UploadFile
     from starlette.formparsers import MultiPartException
 
-    from spinezoo_serving.forms import FormInMemory
+    from spinezoo_serving.forms import FormInMemory, in_time, pieces
 
+    body = pieces(request, max_bytes, lambda _: _too_large(max_bytes))
     settings: list[tuple[str, str]] = list(request.query_params.multi_items())
     data: bytes | None = None
     if request.headers.get("content-type", "").lower().startswith("multipart/form-data"):
-        parser = FormInMemory(
-            request.headers, _limited(request, max_bytes), max_files=1, max_fields=16
-        )
+        parser = FormInMemory(request.headers, body, max_files=1, max_fields=16)
         try:
-            form = await parser.parse()
+            async with in_time():
+                form = await parser.parse()
         except MultiPartException as error:
             raise FilmError(
                 f"the form cannot be read ({error.message}); send multipart/form-data"
@@ -368,7 +357,8 @@ async def _read_request(
                 else:
                     settings.append((name, value))
     else:
-        data = b"".join([piece async for piece in _limited(request, max_bytes)])
+        async with in_time():
+            data = b"".join([piece async for piece in body])
     if not data:
         raise FilmError(
             f"no film; send a DICOM, PNG, JPEG or TIFF file as form field {FILM_FIELD!r} "
@@ -431,6 +421,7 @@ def serve_network(
     """
     import bentoml
     from starlette.applications import Starlette
+    from starlette.exceptions import HTTPException
     from starlette.routing import Route
 
     member = Member(name, card_path, load_predictor, read_film)
@@ -457,7 +448,10 @@ def serve_network(
             return member.alive
 
     setattr(Network, _MEMBER, member)
-    app = Starlette(routes=[Route("/predict", member.predict, methods=["POST"])])
+    app = Starlette(
+        routes=[Route("/predict", member.predict, methods=["POST"])],
+        exception_handlers={HTTPException: _no_such},
+    )
     service = bentoml.service(
         name=name,
         workers=1,
@@ -489,12 +483,38 @@ def _load_service(folder: Path) -> Any:
     return service
 
 
+def _no_such(request: Request, error: Exception) -> Response:
+    """What a caller is told who asks for what there is not."""
+    from starlette.exceptions import HTTPException
+    from starlette.responses import JSONResponse
+
+    assert isinstance(error, HTTPException)
+    what = "there is nothing at this address"
+    if error.status_code == 405:
+        what = f"this address takes no {request.method}"
+    refusal = {"error": "BadInputError", "message": f"{what}; films go to POST /predict"}
+    return JSONResponse(refusal, error.status_code, headers=error.headers)
+
+
+def _application(service: Any) -> Starlette:
+    """BentoML's application; what it does not have is refused by name.
+
+    A redirection is an empty answer to a caller that does not follow it.
+    """
+    from starlette.exceptions import HTTPException
+
+    app: Starlette = service.to_asgi(is_main=True)
+    app.router.redirect_slashes = False
+    app.add_exception_handler(HTTPException, _no_such)
+    return app
+
+
 async def _serve(service: Any, settings: ServerSettings) -> int:
     """Serves until a signal or a failure; returns the exit code."""
     from spinezoo_serving.endpoints import HttpEndpoint
 
     member: Member = getattr(service.inner, _MEMBER)
-    endpoint = HttpEndpoint(settings.host, settings.http_port, service.to_asgi(is_main=True))
+    endpoint = HttpEndpoint(settings.host, settings.http_port, _application(service))
     asked, hurried = stop_requests()
     try:
         await endpoint.start()

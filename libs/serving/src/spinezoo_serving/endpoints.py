@@ -10,23 +10,27 @@ import contextlib
 import logging
 import socket
 import ssl
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import uvicorn
 from spinezoo_contract.errors import ConfigurationError
 from spinezoo_contract.tls import TlsMode
 from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import BaseRoute, Route
 
 from spinezoo_serving.metrics import CONTENT_TYPE, ServerMetrics
-from spinezoo_serving.security import RETRY_SECONDS, ServerSecurity
+from spinezoo_serving.security import Renewed, ServerSecurity
 from spinezoo_serving.settings import host_port
 from spinezoo_serving.state import ServingState
 
 log = logging.getLogger("spinezoo.http")
+
+SETTINGS = "SPINEZOO_HOST and SPINEZOO_HTTP_PORT"
+"""What says where a process answers HTTP."""
 
 FIRST_BYTE_S = 10.0
 """Time a connection has to say its first byte where TLS is on, in s."""
@@ -49,18 +53,39 @@ def make_app(
     async def metrics_text(_: Request) -> Response:
         return Response(metrics.render(), headers={"Content-Type": CONTENT_TYPE})
 
-    return Starlette(
-        routes=[
-            Route("/livez", livez),
-            Route("/readyz", readyz),
-            Route("/metrics", metrics_text),
-            *routes,
-        ]
-    )
+    every = [
+        Route("/livez", livez),
+        Route("/readyz", readyz),
+        Route("/metrics", metrics_text),
+        *routes,
+    ]
+    app = Starlette(routes=every, exception_handlers={HTTPException: _named_refusal(every)})
+    # A redirection is an empty answer to a caller that does not follow it.
+    app.router.redirect_slashes = False
+    return app
 
 
-def bind(host: str, port: int) -> socket.socket:
+def _named_refusal(routes: Sequence[BaseRoute]) -> Callable[[Request, Exception], Response]:
+    """What a caller is told who asks for what there is not."""
+    known = ", ".join(sorted({route.path for route in routes if isinstance(route, Route)}))
+
+    def refuse(request: Request, error: Exception) -> Response:
+        assert isinstance(error, HTTPException)
+        text = f"there is nothing at this address; there are {known}"
+        if error.status_code == 405:
+            text = f"this address takes no {request.method}"
+        return PlainTextResponse(text, error.status_code, headers=error.headers)
+
+    return refuse
+
+
+def bind(host: str, port: int, settings: str = SETTINGS) -> socket.socket:
     """A listening socket.
+
+    Args:
+        host: Address to bind.
+        port: Port to bind; 0 takes a free one.
+        settings: What says both, for the message.
 
     Raises:
         ConfigurationError: The port is taken or the address is not this machine's.
@@ -76,7 +101,7 @@ def bind(host: str, port: int) -> socket.socket:
         listener.close()
         raise ConfigurationError(
             f"cannot listen on {host_port(host, port)} ({error.strerror}); stop what uses the "
-            "port, or set SPINEZOO_HOST and SPINEZOO_HTTP_PORT"
+            f"port, or set {settings}"
         ) from error
     return listener
 
@@ -123,6 +148,7 @@ class HttpEndpoint:
         app: What to serve, such as :func:`make_app` gives.
         security: TLS of the process; None, or TLS off, serves the application in the clear.
         plain: What callers without TLS get where TLS is on.
+        settings: What says host and port, for messages.
     """
 
     def __init__(
@@ -133,8 +159,10 @@ class HttpEndpoint:
         *,
         security: ServerSecurity | None = None,
         plain: Starlette | None = None,
+        settings: str = SETTINGS,
     ) -> None:
         self._host = host
+        self._settings = settings
         self._asked_port = port
         self._port = 0
         self._security = security if security and security.tls is not TlsMode.OFF else None
@@ -143,9 +171,7 @@ class HttpEndpoint:
             self._servers.append(_server(plain))
         self._tasks: list[asyncio.Task[None]] = []
         self._greetings: set[asyncio.Task[None]] = set()
-        self._stamp: Any = None
-        self._retry_at = 0.0
-        self._context: ssl.SSLContext | None = None
+        self._context: Renewed[ssl.SSLContext] | None = None
 
     @property
     def port(self) -> int:
@@ -164,8 +190,8 @@ class HttpEndpoint:
             ConfigurationError: The port is taken, or a certificate is wrong.
         """
         if self._security is not None:
-            self._context, self._stamp = self._security.context(), self._security.stamp()
-        listener = bind(self._host, self._asked_port)
+            self._context = Renewed(self._security.context, self._security.stamp)
+        listener = bind(self._host, self._asked_port, self._settings)
         self._port = listener.getsockname()[1]
         sockets = [listener] if self._security is None else []
         for server in self._servers:
@@ -216,8 +242,9 @@ class HttpEndpoint:
             async with asyncio.timeout(FIRST_BYTE_S):
                 first = await _first_byte(connection)
             if first == _TLS_HANDSHAKE:
+                assert self._context is not None
                 await loop.connect_accepted_socket(
-                    self._servers[0].protocol, connection, ssl=self._renewed()
+                    self._servers[0].protocol, connection, ssl=self._context.current()
                 )
             elif first and len(self._servers) > 1:
                 await loop.connect_accepted_socket(self._servers[1].protocol, connection)
@@ -229,20 +256,6 @@ class HttpEndpoint:
         except asyncio.CancelledError:
             connection.close()
             raise
-
-    def _renewed(self) -> ssl.SSLContext:
-        """The certificates as they are now; files that are wrong are logged, the old ones stay."""
-        assert self._security is not None
-        assert self._context is not None
-        now, stamp = asyncio.get_running_loop().time(), self._security.stamp()
-        if stamp != self._stamp or 0.0 < self._retry_at <= now:
-            self._stamp, self._retry_at = stamp, 0.0
-            try:
-                self._context = self._security.context()
-            except ConfigurationError as error:
-                self._retry_at = now + RETRY_SECONDS
-                log.error("certificates not renewed", extra={"fields": {"reason": str(error)}})
-        return self._context
 
 
 async def _first_byte(connection: socket.socket) -> bytes:

@@ -236,6 +236,11 @@ class PredictQueue:
         """Requests that wait, those whose film is still being read among them."""
         return len(self._waiting)
 
+    @property
+    def capacity(self) -> int:
+        """Requests that may wait and run."""
+        return self._limit + self._threads
+
     def admit(self) -> _Place:
         """A place, to be used in a ``with`` block.
 
@@ -244,7 +249,7 @@ class PredictQueue:
         """
         place = _Place(self)
         with self._lock:
-            if len(self._waiting) + self._running >= self._limit + self._threads:
+            if len(self._waiting) + self._running >= self.capacity:
                 raise QueueFullError(
                     f"{len(self._waiting)} requests wait, the limit is {self._limit} "
                     "(SPINEZOO_QUEUE_LIMIT); try again later or ask another"

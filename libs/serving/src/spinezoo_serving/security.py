@@ -9,7 +9,7 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Generic, Self, TypeVar
 
 import grpc
 from pydantic import model_validator
@@ -26,6 +26,8 @@ from spinezoo_contract.tls import TlsMode, required_file
 from spinezoo_serving.variables import EnvironmentSettings, Flag, LowerCase, setting
 
 log = logging.getLogger("spinezoo.security")
+
+_T = TypeVar("_T")
 
 RETRY_SECONDS = 30.0
 """After which files that were refused are looked at again though they have not changed, in s: a
@@ -124,9 +126,9 @@ class ServerSecurity(EnvironmentSettings):
         """
         if self.tls is TlsMode.OFF:
             return None
-        watch = _CertificateWatch(self._configuration, self.stamp)
+        watch = Renewed(self._configuration, self.stamp)
         return grpc.dynamic_ssl_server_credentials(
-            watch.first,
+            watch.current(),
             watch.fetch,
             require_client_authentication=self.tls is TlsMode.MUTUAL,
         )
@@ -142,13 +144,7 @@ class ServerSecurity(EnvironmentSettings):
         context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
         context.minimum_version = ssl.TLSVersion.TLSv1_2
         context.set_alpn_protocols(["http/1.1"])
-        # OpenSSL reads files only: what was just checked goes through one that is memory alone.
-        handle = os.memfd_create("spinezoo-tls")
-        try:
-            os.write(handle, identity.certificates_pem + b"\n" + identity.key_pem)
-            context.load_cert_chain(f"/proc/self/fd/{handle}")
-        finally:
-            os.close(handle)
+        load_pair(context, identity)
         if authorities := self._trusted():
             context.load_verify_locations(cadata=authorities.decode("ascii", "ignore"))
             context.verify_mode = ssl.CERT_REQUIRED
@@ -166,28 +162,45 @@ class ServerSecurity(EnvironmentSettings):
         return stamp_of(self.certificate, self.key, self.authorities)
 
 
-class _CertificateWatch:
-    """Hands gRPC the certificates anew when their files have changed.
+def load_pair(context: ssl.SSLContext, identity: Identity) -> None:
+    """Gives a context a certificate and key that were found good."""
+    # OpenSSL reads files only: what was just checked goes through one that is memory alone.
+    handle = os.memfd_create("spinezoo-tls")
+    try:
+        os.write(handle, identity.certificates_pem + b"\n" + identity.key_pem)
+        context.load_cert_chain(f"/proc/self/fd/{handle}")
+    finally:
+        os.close(handle)
+
+
+class Renewed(Generic[_T]):
+    """What is made of certificates' files, made anew when they have changed. Safe in many threads.
+
+    Files that are wrong then are refused and logged, and what was made before stays.
 
     Args:
         load: Reads and checks the files.
         stamp: Something that changes when they do.
+
+    Raises:
+        ConfigurationError: A file is wrong.
     """
 
-    def __init__(
-        self,
-        load: Callable[[], grpc.ServerCertificateConfiguration],
-        stamp: Callable[[], Any],
-    ) -> None:
+    def __init__(self, load: Callable[[], _T], stamp: Callable[[], Any]) -> None:
         self._load = load
         self._read_stamp = stamp
         self._lock = threading.Lock()
         self._stamp = stamp()
         self._retry_at = float("inf")
-        self.first = load()
+        self._made = load()
 
-    def fetch(self) -> grpc.ServerCertificateConfiguration | None:
-        """What to use from now on, or None for what is in use; called before every handshake."""
+    def current(self) -> _T:
+        """What to use now; to be called before every handshake."""
+        self.fetch()
+        return self._made
+
+    def fetch(self) -> _T | None:
+        """What to use from now on, or None for what is in use; as :meth:`current`."""
         with self._lock:
             now, stamp = time.monotonic(), self._read_stamp()
             if stamp == self._stamp and now < self._retry_at:
@@ -195,11 +208,11 @@ class _CertificateWatch:
             # Before the files are read: a change in between is then seen at the next connection.
             self._stamp = stamp
             try:
-                fresh = self._load()
+                self._made = self._load()
             except ConfigurationError as error:
                 self._retry_at = now + RETRY_SECONDS
                 log.error("certificates not renewed", extra={"fields": {"reason": str(error)}})
                 return None
             self._retry_at = float("inf")
             log.info("certificates renewed")
-            return fresh
+            return self._made

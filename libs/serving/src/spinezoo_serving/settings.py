@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import re
 from typing import Annotated
 
@@ -22,13 +23,19 @@ MAX_MAX_MESSAGE_BYTES = (1 << 31) - 1
 """Greatest message limit that gRPC can hold."""
 
 _DEVICE = re.compile(r"auto|cpu|cuda(:[0-9]+)?")
+_HOST_NAME = re.compile(r"([A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?(\.|$))+")
+_NUMBERS = re.compile(r"[0-9.]+")
 _ENGINE = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*")
 
 
 class ServerSettings(EnvironmentSettings):
     """Servers: every process that serves."""
 
-    host: str = setting("127.0.0.1", "address to bind")
+    host: str = setting(
+        "127.0.0.1",
+        "address to bind",
+        allowed="an address of version 4 or 6 of this machine, or a name that stands for one",
+    )
     grpc_port: int = setting(0, "port of the gRPC endpoint; 0 takes a free one", maximum=65535)
     http_port: int = setting(0, "port of the HTTP endpoint; 0 takes a free one", maximum=65535)
     max_message_bytes: int = setting(
@@ -70,7 +77,10 @@ class ServerSettings(EnvironmentSettings):
     @field_validator("host")
     @classmethod
     def _without_brackets(cls, host: str) -> str:
-        return host.removeprefix("[").removesuffix("]")
+        bare = host.removeprefix("[").removesuffix("]")
+        if not is_host(bare):
+            raise ValueError
+        return bare
 
     @field_validator("image")
     @classmethod
@@ -78,6 +88,20 @@ class ServerSettings(EnvironmentSettings):
         if not IMAGE_TAG.fullmatch(image):
             raise ValueError
         return image
+
+
+def is_host(text: str) -> bool:
+    """Whether a text can be an address of version 4 or 6, or a host's name.
+
+    A name is of parts of 1 to 63 letters, digits, dashes or underscores, 253 characters at most;
+    one of digits and dots alone can only be meant for an address.
+    """
+    try:
+        ipaddress.ip_address(text)
+    except ValueError:
+        name = len(text) <= 253 and _HOST_NAME.fullmatch(text) is not None
+        return name and not _NUMBERS.fullmatch(text)
+    return True
 
 
 def host_port(host: str, port: int) -> str:

@@ -245,6 +245,8 @@ class TokenFile:
     def takes(self, ticket: str) -> bool:
         """Whether a ticket counts now."""
         self._renew()
+        if not ticket.isascii():
+            return False
         name, _, rest = ticket.rpartition(".")
         name, _, until = name.rpartition(".")
         for entry in self._entries:

@@ -11,7 +11,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -271,6 +271,40 @@ def test_errors_are_json_with_a_name(
     assert says in answer.json()["message"]
     assert answer.headers["x-request-id"] == answer.json()["request_id"]
     assert running.http.post("/predict", content=film_file(film())).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "code"),
+    [("POST", "/predict/", 404), ("POST", "/nothing", 404), ("GET", "/predict", 405)],
+)
+def test_what_there_is_not_is_named(running: Process, method: str, path: str, code: int) -> None:
+    answer = running.http.request(method, path)
+    assert (answer.status_code, answer.json()["error"]) == (code, "BadInputError")
+    assert "POST /predict" in answer.json()["message"]
+
+
+def test_more_callers_than_places_are_refused_before_their_films_are_read(
+    running: Process,
+) -> None:
+    address, places = running.http.base_url, 16 + 1
+    with ExitStack() as stack:
+        lines = [
+            stack.enter_context(socket.create_connection((address.host, address.port)))
+            for _ in range(places)
+        ]
+        for line in lines:
+            line.sendall(b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Length: 500\r\n\r\nFILM")
+        time.sleep(1.0)
+        full = running.http.post("/predict", content=film_file(film()))
+        assert (full.status_code, full.json()["error"]) == (503, "QueueFullError")
+        assert "SPINEZOO_QUEUE_LIMIT" in full.json()["message"]
+        # Who falls silent is given up by itself.
+        lines[0].settimeout(60)
+        assert lines[0].recv(100).startswith(b"HTTP/1.1 504")
+    end = time.monotonic() + 20.0
+    while running.http.post("/predict", content=film_file(film())).status_code != 200:
+        assert time.monotonic() < end
+        time.sleep(0.1)
 
 
 def test_options_reach_the_network_from_form_and_query(running: Process) -> None:

@@ -11,9 +11,11 @@ has looked at never gets there.
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
+import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from itertools import combinations
 from pathlib import Path
@@ -30,7 +32,7 @@ from spinezoo_contract.errors import (
 from spinezoo_contract.masks import decode_mask
 from spinezoo_contract.tls import client_settings
 from spinezoo_contract.types import VERTEBRAE, EnsembleAnswer, Film
-from spinezoo_serving.disk import disk_errors_named
+from spinezoo_serving.disk import alone_in, disk_errors_named
 from spinezoo_spine.annotations.folder import find_films
 from spinezoo_spine.films.reader import read_film_file, read_film_file_size
 from tqdm import tqdm
@@ -52,10 +54,25 @@ from spinezoo_pacs.results.outline import polygon_of
 
 PROJECT = "via_project.json"
 
+_ANOTHER = "another `make annotate`"
+
 
 def tolerance_px(finding: Finding) -> float:
     """How far a first outline may leave the mask's border: 1.5 % of the outline's size, in px."""
     return max(1.1, 0.015 * float(np.sqrt(finding.mask.area)))
+
+
+def picture_name(film_name: str) -> str:
+    """Name of a film's picture, without its suffix.
+
+    VIA takes it for an address, in which ``#``, ``?`` and ``%`` stand for something else.
+    """
+    plain = re.sub(r"[^\w. ()+,@=-]", "_", film_name)[:60]
+    if plain == film_name:
+        return plain
+    return (
+        f"{plain}-{hashlib.sha256(film_name.encode('utf-8', 'surrogateescape')).hexdigest()[:12]}"
+    )
 
 
 def dispute(answer: EnsembleAnswer) -> float:
@@ -107,19 +124,26 @@ def annotate(data: Path, work: Path, gateway: str) -> Path:
     """Asks the zoo about every film of a folder and writes the project.
 
     What a person has already worked on is not overwritten: films of an existing project stay as
-    they are, also those that are not in the folder now; new ones are added. What was answered
-    before a failure is in the project, so that the same command goes on.
+    they are, also those that are not in the folder now, and those that a person saves meanwhile;
+    new ones are added. What was answered before a failure is in the project, so that the same
+    command goes on.
 
     Raises:
-        SpineZooError: The gateway cannot be reached, or there is no film.
+        SpineZooError: The gateway cannot be reached, another command works there, or there is no
+            film.
     """
     films = find_films(data)
     if not films:
         raise AnnotationError(f"{data} holds no film; give the folder of a set")
+    with alone_in(work, _ANOTHER):
+        return _annotate(films, work, gateway)
+
+
+def _annotate(films: Mapping[str, Path], work: Path, gateway: str) -> Path:
     (work / "png").mkdir(parents=True, exist_ok=True)
     path = work / PROJECT
-    before = {each.film_name: each for each in read_project(path)} if path.exists() else {}
-    pictures = dict(before)
+    before = _by_name(path)
+    answered: dict[str, Picture] = {}
     refused = []
     try:
         with EnsembleClient(gateway, **client_settings()) as zoo:
@@ -127,15 +151,22 @@ def annotate(data: Path, work: Path, gateway: str) -> Path:
                 if name in before:
                     continue
                 try:
-                    pictures[name] = _asked(zoo, name, film_path, work / "png")
+                    answered[name] = _asked(zoo, name, film_path, work / "png")
                 except (BadInputError, TooLargeError) as error:
                     refused.append(f"{name}: {error}")
     finally:  # what was answered is kept, also where the gateway goes or a person stops
+        # A person may have saved the project since it was read.
+        pictures = answered | (_by_name(path) if path.exists() else before)
         if pictures:
             _write(path, project(sorted(pictures.values(), key=_disputed, reverse=True)))
     for line in refused:
         print(f"left out: {line}", file=sys.stderr)
     return path
+
+
+def _by_name(path: Path) -> dict[str, Picture]:
+    """Pictures of a project by film; none where there is no project yet."""
+    return {each.film_name: each for each in read_project(path)} if path.exists() else {}
 
 
 def _asked(zoo: EnsembleClient, name: str, film_path: Path, folder: Path) -> Picture:
@@ -149,7 +180,7 @@ def _asked(zoo: EnsembleClient, name: str, film_path: Path, folder: Path) -> Pic
     film = read_film_file(film_path)
     answer = zoo.segment(film_path)
     outlines = outlines_of(answer, datetime.now(UTC).isoformat(timespec="seconds"))
-    picture = folder / f"{name}.png"
+    picture = folder / f"{picture_name(name)}.png"
     _write_png(picture, film)
     verdict = verdict_of(answer)
     attributes = {"film_status": "open", "dispute": f"{dispute(answer):.3f}"}
@@ -213,14 +244,18 @@ def take_in(source: Path, work: Path) -> tuple[int, int]:
 
     Raises:
         AnnotationError: Export or project cannot be read.
+        ConfigurationError: Another command works there.
     """
-    path = work / PROJECT
+    with alone_in(work, _ANOTHER):
+        return _take_in(source, work / PROJECT)
+
+
+def _take_in(source: Path, path: Path) -> tuple[int, int]:
     taken = {each.film_name: each for each in read_tasks(source)}
     before = read_project(path) if path.exists() else []
     known = {each.film_name for each in before}
     pictures = [taken.get(each.film_name, each) for each in before]
     pictures += [each for name, each in taken.items() if name not in known]
-    work.mkdir(parents=True, exist_ok=True)
     _write(path, project(pictures))
     return len(taken), len(known - taken.keys())
 

@@ -99,6 +99,8 @@ class DimseArchive:
             query = Dataset()
             query.QueryRetrieveLevel = "STUDY"
             query.StudyInstanceUID = ""
+            if not all(value.isascii() for value in self._studies.values()):
+                query.SpecificCharacterSet = "ISO_IR 192"  # else they would be sent as "?"
             for name, value in self._studies.items():
                 setattr(query, name, value)
             found = _found(link, query, model)

@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from spinezoo_pacs.dicomweb import URL_PATTERN
-from spinezoo_pacs.node.settings import AeTitle, Port, Tls
+from spinezoo_pacs.node.settings import AeTitle, Host, Port, Tls, target
 from spinezoo_pacs.yaml_file import read_model
 
 SAFE_KEYS = frozenset(
@@ -19,7 +19,7 @@ SAFE_KEYS = frozenset(
 
 
 class _Model(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class Dimse(_Model):
@@ -37,11 +37,11 @@ class Dimse(_Model):
     """
 
     ae_title: AeTitle
-    host: str
+    host: Host
     port: Port
     our_ae_title: AeTitle = "SPINEZOO"
     our_port: Port = 0
-    our_host: str = "127.0.0.1"
+    our_host: Host = "127.0.0.1"
     retrieve: Literal["get", "move"] = "get"
     tls: Tls | None = None
 
@@ -84,8 +84,8 @@ class Query(_Model):
     web: Web | None = None
     studies: dict[str, str] = Field(default_factory=dict)
     modalities: tuple[str, ...] = ("CR", "DX", "RG")
-    gateway: str = ""
-    films_per_minute: Annotated[float, Field(ge=0)] = 0.0
+    gateway: Literal[""] | Annotated[str, AfterValidator(target)] = ""
+    films_per_minute: Literal[0] | Annotated[float, Field(ge=0.01, le=1e6)] = 0
     most_films: Annotated[int, Field(ge=0)] = 0
     key: Path = Path("site.key")
 
@@ -93,6 +93,8 @@ class Query(_Model):
     def _fits(self) -> Query:
         if (self.pacs is None) == (self.web is None):
             raise ValueError("name pacs or web, one of them")
+        if self.pacs is not None and not self.pacs.port:
+            raise ValueError("pacs: port is 0; give that of the archive")
         unknown = set(self.studies) - SAFE_KEYS
         if unknown:
             raise ValueError(f"studies: {', '.join(sorted(unknown))} cannot be matched")

@@ -42,8 +42,8 @@ class AddressBook:
             return known[1]
         try:
             found = frozenset(str(each[4][0]) for each in socket.getaddrinfo(name, None))
-        except OSError:
-            found = frozenset()
+        except (OSError, UnicodeError):  # a name server that fails turns nobody away who was known
+            found = frozenset() if known is None else known[1]
         with self._lock:
             self._names[name] = (now, found)
         return found

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sqlite3
 from collections.abc import Callable
 
 from pydicom.uid import UID
@@ -74,7 +75,7 @@ class Intake:
             return self.refuse(sop_uid, "no-room", NO_ROOM, error)
         except TooLargeError as error:
             return self.refuse(sop_uid, "too-large", NO_ROOM, error)
-        except OSError as error:
+        except (OSError, sqlite3.Error) as error:
             return self.refuse(sop_uid, "not-written", NO_ROOM, error)
         self.count("taken" if new else "known")
         log.info("film stored", extra={"fields": {"film": key_of(sop_uid), "new": new}})

@@ -31,13 +31,19 @@ class NodeMetrics:
         )
         registry.register(_Queue(spool))
         self._lock = threading.Lock()
-        self.seen: dict[str, int] = {}
+        self._seen: dict[str, int] = {}
+
+    @property
+    def seen(self) -> dict[str, int]:
+        """How often each has happened, by name."""
+        with self._lock:
+            return dict(sorted(self._seen.items()))
 
     def count(self, what: str) -> None:
         """Counts one event."""
         self._events.labels(what).inc()
         with self._lock:
-            self.seen[what] = self.seen.get(what, 0) + 1
+            self._seen[what] = self._seen.get(what, 0) + 1
 
 
 class _Queue(Collector):
@@ -62,7 +68,7 @@ def routes(settings: NodeSettings, spool: Spool, metrics: NodeMetrics) -> list[R
             "ae_title": settings.ae_title,
             "films": spool.counts(),
             "results_not_taken": spool.not_taken(),
-            "events": dict(sorted(metrics.seen.items())),
+            "events": metrics.seen,
             "notable": [
                 {"film": key, "state": state, "reason": reason, "received_at": _time(at)}
                 for key, state, reason, at in spool.notable()

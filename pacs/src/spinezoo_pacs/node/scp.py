@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import socket
 import ssl
@@ -13,9 +14,17 @@ from typing import Any
 from pynetdicom import AE, ALL_TRANSFER_SYNTAXES, evt
 from pynetdicom.sop_class import Verification
 from pynetdicom.transport import ThreadedAssociationServer
+from spinezoo_serving.security import Renewed
 
 from spinezoo_pacs.node.addresses import AddressBook
-from spinezoo_pacs.node.intake import FILM_CLASSES, NOT_AUTHORIZED, NOT_UNDERSTOOD, Count, Intake
+from spinezoo_pacs.node.intake import (
+    FILM_CLASSES,
+    NO_ROOM,
+    NOT_AUTHORIZED,
+    NOT_UNDERSTOOD,
+    Count,
+    Intake,
+)
 from spinezoo_pacs.node.settings import NodeSettings
 
 LEAVE_S = 5.0
@@ -27,11 +36,33 @@ HANDSHAKE_S = 10.0
 log = logging.getLogger("spinezoo.pacs.scp")
 
 
+class _Bounded(io.BytesIO):
+    """What is kept of an object that comes in: at most so many bytes, the rest is let go.
+
+    Attributes:
+        is_over: Whether it has more.
+    """
+
+    def __init__(self, most: int) -> None:
+        super().__init__()
+        self._most = most
+        self.is_over = False
+
+    def write(self, data: Any) -> int:
+        """Takes a piece."""
+        if self.is_over or self.tell() + len(data) > self._most:
+            self.is_over = True
+            self.truncate(0)
+            return len(data)
+        return super().write(data)
+
+
 class _Server(ThreadedAssociationServer):
     """Turns strangers away by address, and shakes hands in the caller's own thread."""
 
     daemon_threads = True
     request_queue_size = 256
+    tls: Renewed[ssl.SSLContext] | None = None
     known_addresses: tuple[str, ...] = ()
     book = AddressBook()
     count: Count = staticmethod(lambda what: None)
@@ -55,10 +86,10 @@ class _Server(ThreadedAssociationServer):
 
     def process_request_thread(self, request: Any, client_address: Any) -> None:
         """Shakes hands, then serves the association."""
-        if self.ssl_context is not None:
+        if self.tls is not None:
             try:
                 request.settimeout(HANDSHAKE_S)
-                request = self.ssl_context.wrap_socket(request, server_side=True)
+                request = self.tls.current().wrap_socket(request, server_side=True)
                 request.settimeout(None)
             except (OSError, ssl.SSLError) as error:
                 self.count("tls-refused")
@@ -77,7 +108,13 @@ class FilmReceiver:
         Args:
             settings: The node's.
             intake: Where films go.
+
+        Raises:
+            ConfigurationError: A certificate is wrong.
         """
+        tls = settings.tls
+        self._tls = None if tls is None else Renewed(tls.server_context, tls.stamp)
+        self._most_bytes = settings.limits.film_mib << 20
         self._settings, self._intake = settings, intake
         self._count = intake.count
         self._server: _Server | None = None
@@ -105,20 +142,20 @@ class FilmReceiver:
         """Listens.
 
         Raises:
-            ConfigurationError: A certificate is wrong.
             OSError: The port is taken.
         """
         settings = self._settings
         self._server = self._ae.make_server(
             (settings.host, settings.port),
             ae_title=settings.ae_title,
-            ssl_context=settings.tls.server_context() if settings.tls else None,
             evt_handlers=[
+                (evt.EVT_PDU_RECV, self._on_piece),
                 (evt.EVT_C_STORE, self._on_store),
                 (evt.EVT_REJECTED, self._on_rejected),
             ],
             server_class=_Server,
         )
+        self._server.tls = self._tls
         self._server.book = self._book
         self._server.known_addresses = tuple(
             entry for peer in settings.peers if peer.may_send for entry in peer.known_addresses
@@ -141,6 +178,14 @@ class FilmReceiver:
         self._count("association-refused")
         log.warning("association refused: AE title not known, or too many at once")
 
+    def _on_piece(self, event: evt.Event) -> None:
+        """Before an object's pieces are put together: what is over the limit is not kept."""
+        message = event.assoc.dimse.message
+        if message is not None and type(message.data_set) is io.BytesIO:
+            kept = _Bounded(self._most_bytes)
+            kept.write(message.data_set.getvalue())
+            message.data_set = kept
+
     def _on_store(self, event: evt.Event) -> int:
         """Keeps one film; the status says whether it is safe with us."""
         requestor = event.assoc.requestor
@@ -154,6 +199,8 @@ class FilmReceiver:
             log.warning("film refused: AE title and address do not belong together")
             return NOT_AUTHORIZED
         sop_uid = str(event.request.AffectedSOPInstanceUID or "")
+        if getattr(event.request.DataSet, "is_over", False):
+            return self._intake.refuse(sop_uid, "too-large", NO_ROOM)
         try:
             dataset = event.dataset
             study_uid = str(dataset.get("StudyInstanceUID") or "")

@@ -21,6 +21,7 @@ from pynetdicom.sop_class import (
     StudyRootQueryRetrieveInformationModelFind,
 )
 from spinezoo_contract.errors import NotServingError
+from spinezoo_serving.security import Renewed
 
 from spinezoo_pacs.dicomweb import DUPLICATE, raise_for
 from spinezoo_pacs.node.errors import NotTakenError
@@ -83,7 +84,9 @@ class Sender:
         Raises:
             ConfigurationError: A certificate is wrong.
         """
-        self._tls: ssl.SSLContext | None = settings.tls.client_context() if settings.tls else None
+        self._tls: Renewed[ssl.SSLContext] | None = None
+        if settings.tls is not None and any(peer.tls for peer in settings.peers):
+            self._tls = Renewed(settings.tls.client_context, settings.tls.stamp)
         self._authorities = settings.tls.authorities if settings.tls else None
         self._timeout_s = settings.limits.association_s
         ae = AE(settings.ae_title)
@@ -145,7 +148,7 @@ class Sender:
     def _associated(self, ae: AE, peer: Peer) -> Iterator[Association]:
         tls_args = None
         if peer.tls and self._tls is not None:
-            tls_args = (self._tls, peer.server_name or peer.host)
+            tls_args = (self._tls.current(), peer.server_name or peer.host)
         try:
             association = ae.associate(
                 peer.host, peer.port, ae_title=peer.ae_title, tls_args=tls_args

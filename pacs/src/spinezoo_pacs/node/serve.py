@@ -21,12 +21,13 @@ from spinezoo_serving.metrics import ServerMetrics
 from spinezoo_serving.security import ServerSecurity
 from spinezoo_serving.state import Phase, ServingState
 from spinezoo_serving.tokens import TokenFile
+from spinezoo_spine.films.limits import DecoderLimits
 
 from spinezoo_pacs.node.intake import Intake
 from spinezoo_pacs.node.page import NodeMetrics, routes
 from spinezoo_pacs.node.scp import FilmReceiver
 from spinezoo_pacs.node.settings import NodeSettings, read_settings
-from spinezoo_pacs.node.spool import Spool
+from spinezoo_pacs.node.spool import QUEUE, Spool
 from spinezoo_pacs.node.stow import Stow
 from spinezoo_pacs.node.vault import Vault
 from spinezoo_pacs.node.worker import Workers
@@ -51,15 +52,21 @@ class Node:
             ConfigurationError: A certificate or the spool is wrong.
         """
         self.settings = settings
+        DecoderLimits.from_env()  # wrong ones end the start, not each film
         self._held = contextlib.ExitStack()
         try:
             self._held.enter_context(alone_in(settings.spool, "another node"))
             vault = Vault.from_file(settings.spool_key)
             self.spool = Spool(settings.spool, settings.limits, vault)
-        except (OSError, sqlite3.Error) as error:
+        except (OSError, sqlite3.OperationalError) as error:
             raise ConfigurationError(
                 f"the spool {settings.spool} cannot be used ({type(error).__name__}); give a "
                 "folder that this user may write, on a local disk"
+            ) from error
+        except sqlite3.Error as error:
+            raise ConfigurationError(
+                f"the queue {settings.spool / QUEUE} is damaged ({error}); put back a copy of it, "
+                "or move the spool away and send its films again"
             ) from error
         software_version()  # results say it; it must be known before the first film
         server_metrics = ServerMetrics()
@@ -80,6 +87,7 @@ class Node:
             make_app(self.state, server_metrics, [*page, *films]),
             security=security,
             plain=make_app(self.state, server_metrics, page),
+            settings="host and http_port",
         )
 
     async def run(self) -> None:

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import ipaddress
 import ssl
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from spinezoo_contract.certificates import PemFile, load_authorities, load_identity, stamp_of
 from spinezoo_contract.client import DEFAULT_GATEWAY
 from spinezoo_contract.errors import ConfigurationError
 from spinezoo_contract.tls import is_loopback
+from spinezoo_serving.security import load_pair
+from spinezoo_serving.settings import is_host
 
 from spinezoo_pacs.results.make import RESULT_KINDS, ResultKind
 from spinezoo_pacs.yaml_file import read_model
@@ -21,8 +25,60 @@ AeTitle = Annotated[str, Field(pattern=r"^[!-~]([ -~]{0,14}[!-~])?$")]
 Port = Annotated[int, Field(ge=0, le=65535)]
 
 
+def _host(text: str) -> str:
+    if not is_host(text):
+        raise ValueError(
+            f"{text[:80]!r} is no address or name of a host, such as 10.1.2.3 or pacs.hospital; "
+            "the port has an entry of its own"
+        )
+    return text
+
+
+def _caller(text: str) -> str:
+    try:
+        ipaddress.ip_network(text, strict=False)
+    except ValueError:
+        if not is_host(text):
+            raise ValueError(
+                f"{text[:80]!r} is no address, network or name, such as 10.1.2.3, 10.1.0.0/16 or "
+                "pacs.hospital"
+            ) from None
+    return text
+
+
+def target(text: str) -> str:
+    """Checks an address as gRPC takes it.
+
+    Raises:
+        ValueError: It has no port, or its host can be none.
+    """
+    host, _, port = text.rpartition(":")
+    if text.startswith(("unix:", "unix-abstract:")):
+        return text
+    if not port.isascii() or not port.isdecimal() or not 0 < int(port[:6]) <= 65535:
+        raise ValueError(f"{text[:80]!r} is not host:port with a port of 1 to 65535")
+    if not text.startswith(("dns:", "ipv4:", "ipv6:")):
+        _host(host.removeprefix("[").removesuffix("]"))
+    return text
+
+
+def _folder(text: Any) -> Any:
+    if text is None or not str(text).strip():
+        raise ValueError("it is empty; name a folder that the node has for itself")
+    return text
+
+
+Host = Annotated[str, AfterValidator(_host)]
+"""An address, of version 4 or 6, or a name."""
+
+MOST_S = 365 * 86400.0
+"""Longest time that a setting may give, in s: a year."""
+
+
 class _Model(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, populate_by_name=True, allow_inf_nan=False
+    )
 
 
 class Peer(_Model):
@@ -43,9 +99,9 @@ class Peer(_Model):
     """
 
     ae_title: AeTitle
-    host: str = ""
+    host: Host | Literal[""] = ""
     port: Port = 0
-    addresses: tuple[str, ...] = ()
+    addresses: tuple[Annotated[str, AfterValidator(_caller)], ...] = ()
     may_send: bool = True
     answers_to: tuple[AeTitle, ...] = ()
     tls: bool = False
@@ -97,9 +153,9 @@ class Retry(_Model):
             or node that cannot be reached does not count: it is waited for.
     """
 
-    first_s: Annotated[float, Field(gt=0)] = 2.0
-    most_s: Annotated[float, Field(gt=0)] = 300.0
-    attempts: Annotated[int, Field(ge=1)] = 5
+    first_s: Annotated[float, Field(gt=0, le=MOST_S)] = 2.0
+    most_s: Annotated[float, Field(gt=0, le=MOST_S)] = 300.0
+    attempts: Annotated[int, Field(ge=1, le=1_000_000)] = 5
 
     def wait_s(self, failures: int) -> float:
         """Time until the next attempt, in s."""
@@ -113,33 +169,41 @@ class Tls(_Model):
     key: Path
     authorities: Path
 
+    @property
+    def _files(self) -> tuple[PemFile, PemFile, PemFile]:
+        return (
+            PemFile(self.certificate, "tls.certificate"),
+            PemFile(self.key, "tls.key"),
+            PemFile(self.authorities, "tls.authorities"),
+        )
+
+    def stamp(self) -> tuple[Any, ...]:
+        """Something that changes when a file does."""
+        return stamp_of(*self._files)
+
     def server_context(self) -> ssl.SSLContext:
         """For films that come in.
 
         Raises:
-            ConfigurationError: A file is wrong.
+            ConfigurationError: A file is wrong, or out of its dates.
         """
-        return self._filled(ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER))
+        return self._filled(ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), as_client=False)
 
     def client_context(self) -> ssl.SSLContext:
         """For results that go out.
 
         Raises:
-            ConfigurationError: A file is wrong.
+            ConfigurationError: A file is wrong, or out of its dates.
         """
-        return self._filled(ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT))
+        return self._filled(ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT), as_client=True)
 
-    def _filled(self, context: ssl.SSLContext) -> ssl.SSLContext:
+    def _filled(self, context: ssl.SSLContext, *, as_client: bool) -> ssl.SSLContext:
+        certificate, key, authorities = self._files
         context.minimum_version = ssl.TLSVersion.TLSv1_2
         context.verify_mode = ssl.CERT_REQUIRED
-        try:
-            context.load_cert_chain(self.certificate, self.key)
-            context.load_verify_locations(self.authorities)
-        except (OSError, ssl.SSLError) as error:
-            raise ConfigurationError(
-                f"tls: certificate, key or authorities cannot be used ({type(error).__name__}); "
-                "name three PEM files that belong together"
-            ) from error
+        load_pair(context, load_identity(certificate, key, as_client=as_client))
+        trusted = load_authorities(authorities)
+        context.load_verify_locations(cadata=trusted.decode("ascii", "ignore"))
         return context
 
 
@@ -170,13 +234,13 @@ class NodeSettings(_Model):
     """
 
     ae_title: AeTitle = "SPINEZOO"
-    host: str = "127.0.0.1"
+    host: Host = "127.0.0.1"
     port: Port = 11112
     http_port: Port = 8070
-    spool: Path
+    spool: Annotated[Path, BeforeValidator(_folder)]
     spool_key: Path | None = None
-    gateway: str = DEFAULT_GATEWAY
-    gateway_s: Annotated[float, Field(gt=0)] = 120.0
+    gateway: Annotated[str, AfterValidator(target)] = DEFAULT_GATEWAY
+    gateway_s: Annotated[float, Field(gt=0, le=MOST_S)] = 120.0
     peers: tuple[Peer, ...]
     results: tuple[ResultKind, ...] = RESULT_KINDS
     viewer: Literal["standard", "ohif"] = "standard"
@@ -184,8 +248,8 @@ class NodeSettings(_Model):
     workers: Annotated[int, Field(ge=1, le=64)] = 2
     limits: Limits = Limits()
     retry: Retry = Retry()
-    retention_h: Annotated[float, Field(ge=0)] = 72.0
-    aside_retention_h: Annotated[float, Field(ge=0)] = 720.0
+    retention_h: Annotated[float, Field(ge=0, le=1e6)] = 72.0
+    aside_retention_h: Annotated[float, Field(ge=0, le=1e6)] = 720.0
     tls: Tls | None = None
 
     @model_validator(mode="after")
@@ -213,10 +277,14 @@ class NodeSettings(_Model):
         return next((peer for peer in self.peers if peer.ae_title == ae_title), None)
 
     def destinations(self, sender: str) -> tuple[Peer, ...]:
-        """Where the results of a sender's films go; a sender that is gone goes nowhere."""
+        """Where the results of a sender's films go.
+
+        Raises:
+            ConfigurationError: It is no peer any more.
+        """
         peer = self.peer(sender)
         if peer is None:
-            return ()
+            raise ConfigurationError(f"{sender} is no peer any more, and its films wait; add it")
         titles = peer.answers_to or (peer.ae_title,)
         return tuple(found for title in titles if (found := self.peer(title)) is not None)
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import hashlib
+import math
 import os
 import shutil
 import sqlite3
@@ -23,11 +24,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from spinezoo_contract.errors import QueueFullError, TooLargeError
+from spinezoo_contract.errors import ConfigurationError, QueueFullError, TooLargeError
 
 from spinezoo_pacs.node.errors import OtherStudyError
 from spinezoo_pacs.node.settings import Limits
-from spinezoo_pacs.node.vault import Vault
+from spinezoo_pacs.node.vault import CHECK, Vault
 
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS films (
@@ -57,6 +58,9 @@ CREATE TABLE IF NOT EXISTS results (
   PRIMARY KEY (film_id, kind, destination)
 );
 """
+
+QUEUE = "queue.sqlite"
+"""File of the queue in the spool."""
 
 MOST_CRASHES = 8
 """A film that was under way this often when the process ended is set aside."""
@@ -117,17 +121,19 @@ class Spool:
         Raises:
             sqlite3.Error: The database cannot be opened.
             OSError: The folder cannot be made.
-            ConfigurationError: The key is not the spool's.
+            ConfigurationError: The key is not the spool's, its queue is gone while films lie in
+                it, or the folder is another's.
         """
         self.folder, self.limits = folder, limits
         self._vault = vault or Vault(None)
+        _check_is_ours(folder)
         for name in ("films", "results"):
             (folder / name).mkdir(parents=True, exist_ok=True)
         os.chmod(folder, 0o700)
         self._vault.check(folder)
         self._lock = threading.RLock()
         self._database = sqlite3.connect(
-            folder / "queue.sqlite", isolation_level=None, check_same_thread=False, timeout=30.0
+            folder / QUEUE, isolation_level=None, check_same_thread=False, timeout=30.0
         )
         self._database.execute("PRAGMA journal_mode = WAL")
         self._database.execute("PRAGMA synchronous = FULL")
@@ -193,16 +199,23 @@ class Spool:
 
     # Under way.
 
-    def claim(self) -> QueuedFilm | None:
-        """The next film to work on; the order within a study is that of arrival."""
+    def claim(self, most_wait_s: float = math.inf) -> QueuedFilm | None:
+        """The next film to work on; the order within a study is that of arrival.
+
+        Args:
+            most_wait_s: Longest wait between two attempts, in s. A film that is to wait for longer
+                got its time from a clock that was wrong, and is tried now.
+        """
+        now = time.time()
         with self._lock:
             row = self._one(
                 "SELECT id, sop_uid, study_uid, sender, state, failures, waits, received_at "
                 "FROM films AS f WHERE state IN ('waiting', 'answered') AND busy = 0 "
-                "AND next_at <= ? AND NOT EXISTS (SELECT 1 FROM films AS g WHERE "
+                "AND (next_at <= ? OR next_at > ?) AND NOT EXISTS (SELECT 1 FROM films AS g WHERE "
                 "g.study_uid = f.study_uid AND g.id < f.id "
                 "AND g.state IN ('waiting', 'answered')) ORDER BY id LIMIT 1",
-                time.time(),
+                now,
+                now + most_wait_s,
             )
             if row is None:
                 return None
@@ -399,6 +412,24 @@ class Spool:
     def _all(self, statement: str, *values: object) -> list[tuple[Any, ...]]:
         with self._lock:
             return self._database.execute(statement, values).fetchall()
+
+
+def _check_is_ours(folder: Path) -> None:
+    """Raises ConfigurationError where a folder's content is not that of a spool."""
+    if not folder.is_dir() or (folder / QUEUE).exists():
+        return
+    if any((folder / "films").glob("*.dcm")):
+        # Senders were told that these are stored; without the queue nobody knows whose they are.
+        raise ConfigurationError(
+            f"the spool {folder} holds films, and its {QUEUE} is gone; put that file back, or move "
+            "the folder `films` away and send its films again"
+        )
+    others = {each.name for each in folder.iterdir()} - {"films", "results", CHECK, "lost+found"}
+    if others:
+        raise ConfigurationError(
+            f"the spool {folder} is a folder that holds other things; name a folder that the node "
+            "has for itself"
+        )
 
 
 def _write(path: Path, data: bytes) -> None:

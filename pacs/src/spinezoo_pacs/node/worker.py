@@ -7,7 +7,7 @@ import threading
 import time
 import warnings
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from itertools import groupby
 
@@ -30,7 +30,7 @@ from spinezoo_spine.films.reader import read_film
 from spinezoo_pacs.node.errors import NotTakenError, RefusedError
 from spinezoo_pacs.node.sender import Sender
 from spinezoo_pacs.node.settings import NodeSettings
-from spinezoo_pacs.node.spool import QueuedFilm, Spool, no_room
+from spinezoo_pacs.node.spool import QueuedFilm, QueuedResult, Spool, no_room
 from spinezoo_pacs.results import Source, SourceError, make_results
 
 log = logging.getLogger("spinezoo.pacs.worker")
@@ -92,7 +92,7 @@ class Workers:
         while not self._stop.is_set():
             try:
                 self._release_held()
-                film = self._spool.claim()
+                film = self._spool.claim(self._settings.retry.most_s)
             except Exception:
                 log.exception("the queue cannot be used")
                 self._stop.wait(5.0)
@@ -148,6 +148,7 @@ class Workers:
                 self._back(film, f"error-{type(error).__name__}", failed=True)
 
     def _answer(self, film: QueuedFilm) -> None:
+        peers = self._settings.destinations(film.sender)
         data = self._spool.film_data(film)
         source = Source(data)
         answer = self._gateway.segment(data, self._options, kind="dicom", request_id=film.key)
@@ -168,42 +169,55 @@ class Workers:
             kind: (str(made.datasets[kind].SOPInstanceUID), content)
             for kind, content in made.files().items()
         }
-        peers = self._settings.destinations(film.sender)
         self._spool.keep_results(film, files, [peer.ae_title for peer in peers])
         self._count("answered" if made.verdict.trusted else "answered-without-outlines")
 
     def _send(self, film: QueuedFilm) -> None:
-        waiting = self._spool.results(film)
-        for title, results in groupby(waiting, key=lambda each: each.destination):
-            peer = self._settings.peer(title)
-            if peer is None:
-                raise ConfigurationError(f"{title} is no peer any more; add it again")
-            left = []
-            for result in results:
-                # What was on its way when the process ended may have arrived.
-                if result.state == "sending" and self._sender.has(
-                    peer, film.study_uid, result.sop_uid
-                ):
-                    self._spool.mark(film, result, "sent")
-                else:
-                    left.append(result)
-            if not left:
-                continue
-            with self._sender.link(peer) as link:
-                for result in left:
-                    content = self._spool.result_data(film, result.kind)
-                    self._spool.mark(film, result, "sending")
-                    try:
-                        link.store(content)
-                    except NotTakenError:
-                        self._spool.mark(film, result, "not_taken")
-                        self._count(f"not-taken-{result.kind}")
-                        continue
-                    self._spool.mark(film, result, "sent")
-                    self._count(f"sent-{result.kind}")
+        """Sends what is left to every destination; one that fails keeps no other waiting."""
+        failures: list[Exception] = []
+        for title, results in groupby(self._spool.results(film), key=lambda each: each.destination):
+            try:
+                self._send_to(title, film, list(results))
+            except Exception as error:
+                failures.append(error)
+        if failures:
+            # While one is waited for, the film is not set aside for another's sake.
+            waited = [each for each in failures if isinstance(each, WAITED_FOR) or no_room(each)]
+            raise (waited or failures)[0]
         self._spool.finish(film)
         self._count("done")
         log.info("film answered", extra={"fields": {"film": film.key}})
+
+    def _send_to(self, title: str, film: QueuedFilm, results: Sequence[QueuedResult]) -> None:
+        """Sends results to one destination.
+
+        Raises:
+            Exception: Whatever keeps one from being sent; those before it are marked as sent.
+        """
+        peer = self._settings.peer(title)
+        if peer is None:
+            raise ConfigurationError(f"{title} is no peer any more, and results wait; add it")
+        left = []
+        for result in results:
+            # What was on its way when the process ended may have arrived.
+            if result.state == "sending" and self._sender.has(peer, film.study_uid, result.sop_uid):
+                self._spool.mark(film, result, "sent")
+            else:
+                left.append(result)
+        if not left:
+            return
+        with self._sender.link(peer) as link:
+            for result in left:
+                content = self._spool.result_data(film, result.kind)
+                self._spool.mark(film, result, "sending")
+                try:
+                    link.store(content)
+                except NotTakenError:
+                    self._spool.mark(film, result, "not_taken")
+                    self._count(f"not-taken-{result.kind}")
+                    continue
+                self._spool.mark(film, result, "sent")
+                self._count(f"sent-{result.kind}")
 
     def _aside(self, film: QueuedFilm, reason: str) -> None:
         self._spool.set_aside(film, reason)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import importlib.util
 from dataclasses import dataclass
 
+from pydantic import field_validator
 from spinezoo_contract.errors import FilmError, TooLargeError
 from spinezoo_contract.limits import (
     DEFAULT_MAX_MESSAGE_BYTES,
@@ -48,6 +50,10 @@ PATIENCE = 4
 """How many times its time a decoder may take on a machine that is too busy to let it work."""
 
 
+def _by_commas(names: str) -> tuple[str, ...]:
+    return tuple(name.strip() for name in names.split(",") if name.strip())
+
+
 class DecoderLimits(EnvironmentSettings):
     """Decoding films: what a film may use, and how many processes decode.
 
@@ -75,13 +81,25 @@ class DecoderLimits(EnvironmentSettings):
     decoder_import: str = setting(
         "",
         "modules that decoding processes import: further decoders of pydicom",
-        allowed="names of modules, by commas",
+        allowed="names of modules that are installed, by commas",
     )
+
+    @field_validator("decoder_import")
+    @classmethod
+    def _are_there(cls, names: str) -> str:
+        for name in _by_commas(names):
+            try:
+                found = importlib.util.find_spec(name)
+            except (ImportError, AttributeError, ValueError):
+                found = None
+            if found is None:
+                raise ValueError
+        return names
 
     @property
     def imports(self) -> tuple[str, ...]:
         """Modules that each decoding process imports at its start."""
-        return tuple(name.strip() for name in self.decoder_import.split(",") if name.strip())
+        return _by_commas(self.decoder_import)
 
     def time_s(self, pixels: int) -> float:
         """Time for a film of so many pixels, in s."""

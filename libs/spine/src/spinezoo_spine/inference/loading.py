@@ -19,6 +19,7 @@ from spinezoo_contract.errors import ConfigurationError, WeightsError
 from spinezoo_serving.cards import ModelCard, load_card, verify_graphs, verify_weights
 from spinezoo_serving.settings import NetworkSettings
 
+from spinezoo_spine.films.limits import DecoderLimits
 from spinezoo_spine.inference.device import DEVICE_VARIABLE
 from spinezoo_spine.inference.engines import Graph, GraphEngine, can_int8, open_engine
 from spinezoo_spine.inference.predictors import FilmPredictor
@@ -72,6 +73,7 @@ def load_served(
     # What OpenCV does of a film is short, and its threads look for more work in a loop meanwhile.
     cv2.setNumThreads(1)
     settings = NetworkSettings.from_env()
+    DecoderLimits.from_env()  # wrong ones end the start, not each film
     wanted = device or settings.device
     card = load_card(card_path)
     name = chosen_engine(settings.engine, card.engine, wanted, framework)
