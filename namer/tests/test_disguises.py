@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 from spinezoo_namer.batches import Films
-from spinezoo_namer.disguises import bent, cut_short, disguised, retoned, sides_hidden
+from spinezoo_namer.disguises import bent, cut_short, disguised, framed, retoned, sides_hidden
 from spinezoo_namer.examples import NONE, FilmKind, example_of
 from spinezoo_namer.outlines import position_of, true_bodies
 from spinezoo_namer.store import BODY_PX, Body, StoredFilm
@@ -95,6 +95,17 @@ def test_a_film_that_ends_above_the_sacrum_has_none_to_read():
         assert (there >= 1).all()
 
 
+def test_outlines_go_with_a_film_that_is_framed():
+    grown = 0
+    for seed in range(30):
+        seen, found = framed(drawn(column()), column(), np.random.default_rng(seed))
+        grown += seen.shape != SHAPE
+        for body in found:
+            middle = np.round(body.outline.mean(axis=0)).astype(int)
+            assert seen[middle[1], middle[0]] == 255
+    assert grown > 15
+
+
 def test_hiding_sides_leaves_the_bodies():
     rng = np.random.default_rng(0)
     film = rng.integers(0, 256, SHAPE).astype(np.uint8)
@@ -138,7 +149,7 @@ def test_examples_repeat_themselves_and_keep_their_order(disguise):
 def test_films_that_show_no_column_can_be_disguised():
     film = drawn(column())
     seen, found = disguised(film, [], np.random.default_rng(2))
-    assert seen.shape == film.shape
+    assert all(now >= before for now, before in zip(seen.shape, film.shape, strict=True))
     assert not found
 
 

@@ -223,6 +223,31 @@ def test_a_run_begins_with_the_weights_of_another(films, tmp_path):
         train.fit(settings, films, make(tmp_path / "fourth"), workers=0, start=tmp_path)
 
 
+def test_where_only_views_are_learnt_names_stay_as_they_are(films, tmp_path):
+    settings = train.Settings(epochs=1, batch_size=4, patients=8, width=4)
+    train.fit(settings, films, make(tmp_path / "first"), workers=0)
+    before, _ = train.fit(settings, films, tmp_path / "first", workers=0)
+    views = train.Settings(epochs=2, batch_size=4, patients=8, width=4, parts="views")
+    start = tmp_path / "first"
+    after, _ = train.fit(views, films, make(tmp_path / "second"), workers=0, start=start)
+    learnt = set()
+    for name, value in before.state_dict().items():
+        if not torch.equal(after.state_dict()[name], value):
+            learnt.add(name.partition(".")[0])
+    assert learnt == {"whole", "kind"}
+
+
+def test_frontal_films_are_looked_at_as_often_as_asked(films):
+    frontal = [film.view != "lateral" for film in films]
+    for share in (0.0, 0.3, 0.5):
+        order = Films(films, 1, 0, 1, frontal_share=share).order
+        seen = np.mean([frontal[place] for place in order])
+        assert seen >= share
+        assert seen < share + 0.15
+    looks = [batch.given[4] for batch in Films([films[7]] * 2, 1, 0, 1)]
+    assert not torch.equal(*looks)  # each look has chances of its own
+
+
 def test_the_exported_reader_says_the_same_of_a_mirrored_film(tmp_path):
     torch.manual_seed(0)
     network = ReaderNetwork(width=4).eval()

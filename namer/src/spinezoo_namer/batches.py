@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -12,7 +13,7 @@ from spinezoo_spine.column.reader.readings import LUMBAR_COUNTS
 from spinezoo_torchkit.small_training import Epoch
 from torch import Tensor
 
-from spinezoo_namer.examples import NONE, Example, example_of
+from spinezoo_namer.examples import NONE, TURNED_SHARE, Example, example_of
 from spinezoo_namer.store import StoredFilm
 
 
@@ -78,7 +79,7 @@ def batch_of(examples: Sequence[Example]) -> Batch:
 
 
 class Films(Epoch[Batch]):
-    """Batches of one epoch: each film once."""
+    """Batches of one epoch: each film once, frontal ones as often as asked."""
 
     def __init__(
         self,
@@ -88,6 +89,8 @@ class Films(Epoch[Batch]):
         batch_size: int,
         disguised_share: float = 0.0,
         cut_short_share: float = 0.0,
+        turned_share: float = TURNED_SHARE,
+        frontal_share: float = 0.0,
     ) -> None:
         """Chooses the order.
 
@@ -98,18 +101,31 @@ class Films(Epoch[Batch]):
             batch_size: Films of a batch.
             disguised_share: How often a film is made unlike phantoms.
             cut_short_share: How often a film is cut to end within S1 or above.
+            turned_share: How often a lateral film is shown turned or upside down.
+            frontal_share: Least share of films that are not lateral; they are looked at several
+                times for that.
         """
         self.films = films
+        self.turned_share = turned_share
         self.cut_short_share = cut_short_share
         self.disguised_share = disguised_share
-        super().__init__(np.arange(len(films)), seed, epoch, batch_size)
+        frontal = np.array([film.view != "lateral" for film in films], bool)
+        times = 1
+        if frontal.any() and not frontal.all():
+            wanted = frontal_share * np.count_nonzero(~frontal) / (1.0 - frontal_share)
+            times = max(1, math.ceil(wanted / np.count_nonzero(frontal)))
+        places = np.arange(len(films))
+        super().__init__(np.repeat(places, np.where(frontal, times, 1)), seed, epoch, batch_size)
 
     def batch(self, number: int, places: NDArray[np.int64]) -> Batch:
         """Looks at these films."""
         examples = []
-        for place in places.tolist():
-            rng = np.random.default_rng((self.seed, self.epoch, place))
+        for row, place in enumerate(places.tolist()):
+            rng = np.random.default_rng((self.seed, self.epoch, number, row))
             disguise = bool(rng.random() < self.disguised_share) if self.disguised_share else False
             cut = bool(rng.random() < self.cut_short_share) if self.cut_short_share else False
-            examples.append(example_of(self.films[place], rng, disguise=disguise, cut=cut))
+            film = self.films[place]
+            examples.append(
+                example_of(film, rng, disguise=disguise, cut=cut, turned_share=self.turned_share)
+            )
         return batch_of(examples)

@@ -26,6 +26,9 @@ LEAST_LEFT_OF_CUT = 0.1
 CUT_AT = (0.4, 0.35, 0.15, 0.1)
 """How often a film that is cut ends within S1, the lowest lumbar vertebra, and those above."""
 
+MOST_BAR = 0.16
+"""Breadth of a bar around a film at most, of the film's side."""
+
 LEAST_BODIES = 4
 """A film is not cut where fewer bodies would be left."""
 
@@ -45,7 +48,29 @@ def disguised(
         grey, found = bent(grey, found, rng)
     if found and rng.random() < 0.4:
         grey = sides_hidden(grey, found, rng)
-    return retoned(grey, rng), found
+    grey = retoned(grey, rng)
+    if rng.random() < 0.4:
+        grey, found = framed(grey, found, rng)
+    return grey, found
+
+
+def framed(
+    grey: NDArray[np.uint8], bodies: Sequence[Body], rng: np.random.Generator
+) -> tuple[NDArray[np.uint8], list[Body]]:
+    """A film within bars of one grey level, as shutters, plates and stations leave them.
+
+    Args:
+        grey: (height, width) film.
+        bodies: Its bodies.
+        rng: Source of chance.
+    """
+    height, width = grey.shape
+    most = MOST_BAR * np.array([height, height, width, width])
+    above, below, left, right = (int(b) for b in rng.random(4) ** 2 * most * (rng.random(4) < 0.6))
+    level = int(rng.choice([0, 0, 10, 128, 245, 255]))
+    film = np.full((height + above + below, width + left + right), level, np.uint8)
+    film[above : above + height, left : left + width] = grey
+    return film, [Body(b.level, b.outline + np.array([left, above])) for b in bodies]
 
 
 def cut_short(

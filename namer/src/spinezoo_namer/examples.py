@@ -30,6 +30,9 @@ from spinezoo_namer.store import Body, StoredFilm
 MOST_SPOTS = 18
 """Spots of an example at most; longer chains are cut."""
 
+TURNED_SHARE = 0.16
+"""How often a lateral film is shown turned by 90 degrees or upside down, both alike."""
+
 
 class FilmKind(IntEnum):
     """What a film shows."""
@@ -72,6 +75,7 @@ def example_of(
     kind: FilmKind | None = None,
     disguise: bool = False,
     cut: bool = False,
+    turned_share: float = TURNED_SHARE,
 ) -> Example:
     """One look at a film, with chance outlines.
 
@@ -84,11 +88,12 @@ def example_of(
         disguise: Whether the film is made unlike phantoms by chance, and outlined worse, as for
             learning.
         cut: Whether a lateral film is cut to end within S1 or above.
+        turned_share: How often a lateral film is turned or upside down where ``kind`` is None.
     """
     if kind is None:
         chance = rng.random()
-        kind = FilmKind.LATERAL if chance > 0.16 else FilmKind.UPSIDE_DOWN
-        kind = FilmKind.TURNED if chance < 0.08 else kind
+        kind = FilmKind.LATERAL if chance > turned_share else FilmKind.UPSIDE_DOWN
+        kind = FilmKind.TURNED if chance < turned_share / 2 else kind
     if film.view != "lateral":
         kind = FilmKind.NO_COLUMN
     grey, bodies = film.grey, list(film.bodies)

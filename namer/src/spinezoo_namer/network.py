@@ -69,6 +69,21 @@ class ReaderNetwork(nn.Module):
             nn.Dropout(dropout),
         )
         self.kind = nn.Sequential(nn.Linear(128 + 96, 48), nn.ReLU(), nn.Linear(48, KINDS))
+        self._still: tuple[nn.Module, ...] = ()
+
+    def learn_views_only(self) -> None:
+        """Only the layers learn from now on that say what a film shows; names stay the same."""
+        self.requires_grad_(False)
+        for part in (self.whole, self.kind):
+            part.requires_grad_(True)
+        self._still = (self.look, self.spot, self.step)
+
+    def train(self, mode: bool = True) -> ReaderNetwork:
+        """As torch's, but layers that do not learn go on normalising by what they have learnt."""
+        super().train(mode)
+        for part in self._still:
+            part.eval()
+        return self
 
     def forward(
         self, views: Tensor, facts: Tensor, pairs: Tensor, outlined: Tensor, film: Tensor

@@ -48,7 +48,7 @@ from spinezoo_namer.calibrate import (
     names_of,
     view_threshold,
 )
-from spinezoo_namer.examples import NONE, example_of
+from spinezoo_namer.examples import NONE, TURNED_SHARE, example_of
 from spinezoo_namer.export import export
 from spinezoo_namer.loss import reading_loss, spot_loss
 from spinezoo_namer.network import BothWays, ReaderNetwork
@@ -71,6 +71,10 @@ class Settings(SmallSettings):
     Attributes:
         disguised_share: How often a film is made unlike phantoms; see ``disguises``.
         cut_short_share: How often a film is cut to end within S1 or above.
+        turned_share: How often a lateral film is shown turned or upside down.
+        frontal_share: Least share of films from the front.
+        parts: What learns: ``"all"``, or ``"views"``: only what says which way the film is, so
+            that names stay as they are.
         precision: ``"float32"``, or ``"bfloat16"`` for the layers that see pixels: twice as fast on
             processors that know it.
     """
@@ -85,6 +89,9 @@ class Settings(SmallSettings):
     width: int = 24
     disguised_share: float = 0.8
     cut_short_share: float = 0.2
+    turned_share: float = TURNED_SHARE
+    frontal_share: float = 0.0
+    parts: str = "all"
     precision: str = "float32"
 
 
@@ -114,6 +121,16 @@ def loss_of(
     return loss, {"reading": reading, "kind": float(kind_loss.detach())}
 
 
+def view_loss_of(
+    network: ReaderNetwork, batch: Batch, precision: str = "float32"
+) -> tuple[torch.Tensor, dict[str, float]]:
+    """The loss of what films show, alone, and the same for the log."""
+    seeing = torch.autocast(batch.kinds.device.type, torch.bfloat16, precision == "bfloat16")
+    *_, kinds = network.of_batch(*batch.given, seeing=seeing)
+    loss = nn.functional.cross_entropy(kinds, batch.kinds)
+    return loss, {"kind": float(loss.detach())}
+
+
 def fit(
     settings: Settings,
     films: Sequence[StoredFilm],
@@ -140,12 +157,17 @@ def fit(
     torch.manual_seed(settings.seed)
     network = ReaderNetwork(settings.width).to(device)
     network.look.to(memory_format=torch.channels_last)  # 1.6 times faster on a CPU
+    losses = loss_of
+    if settings.parts == "views":
+        network.learn_views_only()
+        losses = view_loss_of
     trained = run_epochs(
         network, settings, lambda epoch: Films(
             films, settings.seed, epoch, settings.batch_size,
             settings.disguised_share, settings.cut_short_share,
+            settings.turned_share, settings.frontal_share,
         ),
-        lambda batch: loss_of(network, batch.to(device), settings.precision),
+        lambda batch: losses(network, batch.to(device), settings.precision),
         run_dir, workers, clip_norm=5.0, told_every=20, about=about or {}, start=start,
     )  # fmt: skip
     with torch.no_grad():
@@ -243,6 +265,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     precisions = ("float32", "bfloat16")
     parser.add_argument("--precision", choices=precisions, default=defaults.precision)
+    parser.add_argument("--parts", choices=("all", "views"), default=defaults.parts)
     parser.add_argument("--held-out-patients", type=int, default=400, help="for each of two sets")
     return run_command(parser, Settings, train, argv)
 
