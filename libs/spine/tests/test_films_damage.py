@@ -126,6 +126,17 @@ def test_what_fills_up_a_lossless_stream_is_no_damage(make_dicom: Make, filling:
     assert (read_film(film(make_dicom, "lossless by predictor 1", stream)).pixels == DEEP).all()
 
 
+@pytest.mark.parametrize("settings", [{}, {"progressive": True}])
+def test_zeros_that_fill_up_a_block_behind_the_last_pixel(settings: dict) -> None:
+    stream = jpeg(**settings).removesuffix(b"\xff\xd9")
+    pixels = read_film(stream + b"\xff\xd9").pixels
+    for count in (4, 16, 32):
+        assert (read_film(stream + bytes(count) + b"\xff\xd9").pixels == pixels).all()
+    for filling in (bytes(64), bytes(range(1, 17))):
+        with pytest.raises(FilmError, match="left behind its last pixel"):
+            read_film(stream + filling + b"\xff\xd9")
+
+
 @pytest.mark.parametrize("name", ["baseline", "extended", "lossless by predictor 1"])
 def test_a_stream_without_end_whose_last_byte_is_all_ones(make_dicom: Make, name: str) -> None:
     stream = STREAMS[name][2]().removesuffix(b"\xff\xd9")

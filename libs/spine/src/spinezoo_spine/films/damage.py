@@ -29,6 +29,9 @@ _LAST_BYTES = 8
 _SPARE_BYTES = 3
 """Bytes behind the last pixel of a JPEG that encoders leave when they fill up a word."""
 
+_SPARE_ZEROS = 32
+"""The same where all of them are 0: what fills up a block of a device's memory."""
+
 _LEFT_BYTES, _LACKING_BYTES = 8, 64
 """Bytes of a code block of JPEG 2000 from which on it is damaged, by how many a decoder leaves, or
 lacks, at its end. Whole streams of OpenJPEG, Kakadu, JasPer and FFmpeg leave 2 at most, and lack 3,
@@ -109,12 +112,18 @@ def decode_strictly(stream: bytes, samples: int, *, rgb: bool = True) -> NDArray
     except ValueError as error:
         said = str(error)
         spare = re.search(r"(\d+) extraneous bytes", said)
-        if spare and int(spare[1]) > _SPARE_BYTES:
+        if spare and int(spare[1]) > _most_spare(stream):
             raise damaged(f"{spare[1]} bytes are left behind its last pixel") from None
         if not spare and "orrupt JPEG data" in said:
             raise damaged(said.rpartition(": ")[2][:60]) from None
         return None
     return image[..., 0] if wanted == "GRAY" else image
+
+
+def _most_spare(stream: bytes) -> int:
+    """Bytes that may be left behind the last pixel of a JPEG."""
+    zeros = len(stream) - 2 - len(stream[:-2].rstrip(b"\0"))
+    return max(_SPARE_BYTES, min(zeros, _SPARE_ZEROS))
 
 
 def check_extended(
