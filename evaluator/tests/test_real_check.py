@@ -204,6 +204,10 @@ def test_the_check_measures_every_network_in_every_variant_and_draws_each_film(c
     assert 'class="unjudged"' in page
     assert 'path class="unmatched"' not in page
     assert rerender.main([str(folder), "--data", str(folder.parent / "films")]) == 0
+    picture = folder / "answer.png"
+    words = [str(folder), "--data", str(folder.parent / "films"), "--picture", str(picture)]
+    assert rerender.main(words) == 2
+    assert not picture.exists()
     assert (folder / "index.html").read_bytes() == first
     rows = list(csv.DictReader((folder / "report.csv").read_text().splitlines()))
     assert {row["film"] for row in rows} == {"all", "a.png", "b.png"}

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image
+from spinezoo_contract.client import DEFAULT_GATEWAY
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -43,10 +44,11 @@ def main() -> int:
     parser.add_argument("film", type=Path, help="a phantom")
     parser.add_argument("--out", type=Path, default=ROOT / "docs" / "images" / "measures.png")
     options = parser.parse_args()
-    port = os.environ.get("SPINEZOO_GATEWAY_GRPC_PORT", "50050")
+    port = os.environ.get("SPINEZOO_GATEWAY_GRPC_PORT")
+    target = f"127.0.0.1:{port}" if port else DEFAULT_GATEWAY
     with tempfile.TemporaryDirectory() as folder:
         command = [sys.executable, str(ROOT / "examples" / "measure_film.py"), str(options.film)]
-        asked = subprocess.run([*command, "--target", f"127.0.0.1:{port}", "--out", folder])
+        asked = subprocess.run([*command, "--target", target, "--out", folder])
         if asked.returncode:
             return asked.returncode
         with Image.open(Path(folder) / f"{options.film.stem}.measures.png") as large:

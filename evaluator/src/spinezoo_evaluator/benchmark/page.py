@@ -106,6 +106,8 @@ def render(arguments: argparse.Namespace) -> Path:
 def _render(arguments: argparse.Namespace, report: Mapping[str, Any], folder: RunFolder) -> Path:
     """Writes the page of a report that may hold anything."""
     if "summary" in report:
+        if arguments.picture is not None:
+            raise ConfigurationError("--picture is of a benchmark's report, not of a check's")
         return render_check(arguments, report, folder)
     records = list(folder.read_films().values())
     if not records:
