@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import math
+from argparse import Namespace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -21,13 +23,14 @@ from spinezoo_namer.export import INPUTS, ROUNDED_TOLERANCE, export, named_input
 from spinezoo_namer.loss import reading_loss
 from spinezoo_namer.network import BothWays, ReaderNetwork
 from spinezoo_namer.outlines import outlines_of, position_of, true_bodies
-from spinezoo_namer.store import make_store, read_store
+from spinezoo_namer.store import make_held_out_shard, make_store, read_store
 from spinezoo_spine.built_in import load_built_in_card
 from spinezoo_spine.column.reader.card import READER
-from spinezoo_spine.column.reader.looking import ReaderInput
+from spinezoo_spine.column.reader.looking import FILM_PX, ReaderInput
 from spinezoo_spine.column.reader.network import ColumnReader
 from spinezoo_spine.column.reader.readings import LUMBAR_COUNTS, Evidence, read_column
-from spinezoo_torchkit.small_training import is_finished, loader, mix_with
+from spinezoo_torchkit.checkpoints import save_state
+from spinezoo_torchkit.small_training import STATE_FILE, is_finished, loader, mix_with
 from spinezoo_training.shards import read_record
 
 
@@ -237,6 +240,21 @@ def test_where_only_views_are_learnt_names_stay_as_they_are(films, tmp_path):
     assert learnt == {"whole", "kind"}
 
 
+def test_what_a_film_shows_is_learnt_anew_by_layers_of_any_form(films, tmp_path):
+    settings = train.Settings(epochs=1, batch_size=4, patients=8, width=4)
+    other = ReaderNetwork(4)
+    other.whole[0] = torch.nn.Conv2d(1, 5, 3)
+    tensors = {f"network.{name}": value for name, value in other.state_dict().items()}
+    record = {"settings": asdict(settings), "about": {}, "minutes": 0.0, "examples": 0}
+    start = make(tmp_path / "first")
+    save_state(start / STATE_FILE, tensors, record)
+    views = replace(settings, parts="views")
+    after, _ = train.fit(views, films, make(tmp_path / "second"), workers=0, start=start)
+    torch.testing.assert_close(after.spot.state_dict(), other.spot.state_dict())
+    with pytest.raises(ConfigurationError, match="another network"):
+        train.fit(settings, films, make(tmp_path / "third"), workers=0, start=start)
+
+
 def test_frontal_films_are_looked_at_as_often_as_asked(films):
     frontal = [film.view != "lateral" for film in films]
     for share in (0.0, 0.3, 0.5):
@@ -246,6 +264,31 @@ def test_frontal_films_are_looked_at_as_often_as_asked(films):
         assert seen < share + 0.15
     looks = [batch.given[4] for batch in Films([films[7]] * 2, 1, 0, 1)]
     assert not torch.equal(*looks)  # each look has chances of its own
+
+
+def test_further_patients_are_all_from_the_front(tmp_path):
+    arguments = Namespace(store=tmp_path, run_dir=tmp_path / "run", workers=1)
+    settings = train.Settings(films_seed=5, frontal_patients=3)
+    films = read_store(train.make_frontal(arguments, settings))
+    assert {film.view for film in films} == {"anteroposterior"}
+    assert {film.name.split("-")[2] for film in films} == {"0", "1", "2"}
+
+
+def test_films_from_the_front_are_shown_turned_to_learn_from_and_show_no_column(films):
+    film = next(film for film in films if film.view != "lateral")
+    wide = film.grey.shape[1] > film.grey.shape[0]
+    seen = []
+    for disguise in (True, False):
+        looks = [
+            example_of(film, np.random.default_rng(n), disguise=disguise, turned_share=1.0)
+            for n in range(12)
+        ]
+        assert {look.kind for look in looks} == {FilmKind.NO_COLUMN}
+        assert not any(look.named for look in looks)
+        rows = [np.flatnonzero(look.given.film[0, 0].any(axis=1)).size for look in looks]
+        seen.append({(count < FILM_PX) != wide for count in rows})
+    assert len(seen[0]) == 2
+    assert len(seen[1]) == 1
 
 
 def test_the_exported_reader_says_the_same_of_a_mirrored_film(tmp_path):
@@ -272,7 +315,7 @@ def test_the_exported_reader_says_the_same_of_a_mirrored_film(tmp_path):
 
 
 def test_films_to_calibrate_on_are_not_those_to_learn_from(store, tmp_path):
-    make_store(tmp_path, seed=5, patients=8, looks=1, workers=1, held_out=True)
+    make_store(tmp_path, seed=5, patients=8, looks=1, workers=1, make=make_held_out_shard)
     learnt = [film.lumbar_count for film in read_store(store)]
     held_out = [film.lumbar_count for film in read_store(tmp_path)]
     assert sum(count != 5 for count in held_out) < sum(count != 5 for count in learnt)

@@ -86,7 +86,7 @@ def example_of(
         whole: Whether columns are outlined from end to end; see ``outlines_of``.
         kind: Which way to show it; None: mostly upright.
         disguise: Whether the film is made unlike phantoms by chance, and outlined worse, as for
-            learning.
+            learning; films from the front may be turned then as well.
         cut: Whether a lateral film is cut to end within S1 or above.
         turned_share: How often a lateral film is turned or upside down where ``kind`` is None.
     """
@@ -94,8 +94,10 @@ def example_of(
         chance = rng.random()
         kind = FilmKind.LATERAL if chance > turned_share else FilmKind.UPSIDE_DOWN
         kind = FilmKind.TURNED if chance < turned_share / 2 else kind
+    shown = kind
     if film.view != "lateral":
         kind = FilmKind.NO_COLUMN
+        shown = shown if disguise else FilmKind.LATERAL
     grey, bodies = film.grey, list(film.bodies)
     if disguise:
         grey, bodies = disguised(grey, bodies, rng)
@@ -103,9 +105,9 @@ def example_of(
         grey, bodies = cut_short(grey, bodies, rng)
     if rng.random() < 0.5:
         grey, bodies = _turned(grey, bodies, "mirror")
-    if kind is FilmKind.UPSIDE_DOWN:
+    if shown is FilmKind.UPSIDE_DOWN:
         grey, bodies = _turned(grey, bodies, "half")
-    elif kind is FilmKind.TURNED:
+    elif shown is FilmKind.TURNED:
         grey, bodies = _turned(grey, bodies, "left" if rng.random() < 0.5 else "right")
     height, width = grey.shape
     grey = worsened(grey, rng, hard=hard)

@@ -13,6 +13,9 @@ from torch import Tensor, nn
 KINDS = 4
 """Lateral, upside down, turned, no lateral column."""
 
+VIEW_PARTS = ("whole.", "kind.")
+"""Layers that say what a film shows; names do not depend on them."""
+
 
 def _layer(inputs: int, outputs: int, stride: int) -> nn.Sequential:
     return nn.Sequential(
@@ -60,15 +63,16 @@ class ReaderNetwork(nn.Module):
         )
         self.counts = nn.Parameter(torch.log(torch.tensor([0.15, 0.7, 0.15])))
         self.whole = nn.Sequential(
-            _layer(1, 12, 2),
-            _layer(12, 16, 2),
+            _layer(1, 16, 2),
             _layer(16, 24, 2),
-            _layer(24, 32, 2),
-            nn.AdaptiveAvgPool2d(2),
+            _layer(24, 48, 1),
+            _layer(48, 64, 2),
+            _layer(64, 64, 2),
+            nn.AdaptiveAvgPool2d(3),
             nn.Flatten(),
             nn.Dropout(dropout),
         )
-        self.kind = nn.Sequential(nn.Linear(128 + 96, 48), nn.ReLU(), nn.Linear(48, KINDS))
+        self.kind = nn.Sequential(nn.Linear(576 + 96, 64), nn.ReLU(), nn.Linear(64, KINDS))
         self._still: tuple[nn.Module, ...] = ()
 
     def learn_views_only(self) -> None:

@@ -15,7 +15,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 from spinezoo_training.phantom_films import TRAINING_SETTINGS, TrainingColumn, training_columns
-from spinezoo_training.shards import make_shards, shard_paths, write_shard
+from spinezoo_training.shards import MakeShard, make_shards, shard_paths, write_shard
 
 BODY_PX = 26.0
 """Side of the usual body of a stored film: a fifth finer than the finest view needs."""
@@ -95,11 +95,23 @@ def make_held_out_shard(path: Path, seed: int, looks: int, patients: range) -> N
     _make_shard(path, seed, looks, patients, TRAINING_SETTINGS.transitional_share)
 
 
-def _make_shard(path: Path, seed: int, looks: int, patients: range, transitional: float) -> None:
+def make_frontal_shard(path: Path, seed: int, looks: int, patients: range) -> None:
+    """Makes one shard of films from the front alone."""
+    _make_shard(path, seed, looks, patients, TRANSITIONAL_SHARE, frontal_every=1)
+
+
+def _make_shard(
+    path: Path,
+    seed: int,
+    looks: int,
+    patients: range,
+    transitional: float,
+    frontal_every: int = FRONTAL_EVERY,
+) -> None:
     cv2.setNumThreads(1)
     films = []
     for index in patients:
-        frontal = index % FRONTAL_EVERY == FRONTAL_EVERY - 1
+        frontal = index % frontal_every == frontal_every - 1
         settings = replace(
             TRAINING_SETTINGS,
             transitional_share=transitional,
@@ -154,7 +166,13 @@ def read_shard(path: Path) -> Iterator[StoredFilm]:
 
 
 def make_store(
-    folder: Path, seed: int, patients: int, looks: int, workers: int, *, held_out: bool = False
+    folder: Path,
+    seed: int,
+    patients: int,
+    looks: int,
+    workers: int,
+    *,
+    make: MakeShard = make_shard,
 ) -> None:
     """Makes what is missing of a store.
 
@@ -164,14 +182,13 @@ def make_store(
         patients: How many.
         looks: Films of one patient.
         workers: Processes.
-        held_out: Whether it is to calibrate or measure on, not to learn from.
+        make: One of :func:`make_shard`, :func:`make_held_out_shard`, :func:`make_frontal_shard`.
 
     Raises:
         ConfigurationError: The folder holds films of other numbers.
     """
     make_shards(
-        folder, make_held_out_shard if held_out else make_shard,
-        patients_a_shard=PATIENTS_A_SHARD,
+        folder, make, patients_a_shard=PATIENTS_A_SHARD,
         seed=seed, patients=patients, looks=looks, workers=workers,
     )  # fmt: skip
 

@@ -51,14 +51,24 @@ from spinezoo_namer.calibrate import (
 from spinezoo_namer.examples import NONE, TURNED_SHARE, example_of
 from spinezoo_namer.export import export
 from spinezoo_namer.loss import reading_loss, spot_loss
-from spinezoo_namer.network import BothWays, ReaderNetwork
-from spinezoo_namer.store import StoredFilm, make_store, read_store
+from spinezoo_namer.network import VIEW_PARTS, BothWays, ReaderNetwork
+from spinezoo_namer.store import (
+    StoredFilm,
+    make_frontal_shard,
+    make_held_out_shard,
+    make_store,
+    read_store,
+)
 
 ROUNDING_FILMS = 150
 """Of the films for calibration, those that ranges of 8-bit integers are found with."""
 
 HELD_OUT_SETS = 2
 """Of the seeds that follow: for calibration and for the figures of the card."""
+
+FRONTAL_SEED = 20
+"""From the seed of the films to that of further films from the front; those between are for
+stores that are held out."""
 
 SINGLE_SPOTS = 0.3
 """Weight of what single spots are taken for, beside the whole reading."""
@@ -73,8 +83,9 @@ class Settings(SmallSettings):
         cut_short_share: How often a film is cut to end within S1 or above.
         turned_share: How often a lateral film is shown turned or upside down.
         frontal_share: Least share of films from the front.
-        parts: What learns: ``"all"``, or ``"views"``: only what says which way the film is, so
-            that names stay as they are.
+        frontal_patients: So many more are taken from the front, beside those of every store.
+        parts: What learns: ``"all"``, or ``"views"``: only what says which way the film is, anew,
+            so that names stay as they are.
         precision: ``"float32"``, or ``"bfloat16"`` for the layers that see pixels: twice as fast on
             processors that know it.
     """
@@ -91,6 +102,7 @@ class Settings(SmallSettings):
     cut_short_share: float = 0.2
     turned_share: float = TURNED_SHARE
     frontal_share: float = 0.0
+    frontal_patients: int = 0
     parts: str = "all"
     precision: str = "float32"
 
@@ -169,6 +181,7 @@ def fit(
         ),
         lambda batch: losses(network, batch.to(device), settings.precision),
         run_dir, workers, clip_norm=5.0, told_every=20, about=about or {}, start=start,
+        anew=VIEW_PARTS if settings.parts == "views" else (),
     )  # fmt: skip
     with torch.no_grad():
         network.counts.copy_(torch.log(torch.tensor(COUNT_SHARES)))
@@ -224,12 +237,22 @@ def finish(
     )
 
 
+def make_frontal(arguments: argparse.Namespace, settings: Settings) -> Path:
+    """Makes what is missing of the store of further films from the front; returns its folder."""
+    seed = settings.films_seed + FRONTAL_SEED
+    folder: Path = (arguments.store or arguments.run_dir) / f"films-frontal-{seed}"
+    make_store(
+        folder, seed, settings.frontal_patients, 2, arguments.workers, make=make_frontal_shard
+    )
+    return folder
+
+
 def train(
     arguments: argparse.Namespace, settings: Settings, words: Sequence[str]
 ) -> Mapping[str, Any]:
     """Makes films, trains, calibrates and writes the record; returns its figures."""
     held_out_patients = [arguments.held_out_patients] * HELD_OUT_SETS
-    make_held_out = partial(make_store, held_out=True)
+    make_held_out = partial(make_store, make=make_held_out_shard)
     folders = make_stores(
         arguments, settings, "films", held_out_patients, make_store, make_held_out
     )
@@ -237,7 +260,12 @@ def train(
     about: dict[str, Any] = {}
     if not is_finished(arguments.run_dir, settings):
         films = read_store(folders[0])
-        about = {"phantoms": dict(read_record(folders[0])), "films": len(films)}
+        about = {"phantoms": dict(read_record(folders[0]))}
+        if settings.frontal_patients:
+            folder = make_frontal(arguments, settings)
+            films += read_store(folder)
+            about["frontal_phantoms"] = dict(read_record(folder))
+        about["films"] = len(films)
     torch.set_num_threads(1)  # the other processors make examples
     learners = max(1, arguments.workers - 1)
     network, trained = fit(

@@ -185,6 +185,7 @@ def run_epochs(
     told_every: int,
     about: Mapping[str, Any],
     start: Path | None = None,
+    anew: Sequence[str] = (),
 ) -> Trained:
     """Trains, or goes on with a training that was stopped.
 
@@ -199,6 +200,7 @@ def run_epochs(
         told_every: Batches between two lines of progress.
         about: What is learnt from, for the record.
         start: Folder of another run whose weights a new run begins with; None: random ones.
+        anew: Beginnings of names of weights that are random all the same.
 
     Raises:
         ConfigurationError: The folder holds a run with other settings; there is no run to begin
@@ -207,7 +209,7 @@ def run_epochs(
     optimiser = torch.optim.AdamW(
         network.parameters(), settings.learning_rate, weight_decay=settings.weight_decay
     )
-    record = _begun(network, optimiser, settings, run_dir, about, start)
+    record = _begun(network, optimiser, settings, run_dir, about, start, anew)
     begin, minutes, examples = record["epoch"], record["minutes"], record["examples"]
     if _is_finished(record, settings):
         return Trained(minutes, examples, record["about"])
@@ -269,6 +271,7 @@ def _begun(
     run_dir: Path,
     about: Mapping[str, Any],
     start: Path | None,
+    anew: Sequence[str],
 ) -> Mapping[str, Any]:
     """The record of the run in a folder, network and optimiser as it left them, or of a new one."""
     record = run_record(run_dir, settings)
@@ -278,11 +281,11 @@ def _begun(
         return record
     learnt_from = dict(about)
     if start is not None:
-        learnt_from["began_with"] = _begin_with(network, start)
+        learnt_from["began_with"] = _begin_with(network, start, anew)
     return {"epoch": 0, "minutes": 0.0, "examples": 0, "about": learnt_from}
 
 
-def _begin_with(network: nn.Module, start: Path) -> dict[str, Any]:
+def _begin_with(network: nn.Module, start: Path, anew: Sequence[str] = ()) -> dict[str, Any]:
     """Takes the weights of another run; returns what that one learnt from."""
     if not (start / STATE_FILE).is_file():
         raise ConfigurationError(f"{start} holds no run to begin with; train one there first")
@@ -293,6 +296,9 @@ def _begin_with(network: nn.Module, start: Path) -> dict[str, Any]:
         for name, value in tensors.items()
         if name.startswith(prefix)
     }
+    own = network.state_dict()
+    weights = {n: value for n, value in weights.items() if not n.startswith(tuple(anew))}
+    weights |= {n: value for n, value in own.items() if n.startswith(tuple(anew))}
     try:
         network.load_state_dict(weights)
     except RuntimeError as error:
