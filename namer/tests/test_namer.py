@@ -240,6 +240,22 @@ def test_where_only_views_are_learnt_names_stay_as_they_are(films, tmp_path):
     assert learnt == {"whole", "kind"}
 
 
+@pytest.mark.parametrize(
+    "outline",
+    [
+        [[10.0, 0.0], [30.0, 0.0], [30.0, 1e-4], [10.0, 0.0]],
+        [[10.0, 10.0], [30.0, 30.0], [30.0, 10.0], [10.0, 30.0]],
+    ],
+)
+def test_an_outline_that_is_left_without_a_shape_is_no_body(films, outline):
+    film = next(film for film in films if film.view == "lateral")
+    height, width = film.grey.shape
+    cut = replace(film.bodies[-1], outline=np.array(outline))
+    seen = true_bodies([*film.bodies[:-1], cut], film.lumbar_count, height, width)
+    others = true_bodies(film.bodies[:-1], film.lumbar_count, height, width)
+    assert [body.position for body in seen] == [body.position for body in others]
+
+
 def test_what_a_film_shows_is_learnt_anew_by_layers_of_any_form(films, tmp_path):
     settings = train.Settings(epochs=1, batch_size=4, patients=8, width=4)
     other = ReaderNetwork(4)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
@@ -12,6 +13,9 @@ from torch import Tensor, nn
 
 KINDS = 4
 """Lateral, upside down, turned, no lateral column."""
+
+TURNED = 2
+"""Place of films that are turned by 90 degrees among the kinds."""
 
 VIEW_PARTS = ("whole.", "kind.")
 """Layers that say what a film shows; names do not depend on them."""
@@ -81,6 +85,17 @@ class ReaderNetwork(nn.Module):
         for part in (self.whole, self.kind):
             part.requires_grad_(True)
         self._still = (self.look, self.spot, self.step)
+
+    @torch.no_grad()
+    def presume(self, count_shares: Sequence[float], turned_favour: float) -> None:
+        """Takes what is usual outside a training for granted.
+
+        Args:
+            count_shares: Of patients with each lumbar count.
+            turned_favour: Nats added to what says that a film is turned by 90 degrees.
+        """
+        self.counts.copy_(torch.log(torch.tensor(count_shares)))
+        self.kind[-1].get_parameter("bias")[TURNED] += turned_favour
 
     def train(self, mode: bool = True) -> ReaderNetwork:
         """As torch's, but layers that do not learn go on normalising by what they have learnt."""

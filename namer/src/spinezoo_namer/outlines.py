@@ -35,11 +35,20 @@ class TrueBody:
     cut_off: bool
 
 
-def shape_of_polygon(polygon: NDArray[np.float64]) -> Shape:
-    """The shape of a closed polygon (N, 2) of some area."""
+LEAST_AREA_PX = 1.0
+"""Of a body that is on a film: what the border leaves of others may have no area at all."""
+
+
+def shape_of_polygon(polygon: NDArray[np.float64]) -> Shape | None:
+    """The shape of a closed polygon (N, 2).
+
+    None where it has next to no area, or crosses itself so that its parts cancel out.
+    """
     origin = polygon.min(axis=0)
     moments = cv2.moments((polygon - origin).astype(np.float32).reshape(-1, 1, 2))
-    area = max(moments["m00"], 1e-6)
+    area = moments["m00"]
+    if area < LEAST_AREA_PX or min(moments["mu20"], moments["mu02"]) <= 0.0:
+        return None
     return shape_of_moments(
         area,
         moments["m10"] / area + float(origin[0]),
@@ -69,7 +78,9 @@ def true_bodies(
         low, high = body.outline.min(axis=0), body.outline.max(axis=0)
         cut = bool((low < 0.7).any() or high[0] > width - 0.7 or high[1] > height - 0.7)
         position = position_of(body.level, lumbar_count)
-        found.append(TrueBody(position, shape_of_polygon(body.outline), cut))
+        shape = shape_of_polygon(body.outline)
+        if shape is not None:
+            found.append(TrueBody(position, shape, cut))
     found.sort(key=lambda body: body.position)
     if len(found) > 1 and found[0].position == -1 and found[1].position == 0:
         second, first = found[0].shape, found[1].shape

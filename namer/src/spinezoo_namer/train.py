@@ -39,6 +39,7 @@ from torch import nn
 from spinezoo_namer.batches import Batch, Films
 from spinezoo_namer.calibrate import (
     COUNT_SHARES,
+    TURNED_FAVOUR,
     best_temperature,
     count_threshold,
     counts_of,
@@ -183,8 +184,7 @@ def fit(
         run_dir, workers, clip_norm=5.0, told_every=20, about=about or {}, start=start,
         anew=VIEW_PARTS if settings.parts == "views" else (),
     )  # fmt: skip
-    with torch.no_grad():
-        network.counts.copy_(torch.log(torch.tensor(COUNT_SHARES)))
+    network.presume(COUNT_SHARES, TURNED_FAVOUR)
     return network.cpu().eval(), trained
 
 
