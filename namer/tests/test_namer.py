@@ -271,6 +271,13 @@ def test_what_a_film_shows_is_learnt_anew_by_layers_of_any_form(films, tmp_path)
         train.fit(settings, films, make(tmp_path / "third"), workers=0, start=start)
 
 
+def test_weights_that_are_learnt_anew_are_not_mixed_with_others(tmp_path, capsys):
+    words = ["--run-dir", str(tmp_path / "run"), "--parts", "views", "--share", "0.5"]
+    assert train.main([*words, "--start", str(tmp_path)]) != 0
+    assert "leave --share out" in capsys.readouterr().err
+    assert not list((tmp_path / "run").glob("films*"))  # refused before films are made
+
+
 def test_frontal_films_are_looked_at_as_often_as_asked(films):
     frontal = [film.view != "lateral" for film in films]
     for share in (0.0, 0.3, 0.5):

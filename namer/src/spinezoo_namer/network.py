@@ -11,11 +11,7 @@ from spinezoo_spine.column.reader.looking import FACTS, HALF_SIDES, PAIR_FACTS
 from spinezoo_spine.column.reader.readings import FROM_ABOVE, FROM_BELOW, LONGEST_STEP
 from torch import Tensor, nn
 
-KINDS = 4
-"""Lateral, upside down, turned, no lateral column."""
-
-TURNED = 2
-"""Place of films that are turned by 90 degrees among the kinds."""
+from spinezoo_namer.examples import FilmKind
 
 VIEW_PARTS = ("whole.", "kind.")
 """Layers that say what a film shows; names do not depend on them."""
@@ -76,14 +72,13 @@ class ReaderNetwork(nn.Module):
             nn.Flatten(),
             nn.Dropout(dropout),
         )
-        self.kind = nn.Sequential(nn.Linear(576 + 96, 64), nn.ReLU(), nn.Linear(64, KINDS))
+        self.kind = nn.Sequential(nn.Linear(576 + 96, 64), nn.ReLU(), nn.Linear(64, len(FilmKind)))
         self._still: tuple[nn.Module, ...] = ()
 
     def learn_views_only(self) -> None:
         """Only the layers learn from now on that say what a film shows; names stay the same."""
-        self.requires_grad_(False)
-        for part in (self.whole, self.kind):
-            part.requires_grad_(True)
+        for name, parameter in self.named_parameters():
+            parameter.requires_grad_(name.startswith(VIEW_PARTS))
         self._still = (self.look, self.spot, self.step)
 
     @torch.no_grad()
@@ -95,7 +90,7 @@ class ReaderNetwork(nn.Module):
             turned_favour: Nats added to what says that a film is turned by 90 degrees.
         """
         self.counts.copy_(torch.log(torch.tensor(count_shares)))
-        self.kind[-1].get_parameter("bias")[TURNED] += turned_favour
+        self.kind[-1].get_parameter("bias")[FilmKind.TURNED] += turned_favour
 
     def train(self, mode: bool = True) -> ReaderNetwork:
         """As torch's, but layers that do not learn go on normalising by what they have learnt."""

@@ -20,6 +20,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from spinezoo_contract.errors import ConfigurationError
 from spinezoo_spine.column.reader.card import READER
 from spinezoo_torchkit.small_training import (
     SmallSettings,
@@ -250,7 +251,16 @@ def make_frontal(arguments: argparse.Namespace, settings: Settings) -> Path:
 def train(
     arguments: argparse.Namespace, settings: Settings, words: Sequence[str]
 ) -> Mapping[str, Any]:
-    """Makes films, trains, calibrates and writes the record; returns its figures."""
+    """Makes films, trains, calibrates and writes the record; returns its figures.
+
+    Raises:
+        ConfigurationError: A mean is asked for of weights that were learnt anew.
+    """
+    if settings.parts == "views" and arguments.share < 1.0:
+        raise ConfigurationError(
+            "--parts views learns weights anew, which have no mean with those of --start; "
+            "leave --share out"
+        )
     held_out_patients = [arguments.held_out_patients] * HELD_OUT_SETS
     make_held_out = partial(make_store, make=make_held_out_shard)
     folders = make_stores(
