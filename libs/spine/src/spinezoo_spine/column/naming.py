@@ -43,8 +43,11 @@ LEAST_TOLD = 0.001
 SURE = 0.9
 """Where the likeliest name of each outlined vertebra is this probable, no further look is needed.
 Of 0.85, 0.9 and 0.95 the one with the least loss on phantoms; one phantom in six is looked at
-again. Where the sacrum is not read as surely as a name has to be, names are given from this on:
-who counts from above errs more often."""
+again."""
+
+SURE_FROM_ABOVE = 0.95
+"""Where the sacrum is not read as surely as a name has to be, names are given from this on: who
+counts from above errs more often, most of all where the film ends within L3 or L4."""
 
 MOST_OTHERS = 3
 """Columns of single networks that are looked at, of one film: three are about as good as five. Each
@@ -106,7 +109,7 @@ def named_vertebrae(
     film, spots = look.film, look.spots
     threshold = calibration.threshold
     if readings.sacrum < threshold:
-        threshold = max(threshold, SURE)
+        threshold = max(threshold, SURE_FROM_ABOVE)
     vertebrae = _vertebrae(apart, film, spots, readings, threshold, upright=upright)
     return Labelling(
         vertebrae=vertebrae,
