@@ -12,6 +12,7 @@ from spinezoo_contract import codec
 from spinezoo_contract.masks import decode_mask
 from spinezoo_contract.types import FilmView, Labelling, Structure, UnnamedReason
 from spinezoo_spine.column.naming import (
+    SACRUM_READ,
     SURE,
     SURE_FROM_ABOVE,
     named_column,
@@ -232,7 +233,7 @@ def test_films_that_end_above_the_sacrum_are_named_only_surely(phantoms):
         ]
         said = said_of(replace(made, segments=tuple(left), height=rows), pixels[:rows])
         assert said.film is not None
-        unread = 1.0 - said.film.sacrum_not_in_view_probability < reader.calibration.threshold
+        unread = 1.0 - said.film.sacrum_not_in_view_probability < SACRUM_READ
         for true, vertebra in zip(left, said.vertebrae, strict=True):
             name = vertebra.segment.level
             likely = max(vertebra.level_probabilities.values(), default=0.0)

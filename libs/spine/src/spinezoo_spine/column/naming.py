@@ -45,9 +45,12 @@ SURE = 0.9
 Of 0.85, 0.9 and 0.95 the one with the least loss on phantoms; one phantom in six is looked at
 again."""
 
+SACRUM_READ = 0.8
+"""From this probability on a sacrum counts as seen."""
+
 SURE_FROM_ABOVE = 0.95
-"""Where the sacrum is not read as surely as a name has to be, names are given from this on: who
-counts from above errs more often, most of all where the film ends within L3 or L4."""
+"""Where no sacrum is seen, names are given from this on: who counts from above errs more often, most
+of all where the film ends within L3 or L4."""
 
 MOST_OTHERS = 3
 """Columns of single networks that are looked at, of one film: three are about as good as five. Each
@@ -108,7 +111,7 @@ def named_vertebrae(
             readings = averaged(look.readings, more)
     film, spots = look.film, look.spots
     threshold = calibration.threshold
-    if readings.sacrum < threshold:
+    if readings.sacrum < SACRUM_READ:
         threshold = max(threshold, SURE_FROM_ABOVE)
     vertebrae = _vertebrae(apart, film, spots, readings, threshold, upright=upright)
     return Labelling(
