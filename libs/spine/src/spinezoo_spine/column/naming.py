@@ -49,8 +49,8 @@ SACRUM_READ = 0.8
 """From this probability on a sacrum counts as seen."""
 
 SURE_FROM_ABOVE = 0.95
-"""Where no sacrum is seen, names are given from this on: who counts from above errs more often, most
-of all where the film ends within L3 or L4."""
+"""Where no sacrum is seen, names are given from this on: who counts from above errs more often,
+most of all where the film ends within L3 or L4."""
 
 MOST_OTHERS = 3
 """Columns of single networks that are looked at, of one film: three are about as good as five. Each
