@@ -46,11 +46,11 @@ Of 0.85, 0.9 and 0.95 the one with the least loss on phantoms; one phantom in si
 again."""
 
 SACRUM_READ = 0.8
-"""From this probability on a sacrum counts as seen."""
+"""From this probability of a sacrum on, names count from it; below, from above."""
 
 SURE_FROM_ABOVE = 0.95
-"""Where no sacrum is seen, names are given from this on: who counts from above errs more often,
-most of all where the film ends within L3 or L4."""
+"""Names counted from above are given from this on: they are wrong more often, most of all where the
+film ends within L3 or L4."""
 
 MOST_OTHERS = 3
 """Columns of single networks that are looked at, of one film: three are about as good as five. Each
