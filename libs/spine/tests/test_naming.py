@@ -221,6 +221,45 @@ def test_other_columns_are_looked_at_too_where_a_name_is_unsure(phantoms):
     assert min(made_of["one look"], made_of["two looks"]) >= 2, made_of
 
 
+def views_of(said: Labelling) -> list[float]:
+    film = said.film
+    assert film is not None
+    return [
+        film.lateral_probability,
+        film.upside_down_probability,
+        film.turned_probability,
+        film.no_lateral_column_probability,
+    ]
+
+
+def test_other_columns_are_looked_at_too_where_it_is_unsure_what_the_film_shows(phantoms):
+    reader = built_in_reader()
+    looks: Counter[str] = Counter()
+    for (made, pixels), turns in itertools.product(phantoms, (0, 1, 2)):
+        masks = [np.rot90(decode_mask(s.mask), turns) for s in made.segments]
+        noise = np.random.default_rng(0).normal(0.0, 1.5 * pixels.std(), pixels.shape)
+        noisy = np.clip(pixels + noise, 0, pixels.max()).astype(pixels.dtype)
+        film = np.ascontiguousarray(np.rot90(noisy, turns))
+        lumbar = [instance(mask, Structure.LUMBAR_VERTEBRA) for mask in masks]
+        two, last = lumbar[:2], lumbar[-3:]
+        alone = named_vertebrae(two, film, reader)
+        both = named_vertebrae(two, film, reader, [lumbar, last])
+        if max(views_of(alone)) >= reader.calibration.view_threshold:
+            assert views_of(both) == views_of(alone)
+            looks["one"] += 1
+            continue
+        singly = [
+            views_of(alone),
+            *(views_of(named_column(o, film, reader)) for o in (lumbar, last)),
+        ]
+        mean = np.prod(singly, axis=0) ** (1 / 3)
+        assert views_of(both) == pytest.approx((mean / mean.sum()).tolist(), abs=1e-3)
+        assert both.film is not None
+        assert both.film.view is FilmView(1 + int(mean.argmax()))
+        looks["three"] += 1
+    assert min(looks["one"], looks["three"]) >= 2, looks
+
+
 def test_films_that_end_above_the_sacrum_are_named_only_surely(phantoms):
     reader, found = built_in_reader(), Counter[str]()
     for (made, pixels), level in itertools.product(phantoms, ("L5", "L4", "L3")):

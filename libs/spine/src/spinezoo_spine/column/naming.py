@@ -7,11 +7,12 @@ likeliest number of lumbar vertebrae; whether that number was read is said besid
 
 Where a name of a fused column is unsure, the reader looks along the columns of single networks too,
 one after the other until it is sure, and all looks are weighed alike: where networks outline
-otherwise, they show it other views.
+otherwise, they show it other views. Where it is unsure what the film shows, it looks along all.
 """
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -59,6 +60,9 @@ takes as long as the first look, twice as long where regions are taken apart."""
 SAME_PLACE = 0.4
 """Outlines of two looks with centres nearer than this, in usual bodies, are of one vertebra."""
 
+_LATERAL = FilmView.LATERAL - 1  # its place among the reader's views
+_LEAST_LIKELY = 1e-9
+
 
 def named_column(
     segments: Sequence[Segment], pixels: NDArray[Any], reader: ColumnReader
@@ -90,8 +94,9 @@ def named_vertebrae(
         apart: Instances; implants are ignored.
         pixels: (height, width) film, bright means dense.
         reader: Says what is where.
-        others: What single networks say of the same film, with implants. Where a name is unsure,
-            their columns are looked at too, the first :data:`MOST_OTHERS` at most.
+        others: What single networks say of the same film, with implants. Their columns are looked
+            at too where a name is unsure, the first :data:`MOST_OTHERS` at most, and all of them
+            where it is unsure what the film shows.
 
     Raises:
         MaskError: The run lengths of a mask are broken.
@@ -99,14 +104,18 @@ def named_vertebrae(
     """
     calibration = reader.calibration
     look = _look(apart, pixels, reader)
+    theirs = functools.cache(lambda n: _look(separate_vertebrae(others[n]), pixels, reader))
+    views = look.views
+    if views.max() < calibration.view_threshold:
+        views = _agreed([views, *(theirs(n).views for n in range(len(others)))])
     readings = look.readings
-    upright = look.lateral >= calibration.view_threshold
+    upright = views[_LATERAL] >= calibration.view_threshold
     more: list[tuple[Readings, list[int | None]]] = []
-    for said in others[: MOST_OTHERS if upright else 0]:
+    for n in range(min(len(others), MOST_OTHERS) if upright else 0):
         if _is_sure(look.spots, readings):
             break
-        own = _look(separate_vertebrae(said), pixels, reader)
-        if own.lateral >= calibration.view_threshold:
+        own = theirs(n)
+        if own.views[_LATERAL] >= calibration.view_threshold:
             more.append((own.readings, _partners(look, own)))
             readings = averaged(look.readings, more)
     film, spots = look.film, look.spots
@@ -118,7 +127,7 @@ def named_vertebrae(
         vertebrae=vertebrae,
         sacrum_in_view=bool(spots) and upright and readings.sacrum >= 0.5,
         missing_levels=_missing(spots, readings, vertebrae, film) if spots and upright else (),
-        film=_film_reading(look.views, readings.sacrum if spots else 0.0),
+        film=_film_reading(views, readings.sacrum if spots else 0.0),
         reader=reader_provenance(reader),
         **_count(spots, readings, calibration.count_threshold, upright=upright),
     )
@@ -139,11 +148,6 @@ class _Look:
     spots: Sequence[Spot]
     readings: Readings
     views: NDArray[np.float64]
-
-    @property
-    def lateral(self) -> float:
-        """Probability that the film is an upright lateral one."""
-        return min(1.0, float(self.views[0]))
 
 
 def _look(apart: Sequence[Segment], pixels: NDArray[Any], reader: ColumnReader) -> _Look:
@@ -170,6 +174,15 @@ def _is_sure(spots: Sequence[Spot], readings: Readings) -> bool:
     """Whether the likeliest name of each outlined vertebra reaches :data:`SURE`."""
     rows = [row for row, spot in enumerate(spots) if spot.place is not None]
     return not rows or float(readings.levels[rows].max(axis=1).min()) >= SURE
+
+
+def _agreed(views: Sequence[NDArray[np.float64]]) -> NDArray[np.float64]:
+    """(4,) probability of each :class:`FilmView` after several looks: their geometric mean.
+
+    A look that is nearly certain counts more in it than in the plain mean.
+    """
+    mean = np.exp(np.mean(np.log(np.maximum(views, _LEAST_LIKELY)), axis=0))
+    return mean / mean.sum()
 
 
 def _partners(look: _Look, other: _Look) -> list[int | None]:
