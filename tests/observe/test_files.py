@@ -19,6 +19,7 @@ from spinezoo_contract import status
 from spinezoo_contract.types import MemberCode
 from spinezoo_tools.checkout import read_env_file
 from spinezoo_tools.environments import python_of
+from spinezoo_tools.variables import default_of
 
 ROOT = Path(__file__).resolve().parents[2]
 OBSERVE = ROOT / "deploy/observe"
@@ -121,7 +122,7 @@ def test_expressions_name_only_label_values_that_the_code_writes() -> None:
 
 
 def test_a_queue_is_long_at_three_quarters_of_the_shipped_limit() -> None:
-    limit = int(read_env_file(ROOT / ".env")["SPINEZOO_QUEUE_LIMIT"])
+    limit = int(default_of("SPINEZOO_QUEUE_LIMIT"))
     (rule,) = [rule for rule in alerts() if rule["alert"] == "SpineZooQueueLong"]
     assert rule["expr"] == f"spinezoo_queue_length >= {limit * 3 // 4}"
 

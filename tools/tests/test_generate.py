@@ -79,9 +79,9 @@ def test_a_sixth_folder_appears_in_all_of_them(checkout: Path) -> None:
     values = read_env_file(checkout / ".env")
     assert values["SPINEZOO_ZZ_SIXTH_GRPC_PORT"] == "50056"
     assert values["SPINEZOO_ZZ_SIXTH_HTTP_PORT"] == "8056"
-    assert values["SPINEZOO_ZZ_SIXTH_IMAGE"] == "spinezoo/zz_sixth:0.1.0"
     service = yaml.safe_load((checkout / "compose.yaml").read_text())["services"]["zz_sixth"]
     assert service["environment"]["SPINEZOO_GRPC_PORT"] == 50056
+    assert service["image"] == "${SPINEZOO_ZZ_SIXTH_IMAGE:-spinezoo/zz_sixth:0.1.0}"
     assert service["build"]["args"]["ENGINE_LOCK"] == "${ENGINE_LOCK:-locks/engine.lock}"
     service = yaml.safe_load((checkout / "compose.gpu.yaml").read_text())["services"]["zz_sixth"]
     assert service["build"]["args"]["TORCH_LOCK"] == "${TORCH_LOCK:-locks/torch.lock}"

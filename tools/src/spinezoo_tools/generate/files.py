@@ -47,7 +47,7 @@ def files(root: Path) -> dict[Path, str]:
         },
     }
     return {
-        Path(".env"): with_blocks(plan),
+        Path(".env"): with_ports(plan),
         Path("docs/settings.md"): markdown(),
         **{Path(path): render(template, **values) for path, template in TEMPLATES.items()},
         **pages(root),
@@ -57,11 +57,11 @@ def files(root: Path) -> dict[Path, str]:
     }
 
 
-def with_blocks(plan: Plan) -> str:
-    """``.env`` with the two blocks that list the services; all else stays.
+def with_ports(plan: Plan) -> str:
+    """``.env`` with the block of ports; all else stays.
 
     Raises:
-        ToolError: A marker of a block is not there once.
+        ToolError: A marker of the block is not there once.
     """
     inner = [plan.part("gateway"), *plan.members, plan.part("evaluator")]
     ports = [
@@ -69,16 +69,11 @@ def with_blocks(plan: Plan) -> str:
         for part in inner
         for kind, port in (("GRPC", part.grpc_port), ("HTTP", part.http_port))
     ]
-    images = [f"SPINEZOO_{part.name.upper()}_IMAGE={part.image}" for part in plan.parts]
-    text = plan.env
-    for name, lines in (("ports", ports), ("images", images)):
-        begin, end = f"# begin: {name} (make generate)\n", f"# end: {name}\n"
-        if text.count(begin) != 1 or text.count(end) != 1:
-            raise ToolError(f".env must hold {begin.strip()!r} and {end.strip()!r} once each")
-        before, _, rest = text.partition(begin)
-        text = before + begin + "".join(f"{line}\n" for line in lines) + end
-        text += rest.partition(end)[2]
-    return text
+    begin, end = "# begin: ports (make generate)\n", "# end: ports\n"
+    if plan.env.count(begin) != 1 or plan.env.count(end) != 1:
+        raise ToolError(f".env must hold {begin.strip()!r} and {end.strip()!r} once each")
+    before, _, rest = plan.env.partition(begin)
+    return before + begin + "".join(f"{line}\n" for line in ports) + end + rest.partition(end)[2]
 
 
 def write(root: Path) -> None:
