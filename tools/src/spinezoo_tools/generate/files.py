@@ -11,6 +11,7 @@ from spinezoo_tools.generate.kustomize import KUBERNETES, kubernetes_files
 from spinezoo_tools.generate.pages import pages
 from spinezoo_tools.generate.plan import Plan
 from spinezoo_tools.generate.prometheus import prometheus, prometheus_kubernetes
+from spinezoo_tools.generate.terms import page_terms
 from spinezoo_tools.generate.text import dump, render
 from spinezoo_tools.variables import markdown, reference, shared
 
@@ -49,6 +50,7 @@ def files(root: Path) -> dict[Path, str]:
     return {
         Path(".env"): with_ports(plan),
         Path("docs/settings.md"): markdown(),
+        Path("gateway/src/spinezoo_gateway/page/terms.js"): page_terms(),
         **{Path(path): render(template, **values) for path, template in TEMPLATES.items()},
         **pages(root),
         **kubernetes_files(plan),
