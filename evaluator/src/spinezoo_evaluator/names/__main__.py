@@ -62,8 +62,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 2
     print(
         f"temperature {fitted.temperature:g}, names from {fitted.threshold:g} on: of "
-        f"{fitted.vertebrae} vertebrae on {films} films {100 * fitted.right:.1f} % right, "
-        f"{100 * fitted.wrong:.1f} % wrong"
+        f"{counted(fitted.vertebrae, 'vertebra')} on {counted(films, 'film')} "
+        f"{100 * fitted.right:.1f} % right, {100 * fitted.wrong:.1f} % wrong"
     )
     print(*curve(five[fitted.temperature], others[fitted.temperature]), sep="\n")
     return 0

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from spinezoo_contract.errors import AnnotationError
 from spinezoo_contract.types import NAMED_LEVELS, Structure, structure_of_level
+from spinezoo_contract.words import counted
 
 from spinezoo_spine.annotations.limits import MAX_COORDINATE_PX, MAX_OUTLINE_POINTS
 from spinezoo_spine.annotations.text import shown
@@ -155,8 +156,8 @@ def as_polygon(points_xy: ArrayLike) -> NDArray[np.float64]:
     if len(polygon) < 3:
         count = len(polygon)
         raise AnnotationError(
-            f"outline has {count} point{'' if count == 1 else 's'} and encloses nothing; draw at "
-            "least 3, or remove it"
+            f"outline has {counted(count, 'point')} and encloses nothing; draw at least 3, or "
+            "remove it"
         )
     if len(polygon) > MAX_OUTLINE_POINTS:
         raise AnnotationError(
