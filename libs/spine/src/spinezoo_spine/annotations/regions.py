@@ -102,6 +102,19 @@ def structure_of(
     return CLASS_NAMES.get(key)
 
 
+def classes_table() -> str:
+    """The class names as a Markdown table, for the page of the data format."""
+    lines = ["| structure | number | other names that are understood |", "|---|---|---|"]
+    for structure, name in STRUCTURE_NAMES.items():
+        others = [
+            each.upper() if LEVEL_PATTERN.match(each.upper()) else each
+            for each, meant in CLASS_NAMES.items()
+            if meant is structure and each != class_key(name)
+        ]
+        lines.append(f"| `{name}` | {int(structure)} | {', '.join(others)} |")
+    return "\n".join(lines)
+
+
 def level_of(text: object) -> str | None:
     """A level in its one spelling (``"th12"`` -> ``"T12"``), or None where the text is none."""
     if not isinstance(text, str):
