@@ -231,6 +231,8 @@ class PredictQueue:
         self._running = 0
         self._threads = 1
         self._executor = ThreadPoolExecutor(1, thread_name_prefix="network")
+        if metrics is not None:
+            metrics.queue_limit(limit)
 
     @property
     def length(self) -> int:
