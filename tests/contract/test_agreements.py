@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 import yaml
 from spinezoo.v1 import segment_pb2
-from spinezoo_contract.client import DEFAULT_GATEWAY
 from spinezoo_contract.types import Structure
 from spinezoo_serving.cards import load_card
 from spinezoo_serving.variables import RENAMED
@@ -19,11 +18,6 @@ from spinezoo_tools.variables import names
 ROOT = Path(__file__).resolve().parents[2]
 CARDS = sorted(ROOT.glob("services/*/card.yaml"))
 _REFERENCE = re.compile(r"\$\{(SPINEZOO_[A-Z0-9_]+)")
-
-
-def test_clients_ask_the_gateway_where_it_is_shipped_to_listen() -> None:
-    port = read_env_file(ROOT / ".env")["SPINEZOO_GATEWAY_GRPC_PORT"]
-    assert f"127.0.0.1:{port}" == DEFAULT_GATEWAY
 
 
 def test_every_variable_of_compositions_and_env_is_documented() -> None:

@@ -102,6 +102,10 @@ def test_ports_that_are_set_stay_and_a_network_that_left_goes(checkout: Path) ->
     assert values["SPINEZOO_YOLACT_GRPC_PORT"] == "51111"
     assert not [key for key in values if "UNET" in key]
     assert not (checkout / "deploy/kubernetes/base/unet").exists()
+    # Clients ask the gateway where it is shipped to listen.
+    env.write_text(env.read_text().replace("GATEWAY_GRPC_PORT=50050", "GATEWAY_GRPC_PORT=51000"))
+    module = files(checkout)[Path("libs/contract/src/spinezoo_contract/ports.py")]
+    assert "\nGATEWAY_GRPC = 51000\n" in module
     # Who comes next gets the port that is free.
     shutil.copytree(checkout / "services/pspnet", checkout / "services/another")
     write(checkout)

@@ -14,8 +14,12 @@ from spinezoo_tools.generate.prometheus import prometheus, prometheus_kubernetes
 from spinezoo_tools.generate.terms import page_terms
 from spinezoo_tools.generate.text import dump, render
 from spinezoo_tools.variables import markdown, reference, shared
+from spinezoo_tools.zoo import Zoo
 
 OBSERVE = Path("deploy/observe")
+
+PORTS = Path("libs/contract/src/spinezoo_contract/ports.py")
+"""The evaluator's settings read it, and the page of settings is made from these."""
 
 TEMPLATES = {
     ".importlinter": "importlinter.j2",
@@ -50,6 +54,7 @@ def files(root: Path) -> dict[Path, str]:
     return {
         Path(".env"): with_ports(plan),
         Path("docs/settings.md"): markdown(),
+        PORTS: ports_module(root),
         Path("gateway/src/spinezoo_gateway/page/terms.js"): page_terms(),
         **{Path(path): render(template, **values) for path, template in TEMPLATES.items()},
         **pages(root),
@@ -57,6 +62,18 @@ def files(root: Path) -> dict[Path, str]:
         OBSERVE / "prometheus.yml": dump(prometheus(plan)),
         OBSERVE / "prometheus-kubernetes.yml": dump(prometheus_kubernetes()),
     }
+
+
+def ports_module(root: Path) -> str:
+    """The ports that clients and the evaluator take where nothing says otherwise."""
+    ports = Zoo(root, environment={}).ports()
+    (gateway, _), (grpc, http) = ports["gateway"], ports["evaluator"]
+    return f'''"""Ports of a zoo on one machine, by `make generate` from .env; change that."""
+
+GATEWAY_GRPC = {gateway}
+EVALUATOR_GRPC = {grpc}
+EVALUATOR_HTTP = {http}
+'''
 
 
 def with_ports(plan: Plan) -> str:
@@ -80,6 +97,8 @@ def with_ports(plan: Plan) -> str:
 
 def write(root: Path) -> None:
     """Writes every file, and deletes those of networks that are gone."""
+    if (root / PORTS).is_file():
+        (root / PORTS).write_text(ports_module(root), encoding="utf-8")
     wanted = files(root)
     for path, text in wanted.items():
         (root / path).parent.mkdir(parents=True, exist_ok=True)
