@@ -27,7 +27,6 @@ from spinezoo_contract.types import (
     Prediction,
     Segment,
 )
-from spinezoo_contract.words import counted
 from spinezoo_spine.column import consensus
 from spinezoo_spine.fusion import implants
 from spinezoo_spine.fusion import votes as fusion
@@ -584,7 +583,7 @@ def check_answer(
         response = segmenter_pb2.PredictResponse.FromString(answer)
     except DecodeError:
         raise InvalidOutputError(
-            f"the answer of {counted(len(answer), 'byte')} is no PredictResponse; is this a member?"
+            f"the answer (bytes: {len(answer)}) is no PredictResponse; is this a member?"
         ) from None
     return response, codec.from_proto(Prediction, response, height, width)
 

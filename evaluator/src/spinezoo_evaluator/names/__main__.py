@@ -52,8 +52,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         for run, data in zip(arguments.run, arguments.data, strict=True):
             for column in kept_columns(run, data):
                 films += 1
-                counted = reader.counts(column, TEMPERATURES)
-                for each, counts in zip(TEMPERATURES, counted, strict=True):
+                found = reader.counts(column, TEMPERATURES)
+                for each, counts in zip(TEMPERATURES, found, strict=True):
                     (five if counts.to_name_of_five else others)[each] += counts.names
         fitted = fit_names(dict(five))
         write_fit(fitted, films, arguments.card)
