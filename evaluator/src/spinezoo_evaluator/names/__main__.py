@@ -17,6 +17,7 @@ from pathlib import Path
 
 import cv2
 from spinezoo_contract.errors import ConfigurationError, SpineZooError
+from spinezoo_contract.words import counted
 from spinezoo_spine.built_in import load_built_in_card
 from spinezoo_spine.column.reader.card import READER
 
