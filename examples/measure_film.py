@@ -39,6 +39,7 @@ from spinezoo_contract.types import (
     MeasureOptions,
     RodBreak,
 )
+from spinezoo_contract.words import counted
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -119,7 +120,10 @@ def _measured(answer: EnsembleAnswer, path: Path, out: Path) -> FilmMeasures:
     text = json.dumps(to_json(measures), indent=2)
     (out / f"{name}.json").write_text(text, encoding="utf-8")
     said = [each for each in measures.measures if each.value is not None]
-    print(f"{path.name}: {len(said)} measures, {len(measures.measures) - len(said)} withheld")
+    print(
+        f"{path.name}: {counted(len(said), 'measure')}, {len(measures.measures) - len(said)} "
+        "withheld"
+    )
     grey = read_grey(path, answer.height, answer.width)
     if grey is not None:
         measures_picture(grey, measures).save(out / f"{name}.png")

@@ -41,6 +41,7 @@ from spinezoo_contract.types import (
     Segment,
     Structure,
 )
+from spinezoo_contract.words import counted
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -86,7 +87,7 @@ def main(argv: list[str] | None = None) -> int:
     for member in answer.members:
         status = member.status
         found = len(member.prediction.segments) if member.prediction else 0
-        told = f"{found} outlines" if status.code is MemberCode.OK else status.message
+        told = f"{counted(found, 'outline')}" if status.code is MemberCode.OK else status.message
         print(f"{status.member_name:12} {status.code.name.lower():18} {told}")
     labelling = None if options.member else answer.fused.labelling
     if labelling is not None:

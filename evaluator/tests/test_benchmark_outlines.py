@@ -81,7 +81,7 @@ def test_a_file_without_any_region_is_no_truth(zoo, tmp_path):
 
     zoo.data = change(zoo.data, tmp_path / "empty", empty)
     assert zoo.run("--check") == 2
-    assert "none of the 5 films to measure has a region" in zoo.err
+    assert "of 5 films to measure none has a region" in zoo.err
 
 
 def test_films_of_sub_folders_and_other_spellings_are_measured(zoo, tmp_path):

@@ -163,7 +163,7 @@ def test_every_bad_film_is_refused_by_name_and_the_gateway_serves_on(
     [
         ({"quorum": 6}, "quorum is 6, but only 5 members are asked"),
         ({"quorum": 0}, "quorum is 0"),
-        ({"quorum": 2, "member_names": ["unet"]}, "only 1 members are asked"),
+        ({"quorum": 2, "member_names": ["unet"]}, "only 1 member is asked"),
         ({"member_names": ["unet", "resnet"]}, "no member is called 'resnet'"),
         ({"member_names": ["unet", "unet"]}, "named twice"),
         ({"member_deadline_ms": 0}, "member_deadline_ms is 0"),

@@ -6,7 +6,6 @@ import os
 import re
 import subprocess
 import time
-import tomllib
 from pathlib import Path
 
 import pytest
@@ -15,7 +14,7 @@ from spinezoo_tools import containers, engine, images
 from spinezoo_tools.checkout import FRONT, read_env_file
 from spinezoo_tools.composition import NETWORKS, ROOT, composition_file
 from spinezoo_tools.environments import UV_VERSION, Room
-from spinezoo_tools.variables import processes
+from spinezoo_tools.variables import default_of, processes
 
 SERVICES = composition_file("compose.yaml")["services"]
 ENV = images.settings()
@@ -56,7 +55,7 @@ def test_compose_builds_what_the_tool_builds(part) -> None:
     variable = f"${{SPINEZOO_{part.name.upper()}_IMAGE:-{default}}}"
     assert service["image"] == variable
     assert service["build"]["args"]["IMAGE"] == variable
-    assert ENV[f"SPINEZOO_{part.name.upper()}_IMAGE"] == default
+    assert service["build"]["args"]["VERSION"] == f"${{SPINEZOO_VERSION:-{part.version}}}"
 
 
 @pytest.mark.parametrize("name", sorted(SERVICES))
@@ -70,7 +69,7 @@ def test_every_container_is_locked_down(name: str) -> None:
     assert not {"container_name", "privileged", "cap_add", "user", "pid", "network_mode"} & {
         *service
     }
-    assert float(service["stop_grace_period"].rstrip("s")) > float(ENV["SPINEZOO_DRAIN_S"])
+    assert float(service["stop_grace_period"].rstrip("s")) > float(default_of("SPINEZOO_DRAIN_S"))
 
 
 def test_only_the_gateway_is_published_and_members_have_no_way_out() -> None:
@@ -165,12 +164,6 @@ def test_no_setting_looks_like_a_member_to_the_gateway() -> None:
     # The gateway reads SPINEZOO_ROSTER_<NAME> as a member of that name.
     used = set(ENV).union(*(service["environment"] for service in SERVICES.values()))
     assert not [name for name in used if name.startswith("SPINEZOO_ROSTER_")]
-
-
-def test_the_version_of_env_is_the_packages() -> None:
-    for part in images.parts():
-        project = tomllib.loads((ROOT / part.folder / "pyproject.toml").read_text())["project"]
-        assert project["version"] == ENV["SPINEZOO_VERSION"]
 
 
 def test_without_an_engine_the_tool_says_what_to_do(tmp_path: Path, monkeypatch) -> None:

@@ -8,10 +8,8 @@ from pathlib import Path
 import pytest
 import yaml
 from spinezoo.v1 import segment_pb2
-from spinezoo_contract.client import DEFAULT_GATEWAY
 from spinezoo_contract.types import Structure
 from spinezoo_serving.cards import load_card
-from spinezoo_serving.settings import NetworkSettings, ServerSettings
 from spinezoo_serving.variables import RENAMED
 from spinezoo_spine.inference.preprocess import PREPROCESSING_ID
 from spinezoo_tools.checkout import read_env_file
@@ -20,19 +18,6 @@ from spinezoo_tools.variables import names
 ROOT = Path(__file__).resolve().parents[2]
 CARDS = sorted(ROOT.glob("services/*/card.yaml"))
 _REFERENCE = re.compile(r"\$\{(SPINEZOO_[A-Z0-9_]+)")
-
-
-def test_shipped_settings_are_the_defaults_of_the_code() -> None:
-    values = read_env_file(ROOT / ".env")
-    for settings in (ServerSettings, NetworkSettings):
-        assert settings.from_env(values) == settings()
-    for name in ("MAX_MESSAGE_BYTES", "MAX_PIXELS", "QUEUE_LIMIT", "DRAIN_S", "DEVICE", "THREADS"):
-        assert f"SPINEZOO_{name}" in values
-
-
-def test_clients_ask_the_gateway_where_it_is_shipped_to_listen() -> None:
-    port = read_env_file(ROOT / ".env")["SPINEZOO_GATEWAY_GRPC_PORT"]
-    assert f"127.0.0.1:{port}" == DEFAULT_GATEWAY
 
 
 def test_every_variable_of_compositions_and_env_is_documented() -> None:

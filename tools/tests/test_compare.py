@@ -25,7 +25,7 @@ def test_times_are_no_difference(tmp_path: Path, capsys: pytest.CaptureFixture[s
     first = report(tmp_path / "a", 0.5, 1.0)
     second = report(tmp_path / "b", 0.5, 2.0)
     assert main([str(first), str(second)]) == 0
-    assert capsys.readouterr().out == "0 differences in 2 files, times aside\n"
+    assert capsys.readouterr().out == "differences: 0, files: 2, times aside\n"
 
 
 def test_the_last_bit_is_a_difference(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -79,9 +79,9 @@ def test_a_sixth_folder_appears_in_all_of_them(checkout: Path) -> None:
     values = read_env_file(checkout / ".env")
     assert values["SPINEZOO_ZZ_SIXTH_GRPC_PORT"] == "50056"
     assert values["SPINEZOO_ZZ_SIXTH_HTTP_PORT"] == "8056"
-    assert values["SPINEZOO_ZZ_SIXTH_IMAGE"] == "spinezoo/zz_sixth:0.1.0"
     service = yaml.safe_load((checkout / "compose.yaml").read_text())["services"]["zz_sixth"]
     assert service["environment"]["SPINEZOO_GRPC_PORT"] == 50056
+    assert service["image"] == "${SPINEZOO_ZZ_SIXTH_IMAGE:-spinezoo/zz_sixth:0.1.0}"
     assert service["build"]["args"]["ENGINE_LOCK"] == "${ENGINE_LOCK:-locks/engine.lock}"
     service = yaml.safe_load((checkout / "compose.gpu.yaml").read_text())["services"]["zz_sixth"]
     assert service["build"]["args"]["TORCH_LOCK"] == "${TORCH_LOCK:-locks/torch.lock}"
@@ -102,6 +102,10 @@ def test_ports_that_are_set_stay_and_a_network_that_left_goes(checkout: Path) ->
     assert values["SPINEZOO_YOLACT_GRPC_PORT"] == "51111"
     assert not [key for key in values if "UNET" in key]
     assert not (checkout / "deploy/kubernetes/base/unet").exists()
+    # Clients ask the gateway where it is shipped to listen.
+    env.write_text(env.read_text().replace("GATEWAY_GRPC_PORT=50050", "GATEWAY_GRPC_PORT=51000"))
+    module = files(checkout)[Path("libs/contract/src/spinezoo_contract/ports.py")]
+    assert "\nGATEWAY_GRPC = 51000\n" in module
     # Who comes next gets the port that is free.
     shutil.copytree(checkout / "services/pspnet", checkout / "services/another")
     write(checkout)

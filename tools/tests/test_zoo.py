@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 from spinezoo_conformance.ports import free_ports
+from spinezoo_serving.settings import ServerSettings
 from spinezoo_tools.checkout import networks_of, read_env_file
 from spinezoo_tools.environments import MADE_FROM, ROOT
 from spinezoo_tools.processes import how_to_call
@@ -40,7 +41,8 @@ def processes_of(root: Path) -> list[int]:
 @pytest.fixture
 def checkout(tmp_path: Path) -> Iterator[Path]:
     """A checkout with two networks, a gateway and an evaluator, and free ports in .env."""
-    script = f'#!/bin/sh\nexec {PYTHON} {FAKE} "$@"\n'
+    reads = '[ "$2" = spinezoo_serving.variables ]'
+    script = f'#!/bin/sh\n{reads} && exec {sys.executable} "$@"\nexec {PYTHON} {FAKE} "$@"\n'
     ports = free_ports(2 * len(PARTS))
     lines = ["# ports", "", "SPINEZOO_DRAIN_S=0"]
     for index, name in enumerate(PARTS):
@@ -322,7 +324,7 @@ def test_the_gateway_is_told_where_members_listen(checkout: Path, host: str, cal
     port = of_host.ports()["aa"][0]
     assert gateway.environment["SPINEZOO_ROSTER_AA"] == f"{called}:{port}"
     assert gateway.environment["SPINEZOO_HOST"] == host.strip("[]")
-    running = [Running("gateway", 1, 1, 50050, 8050, "log")]
+    running = [Running("gateway", 1, 1, 50050, 8050, 0.0, "log")]
     assert of_host.command_environment(running)["SPINEZOO_GATEWAY_TARGET"] == f"{called}:50050"
     assert f"http://{called}:8050/" in how_to_call(of_host, running)
 
@@ -379,7 +381,8 @@ def test_a_run_folder_that_cannot_be_used_is_named(
 @pytest.mark.parametrize("action", ["down", "status"])
 def test_a_state_that_names_no_process_is_refused(checkout: Path, action: str, pid: object) -> None:
     """A signal to process -1 would go to every process of the user."""
-    entry = {"name": "aa", "start_ticks": 0, "grpc_port": 1, "http_port": 2, "log": "x"}
+    ports = {"grpc_port": 1, "http_port": 2}
+    entry = {"name": "aa", "start_ticks": 0, **ports, "drain_s": 0.0, "log": "x"}
     (checkout / "run").mkdir()
     path = checkout / "run" / "zoo.json"
     path.write_text(json.dumps({"id": "x", "processes": [{**entry, "pid": pid}]}))
@@ -387,6 +390,16 @@ def test_a_state_that_names_no_process_is_refused(checkout: Path, action: str, p
     assert answer.returncode == 1
     assert "is no number of a process" in answer.stderr
     path.unlink()
+
+
+@pytest.mark.parametrize(("told", "kept"), [("3", 3.0), ("", ServerSettings().drain_s)])
+def test_a_stop_waits_as_long_as_the_start_was_told(checkout: Path, told: str, kept: float) -> None:
+    """`make down` need not be told again what `make up` was told, and knows no default itself."""
+    assert zoo(checkout, "up", SPINEZOO_DRAIN_S=told).returncode == 0
+    processes = json.loads((checkout / "run" / "zoo.json").read_text())["processes"]
+    assert {each["drain_s"] for each in processes} == {kept}
+    _, running = Zoo(checkout, environment={}).load()
+    assert {one.drain_s for one in running} == {kept}
 
 
 def test_a_room_that_is_not_set_up(checkout: Path) -> None:

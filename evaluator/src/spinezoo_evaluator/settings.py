@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
+from spinezoo_contract import ports
 from spinezoo_contract.client import DEFAULT_GATEWAY
 from spinezoo_serving.settings import ServerSettings
 from spinezoo_serving.variables import EnvironmentSettings, setting
-
-GRPC_PORT = 50060
-"""Port of the evaluator's gRPC endpoint where no setting says otherwise."""
 
 
 class EvaluatorSettings(ServerSettings):
     """Evaluator: as every server, on ports of its own."""
 
-    grpc_port: int = setting(GRPC_PORT, "port of the gRPC endpoint", maximum=65535)
-    http_port: int = setting(8060, "port of the HTTP endpoint", maximum=65535)
+    grpc_port: int = setting(ports.EVALUATOR_GRPC, "port of the gRPC endpoint", maximum=65535)
+    http_port: int = setting(ports.EVALUATOR_HTTP, "port of the HTTP endpoint", maximum=65535)
 
 
 class BenchmarkSettings(EnvironmentSettings):
@@ -24,5 +22,5 @@ class BenchmarkSettings(EnvironmentSettings):
         DEFAULT_GATEWAY, "gRPC address of the gateway", allowed="host:port"
     )
     evaluator_target: str = setting(
-        f"127.0.0.1:{GRPC_PORT}", "gRPC address of the evaluator", allowed="host:port"
+        f"127.0.0.1:{ports.EVALUATOR_GRPC}", "gRPC address of the evaluator", allowed="host:port"
     )

@@ -583,7 +583,7 @@ def check_answer(
         response = segmenter_pb2.PredictResponse.FromString(answer)
     except DecodeError:
         raise InvalidOutputError(
-            f"the answer of {len(answer)} bytes is no PredictResponse; is this a member?"
+            f"the answer (bytes: {len(answer)}) is no PredictResponse; is this a member?"
         ) from None
     return response, codec.from_proto(Prediction, response, height, width)
 

@@ -36,6 +36,7 @@ from spinezoo_contract.types import (
     MemberStatus,
     Segment,
 )
+from spinezoo_contract.words import are, counted
 from spinezoo_serving.logs import REQUEST_ID
 from spinezoo_spine.column import consensus, naming
 from spinezoo_spine.column.reader.network import ColumnReader
@@ -233,7 +234,7 @@ class EnsembleServicer(ensemble_pb2_grpc.EnsembleServiceServicer):
         """
         if self._under_way >= self._settings.gateway_concurrency:
             raise QueueFullError(
-                f"{self._under_way} films are under way, the limit "
+                f"{counted(self._under_way, 'film')} {are(self._under_way)} under way, the limit "
                 "(SPINEZOO_GATEWAY_CONCURRENCY); try again when one is done"
             )
         self._under_way += 1
@@ -257,7 +258,8 @@ class EnsembleServicer(ensemble_pb2_grpc.EnsembleServiceServicer):
         quorum = min(self._settings.quorum, asked) if options.quorum is None else options.quorum
         if quorum > asked:
             raise OptionError(
-                f"quorum is {quorum}, but only {asked} members are asked; send 1 to {asked}"
+                f"quorum is {quorum}, but only {counted(asked, 'member')} {are(asked)} asked; "
+                f"send 1 to {asked}"
             )
         if (options.member_deadline_ms or 0) > MAX_DEADLINE_MS:
             raise OptionError(
@@ -469,8 +471,8 @@ def quorum_failure(statuses: Sequence[MemberStatus], quorum: int) -> SpineZooErr
             for status in failed
         )
         text = (
-            f"{len(ordered) - len(failed)} of {len(ordered)} members answered, the quorum is "
-            f"{quorum}. Failed: {listed}"
+            f"{len(ordered) - len(failed)} of {counted(len(ordered), 'member')} answered, the "
+            f"quorum is {quorum}. Failed: {listed}"
         )
         error = QuorumError(text)
         if codes == {MemberCode.RESOURCE_EXHAUSTED}:

@@ -204,13 +204,32 @@ NONE = region([1, 2], structure="cage")
 ODD = region([1, 9, 1], structure="?")
 
 
+def test_classes_and_levels_are_read_as_by_make_check(browse: Browse, tmp_path: Path) -> None:
+    """Plurals, other separators, attributes in capital letters, old names of levels."""
+    regions = [
+        region([10, 40, 10], Structure="Lumbar vertebrae", Level="th12"),
+        region([50, 80, 50], Class="Pedicle-screws"),
+        region([90, 120, 90], type="Rod/other.instrumentation"),
+        region([130, 160, 130], label="constructor"),
+    ]
+    page = browse()
+    page.answered("fusion.dcm")
+    path = tmp_path / "outlines.json"
+    path.write_text(json.dumps({"f": {"filename": "fusion.dcm", "regions": regions}}))
+    page.one("#via-file").send_keys(str(path))
+    notice = page.notice("loaded")
+    assert "3 outlines of outlines.json are shown" in notice
+    assert "1 outline is not understood" in notice
+    assert page.count(".shape.loaded") == 3
+
+
 @pytest.mark.parametrize(
     ("content", "says"),
     [
         ({"o": {"filename": "other.dcm", "regions": [GOOD]}}, "another film (other.dcm)"),
         ({"f": {"filename": "fusion.dcm", "regions": [GOOD] * 10_000}}, "10,000 outlines"),
         ({"f": {"filename": "fusion.dcm", "regions": [NONE]}}, "no outline that is"),
-        ({"f": {"filename": "fusion.dcm", "regions": [GOOD, ODD]}}, "1 outlines are not"),
+        ({"f": {"filename": "fusion.dcm", "regions": [GOOD, ODD]}}, "1 outline is not"),
         ({"a": {"filename": "a", "regions": []}, "b": {"filename": "b", "regions": []}}, "2 films"),
         ({"x": 1}, "no VIA 2 file"),
         ("[1, 2", "no JSON file"),

@@ -370,7 +370,7 @@ def floats(value: float) -> image_pb2.Image:
         (raw(height=20_001), TooLargeError, "20000 a side"),
         (raw(height=20_000, width=20_000), TooLargeError, "SPINEZOO_MAX_PIXELS"),
         (raw(height=2**32 - 1, width=2**32 - 1), TooLargeError, "reduce it"),
-        (floats(math.nan), FilmError, "1 pixels that are NaN"),
+        (floats(math.nan), FilmError, "1 pixel that is NaN"),
         (floats(math.inf), FilmError, "NaN or infinite"),
         (raw(row_spacing_mm=0.0), FilmError, "row_spacing_mm"),
         (raw(column_spacing_mm=math.nan), FilmError, "column_spacing_mm"),
@@ -456,7 +456,7 @@ def label_map(**changes: Any) -> segment_pb2.LabelMap:
     ("message", "says"),
     [
         (label_map(height=21), "21 x 30, the film 20 x 30"),
-        (label_map(data=b"1"), "1 bytes, expected 600"),
+        (label_map(data=b"1"), "1 byte, expected 600"),
         (label_map(data=b"\x06" * 600), "0 to 5"),
         (label_map(data=b"\xff" + bytes(599)), "0/255 mask is no label map"),
     ],

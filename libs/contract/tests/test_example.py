@@ -101,7 +101,7 @@ def test_writes_json_and_overlay(target: str, tmp_path: Path) -> None:
     film.write_bytes(synthetic.png_bytes(PIXELS))
     result = _run(film, "--target", target, "--out", tmp_path / "out")
     assert result.returncode == 0, result.stderr
-    assert "unet         ok                 1 outlines" in result.stdout
+    assert "unet         ok                 1 outline" in result.stdout
     assert "yolact       unavailable        not there" in result.stdout
     document = json.loads((tmp_path / "out" / "film.segments.json").read_text(encoding="utf-8"))
     mask = document["fused"]["segments"][0]["mask"]

@@ -330,7 +330,9 @@ async def test_a_full_queue_answers_at_once() -> None:
         await zoo.until(zoo.network.running.is_set)
         waiting = [asyncio.ensure_future(_answer(zoo.predict(film(i)))) for i in (2, 3)]
         await zoo.until(lambda: zoo.runner.queue.length == 2)
-        assert "spinezoo_queue_length 2.0" in zoo.runner.metrics.render().decode()
+        shown = zoo.runner.metrics.render().decode()
+        assert "spinezoo_queue_length 2.0" in shown
+        assert "spinezoo_queue_limit 2.0" in shown
         error = await zoo.error(zoo.predict(film(4)))
         assert type(error) is QueueFullError
         assert "SPINEZOO_QUEUE_LIMIT" in str(error)

@@ -106,7 +106,7 @@ E = "cd" * 32
     ("text", "says"),
     [
         (f"# x\nclinic {D} soon", "line 2: the last day"),
-        ("clinic", "line 1: it has 1 parts"),
+        ("clinic", "line 1: it has 1 part;"),
         (f"clinic {D} 2027-01-01 x", "line 1: it has 4 parts"),
         (f"cli\u00f1ic {D}", "line 1: the name"),
         (f"{'x' * 65} {D}", "line 1: the name"),

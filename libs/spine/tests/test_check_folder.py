@@ -98,7 +98,7 @@ def test_a_film_of_which_nothing_stays_is_left_out_and_not_measured_as_empty(
     outlines(tmp_path, {"a.png": [SQUARE], "b.png": [moved(200, 0)]})
     films = FilmSet.open(tmp_path, skip_bad_regions=True)
     assert films.names == ("a.png",)
-    assert films.left_out == {"b.png": "none of its 1 regions is without an error"}
+    assert films.left_out == {"b.png": "of its 1 region none is without an error"}
 
 
 def test_many_errors_are_told_at_once(tmp_path: Path) -> None:
@@ -274,7 +274,7 @@ def test_the_command_tells_errors_from_warnings(
     assert main([str(tmp_path)]) == 0
     assert capsys.readouterr().out == (
         "warning: b.png: no-entry: has no entry in via.json; outline it, or it is left out\n"
-        "via.json, films 1, outlines 1: 0 errors, 1 warnings\n"
+        "via.json, films 1, outlines 1: 0 errors, 1 warning\n"
     )
     outlines(tmp_path, {"a.png": [SQUARE], "b.png": [SQUARE]}, "Wirbel")
     assert main([str(tmp_path)]) == 1

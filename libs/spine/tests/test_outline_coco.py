@@ -143,7 +143,7 @@ def test_odd_lists_of_coordinates(tmp_path: Path) -> None:
         ([[]], "0 points"),
         ([[1, 2, 3, 4]], "2 points"),
         ([[[1, 2], [3, 4], [5, 6]]], "x, y"),
-        ([[1, 1, 2, 2], [3, 3]], "none of its 2 parts"),
+        ([[1, 1, 2, 2], [3, 3]], "of its 2 parts none"),
         ([[10**400, 1, 2, 2, 3, 3]], "no number"),
         ([{}], "x, y"),
         ("poly", "neither polygons nor run lengths"),

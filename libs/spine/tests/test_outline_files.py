@@ -182,7 +182,7 @@ def test_a_csv_that_lost_rows_is_doubted(tmp_path: Path) -> None:
     write(tmp_path, csv_text([row("a.png", count=3)]), "via.csv")
     (finding,) = lint_folder(tmp_path)
     assert finding.rule == "region-count"
-    assert "has 1 rows, its region_count says 3" in finding.message
+    assert "has 1 row, its region_count says 3" in finding.message
 
 
 @pytest.mark.parametrize("ends", ["\n", "\r\n", "\r"])

@@ -164,10 +164,10 @@ def test_patients_csv(tmp_path: Path, separator: str) -> None:
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("film,patient\na.png,1\n", r"names no patient of 1 films, such as 'b\.png'"),
+        ("film,patient\na.png,1\n", r"names no patient of 1 film, such as 'b\.png'"),
         ("film,patient\na.png,1\nb.png,\n", r"line 3: film 'b\.png' has no patient"),
         ("film,patient\na.png,1\nb.png,1\na.png,2\n", r"line 4: film 'a\.png' has two patients"),
-        ("film;patient\na.png\n", "line 2: has 1 cells"),
+        ("film;patient\na.png\n", "line 2: has 1 cell;"),
         ("a.png,1\nb.png,2\n", "0 columns 'film'.*film,patient"),
         ("film,film,patient\n", "2 columns 'film'"),
         ("", "0 columns"),

@@ -23,6 +23,7 @@ from typing import Any
 
 import yaml
 from spinezoo_contract.client import DEFAULT_GATEWAY
+from spinezoo_contract.words import counted
 
 PLUGIN = Path("/usr/share/orthanc/plugins/libOrthancDicomWeb.so")
 """Where Debian puts Orthanc's DICOMweb."""
@@ -102,7 +103,7 @@ def run(gateway: str, films: Path, work: Path, *, once: bool) -> int:
             if time.monotonic() > deadline:
                 raise SystemExit(f"not answered in time: {call(status)['notable']}")
             time.sleep(0.5)
-        print(f"\n{count['done']} films answered, {count['aside']} set aside")
+        print(f"\n{counted(count['done'], 'film')} answered, {count['aside']} set aside")
         print(f"node     http://127.0.0.1:{node_web}/")
         for study in sorted({each["ParentStudy"] for each in stored}):
             print(f"study    http://127.0.0.1:{web}/app/explorer.html#study?uuid={study}")

@@ -48,7 +48,7 @@ def differences(a: Any, b: Any, place: str = "") -> Iterator[str]:
                 yield from differences(a[key], b[key], where)
     elif isinstance(a, list) and isinstance(b, list):
         if len(a) != len(b):
-            yield f"{place}: {len(a)} entries, then {len(b)}"
+            yield f"{place}: length {len(a)}, then {len(b)}"
         for index, (one, other) in enumerate(zip(a, b, strict=False)):
             yield from differences(one, other, f"{place}[{index}]")
     elif type(a) is not type(b) or a != b:
@@ -114,7 +114,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 2
     for line in lines:
         print(line)
-    print(f"{len(lines)} differences in {len(names)} files, times aside")
+    print(f"differences: {len(lines)}, files: {len(names)}, times aside")
     return int(bool(lines))
 
 

@@ -29,6 +29,7 @@ from spinezoo_tools.engine import (
 from spinezoo_tools.environments import ROOT, python_of
 from spinezoo_tools.images import ARCHIVE, NODE, build, parts, settings
 from spinezoo_tools.variables import PUBLISH_HOST, REQUIRE_DOCKER, TEST_GPU_IMAGES
+from spinezoo_tools.zoo import Zoo
 
 SWAPPED_IMAGES = ROOT / "deploy" / "compose" / "images.env"
 """``SPINEZOO_<NAME>_IMAGE=...`` of members that were swapped; wins over ``.env``."""
@@ -96,9 +97,8 @@ def up() -> None:
                 f"not healthy: {', '.join(waited)}; stop with `make containers-down`"
             )
         time.sleep(1.0)
-    values = settings()
-    host = PUBLISH_HOST.of(values)
-    port = values.get("SPINEZOO_GATEWAY_GRPC_PORT") or "50050"
+    host = PUBLISH_HOST.of(settings())
+    port, _ = Zoo(ROOT).ports()["gateway"]
     say(f"the gateway answers on {host}:{port}   stop: make containers-down")
 
 

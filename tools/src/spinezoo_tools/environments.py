@@ -399,7 +399,7 @@ def test(only: Sequence[str] | None, arguments: Sequence[str], jobs: int) -> int
         "TF_NUM_INTEROP_THREADS": threads,
     }
     if jobs > 1:
-        say(f"{len(wanted)} rooms, {jobs} at a time; each is shown when it is done")
+        say(f"rooms: {len(wanted)}, {jobs} at a time; each is shown when it is done")
 
     def run_room(room: Room) -> tuple[str, int, float]:
         if jobs == 1:

@@ -129,9 +129,14 @@ def parts(only: Sequence[str] = (), *, gpu: bool = False) -> list[Part]:
     return [part for part in found if not only or part.name in only]
 
 
+def _node_version() -> str:
+    """Of the DICOM node, and of the Orthanc for trying it."""
+    return str(Room(ROOT / NODE).project["project"]["version"])
+
+
 def _node(values: Mapping[str, str]) -> Part:
     """The DICOM node of compose.pacs.yaml, built where it is asked for by name."""
-    version = str(Room(ROOT / NODE).project["project"]["version"])
+    version = _node_version()
     image = values.get("SPINEZOO_PACS_IMAGE") or f"spinezoo/pacs:{version}"
     return Part(NODE, NODE, "light", NODE, image, version, f"locks/{NODE}.lock")
 
@@ -273,8 +278,7 @@ def build(only: Sequence[str], *, gpu: bool = False) -> None:
 def archive_image() -> str:
     """Name and tag of the Orthanc of compose.pacs.yaml."""
     values = settings()
-    version = values.get("SPINEZOO_VERSION") or "0.1.0"
-    return values.get("SPINEZOO_ORTHANC_IMAGE") or f"spinezoo/{ARCHIVE}:{version}"
+    return values.get("SPINEZOO_ORTHANC_IMAGE") or f"spinezoo/{ARCHIVE}:{_node_version()}"
 
 
 def archive_command(base: str) -> list[str]:

@@ -40,6 +40,9 @@ from spinezoo_tools.zoo import START_TIMEOUT_S, Zoo, ZooError, say
 
 PROGRAM = "python -m spinezoo_tools.processes"
 
+BUF = ".venvs/tests/bin/buf"
+"""Where `make setup` puts buf, which can call any gRPC server; `make setup-serving` does not."""
+
 
 def run_command(command: Sequence[str], environment: Mapping[str, str]) -> int:
     """Runs a command to its end and returns its exit code; our signals are passed on to it.
@@ -105,7 +108,8 @@ def how_to_call(zoo: Zoo, running: Sequence[Running]) -> str:
         for example in sorted((zoo.root / "examples").glob("*.py")):
             script = example.relative_to(zoo.root)
             lines.append(f"  .venvs/core/bin/python {script} FILM.dcm --target {target}{ours}")
-        lines.append(f"  buf curl --protocol grpc{bufs} -d '{{}}' \\")
+        buf = BUF if (zoo.root / BUF).exists() else "buf"
+        lines.append(f"  {buf} curl --protocol grpc{bufs} -d '{{}}' \\")
         lines.append(f"    {scheme}://{target}/spinezoo.v1.EnsembleService/ListModels")
     lines += ["", f"Logs: {zoo.run_folder / 'logs'}   Stop: make down"]
     return "\n".join(lines)

@@ -31,13 +31,25 @@ class Part:
 
 @dataclass
 class Running:
-    """One started process, as it is kept in ``run/zoo.json``."""
+    """One started process, as it is kept in ``run/zoo.json``.
+
+    Attributes:
+        name: The part's.
+        pid: Of the process.
+        start_ticks: Its start time in clock ticks since boot; 0 where it cannot be known.
+        grpc_port: Where it serves gRPC.
+        http_port: Where it serves HTTP.
+        drain_s: Time that it gives requests in flight after SIGTERM.
+        log: Path of its log.
+        process: The process, where we are its parent.
+    """
 
     name: str
     pid: int
     start_ticks: int
     grpc_port: int
     http_port: int
+    drain_s: float
     log: str
     process: subprocess.Popen[bytes] | None = None
 

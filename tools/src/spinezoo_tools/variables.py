@@ -121,7 +121,12 @@ CONTAINERS = (
         "a tag",
         "image of a service, gateway or evaluator: what is built and what is started",
     ),
-    Variable("SPINEZOO_VERSION", "of `.env`", "a version", "label of images that compose builds"),
+    Variable(
+        "SPINEZOO_VERSION",
+        "of each service",
+        "a version",
+        "label of images that compose builds",
+    ),
     PUBLISH_HOST,
     Variable(
         "SPINEZOO_NETWORK_MEMORY, SPINEZOO_GATEWAY_MEMORY, SPINEZOO_EVALUATOR_MEMORY",
@@ -216,20 +221,25 @@ CONTAINERS = (
 HEAD = """<!-- Written by `make generate` from the models of the settings; change those. -->
 # Settings
 
-A variable of the environment wins over its line in `.env`, which holds the shipped values; an empty
-one counts as unset. A process refuses a value that is not allowed and names the variable. Seconds
-end in `_S`.
+A variable of the environment wins over its line in `.env`, where yours may stand for good; shipped
+are the ports alone. An empty one counts as unset. A process refuses a value that is not allowed and
+names the variable. Seconds end in `_S`.
 """
 
 
 @functools.cache
-def processes() -> Mapping[str, Sequence[Variable]]:
-    """The settings of processes, by who reads them."""
+def _read(python: str, *modules: str) -> Mapping[str, Sequence[Variable]]:
+    """The settings that modules define, by who reads them."""
     said = subprocess.run(
-        [python_of(ROOT, ROOT / "gateway"), "-m", "spinezoo_serving.variables", *MODULES],
+        [python, "-m", "spinezoo_serving.variables", *modules],
         capture_output=True, text=True, check=True,
     ).stdout  # fmt: skip
     return {who: [Variable(*row) for row in rows] for who, rows in json.loads(said).items()}
+
+
+def processes() -> Mapping[str, Sequence[Variable]]:
+    """The settings of processes, by who reads them."""
+    return _read(str(python_of(ROOT, ROOT / "gateway")), *MODULES)
 
 
 ONE_PROCESS = frozenset(
@@ -246,9 +256,19 @@ def shared(*readers: str) -> tuple[str, ...]:
     return tuple(row.name for row in rows if "<" not in row.name and row.name not in ONE_PROCESS)
 
 
-def default_of(name: str) -> str:
-    """Default of a setting of a process, as text."""
-    return next(one.default for rows in processes().values() for one in rows if one.name == name)
+def default_of(name: str, python: str = "", *modules: str) -> str:
+    """Default of a setting of a process, as text.
+
+    Args:
+        name: The variable.
+        python: Interpreter that reads the modules; empty takes the gateway's and all modules.
+        modules: Such as ``spinezoo_serving.settings``.
+
+    Raises:
+        subprocess.CalledProcessError: That interpreter has no such modules.
+    """
+    kinds = _read(python, *modules) if python else processes()
+    return next(one.default for rows in kinds.values() for one in rows if one.name == name)
 
 
 def reference(name: str) -> str:

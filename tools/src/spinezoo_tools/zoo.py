@@ -33,7 +33,7 @@ from spinezoo_tools.running import (
     start_ticks,
 )
 from spinezoo_tools.signals import signals_held
-from spinezoo_tools.variables import RUN_DIR, TLS_DIR
+from spinezoo_tools.variables import RUN_DIR, TLS_DIR, default_of
 
 FIRST_NETWORK_PORTS = (50051, 8051)
 """gRPC and HTTP port from which networks without lines in ``.env`` are numbered."""
@@ -44,9 +44,12 @@ ROSTER_PREFIX = "SPINEZOO_ROSTER_"
 ROSTER_HOST = "127.0.0.1"
 """Where the shipped roster says that members listen."""
 
+DRAIN = "SPINEZOO_DRAIN_S"
+"""Time that a process gives requests in flight after SIGTERM."""
+
 START_TIMEOUT_S = 300.0
 KILL_GRACE_S = 10.0
-"""Time beyond SPINEZOO_DRAIN_S until a process that was told to stop is killed."""
+"""Time beyond that until a process that was told to stop is killed."""
 
 
 STARTED = ".started"
@@ -300,6 +303,7 @@ class Zoo:
                 "start_ticks": one.start_ticks,
                 "grpc_port": one.grpc_port,
                 "http_port": one.http_port,
+                "drain_s": one.drain_s,
                 "log": one.log,
             }
             for one in running
@@ -349,12 +353,14 @@ class Zoo:
         shutil.rmtree(self.temporary_folder, ignore_errors=True)
         self.temporary_folder.mkdir()
         zoo_id = uuid.uuid4().hex
+        drain_s = self._drain_s(parts)
         running: list[Running] = []
         try:
             for turn in turns_of(parts):
                 started = []
                 for part in turn:
-                    started.append(self._start(part, logs / f"{part.name}.log", zoo_id))
+                    log = logs / f"{part.name}.log"
+                    started.append(self._start(part, log, zoo_id, drain_s))
                     running.append(started[-1])
                     self._save(zoo_id, running)
                 self._wait_ready(started, timeout_s)
@@ -366,7 +372,19 @@ class Zoo:
                 (folder / STARTED).touch()
         return zoo_id, running
 
-    def _start(self, part: Part, log: Path, zoo_id: str) -> Running:
+    def _drain_s(self, parts: Sequence[Part]) -> float:
+        """Time that each part gives requests in flight: what is set, else what its code says."""
+        if self.settings.get(DRAIN, "").strip():
+            return self._number(DRAIN, 0.0)
+        try:
+            return float(default_of(DRAIN, parts[0].command[0], "spinezoo_serving.settings"))
+        except subprocess.CalledProcessError as error:
+            said = (error.stderr.strip().splitlines() or ["it said nothing"])[-1]
+            raise ZooError(
+                f"{parts[0].command[0]} cannot read the settings ({said}); run `make setup`"
+            ) from None
+
+    def _start(self, part: Part, log: Path, zoo_id: str, drain_s: float) -> Running:
         """Starts one part; it is not ready yet."""
         with log.open("wb") as handle:
             process = subprocess.Popen(
@@ -380,7 +398,7 @@ class Zoo:
             )
         ticks = start_ticks(process.pid)
         ports = part.grpc_port, part.http_port
-        return Running(part.name, process.pid, ticks, *ports, str(log), process)
+        return Running(part.name, process.pid, ticks, *ports, drain_s, str(log), process)
 
     def ready(self, one: Running) -> bool:
         """Whether ``/readyz`` says yes and the gRPC port takes connections."""
@@ -436,7 +454,6 @@ class Zoo:
         """
         with signals_held("stopping; one moment"):
             killed = []
-            grace_s = self._number("SPINEZOO_DRAIN_S", 20) + KILL_GRACE_S
             front = [one for one in running if one.name in FRONT]
             rest = [one for one in running if one.name not in FRONT]
             for batch in (front, rest):
@@ -444,7 +461,8 @@ class Zoo:
                     if one.alive():
                         with contextlib.suppress(ProcessLookupError):
                             os.kill(one.pid, signal.SIGTERM)
-                end = time.monotonic() + grace_s
+                drain_s = max((one.drain_s for one in batch), default=0.0)
+                end = time.monotonic() + drain_s + KILL_GRACE_S
                 while any(one.alive() for one in batch) and time.monotonic() < end:
                     time.sleep(0.05)
                 for one in batch:

@@ -34,6 +34,7 @@ from spinezoo_contract.client import AsyncEnsembleClient, AsyncEvaluationClient
 from spinezoo_contract.errors import BadInputError, ConfigurationError, SpineZooError
 from spinezoo_contract.tls import client_settings
 from spinezoo_contract.types import EnsembleOptions, FusionOptions, FusionRule, Roster
+from spinezoo_contract.words import are, counted
 from spinezoo_serving.disk import alone_in, disk_errors_named
 from spinezoo_spine.annotations.film_set import FilmSet
 from spinezoo_spine.annotations.options import add_outline_options, outline_options
@@ -168,8 +169,9 @@ def open_films(arguments: argparse.Namespace) -> tuple[FilmSet, list[str]]:
         raise BadInputError("no film has outlines; annotate at least one")
     if not any(films.annotation(name).regions for name in names):
         raise BadInputError(
-            f"none of the {len(names)} films to measure has a region, so there is no truth; check "
-            "that it is the right annotation file, and that it was saved with its outlines"
+            f"of {counted(len(names), 'film')} to measure none has a region, so there is no "
+            "truth; check that it is the right annotation file, and that it was saved with its "
+            "outlines"
         )
     return films, names
 
@@ -324,8 +326,8 @@ async def _measure(
         except asyncio.CancelledError:
             bar.close()
             print(
-                f"\nstopped: {len(records)} of {len(names)} films are done; "
-                "the same command goes on from there",
+                f"\nstopped: {len(records)} of {counted(len(names), 'film')} {are(len(names))} "
+                "done; the same command goes on from there",
                 file=sys.stderr,
             )
             raise
@@ -350,15 +352,15 @@ def report_run(
     print()
     if report["failures"]:
         print(
-            f"{len(report['failures'])} failures, all named in the report; films without an "
-            f"answer: {asked - measured} of {asked}"
+            f"{counted(len(report['failures']), 'failure')}, all named in the report; films "
+            f"without an answer: {asked - measured} of {asked}"
         )
     print_findings(films, [record.name for record in records])
     check = report["evaluator"]
     if check["differs"]:
         print(f"THE EVALUATOR SERVICE DIFFERS on: {', '.join(check['differs'])}")
     if check["no_answer"]:
-        print(f"the evaluator service gave no answer on {len(check['no_answer'])} films")
+        print(f"the evaluator service gave no answer on {counted(len(check['no_answer']), 'film')}")
     if measured == 0:
         print("no film was measured; see the failures in the report")
     print(f"report: {shown_path(folder.path / 'report.md')} and, to look at, {PAGE_FILE}")

@@ -16,6 +16,7 @@ from typing import Any
 
 from spinezoo_contract.errors import ConfigurationError
 from spinezoo_contract.types import Roster
+from spinezoo_contract.words import counted
 from spinezoo_spine.annotations.film_set import FilmSet
 from spinezoo_spine.annotations.text import shown
 from spinezoo_spine.column.naming import reader_provenance
@@ -159,7 +160,7 @@ def describe_reader(roster: Roster) -> dict[str, Any]:
 def describe_machine() -> str:
     """Processor architecture, number of processors and system, without the machine's name."""
     return (
-        f"{platform.system()} {platform.machine()}, {os.cpu_count()} processors, "
+        f"{platform.system()} {platform.machine()}, {counted(os.cpu_count() or 1, 'processor')}, "
         f"Python {platform.python_version()}"
     )
 

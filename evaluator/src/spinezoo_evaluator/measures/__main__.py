@@ -23,6 +23,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 from spinezoo_contract.errors import ConfigurationError, SpineZooError
+from spinezoo_contract.words import counted
 from spinezoo_spine.fusion.touching import placed_in_column
 from spinezoo_spine.measures import double_contours, shape, uncertainty, weighing
 from spinezoo_spine.measures.film import measure_film
@@ -70,7 +71,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             fit.write_fit(fit.fit_all(films))
             written = shape.FILE, weighing.FILE, uncertainty.FILE, double_contours.FILE
             names = ", ".join(file.name for file in written)
-            print(f"wrote {names} from {len(films)} films")
+            print(f"wrote {names} from {counted(len(films), 'film')}")
             return 0
         if arguments.what == "speed":
             times = [cpu_ms(film) for film in films[:30]]

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import wilcoxon
+from spinezoo_contract.words import counted
 
 from spinezoo_evaluator.measures.errors import Errors
 
@@ -114,7 +115,8 @@ def to_markdown(tests: Sequence[PairedTest]) -> str:
     lines = [
         "## Paired tests",
         "",
-        f"Mean error of a film, signed ranks (Wilcoxon), corrected (Holm) over {len(tests)} tests.",
+        "Mean error of a film, signed ranks (Wilcoxon), corrected (Holm) over "
+        f"{counted(len(tests), 'test')}.",
         "",
         "| | films | n | first | second | median of both | first better on | p, corrected |",
         "|---|---|---:|---|---|---:|---:|---:|",

@@ -17,6 +17,7 @@ from pathlib import Path
 
 import cv2
 from spinezoo_contract.errors import ConfigurationError, SpineZooError
+from spinezoo_contract.words import counted
 from spinezoo_spine.built_in import load_built_in_card
 from spinezoo_spine.column.reader.card import READER
 
@@ -52,8 +53,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         for run, data in zip(arguments.run, arguments.data, strict=True):
             for column in kept_columns(run, data):
                 films += 1
-                counted = reader.counts(column, TEMPERATURES)
-                for each, counts in zip(TEMPERATURES, counted, strict=True):
+                found = reader.counts(column, TEMPERATURES)
+                for each, counts in zip(TEMPERATURES, found, strict=True):
                     (five if counts.to_name_of_five else others)[each] += counts.names
         fitted = fit_names(dict(five))
         write_fit(fitted, films, arguments.card)
@@ -62,8 +63,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 2
     print(
         f"temperature {fitted.temperature:g}, names from {fitted.threshold:g} on: of "
-        f"{fitted.vertebrae} vertebrae on {films} films {100 * fitted.right:.1f} % right, "
-        f"{100 * fitted.wrong:.1f} % wrong"
+        f"{counted(fitted.vertebrae, 'vertebra')} on {counted(films, 'film')} "
+        f"{100 * fitted.right:.1f} % right, {100 * fitted.wrong:.1f} % wrong"
     )
     print(*curve(five[fitted.temperature], others[fitted.temperature]), sep="\n")
     return 0

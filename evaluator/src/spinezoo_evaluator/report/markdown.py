@@ -7,6 +7,7 @@ from functools import cache
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
+from spinezoo_contract.words import counted
 from spinezoo_spine.metrics.registry import STUDY_METRICS
 
 from spinezoo_evaluator.report import tables
@@ -37,6 +38,7 @@ def _environment() -> Environment:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
+    environment.filters["counted"] = counted
     environment.filters["table"] = markdown_table
     return environment
 

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from spinezoo_contract.types import VERTEBRAE, Segment
+from spinezoo_contract.words import counted
 from spinezoo_spine.annotations.film_set import FilmSet
 from spinezoo_spine.annotations.raster import segments_from_regions
 from spinezoo_spine.column.naming import named_column
@@ -65,7 +66,9 @@ def _caption(measurement: FilmMeasurement | None) -> str:
     vertebrae = measurement.vertebrae
     found = len(vertebrae.matched_ious)
     false = vertebrae.predicted_count - found
-    text = f"mean IoU {values['mean_iou']:.3f}\n{found} of {vertebrae.true_count} vertebrae"
+    text = (
+        f"mean IoU {values['mean_iou']:.3f}\n{found} of {counted(vertebrae.true_count, 'vertebra')}"
+    )
     return f"{text}, {false} false" if false else text
 
 
@@ -93,7 +96,7 @@ def picture_row(
     }
     counts = next((m for m in measurements.values() if m is not None), None)
     true_count = 0 if counts is None else counts.vertebrae.true_count
-    tiles = [Tile("Truth", f"as annotated\n{true_count} vertebrae", truth)]
+    tiles = [Tile("Truth", f"as annotated\n{counted(true_count, 'vertebra')}", truth)]
     for name in names:
         failure = None if name == FUSED else record.members[name].failure
         caption = failure.reason.replace("_", " ") if failure else _caption(measurements[name])
@@ -152,7 +155,7 @@ def named_row(
             continue
         counts = member.column
         caption = (
-            f"{counts.recognised} of {counts.true} vertebrae, "
+            f"{counts.recognised} of {counted(counts.true, 'vertebra')}, "
             f"{counts.predicted - counts.right} false\n"
             f"{counts.named_right} named right, {counts.named_wrong} wrong"
         )

@@ -12,6 +12,7 @@ from spinezoo_contract.errors import (
     QueueFullError,
     TooLargeError,
 )
+from spinezoo_contract.words import are, counted
 from spinezoo_serving.forms import FormInMemory, in_time, pieces
 from starlette.formparsers import MultiPartException
 from starlette.requests import Request
@@ -57,8 +58,8 @@ class Uploads:
         """
         if self._now >= self._most:
             raise QueueFullError(
-                f"{self._now} films are being sent or under way over HTTP, the limit (twice "
-                "SPINEZOO_GATEWAY_CONCURRENCY); try again when one is done"
+                f"{counted(self._now, 'film')} {are(self._now)} being sent or under way over "
+                "HTTP, the limit (twice SPINEZOO_GATEWAY_CONCURRENCY); try again when one is done"
             )
         self._now += 1
         try:

@@ -12,7 +12,8 @@ import { Pane, View } from './pane.js';
 import { Panels } from './panels.js';
 import * as prefs from './prefs.js';
 import { disagreement, fusedShapes, memberShapes, percent } from './shapes.js';
-import { explain, mebibytes, networkName, STRUCTURES, VIEWS } from './words.js';
+import { STRUCTURES } from './terms.js';
+import { counted, explain, mebibytes, networkName, VIEWS } from './words.js';
 
 /** @typedef {import('./shapes.js').Shape} Shape */
 /** @typedef {'fused' | 'network' | 'pair' | 'all' | 'disagreement' | 'correct'} Mode */
@@ -204,7 +205,7 @@ export class App {
   /** @param {any} member */
   #heard(member) {
     this.answer.byName.set(member.name, member);
-    const text = member.code === 'ok' ? `answered with ${member.segments.length} outlines` : `failed: ${member.message}`;
+    const text = member.code === 'ok' ? `answered with ${counted(member.segments.length, 'outline')}` : `failed: ${member.message}`;
     this.panels.say(`${networkName(member.name)} ${text}`);
   }
 
@@ -244,8 +245,8 @@ export class App {
         this.first = this.corrections.shapes.length ? 'corrected' : 'fused';
         this.second = 'loaded';
         this.setMode('pair');
-        const left = skipped ? ` ${skipped} outlines are not understood and left out.` : '';
-        this.panels.notice('loaded', 'info', `${shapes.length} outlines of ${file.name} are shown beside.${left}`);
+        const left = skipped ? ` ${counted(skipped, 'outline')} ${skipped === 1 ? 'is' : 'are'} not understood and left out.` : '';
+        this.panels.notice('loaded', 'info', `${counted(shapes.length, 'outline')} of ${file.name} ${shapes.length === 1 ? 'is' : 'are'} shown beside.${left}`);
       };
       if (of) {
         this.panels.notice('loaded', 'warn', `${file.name} has outlines of another film (${of}), not of ${this.film.name}. Nothing was loaded.`, [['Compare nevertheless', compare]]);

@@ -3,7 +3,8 @@
 
 import { button, choice, h } from './dom.js';
 import { details, isDoubtful, isVertebra, isWithheld, mark, percent, probability, title } from './shapes.js';
-import { LEVELS, networkName, STRUCTURES } from './words.js';
+import { LEVELS, STRUCTURES } from './terms.js';
+import { networkName } from './words.js';
 
 /** @typedef {import('./app.js').App} App */
 /** @typedef {import('./shapes.js').Shape} Shape */

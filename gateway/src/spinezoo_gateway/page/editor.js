@@ -5,6 +5,8 @@ import { download } from './dom.js';
 import { coco, csv, forTraining, json, picture, stem, via } from './files.js';
 import { area } from './geometry.js';
 import { title } from './shapes.js';
+import { TRUTH } from './terms.js';
+import { counted } from './words.js';
 
 /** @typedef {import('./app.js').App} App */
 
@@ -287,6 +289,6 @@ export class Editor {
     }
     if (form !== 'png' && form !== 'csv') corrections.saved();
     const left = form === 'via' || form === 'coco' ? shapes.length - forTraining(shapes).length : 0;
-    app.panels.notice('saved', 'info', `Saved ${shapes.length - left} outlines.${left ? ` ${left} above T12 are left out: training sets end at T12.` : ''}`);
+    app.panels.notice('saved', 'info', `Saved ${counted(shapes.length - left, 'outline')}.${left ? ` ${left} above ${TRUTH[0]} ${left === 1 ? 'is' : 'are'} left out: training sets end at ${TRUTH[0]}.` : ''}`);
   }
 }

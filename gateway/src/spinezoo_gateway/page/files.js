@@ -3,19 +3,15 @@
 
 import { area, bounds, centre, path2d } from './geometry.js';
 import { mark } from './shapes.js';
-import { STRUCTURES } from './words.js';
+import {
+  CLASS_KEYS, CLASSES, LEVEL, LEVEL_KEYS, MOST_BYTES, MOST_POINTS, MOST_REGIONS, SEPARATORS, STRUCTURES, TRUTH,
+} from './terms.js';
+import { counted } from './words.js';
 
 /** @typedef {import('./shapes.js').Shape} Shape */
 
-const MOST_REGIONS = 1000; // as docs/data-format.md has it
-const MOST_POINTS = 20000;
-const MOST_BYTES = 64 * 1048576;
-
-/** Levels that truth may hold: outlines above T12 are not in it. */
-const TRUTH = new Set(['T12', 'L1', 'L2', 'L3', 'L4', 'L5', 'L6', 'S1', 'S2']);
-
 /** Outlines that a training set takes. @param {Shape[]} shapes */
-export const forTraining = (shapes) => shapes.filter((one) => one.level === null || TRUTH.has(one.level));
+export const forTraining = (shapes) => shapes.filter((one) => one.level === null || TRUTH.includes(one.level));
 
 /** A file name without what a file system may trip over. @param {string} name */
 export function stem(name) {
@@ -145,16 +141,6 @@ export async function picture(film, window, shapes, colour) {
   return canvas.convertToBlob({ type: 'image/png' });
 }
 
-/** @type {Record<string, string>} */
-const CLASSES = {
-  lumbarvertebra: 'lumbar_vertebra', lumbar: 'lumbar_vertebra', vertebra: 'lumbar_vertebra',
-  vertebralbody: 'lumbar_vertebra', sacralvertebra: 'sacral_vertebra', sacral: 'sacral_vertebra',
-  sacrum: 'sacral_vertebra', cage: 'cage', cages: 'cage', interbodycage: 'cage', screw: 'screw',
-  screws: 'screw', pediclescrew: 'screw', rod: 'rod', rods: 'rod', plate: 'rod', instrumentation: 'rod',
-};
-const CLASS_KEYS = ['structure', 'class', 'class_name', 'label', 'type', 'category', 'name'];
-const LEVEL_KEYS = ['level', 'vertebral_level', 'anatomical_level'];
-
 /** A failure to say to the person. */
 export class FileError extends Error {}
 
@@ -164,7 +150,7 @@ export class FileError extends Error {}
  *   file speaks of, where it is another one
  */
 export async function readVia(file, film) {
-  if (file.size > MOST_BYTES) throw new FileError(`${file.name} has more than 64 MiB; export the outlines of this film alone.`);
+  if (file.size > MOST_BYTES) throw new FileError(`${file.name} has more than ${MOST_BYTES / 1048576} MiB; export the outlines of this film alone.`);
   let value;
   try {
     value = JSON.parse(await file.text());
@@ -182,7 +168,7 @@ export async function readVia(file, film) {
   const entry = own ?? entries[0];
   const regions = Object.values(entry.regions ?? {});
   if (regions.length > MOST_REGIONS) {
-    throw new FileError(`${file.name} has ${regions.length.toLocaleString('en')} outlines of this film; at most ${MOST_REGIONS.toLocaleString('en')} are shown. Remove what is no single structure.`);
+    throw new FileError(`${file.name} has ${counted(regions.length, 'outline')} of this film; at most ${MOST_REGIONS.toLocaleString('en')} are shown. Remove what is no single structure.`);
   }
   /** @type {Shape[]} */
   const shapes = [];
@@ -194,23 +180,36 @@ export async function readVia(file, film) {
       skipped += 1;
       continue;
     }
-    const level = LEVEL_KEYS.map((key) => region.region_attributes?.[key]).find((text) => /^[TLS]\d{1,2}$/.test(text ?? ''));
+    const level = LEVEL_KEYS.map((key) => levelOf(attribute(region.region_attributes, key))).find((name) => name !== null);
     shapes.push({
       id: `loaded-${shapes.length}`, structure, level: level ?? null, confidence: null, reason: null, doubtful: false,
       rings: [ring], seenBy: [], origin: 'loaded', score: null, levels: {}, touches: [], kind: 'instance',
     });
   }
-  if (!shapes.length) throw new FileError(`${file.name} holds no outline that is understood (${skipped} were not).`);
+  if (!shapes.length) throw new FileError(`${file.name} holds no outline that is understood (${counted(skipped, 'outline')} ${skipped === 1 ? 'was' : 'were'} not).`);
   return { shapes, skipped, of: own ? '' : String(entry.filename) };
+}
+
+/** An attribute by its name without regard to case. @param {Record<string, unknown>} given @param {string} key */
+function attribute(given, key) {
+  const name = Object.keys(given ?? {}).find((each) => each.trim().toLowerCase() === key);
+  return name === undefined ? '' : String(given[name] ?? '');
+}
+
+/** A class name without case and separators. @param {string} text */
+const classKey = (text) => text.trim().toLowerCase().split(SEPARATORS).join(' ').trim();
+
+/** A level of one vertebra in its one spelling. @param {string} text */
+function levelOf(text) {
+  const level = text.trim().toUpperCase().replace('TH', 'T');
+  return LEVEL.test(level) && !level.includes('/') ? level : null;
 }
 
 /** @param {Record<string, unknown>} given */
 function structureOf(given) {
   for (const key of CLASS_KEYS) {
-    const text = String(given[key] ?? '').toLowerCase().replace(/[\s_/-]/g, '');
-    if (CLASSES[text]) return CLASSES[text];
-    if (/^(t12|th12|l[1-6])$/.test(text)) return 'lumbar_vertebra';
-    if (/^s[12]$/.test(text)) return 'sacral_vertebra';
+    const name = classKey(attribute(given, key));
+    if (Object.hasOwn(CLASSES, name)) return CLASSES[name];
   }
   return null;
 }

@@ -5,7 +5,8 @@ import { Column } from './column.js';
 import { button, choice, h } from './dom.js';
 import * as prefs from './prefs.js';
 import { isWithheld } from './shapes.js';
-import { CODES, explain, networkName, PLANES, STRUCTURES } from './words.js';
+import { STRUCTURES } from './terms.js';
+import { CODES, counted, explain, networkName, PLANES } from './words.js';
 
 /** @typedef {import('./app.js').App} App */
 /** @typedef {[string, () => void]} Action */
@@ -27,9 +28,6 @@ const KEYS = [
   ['Shift+arrow', 'move the point (in Correct); with Alt by 10 px'], ['A, Delete', 'add, delete a point'],
   ['X', 'mark a point to split at'],
 ];
-
-/** @param {number} count @param {string} one @param {string} many */
-const counted = (count, one, many) => `${count} ${count === 1 ? one : many}`;
 
 export class Panels {
   /** @param {App} app */
@@ -199,9 +197,9 @@ export class Panels {
     const named = vertebrae.filter((one) => one.level).length;
     const count = summary?.fused.labelling;
     const withheld = vertebrae.filter(isWithheld).length;
-    const parts = [`${counted(vertebrae.length, 'vertebra', 'vertebrae')}, ${named} named${withheld ? `, ${counted(withheld, 'name', 'names')} withheld` : ''}`];
+    const parts = [`${counted(vertebrae.length, 'vertebra')}, ${named} named${withheld ? `, ${counted(withheld, 'name')} withheld` : ''}`];
     const implants = fused.length - vertebrae.length;
-    if (implants) parts.push(counted(implants, 'implant', 'implants'));
+    if (implants) parts.push(counted(implants, 'implant'));
     if (count?.lumbar_count) parts.push(`${count.lumbar_count} lumbar vertebrae`);
     else if (count && named) parts.push('number of lumbar vertebrae not read, the likeliest presumed');
     if (count?.suspected_lumbar_count) parts.push(`perhaps ${count.suspected_lumbar_count} lumbar vertebrae`);
@@ -262,7 +260,7 @@ export class Panels {
       return h('li', { class: `network ${code === '' ? 'idle' : code}`, 'data-network': name },
         h('span', { class: 'dot', 'aria-hidden': 'true' }),
         h('span', { class: 'who' }, networkName(name)),
-        h('span', { class: 'what' }, ok && member ? h('span', { title: `${member.segments.length} outlines` }, `${member.segments.length} in ${time}`) : CODES[code] ?? ''),
+        h('span', { class: 'what' }, ok && member ? h('span', { title: counted(member.segments.length, 'outline') }, `${member.segments.length} in ${time}`) : CODES[code] ?? ''),
         said && !ok && said.message ? h('span', { class: 'why' }, said.message.slice(0, 220)) : null);
     }));
   }

@@ -2,7 +2,8 @@
 /** Answers as shapes: what is drawn, listed and corrected. */
 
 import { bounds, centre, inside, largest, path2d } from './geometry.js';
-import { REASONS, STRUCTURES } from './words.js';
+import { STRUCTURES } from './terms.js';
+import { counted, REASONS } from './words.js';
 
 /** @typedef {import('./geometry.js').Ring} Ring */
 /** @typedef {{
@@ -109,7 +110,7 @@ export function details(one, asked) {
     if (likely.length) lines.push(`possible: ${likely.join(', ')}`);
   }
   if (one.touches.length) lines.push(`touches ${one.touches.join(', ')}`);
-  if (one.seenBy.length) lines.push(`seen by ${one.seenBy.length} of ${asked} networks`);
+  if (one.seenBy.length) lines.push(`seen by ${one.seenBy.length} of ${counted(asked, 'network')}`);
   else if (one.score !== null && one.confidence === null && one.origin === 'predicted') lines.push(`score ${percent(one.score)}`);
   return lines;
 }

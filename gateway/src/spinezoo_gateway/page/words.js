@@ -1,17 +1,5 @@
 // @ts-check
-/** What the page says: names of structures, reasons, and failures in words. */
-
-/** @type {Record<string, string>} */
-export const STRUCTURES = {
-  lumbar_vertebra: 'Lumbar vertebra',
-  sacral_vertebra: 'Sacral vertebra',
-  cage: 'Cage',
-  screw: 'Screw',
-  rod: 'Rod',
-};
-
-/** Levels that a person can give, from above. */
-export const LEVELS = ['T9', 'T10', 'T11', 'T12', 'L1', 'L2', 'L3', 'L4', 'L5', 'L6', 'S1', 'S2'];
+/** What the page says: names of networks, reasons, and failures in words. */
 
 /** @type {Record<string, string>} */
 export const NETWORKS = {
@@ -79,6 +67,12 @@ const TODO = {
 
 /** @param {number} bytes */
 export const mebibytes = (bytes) => `${(bytes / 1048576).toFixed(bytes < 10485760 ? 1 : 0)} MiB`;
+
+/** @type {Record<string, string>} */
+const MANY = { vertebra: 'vertebrae' };
+
+/** `1 outline`, `2 outlines`. @param {number} count @param {string} noun of one */
+export const counted = (count, noun) => `${count.toLocaleString('en')} ${count === 1 ? noun : MANY[noun] ?? `${noun}s`}`;
 
 /** A failure in words, with what to do.
  * @param {any} error a problem of the zoo (RFC 9457) or what a call threw

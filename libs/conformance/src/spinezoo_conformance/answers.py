@@ -10,6 +10,7 @@ from spinezoo.v1 import image_pb2, segment_pb2, segmenter_pb2
 from spinezoo_contract.errors import MaskError
 from spinezoo_contract.masks import decode_mask
 from spinezoo_contract.types import Box, RunLengthMask, check_mask_size
+from spinezoo_contract.words import counted
 
 from spinezoo_conformance.session import Session, told
 from spinezoo_conformance.verdict import RuleBlockedError, RuleBrokenError, expect
@@ -68,7 +69,7 @@ def judged_on(response: segmenter_pb2.PredictResponse) -> str:
     count = len(response.segments)
     if count == 0:
         return "judged on no outline: none was found on the films film"
-    return f"judged on {count} outline{'s' if count > 1 else ''}"
+    return f"judged on {counted(count, 'outline')}"
 
 
 def _union(response: segmenter_pb2.PredictResponse) -> NDArray[np.bool_]:
@@ -115,7 +116,7 @@ def check_same(
     """Fails where two answers differ in number, structure, score or pixels."""
     expect(
         len(first.segments) == len(second.segments),
-        f"{what} gets {len(first.segments)} outlines, then {len(second.segments)}",
+        f"{what} gets {counted(len(first.segments), 'outline')}, then {len(second.segments)}",
     )
     pairs = zip(first.segments, second.segments, strict=True)
     for index, (one, other) in enumerate(pairs):
@@ -144,5 +145,6 @@ def check_refused(
         expect(bool((error.details() or "").strip()), f"{what} is refused without a message")
         return
     raise RuleBrokenError(
-        f"{what} is answered as if it were good, with {len(response.segments)} outlines; {wanted}"
+        f"{what} is answered as if it were good, with "
+        f"{counted(len(response.segments), 'outline')}; {wanted}"
     )

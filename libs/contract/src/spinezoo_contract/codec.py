@@ -45,6 +45,7 @@ from spinezoo_contract.types import (
     Segment,
     check_pair_names,
 )
+from spinezoo_contract.words import counted
 
 __all__ = [
     "ReadFilm",
@@ -172,7 +173,7 @@ def _raw_film(raw: image_pb2.RawPixels, max_pixels: int) -> Film:
     data = raw.data
     if len(data) != expected:
         raise FilmError(
-            f"raw film has {len(data)} bytes, but {raw.height} x {raw.width} pixels of "
+            f"raw film has {counted(len(data), 'byte')}, but {raw.height} x {raw.width} pixels of "
             f"{dtype.itemsize} bytes are {expected}; send height * width pixels, row by row"
         )
     row_spacing_mm = raw.row_spacing_mm if raw.HasField("row_spacing_mm") else None

@@ -70,6 +70,7 @@ from spinezoo_contract.types import (
     check_mask_size,
     decode_together,
 )
+from spinezoo_contract.words import counted
 
 Size = tuple[int, int] | None
 """Height and width of the film that masks belong to, in pixels; None: not known yet."""
@@ -387,8 +388,8 @@ def _probability_map(message: segment_pb2.ProbabilityMap, size: Size) -> Probabi
     data = message.data
     if message.height == 0 or message.width == 0 or len(data) != message.height * message.width:
         raise MaskError(
-            f"probability map of {message.height} x {message.width} has {len(data)} bytes; "
-            "send one byte a cell"
+            f"probability map of {message.height} x {message.width} has "
+            f"{counted(len(data), 'byte')}; send one byte a cell"
         )
     if not message.HasField("film_box"):
         raise MaskError("probability map has no film_box; send the rectangle that it covers")
@@ -433,8 +434,8 @@ def annotation_from_proto(
         )
     if len(labels.data) != height * width:
         raise MaskError(
-            f"label map has {len(labels.data)} bytes, expected {height * width}; "
-            "send one byte a pixel"
+            f"label map has {counted(len(labels.data), 'byte')}, expected {height * width}; send "
+            "one byte a pixel"
         )
     return np.frombuffer(labels.data, dtype=np.uint8).reshape(height, width)
 

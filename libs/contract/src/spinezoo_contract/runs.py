@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from pycocotools import mask as coco_mask
 
 from spinezoo_contract.errors import MaskError
+from spinezoo_contract.words import counted
 
 _FIRST_CHARACTER = 48
 _PAYLOAD = 0x1F
@@ -85,7 +86,8 @@ def _decode(masks: Sequence[Counts]) -> list[NDArray[np.int64]]:
     run_counts = np.diff(last_runs, prepend=0)
     if bool((run_counts > areas + 1).any()):
         raise MaskError(
-            f"mask counts hold {int(run_counts[0])} runs for {area} pixels; encode them again"
+            f"mask counts hold {counted(int(run_counts[0]), 'run')} for {area} pixels; encode "
+            "them again"
         )
     lengths = np.diff(ends, prepend=-1)
     most = int(lengths.max())
@@ -115,8 +117,8 @@ def _decode(masks: Sequence[Counts]) -> list[NDArray[np.int64]]:
     totals = np.add.reduceat(runs, last_runs - run_counts)
     if bool((totals != areas).any()):
         raise MaskError(
-            f"mask runs add up to {int(totals[0])} pixels, but {height} x {width} is {area}; "
-            "encode the mask at the size it is sent with"
+            f"mask runs add up to {counted(int(totals[0]), 'pixel')}, but {height} x {width} is "
+            f"{area}; encode the mask at the size it is sent with"
         )
     if len(parts) > 1:
         # Each its own memory: one mask that is kept must not keep the others.

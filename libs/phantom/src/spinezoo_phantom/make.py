@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 import cv2
 import numpy as np
 from spinezoo_contract.types import NAMED_LEVELS
+from spinezoo_spine.annotations.regions import OUTLINED_LEVELS
 
 from spinezoo_phantom.anatomy import Spine, build_spine
 from spinezoo_phantom.bones import BoneLayers, draw_skeleton
@@ -17,7 +18,6 @@ from spinezoo_phantom.implants import Hardware, build_hardware, draw_hardware
 from spinezoo_phantom.measures import measures_of, osteophytes_of, rod_breaks_of
 from spinezoo_phantom.projection import Camera, Window, coverage_of, smooth_noise
 from spinezoo_phantom.records import (
-    ANNOTATED_LEVELS,
     PhantomFilm,
     PhantomRegion,
     mirrored_outline,
@@ -241,7 +241,7 @@ def build_scene(settings: PhantomSettings, streams: list[np.random.Generator]) -
         spacing_mm=camera.spacing_mm,
     )
     bodies = _trace_bodies(spine, bones, camera)
-    regions = [body for body in bodies if body.level in ANNOTATED_LEVELS]
+    regions = [body for body in bodies if body.level in OUTLINED_LEVELS]
     regions += _trace_hardware(hardware, camera, fine)
     return Scene(spine, hardware, trunk, camera, layers, regions, bodies)
 

@@ -6,12 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
-from spinezoo_contract.types import NAMED_LEVELS
 
 from spinezoo_phantom.settings import PhantomSettings
-
-ANNOTATED_LEVELS = NAMED_LEVELS[NAMED_LEVELS.index("T12") :]
-"""Levels the study outlined: T12 and the lumbar ones as one class, S1 and S2 as another."""
 
 
 @dataclass(frozen=True, slots=True)

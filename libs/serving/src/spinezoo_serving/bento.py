@@ -44,6 +44,7 @@ from spinezoo_contract.errors import (
 from spinezoo_contract.limits import check_film_size
 from spinezoo_contract.tls import TlsMode
 from spinezoo_contract.types import Prediction, PredictOptions
+from spinezoo_contract.words import are, counted
 
 from spinezoo_serving.logs import REQUEST_ID, configure_logging, error_fields
 from spinezoo_serving.memory import keep_film_memory
@@ -274,8 +275,8 @@ class Member:
         most = self._runner.queue.capacity
         if len(self._http_calls) > most:
             raise QueueFullError(
-                f"{most} films are being sent or under way over HTTP, the limit (by "
-                "SPINEZOO_QUEUE_LIMIT); try again later or ask another"
+                f"{counted(most, 'film')} {are(most)} being sent or under way over HTTP, the "
+                "limit (by SPINEZOO_QUEUE_LIMIT); try again later or ask another"
             )
         data, options, timeout_s = await _read_request(request, self._settings.max_message_bytes)
         max_pixels = self._settings.max_pixels

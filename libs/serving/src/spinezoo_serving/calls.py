@@ -27,6 +27,7 @@ from spinezoo_contract.errors import (
     SpineZooError,
     TooLargeError,
 )
+from spinezoo_contract.words import counted
 
 from spinezoo_serving.logs import REQUEST_ID, error_fields
 
@@ -145,9 +146,9 @@ class _Call:
         data: bytes = message if serialise is None else serialise(message)
         if len(data) > self._shell.max_message_bytes:
             raise TooLargeError(
-                f"the answer has {len(data)} bytes, the limit is {self._shell.max_message_bytes} "
-                "(SPINEZOO_MAX_MESSAGE_BYTES); raise it on every hop or ask for less, "
-                "such as no probability maps"
+                f"the answer has {counted(len(data), 'byte')}, the limit is "
+                f"{self._shell.max_message_bytes} (SPINEZOO_MAX_MESSAGE_BYTES); raise it on every "
+                "hop or ask for less, such as no probability maps"
             )
         self._bytes_out += len(data)
         return data

@@ -55,6 +55,13 @@ class ServerMetrics:
             registry=self.registry,
         )
 
+        self._queue_limit = prometheus.Gauge(
+            "spinezoo_queue_limit",
+            "Most requests that may wait for the network (SPINEZOO_QUEUE_LIMIT).",
+            multiprocess_mode="livemax",
+            registry=self.registry,
+        )
+
     def request(self, method: str, code: str) -> None:
         """Counts an answered request."""
         self._requests.labels(method, code).inc()
@@ -70,6 +77,10 @@ class ServerMetrics:
     def queue_length(self, length: int) -> None:
         """Sets the number of requests that wait."""
         self._queue.set(length)
+
+    def queue_limit(self, limit: int) -> None:
+        """Sets the number of requests that may wait."""
+        self._queue_limit.set(limit)
 
     def render(self) -> bytes:
         """The text that Prometheus reads."""

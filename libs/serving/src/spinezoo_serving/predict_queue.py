@@ -19,6 +19,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from spinezoo_contract.errors import DeadlineError, InvalidOutputError, QueueFullError
+from spinezoo_contract.words import are, counted
 
 if TYPE_CHECKING:
     from spinezoo_serving.metrics import ServerMetrics
@@ -230,6 +231,8 @@ class PredictQueue:
         self._running = 0
         self._threads = 1
         self._executor = ThreadPoolExecutor(1, thread_name_prefix="network")
+        if metrics is not None:
+            metrics.queue_limit(limit)
 
     @property
     def length(self) -> int:
@@ -250,9 +253,10 @@ class PredictQueue:
         place = _Place(self)
         with self._lock:
             if len(self._waiting) + self._running >= self.capacity:
+                waiting = len(self._waiting)
                 raise QueueFullError(
-                    f"{len(self._waiting)} requests wait, the limit is {self._limit} "
-                    "(SPINEZOO_QUEUE_LIMIT); try again later or ask another"
+                    f"{counted(waiting, 'request')} {are(waiting)} waiting, the limit is "
+                    f"{self._limit} (SPINEZOO_QUEUE_LIMIT); try again later or ask another"
                 )
             self._waiting.add(place)
             self._show()

@@ -20,6 +20,7 @@ from spinezoo_contract.errors import FilmError, InvalidOutputError, MaskError, N
 from spinezoo_contract.limits import MAX_SEGMENTS_LIMIT
 from spinezoo_contract.services import SEGMENTER_SERVICE
 from spinezoo_contract.types import Film, ModelInfo, Prediction, PredictOptions, Structure
+from spinezoo_contract.words import counted
 
 from spinezoo_serving.predict_queue import Batches, PredictQueue
 from spinezoo_serving.predictor import BatchPredictor
@@ -68,7 +69,9 @@ def check_prediction(
         )
     most = options.max_segments or max_segments
     if len(prediction.segments) > most:
-        raise refuse(f"{len(prediction.segments)} segments, at most {most} were asked for")
+        raise refuse(
+            f"{counted(len(prediction.segments), 'segment')}, at most {most} were asked for"
+        )
     last_score = 1.0
     for place, segment in enumerate(prediction.segments):
         if segment.structure not in structures:

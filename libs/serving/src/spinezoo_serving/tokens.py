@@ -38,6 +38,7 @@ from pathlib import Path
 from spinezoo_contract.certificates import PemFile, file_from_env
 from spinezoo_contract.errors import AccessError, ConfigurationError
 from spinezoo_contract.tls import MAX_TOKEN_LENGTH, TlsMode, is_loopback
+from spinezoo_contract.words import counted
 
 from spinezoo_serving.security import ServerSecurity
 
@@ -110,7 +111,7 @@ def parse_tokens(data: bytes, where: str) -> tuple[TokenEntry, ...]:
             )
 
         if not 2 <= len(parts) <= 3:
-            raise wrong(f"it has {len(parts)} parts")
+            raise wrong(f"it has {counted(len(parts), 'part')}")
         if not _NAME.fullmatch(parts[0]):
             raise wrong("the name is not of 1 to 64 letters, digits, dots, dashes, underscores")
         if not _DIGEST.fullmatch(parts[1]):

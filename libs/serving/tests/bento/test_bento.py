@@ -27,6 +27,7 @@ from spinezoo_contract.client import SegmenterClient
 from spinezoo_contract.masks import decode_mask
 from spinezoo_contract.types import Film, Prediction, RunLengthMask
 from spinezoo_serving.server import channel_options
+from spinezoo_serving.settings import ServerSettings
 from spinezoo_testing.threshold import film_file
 
 pytest.importorskip("bentoml", reason="bentoml is not installed; run `make setup`")
@@ -327,6 +328,7 @@ def test_metrics_cover_both_endpoints(running: Process) -> None:
         'spinezoo_failures_total{reason="FilmError"}',
         'spinezoo_stage_seconds_count{stage="infer"}',
         "spinezoo_queue_length",
+        f"spinezoo_queue_limit {ServerSettings().queue_limit}",
     ):
         assert line in text
 

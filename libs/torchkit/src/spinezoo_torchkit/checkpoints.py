@@ -20,6 +20,7 @@ import safetensors
 import safetensors.torch
 import torch
 from spinezoo_contract.errors import WeightsError
+from spinezoo_contract.words import counted
 from torch import nn
 
 PROBE_VALUES = 24
@@ -237,7 +238,9 @@ def check_probe(
     picked = _picked(_answer(module, input_shape, probe.seed), len(probe.values))
     expected = torch.tensor(probe.values, dtype=torch.float64)
     if len(picked) != len(expected):
-        raise WeightsError(f"{name}: the probe has {len(expected)} values, {len(picked)} fit")
+        raise WeightsError(
+            f"{name}: the probe has {counted(len(expected), 'value')}, {len(picked)} fit"
+        )
     difference = float((picked - expected).abs().max())
     if not difference <= probe.tolerance:
         raise WeightsError(

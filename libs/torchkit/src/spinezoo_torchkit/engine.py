@@ -13,6 +13,7 @@ from typing import Any
 import cv2
 import numpy as np
 import torch
+from spinezoo_contract.words import counted
 from spinezoo_serving.cards import ModelCard
 from spinezoo_training.engine import (
     Answers,
@@ -188,7 +189,7 @@ class TorchFramework(Framework):
         used = set_threads(threads)
         if chosen.type == "cuda":
             return Machine(str(chosen), torch.cuda.get_device_name(chosen))
-        return Machine(str(chosen), f"{platform.machine()} CPU, {used} threads")
+        return Machine(str(chosen), f"{platform.machine()} CPU, {counted(used, 'thread')}")
 
     @property
     def versions(self) -> dict[str, str]:

@@ -28,6 +28,7 @@ import onnxruntime
 import torch
 from numpy.typing import NDArray
 from spinezoo_contract.errors import ConfigurationError, SpineZooError, WeightsError
+from spinezoo_contract.words import counted
 from spinezoo_serving.disk import alone_in, disk_errors_named
 from spinezoo_spine.built_in import BuiltInModel
 from torch import Tensor, nn
@@ -545,7 +546,7 @@ def make_stores(
         apart = "-held-out" if number else ""
         folders.append(stores / f"{what}{apart}-{seed}")
         if not (arguments.only_learn if number else finished):
-            print(f"{what} in {folders[-1].name}: {patients} patients", flush=True)
+            print(f"{what} in {folders[-1].name}: {counted(patients, 'patient')}", flush=True)
             make(folders[-1], seed, patients, 2, arguments.workers)
     return folders
 

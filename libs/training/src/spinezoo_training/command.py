@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from spinezoo_contract.errors import SpineZooError
+from spinezoo_contract.words import counted
 from spinezoo_serving.cards import ModelCard, load_card
 from spinezoo_serving.disk import alone_in, disk_errors_named
 
@@ -214,8 +215,8 @@ def _train(
         )
     if not result.finished:
         sys.stdout.write(
-            f"{name} {card.preset}: stopped after {result.epochs} epochs and {result.films_seen} "
-            "films; the same command goes on from here\n"
+            f"{name} {card.preset}: stopped after {counted(result.epochs, 'epoch')} and "
+            f"{counted(result.films_seen, 'film')}; the same command goes on from here\n"
         )
         return STOPPED
     weights_path = card.path.parent / "weights" / f"{card.preset}{framework.weights_suffix}"
@@ -242,8 +243,9 @@ def _train(
     shown = "not validated" if score is None else f"merged mean IoU {score:.4f}"
     assert card.weights is not None
     sys.stdout.write(
-        f"{name} {card.preset}: {result.epochs} epochs, {result.films_seen} films, "
-        f"{result.minutes:.1f} min, {shown} on {len(data.validation)} films; "
-        f"wrote {card.weights.file} ({card.weights.bytes / 2**20:.2f} MiB) and {card.path.name}\n"
+        f"{name} {card.preset}: {counted(result.epochs, 'epoch')}, "
+        f"{counted(result.films_seen, 'film')}, {result.minutes:.1f} min, {shown} on "
+        f"{counted(len(data.validation), 'film')}; wrote {card.weights.file} "
+        f"({card.weights.bytes / 2**20:.2f} MiB) and {card.path.name}\n"
     )
     return 0

@@ -19,6 +19,7 @@ from typing import Any
 
 import numpy as np
 from spinezoo_contract.errors import ConfigurationError
+from spinezoo_contract.words import counted
 
 from spinezoo_training.augmentation import AugmentSettings, augment
 from spinezoo_training.prepared_set import PreparedFilm, PreparedSet
@@ -72,7 +73,7 @@ class FilmSource(ABC):
             raise ConfigurationError(f"workers is {workers}; use 0 or more")
         if not 2 <= batch_size <= self.epoch_films:
             raise ConfigurationError(
-                f"{self.epoch_films} film(s) an epoch in batches of {batch_size}; batch "
+                f"{counted(self.epoch_films, 'film')} an epoch in batches of {batch_size}; batch "
                 "normalisation needs at least 2 a batch: add films or take smaller batches"
             )
 

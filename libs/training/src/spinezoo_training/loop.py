@@ -24,6 +24,7 @@ from typing import Any
 
 import numpy as np
 from spinezoo_contract.errors import ConfigurationError
+from spinezoo_contract.words import counted
 from tqdm import tqdm
 
 from spinezoo_training.engine import BatchMaker, Engine
@@ -97,7 +98,9 @@ def fit(
         raise ConfigurationError("patience needs films to validate on; give some, or leave it out")
     run.restore()
     if not quiet and run.step:
-        sys.stderr.write(f"going on after {run.epoch} epochs and {run.films_seen} films\n")
+        sys.stderr.write(
+            f"going on after {counted(run.epoch, 'epoch')} and {counted(run.films_seen, 'film')}\n"
+        )
         sys.stderr.flush()
     validation: dict[str, float] = dict(run.validation)
     losses: list[float] = []

@@ -19,6 +19,7 @@ from typing import Any
 import pydicom
 from pydicom.errors import InvalidDicomError
 from spinezoo_contract.errors import AnnotationError, ConfigurationError
+from spinezoo_contract.words import counted
 from spinezoo_spine.annotations.film_names import FilmNames
 from spinezoo_spine.annotations.text import csv_rows, read_text, separator_of, shown
 from spinezoo_spine.films.kinds import kind_of
@@ -58,9 +59,14 @@ class Patients:
                 f"stand on both sides; give {PATIENTS_FILE} or --patient-pattern"
             )
         unknown = self.film_count - len(self.by_film)
-        told = f"films are split by patient: {self.patient_count} patients by {self.source}"
+        told = (
+            f"films are split by patient: {counted(self.patient_count, 'patient')} by {self.source}"
+        )
         if unknown:
-            told += f"; of {unknown} films nothing says whose they are, each counts as a patient"
+            told += (
+                f"; of {counted(unknown, 'film')} nothing says whose they are, each counts as a "
+                "patient"
+            )
         return told
 
     def to_json(self) -> dict[str, Any]:
@@ -146,7 +152,9 @@ def _by_file(path: Path, names: Sequence[str]) -> dict[str, str]:
             columns.append(found[0])
         for line, row in rows[1:]:
             if len(row) <= max(columns):
-                raise AnnotationError(f"line {line}: has {len(row)} cells; give film and patient")
+                raise AnnotationError(
+                    f"line {line}: has {counted(len(row), 'cell')}; give film and patient"
+                )
             name, patient = (row[column].strip() for column in columns)
             film = films.match(name).film
             if film is None:
@@ -162,7 +170,7 @@ def _by_file(path: Path, names: Sequence[str]) -> dict[str, str]:
     missing = [name for name in names if name not in told]
     if missing:
         raise AnnotationError(
-            f"{path.name}: names no patient of {len(missing)} films, such as "
+            f"{path.name}: names no patient of {counted(len(missing), 'film')}, such as "
             f"{shown(missing[0])!r}; add a line for each"
         )
     return told

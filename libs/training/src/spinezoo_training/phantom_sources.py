@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from spinezoo_contract.errors import ConfigurationError
+from spinezoo_contract.words import counted
 from spinezoo_phantom.settings import GENERATOR
 from tqdm import tqdm
 
@@ -177,8 +178,8 @@ class PhantomFilms(FilmSource):
         shapes = {film.grey.shape for film in films}
         if len(films) != looks or shapes != {(self.height, self.width)}:
             raise ConfigurationError(
-                f"the generator gave {len(films)} films of {sorted(shapes)} for {looks} of "
-                f"{self.height} x {self.width}; mend it"
+                f"the generator gave {counted(len(films), 'film')} of {sorted(shapes)} for "
+                f"{looks} of {self.height} x {self.width}; mend it"
             )
         return films
 

@@ -30,6 +30,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 from spinezoo_contract.errors import ConfigurationError, SpineZooError
+from spinezoo_contract.words import counted
 from spinezoo_phantom.settings import GENERATOR
 from tqdm import tqdm
 
@@ -86,8 +87,8 @@ def make_store(
     needed = count * height * width / 2**30
     if needed > most_gib:
         raise ConfigurationError(
-            f"{count} films of {height} x {width} need {needed:.1f} GiB, more than the limit of "
-            f"{most_gib:g}; make fewer or raise --most-gib"
+            f"{counted(count, 'film')} of {height} x {width} would take {needed:.1f} GiB, more "
+            f"than the limit of {most_gib:g}; make fewer or raise --most-gib"
         )
     record = {
         "generator": str(GENERATOR),

@@ -32,6 +32,7 @@ from spinezoo_contract.errors import (
 from spinezoo_contract.masks import decode_mask
 from spinezoo_contract.tls import client_settings
 from spinezoo_contract.types import VERTEBRAE, EnsembleAnswer, Film
+from spinezoo_contract.words import counted
 from spinezoo_serving.disk import alone_in, disk_errors_named
 from spinezoo_spine.annotations.folder import find_films
 from spinezoo_spine.films.reader import read_film_file, read_film_file_size
@@ -297,7 +298,7 @@ def _run(options: argparse.Namespace, data: Path, work: Path) -> int:
     """Does what the options ask for; returns the exit status."""
     if options.finish:
         done, left = finish(data, work)
-        print(f"{done} films finished, {left} not yet")
+        print(f"{counted(done, 'film')} finished, {left} not yet")
         print(data / "via.json" if done else "nothing written")
         return 0 if done else 1
     if options.to_label_studio is not None:
@@ -306,7 +307,7 @@ def _run(options: argparse.Namespace, data: Path, work: Path) -> int:
         return 0
     if options.from_label_studio is not None:
         taken, left = take_in(options.from_label_studio, work)
-        print(f"{taken} films taken, {left} stay as they were")
+        print(f"{counted(taken, 'film')} taken, {left} left unchanged")
         print(work / PROJECT)
         return 0
     print(annotate(data, work, options.gateway))

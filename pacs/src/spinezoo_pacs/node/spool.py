@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from spinezoo_contract.errors import ConfigurationError, QueueFullError, TooLargeError
+from spinezoo_contract.words import are, counted
 
 from spinezoo_pacs.node.errors import OtherStudyError
 from spinezoo_pacs.node.settings import Limits
@@ -156,8 +157,9 @@ class Spool:
         """
         if size > self.limits.film_mib << 20:
             raise TooLargeError(f"the film is over {self.limits.film_mib} MiB")
-        if self.counts()["waiting"] >= self.limits.films_waiting:
-            raise QueueFullError(f"{self.limits.films_waiting} films wait; send again later")
+        most = self.limits.films_waiting
+        if self.counts()["waiting"] >= most:
+            raise QueueFullError(f"{counted(most, 'film')} {are(most)} waiting; send again later")
         free = shutil.disk_usage(self.folder).free
         if free - size < self.limits.disk_free_mib << 20:
             raise QueueFullError("the spool's disk is full; free some, then send again")

@@ -13,6 +13,7 @@ from pathlib import Path
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from spinezoo_contract.errors import ConfigurationError, SpineZooError
+from spinezoo_contract.words import counted
 
 MARK = b"SPZ-AES1"
 KEY_BYTES = 32
@@ -36,8 +37,8 @@ class Vault:
         """
         if key is not None and len(key) != KEY_BYTES:
             raise ConfigurationError(
-                f"spool_key holds {len(key)} bytes, AES-256 needs {KEY_BYTES}; make one with "
-                "`openssl rand -hex 32`"
+                f"spool_key holds {counted(len(key), 'byte')}, AES-256 needs {KEY_BYTES}; make "
+                "one with `openssl rand -hex 32`"
             )
         self._cipher = None if key is None else AESGCM(key)
 

@@ -13,6 +13,7 @@ from spinezoo_contract.types import (
     RunLengthMask,
     Structure,
 )
+from spinezoo_contract.words import counted
 
 from spinezoo_pacs.results.codes import STRUCTURE_WORDS
 
@@ -133,7 +134,10 @@ def _column_cautions(labelling: Labelling) -> list[str]:
     said = []
     unnamed = sum(each.segment.level is None for each in labelling.vertebrae)
     if unnamed:
-        said.append(f"{unnamed} outlined vertebrae have no name, because none is likely enough.")
+        said.append(
+            f"{counted(unnamed, 'outlined vertebra')} {'has' if unnamed == 1 else 'have'} no "
+            "name, because none is likely enough."
+        )
     if not labelling.sacrum_in_view:
         said.append("The sacrum is not in view; names may rest on the ribs.")
     if labelling.missing_levels:

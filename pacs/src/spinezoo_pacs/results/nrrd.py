@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 from pynetdicom.sop_class import LabelMapSegmentationStorage, SegmentationStorage
 from spinezoo_contract.errors import FilmError, SpineZooError
+from spinezoo_contract.words import counted
 
 
 def masks_of(seg: Dataset) -> list[tuple[Dataset, NDArray[np.bool_]]]:
@@ -70,7 +71,7 @@ def write_nrrd(seg: Dataset, path: Path, film: Dataset | None = None) -> int:
     """
     found = masks_of(seg)
     if not 1 <= len(found) <= 255:
-        raise FilmError(f"the SEG has {len(found)} segments; 1 to 255 can be written")
+        raise FilmError(f"the SEG has {counted(len(found), 'segment')}; 1 to 255 can be written")
     spacing = [1.0, 1.0]
     if film is not None:
         if (film.Rows, film.Columns) != (seg.Rows, seg.Columns):

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from spinezoo_contract.errors import ConfigurationError, WeightsError
+from spinezoo_contract.words import counted
 from spinezoo_serving.cards import ModelCard
 from spinezoo_spine.inference.device import thread_count
 from spinezoo_training.engine import (
@@ -214,7 +215,9 @@ class KerasFramework(Framework):
             found = tf.config.list_physical_devices("GPU")[int(chosen.partition(":")[2] or "0")]
             details = tf.config.experimental.get_device_details(found)
             return Machine(chosen, str(details.get("device_name", "GPU")))
-        return Machine(chosen, f"{platform.machine()} CPU, {used or os.cpu_count()} threads")
+        return Machine(
+            chosen, f"{platform.machine()} CPU, {counted(used or os.cpu_count() or 1, 'thread')}"
+        )
 
     @property
     def versions(self) -> dict[str, str]:

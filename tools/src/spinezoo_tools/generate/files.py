@@ -11,10 +11,15 @@ from spinezoo_tools.generate.kustomize import KUBERNETES, kubernetes_files
 from spinezoo_tools.generate.pages import pages
 from spinezoo_tools.generate.plan import Plan
 from spinezoo_tools.generate.prometheus import prometheus, prometheus_kubernetes
+from spinezoo_tools.generate.terms import page_terms
 from spinezoo_tools.generate.text import dump, render
 from spinezoo_tools.variables import markdown, reference, shared
+from spinezoo_tools.zoo import Zoo
 
 OBSERVE = Path("deploy/observe")
+
+PORTS = Path("libs/contract/src/spinezoo_contract/ports.py")
+"""The evaluator's settings read it, and the page of settings is made from these."""
 
 TEMPLATES = {
     ".importlinter": "importlinter.j2",
@@ -47,8 +52,10 @@ def files(root: Path) -> dict[Path, str]:
         },
     }
     return {
-        Path(".env"): with_blocks(plan),
+        Path(".env"): with_ports(plan),
         Path("docs/settings.md"): markdown(),
+        PORTS: ports_module(root),
+        Path("gateway/src/spinezoo_gateway/page/terms.js"): page_terms(),
         **{Path(path): render(template, **values) for path, template in TEMPLATES.items()},
         **pages(root),
         **kubernetes_files(plan),
@@ -57,11 +64,23 @@ def files(root: Path) -> dict[Path, str]:
     }
 
 
-def with_blocks(plan: Plan) -> str:
-    """``.env`` with the two blocks that list the services; all else stays.
+def ports_module(root: Path) -> str:
+    """The ports that clients and the evaluator take where nothing says otherwise."""
+    ports = Zoo(root, environment={}).ports()
+    (gateway, _), (grpc, http) = ports["gateway"], ports["evaluator"]
+    return f'''"""Ports of a zoo on one machine, by `make generate` from .env; change that."""
+
+GATEWAY_GRPC = {gateway}
+EVALUATOR_GRPC = {grpc}
+EVALUATOR_HTTP = {http}
+'''
+
+
+def with_ports(plan: Plan) -> str:
+    """``.env`` with the block of ports; all else stays.
 
     Raises:
-        ToolError: A marker of a block is not there once.
+        ToolError: A marker of the block is not there once.
     """
     inner = [plan.part("gateway"), *plan.members, plan.part("evaluator")]
     ports = [
@@ -69,20 +88,17 @@ def with_blocks(plan: Plan) -> str:
         for part in inner
         for kind, port in (("GRPC", part.grpc_port), ("HTTP", part.http_port))
     ]
-    images = [f"SPINEZOO_{part.name.upper()}_IMAGE={part.image}" for part in plan.parts]
-    text = plan.env
-    for name, lines in (("ports", ports), ("images", images)):
-        begin, end = f"# begin: {name} (make generate)\n", f"# end: {name}\n"
-        if text.count(begin) != 1 or text.count(end) != 1:
-            raise ToolError(f".env must hold {begin.strip()!r} and {end.strip()!r} once each")
-        before, _, rest = text.partition(begin)
-        text = before + begin + "".join(f"{line}\n" for line in lines) + end
-        text += rest.partition(end)[2]
-    return text
+    begin, end = "# begin: ports (make generate)\n", "# end: ports\n"
+    if plan.env.count(begin) != 1 or plan.env.count(end) != 1:
+        raise ToolError(f".env must hold {begin.strip()!r} and {end.strip()!r} once each")
+    before, _, rest = plan.env.partition(begin)
+    return before + begin + "".join(f"{line}\n" for line in ports) + end + rest.partition(end)[2]
 
 
 def write(root: Path) -> None:
     """Writes every file, and deletes those of networks that are gone."""
+    if (root / PORTS).is_file():
+        (root / PORTS).write_text(ports_module(root), encoding="utf-8")
     wanted = files(root)
     for path, text in wanted.items():
         (root / path).parent.mkdir(parents=True, exist_ok=True)

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from spinezoo_conformance.rules import rules_table as conformance_rules_table
 from spinezoo_spine.annotations.limits import limits_table
+from spinezoo_spine.annotations.regions import classes_table
 from spinezoo_spine.annotations.rules import rules_table
 from spinezoo_spine.films.notes import notes_table
 
@@ -22,6 +23,7 @@ from spinezoo_tools.checkout import ToolError
 from spinezoo_tools.environments import ROOT
 
 BLOCKS: dict[str, tuple[Path, Callable[[], str]]] = {
+    "class-names": (Path("docs/data-format.md"), classes_table),
     "conformance-rules": (Path("libs/conformance/README.md"), conformance_rules_table),
     "film-notes": (Path("docs/data-format.md"), notes_table),
     "outline-limits": (Path("docs/data-format.md"), limits_table),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from spinezoo_contract.words import counted, were
 from spinezoo_spine.annotations.film_set import FilmSet
 from spinezoo_spine.metrics.registry import METRICS, STUDY_METRICS
 
@@ -49,12 +50,12 @@ def lead(report: Mapping[str, Any]) -> tuple[str, ...]:
     kind = "made by computer, with exact truth" if _is_phantom(report) else "outlined by hand"
     listed = ", ".join(networks[:-1]) + (" and " if networks[:-1] else "") + "".join(networks[-1:])
     return (
-        f"{films['asked']} lateral lumbar X-rays of the set {run['data']['name']}, {kind}, were "
-        f"outlined by {listed or 'no network'}; their answers were fused by "
-        f"{run['options']['fusion'].replace('_', ' ')} and every vertebra was named or left "
-        "without a name. Everything is measured against the truth.",
-        f"{films['measured']} films got an answer, {films['complete']} of them from every network. "
-        f"Measured on {run['started'][:10]}.",
+        f"{counted(films['asked'], 'lateral lumbar X-ray')} of the set {run['data']['name']}, "
+        f"{kind}, {were(films['asked'])} outlined by {listed or 'no network'}; their answers were "
+        f"fused by {run['options']['fusion'].replace('_', ' ')} and every vertebra was named or "
+        "left without a name. Everything is measured against the truth.",
+        f"{counted(films['measured'], 'film')} got an answer, {films['complete']} of them from "
+        f"every network. Measured on {run['started'][:10]}.",
     )
 
 
@@ -313,8 +314,8 @@ def _time(report: Mapping[str, Any], gallery: Gallery) -> Section:
         if stage in report["gateway_ms"]
     ]
     text = [
-        f"{report['run']['options']['concurrency']} films under way at the same time, on: "
-        f"{report['run']['machine']}. Times hang on the machine and on what else it does."
+        f"{counted(report['run']['options']['concurrency'], 'film')} under way at the same time, "
+        f"on: {report['run']['machine']}. Times hang on the machine and on what else it does."
     ]
     if gateway:
         text.append(f"The gateway's own median times: {', '.join(gateway)}.")
@@ -383,7 +384,9 @@ def _provenance(report: Mapping[str, Any]) -> Section:
     ]
     if data.get("phantom"):
         made = data["phantom"]
-        told = f"generator {made['generator']}, seed {made['seed']}, {made['count']} films"
+        told = (
+            f"generator {made['generator']}, seed {made['seed']}, {counted(made['count'], 'film')}"
+        )
         rows.append(["Phantoms", f"{told}, {made['file_format']}"])
     if run.get("reader"):
         reader = run["reader"]
@@ -392,7 +395,8 @@ def _provenance(report: Mapping[str, Any]) -> Section:
     rows += [
         [
             "Evaluator service",
-            f"measured the same on {check['agrees']} of {asked} films that it was asked about",
+            f"measured the same on {check['agrees']} of {counted(asked, 'film')} that it was "
+            "asked about",
         ],
         ["Versions", ", ".join(f"{name} {version}" for name, version in run["versions"].items())],
         ["Machine", run["machine"]],

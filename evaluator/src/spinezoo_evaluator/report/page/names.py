@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from spinezoo_contract.words import counted
+
 from spinezoo_evaluator.report.names import ordered_names
 from spinezoo_evaluator.report.page.content import KeyFigure, Part, Plot
 from spinezoo_evaluator.report.page.plots import LEAST_NAMES, name_shares, trust
@@ -46,7 +48,7 @@ def name_caption(counts: Counts | None) -> str:
     if counts is None:
         return ""
     false = counts["predicted"] - counts["right"]
-    text = f"{counts['recognised']} of {counts['true']} vertebrae, {false} false"
+    text = f"{counts['recognised']} of {counted(counts['true'], 'vertebra')}, {false} false"
     if not counts["to_name"]:
         return text + "; no name asked for"
     return (

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from spinezoo_contract.errors import SpineZooError
+from spinezoo_contract.words import counted, were
 from spinezoo_spine.annotations.corners import CornerFilm
 from spinezoo_spine.annotations.text import shown
 from spinezoo_spine.films.reader import read_film_file
@@ -285,9 +286,10 @@ def make_page(
     return Page(
         title=f"Real films: {films['name']}",
         lead=(
-            f"{films['film_count']} films with corner truth, the sacrum in view on "
-            f"{films['with_sacrum']}, were outlined by {networks}; the answers were fused, and "
-            "every vertebra was named or left without a name. L1 to L5 are measured.",
+            f"{counted(films['film_count'], 'film')} with corner truth, the sacrum in view on "
+            f"{films['with_sacrum']}, {were(films['film_count'])} outlined by {networks}; the "
+            "answers were fused, and every vertebra was named or left without a name. L1 to L5 "
+            "are measured.",
         ),
         notices=(HOLDS_FILMS,) if data is not None else (),
         key_figures=(

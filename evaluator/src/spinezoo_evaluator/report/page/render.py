@@ -11,6 +11,7 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
+from spinezoo_contract.words import counted
 
 from spinezoo_evaluator.report.page.content import Gallery, Page
 
@@ -38,6 +39,7 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    environment.filters["counted"] = counted
     environment.filters["marked"] = marked
     return environment
 

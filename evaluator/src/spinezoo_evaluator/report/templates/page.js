@@ -48,7 +48,7 @@
       cards.append(articles[each.place]);
     }
     byId("unit").textContent = figure.percent ? "%" : "";
-    byId("count").textContent = shown + " of " + data.films.length + " films";
+    byId("shown").textContent = String(shown);
   }
 
   const switches = /^(show|look)-/;
@@ -60,7 +60,7 @@
   form.addEventListener("reset", () => setTimeout(() => {
     for (const article of articles) { article.hidden = false; cards.append(article); }
     byId("unit").textContent = data.figures[byId("figure").value].percent ? "%" : "";
-    byId("count").textContent = articles.length + " of " + articles.length + " films";
+    byId("shown").textContent = String(articles.length);
   }));
   form.addEventListener("submit", (event) => event.preventDefault());
 })();

@@ -10,6 +10,7 @@ import grpc
 from grpc import StatusCode
 from spinezoo.v1 import image_pb2, segmenter_pb2
 from spinezoo_contract.status import REQUEST_ID_KEY
+from spinezoo_contract.words import counted
 
 from spinezoo_conformance import films
 from spinezoo_conformance.answers import check_refused, judged_on
@@ -30,7 +31,10 @@ def _judge_options(session: Session) -> str:
             f"with score_threshold 1 segments[{index}] has score {segment.score:.4f}",
         )
     few = session.predict(image, segmenter_pb2.PredictOptions(score_threshold=0.0, max_segments=1))
-    expect(len(few.segments) <= 1, f"with max_segments 1 {len(few.segments)} outlines come")
+    expect(
+        len(few.segments) <= 1,
+        f"with max_segments 1 the answer has {counted(len(few.segments), 'outline')}",
+    )
     for name, value in (
         ("score_threshold", -0.1),
         ("score_threshold", 1.5),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 from spinezoo.v1 import model_pb2, segment_pb2, segmenter_pb2
+from spinezoo_contract.words import counted
 
 from spinezoo_conformance.answers import (
     check_masks,
@@ -98,7 +99,7 @@ def _judge_probability_maps(session: Session) -> str:
         expect(min(grid.height, grid.width) > 0, f"{where} has no size")
         expect(
             len(grid.data) == grid.height * grid.width,
-            f"{where} has {len(grid.data)} bytes for {grid.height} x {grid.width}",
+            f"{where} has {counted(len(grid.data), 'byte')} for {grid.height} x {grid.width}",
         )
         expect(grid.HasField("film_box"), f"{where} does not say which part it covers")
         box = grid.film_box
@@ -108,7 +109,7 @@ def _judge_probability_maps(session: Session) -> str:
             f"{where} covers {box.width} x {box.height} pixels of the film",
         )
     count = len(response.probability_maps)
-    return f"{count} maps" if count else "the network answers no maps"
+    return counted(count, "map") if count else "the network answers no maps"
 
 
 def _judge_two_at_once(session: Session) -> str:

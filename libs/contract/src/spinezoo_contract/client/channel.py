@@ -13,6 +13,7 @@ from typing import Any, Self
 import grpc
 import grpc.aio
 
+from spinezoo_contract import ports
 from spinezoo_contract.errors import (
     ConfigurationError,
     InvalidOutputError,
@@ -30,7 +31,7 @@ from spinezoo_contract.tls import (
     target_host,
 )
 
-DEFAULT_GATEWAY = "127.0.0.1:50050"
+DEFAULT_GATEWAY = f"127.0.0.1:{ports.GATEWAY_GRPC}"
 """gRPC target of the gateway as ``make up`` and the composition start it."""
 
 DEFAULT_TIMEOUT_S = 120.0

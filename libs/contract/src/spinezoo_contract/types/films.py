@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from spinezoo_contract.errors import FilmError
 from spinezoo_contract.limits import MAX_SPACING_MM, MIN_SPACING_MM, check_film_size
 from spinezoo_contract.types.notes import FilmNote
+from spinezoo_contract.words import are, counted
 
 FilmKind = Literal["dicom", "encoded"]
 """The two forms of a film file that a reader has to decode."""
@@ -67,7 +68,8 @@ class Film:
             wrong = pixels.size - int(np.count_nonzero(np.isfinite(pixels)))
             if wrong:
                 raise FilmError(
-                    f"film has {wrong} pixels that are NaN or infinite; replace them before sending"
+                    f"film has {counted(wrong, 'pixel')} that {are(wrong)} NaN or infinite; "
+                    "replace before sending"
                 )
         for what, spacing in (
             ("row_spacing_mm", self.row_spacing_mm),

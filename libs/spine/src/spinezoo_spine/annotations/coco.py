@@ -19,6 +19,7 @@ from pycocotools import mask as coco_mask
 from spinezoo_contract.errors import AnnotationError
 from spinezoo_contract.masks import encode_mask, mask_box
 from spinezoo_contract.types import Structure
+from spinezoo_contract.words import counted
 
 from spinezoo_spine.annotations.limits import MAX_FILE_FILMS, MAX_FILE_REGIONS
 from spinezoo_spine.annotations.mask_outlines import (
@@ -136,13 +137,16 @@ def _outline_of_polygons(segmentation: list[object]) -> _Outline:
             doubts.append(
                 (
                     "stray-part",
-                    f"its part {place} has {len(part)} points, encloses nothing and is left out",
+                    f"its part {place} has {counted(len(part), 'point')}, encloses nothing and is "
+                    "left out",
                 )
             )
         else:
             whole.append(as_polygon(part))
     if not whole:
-        raise AnnotationError(f"none of its {len(parts)} parts has 3 points; draw it again")
+        raise AnnotationError(
+            f"of its {counted(len(parts), 'part')} none has 3 points; draw it again"
+        )
     if len(whole) == 1:
         return _Outline(whole[0], doubts=tuple(doubts))
     points, hidden = union_of_polygons(whole)

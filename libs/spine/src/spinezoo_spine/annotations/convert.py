@@ -17,6 +17,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from spinezoo_contract.errors import AnnotationError, SpineZooError
+from spinezoo_contract.words import counted
 from spinezoo_serving.disk import disk_errors_named
 
 from spinezoo_spine.annotations.coco import write_coco
@@ -130,7 +131,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except SpineZooError as error:
         sys.stderr.write(f"not converted: {error}\n")
         return 2
-    sys.stdout.write(f"{arguments.target}: {count} films, {arguments.format}\n")
+    sys.stdout.write(f"{arguments.target}: {counted(count, 'film')}, {arguments.format}\n")
     return 0
 
 

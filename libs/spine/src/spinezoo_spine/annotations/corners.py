@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from spinezoo_contract.errors import AnnotationError
 from spinezoo_contract.types import Segment, Structure
+from spinezoo_contract.words import counted
 
 from spinezoo_spine.annotations.coco import (
     id_of,
@@ -174,7 +175,7 @@ def _corners(outlines: object, size: tuple[int, int] | None, name: str) -> NDArr
         raise AnnotationError(f"{name}: has no outline; {_ORDER}")
     parts = parts_of(outlines)
     if len(parts) != 1:
-        raise AnnotationError(f"{name}: has {len(parts)} outlines; {_ORDER}")
+        raise AnnotationError(f"{name}: has {counted(len(parts), 'outline')}; {_ORDER}")
     (part,) = parts
     if isinstance(part, list) and all(isinstance(pair, list) for pair in part):
         part = [number for pair in part for number in pair]
@@ -183,7 +184,7 @@ def _corners(outlines: object, size: tuple[int, int] | None, name: str) -> NDArr
     except AnnotationError as error:
         raise AnnotationError(f"{name}: {error}") from error
     if len(quad) != 4:
-        raise AnnotationError(f"{name}: has {len(quad)} points; {_ORDER}")
+        raise AnnotationError(f"{name}: has {counted(len(quad), 'point')}; {_ORDER}")
     around = quad - quad.mean(axis=0)
     ring = quad[np.argsort(np.arctan2(around[:, 1], around[:, 0]))]
     if polygon_area(ring) < 1.0 or len(np.unique(quad, axis=0)) < 4:

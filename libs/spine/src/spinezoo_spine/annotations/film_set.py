@@ -11,6 +11,7 @@ from pathlib import Path
 
 from spinezoo_contract.errors import AnnotationError, FilmError
 from spinezoo_contract.types import Film, Structure
+from spinezoo_contract.words import counted
 
 from spinezoo_spine.annotations.folder import (
     PREFERRED_ANNOTATIONS,
@@ -199,7 +200,9 @@ def _sound_entries(
             continue
         kept = tuple(r for r in entry.regions if (name, r.index) not in regions)
         if entry.regions and not kept:
-            left_out[name] = f"none of its {len(entry.regions)} regions is without an error"
+            left_out[name] = (
+                f"of its {counted(len(entry.regions), 'region')} none is without an error"
+            )
             continue
         sound.append(replace(entry, regions=kept))
     return sound

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from spinezoo_contract.errors import AnnotationError, FilmError, SpineZooError, TooLargeError
 from spinezoo_contract.types import Structure
+from spinezoo_contract.words import counted
 
 from spinezoo_spine.annotations.film_names import FilmNames
 from spinezoo_spine.annotations.folder import (
@@ -262,7 +263,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     for finding in findings:
         sys.stdout.write(f"{RULES[finding.rule].weight.value}: {finding}\n")
     warnings = len(findings) - errors
-    told = f"{errors} errors, {warnings} warnings" if findings else "nothing is wrong"
+    told = (
+        f"{counted(errors, 'error')}, {counted(warnings, 'warning')}"
+        if findings
+        else "nothing is wrong"
+    )
     sys.stdout.write(f"{_what_was_read(checked)}: {told}\n")
     return 1 if errors else 0
 

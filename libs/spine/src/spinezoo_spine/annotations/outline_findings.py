@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping
 import numpy as np
 from numpy.typing import NDArray
 from spinezoo_contract.types import VERTEBRAE, Structure, structure_of_level
+from spinezoo_contract.words import counted
 
 from spinezoo_spine.annotations.crossing import find_crossing
 from spinezoo_spine.annotations.limits import MAX_FILM_COVER, MAX_FILM_REGIONS
@@ -99,7 +100,9 @@ def _lint_size(
     beyond = bool((every - (width, height)).max() > BORDER_TOLERANCE_PX)
     small = bool((every.max(axis=0) < UPPER_LEFT * np.array([width, height])).all())
     if entry.file_bytes is not None and file_bytes is not None and entry.file_bytes != file_bytes:
-        told = f"its file has {file_bytes} bytes, {entry.file_bytes} when it was outlined"
+        told = (
+            f"its file has {counted(file_bytes, 'byte')}, {entry.file_bytes} when it was outlined"
+        )
         if beyond or (small and len(points) > 1):
             where = "reach off the film" if beyond else "fill its upper left quarter only"
             yield "wrong-size", f"{told}, and the outlines {where}; {advice}"

@@ -14,7 +14,8 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from spinezoo_contract.errors import AnnotationError
-from spinezoo_contract.types import Structure
+from spinezoo_contract.types import NAMED_LEVELS, Structure, structure_of_level
+from spinezoo_contract.words import counted
 
 from spinezoo_spine.annotations.limits import MAX_COORDINATE_PX, MAX_OUTLINE_POINTS
 from spinezoo_spine.annotations.text import shown
@@ -24,8 +25,8 @@ STRUCTURE_NAMES: Mapping[Structure, str] = {
 }
 """The name of each structure in files: ``lumbar_vertebra``, ``sacral_vertebra``, ``cage``, ..."""
 
-_LUMBAR_LEVELS = ("t12", "th12", "l1", "l2", "l3", "l4", "l5", "l6")
-_SACRAL_LEVELS = ("s1", "s2")
+OUTLINED_LEVELS = NAMED_LEVELS[NAMED_LEVELS.index("T12") :]
+"""Levels the study outlined: T12 and the lumbar ones as one class, S1 and S2 as another."""
 
 CLASS_NAMES: Mapping[str, Structure] = {
     **dict.fromkeys(
@@ -37,7 +38,7 @@ CLASS_NAMES: Mapping[str, Structure] = {
             "vertebra",
             "vertebrae",
             "vertebral body",
-            *_LUMBAR_LEVELS,
+            "th12",
         ),
         Structure.LUMBAR_VERTEBRA,
     ),
@@ -48,7 +49,6 @@ CLASS_NAMES: Mapping[str, Structure] = {
             "sacral vertebral body",
             "sacral",
             "sacrum",
-            *_SACRAL_LEVELS,
         ),
         Structure.SACRAL_VERTEBRA,
     ),
@@ -67,6 +67,7 @@ CLASS_NAMES: Mapping[str, Structure] = {
         ),
         Structure.ROD,
     ),
+    **{level.lower(): structure_of_level(level) for level in OUTLINED_LEVELS},
 }
 """Class names that are understood, in the form of :func:`class_key`."""
 
@@ -74,12 +75,15 @@ LEVEL_PATTERN = re.compile(r"^(T1[0-2]|T[1-9]|L[1-6]|S[1-5])(/(T1[0-2]|T[1-9]|L[
 """A level such as ``L4``, or two neighbours such as ``L4/L5`` for what lies between them."""
 
 
+SEPARATORS = re.compile(r"[\s_\-./&+]+")
+"""What may stand between the words of a class name."""
+
 _SHORT_LEVELS = re.compile(r"^([TLS])(\d+)/(\d+)$")
 
 
 def class_key(name: str) -> str:
     """A class name without case and separators: ``"Lumbar_Vertebra"`` is ``lumbar vertebra``."""
-    return " ".join(re.split(r"[\s_\-./&+]+", name.strip().lower())).strip()
+    return " ".join(SEPARATORS.split(name.strip().lower())).strip()
 
 
 def structure_of(
@@ -96,6 +100,19 @@ def structure_of(
         if class_key(name) == key:
             return structure
     return CLASS_NAMES.get(key)
+
+
+def classes_table() -> str:
+    """The class names as a Markdown table, for the page of the data format."""
+    lines = ["| structure | number | other names that are understood |", "|---|---|---|"]
+    for structure, name in STRUCTURE_NAMES.items():
+        others = [
+            each.upper() if LEVEL_PATTERN.match(each.upper()) else each
+            for each, meant in CLASS_NAMES.items()
+            if meant is structure and each != class_key(name)
+        ]
+        lines.append(f"| `{name}` | {int(structure)} | {', '.join(others)} |")
+    return "\n".join(lines)
 
 
 def level_of(text: object) -> str | None:
@@ -152,8 +169,8 @@ def as_polygon(points_xy: ArrayLike) -> NDArray[np.float64]:
     if len(polygon) < 3:
         count = len(polygon)
         raise AnnotationError(
-            f"outline has {count} point{'' if count == 1 else 's'} and encloses nothing; draw at "
-            "least 3, or remove it"
+            f"outline has {counted(count, 'point')} and encloses nothing; draw at least 3, or "
+            "remove it"
         )
     if len(polygon) > MAX_OUTLINE_POINTS:
         raise AnnotationError(

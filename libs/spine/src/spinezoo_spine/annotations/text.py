@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from spinezoo_contract.errors import AnnotationError
+from spinezoo_contract.words import counted
 
 from spinezoo_spine.annotations.limits import (
     MAX_FILE_BYTES,
@@ -156,10 +157,10 @@ def _brief(value: object) -> str:
     if isinstance(value, Mapping):
         regions = value.get("regions")
         if isinstance(regions, (list, Mapping)):
-            return f"{len(regions)} regions"
-        return f"an object of {len(value)} entries"
+            return counted(len(regions), "region")
+        return f"an object of {counted(len(value), 'entry')}"
     if isinstance(value, list):
-        return f"a list of {len(value)} entries"
+        return f"a list of {counted(len(value), 'entry')}"
     return shown(json.dumps(value, default=str), 40)
 
 

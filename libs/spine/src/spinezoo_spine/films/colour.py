@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 from spinezoo_contract.errors import FilmError
 from spinezoo_contract.types import FilmNoteCode
+from spinezoo_contract.words import are, counted
 
 from spinezoo_spine.films.limits import MAX_CHANNEL_DIFFERENCE, TO_ONE_GREY
 from spinezoo_spine.films.notes import NoteBook
@@ -42,7 +43,7 @@ def grey_of(
         coloured += int(np.count_nonzero(spread > allowed))
     if not greatest <= allowed:
         raise FilmError(
-            f"{kind}, not grey: {coloured} pixels are coloured, by up to "
+            f"{kind}, not grey: {counted(coloured, 'pixel')} {are(coloured)} coloured, by up to "
             f"{greatest / full:.0%} of the range; {TO_ONE_GREY}"
         )
     book.add(
@@ -79,5 +80,6 @@ def check_opaque(alpha: NDArray[np.generic], full: float, kind: str) -> None:
     clear = int(np.count_nonzero(alpha != full))
     if clear:
         raise FilmError(
-            f"{kind} with {clear} pixels that are not opaque; save it without transparency"
+            f"{kind} with {counted(clear, 'pixel')} that {are(clear)} not opaque; save it without "
+            "transparency"
         )

@@ -20,6 +20,7 @@ import numpy as np
 import simplejpeg
 from numpy.typing import NDArray
 from spinezoo_contract.errors import FilmError
+from spinezoo_contract.words import are, counted
 
 from spinezoo_spine.films.streams import STRANGE_TAIL, StreamHead, jpeg_segments
 
@@ -113,7 +114,9 @@ def decode_strictly(stream: bytes, samples: int, *, rgb: bool = True) -> NDArray
         said = str(error)
         spare = re.search(r"(\d+) extraneous bytes", said)
         if spare and int(spare[1]) > _most_spare(stream):
-            raise damaged(f"{spare[1]} bytes are left behind its last pixel") from None
+            raise damaged(
+                f"{counted(int(spare[1]), 'byte')} {are(int(spare[1]))} left behind its last pixel"
+            ) from None
         if not spare and "orrupt JPEG data" in said:
             raise damaged(said.rpartition(": ")[2][:60]) from None
         return None

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from spinezoo_contract.errors import FilmError, SpineZooError, TooLargeError
 from spinezoo_contract.types import NO_SPACING_NOTE, Film, FilmNoteCode
+from spinezoo_contract.words import counted
 
 from spinezoo_spine.films.colour import check_opaque, grey_of
 from spinezoo_spine.films.damage import decode_strictly, warnings_heard
@@ -217,7 +218,9 @@ def _check_palette(image: Image.Image) -> None:
     palette = image.palette
     entries = 256 if palette is None else len(palette.palette) // len(palette.mode)
     if entries < 256 and int(np.asarray(image).max()) >= entries:
-        raise FilmError(f"PNG palette has {entries} entries, fewer than used; {TO_ONE_GREY}")
+        raise FilmError(
+            f"PNG palette has {counted(entries, 'entry')}, fewer than used; {TO_ONE_GREY}"
+        )
 
 
 def _jpeg_pixels(

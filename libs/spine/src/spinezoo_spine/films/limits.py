@@ -13,6 +13,7 @@ from spinezoo_contract.limits import (
     MAX_SIDE_PX,
     MIN_SIDE_PX,
 )
+from spinezoo_contract.words import counted
 from spinezoo_serving.variables import EnvironmentSettings, setting
 
 TO_ONE_GREY = "convert it to one grey channel of 8 or 16 bits"
@@ -161,6 +162,6 @@ def check_bytes(size: int, limits: FilmLimits) -> None:
         raise FilmError("film has 0 bytes; send the whole file")
     if size > limits.max_bytes:
         raise TooLargeError(
-            f"film file has {size} bytes; at most {limits.max_bytes} are taken: scale it down, or "
-            "raise SPINEZOO_MAX_MESSAGE_BYTES"
+            f"film file has {counted(size, 'byte')}; at most {limits.max_bytes} are taken: scale "
+            "it down, or raise SPINEZOO_MAX_MESSAGE_BYTES"
         )

@@ -14,6 +14,7 @@ import tifffile
 from numpy.typing import NDArray
 from spinezoo_contract.errors import FilmError, SpineZooError
 from spinezoo_contract.types import NO_SPACING_NOTE, Film, FilmNoteCode
+from spinezoo_contract.words import counted
 
 from spinezoo_spine.films.colour import check_opaque, grey_of, rgb_of_ybr
 from spinezoo_spine.films.damage import decode_jpeg2000, decode_strictly
@@ -426,7 +427,7 @@ def _palette(
         raise FilmError(f"TIFF palette is damaged; {TO_ONE_GREY}")
     if int(places.max()) >= table.shape[1]:
         raise FilmError(
-            f"TIFF palette has {table.shape[1]} entries, fewer than used; {TO_ONE_GREY}"
+            f"TIFF palette has {counted(table.shape[1], 'entry')}, fewer than used; {TO_ONE_GREY}"
         )
     colours = np.moveaxis(table[:, places], 0, -1)
     grey = grey_of(colours, 65535.0, kind, book)

@@ -16,6 +16,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 from spinezoo_contract.errors import ConfigurationError, WeightsError
+from spinezoo_contract.words import counted
 from spinezoo_serving.cards import ModelCard, load_card, verify_graphs, verify_weights
 from spinezoo_serving.settings import NetworkSettings
 
@@ -152,8 +153,8 @@ def check_probe(predictor: GraphPredictor, card: ModelCard, engine: GraphEngine)
     found = predictor.probe(probe.seed, len(probe.values))
     if found.shape != (len(probe.values),):
         raise WeightsError(
-            f"{card.name}: the probe has {len(probe.values)} values, {len(found)} fit; export "
-            f"again with `make export NETWORK={card.name}`"
+            f"{card.name}: the probe has {counted(len(probe.values), 'value')}, {len(found)} fit; "
+            f"export again with `make export NETWORK={card.name}`"
         )
     difference = float(np.abs(found - np.asarray(probe.values)).max())
     most = probe.tolerance * PROBE_SLACK[engine.precision]

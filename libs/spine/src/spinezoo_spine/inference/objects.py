@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from spinezoo_contract.errors import InvalidOutputError
 from spinezoo_contract.types import VERTEBRAE, Structure
+from spinezoo_contract.words import counted
 
 from spinezoo_spine.inference import postprocess as finish
 from spinezoo_spine.inference.options import ResolvedOptions
@@ -220,7 +221,7 @@ class InstancePredictor(FilmPredictor[Objects]):
         )
         if not sound:
             raise InvalidOutputError(
-                f"{self.card.name} answered {len(masks)} masks, scores {scores.shape}, labels "
-                f"{labels.shape} that are not finite, not alike or of unknown classes; check the "
-                "weights"
+                f"{self.card.name} answered {counted(len(masks), 'mask')}, scores {scores.shape}, "
+                f"labels {labels.shape} that are not finite, not alike or of unknown classes; "
+                "check the weights"
             )

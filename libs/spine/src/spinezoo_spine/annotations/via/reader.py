@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from spinezoo_contract.errors import AnnotationError
 from spinezoo_contract.types import Structure
+from spinezoo_contract.words import counted
 
 from spinezoo_spine.annotations.limits import MAX_FILE_FILMS, MAX_FILE_REGIONS
 from spinezoo_spine.annotations.regions import (
@@ -261,11 +262,13 @@ def _films_of_csv2(text: str, first_line: int, separator: str) -> list[Entry]:
             continue  # two exports, one behind the other
         if len(row) != len(header) and any(cell.strip() for cell in row[len(header) :]):
             raise AnnotationError(
-                f"line {line}: has {len(row)} cells, the header {len(header)}; cells that hold "
-                f"{separator!r} stand in quotes, and their own quotes twice"
+                f"line {line}: has {counted(len(row), 'cell')}, the header {len(header)}; cells "
+                f"that hold {separator!r} stand in quotes, and their own quotes twice"
             )
         if len(row) < len(header):
-            raise AnnotationError(f"line {line}: has {len(row)} cells; {len(header)} are needed")
+            raise AnnotationError(
+                f"line {line}: has {counted(len(row), 'cell')}; {len(header)} are needed"
+            )
         cells = {name: row[column] for name, column in columns.items()}
         name, size = cells["filename"].strip(), cells.get("file_size", "").strip()
         if not name:
@@ -294,8 +297,8 @@ def _films_of_csv2(text: str, first_line: int, separator: str) -> list[Entry]:
             film.doubts.append(
                 (
                     "region-count",
-                    f"has {len(film.regions)} rows, its region_count says {shown(stated, 12)}; "
-                    "check that the file is whole",
+                    f"has {counted(len(film.regions), 'row')}, its region_count says "
+                    f"{shown(stated, 12)}; check that the file is whole",
                 )
             )
     return list(films.values())
@@ -419,7 +422,9 @@ def _films_of_csv3(text: str) -> list[Entry]:
         if row[0].strip() == CSV3_FIELDS[0]:
             continue
         if len(row) < len(CSV3_FIELDS):
-            raise AnnotationError(f"{place}: has {len(row)} cells; {len(CSV3_FIELDS)} are needed")
+            raise AnnotationError(
+                f"{place}: has {counted(len(row), 'cell')}; {len(CSV3_FIELDS)} are needed"
+            )
         names, xy, values = (
             json_cell(row[column], f"{place}, column {CSV3_FIELDS[column]}") for column in (1, 4, 5)
         )

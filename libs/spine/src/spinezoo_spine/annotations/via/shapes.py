@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 from spinezoo_contract.errors import AnnotationError
+from spinezoo_contract.words import counted
 
 from spinezoo_spine.annotations.limits import MAX_COORDINATE_PX
 from spinezoo_spine.annotations.text import number_of, shown
@@ -125,7 +126,7 @@ def outline_of_shape(name: str, shape: Mapping[str, object]) -> NDArray[np.float
         if name == "extreme_circle" and len(points) == 3:
             return _circle_through(points)
         if name.startswith("extreme"):
-            raise AnnotationError(f"{name} has {len(points)} points; draw it again")
+            raise AnnotationError(f"{name} has {counted(len(points), 'point')}; draw it again")
         return _without_closing_point(points)
     raise AnnotationError(
         f"shape {shown(name)!r} encloses nothing; outline it as a polygon, or remove it"
