@@ -23,6 +23,7 @@ from typing import Any
 
 import yaml
 from spinezoo_contract.client import DEFAULT_GATEWAY
+from spinezoo_contract.output import end_with_reader
 
 PLUGIN = Path("/usr/share/orthanc/plugins/libOrthancDicomWeb.so")
 """Where Debian puts Orthanc's DICOMweb."""
@@ -145,4 +146,5 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
+    end_with_reader()
     sys.exit(main())

@@ -23,6 +23,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 from spinezoo_contract.errors import ConfigurationError, SpineZooError
+from spinezoo_contract.output import end_with_reader
 from spinezoo_spine.fusion.touching import placed_in_column
 from spinezoo_spine.measures import double_contours, shape, uncertainty, weighing
 from spinezoo_spine.measures.film import measure_film
@@ -84,4 +85,5 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
+    end_with_reader()
     sys.exit(main())

@@ -17,6 +17,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from spinezoo_contract.errors import AnnotationError, SpineZooError
+from spinezoo_contract.output import end_with_reader
 from spinezoo_serving.disk import disk_errors_named
 
 from spinezoo_spine.annotations.coco import write_coco
@@ -135,4 +136,5 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
+    end_with_reader()
     raise SystemExit(main())
