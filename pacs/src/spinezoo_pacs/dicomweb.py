@@ -210,7 +210,7 @@ class DicomWeb:
         headers = {"Accept": f"{JSON}, application/json"}
         answer = self._ask("GET", path, params=asked, headers=headers)
         _check(answer.status)
-        found = _xml_matches(answer) or (_json_of(answer) if answer.content else [])
+        found: Any = _xml_matches(answer) or (_json_of(answer) if answer.content else [])
         if isinstance(found, dict):  # some send the only match by itself
             found = [found]
         if not isinstance(found, list) or not all(isinstance(each, dict) for each in found):
