@@ -10,6 +10,8 @@ TOOL := PYTHONPATH=tools/src $(PYTHON) -m spinezoo_tools
 CORE := .venvs/core/bin/python
 PACS := .venvs/pacs/bin/python
 TESTS := .venvs/tests/bin/python
+# Behind commands that only print: whose reader has gone (`make status | head -1`) is not failed.
+OR_UNREAD := || [ $$? -eq 141 ]
 export BENTOML_DO_NOT_TRACK := True
 # Without bytecode each of our many processes compiles its framework anew, for seconds.
 unexport PYTHONDONTWRITEBYTECODE
@@ -92,7 +94,7 @@ real-check: setup-zoo ## Measure recognition and names on films with corner trut
 .PHONY: check
 check: setup-core ## Check the outlines of a folder before anything reads them: DATA=folder
 	@test -n $(call quote,$(DATA)) || { echo "say which outlines: make check DATA=folder (docs/data-format.md)"; exit 2; }
-	@$(CORE) -m spinezoo_spine.annotations.lint $(call quote,$(DATA)) $(ARGS)
+	@$(CORE) -m spinezoo_spine.annotations.lint $(call quote,$(DATA)) $(ARGS) $(OR_UNREAD)
 
 convert: setup-core ## Write outlines in another form: FROM=file TO=file [FORMAT=via1|via2|via3|coco]
 	@test -n $(call quote,$(FROM)) -a -n $(call quote,$(TO)) || { echo "say from what to what: make convert FROM=via.json TO=coco.json FORMAT=coco"; exit 2; }
@@ -107,7 +109,7 @@ report-pictures: setup ## Take the pictures of docs/images from a report on phan
 	@$(CORE) -m spinezoo_evaluator.report.screenshots $(call quote,reports/$(RUN)) $(ARGS)
 
 compare: ## Print every figure in which two reports differ, times aside: A=folder B=folder
-	@$(TOOL).compare $(call quote,$(A)) $(call quote,$(B))
+	@$(TOOL).compare $(call quote,$(A)) $(call quote,$(B)) $(OR_UNREAD)
 
 test-set: setup-core ## Make the phantom test set (100 films, DICOM) if it is not there
 	@$(CORE) -m spinezoo_phantom --out $(TEST_SET) \
@@ -148,7 +150,7 @@ swap: ## Replace a member while clients ask: NETWORK=pspnet IMAGE=... (container
 	@$(TOOL).swap $(NETWORK) $(if $(IMAGE),--image $(IMAGE),--at $(AT)) $(ARGS)
 
 status: ## Which processes of the zoo are running
-	@$(TOOL).processes status
+	@$(TOOL).processes status $(OR_UNREAD)
 
 certs: setup ## Make certificates for development in certs/ (ARGS=--force renews them); see docs/security.md
 	@$(TESTS) -m spinezoo_tools.certs $(ARGS)

@@ -28,6 +28,7 @@ from spinezoo_contract.codec import to_json
 from spinezoo_contract.errors import SpineZooError
 from spinezoo_contract.measures.compare import compare_films
 from spinezoo_contract.measures.tables import UNITS, changes_to_csv, to_csv
+from spinezoo_contract.output import end_with_reader
 from spinezoo_contract.types import (
     BodyCorner,
     BodyLandmarks,
@@ -336,4 +337,5 @@ def _write_list(pen: ImageDraw, measures: FilmMeasures, left: int, unit: float) 
 
 
 if __name__ == "__main__":
+    end_with_reader()
     sys.exit(main())

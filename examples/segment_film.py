@@ -32,6 +32,7 @@ from spinezoo_contract.client import DEFAULT_GATEWAY, EnsembleClient, film_kind
 from spinezoo_contract.codec import to_json
 from spinezoo_contract.errors import SpineZooError
 from spinezoo_contract.masks import decode_mask
+from spinezoo_contract.output import end_with_reader
 from spinezoo_contract.tls import ClientSecurity, client_settings, token_from_file
 from spinezoo_contract.types import (
     EnsembleAnswer,
@@ -300,4 +301,5 @@ def _eroded(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
 
 
 if __name__ == "__main__":
+    end_with_reader()
     sys.exit(main())

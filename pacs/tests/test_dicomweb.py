@@ -479,6 +479,49 @@ def test_xml_that_does_not_name_the_object_is_asked_after(body: bytes) -> None:
         link(service).store(result())
 
 
+def parts_of(*bodies: bytes, kind: str = "application/dicom+xml") -> Said:
+    """An answer in parts, as DICOM has a search in XML (PS3.18 8.6.1)."""
+    body = b"".join(
+        b"--b\r\nContent-Type: %s\r\n\r\n%s\r\n" % (kind.encode(), each) for each in bodies
+    )
+    return Said(200, body + b"--b--\r\n", f'Multipart/Related; type="{kind}"; boundary=b')
+
+
+@pytest.mark.parametrize("at_a_time", [1, 2])
+def test_a_search_in_xml_is_read_though_json_was_asked_for(at_a_time: int) -> None:
+    hits = [{STUDY_UID: {"vr": "UI", "Value": [f"1.{number}"]}} for number in range(5)]
+
+    def paged(asked: Asked) -> Said:
+        first = int(asked.query.get("offset", ["0"])[0])
+        page = [in_xml(hit) for hit in hits[first : first + at_a_time]]
+        if at_a_time == 1 and page:  # the only match by itself
+            return Said(200, page[0], "application/dicom+xml")
+        return parts_of(*page) if page else Said(204)
+
+    with OddArchive(paged) as service:
+        web = DicomWeb(service.url, token_file=None, authorities=None, timeout_s=5.0)
+        assert list(web.search("studies", STUDY_UID, {})) == hits
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        parts_of(b"<html><body>Log in</body></html>"),
+        parts_of(in_xml({STUDY_UID: {"vr": "UI", "Value": ["1.2"]}}), b"<a/>"),
+        parts_of(b"no XML", kind="application/dicom"),
+        Said(
+            200, b"--b\r\n\r\n<a/>", 'multipart/related; type="application/dicom+xml"; boundary=b'
+        ),
+        Said(200, b"<html><body>Log in</body></html>", "application/dicom+xml"),
+    ],
+)
+def test_a_search_in_xml_that_is_not_dicoms_is_named(said: Said) -> None:
+    with OddArchive(lambda _: said) as service:
+        web = DicomWeb(service.url, token_file=None, authorities=None, timeout_s=5.0)
+        with pytest.raises(NotServingError, match="something else than DICOM's JSON or XML"):
+            list(web.search("studies", STUDY_UID, {}))
+
+
 def test_an_answer_without_end_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
     endless = Said(200, b" " * 1_000_000)
     monkeypatch.setattr("spinezoo_pacs.dicomweb.MOST_ANSWER_BYTES", 500_000)

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import re
+import shutil
 import socket
+import sqlite3
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+import requests
 from conftest import peers
 from odd_archive import OddArchive, Said
 from parts import NodeProcess, OrthancProcess, ZooProcess, until
 from prometheus_client import CollectorRegistry
-from spinezoo_contract.errors import ConfigurationError
+from spinezoo_contract.errors import ConfigurationError, QueueFullError
 from spinezoo_pacs.node.addresses import AddressBook
 from spinezoo_pacs.node.intake import NO_ROOM, Intake
 from spinezoo_pacs.node.page import NodeMetrics
@@ -113,6 +118,112 @@ def test_a_damaged_queue_is_named_at_the_start_and_nothing_is_lost(
     assert node.process.wait(100) == 1
     assert "is damaged" in node.log.read_text()
     assert len(list((spool / "films").iterdir())) == 1
+
+
+def damage(spool: Path) -> None:
+    """Overwrites the queue's pages but the first, under a node that must read them anew."""
+    with contextlib.closing(sqlite3.connect(spool / QUEUE)) as other:
+        assert other.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0] == 0
+        other.execute("PRAGMA user_version = 1")
+        with (spool / QUEUE).open("r+b") as file:
+            file.seek(4096)
+            file.write(b"no page " * 4096)
+
+
+def take_away(spool: Path) -> None:
+    (spool / QUEUE).unlink()
+
+
+def put_another(spool: Path) -> None:
+    shutil.copy(spool / QUEUE, spool / "copy")
+    (spool / "copy").replace(spool / QUEUE)
+
+
+def without_films(spool: Path) -> None:
+    (spool / "films").rename(spool.with_name("elsewhere"))
+
+
+def without_tables(spool: Path) -> None:
+    with contextlib.closing(sqlite3.connect(spool / QUEUE)) as other:
+        other.execute("DROP TABLE results")
+        other.execute("DROP TABLE films")
+
+
+@pytest.mark.parametrize(
+    ("breaks", "name"),
+    [
+        (damage, f"{QUEUE}: SQLITE_CORRUPT"),
+        (take_away, f"{QUEUE}: gone"),
+        (put_another, f"{QUEUE}: another file"),
+        (without_films, "films: not writable"),
+        (without_tables, f"{QUEUE}: SQLITE_ERROR"),
+    ],
+)
+def test_a_node_whose_queue_breaks_is_not_ready_and_says_why(
+    tmp_path: Path, start: Any, breaks: Callable[[Path], None], name: str
+) -> None:
+    peer = {"ae_title": "STORESCU", "host": "127.0.0.1", "port": 1}
+    node = NodeProcess(tmp_path / "node", "127.0.0.1:1", [peer])
+    start(node)
+
+    def ask(path: str) -> requests.Response:
+        return requests.get(f"http://127.0.0.1:{node.http}{path}", timeout=20)
+
+    until(lambda: ask("/readyz").status_code == 200)
+    breaks(tmp_path / "node" / "spool")
+    answer = ask("/readyz")
+    assert answer.status_code == 503
+    assert answer.text.startswith(name)
+    assert ask("/livez").status_code == 200
+    assert f'"reason": "{name}' in node.log.read_text()
+    if "SQLITE" in name:
+        for path in ("/", "/status.json", "/metrics"):
+            answer = ask(path)
+            assert answer.status_code == 503
+            assert name in answer.text
+
+
+def test_a_queue_that_was_damaged_once_stays_in_trouble_and_a_full_disk_is_none(
+    tmp_path: Path,
+) -> None:
+    spool = Spool(tmp_path, Limits(disk_free_mib=0))
+    assert spool.trouble() == ""
+    (most,) = spool._one("PRAGMA page_count") or (0,)
+    spool._one(f"PRAGMA max_page_count = {most}")
+
+    def fill() -> None:
+        for number in range(1000):
+            spool.add(f"1.2.{number}", "1.2", "A", b"film")
+
+    with pytest.raises(QueueFullError):
+        fill()
+    assert spool.trouble() == ""
+    damage(tmp_path)
+    with pytest.raises(sqlite3.DatabaseError, match="malformed"):
+        spool.add("1.3", "1.2", "A", b"film")
+    assert spool.trouble() == f"{QUEUE}: SQLITE_CORRUPT"
+
+
+def test_a_queue_that_can_only_be_read_any_more_is_in_trouble(tmp_path: Path) -> None:
+    spool = Spool(tmp_path, Limits(disk_free_mib=0))
+    spool._one("PRAGMA query_only = 1")
+    assert spool.trouble() == f"{QUEUE}: SQLITE_READONLY"
+    spool._one("PRAGMA query_only = 0")
+    assert spool.trouble() == ""
+
+
+def test_a_queue_that_nothing_else_can_use_is_in_trouble(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("spinezoo_pacs.node.spool.BUSY_S", 0.05)
+    spool = Spool(tmp_path, Limits(disk_free_mib=0))
+    said: list[str] = []
+    with spool._lock:
+        asking = threading.Thread(target=lambda: said.append(spool.trouble()))
+        asking.start()
+        asking.join()
+    assert said == [f"{QUEUE}: busy"]
+    assert spool.trouble() == ""
 
 
 def test_a_queue_that_cannot_be_used_any_more_is_said_to_the_sender(tmp_path: Path) -> None:

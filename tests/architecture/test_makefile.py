@@ -171,3 +171,19 @@ def test_a_value_is_one_word_of_the_shell_whatever_is_in_it(value: str) -> None:
     show = "show: ; @printf %s $(call quote,$(DATA))"
     command = ["make", "-s", f"--eval={show}", "show", f"DATA={value}"]
     assert subprocess.run(command, cwd=ROOT, capture_output=True, text=True).stdout == value
+
+
+def test_make_says_nothing_where_the_reader_has_gone(tmp_path: Path) -> None:
+    process = subprocess.Popen(
+        ["make", "status"],
+        cwd=ROOT,
+        env=os.environ | {"SPINEZOO_RUN_DIR": str(tmp_path), "PYTHONUNBUFFERED": "1"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    assert process.stdout is not None
+    assert process.stderr is not None
+    process.stdout.close()
+    with process.stderr as errors:
+        assert errors.read() == b""
+    assert process.wait(60) == 0

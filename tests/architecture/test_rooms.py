@@ -152,6 +152,35 @@ def test_ruff_finds_nothing() -> None:
     run(str(TOOLS / "ruff"), "format", "--check", ".")
 
 
+SERVERS = {
+    "spinezoo_serving/bento.py", "spinezoo_serving/health.py", "spinezoo_spine/films/worker.py",
+    "spinezoo_gateway/serve.py", "spinezoo_evaluator/serve.py", "spinezoo_pacs/node/serve.py",
+}  # fmt: skip
+"""What runs as a program and is no command that a person reads."""
+
+
+def test_every_command_ends_with_its_reader() -> None:
+    commands = {}
+    for source in (*SOURCES, ROOT / "examples"):
+        for path in sorted(source.rglob("*.py")):
+            text = path.read_text()
+            if path.name == "__main__.py" or '\nif __name__ == "__main__":\n' in text:
+                commands[path.relative_to(source).as_posix()] = text
+    assert commands.keys() >= SERVERS
+    assert len(commands) > 30
+    for name, text in commands.items():
+        begins = re.search(r"^ *end_with_reader\(\)\n", text, re.M) is not None
+        assert begins == (name not in SERVERS), name
+
+
+def test_tools_and_rooms_end_with_their_reader_in_the_same_way() -> None:
+    ours, theirs = (
+        ROOT / folder / "output.py"
+        for folder in ("tools/src/spinezoo_tools", "libs/contract/src/spinezoo_contract")
+    )
+    assert ours.read_bytes() == theirs.read_bytes()
+
+
 def test_mypy_finds_nothing() -> None:
     packages = [str(path) for source in SOURCES for path in source.glob("spinezoo_*")]
     run(

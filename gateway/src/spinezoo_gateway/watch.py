@@ -24,6 +24,7 @@ from collections.abc import Mapping, Sequence
 from spinezoo_contract.arguments import seconds
 from spinezoo_contract.client import DEFAULT_GATEWAY, EnsembleClient
 from spinezoo_contract.errors import AccessError, ConfigurationError, SpineZooError
+from spinezoo_contract.output import end_with_reader
 from spinezoo_contract.tls import client_settings
 from spinezoo_contract.types import NewcomerState, Roster, RosterMember
 from spinezoo_serving.health import own_server
@@ -153,4 +154,5 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
+    end_with_reader()
     sys.exit(main())

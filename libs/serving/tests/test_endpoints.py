@@ -64,6 +64,19 @@ async def test_readiness_follows_the_state() -> None:
         await endpoint.stop()
 
 
+async def test_what_keeps_a_process_from_its_work_is_named_and_goes_again() -> None:
+    state, names = ServingState(), ["", "disk: gone", ""]
+    app = make_app(state, ServerMetrics(), trouble=lambda: names.pop(0))
+    transport = httpx.ASGITransport(app)
+    async with httpx.AsyncClient(base_url="http://process", transport=transport) as client:
+        assert (await client.get("/readyz")).text == "loading"
+        state.move(Phase.SERVING)
+        answers = [await client.get("/readyz") for _ in range(3)]
+        assert [answer.status_code for answer in answers] == [200, 503, 200]
+        assert [answer.text for answer in answers] == ["serving", "disk: gone", "serving"]
+        assert (await client.get("/livez")).status_code == 200
+
+
 @pytest.mark.parametrize("host", ["::1", "[::1]", "::"])
 async def test_servers_listen_on_ipv6(host: str) -> None:
     try:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gzip
 import io
 import struct
+import zlib
 from collections.abc import Callable
 
 import imagecodecs
@@ -516,6 +518,27 @@ def test_deflated_data_that_is_cut(make_dicom: Make) -> None:
     assert (read_film(data).pixels == DEEP).all()
     with pytest.raises(FilmError, match="truncated"):
         read_film(data[:-200])
+
+
+@pytest.mark.parametrize(
+    ("wrap", "words"),
+    [
+        (lambda plain: zlib.compress(plain, 1), r"header of zlib \(RFC 1950\)"),
+        (lambda plain: zlib.compress(plain, 9), r"header of zlib \(RFC 1950\)"),
+        (gzip.compress, r"a gzip file \(RFC 1952\)"),
+        (bytes, "not deflated at all"),
+        (lambda plain: b"\xff" * len(plain), "is damaged"),
+    ],
+)
+def test_data_that_is_said_to_be_deflated_and_is_something_else(
+    make_dicom: Make, wrap: Callable[[bytes], bytes], words: str
+) -> None:
+    data = make_dicom(DEEP, syntax=DeflatedExplicitVRLittleEndian, BitsStored=12)
+    begin = 144 + struct.unpack_from("<I", data, 140)[0]
+    plain = zlib.decompress(data[begin:], -zlib.MAX_WBITS)
+    for read in (read_film, read_film_size):
+        with pytest.raises(FilmError, match=f"{words}.*; export it as Explicit VR Little Endian"):
+            read(data[:begin] + wrap(plain))
 
 
 # ------------------------------------------------------------------------------ no films at all

@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 import torch
 from spinezoo_contract.errors import ConfigurationError
+from spinezoo_contract.output import end_with_reader
 from spinezoo_spine.column.reader.card import READER
 from spinezoo_torchkit.small_training import (
     SmallSettings,
@@ -309,4 +310,5 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
+    end_with_reader()
     sys.exit(main())

@@ -23,6 +23,7 @@ from typing import Any
 
 import yaml
 from spinezoo_contract.client import DEFAULT_GATEWAY
+from spinezoo_contract.output import end_with_reader
 from spinezoo_contract.words import counted
 
 PLUGIN = Path("/usr/share/orthanc/plugins/libOrthancDicomWeb.so")
@@ -146,4 +147,5 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
+    end_with_reader()
     sys.exit(main())

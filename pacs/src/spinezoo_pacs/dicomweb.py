@@ -2,7 +2,7 @@
 
 Whatever answers under an address may be a login page, a proxy or another service, with status 200.
 So an object counts as stored only when the answer names it as stored, a page of a search must be
-DICOM's JSON and bring something new, and the parts of a series must come to their end.
+DICOM's JSON or XML and bring something new, and the parts of a series must come to their end.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from spinezoo_contract.tls import token_from_file
 from spinezoo_pacs.node.errors import NotTakenError, RefusedError
 
 JSON = "application/dicom+json"
+XML = "application/dicom+xml"
 DICOM = "application/dicom"
 RELATED = "multipart/related"
 
@@ -62,11 +63,13 @@ class _Answer:
         status: Its HTTP status.
         content: Its body.
         moved: Status of a redirection on the way that drops what was sent; 0: there was none.
+        kind: Its content type.
     """
 
     status: int
     content: bytes
     moved: int = 0
+    kind: str = ""
 
 
 class DicomWeb:
@@ -147,6 +150,7 @@ class DicomWeb:
                 method, f"{self._url}/{path}", timeout=self._timeout_s, stream=True, **more
             ) as answer,
         ):
+            kind = answer.headers.get("Content-Type", "")
             for piece in answer.iter_content(65_536):
                 content += piece
                 if len(content) > MOST_ANSWER_BYTES or time.monotonic() > end:
@@ -156,7 +160,7 @@ class DicomWeb:
                     )
         codes = [each.status_code for each in answer.history]
         moved = next((code for code in codes if code in (301, 302, 303)), 0)
-        return _Answer(answer.status_code, bytes(content), moved)
+        return _Answer(answer.status_code, bytes(content), moved, kind)
 
     def has(self, study_uid: str, sop_uid: str) -> bool:
         """Whether the service has an object.
@@ -184,7 +188,8 @@ class DicomWeb:
         Raises:
             AccessError: The service does not take our token.
             RefusedError: It refuses the search.
-            NotServingError: It cannot be reached, or answers something else than DICOM's JSON.
+            NotServingError: It cannot be reached, or answers something else than DICOM's JSON or
+                XML.
         """
         seen: set[str] = set()
         asked: dict[str, Any] = dict(filters)
@@ -205,13 +210,13 @@ class DicomWeb:
         headers = {"Accept": f"{JSON}, application/json"}
         answer = self._ask("GET", path, params=asked, headers=headers)
         _check(answer.status)
-        found = _json_of(answer) if answer.content else []
+        found: Any = _xml_matches(answer) or (_json_of(answer) if answer.content else [])
         if isinstance(found, dict):  # some send the only match by itself
             found = [found]
         if not isinstance(found, list) or not all(isinstance(each, dict) for each in found):
             raise NotServingError(
-                "the service answers a search with something else than DICOM's JSON; is it the "
-                "address of its DICOMweb?"
+                "the service answers a search with something else than DICOM's JSON or XML; "
+                "is it the address of its DICOMweb?"
             )
         return found
 
@@ -332,7 +337,7 @@ def raise_for(reason: int) -> None:
 def _outcome(answer: _Answer, sop_uid: str) -> int | None:
     """0 where an answer names an object as stored, its Failure Reason, or None: it says neither."""
     try:
-        said = _xml_of(answer) or _json_of(answer)
+        said = _xml_of(answer.content) or _json_of(answer)
     except NotServingError:
         return None
     if isinstance(said, list):
@@ -357,19 +362,33 @@ def _json_of(answer: _Answer) -> Any:
         return json.loads(answer.content)
     except (ValueError, RecursionError):
         raise NotServingError(
-            f"the service answered {answer.status} with something else than DICOM's JSON"
+            f"the service answered {answer.status} with something else than DICOM's JSON or XML"
         ) from None
 
 
-def _xml_of(answer: _Answer) -> dict[str, Any]:
+def _xml_matches(answer: _Answer) -> list[dict[str, Any]]:
+    """The matches of a search in DICOM's XML, a part each (PS3.18 8.6.1); empty where it is not."""
+    if not answer.kind.lower().startswith(RELATED):
+        only = _xml_of(answer.content)
+        return [only] if only else []
+    try:
+        parts = MultipartParts(answer.kind, types=(XML,))
+        parts.write(answer.content)
+        found = [_xml_of(part) for part in parts.finished()]
+    except BadInputError:
+        return []
+    return found if all(found) else []
+
+
+def _xml_of(content: bytes) -> dict[str, Any]:
     """DICOM's XML (PS3.19 A.1) as its JSON; empty where an answer is something else.
 
     Some services answer in XML though JSON is asked for.
     """
-    if b"<" not in answer.content[:1024] or b"<!DOCTYPE" in answer.content[:65_536]:
+    if b"<" not in content[:1024] or b"<!DOCTYPE" in content[:65_536]:
         return {}  # DICOM's XML has no document type, which could make much of little
     try:
-        root = ElementTree.fromstring(answer.content)
+        root = ElementTree.fromstring(content)
         return _attributes(root) if root.tag == f"{_XML_ROOT}NativeDicomModel" else {}
     except (ElementTree.ParseError, ValueError, LookupError, RecursionError):
         return {}

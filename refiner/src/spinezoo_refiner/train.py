@@ -21,6 +21,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from spinezoo_contract.output import end_with_reader
 from spinezoo_spine.measures.osteophytes import LEAST_ODDS
 from spinezoo_spine.measures.refiner.answers import landmarks_of
 from spinezoo_spine.measures.refiner.card import REFINER
@@ -211,4 +212,5 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
+    end_with_reader()
     sys.exit(main())

@@ -32,6 +32,7 @@ from typing import TYPE_CHECKING
 
 from spinezoo_tools.checkout import FRONT, networks_of
 from spinezoo_tools.environments import ROOT
+from spinezoo_tools.output import end_with_reader
 
 if TYPE_CHECKING:
     from cryptography import x509
@@ -324,4 +325,5 @@ def _write(path: Path, data: bytes, mode: int) -> None:
 
 
 if __name__ == "__main__":
+    end_with_reader()
     sys.exit(main())

@@ -15,6 +15,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from spinezoo_tools.output import end_with_reader
+
 NOT_COMPARED = frozenset(
     {"started", "command", "finished", "seconds", "machine", "memory", "versions", "request_id"}
 )
@@ -119,4 +121,5 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
+    end_with_reader()
     sys.exit(main())

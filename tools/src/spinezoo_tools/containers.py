@@ -38,6 +38,7 @@ from spinezoo_tools.compose import certs, down, test, test_gpu, up
 from spinezoo_tools.engine import NoEngineError, NoRoomError, need_engine, say, stop_engine
 from spinezoo_tools.environments import ROOT
 from spinezoo_tools.images import base_image, build, torch_lock
+from spinezoo_tools.output import end_with_reader
 
 NO_ENGINE = 3
 """Exit code where there is no engine: continuous integration tells it from a failure."""
@@ -108,4 +109,5 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
+    end_with_reader()
     sys.exit(main())

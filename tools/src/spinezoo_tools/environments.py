@@ -31,6 +31,7 @@ from pathlib import Path
 from typing import Any
 
 from spinezoo_tools import node_packages
+from spinezoo_tools.output import end_with_reader
 
 ROOT = Path(__file__).resolve().parents[3]
 LOCKS = ROOT / "locks"
@@ -466,4 +467,5 @@ def main() -> int:
 
 
 if __name__ == "__main__":
+    end_with_reader()
     sys.exit(main())

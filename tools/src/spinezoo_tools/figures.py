@@ -21,6 +21,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from spinezoo_tools.output import end_with_reader
+
 ROOT = Path(__file__).resolve().parents[3]
 
 Record = Mapping[str, Any]
@@ -218,4 +220,5 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
+    end_with_reader()
     sys.exit(main())

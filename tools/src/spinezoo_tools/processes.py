@@ -34,6 +34,7 @@ from pathlib import Path
 
 from spinezoo_tools.checkout import ToolError
 from spinezoo_tools.environments import ROOT
+from spinezoo_tools.output import end_with_reader
 from spinezoo_tools.running import Running
 from spinezoo_tools.signals import StopSignalError, raise_on_stop, signals_held
 from spinezoo_tools.zoo import START_TIMEOUT_S, Zoo, ZooError, say
@@ -224,4 +225,5 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
+    end_with_reader()
     raise SystemExit(main())

@@ -21,6 +21,8 @@ import sys
 import tempfile
 from pathlib import Path
 
+from spinezoo_tools.output import end_with_reader
+
 ROOT = Path(__file__).resolve().parents[3]
 PROTOS = ROOT / "protos"
 GENERATED = ROOT / "libs" / "contract" / "src" / "spinezoo" / "v1"
@@ -173,4 +175,5 @@ def _run(command: list[str | Path], failure: str) -> None:
 
 
 if __name__ == "__main__":
+    end_with_reader()
     sys.exit(main())

@@ -26,6 +26,7 @@ from pathlib import Path
 
 from spinezoo_tools.checkout import ToolError, read_env_file
 from spinezoo_tools.environments import ROOT, python_of
+from spinezoo_tools.output import end_with_reader
 from spinezoo_tools.roster_file import RosterFile, SwapError, write_at_once
 from spinezoo_tools.signals import StopSignalError, raise_on_stop, signals_held
 from spinezoo_tools.swap_docker import COMMAND_LIMIT_S, Docker, run, say
@@ -291,4 +292,5 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
+    end_with_reader()
     raise SystemExit(main())

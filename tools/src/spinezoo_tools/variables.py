@@ -15,6 +15,7 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from spinezoo_tools.environments import ROOT, python_of
+from spinezoo_tools.output import end_with_reader
 
 MODULES = (
     "spinezoo_serving.settings",
@@ -315,4 +316,5 @@ def markdown() -> str:
 
 
 if __name__ == "__main__":
+    end_with_reader()
     print(markdown(), end="")

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from spinezoo_contract.errors import ConfigurationError, SpineZooError
+from spinezoo_contract.output import end_with_reader
 from spinezoo_serving.disk import disk_errors_named
 from spinezoo_spine.annotations.corners import read_corners
 from spinezoo_spine.annotations.film_set import FilmSet
@@ -153,4 +154,5 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
+    end_with_reader()
     sys.exit(main())

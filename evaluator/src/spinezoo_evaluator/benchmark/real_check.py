@@ -36,6 +36,7 @@ from spinezoo_contract.errors import (
     FilmError,
     SpineZooError,
 )
+from spinezoo_contract.output import end_with_reader
 from spinezoo_contract.status import error_name
 from spinezoo_contract.tls import client_settings
 from spinezoo_contract.types import (
@@ -368,4 +369,5 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
+    end_with_reader()
     sys.exit(main())

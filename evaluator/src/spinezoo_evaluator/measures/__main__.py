@@ -23,6 +23,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 from spinezoo_contract.errors import ConfigurationError, SpineZooError
+from spinezoo_contract.output import end_with_reader
 from spinezoo_contract.words import counted
 from spinezoo_spine.fusion.touching import placed_in_column
 from spinezoo_spine.measures import double_contours, shape, uncertainty, weighing
@@ -85,4 +86,5 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
+    end_with_reader()
     sys.exit(main())

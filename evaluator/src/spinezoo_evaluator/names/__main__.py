@@ -17,6 +17,7 @@ from pathlib import Path
 
 import cv2
 from spinezoo_contract.errors import ConfigurationError, SpineZooError
+from spinezoo_contract.output import end_with_reader
 from spinezoo_contract.words import counted
 from spinezoo_spine.built_in import load_built_in_card
 from spinezoo_spine.column.reader.card import READER
@@ -71,4 +72,5 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
+    end_with_reader()
     sys.exit(main())

@@ -19,6 +19,7 @@ from typing import Any
 
 from PIL import Image
 from spinezoo_contract.errors import ConfigurationError, SpineZooError
+from spinezoo_contract.output import end_with_reader
 
 from spinezoo_evaluator.report.page.render import PAGE_FILE
 from spinezoo_evaluator.results.records import RunFolder
@@ -118,4 +119,5 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
+    end_with_reader()
     sys.exit(main())

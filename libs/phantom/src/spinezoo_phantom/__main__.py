@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import cv2
+from spinezoo_contract.output import end_with_reader
 from tqdm import tqdm
 
 from spinezoo_phantom.make import make_film
@@ -87,4 +88,5 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
+    end_with_reader()
     sys.exit(main())

@@ -40,15 +40,30 @@ _TLS_HANDSHAKE = b"\x16"
 
 
 def make_app(
-    state: ServingState, metrics: ServerMetrics, routes: Sequence[BaseRoute] = ()
+    state: ServingState,
+    metrics: ServerMetrics,
+    routes: Sequence[BaseRoute] = (),
+    *,
+    trouble: Callable[[], str] = lambda: "",
 ) -> Starlette:
-    """The application: the three endpoints, and routes of the process's own."""
+    """The application: the three endpoints, and routes of the process's own.
+
+    Args:
+        state: Whether the process serves.
+        metrics: What ``/metrics`` says.
+        routes: The process's own.
+        trouble: What keeps a process that serves from its work, by name; empty is nothing. Asked
+            in a thread each time that ``/readyz`` is.
+    """
 
     async def livez(_: Request) -> Response:
         return PlainTextResponse(state.phase.value, 200 if state.alive else 503)
 
     async def readyz(_: Request) -> Response:
-        return PlainTextResponse(state.phase.value, 200 if state.ready else 503)
+        if not state.ready:
+            return PlainTextResponse(state.phase.value, 503)
+        name = await asyncio.to_thread(trouble)
+        return PlainTextResponse(name or state.phase.value, 503 if name else 200)
 
     async def metrics_text(_: Request) -> Response:
         return Response(metrics.render(), headers={"Content-Type": CONTENT_TYPE})

@@ -37,6 +37,7 @@ from pathlib import Path
 
 from spinezoo_contract.certificates import PemFile, file_from_env
 from spinezoo_contract.errors import AccessError, ConfigurationError
+from spinezoo_contract.output import end_with_reader
 from spinezoo_contract.tls import MAX_TOKEN_LENGTH, TlsMode, is_loopback
 from spinezoo_contract.words import counted
 
@@ -405,4 +406,5 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
+    end_with_reader()
     sys.exit(main())

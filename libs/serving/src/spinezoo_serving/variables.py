@@ -32,6 +32,7 @@ from pydantic_settings import (
     SettingsConfigDict,
 )
 from spinezoo_contract.errors import ConfigurationError
+from spinezoo_contract.output import end_with_reader
 from spinezoo_contract.tls import CALLER_VARIABLES
 
 PREFIX = "SPINEZOO_"
@@ -271,6 +272,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
+    end_with_reader()
     from spinezoo_serving.variables import main as run
 
     raise SystemExit(run())

@@ -30,6 +30,7 @@ from spinezoo_contract.errors import (
     TooLargeError,
 )
 from spinezoo_contract.masks import decode_mask
+from spinezoo_contract.output import end_with_reader
 from spinezoo_contract.tls import client_settings
 from spinezoo_contract.types import VERTEBRAE, EnsembleAnswer, Film
 from spinezoo_contract.words import counted
@@ -348,4 +349,5 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
+    end_with_reader()
     sys.exit(main())

@@ -32,6 +32,7 @@ from spinezoo_contract.errors import (
     SpineZooError,
     TooLargeError,
 )
+from spinezoo_contract.output import end_with_reader
 from spinezoo_contract.tls import client_settings
 from spinezoo_contract.types import Film, FilmNoteCode, FilmView
 from spinezoo_serving.disk import alone_in, disk_errors_named
@@ -323,4 +324,5 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
+    end_with_reader()
     sys.exit(main())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import sqlite3
 import threading
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -11,11 +12,11 @@ from prometheus_client import CollectorRegistry, Counter
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 from starlette.requests import Request
-from starlette.responses import HTMLResponse, JSONResponse, Response
+from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
 from spinezoo_pacs.node.settings import NodeSettings
-from spinezoo_pacs.node.spool import Spool
+from spinezoo_pacs.node.spool import QUEUE, Spool, error_name
 
 
 class NodeMetrics:
@@ -82,6 +83,13 @@ def routes(settings: NodeSettings, spool: Spool, metrics: NodeMetrics) -> list[R
         return HTMLResponse(_page(status()))
 
     return [Route("/", as_page), Route("/status.json", as_json)]
+
+
+def not_readable(_: Request, error: Exception) -> Response:
+    """What a caller is told where the queue cannot be read."""
+    assert isinstance(error, sqlite3.Error)
+    text = f"the queue cannot be read ({QUEUE}: {error_name(error)}); see the node's log"
+    return PlainTextResponse(text, 503)
 
 
 def _time(at: float) -> str:

@@ -24,7 +24,7 @@ from spinezoo_serving.tokens import TokenFile
 from spinezoo_spine.films.limits import DecoderLimits
 
 from spinezoo_pacs.node.intake import Intake
-from spinezoo_pacs.node.page import NodeMetrics, routes
+from spinezoo_pacs.node.page import NodeMetrics, not_readable, routes
 from spinezoo_pacs.node.scp import FilmReceiver
 from spinezoo_pacs.node.settings import NodeSettings, read_settings
 from spinezoo_pacs.node.spool import QUEUE, Spool
@@ -81,12 +81,19 @@ class Node:
         page = routes(settings, self.spool, self.metrics)
         # Without tokens there is no STOW-RS: nobody could be told from anybody.
         films = Stow(settings, intake, tokens).routes if tokens is not None else []
+        self._trouble = ""
+        apps = [
+            make_app(self.state, server_metrics, each, trouble=self._look)
+            for each in ([*page, *films], page)
+        ]
+        for app in apps:
+            app.add_exception_handler(sqlite3.Error, not_readable)
         self.http = HttpEndpoint(
             settings.host,
             settings.http_port,
-            make_app(self.state, server_metrics, [*page, *films]),
+            apps[0],
             security=security,
-            plain=make_app(self.state, server_metrics, page),
+            plain=apps[1],
             settings="host and http_port",
         )
 
@@ -124,6 +131,17 @@ class Node:
         await self.http.stop()
         self.spool.close()
         self._held.close()
+
+    def _look(self) -> str:
+        """What keeps the spool from being used, by name; logged when it changes."""
+        name = self.spool.trouble()
+        if name != self._trouble:
+            self._trouble = name
+            if name:
+                log.error("not ready", extra={"fields": {"reason": name}})
+            else:
+                log.info("ready again")
+        return name
 
     def _clean(self) -> None:
         try:

@@ -101,6 +101,18 @@ def key_of(sop_uid: str) -> str:
     return hashlib.sha256(sop_uid.encode()).hexdigest()[:24]
 
 
+BUSY_S = 4.0
+"""A queue that nothing else can use for so long is in trouble, in s."""
+
+_DAMAGED = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+"""What SQLite says of a file that will not get well by itself."""
+
+
+def error_name(error: sqlite3.Error) -> str:
+    """What SQLite calls an error, such as SQLITE_CORRUPT."""
+    return getattr(error, "sqlite_errorname", type(error).__name__)
+
+
 def no_room(error: Exception) -> bool:
     """Whether an error of the spool says that its disk is full."""
     if isinstance(error, sqlite3.OperationalError):
@@ -139,6 +151,8 @@ class Spool:
         self._database.execute("PRAGMA journal_mode = WAL")
         self._database.execute("PRAGMA synchronous = FULL")
         self._database.executescript(SCHEMA)
+        self._file = _identity(folder / QUEUE)
+        self._damage = ""
         self._take_up()
 
     def close(self) -> None:
@@ -175,7 +189,7 @@ class Spool:
             QueueFullError: No place in the queue or on the disk.
             TooLargeError: The film is over the limit.
         """
-        with self._lock:
+        with self._queue() as database:
             known = self._one("SELECT study_uid, state FROM films WHERE sop_uid = ?", sop_uid)
             if known is not None and known[0] != study_uid:
                 raise OtherStudyError("one SOP instance UID stands for films of two studies")
@@ -184,7 +198,7 @@ class Spool:
             self.check_room(len(data))
             try:
                 self._write(self.film_path(sop_uid), data)
-                self._database.execute(
+                database.execute(
                     "INSERT INTO films (sop_uid, study_uid, sender, state, received_at) "
                     "VALUES (?, ?, ?, 'waiting', ?) ON CONFLICT (sop_uid) DO UPDATE SET "
                     "sender = excluded.sender, state = 'waiting', reason = '', failures = 0, "
@@ -208,22 +222,26 @@ class Spool:
             most_wait_s: Longest wait between two attempts, in s. A film that is to wait for longer
                 got its time from a clock that was wrong, and is tried now.
         """
-        now = time.time()
-        with self._lock:
-            row = self._one(
-                "SELECT id, sop_uid, study_uid, sender, state, failures, waits, received_at "
-                "FROM films AS f WHERE state IN ('waiting', 'answered') AND busy = 0 "
-                "AND (next_at <= ? OR next_at > ?) AND NOT EXISTS (SELECT 1 FROM films AS g WHERE "
-                "g.study_uid = f.study_uid AND g.id < f.id "
-                "AND g.state IN ('waiting', 'answered')) ORDER BY id LIMIT 1",
-                now,
-                now + most_wait_s,
-            )
+        with self._queue() as database:
+            row = self._next(most_wait_s)
             if row is None:
                 return None
             film = QueuedFilm(*row)
-            self._database.execute("UPDATE films SET busy = 1 WHERE id = ?", (film.id,))
+            database.execute("UPDATE films SET busy = 1 WHERE id = ?", (film.id,))
             return film
+
+    def _next(self, most_wait_s: float) -> tuple[Any, ...] | None:
+        """The row of the next film to work on."""
+        now = time.time()
+        return self._one(
+            "SELECT id, sop_uid, study_uid, sender, state, failures, waits, received_at "
+            "FROM films AS f WHERE state IN ('waiting', 'answered') AND busy = 0 "
+            "AND (next_at <= ? OR next_at > ?) AND NOT EXISTS (SELECT 1 FROM films AS g WHERE "
+            "g.study_uid = f.study_uid AND g.id < f.id "
+            "AND g.state IN ('waiting', 'answered')) ORDER BY id LIMIT 1",
+            now,
+            now + most_wait_s,
+        )
 
     def film_data(self, film: QueuedFilm) -> bytes:
         """The film's file.
@@ -258,17 +276,17 @@ class Spool:
         """
         for kind, (_, data) in files.items():
             self._write(self.result_path(film, kind), data)
-        with self._transaction():
+        with self._transaction() as database:
             for kind, (sop_uid, _) in files.items():
                 for destination in destinations:
-                    self._database.execute(
+                    database.execute(
                         "INSERT INTO results VALUES (?, ?, ?, ?, 'waiting') "
                         "ON CONFLICT (film_id, kind, destination) DO UPDATE SET state = CASE "
                         "WHEN sop_uid = excluded.sop_uid AND state IN ('sending', 'sent') "
                         "THEN state ELSE 'waiting' END, sop_uid = excluded.sop_uid",
                         (film.id, kind, destination, sop_uid),
                     )
-            self._database.execute(
+            database.execute(
                 "UPDATE films SET state = 'answered', failures = 0, waits = 0, crashes = 0 "
                 "WHERE id = ?",
                 (film.id,),
@@ -338,6 +356,35 @@ class Spool:
         )
         return [(key_of(uid), state, reason, at) for uid, state, reason, at in rows]
 
+    def trouble(self) -> str:
+        """Why the queue cannot be used, by name; empty: it can, or there is no room only.
+
+        Reads as a worker does and writes what changes nothing, since a disk that can only be read
+        any more is seen no other way.
+        """
+        if not self._lock.acquire(timeout=BUSY_S):
+            return f"{QUEUE}: busy"
+        try:
+            if self._damage:
+                return f"{QUEUE}: {self._damage}"
+            if _identity(self.folder / QUEUE) != self._file:
+                return f"{QUEUE}: another file"
+            for name in ("films", "results"):
+                if not os.access(self.folder / name, os.W_OK | os.X_OK):
+                    return f"{name}: not writable"
+            self._next(math.inf)
+            self._run("PRAGMA user_version = 0")
+        except FileNotFoundError:
+            return f"{QUEUE}: gone"
+        except OSError as error:
+            return f"{QUEUE}: {type(error).__name__}"
+        except sqlite3.Error as error:
+            full = getattr(error, "sqlite_errorcode", 0) == sqlite3.SQLITE_FULL
+            return "" if full else f"{QUEUE}: {error_name(error)}"
+        finally:
+            self._lock.release()
+        return ""
+
     def not_taken(self) -> int:
         """Results that a destination does not take."""
         row = self._one("SELECT count(*) FROM results WHERE state = 'not_taken'")
@@ -392,28 +439,52 @@ class Spool:
         return self._vault.open(path.name, path.read_bytes())
 
     @contextlib.contextmanager
-    def _transaction(self) -> Iterator[None]:
+    def _queue(self) -> Iterator[sqlite3.Connection]:
+        """The database, for one thread at a time; that it is damaged stays known."""
         with self._lock:
-            self._database.execute("BEGIN IMMEDIATE")
             try:
-                yield
-            except BaseException:
-                self._database.execute("ROLLBACK")
+                yield self._database
+            except sqlite3.Error as error:
+                # The low byte is the kind, the others its details.
+                if getattr(error, "sqlite_errorcode", 0) & 0xFF in _DAMAGED:
+                    self._damage = error_name(error)
                 raise
-            self._database.execute("COMMIT")
+
+    @contextlib.contextmanager
+    def _transaction(self) -> Iterator[sqlite3.Connection]:
+        with self._queue() as database:
+            database.execute("BEGIN IMMEDIATE")
+            try:
+                yield database
+            except BaseException:
+                # SQLite may have done so itself; to do it twice would hide why.
+                if database.in_transaction:
+                    database.execute("ROLLBACK")
+                raise
+            database.execute("COMMIT")
 
     def _run(self, statement: str, *values: object) -> None:
-        with self._lock:
-            self._database.execute(statement, values)
+        with self._queue() as database:
+            database.execute(statement, values)
 
     def _one(self, statement: str, *values: object) -> tuple[Any, ...] | None:
-        with self._lock:
-            found: tuple[Any, ...] | None = self._database.execute(statement, values).fetchone()
+        with self._queue() as database:
+            found: tuple[Any, ...] | None = database.execute(statement, values).fetchone()
             return found
 
     def _all(self, statement: str, *values: object) -> list[tuple[Any, ...]]:
-        with self._lock:
-            return self._database.execute(statement, values).fetchall()
+        with self._queue() as database:
+            return database.execute(statement, values).fetchall()
+
+
+def _identity(path: Path) -> tuple[int, int]:
+    """Which file a path names.
+
+    Raises:
+        OSError: None.
+    """
+    found = path.stat()
+    return found.st_dev, found.st_ino
 
 
 def _check_is_ours(folder: Path) -> None:

@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 from pynetdicom.sop_class import LabelMapSegmentationStorage, SegmentationStorage
 from spinezoo_contract.errors import FilmError, SpineZooError
+from spinezoo_contract.output import end_with_reader
 from spinezoo_contract.words import counted
 
 
@@ -136,4 +137,5 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
+    end_with_reader()
     sys.exit(main())

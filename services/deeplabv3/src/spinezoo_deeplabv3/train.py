@@ -6,6 +6,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from spinezoo_contract.output import end_with_reader
 from spinezoo_torchkit.engine import TorchFramework
 from spinezoo_torchkit.semantic_task import SemanticTask
 from spinezoo_training.command import train_main
@@ -30,4 +31,5 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
+    end_with_reader()
     sys.exit(main())

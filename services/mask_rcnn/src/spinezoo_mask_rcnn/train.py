@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from spinezoo_contract.output import end_with_reader
 from spinezoo_serving.cards import ModelCard
 from spinezoo_torchkit.engine import TorchFramework
 from spinezoo_torchkit.inputs import two_channels
@@ -77,4 +78,5 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
+    end_with_reader()
     sys.exit(main())

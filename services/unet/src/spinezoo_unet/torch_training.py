@@ -20,6 +20,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from spinezoo_contract.errors import WeightsError
+from spinezoo_contract.output import end_with_reader
 from spinezoo_serving.cards import ModelCard
 from spinezoo_torchkit.engine import TorchEngine, TorchFramework
 from spinezoo_torchkit.inputs import two_channels
@@ -280,4 +281,5 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
+    end_with_reader()
     sys.exit(main())

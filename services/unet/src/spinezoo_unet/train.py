@@ -6,6 +6,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from spinezoo_contract.output import end_with_reader
 from spinezoo_training.command import train_main
 from spinezoo_training.settings import TrainSettings
 
@@ -38,4 +39,5 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
+    end_with_reader()
     sys.exit(main())

@@ -26,6 +26,7 @@ from spinezoo_tools.faults.row import Row
 from spinezoo_tools.faults.rows import ROWS
 from spinezoo_tools.faults.table import machine, table, write
 from spinezoo_tools.faults.zoo import CannotMakeError, Zoo
+from spinezoo_tools.output import end_with_reader
 
 LIMIT_S = 40 * 60
 """Time for all rows together, in s; starting and taking down have limits of their own."""
@@ -140,4 +141,5 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
+    end_with_reader()
     sys.exit(main())

@@ -18,6 +18,7 @@ from pathlib import Path
 from spinezoo_tools.checkout import ToolError
 from spinezoo_tools.environments import ROOT
 from spinezoo_tools.generate.files import differences, write
+from spinezoo_tools.output import end_with_reader
 
 
 def main() -> int:
@@ -42,4 +43,5 @@ def main() -> int:
 
 
 if __name__ == "__main__":
+    end_with_reader()
     raise SystemExit(main())

@@ -17,6 +17,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from spinezoo_contract.errors import AnnotationError, SpineZooError
+from spinezoo_contract.output import end_with_reader
 from spinezoo_contract.words import counted
 from spinezoo_serving.disk import disk_errors_named
 
@@ -136,4 +137,5 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
+    end_with_reader()
     raise SystemExit(main())

@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from spinezoo_contract.errors import AnnotationError, FilmError, SpineZooError, TooLargeError
+from spinezoo_contract.output import end_with_reader
 from spinezoo_contract.types import Structure
 from spinezoo_contract.words import counted
 
@@ -273,4 +274,5 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
+    end_with_reader()
     raise SystemExit(main())

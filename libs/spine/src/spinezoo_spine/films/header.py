@@ -263,6 +263,18 @@ def _is_deflated(data: bytes) -> bool:
     return str(DeflatedExplicitVRLittleEndian).encode() in meta
 
 
+def _not_deflated(head: bytes) -> str:
+    """What data that cannot be inflated is, by how it begins."""
+    if head[:2] == b"\x1f\x8b":
+        return "its data is a gzip file (RFC 1952) where DICOM has a bare stream (RFC 1951)"
+    # zlib begins with its method (8) and window, and is a multiple of 31 with the next byte.
+    if head[:1] and head[0] & 0x8F == 8 and int.from_bytes(head[:2], "big") % 31 == 0:
+        return "its data has the header of zlib (RFC 1950) where DICOM has a bare stream (RFC 1951)"
+    if head[1:2] == b"\0" and head[4:6].isalpha() and head[4:6].isupper():
+        return "its data is not deflated at all"
+    return "its data is damaged"
+
+
 def _refuse_deflate_bomb(data: bytes, limits: FilmLimits) -> None:
     """A deflated data set may be a thousand times its file: measure it piece by piece."""
     if not _is_deflated(data):
@@ -270,8 +282,15 @@ def _refuse_deflate_bomb(data: bytes, limits: FilmLimits) -> None:
     meta_length = _meta_length(data)
     inflater = zlib.decompressobj(-zlib.MAX_WBITS)
     pending, inflated = data[144 + meta_length :], 0
+    said = _not_deflated(pending[:6])
     while pending and not inflater.eof:
-        inflated += len(inflater.decompress(pending, 1 << 20))
+        try:
+            inflated += len(inflater.decompress(pending, 1 << 20))
+        except zlib.error:
+            raise FilmError(
+                f"DICOM file says that it is deflated, and {said}; export it as Explicit VR Little "
+                "Endian"
+            ) from None
         pending = inflater.unconsumed_tail
         if inflated > 2 * limits.max_pixels + (1 << 20):
             raise TooLargeError(

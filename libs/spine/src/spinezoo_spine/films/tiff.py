@@ -21,6 +21,7 @@ from spinezoo_spine.films.damage import decode_jpeg2000, decode_strictly
 from spinezoo_spine.films.kinds import is_tiff
 from spinezoo_spine.films.limits import TO_ONE_GREY, FilmLimits, check_raw_size, check_size
 from spinezoo_spine.films.notes import LOSSY_NOTE, NoteBook
+from spinezoo_spine.films.segments import check_count, check_last, decode_padded
 from spinezoo_spine.films.streams import (
     ARITHMETIC,
     check_complete,
@@ -128,6 +129,12 @@ def _judged(page: tifffile.TiffPage, file_bytes: int, limits: FilmLimits) -> Non
             f"TIFF is compressed as {compression}, which is not taken; save it with LZW or without "
             "compression"
         )
+    if compression == "NONE" and page.predictor != 1:
+        # libtiff shows such levels as they lie, other programs add them up.
+        raise FilmError(
+            "TIFF has differences of levels (a predictor) without compression, which programs read "
+            "in different ways; save it with LZW or as PNG"
+        )
     if photometric == tifffile.PHOTOMETRIC.YCBCR and "JP" not in compression:
         subsampled = page.tags.valueof(530, (2, 2))
         if tuple(subsampled) != (1, 1):
@@ -154,78 +161,7 @@ def _judged(page: tifffile.TiffPage, file_bytes: int, limits: FilmLimits) -> Non
         )
     if any(offset + size > file_bytes for offset, size in segments):
         raise FilmError("TIFF is truncated: its pixels end behind the file's end; send it whole")
-    _check_segments(page, [size for _, size in segments])
-
-
-_UNJUDGED = {
-    tifffile.COMPRESSION.LZW: imagecodecs.lzw_decode,
-    tifffile.COMPRESSION.LZMA: imagecodecs.lzma_decode,
-}
-"""Decompressors of strips whose decoders leave out what is too much."""
-
-
-def _check_segments(page: tifffile.TiffPage, sizes: list[int]) -> None:
-    """Refuses strips or tiles that are not those of a film of the header's size.
-
-    Decoders show what is lacking black, and leave out what is too much.
-    """
-    film = f"a film of {page.imagelength} x {page.imagewidth} pixels"
-    planes = page.samplesperpixel if page.planarconfig == tifffile.PLANARCONFIG.SEPARATE else 1
-    listed = max([len(sizes), *(page.tags[tag].count for tag in (273, 324) if tag in page.tags)])
-    if page.is_tiled:
-        down, across = (
-            -(-page.imagelength // page.tilelength),
-            -(-page.imagewidth // page.tilewidth),
-        )
-        needed = down * across * planes
-    else:
-        needed = -(-page.imagelength // _strip_rows(page)) * planes
-    if len(sizes) < needed:
-        raise FilmError(
-            f"TIFF is truncated: {film} has {needed} strips or tiles, {len(sizes)} of them are "
-            "there; send it whole"
-        )
-    too_many = listed > needed
-    if page.compression == tifffile.COMPRESSION.NONE and not page.is_tiled:
-        # The last strip may be filled up to the rows of the others.
-        held = needed * _strip_rows(page) * _row_bytes(page)
-        too_many = too_many or sum(sizes) >= held + _row_bytes(page)
-    if too_many:
-        raise _too_much(page)
-
-
-def _strip_rows(page: tifffile.TiffPage) -> int:
-    return max(1, min(int(page.rowsperstrip), page.imagelength))
-
-
-def _row_bytes(page: tifffile.TiffPage) -> int:
-    """Bytes of a row of one strip that is not compressed."""
-    together = page.planarconfig != tifffile.PLANARCONFIG.SEPARATE
-    samples = page.samplesperpixel if together else 1
-    return int(-(-page.imagewidth * page.bitspersample * samples // 8))
-
-
-def _too_much(page: tifffile.TiffPage) -> FilmError:
-    return FilmError(
-        f"TIFF holds more pixels than a film of {page.imagelength} x {page.imagewidth} has: its "
-        "header is of another film or damaged; save the film again"
-    )
-
-
-def _check_last_strip(page: tifffile.TiffPage, data: bytes) -> None:
-    """Refuses a last strip that holds rows beyond the film, as a header of too few rows leaves it.
-
-    It may be filled up to the rows of the others.
-    """
-    decompress = _UNJUDGED.get(tifffile.COMPRESSION(page.compression))
-    if decompress is None or page.is_tiled or page.fillorder != 1:
-        return
-    offset, size = page.dataoffsets[-1], page.databytecounts[-1]
-    held = 0
-    with contextlib.suppress(Exception):  # tifffile judges what is damaged
-        held = len(decompress(data[offset : offset + size]))
-    if held >= (_strip_rows(page) + 1) * _row_bytes(page):
-        raise _too_much(page)
+    check_count(page, [size for _, size in segments])
 
 
 def tiff_size(data: bytes, limits: FilmLimits) -> tuple[int, int]:
@@ -277,7 +213,7 @@ def read_tiff(data: bytes, limits: FilmLimits) -> Film:
                 _check_jpegs(page, data)
             elif "2000" in tifffile.COMPRESSION(page.compression).name:
                 _check_jpegs2000(page, data)
-            _check_last_strip(page, data)
+            check_last(page, data)
             pixels = _channels(page, data)
             orientation = _orientation_of(page)
             shown = _levels(page, pixels, book)
@@ -303,7 +239,13 @@ def _channels(page: tifffile.TiffPage, data: bytes) -> NDArray[np.generic]:
             fast = decode_lzw(page, data)
             if fast.shape == shape and fast.dtype == page.dtype:
                 return fast.reshape(*shape, 1)
-    pixels = page.asarray(maxworkers=2)
+    try:
+        pixels = page.asarray(maxworkers=2)
+    except Exception:
+        padded = decode_padded(page, data)
+        if padded is None:
+            raise
+        pixels = padded
     if samples > 1 and page.planarconfig == tifffile.PLANARCONFIG.SEPARATE:
         return np.moveaxis(pixels.reshape(samples, *shape), 0, -1)
     return pixels.reshape(*shape, samples)
