@@ -34,15 +34,17 @@ from spinezoo_spine.annotations.regions import (
     RawRegion,
     agrees,
     as_polygon,
+    coordinates_of,
     judge,
     known_classes_text,
-    level_of,
     polygon_area,
 )
 from spinezoo_spine.annotations.text import check_count, read_json, shown, whole_number
-from spinezoo_spine.annotations.via.classes import choice_of
+from spinezoo_spine.annotations.via.classes import choice_of, level_in
 
 _UNSET = object()
+
+_NO_OBJECT = 'no object of names and values, so no level is read; write {"level": "L4"}'
 
 
 @dataclass(slots=True)
@@ -103,10 +105,7 @@ def polygon_of(flat: object) -> NDArray[np.float64]:
     """(N, 2) points of COCO's x, y, x, y, ...; fewer than 3 are no error here."""
     if not isinstance(flat, list) or len(flat) % 2:
         raise AnnotationError("polygon is not a list of x, y, x, y, ...; export it again")
-    try:
-        points = np.array(flat, dtype=np.float64)
-    except (TypeError, ValueError, OverflowError) as error:
-        raise AnnotationError("polygon has a coordinate that is no number") from error
+    points = coordinates_of(flat, "polygon")
     if points.ndim != 1:
         raise AnnotationError("polygon is not a list of x, y, x, y, ...; export it again")
     points = points.reshape(-1, 2)
@@ -339,11 +338,12 @@ def _read(
                 f"{label} is of image {shown(image_id)}, which is not listed; export again"
             )
         image = images[image_id]
-        attributes = annotation.get("attributes")
-        if not isinstance(attributes, Mapping):
-            attributes = {}
         outline = _outline(annotation, image.size)
         doubts = list(outline.doubts)
+        attributes = annotation.get("attributes") or {}
+        if not isinstance(attributes, Mapping):
+            doubts.append(("unknown-level", f"has attributes that are {_NO_OBJECT}"))
+            attributes = {}
         if annotation.get("iscrowd") in (1, True, "1"):
             doubts.append(("crowd", "is marked as a crowd and counts as one object all the same"))
         if known and label in labels:
@@ -352,18 +352,18 @@ def _read(
         class_name, class_problem = _class_of(
             annotation, attributes, categories, class_attribute, classes
         )
-        level_text, _ = choice_of(attributes.get("level") or annotation.get("level"))
+        level, level_text = level_in(attributes, annotation)
         image.regions.append(
             RawRegion(
                 len(image.regions),
                 "polygon" if outline.points is not None else "",
                 outline.points,
                 class_name,
-                level_of(level_text),
+                level,
                 outline.problem,
                 attributes,
                 class_problem,
-                level_text or "",
+                level_text,
                 label,
                 outline.mask_size,
                 tuple(doubts),
