@@ -12,6 +12,7 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -115,13 +116,25 @@ def polygon_of(flat: object) -> NDArray[np.float64]:
 
 
 def parts_of(segmentation: list[object]) -> list[object]:
-    """The polygons of a list: COCO's list of lists, or one list of numbers or of pairs."""
+    """The polygons of a list: COCO's lists of numbers, also lists of pairs, or one of either."""
     if isinstance(segmentation[0], (int, float, str)):
         return [segmentation]
-    pairs = all(isinstance(part, list) and len(part) == 2 for part in segmentation)
-    if pairs and len(segmentation) > 2:
-        return [[number for pair in segmentation for number in pair]]  # type: ignore[attr-defined]
-    return segmentation
+    if len(segmentation) > 2 and _are_pairs(segmentation):
+        return [_joined(segmentation)]
+    return [
+        _joined(part)
+        if isinstance(part, list) and _are_pairs(part) and isinstance(part[0][0], (int, float, str))
+        else part
+        for part in segmentation
+    ]
+
+
+def _are_pairs(values: list[object]) -> bool:
+    return bool(values) and all(isinstance(pair, list) and len(pair) == 2 for pair in values)
+
+
+def _joined(pairs: list[Any]) -> list[object]:
+    return [number for pair in pairs for number in pair]
 
 
 def _outline_of_polygons(segmentation: list[object]) -> _Outline:

@@ -254,8 +254,6 @@ def _corners(outlines: object, size: tuple[int, int] | None, name: str) -> NDArr
     if len(parts) != 1:
         raise AnnotationError(f"{name}: has {len(parts)} outlines; {_ORDER}")
     (part,) = parts
-    if isinstance(part, list) and all(isinstance(pair, list) for pair in part):
-        part = [number for pair in part for number in pair]
     try:
         quad = as_polygon(polygon_of(part))
     except AnnotationError as error:
