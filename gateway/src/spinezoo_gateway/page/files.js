@@ -10,6 +10,7 @@ import { STRUCTURES } from './words.js';
 const MOST_REGIONS = 1000; // as docs/data-format.md has it
 const MOST_POINTS = 20000;
 const MOST_BYTES = 64 * 1048576;
+const CLOSING = 3; // px: a line whose ends are at most this far apart is closed
 
 /** Levels that truth may hold: outlines above T12 are not in it. */
 const TRUTH = new Set(['T12', 'L1', 'L2', 'L3', 'L4', 'L5', 'L6', 'S1', 'S2']);
@@ -174,12 +175,17 @@ export async function readVia(file, film) {
   const entries = Object.values(value?._via_img_metadata ?? value ?? {})
     .filter((entry) => entry && typeof entry === 'object' && 'filename' in entry && 'regions' in entry);
   if (!entries.length) throw new FileError(`${file.name} is no VIA 2 file; save the project in VIA 2 and load that.`);
-  const own = entries.find((entry) => entry.filename === film.name)
-    ?? entries.find((entry) => String(entry.filename).toLowerCase() === film.name.toLowerCase());
+  const names = (/** @type {any} */ entry) => [entry.filename, entry.file_attributes?.film]; // `make annotate` writes the film beside its picture
+  const own = entries.find((entry) => names(entry).includes(film.name))
+    ?? entries.find((entry) => names(entry).some((name) => spelling(name) === spelling(film.name)));
   if (!own && entries.length > 1) {
     throw new FileError(`${file.name} has outlines of ${entries.length} films, and none of them is called ${film.name}.`);
   }
   const entry = own ?? entries[0];
+  for (const [side, pixels] of [['width', film.width], ['height', film.height]]) {
+    const stated = Number(said(entry.file_attributes ?? {}, side) || pixels);
+    if (stated !== pixels) throw new FileError(`${file.name} was drawn on a film of ${side} ${stated}, this one has ${pixels}; save film and outlines at the same size.`);
+  }
   const regions = Object.values(entry.regions ?? {});
   if (regions.length > MOST_REGIONS) {
     throw new FileError(`${file.name} has ${regions.length.toLocaleString('en')} outlines of this film; at most ${MOST_REGIONS.toLocaleString('en')} are shown. Remove what is no single structure.`);
@@ -189,14 +195,14 @@ export async function readVia(file, film) {
   let skipped = 0;
   for (const region of regions) {
     const ring = ringOf(region?.shape_attributes);
-    const structure = structureOf(region?.region_attributes ?? {});
+    const given = region?.region_attributes ?? {};
+    const structure = structureOf(given);
     if (!ring || !structure) {
       skipped += 1;
       continue;
     }
-    const level = LEVEL_KEYS.map((key) => region.region_attributes?.[key]).find((text) => /^[TLS]\d{1,2}$/.test(text ?? ''));
     shapes.push({
-      id: `loaded-${shapes.length}`, structure, level: level ?? null, confidence: null, reason: null, doubtful: false,
+      id: `loaded-${shapes.length}`, structure, level: levelOf(given), confidence: null, reason: null, doubtful: false,
       rings: [ring], seenBy: [], origin: 'loaded', score: null, levels: {}, touches: [], kind: 'instance',
     });
   }
@@ -204,10 +210,39 @@ export async function readVia(file, film) {
   return { shapes, skipped, of: own ? '' : String(entry.filename) };
 }
 
+/** A film's name without folders, case and Unicode form. @param {unknown} name */
+const spelling = (name) => String(name ?? '').normalize('NFC').toLowerCase().split(/[\\/]/).pop();
+
+/** What an attribute says: text, a number, the one box that is ticked; else nothing. @param {unknown} value @returns {string} */
+function textOf(value) {
+  if (Array.isArray(value)) return value.length === 1 ? textOf(value[0]) : '';
+  if (value && typeof value === 'object') {
+    const ticked = Object.entries(value).filter(([, on]) => on === true || on === 'true' || on === '1' || on === 1);
+    return ticked.length === 1 ? ticked[0][0].trim() : '';
+  }
+  return typeof value === 'string' || typeof value === 'number' ? String(value).trim() : '';
+}
+
+/** What the attribute of a name says, without regard to case. @param {Record<string, unknown>} given @param {string} name */
+function said(given, name) {
+  return Object.entries(given).filter(([key]) => key.trim().toLowerCase() === name).map(([, value]) => textOf(value)).find(Boolean) ?? '';
+}
+
+/** The level of a region: by its own attributes, else by its class; none where two are said.
+ * @param {Record<string, unknown>} given @returns {string | null}
+ */
+function levelOf(given) {
+  const levels = (/** @type {string[]} */ keys) => new Set(keys.map((key) => said(given, key).toUpperCase().replace(/\s/g, '').replace('TH', 'T'))
+    .filter((text) => /^(T[1-9]|T1[0-2]|L[1-6]|S[1-5])$/.test(text)));
+  const own = levels(LEVEL_KEYS);
+  const [level, other] = own.size ? own : levels(CLASS_KEYS);
+  return level === undefined || other !== undefined ? null : level;
+}
+
 /** @param {Record<string, unknown>} given */
 function structureOf(given) {
   for (const key of CLASS_KEYS) {
-    const text = String(given[key] ?? '').toLowerCase().replace(/[\s_/-]/g, '');
+    const text = said(given, key).toLowerCase().replace(/[\s_/-]/g, '');
     if (CLASSES[text]) return CLASSES[text];
     if (/^(t12|th12|l[1-6])$/.test(text)) return 'lumbar_vertebra';
     if (/^s[12]$/.test(text)) return 'sacral_vertebra';
@@ -223,7 +258,10 @@ function ringOf(shape) {
     const [xs, ys] = [shape.all_points_x, shape.all_points_y];
     if (!Array.isArray(xs) || !Array.isArray(ys) || xs.length !== ys.length || xs.length < 3 || xs.length > MOST_POINTS) return null;
     const ring = xs.flatMap((x, i) => [x, ys[i]]);
-    return ring.every(number) && Math.abs(area(ring)) >= 1 ? ring : null;
+    if (!ring.every(number) || Math.abs(area(ring)) < 1) return null;
+    if (name === 'polygon') return ring;
+    const closed = xs.length > 3 && Math.hypot(ring[0] - ring[ring.length - 2], ring[1] - ring[ring.length - 1]) <= CLOSING;
+    return closed ? ring.slice(0, -2) : null;
   }
   if (name === 'rect') {
     const { x, y, width, height } = shape;
@@ -233,7 +271,7 @@ function ringOf(shape) {
   if (name === 'circle' || name === 'ellipse') {
     const [rx, ry] = name === 'circle' ? [shape.r, shape.r] : [shape.rx, shape.ry];
     const turn = shape.theta ?? 0;
-    if (![shape.cx, shape.cy, rx, ry, turn].every(number)) return null;
+    if (![shape.cx, shape.cy, rx, ry, turn].every(number) || rx <= 0 || ry <= 0 || Math.abs(turn) > 2 * Math.PI) return null;
     return Array.from({ length: 72 }, (_, i) => (2 * Math.PI * i) / 72).flatMap((angle) => {
       const [a, b] = [rx * Math.cos(angle), ry * Math.sin(angle)];
       return [shape.cx + a * Math.cos(turn) - b * Math.sin(turn), shape.cy + a * Math.sin(turn) + b * Math.cos(turn)];
