@@ -207,6 +207,10 @@ def test_remarks_and_empty_choices_are_no_outlines() -> None:
     results.append({"id": "r0", "type": "textarea", "value": {"text": ["blurred"]}})
     results.append({"type": "relation", "from_id": "r0", "to_id": "r1"})
     same([original], pictures_of(tasks))
+    for result in results[:-2]:  # numbers that another program wrote
+        result["original_width"] = 384.0
+    tasks[0]["data"]["attributes"]["width"] = "384"
+    assert len(pictures_of(tasks)[0].outlines) == len(original.outlines)
     chosen = [result for result in results if result.get("from_name") == "status"]
     chosen[0]["value"]["choices"] = []
     assert "status" not in pictures_of(tasks)[0].outlines[0].attributes

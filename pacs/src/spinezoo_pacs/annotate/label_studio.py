@@ -180,7 +180,7 @@ def _points(
     value, sides = result["value"], ("width", "height")
     size = [result[f"original_{side}"] for side in sides]
     known = [of_film.get(side, own) for side, own in zip(sides, size, strict=True)]
-    if [str(side) for side in known] != [str(side) for side in size]:
+    if [float(side) for side in known] != [float(side) for side in size]:
         raise AnnotationError(
             f"{film}: a region was drawn on a picture of {size[0]} x {size[1]} pixels (width x "
             f"height), the film has {known[0]} x {known[1]}; load its own picture"
