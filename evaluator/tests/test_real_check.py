@@ -371,6 +371,20 @@ def test_a_film_that_is_not_there_or_of_another_size_ends_the_check(tmp_path, ca
     assert not (tmp_path / "out").exists()
 
 
+def test_a_film_counts_once_and_by_the_name_of_its_file(tmp_path, capsys):
+    folder = write_set(tmp_path / "films")
+    value = json.loads((folder / TITLE).read_text())
+    value["images"][1]["file_name"] = "films/B.PNG"
+    (folder / TITLE).write_text(json.dumps(value))
+    words = ["--data", str(folder), "--report", str(tmp_path / "out"), "--check"]
+    assert real_check.main(words) == 0
+    assert [film.name for film in read_truth(folder)] == ["a.png", "b.png"]
+    value["images"][1]["file_name"] = "./a.png"
+    (folder / TITLE).write_text(json.dumps(value))
+    assert real_check.main(words) == 2
+    assert "two of its images mean film 'a.png'" in capsys.readouterr().err
+
+
 def test_some_films_and_networks_only(tmp_path, capsys):
     folder = write_set(tmp_path / "films")
     gateway = Answering()

@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 from answers import answered, dicom_of
@@ -31,6 +32,7 @@ from spinezoo_pacs.results.findings import findings_of
 from spinezoo_spine.annotations.film_set import FilmSet
 from spinezoo_spine.annotations.raster import rasterise
 from spinezoo_spine.annotations.via import read_via_raw
+from spinezoo_spine.films.reader import read_film_file
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 
@@ -132,13 +134,108 @@ def test_a_project_comes_back_as_it_was(tmp_path: Path) -> None:
     assert (read.outlines[0].points_xy == points).all()
     assert read.outlines[0].attributes == {"x": "y"}
     assert (read.film_name, read.picture, read.size_bytes) == ("a.dcm", "png/a.png", 12)
-    document = project([picture])
-    document["_via_img_metadata"]["png/a.png12"]["regions"][0]["shape_attributes"] = {
-        "name": "circle", "cx": 1, "cy": 1, "r": 2,
-    }  # fmt: skip
+
+
+SHAPES = [
+    ({"name": "rect", "x": 1, "y": 2, "width": 3, "height": 4}, 4),
+    ({"name": "circle", "cx": 9, "cy": 9, "r": 2}, 72),
+    ({"name": "polyline", "all_points_x": [1, 9, 9, 1], "all_points_y": [1, 1, 9, 1]}, 3),
+]
+NO_SHAPES = [
+    ({"name": "polyline", "all_points_x": [1, 9, 9, 1], "all_points_y": [1, 1, 9, 9]}, "not close"),
+    ({"name": "polygon", "all_points_x": [1, 9], "all_points_y": [1, 1]}, "2 points"),
+    ({"name": "polygon", "all_points_x": [True, 9, 9], "all_points_y": [1, 1, 9]}, "no number"),
+    ({"name": "polygon", "all_points_x": [1, 9e9, 9], "all_points_y": [1, 1, 9]}, "beyond"),
+    ({"name": "point", "cx": 1, "cy": 1}, "point"),
+    ({}, "None"),
+]
+
+
+def shaped(folder: Path, shape: dict[str, object], **more: object) -> Path:
+    """A project of one film with one region."""
+    drawn = Outline(np.array([[1.0, 1.0], [5.0, 1.0], [5.0, 5.0]]), {"structure": "cage", **more})
+    document = project([Picture("a.dcm", "a.png", 1, (drawn,), {})])
+    if shape:
+        entry = document["_via_img_metadata"]["a.png1"]
+        entry["regions"][0]["shape_attributes"] = shape
+    path = folder / PROJECT
     path.write_text(json.dumps(document))
-    with pytest.raises(AnnotationError, match="circle"):
+    return path
+
+
+@pytest.mark.parametrize(("shape", "points"), SHAPES)
+def test_shapes_of_via_become_polygons(
+    tmp_path: Path, shape: dict[str, object], points: int
+) -> None:
+    (read,) = read_project(shaped(tmp_path, shape))
+    assert len(read.outlines[0].points_xy) == points
+
+
+@pytest.mark.parametrize(("shape", "words"), NO_SHAPES)
+def test_a_shape_that_encloses_nothing_is_named(
+    tmp_path: Path, shape: dict[str, object], words: str
+) -> None:
+    path = shaped(tmp_path, shape or {"name": None})
+    with pytest.raises(AnnotationError, match=rf"film 'a\.dcm', region 0: .*{words}"):
         read_project(path)
+
+
+@pytest.mark.parametrize(
+    ("status", "done"),
+    [
+        ("Predicted", 0),
+        (" predicted ", 0),
+        ({"predicted": True, "approved": False}, 0),
+        (["predicted"], 0),
+        ("Approved", 1),
+        ({"approved": True}, 1),
+        (None, 1),
+        ("undefined", 1),
+    ],
+)
+def test_a_status_counts_however_it_is_spelt(tmp_path: Path, status: object, done: int) -> None:
+    (read,) = read_project(shaped(tmp_path, {}, status=status))
+    assert read.finished == bool(done)
+
+
+@pytest.mark.parametrize("status", ["seen", 0, {"predicted": True, "approved": True}])
+def test_a_status_that_is_none_is_named_and_nothing_is_written(
+    tmp_path: Path, films: Path, status: object
+) -> None:
+    shaped(tmp_path, {}, status=status)
+    with pytest.raises(AnnotationError, match=r"film 'a\.dcm', region 0: its status is .*choose"):
+        finish(films, tmp_path)
+    assert not (films / "via.json").exists()
+
+
+def test_a_film_that_stands_twice_is_named(tmp_path: Path) -> None:
+    path = shaped(tmp_path, {})
+    document = json.loads(path.read_text())
+    entry = {"filename": "a.dcm", "size": 7, "regions": [], "file_attributes": {}}
+    document["_via_img_metadata"]["a.dcm7"] = entry
+    path.write_text(json.dumps(document))
+    with pytest.raises(AnnotationError, match=r"film 'a\.dcm' stands there twice.*'a\.png'"):
+        read_project(path)
+
+
+def test_a_film_that_was_exchanged_for_another_size_is_told(
+    films: Path, zoo: ZooProcess, tmp_path: Path
+) -> None:
+    work = tmp_path / "set-annotate"
+    path = annotate(films, work, zoo.target)
+    path.write_text(path.read_text().replace('"predicted"', '"approved"'))
+    done, left = finish(films, work)
+    assert (done, left) == (3, 0)
+    assert len(FilmSet.open(films).names) == 3
+    film = films / "film_5.dcm"
+    pixels = read_film_file(film).pixels
+    film.unlink()
+    small = cv2.resize(pixels, None, fx=0.5, fy=0.5)
+    assert cv2.imwrite(str(films / "film_5.png"), small)
+    (films / "film_5.png").rename(film)
+    assert finish(films, work) == (3, 0)
+    with pytest.raises(AnnotationError, match=r"film_5\.dcm.*the film has 256 x 192"):
+        FilmSet.open(films)
 
 
 def test_networks_that_disagree_are_a_dispute() -> None:

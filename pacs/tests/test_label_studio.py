@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -142,7 +145,7 @@ def test_what_is_no_export_is_named(tmp_path: Path, content: str) -> None:
 def test_an_outline_that_is_none_is_named(points: object) -> None:
     tasks = tasks_of(pictures()[:1], SIZES)
     tasks[0]["predictions"][0]["result"][0]["value"]["points"] = points
-    with pytest.raises(AnnotationError, match="task 0 of the export"):
+    with pytest.raises(AnnotationError, match=r"task 0 of the export|film 'f5\.dcm': .*outline"):
         pictures_of(tasks)
     tasks = tasks_of(pictures()[:1], SIZES)
     tasks[0]["data"]["film"] = {"name": "f5.dcm"}
@@ -170,3 +173,60 @@ def test_a_film_with_two_tasks_is_named(tmp_path: Path) -> None:
     tasks = tasks_of(pictures(), SIZES)
     with pytest.raises(AnnotationError, match=r"f5\.dcm.*two tasks"):
         pictures_of([*tasks, tasks[0]])
+
+
+Change = Callable[[list[dict[str, Any]]], object]
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda r: r[0].update(image_rotation=90), "turned picture"),
+        (lambda r: r[0]["value"].update(closed=False), "open line"),
+        (lambda r: r[0]["value"].update(polygonlabels=["cage", "rod"]), "structure has 2 values"),
+        (lambda r: r[1]["value"].update(choices=["L4", "L5"]), "has 2 values; choose one"),
+        (lambda r: r.append({**r[0], "value": dict(r[0]["value"])}), "two regions have the id"),
+        (lambda r: r[0]["value"]["points"].__setitem__(0, [True, 5]), "coordinate that is no"),
+        (lambda r: r[0].update(original_width=192), "192 x 512 pixels .* the film has 384 x 512"),
+        (lambda r: r[0].update(type="rectanglelabels"), "is a rectanglelabels; draw it as a poly"),
+    ],
+)
+def test_what_would_give_another_outline_is_named(change: Change, words: str) -> None:
+    (original, *_) = pictures()
+    sizes = {"height": "512", "width": "384"}
+    tasks = tasks_of([replace(original, attributes=sizes)], SIZES)
+    change(tasks[0]["predictions"][0]["result"])
+    with pytest.raises(AnnotationError, match=rf"film 'f5\.dcm': .*{words}"):
+        pictures_of(tasks)
+
+
+def test_remarks_and_empty_choices_are_no_outlines() -> None:
+    (original, *_) = pictures()
+    tasks = tasks_of([original], SIZES)
+    results = tasks[0]["predictions"][0]["result"]
+    results.append({"id": "r0", "type": "textarea", "value": {"text": ["blurred"]}})
+    results.append({"type": "relation", "from_id": "r0", "to_id": "r1"})
+    same([original], pictures_of(tasks))
+    for result in results[:-2]:  # numbers that another program wrote
+        result["original_width"] = 384.0
+    tasks[0]["data"]["attributes"]["width"] = "384"
+    assert len(pictures_of(tasks)[0].outlines) == len(original.outlines)
+    chosen = [result for result in results if result.get("from_name") == "status"]
+    chosen[0]["value"]["choices"] = []
+    assert "status" not in pictures_of(tasks)[0].outlines[0].attributes
+    for result in results:
+        result["origin"] = "prediction"  # nobody touched it
+    assert pictures_of(tasks)[0].outlines[0].status == "predicted"
+
+
+def test_a_film_that_a_person_skipped_stays_as_it_was(tmp_path: Path) -> None:
+    work = tmp_path / "set-annotate"
+    work.mkdir()
+    (work / PROJECT).write_text(json.dumps(project(pictures())))
+    tasks = tasks_of(pictures(), SIZES)
+    tasks[0]["predictions"] = []
+    tasks[0]["annotations"] = [{"result": [], "was_cancelled": True}]
+    export = tmp_path / "export.json"
+    export.write_text(json.dumps(tasks))
+    assert main(["--data", str(tmp_path / "set"), "--from-label-studio", str(export)]) == 0
+    same(pictures(), read_project(work / PROJECT))

@@ -246,3 +246,47 @@ def test_files_that_do_not_fit(browse: Browse, tmp_path: Path, content: Any, say
         assert page.count(".shape.loaded") == 0
         page.click("[data-notice=loaded] button")
         page.wait(lambda: page.count(".shape.loaded") == 1)
+
+
+OTHER = {"name": "polyline", "all_points_x": [10, 40, 40, 10], "all_points_y": [90, 90, 99, 99]}
+
+
+def test_outlines_of_a_file_mean_what_the_check_says(browse: Browse, tmp_path: Path) -> None:
+    page = browse()
+    page.answered("fusion.dcm")
+    right = [
+        region([10, 40, 10], structure="lumbar_vertebra", level=" l3 "),
+        region([50, 90, 50], Class="Th12"),
+        region([110, 140, 110], structure={"S1": True, "S2": False}),
+        region([150, 180, 150], structure="vertebra", level="L2", vertebral_level="L4"),
+        region([190, 210, 190], structure="vertebra", level="L9"),
+    ]
+    closed = {**OTHER, "all_points_x": [10, 40, 40, 11], "all_points_y": [90, 90, 99, 91]}
+    right.append({"shape_attributes": closed, "region_attributes": {"structure": "cage"}})
+    wrong = [
+        {"shape_attributes": OTHER, "region_attributes": {"structure": "cage"}},  # an open line
+        region([True, 40, 10], structure="cage"),
+        region([10, 40, 10], structure={"cage": True, "rod": True}),
+    ]
+    of_film = {"filename": "png/1.png", "file_attributes": {"film": "FUSION.dcm", "width": "308"}}
+    path = tmp_path / "outlines.json"
+    path.write_text(
+        json.dumps({
+            "a": {"filename": "other.dcm", "regions": []},
+            "b": {**of_film, "regions": [*right, *wrong]},
+        })
+    )  # fmt: skip
+    page.one("#via-file").send_keys(str(path))
+    assert "6 outlines of outlines.json" in page.notice("loaded")
+    assert "3 outlines are not understood" in page.notice("loaded")
+    page.wait(lambda: page.count(".shape.loaded") == len(right))
+    marks = page.texts(".mark.loaded")
+    assert [mark for mark in marks if mark[:1] in "TLS" and mark[1:].isdigit()] == [
+        "L3",
+        "T12",
+        "S1",
+    ]
+    of_film["file_attributes"]["width"] = "616"  # type: ignore[index]
+    path.write_text(json.dumps({"b": {**of_film, "regions": right}}))
+    page.one("#via-file").send_keys(str(path))
+    page.wait(lambda: "drawn on a film of width 616" in page.notice("loaded"))

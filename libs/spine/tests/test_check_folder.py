@@ -388,3 +388,38 @@ def test_a_file_that_holds_too_much_is_refused_before_it_is_read(
     (tmp_path / "via.json").write_text(text)
     with pytest.raises(AnnotationError, match=rf"via\.json: has {words}"):
         FilmSet.open(tmp_path)
+
+
+# ---------------------------------------------------------------------------- links and copies
+
+
+def test_one_film_under_two_names_is_said(tmp_path: Path) -> None:
+    for name in ("a.png", "b.png", "c.png"):
+        film(tmp_path, name)
+    (tmp_path / "d.png").symlink_to(tmp_path / "a.png")
+    names = ("b.png", "c.png", "d.png")
+    outlines(tmp_path, {name: [SQUARE] for name in ("a.png", *names)})
+    told = [(f.film, f.rule) for f in lint_folder(tmp_path)]
+    assert told == [(name, "same-film") for name in names]
+    data = bytearray((tmp_path / "a.png").read_bytes())
+    (tmp_path / "b.png").write_bytes(bytes(data) + b"\0")  # of another size
+    data[-1] ^= 1
+    (tmp_path / "c.png").write_bytes(data)  # of the same size
+    outlines(tmp_path, {name: [SQUARE] for name in ("a.png", "b.png", "c.png")})
+    assert "same-film" not in {f.rule for f in lint_folder(tmp_path)}
+    outlines(tmp_path, {"a.png": [SQUARE]})  # d.png has no entry: it counts nowhere
+    assert "same-film" not in {f.rule for f in lint_folder(tmp_path)}
+
+
+def test_linked_sub_folders_are_looked_into_once(tmp_path: Path) -> None:
+    elsewhere, data = tmp_path / "elsewhere", tmp_path / "data"
+    for folder in (elsewhere, data):
+        folder.mkdir()
+    film(elsewhere, "a.png")
+    film(data, "b.png")
+    (data / "set1").symlink_to(elsewhere)
+    (data / "set2").symlink_to(elsewhere)
+    (data / "again").symlink_to(data)
+    (elsewhere / "up").symlink_to(data)
+    outlines(data, {"set1/a.png": [SQUARE]})
+    assert FilmSet.open(data).names == ("set1/a.png",)

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
 import pytest
+from spinezoo_contract.types import Structure
 from spinezoo_spine.annotations import convert
 from spinezoo_spine.annotations.film_set import FilmSet, read_annotations_raw
-from spinezoo_spine.annotations.regions import FilmAnnotation, judge
+from spinezoo_spine.annotations.regions import FilmAnnotation, Region, judge
+from spinezoo_spine.annotations.via import write_via
 
 FORMS = [("via1", ".json"), ("via1", ".csv"), ("via2", ".json"), ("via2", ".csv"),
          ("via3", ".json"), ("via3", ".csv"), ("coco", ".json")]  # fmt: skip
@@ -79,3 +82,36 @@ def test_what_cannot_be_written_or_read_is_said(film_folder: Path, tmp_path, cap
         assert not target.exists()
     assert run(source, tmp_path / "x.csv", "--format", "coco") == 2
     assert "in .json" in capsys.readouterr().err
+
+
+def test_films_whose_name_and_size_read_alike_stay_two(tmp_path: Path) -> None:
+    (tmp_path / "IM1").write_bytes(b"x" * 1500)
+    (tmp_path / "IM11").write_bytes(b"x" * 500)
+    region = Region(Structure.CAGE, [[1, 1], [9, 1], [9, 9]])
+    annotations = [FilmAnnotation(name, (region,)) for name in ("IM1", "IM11")]
+    for version in (1, 2):
+        for suffix in (".json", ".csv"):
+            write_via(tmp_path / f"a{suffix}", annotations, version)
+            assert list(read(tmp_path / f"a{suffix}")) == ["IM1", "IM11"]
+
+
+@pytest.mark.parametrize("form", ["via1", "via2", "via3"])
+@pytest.mark.parametrize("name", ["\ud800.png", "x" * 300 + ".png", "a\0b.png"])
+def test_names_that_no_file_has(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], form: str, name: str
+) -> None:
+    region = {
+        "shape_attributes": {"name": "rect", "x": 1, "y": 1, "width": 9, "height": 9},
+        "region_attributes": {"structure": "cage"},
+    }
+    source, target = tmp_path / "from.json", tmp_path / "to.csv"
+    source.write_text(json.dumps({"a": {"filename": name, "regions": [region]}}))
+    assert run(source, tmp_path / "to.json", "--format", form) == 0
+    assert list(read(tmp_path / "to.json")) == [name]
+    code = run(source, target, "--format", form)
+    if name.startswith("\ud800") and form != "via3":
+        assert code == 2
+        assert "is no Unicode text" in capsys.readouterr().err
+        assert {path.name for path in tmp_path.iterdir()} == {"from.json", "to.json"}
+    else:
+        assert (code, list(read(target))) == (0, [name])

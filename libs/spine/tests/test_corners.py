@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import unicodedata
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,12 @@ from typing import Any
 import numpy as np
 import pytest
 from spinezoo_contract.errors import AnnotationError
-from spinezoo_spine.annotations.corners import CornerFilm, read_corners
+from spinezoo_spine.annotations.corners import (
+    CornerFilm,
+    find_corner_file,
+    read_corner_folder,
+    read_corners,
+)
 
 L4 = [100, 100, 160, 100, 160, 150, 100, 150]
 L5 = [100, 170, 160, 172, 158, 222, 98, 220]
@@ -42,6 +48,16 @@ def read(folder: Path, change: Change) -> CornerFilm:
     path.write_text(json.dumps(value), encoding="utf-8")
     (film,) = read_corners(path)
     return film
+
+
+def with_l3(value: dict[str, Any], *levels: str) -> None:
+    """A third vertebra above; the levels from above."""
+    above = [number - 70 * (place % 2) for place, number in enumerate(L4)]
+    entry = {"image_id": 1, "category_id": 3, "segmentation": [above]}
+    value["annotations"].insert(0, entry)
+    value["categories"] = [
+        {"id": number, "name": level} for number, level in zip((3, 1, 2), levels, strict=True)
+    ]
 
 
 @pytest.mark.parametrize("mirrored", [False, True])
@@ -114,8 +130,91 @@ def test_other_spellings_of_the_same(tmp_path: Path, change: Change) -> None:
             lambda v: v["images"][0].update(s1_endplate=[[95, 240], [95, 240]]),
             "s1_endplate is not two points",
         ),
+        (
+            lambda v: v["images"][0].update(s1_endplate=[[1e300, 1], [-1e300, 300]]),
+            "s1_endplate is not two points",
+        ),
+        (lambda v: v["images"][0].update(s1_endplate="below"), "s1_endplate is not two points"),
+        (
+            lambda v: v["images"][0].update(s1_endplate=[[True, 240], [150, 265]]),
+            "s1_endplate has a coordinate that is no number",
+        ),
+        (
+            lambda v: v["images"][0].update(s1_endplate=[[95, 20], [150, 25]]),
+            "a.png: S1 does not lie below L5 along the column",
+        ),
+        (
+            lambda v: (
+                with_l3(v, "L3", "L4", "L5"),
+                v["annotations"][2].update(segmentation=[L4]),
+            ),
+            "a.png: L5 does not lie below L4 along the column",
+        ),
+        (
+            lambda v: with_l3(v, "L4", "L3", "L5"),
+            "a.png: L4 does not lie below L3 along the column",
+        ),
+        (lambda v: v["annotations"].append(None), "annotation 2 is no object"),
+        (lambda v: v["annotations"][1].pop("segmentation"), r"annotation 1 \(L5\): has no outline"),
+        (lambda v: v["annotations"][1].pop("image_id"), "annotation 1: image_id is missing"),
+        (lambda v: v["annotations"][1].pop("category_id"), "annotation 1: category_id is missing"),
     ],
 )
 def test_what_is_wrong_is_named(tmp_path: Path, change: Change, words: str) -> None:
     with pytest.raises(AnnotationError, match=rf"corners\.json: .*{words}"):
         read(tmp_path, change)
+
+
+def test_the_upper_corners_of_an_outlined_s1_are_its_endplate(tmp_path: Path) -> None:
+    def change(value: dict[str, Any]) -> None:
+        del value["images"][0]["s1_endplate"]
+        with_l3(value, "L4", "L5", "S1")
+
+    film = read(tmp_path, change)
+    assert film.s1_endplate is not None
+    assert film.s1_endplate.ravel().tolist() == L5[:4]
+
+
+def folder_of(folder: Path, films: list[str], *names: str) -> Path:
+    """Films and a corner file that gives these names."""
+    for film in films:
+        (folder / film).parent.mkdir(exist_ok=True)
+        (folder / film).write_bytes(b"only its name is looked at")
+    value = copy.deepcopy(FILE)
+    image = value["images"][0]
+    value["images"] = [{**image, "id": n, "file_name": name} for n, name in enumerate(names, 1)]
+    (folder / "corners_coco.json").write_text(json.dumps(value), encoding="utf-8")
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("film", "name"),
+    [
+        ("a.png", "./a.png"),
+        ("a.png", "A.PNG"),
+        ("a.png", "/home/x/films/a.png"),
+        ("a.png", "C:\\films\\a.png"),
+        (unicodedata.normalize("NFD", "ü.png"), unicodedata.normalize("NFC", "ü.png")),
+        ("set1/a.png", "a.png"),
+    ],
+)
+def test_a_film_is_found_whatever_its_name_looks_like(tmp_path: Path, film: str, name: str) -> None:
+    (found,), missing = read_corner_folder(folder_of(tmp_path, [film], name))
+    assert (found.name, missing) == (film, {})
+
+
+def test_two_images_of_one_film_are_refused(tmp_path: Path) -> None:
+    folder_of(tmp_path, ["a.png"], "a.png", "./a.png")
+    with pytest.raises(AnnotationError, match=r"two of its images mean film 'a\.png'"):
+        read_corner_folder(tmp_path)
+    films, missing = read_corner_folder(folder_of(tmp_path, ["a.png"], "a.png", "b/../c.png"))
+    assert [film.name for film in films] == ["a.png", "b/../c.png"]
+    assert "is not in folder" in missing["b/../c.png"]
+    (film,), missing = read_corner_folder(folder_of(tmp_path, ["a.png"], "a.bmp"))
+    assert missing[film.name].endswith("name both alike")
+
+
+def test_the_corner_file_is_found_beside_hidden_ones(tmp_path: Path) -> None:
+    (tmp_path / "Corners.JSON").write_text("{}")
+    (tmp_path / "._Corners.JSON").write_bytes(b"\0\5\x16\7")
+    assert find_corner_file(tmp_path).name == "Corners.JSON"

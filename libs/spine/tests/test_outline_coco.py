@@ -119,7 +119,8 @@ def test_parts_add_up_as_in_pycocotools(tmp_path: Path, parts: list, area: int) 
 
 def test_odd_lists_of_coordinates(tmp_path: Path) -> None:
     pairs = np.array(BODY).reshape(-1, 2).tolist()
-    for form in ([BODY], BODY, pairs, [[str(number) for number in BODY]], [[*BODY, *BODY[:2]]]):
+    as_text = [[str(number) for number in BODY]]
+    for form in ([BODY], BODY, pairs, [pairs], as_text, [[*BODY, *BODY[:2]]]):
         (film,) = read_coco(write(tmp_path, coco(form)))
         assert film.regions[0].polygon_xy.ravel().tolist() == BODY
 
@@ -142,7 +143,8 @@ def test_odd_lists_of_coordinates(tmp_path: Path) -> None:
         ({"counts": [5400]}, "no size"),
         ([[]], "0 points"),
         ([[1, 2, 3, 4]], "2 points"),
-        ([[[1, 2], [3, 4], [5, 6]]], "x, y"),
+        ([[[1, 2], [3, 4], [5]]], "x, y"),
+        ([[[[1, 2], [3, 4]]]], "x, y"),
         ([[1, 1, 2, 2], [3, 3]], "of its 2 parts none"),
         ([[10**400, 1, 2, 2, 3, 3]], "no number"),
         ([{}], "x, y"),

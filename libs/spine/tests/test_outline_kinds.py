@@ -183,3 +183,150 @@ def test_other_programs_files_are_called_by_their_name(
 )
 def test_short_forms_of_what_lies_between(text: str, level: str | None) -> None:
     assert level_of(text) == level
+
+
+# ------------------------------------------------------------------- what was lost without a word
+
+
+LEVELS = [
+    ({"level": "L4"}, "L4"),
+    ({"Level": "L4"}, "L4"),
+    ({" VERTEBRAL_LEVEL ": "l4"}, "L4"),
+    ({"level": None, "anatomical_level": "L4"}, "L4"),
+    ({"level": "unsure", "vertebral_level": "L4"}, "L4"),
+    ({"level": {"L4": True, "L5": False}}, "L4"),
+    ({"level": ["L4"]}, "L4"),
+    ({"level": {}}, None),
+    ({"level": "undefined"}, None),
+]
+NO_LEVELS = [
+    ({"level": {"L4": True, "L5": True}}, "'L4, L5'"),
+    ({"level": ["L4", "L5"]}, "'L4, L5'"),
+    ({"level": "L4", "vertebral_level": "L5"}, "'L4, L5'"),
+    ({"level": "L4", "Level": "L5"}, "'L4, L5'"),
+    ({"level": 4}, "'4'"),
+]
+
+
+def levelled(folder: Path, form: str, attributes: object) -> Path:
+    """A vertebra with these attributes, in either form of file."""
+    film(folder)
+    if form == "coco":
+        value = coco(height=HEIGHT, width=WIDTH)
+        value["categories"][0]["name"] = "lumbar_vertebra"  # type: ignore[index]
+        value["annotations"][0]["attributes"] = attributes  # type: ignore[index]
+        save(folder, value, "coco.json")
+        return folder
+    value = via("a.png")
+    own = {"structure": "lumbar_vertebra", **attributes}  # type: ignore[dict-item]
+    value["a.png"]["regions"][0]["region_attributes"] = own  # type: ignore[index]
+    save(folder, value)
+    return folder
+
+
+@pytest.mark.parametrize("form", ["coco", "via"])
+@pytest.mark.parametrize(("attributes", "level"), LEVELS)
+def test_a_level_is_found_however_its_attribute_is_spelt(
+    tmp_path: Path, form: str, attributes: dict[str, object], level: str | None
+) -> None:
+    (region,) = FilmSet.open(levelled(tmp_path, form, attributes)).annotation("a.png").regions
+    assert region.level == level
+
+
+@pytest.mark.parametrize("form", ["coco", "via"])
+@pytest.mark.parametrize(("attributes", "words"), NO_LEVELS)
+def test_a_level_that_is_none_or_two_is_said(
+    tmp_path: Path, form: str, attributes: dict[str, object], words: str
+) -> None:
+    films = FilmSet.open(levelled(tmp_path, form, attributes))
+    assert films.annotation("a.png").regions[0].level is None
+    (finding,) = films.findings
+    assert finding.rule == "unknown-level"
+    assert words in finding.message
+
+
+@pytest.mark.parametrize("attributes", [[{"name": "level", "value": "L4"}], '{"level": "L4"}'])
+def test_attributes_that_are_no_object_are_said(tmp_path: Path, attributes: object) -> None:
+    (finding,) = FilmSet.open(levelled(tmp_path, "coco", attributes)).findings
+    assert finding.rule == "unknown-level"
+    assert 'write {"level": "L4"}' in finding.message
+
+
+def test_a_level_beside_the_attributes_of_coco(tmp_path: Path) -> None:
+    film(tmp_path)
+    value = coco(height=HEIGHT, width=WIDTH)
+    value["categories"] = [{"id": 1, "name": "vertebra"}]
+    value["annotations"][0].update(Level="L3")  # type: ignore[index]
+    save(tmp_path, value, "coco.json")
+    assert FilmSet.open(tmp_path).annotation("a.png").regions[0].level == "L3"
+    value["annotations"][0].update(attributes={"level": "L4"})  # type: ignore[index]
+    save(tmp_path, value, "coco.json")
+    assert [finding.rule for finding in lint_folder(tmp_path)] == ["unknown-level"]
+
+
+@pytest.mark.parametrize("odd", [True, [10], {}, None, "x", "1,5"])
+@pytest.mark.parametrize("form", ["coco", "via"])
+def test_a_coordinate_that_is_no_number(tmp_path: Path, form: str, odd: object) -> None:
+    film(tmp_path)
+    xs, ys = [odd, 40, 40, 10], [20, 20, 80, 80]
+    if form == "coco":
+        value = coco(height=HEIGHT, width=WIDTH)
+        flat = [number for pair in zip(xs, ys, strict=True) for number in pair]
+        value["annotations"][0]["segmentation"] = [flat]  # type: ignore[index]
+        save(tmp_path, value, "coco.json")
+    else:
+        value = via("a.png")
+        shape = {"name": "polygon", "all_points_x": xs, "all_points_y": ys}
+        value["a.png"]["regions"][0]["shape_attributes"] = shape  # type: ignore[index]
+        save(tmp_path, value)
+    (finding,) = lint_folder(tmp_path)
+    assert (finding.rule, finding.region_index) == ("no-outline", 0)
+
+
+def test_lists_as_coordinates_of_one_side(tmp_path: Path) -> None:
+    film(tmp_path)
+    value = via("a.png")
+    shape = {"name": "polygon", "all_points_x": [[1], [2], [3]], "all_points_y": [1, 2, 3]}
+    value["a.png"]["regions"][0]["shape_attributes"] = shape  # type: ignore[index]
+    save(tmp_path, value)
+    assert [finding.rule for finding in lint_folder(tmp_path)] == ["no-outline"]
+
+
+def test_an_ellipse_turned_by_degrees_is_refused(tmp_path: Path) -> None:
+    film(tmp_path)
+    value = via("a.png")
+    shape = {"name": "ellipse", "cx": 40, "cy": 50, "rx": 20, "ry": 10, "theta": 45}
+    value["a.png"]["regions"][0]["shape_attributes"] = shape  # type: ignore[index]
+    save(tmp_path, value)
+    (finding,) = lint_folder(tmp_path)
+    assert "VIA has theta in radians" in finding.message
+
+
+SECOND = TABLE.splitlines()[1].replace('""x"":10', '""x"":45').replace(",1,0,", ",2,1,")
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "words"),
+    [("{}", '{""width"":40}', "40 wide"), ('{""width"":80}', '{""width"":40}', "line 3.*another")],
+)
+def test_a_later_line_of_a_table_that_states_another_size(
+    tmp_path: Path, first: str, second: str, words: str
+) -> None:
+    film(tmp_path)
+    lines = [TABLE.replace('"{}"', f'"{first}"', 1).replace(",1,0,", ",2,0,"), SECOND]
+    lines[1] = lines[1].replace('"{}"', f'"{second}"', 1)
+    save(tmp_path, "".join(lines) + "\n", "via.csv")
+    if first == "{}":
+        assert [finding.rule for finding in lint_folder(tmp_path)] == ["wrong-size"]
+        return
+    with pytest.raises(AnnotationError, match=words):
+        lint_folder(tmp_path)
+
+
+def test_a_line_of_a_table_that_lost_its_shape(tmp_path: Path) -> None:
+    film(tmp_path)
+    rows = 'filename,region_shape_attributes,region_attributes\na.png,{},"{""structure"":""cage""}"'
+    save(tmp_path, rows + "\n", "via.csv")
+    assert [finding.rule for finding in lint_folder(tmp_path)] == ["no-outline"]
+    save(tmp_path, rows.replace('"{""structure"":""cage""}"', "{}") + "\n", "via.csv")
+    assert [finding.rule for finding in lint_folder(tmp_path)] == ["no-region"]

@@ -162,6 +162,37 @@ def test_patients_csv(tmp_path: Path, separator: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("one", "other"),
+    [("P01", "p01"), ("P 01", "P\u00a0 01"), ("M\u00fcller", "Mu\u0308ller"), ("P01", " P01 ")],
+)
+def test_a_patient_spelt_otherwise_is_the_same_one(tmp_path: Path, one: str, other: str) -> None:
+    rows = f"film,patient\na.png,{one}\nb.png,{other}\nc.png,P02\n"
+    (tmp_path / "patients.csv").write_text(rows, encoding="utf-8")
+    found = patients_of({}, ["a.png", "b.png", "c.png"], tmp_path).by_film
+    assert found["a.png"] == found["b.png"] != found["c.png"]
+    paths = {name: dicom(tmp_path / name, "P1" if name == "a" else "p1") for name in ("a", "b")}
+    paths["c"] = dicom(tmp_path / "c", "P2")
+    (tmp_path / "patients.csv").unlink()
+    found = patients_of(paths, list(paths), tmp_path).by_film
+    assert found["a"] == found["b"] != found["c"]
+
+
+@pytest.mark.parametrize("other", ["a.jpg", "A.png", "set1/a.png"])
+def test_films_that_are_not_outlined_are_not_taken_for_others(tmp_path: Path, other: str) -> None:
+    films = {name: tmp_path / name for name in ("a.png", "b.png", other)}
+    names = ["a.png", "b.png"]
+    for lines in ((f"{other},2", "a.png,1"), ("a.png,1", f"{other},2")):
+        rows = "\n".join(("sep=,", "film,patient", *lines, "b.png,2"))
+        (tmp_path / "patients.csv").write_text(rows)
+        found = patients_of(films, names, tmp_path).by_film
+        assert set(found) == set(names)
+        assert found["a.png"] != found["b.png"]
+    (tmp_path / "patients.csv").write_text(f"film,patient\n{other},1\nb.png,2\n")
+    with pytest.raises(AnnotationError, match=r"names no patient of 1 films, such as 'a\.png'"):
+        patients_of(films, names, tmp_path)
+
+
+@pytest.mark.parametrize(
     ("text", "words"),
     [
         ("film,patient\na.png,1\n", r"names no patient of 1 film, such as 'b\.png'"),

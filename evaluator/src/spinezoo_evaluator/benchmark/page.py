@@ -22,7 +22,7 @@ from typing import Any
 from spinezoo_contract.errors import ConfigurationError, SpineZooError
 from spinezoo_contract.output import end_with_reader
 from spinezoo_serving.disk import disk_errors_named
-from spinezoo_spine.annotations.corners import read_corners
+from spinezoo_spine.annotations.corners import read_corner_folder
 from spinezoo_spine.annotations.film_set import FilmSet
 from spinezoo_spine.annotations.options import class_map_entry
 
@@ -76,7 +76,8 @@ def render_check(
         SpineZooError: The corner file cannot be read, or lacks a film of the report.
     """
     data = data_folder(report, arguments.data)
-    truths = read_corners(arguments.annotations or data / report["data"]["corners"])
+    path = arguments.annotations or data / report["data"]["corners"]
+    truths, _ = read_corner_folder(data, path)
     known = {truth.name for truth in truths}
     missing = sorted({film["film"] for film in report["films"]} - known)
     if missing:

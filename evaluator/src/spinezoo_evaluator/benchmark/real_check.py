@@ -47,7 +47,12 @@ from spinezoo_contract.types import (
     UnnamedReason,
 )
 from spinezoo_serving.disk import alone_in, disk_errors_named
-from spinezoo_spine.annotations.corners import CornerFilm, find_corner_file, read_corners
+from spinezoo_spine.annotations.corners import (
+    CornerFilm,
+    find_corner_file,
+    read_corner_folder,
+)
+from spinezoo_spine.annotations.text import shown
 from spinezoo_spine.column.reader.network import built_in_reader
 from spinezoo_spine.films.reader import read_film_file, read_film_file_size
 from tqdm import tqdm
@@ -239,12 +244,12 @@ def open_films(arguments: argparse.Namespace) -> tuple[Path, tuple[CornerFilm, .
     if not arguments.data.is_dir():
         raise FilmError(f"{arguments.data} is not a folder; give the folder that holds the films")
     path = arguments.corners or find_corner_file(arguments.data)
-    truths = read_corners(path)
+    truths, missing = read_corner_folder(arguments.data, path)
     if not truths:
         raise AnnotationError(f"{path.name} lists no film; add one")
-    missing = [truth.name for truth in truths if not (arguments.data / truth.name).is_file()]
     if missing:
-        raise FilmError(f"not in {arguments.data.name!r}: {', '.join(missing)}; add the films")
+        told = "; ".join(f"film {shown(name)!r} {why}" for name, why in missing.items())
+        raise FilmError(f"{path.name}: {told}")
     truths = truths[: arguments.limit]
     for truth in truths:
         height, width = read_film_file_size(arguments.data / truth.name)

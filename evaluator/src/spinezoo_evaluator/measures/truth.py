@@ -21,7 +21,7 @@ from spinezoo_contract.types import (
     Structure,
     UnnamedReason,
 )
-from spinezoo_spine.annotations.corners import CornerFilm, find_corner_file, read_corners
+from spinezoo_spine.annotations.corners import CornerFilm, read_corner_folder
 from spinezoo_spine.annotations.raster import segments_from_regions
 from spinezoo_spine.annotations.regions import Region
 from spinezoo_spine.measures import formulas
@@ -148,7 +148,7 @@ def read_truth(folder: Path) -> list[TrueFilm]:
     """
     if (folder / "truth.json").is_file() and (folder / "phantom.json").is_file():
         return _phantoms(folder)
-    return [of_corner_film(film) for film in read_corners(find_corner_file(folder))]
+    return [of_corner_film(film) for film in read_corner_folder(folder)[0]]
 
 
 def _phantoms(folder: Path) -> list[TrueFilm]:

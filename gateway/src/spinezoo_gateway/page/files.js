@@ -4,7 +4,8 @@
 import { area, bounds, centre, path2d } from './geometry.js';
 import { mark } from './shapes.js';
 import {
-  CLASS_KEYS, CLASSES, LEVEL, LEVEL_KEYS, MOST_BYTES, MOST_POINTS, MOST_REGIONS, SEPARATORS, STRUCTURES, TRUTH,
+  CLASS_KEYS, CLASSES, CLOSING, LEVEL, LEVEL_KEYS, MOST_BYTES, MOST_POINTS, MOST_REGIONS, ROUND_VERTICES, SEPARATORS, STRUCTURES,
+  TRUTH,
 } from './terms.js';
 import { counted } from './words.js';
 
@@ -160,12 +161,17 @@ export async function readVia(file, film) {
   const entries = Object.values(value?._via_img_metadata ?? value ?? {})
     .filter((entry) => entry && typeof entry === 'object' && 'filename' in entry && 'regions' in entry);
   if (!entries.length) throw new FileError(`${file.name} is no VIA 2 file; save the project in VIA 2 and load that.`);
-  const own = entries.find((entry) => entry.filename === film.name)
-    ?? entries.find((entry) => String(entry.filename).toLowerCase() === film.name.toLowerCase());
+  const names = (/** @type {any} */ entry) => [entry.filename, entry.file_attributes?.film]; // `make annotate` writes the film beside its picture
+  const own = entries.find((entry) => names(entry).includes(film.name))
+    ?? entries.find((entry) => names(entry).some((name) => spelling(name) === spelling(film.name)));
   if (!own && entries.length > 1) {
     throw new FileError(`${file.name} has outlines of ${entries.length} films, and none of them is called ${film.name}.`);
   }
   const entry = own ?? entries[0];
+  for (const [side, pixels] of [['width', film.width], ['height', film.height]]) {
+    const stated = Number(said(entry.file_attributes ?? {}, side) || pixels);
+    if (stated !== pixels) throw new FileError(`${file.name} was drawn on a film of ${side} ${stated}, this one has ${pixels}; save film and outlines at the same size.`);
+  }
   const regions = Object.values(entry.regions ?? {});
   if (regions.length > MOST_REGIONS) {
     throw new FileError(`${file.name} has ${counted(regions.length, 'outline')} of this film; at most ${MOST_REGIONS.toLocaleString('en')} are shown. Remove what is no single structure.`);
@@ -175,14 +181,14 @@ export async function readVia(file, film) {
   let skipped = 0;
   for (const region of regions) {
     const ring = ringOf(region?.shape_attributes);
-    const structure = structureOf(region?.region_attributes ?? {});
+    const given = region?.region_attributes ?? {};
+    const structure = structureOf(given);
     if (!ring || !structure) {
       skipped += 1;
       continue;
     }
-    const level = LEVEL_KEYS.map((key) => levelOf(attribute(region.region_attributes, key))).find((name) => name !== null);
     shapes.push({
-      id: `loaded-${shapes.length}`, structure, level: level ?? null, confidence: null, reason: null, doubtful: false,
+      id: `loaded-${shapes.length}`, structure, level: levelOf(given), confidence: null, reason: null, doubtful: false,
       rings: [ring], seenBy: [], origin: 'loaded', score: null, levels: {}, touches: [], kind: 'instance',
     });
   }
@@ -190,25 +196,42 @@ export async function readVia(file, film) {
   return { shapes, skipped, of: own ? '' : String(entry.filename) };
 }
 
-/** An attribute by its name without regard to case. @param {Record<string, unknown>} given @param {string} key */
-function attribute(given, key) {
-  const name = Object.keys(given ?? {}).find((each) => each.trim().toLowerCase() === key);
-  return name === undefined ? '' : String(given[name] ?? '');
+/** A film's name without folders, case and Unicode form. @param {unknown} name */
+const spelling = (name) => String(name ?? '').normalize('NFC').toLowerCase().split(/[\\/]/).pop();
+
+/** What an attribute says: text, a number, the one box that is ticked; else nothing. @param {unknown} value @returns {string} */
+function textOf(value) {
+  if (Array.isArray(value)) return value.length === 1 ? textOf(value[0]) : '';
+  if (value && typeof value === 'object') {
+    const ticked = Object.entries(value).filter(([, on]) => on === true || on === 'true' || on === '1' || on === 1);
+    return ticked.length === 1 ? ticked[0][0].trim() : '';
+  }
+  return typeof value === 'string' || typeof value === 'number' ? String(value).trim() : '';
+}
+
+/** What the attribute of a name says, without regard to case. @param {Record<string, unknown>} given @param {string} name */
+function said(given, name) {
+  return Object.entries(given).filter(([key]) => key.trim().toLowerCase() === name).map(([, value]) => textOf(value)).find(Boolean) ?? '';
 }
 
 /** A class name without case and separators. @param {string} text */
 const classKey = (text) => text.trim().toLowerCase().split(SEPARATORS).join(' ').trim();
 
-/** A level of one vertebra in its one spelling. @param {string} text */
-function levelOf(text) {
-  const level = text.trim().toUpperCase().replace('TH', 'T');
-  return LEVEL.test(level) && !level.includes('/') ? level : null;
+/** The level of a region: by its own attributes, else by its class; none where two are said.
+ * @param {Record<string, unknown>} given @returns {string | null}
+ */
+function levelOf(given) {
+  const levels = (/** @type {string[]} */ keys) => new Set(keys.map((key) => said(given, key).toUpperCase().replace(/\s/g, '').replace('TH', 'T'))
+    .filter((text) => LEVEL.test(text)));
+  const own = levels(LEVEL_KEYS);
+  const [level, other] = own.size ? own : levels(CLASS_KEYS);
+  return level === undefined || other !== undefined || level.includes('/') ? null : level;
 }
 
 /** @param {Record<string, unknown>} given */
 function structureOf(given) {
   for (const key of CLASS_KEYS) {
-    const name = classKey(attribute(given, key));
+    const name = classKey(said(given, key));
     if (Object.hasOwn(CLASSES, name)) return CLASSES[name];
   }
   return null;
@@ -222,7 +245,10 @@ function ringOf(shape) {
     const [xs, ys] = [shape.all_points_x, shape.all_points_y];
     if (!Array.isArray(xs) || !Array.isArray(ys) || xs.length !== ys.length || xs.length < 3 || xs.length > MOST_POINTS) return null;
     const ring = xs.flatMap((x, i) => [x, ys[i]]);
-    return ring.every(number) && Math.abs(area(ring)) >= 1 ? ring : null;
+    if (!ring.every(number) || Math.abs(area(ring)) < 1) return null;
+    if (name === 'polygon') return ring;
+    const closed = xs.length > 3 && Math.hypot(ring[0] - ring[ring.length - 2], ring[1] - ring[ring.length - 1]) <= CLOSING;
+    return closed ? ring.slice(0, -2) : null;
   }
   if (name === 'rect') {
     const { x, y, width, height } = shape;
@@ -232,8 +258,8 @@ function ringOf(shape) {
   if (name === 'circle' || name === 'ellipse') {
     const [rx, ry] = name === 'circle' ? [shape.r, shape.r] : [shape.rx, shape.ry];
     const turn = shape.theta ?? 0;
-    if (![shape.cx, shape.cy, rx, ry, turn].every(number)) return null;
-    return Array.from({ length: 72 }, (_, i) => (2 * Math.PI * i) / 72).flatMap((angle) => {
+    if (![shape.cx, shape.cy, rx, ry, turn].every(number) || rx <= 0 || ry <= 0 || Math.abs(turn) > 2 * Math.PI) return null;
+    return Array.from({ length: ROUND_VERTICES }, (_, i) => (2 * Math.PI * i) / ROUND_VERTICES).flatMap((angle) => {
       const [a, b] = [rx * Math.cos(angle), ry * Math.sin(angle)];
       return [shape.cx + a * Math.cos(turn) - b * Math.sin(turn), shape.cy + a * Math.sin(turn) + b * Math.cos(turn)];
     });

@@ -10,8 +10,9 @@ from __future__ import annotations
 import hashlib
 import re
 import secrets
+import unicodedata
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -103,14 +104,23 @@ def patients_of(
     if pattern is not None:
         told, source = _by_pattern(names, pattern), f"the file names (pattern {pattern})"
     elif (folder / PATIENTS_FILE).is_file():
-        told, source = _by_file(folder / PATIENTS_FILE, names), PATIENTS_FILE
+        told, source = _by_file(folder / PATIENTS_FILE, names, film_paths), PATIENTS_FILE
     else:
         told, source = _by_dicom(film_paths, names), "the Patient ID of DICOM films"
     digests = {
-        name: hashlib.blake2b(patient.encode("utf-8", "replace"), key=salt).hexdigest()
+        name: hashlib.blake2b(_spelling(patient).encode("utf-8", "replace"), key=salt).hexdigest()
         for name, patient in told.items()
     }
     return Patients(digests, source if digests else "", len(names))
+
+
+def _spelling(patient: str) -> str:
+    """A patient without case, Unicode form and kinds of blanks.
+
+    Two patients taken for one stand on one side, which does no harm; one taken for two does.
+    """
+    plain = unicodedata.normalize("NFKC", patient).casefold()
+    return "\n".join(" ".join(line.split()) for line in plain.split("\n"))
 
 
 def _by_pattern(names: Sequence[str], pattern: str) -> dict[str, str]:
@@ -134,13 +144,18 @@ def _by_pattern(names: Sequence[str], pattern: str) -> dict[str, str]:
     return told
 
 
-def _by_file(path: Path, names: Sequence[str]) -> dict[str, str]:
-    text = read_text(path)
-    head = text.lstrip("\r\n").partition("\n")[0]
-    films = FilmNames(names, folder=path.parent.name)
+def _by_file(path: Path, names: Sequence[str], others: Iterable[str]) -> dict[str, str]:
+    text = read_text(path).lstrip("\r\n")
+    first_line = 1
+    if text[:4].lower() == "sep=":  # a hint for programs for tables
+        text, first_line = text.partition("\n")[2], 2
+    head = text.partition("\n")[0]
+    # A line may mean a film of the folder that is not outlined.
+    films = FilmNames(dict.fromkeys([*names, *others]), folder=path.parent.name)
+    wanted_films = set(names)
     told: dict[str, str] = {}
     try:
-        rows = list(csv_rows(text, separator_of(head)))
+        rows = list(csv_rows(text, separator_of(head), first_line))
         header = [cell.strip().lower() for cell in rows[0][1]] if rows else []
         columns = []
         for wanted in (FILM_COLUMNS, PATIENT_COLUMNS):
@@ -157,11 +172,11 @@ def _by_file(path: Path, names: Sequence[str]) -> dict[str, str]:
                 )
             name, patient = (row[column].strip() for column in columns)
             film = films.match(name).film
-            if film is None:
+            if film not in wanted_films:
                 continue  # a film that is not of this set
             if not patient:
                 raise AnnotationError(f"line {line}: film {shown(name)!r} has no patient; give one")
-            if told.setdefault(film, patient) != patient:
+            if _spelling(told.setdefault(film, patient)) != _spelling(patient):
                 raise AnnotationError(
                     f"line {line}: film {shown(name)!r} has two patients; keep one line a film"
                 )

@@ -36,12 +36,14 @@ from spinezoo_contract.types import VERTEBRAE, EnsembleAnswer, Film
 from spinezoo_contract.words import counted
 from spinezoo_serving.disk import alone_in, disk_errors_named
 from spinezoo_spine.annotations.folder import find_films
+from spinezoo_spine.annotations.text import shown
 from spinezoo_spine.films.reader import read_film_file, read_film_file_size
 from tqdm import tqdm
 
 from spinezoo_pacs.annotate.label_studio import read_tasks, write_tasks
 from spinezoo_pacs.annotate.project import (
     PREDICTED,
+    STATUSES,
     Outline,
     Picture,
     is_ours,
@@ -185,7 +187,13 @@ def _asked(zoo: EnsembleClient, name: str, film_path: Path, folder: Path) -> Pic
     picture = folder / f"{picture_name(name)}.png"
     _write_png(picture, film)
     verdict = verdict_of(answer)
-    attributes = {"film_status": "open", "dispute": f"{dispute(answer):.3f}"}
+    attributes = {
+        "film_status": "open",
+        "dispute": f"{dispute(answer):.3f}",
+        # Outlines of another size than the film's are an error of `make check`.
+        "height": str(film.height),
+        "width": str(film.width),
+    }
     if not verdict.trusted:
         attributes["doubt"] = " ".join(verdict.refusals)
     size_bytes = picture.stat().st_size
@@ -207,11 +215,18 @@ def finish(data: Path, work: Path) -> tuple[int, int]:
         Films that are finished, and films that are not.
 
     Raises:
-        AnnotationError: There is no project, it is damaged, or the set has a ``via.json`` that was
-            not written here.
+        AnnotationError: There is no project, it is damaged, a status is none, or the set has a
+            ``via.json`` that was not written here.
     """
     pictures = read_project(work / PROJECT)
     films = find_films(data)
+    for each in pictures:
+        for number, outline in enumerate(each.outlines):
+            if outline.status not in STATUSES:
+                raise AnnotationError(
+                    f"film {shown(each.film_name)!r}, region {number}: its status is "
+                    f"{shown(outline.status)!r}; choose {', '.join(STATUSES)}"
+                )
     done = [each for each in pictures if each.finished]
     for each in done:
         if each.film_name not in films:

@@ -15,8 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 from spinezoo_contract.errors import AnnotationError
 from spinezoo_contract.types import NAMED_LEVELS, Structure
-from spinezoo_spine.annotations.regions import STRUCTURE_NAMES
-from spinezoo_spine.annotations.text import read_json
+from spinezoo_spine.annotations.regions import STRUCTURE_NAMES, as_polygon
+from spinezoo_spine.annotations.text import read_json, shown
+from spinezoo_spine.annotations.via.classes import choice_of
+from spinezoo_spine.annotations.via.shapes import outline_of_shape
 
 PREDICTED, CORRECTED, APPROVED = "predicted", "corrected", "approved"
 DAMAGED = (AttributeError, IndexError, KeyError, OverflowError, TypeError, ValueError)
@@ -44,8 +46,11 @@ class Outline:
 
     @property
     def status(self) -> str:
-        """How far a person has looked at it; what a person drew has none and is corrected."""
-        return str(self.attributes.get("status") or CORRECTED)
+        """How far a person has looked at it; what a person drew has none and is corrected.
+
+        One of :data:`STATUSES`, or what else stands there.
+        """
+        return _said(self.attributes.get("status")) or CORRECTED
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,9 +74,17 @@ class Picture:
     @property
     def finished(self) -> bool:
         """Whether a person has looked at every outline, or said that none belongs there."""
-        if self.attributes.get("film_status") == "finished":
-            return not any(each.status == PREDICTED for each in self.outlines)
-        return bool(self.outlines) and all(each.status != PREDICTED for each in self.outlines)
+        if not self.outlines:
+            return _said(self.attributes.get("film_status")) == "finished"
+        return all(each.status in (CORRECTED, APPROVED) for each in self.outlines)
+
+
+def _said(value: object) -> str:
+    """What a list or a box says in lower case; empty where nothing is chosen."""
+    text, why = choice_of(value)
+    if text is None and isinstance(value, (Mapping, list)) and value:
+        return why  # two boxes are ticked
+    return (text or "").casefold()
 
 
 def _options(names: Sequence[str], default: str) -> dict[str, Any]:
@@ -153,17 +166,6 @@ def read_project(path: Path) -> list[Picture]:
         ) from None
 
 
-def checked_points(points: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Points as they are.
-
-    Raises:
-        ValueError: They are not (N, 2) finite numbers.
-    """
-    if points.ndim != 2 or points.shape[1] != 2 or not np.isfinite(points).all():
-        raise ValueError("an outline is no list of points")
-    return points
-
-
 def is_ours(path: Path) -> bool:
     """Whether a file of outlines was written by this module.
 
@@ -180,7 +182,7 @@ def _pictures(document: Any, name: str) -> list[Picture]:
     """The pictures of a parsed project; whatever is not as it should be raises anything."""
     entries = document["_via_img_metadata"]
     order = dict.fromkeys([*(document.get("_via_image_id_list") or ()), *entries])
-    found = []
+    found: dict[str, Picture] = {}
     for key in order:
         if key not in entries:
             continue
@@ -190,18 +192,22 @@ def _pictures(document: Any, name: str) -> list[Picture]:
         outlines = []
         for number, region in enumerate(entry.get("regions") or []):
             shape = region.get("shape_attributes") or {}
-            if shape.get("name") not in ("polygon", "polyline"):
+            try:
+                points = as_polygon(outline_of_shape(str(shape.get("name")), shape))
+            except AnnotationError as error:
                 raise AnnotationError(
-                    f"{name}, film {film!r}, region {number}: is a {shape.get('name')}; draw "
-                    "it again as a polygon"
-                )
-            points = np.array([shape["all_points_x"], shape["all_points_y"]], np.float64).T
-            attributes = dict(region.get("region_attributes") or {})
-            outlines.append(Outline(checked_points(points), attributes))
-        found.append(
-            Picture(film, str(entry["filename"]), int(entry["size"]), tuple(outlines), of_file)
+                    f"{name}, film {shown(film)!r}, region {number}: {error}"
+                ) from error
+            outlines.append(Outline(points, dict(region.get("region_attributes") or {})))
+        if film in found:
+            raise AnnotationError(
+                f"{name}: film {shown(film)!r} stands there twice, with the pictures "
+                f"{shown(found[film].picture)!r} and {shown(entry['filename'])!r}; remove one"
+            )
+        found[film] = Picture(
+            film, str(entry["filename"]), int(entry["size"]), tuple(outlines), of_file
         )
-    return found
+    return list(found.values())
 
 
 def structure_name(structure: Structure) -> str:

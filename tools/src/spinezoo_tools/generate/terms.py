@@ -18,6 +18,7 @@ from spinezoo_spine.annotations.regions import (
     STRUCTURE_NAMES,
 )
 from spinezoo_spine.annotations.via.fields import CLASS_ATTRIBUTES, LEVEL_ATTRIBUTES
+from spinezoo_spine.annotations.via.shapes import CLOSING_DISTANCE_PX, ROUND_VERTICES
 
 HEAD = (
     "// @ts-check: written by `make generate` from spinezoo_spine.annotations and "
@@ -40,6 +41,8 @@ def page_terms() -> str:
         ("Most outlines of a film.", "", "MOST_REGIONS", MAX_FILM_REGIONS),
         ("Most points of an outline.", "", "MOST_POINTS", MAX_OUTLINE_POINTS),
         ("Most bytes of a file with outlines.", "", "MOST_BYTES", MAX_FILE_BYTES),
+        ("px; a line whose ends are no further apart is closed.", "", "CLOSING", CLOSING_DISTANCE_PX),
+        ("Corners of a circle or ellipse.", "", "ROUND_VERTICES", ROUND_VERTICES),
     ]
     text = HEAD
     for meaning, kind, name, value in parts:

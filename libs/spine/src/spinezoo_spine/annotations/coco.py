@@ -12,6 +12,7 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,15 +36,17 @@ from spinezoo_spine.annotations.regions import (
     RawRegion,
     agrees,
     as_polygon,
+    coordinates_of,
     judge,
     known_classes_text,
-    level_of,
     polygon_area,
 )
 from spinezoo_spine.annotations.text import check_count, read_json, shown, whole_number
-from spinezoo_spine.annotations.via.classes import choice_of
+from spinezoo_spine.annotations.via.classes import choice_of, level_in
 
 _UNSET = object()
+
+_NO_OBJECT = 'no object of names and values, so no level is read; write {"level": "L4"}'
 
 
 @dataclass(slots=True)
@@ -104,10 +107,7 @@ def polygon_of(flat: object) -> NDArray[np.float64]:
     """(N, 2) points of COCO's x, y, x, y, ...; fewer than 3 are no error here."""
     if not isinstance(flat, list) or len(flat) % 2:
         raise AnnotationError("polygon is not a list of x, y, x, y, ...; export it again")
-    try:
-        points = np.array(flat, dtype=np.float64)
-    except (TypeError, ValueError, OverflowError) as error:
-        raise AnnotationError("polygon has a coordinate that is no number") from error
+    points = coordinates_of(flat, "polygon")
     if points.ndim != 1:
         raise AnnotationError("polygon is not a list of x, y, x, y, ...; export it again")
     points = points.reshape(-1, 2)
@@ -117,13 +117,25 @@ def polygon_of(flat: object) -> NDArray[np.float64]:
 
 
 def parts_of(segmentation: list[object]) -> list[object]:
-    """The polygons of a list: COCO's list of lists, or one list of numbers or of pairs."""
+    """The polygons of a list: COCO's lists of numbers, also lists of pairs, or one of either."""
     if isinstance(segmentation[0], (int, float, str)):
         return [segmentation]
-    pairs = all(isinstance(part, list) and len(part) == 2 for part in segmentation)
-    if pairs and len(segmentation) > 2:
-        return [[number for pair in segmentation for number in pair]]  # type: ignore[attr-defined]
-    return segmentation
+    if len(segmentation) > 2 and _are_pairs(segmentation):
+        return [_joined(segmentation)]
+    return [
+        _joined(part)
+        if isinstance(part, list) and _are_pairs(part) and isinstance(part[0][0], (int, float, str))
+        else part
+        for part in segmentation
+    ]
+
+
+def _are_pairs(values: list[object]) -> bool:
+    return bool(values) and all(isinstance(pair, list) and len(pair) == 2 for pair in values)
+
+
+def _joined(pairs: list[Any]) -> list[object]:
+    return [number for pair in pairs for number in pair]
 
 
 def _outline_of_polygons(segmentation: list[object]) -> _Outline:
@@ -343,11 +355,12 @@ def _read(
                 f"{label} is of image {shown(image_id)}, which is not listed; export again"
             )
         image = images[image_id]
-        attributes = annotation.get("attributes")
-        if not isinstance(attributes, Mapping):
-            attributes = {}
         outline = _outline(annotation, image.size)
         doubts = list(outline.doubts)
+        attributes = annotation.get("attributes") or {}
+        if not isinstance(attributes, Mapping):
+            doubts.append(("unknown-level", f"has attributes that are {_NO_OBJECT}"))
+            attributes = {}
         if annotation.get("iscrowd") in (1, True, "1"):
             doubts.append(("crowd", "is marked as a crowd and counts as one object all the same"))
         if known and label in labels:
@@ -356,18 +369,18 @@ def _read(
         class_name, class_problem = _class_of(
             annotation, attributes, categories, class_attribute, classes
         )
-        level_text, _ = choice_of(attributes.get("level") or annotation.get("level"))
+        level, level_text = level_in(attributes, annotation)
         image.regions.append(
             RawRegion(
                 len(image.regions),
                 "polygon" if outline.points is not None else "",
                 outline.points,
                 class_name,
-                level_of(level_text),
+                level,
                 outline.problem,
                 attributes,
                 class_problem,
-                level_text or "",
+                level_text,
                 label,
                 outline.mask_size,
                 tuple(doubts),

@@ -2,12 +2,15 @@
 
 Categories are levels (``T12``, ``L1``, ...), outlines are the four corners in the order upper back,
 upper front, lower front, lower back, and an image may carry the two ends of the upper endplate of
-S1, back and front, as ``s1_endplate``. There is no class of the study in it, so it is read here and
-not by :mod:`spinezoo_spine.annotations.coco`.
+S1, back and front, as ``s1_endplate``; without them the upper corners of an S1 are its endplate.
+There is no class of the study in it, so it is read here and not by
+:mod:`spinezoo_spine.annotations.coco`.
 """
 
 from __future__ import annotations
 
+import dataclasses
+import itertools
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -18,6 +21,7 @@ from numpy.typing import NDArray
 from spinezoo_contract.errors import AnnotationError
 from spinezoo_contract.types import Segment, Structure
 from spinezoo_contract.words import counted
+from spinezoo_contract.types import Segment, structure_of_level
 
 from spinezoo_spine.annotations.coco import (
     id_of,
@@ -27,9 +31,18 @@ from spinezoo_spine.annotations.coco import (
     read_categories,
     read_images,
 )
+from spinezoo_spine.annotations.film_names import FilmNames
+from spinezoo_spine.annotations.folder import find_films, find_films_below
+from spinezoo_spine.annotations.limits import MAX_COORDINATE_PX
 from spinezoo_spine.annotations.raster import segments_from_regions
-from spinezoo_spine.annotations.regions import Region, as_polygon, level_of, polygon_area
-from spinezoo_spine.annotations.text import read_json
+from spinezoo_spine.annotations.regions import (
+    Region,
+    as_polygon,
+    coordinates_of,
+    level_of,
+    polygon_area,
+)
+from spinezoo_spine.annotations.text import read_json, shown
 
 _ORDER = "give its four corners: upper back, upper front, lower front, lower back"
 
@@ -56,7 +69,7 @@ class CornerFilm:
     def segments(self) -> tuple[Segment, ...]:
         """The outlines as instances with levels, score 1."""
         regions = [
-            Region(Structure.LUMBAR_VERTEBRA, quad, level) for level, quad in self.quads.items()
+            Region(structure_of_level(level), quad, level) for level, quad in self.quads.items()
         ]
         return segments_from_regions(regions, self.height, self.width)
 
@@ -99,20 +112,24 @@ def read_corners(path: str | os.PathLike[str]) -> tuple[CornerFilm, ...]:
         images = read_images(value["images"])
         quads: dict[str, dict[str, NDArray[np.float64]]] = {key: {} for key in images}
         for number, entry in enumerate(value["annotations"]):
-            name = names.get(id_of(entry["category_id"], f"annotation {number}: category_id"), "")
+            if not isinstance(entry, Mapping):
+                raise AnnotationError(f"annotation {number} is no object; export again")
+            name = names.get(
+                id_of(entry.get("category_id"), f"annotation {number}: category_id"), ""
+            )
             level = level_of(name)
             if level is None or "/" in level:
                 raise AnnotationError(
                     f"annotation {number}: its category is no level; name categories T12, L1, ..."
                 )
-            image_id = id_of(entry["image_id"], f"annotation {number}: image_id")
+            image_id = id_of(entry.get("image_id"), f"annotation {number}: image_id")
             if image_id not in images:
                 raise AnnotationError(f"annotation {number}: its image is not listed")
             own = quads[image_id]
             if level in own:
                 raise AnnotationError(f"annotation {number}: {level} is there twice; keep one")
             own[level] = _corners(
-                entry["segmentation"], images[image_id].size, f"annotation {number} ({level})"
+                entry.get("segmentation"), images[image_id].size, f"annotation {number} ({level})"
             )
         endplates = [entry.get("s1_endplate") for entry in value["images"]]
         return tuple(
@@ -125,6 +142,43 @@ def read_corners(path: str | os.PathLike[str]) -> tuple[CornerFilm, ...]:
         ) from error
     except AnnotationError as error:
         raise AnnotationError(f"{path.name}: {error}") from error
+
+
+def read_corner_folder(
+    folder: Path, path: Path | None = None
+) -> tuple[tuple[CornerFilm, ...], dict[str, str]]:
+    """The films of a folder's corner file under the names of their film files.
+
+    Args:
+        folder: Of the films.
+        path: The corner file; None looks for it in the folder.
+
+    Returns:
+        The films, in the file's order; and by the name of each that is not there, why.
+
+    Raises:
+        AnnotationError: The corner file is wrong, or two of its images mean one film.
+        FilmError: The folder cannot be read.
+    """
+    path = path or find_corner_file(folder)
+    films: dict[str, CornerFilm] = {}
+    missing: dict[str, str] = {}
+    names = FilmNames(find_films(folder), folder=folder.name)
+    read = read_corners(path)
+    if any(names.match(film.name).film is None or "/" in film.name for film in read):
+        names = FilmNames({**find_films_below(folder), **find_films(folder)}, folder=folder.name)
+    for film in read:
+        match = names.match(film.name)
+        name = match.film
+        if name is None or match.doubt:
+            name = film.name
+            missing[name] = match.why_not or f"{match.doubt}: name both alike"
+        if name in films:
+            raise AnnotationError(
+                f"{path.name}: two of its images mean film {shown(name)!r}; keep one"
+            )
+        films[name] = dataclasses.replace(film, name=name)
+    return tuple(films.values()), missing
 
 
 def _film(
@@ -142,6 +196,9 @@ def _film(
         raise AnnotationError(f"{name}: height or width is not stated; give both")
     ordered = _in_order(quads, name)
     ends = _endplate(endplate, size, name)
+    if ends is None and "S1" in ordered:
+        ends = ordered["S1"][:2]
+    _check_course(ordered, ends, name)
     if ends is not None and ordered:
         lowest = ordered[max(ordered, key=_place)]
         front = lowest[1] - lowest[0] + lowest[2] - lowest[3]
@@ -153,6 +210,28 @@ def _film(
 def _place(level: str) -> tuple[int, int]:
     """A level's place along the column, from above."""
     return "CTLS".find(level[0]), int(level[1:])
+
+
+def _check_course(
+    quads: Mapping[str, NDArray[np.float64]], endplate: NDArray[np.float64] | None, name: str
+) -> None:
+    """Refuses levels that do not follow each other along the column.
+
+    Raises:
+        AnnotationError: A vertebra does not lie below the next higher one.
+    """
+    middles = {level: quads[level].mean(axis=0) for level in sorted(quads, key=_place)}
+    if len(middles) < 2:  # nothing tells which way the column runs
+        return
+    highest, *_, lowest = middles
+    course = middles[lowest] - middles[highest]
+    if endplate is not None:
+        middles.setdefault("S1", endplate.mean(axis=0))
+    for above, below in itertools.pairwise(sorted(middles, key=_place)):
+        if float((middles[below] - middles[above]) @ course) <= 0.0:
+            raise AnnotationError(
+                f"{name}: {below} does not lie below {above} along the column; correct the levels"
+            )
 
 
 def _check_on_film(points: NDArray[np.float64], size: tuple[int, int] | None, name: str) -> None:
@@ -177,8 +256,6 @@ def _corners(outlines: object, size: tuple[int, int] | None, name: str) -> NDArr
     if len(parts) != 1:
         raise AnnotationError(f"{name}: has {counted(len(parts), 'outline')}; {_ORDER}")
     (part,) = parts
-    if isinstance(part, list) and all(isinstance(pair, list) for pair in part):
-        part = [number for pair in part for number in pair]
     try:
         quad = as_polygon(polygon_of(part))
     except AnnotationError as error:
@@ -250,11 +327,17 @@ def _lengths(vectors: NDArray[np.float64]) -> NDArray[np.float64]:
 def _endplate(value: object, size: tuple[int, int], name: str) -> NDArray[np.float64] | None:
     if value is None or value == []:
         return None
-    ends = np.asarray(value, dtype=np.float64)
-    if ends.shape == (4,):
-        ends = ends.reshape(2, 2)
-    if ends.shape != (2, 2) or not np.isfinite(ends).all() or (ends[0] == ends[1]).all():
-        raise AnnotationError(f"{name}: s1_endplate is not two points; give [[x, y], [x, y]]")
+    wrong = f"{name}: s1_endplate is not two points; give [[x, y], [x, y]]"
+    if not isinstance(value, list):
+        raise AnnotationError(wrong)
+    pairs = all(isinstance(pair, list) and len(pair) == 2 for pair in value)
+    flat = [number for pair in value for number in pair] if pairs else value
+    ends = coordinates_of(flat, f"{name}: s1_endplate")
+    if ends.shape != (4,) or not (np.abs(ends) <= MAX_COORDINATE_PX).all():
+        raise AnnotationError(wrong)
+    ends = ends.reshape(2, 2)
+    if (ends[0] == ends[1]).all():
+        raise AnnotationError(wrong)
     _check_on_film(ends, size, f"{name}: s1_endplate")
     return ends
 
@@ -268,7 +351,11 @@ def find_corner_file(folder: Path) -> Path:
     preferred = folder / "corners_coco.json"
     if preferred.is_file():
         return preferred
-    found = sorted(folder.glob("*.json"))
+    found = [
+        path
+        for path in sorted(folder.iterdir())
+        if path.suffix.lower() == ".json" and not path.name.startswith(".")
+    ]
     if len(found) != 1:
         raise AnnotationError(
             f"folder {folder.name!r} holds {len(found)} JSON files; "

@@ -93,6 +93,7 @@ def find_films_below(folder: Path) -> dict[str, Path]:
     """
     films = {}
     seen = 0
+    been = {folder.resolve()}  # links may lead back, or to one place twice
 
     def look(place: Path, depth: int) -> None:
         nonlocal seen
@@ -107,7 +108,8 @@ def find_films_below(folder: Path) -> dict[str, Path]:
             if path.name.startswith("."):
                 continue
             if path.is_dir():
-                if depth < MAX_DEPTH and not path.is_symlink():
+                if depth < MAX_DEPTH and (real := path.resolve()) not in been:
+                    been.add(real)
                     look(path, depth + 1)
             elif depth and _is_film(path):
                 films[path.relative_to(folder).as_posix()] = path

@@ -7,6 +7,7 @@ Errors stop what reads the outlines, warnings do not.
 from __future__ import annotations
 
 import argparse
+import hashlib
 import os
 import sys
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
@@ -146,10 +147,55 @@ def check_folder(
                 continue
             finding = replace(finding, message=missing[finding.film])
         findings.append(finding)
+    findings += _lint_same({name: films[name] for name in meant})
     findings += _lint_left_over(films, meant, pictures, path.name)
     order = {name: place for place, name in enumerate(films)}
     unreadable.sort(key=lambda finding: order[finding.film])
     return CheckedFolder(path, films, tuple(entries), sizes, (*unreadable, *findings))
+
+
+_PIECE_BYTES = 65_536
+"""Bytes from the middle of films that are compared before whole files are."""
+
+
+def _lint_same(films: Mapping[str, Path]) -> Iterator[Finding]:
+    """Films that are one file under several names, as copies or links."""
+    alike: dict[object, list[str]] = {}
+    for name, path in films.items():
+        alike.setdefault(_bytes_of(path), []).append(name)
+    for key_of in (_piece, _digest):
+        groups = [names for size, names in alike.items() if size and len(names) > 1]
+        alike = {}
+        for place, names in enumerate(groups):
+            for name in names:
+                key = key_of(films[name])
+                if key is not None:
+                    alike.setdefault((place, key), []).append(name)
+    for first, *others in alike.values():
+        for name in others:
+            yield Finding(
+                name,
+                None,
+                "same-film",
+                f"is the same file as film {shown(first)!r} and counts as another one; remove one",
+            )
+
+
+def _piece(path: Path) -> bytes | None:
+    try:
+        with path.open("rb") as file:
+            file.seek(max(0, path.stat().st_size - _PIECE_BYTES) // 2)
+            return file.read(_PIECE_BYTES)
+    except OSError:
+        return None
+
+
+def _digest(path: Path) -> bytes | None:
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").digest()
+    except OSError:
+        return None
 
 
 def _may_lie_below(name: str, names: FilmNames) -> bool:

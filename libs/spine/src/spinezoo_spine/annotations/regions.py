@@ -153,6 +153,20 @@ def polygon_area(polygon_xy: NDArray[np.float64]) -> float:
     return float(abs(np.dot(x, np.roll(y, -1)) - np.dot(y, np.roll(x, -1))) / 2.0)
 
 
+def coordinates_of(values: list[object], what: str) -> NDArray[np.float64]:
+    """Coordinates of a file as numbers, also those written as text; they may be of any shape.
+
+    Raises:
+        AnnotationError: One is no number.
+    """
+    try:
+        if any(isinstance(value, bool) for value in values):
+            raise TypeError("true and false are no coordinates")
+        return np.array(values, dtype=np.float64)
+    except (TypeError, ValueError, OverflowError) as error:
+        raise AnnotationError(f"{what} has a coordinate that is no number; redraw it") from error
+
+
 def as_polygon(points_xy: ArrayLike) -> NDArray[np.float64]:
     """Points as a read-only (N, 2) float64 array.
 

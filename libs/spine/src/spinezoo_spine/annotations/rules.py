@@ -134,6 +134,12 @@ _ALL = (
         "save it as PNG, JPEG, TIFF or DICOM; rename it",
     ),
     Rule(
+        "same-film",
+        Weight.WARNING,
+        "the film's file is that of another entry's film, as a copy or a link, and counts twice",
+        "remove one of the two, so that training and validation do not share it",
+    ),
+    Rule(
         "name-differs",
         Weight.WARNING,
         "the entry's film is there with another ending only",

@@ -46,6 +46,37 @@ def choice_of(value: object) -> tuple[str | None, str]:
     return text, ""
 
 
+def _all_of(value: object) -> str:
+    """What an attribute says, also where several things are chosen; empty where nothing is."""
+    if isinstance(value, Mapping):
+        value = [key for key in value if choice_of({key: value[key]})[0] is not None]
+    several = value if isinstance(value, (list, tuple)) else [value]
+    return ", ".join(text for one in several if (text := choice_of(one)[0]) is not None)
+
+
+def level_in(*attributes: Mapping[str, object]) -> tuple[str | None, str]:
+    """The level that attributes say, and their text of it.
+
+    Args:
+        attributes: By name, without regard to case.
+
+    Returns:
+        None where nothing is said, nothing is understood, or two levels are; the text holds all
+        of it then, so that it can be named.
+    """
+    texts = [
+        text
+        for name in LEVEL_ATTRIBUTES
+        for own in attributes
+        for key, value in own.items()
+        if str(key).strip().casefold() == name and (text := _all_of(value))
+    ]
+    levels = {level for text in texts if (level := level_of(text)) is not None}
+    if len(levels) == 1:
+        return levels.pop(), texts[0]
+    return None, ", ".join(dict.fromkeys(texts))
+
+
 def _attribute(region: RawRegion, name: str) -> tuple[str, object] | None:
     """An attribute by its name without regard to case; the first that says something."""
     found = None
@@ -119,12 +150,11 @@ def with_class(
         classes: Further class names.
     """
     class_name = None if attribute is None else text_of(region, attribute)
-    texts = [text for key in LEVEL_ATTRIBUTES if (text := text_of(region, key)) is not None]
-    level = next((level for text in texts if (level := level_of(text))), None)
+    level, level_text = level_in(region.attributes)
     return dataclasses.replace(
         region,
         class_name=class_name,
         class_problem="" if class_name is not None else _no_class(region, attribute, classes),
         level=level,
-        level_text=texts[0] if texts else "",
+        level_text=level_text,
     )

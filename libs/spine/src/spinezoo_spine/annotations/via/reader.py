@@ -279,26 +279,33 @@ def _films_of_csv2(text: str, first_line: int, separator: str) -> list[Entry]:
             value = json_cell(cells.get(column, ""), f"{place}, column {column}")
             values[column] = _mapping(value, f"{place}, column {column}: the cell")
         film = films.get((name, size))
+        stated = _stated_size(place, values["file_attributes"])
         if film is None:
             film = films[name, size] = Entry(
                 f"{name} of {size} bytes (line {line})",
                 name,
-                size=_stated_size(place, values["file_attributes"]),
+                size=stated,
                 file_bytes=_file_bytes(size),
+            )
+        film.size = film.size or stated
+        if stated is not None and film.size != stated:
+            raise AnnotationError(
+                f"{place}: states another width or height than an earlier line; correct one"
             )
         count = cells.get("region_count", "").strip()
         counts.setdefault((name, size), count)
-        if not values["region_shape_attributes"] and count in ("0", "", "0.0"):
+        none = count in ("0", "0.0") or (not count and not values["region_attributes"])
+        if none and not values["region_shape_attributes"]:
             continue  # a film without regions has one empty row
         film.add(values["region_shape_attributes"], values["region_attributes"], f"line {line}")
     for key, film in films.items():
-        stated = counts[key]
-        if stated.isdecimal() and int(stated) != len(film.regions):
+        count = counts[key]
+        if count.isdecimal() and int(count) != len(film.regions):
             film.doubts.append(
                 (
                     "region-count",
                     f"has {counted(len(film.regions), 'row')}, its region_count says "
-                    f"{shown(stated, 12)}; check that the file is whole",
+                    f"{shown(count, 12)}; check that the file is whole",
                 )
             )
     return list(films.values())

@@ -11,6 +11,7 @@ from spinezoo_contract.errors import AnnotationError
 from spinezoo_contract.words import counted
 
 from spinezoo_spine.annotations.limits import MAX_COORDINATE_PX
+from spinezoo_spine.annotations.regions import coordinates_of
 from spinezoo_spine.annotations.text import number_of, shown
 
 ROUND_VERTICES = 72
@@ -85,13 +86,13 @@ def _points(name: str, shape: Mapping[str, object]) -> NDArray[np.float64]:
         xs, ys = [xs], [ys]  # a stray click
     if not isinstance(xs, list) or not isinstance(ys, list) or len(xs) != len(ys):
         raise AnnotationError(f"{name} needs all_points_x and all_points_y of equal length")
-    try:
-        points = np.array([xs, ys], dtype=np.float64).T
-    except (TypeError, ValueError, OverflowError) as error:
-        raise AnnotationError(f"{name} has a coordinate that is no number") from error
+    columns = [coordinates_of(each, name) for each in (xs, ys)]
+    if any(column.ndim != 1 for column in columns):
+        raise AnnotationError(f"{name} has a coordinate that is a list; redraw it")
+    points = np.stack(columns, axis=1)
     if not np.isfinite(points).all():
         raise AnnotationError(f"{name} has a coordinate that is not a finite number; redraw it")
-    if points.ndim != 2 or (points.size and np.abs(points).max() > MAX_COORDINATE_PX):
+    if points.size and np.abs(points).max() > MAX_COORDINATE_PX:
         raise AnnotationError(f"{name} has a coordinate beyond {MAX_COORDINATE_PX:.0f} px")
     return points
 
@@ -113,6 +114,11 @@ def outline_of_shape(name: str, shape: Mapping[str, object]) -> NDArray[np.float
     if name == "ellipse":
         cx, cy, rx, ry = _numbers(shape, _SHAPE_ARGUMENTS["ellipse"])
         theta = _numbers(shape, ["theta"])[0] if shape.get("theta") is not None else 0.0
+        if abs(theta) > 2.0 * math.pi:
+            raise AnnotationError(
+                f"ellipse is turned by {theta:g}, which is more than once around; VIA has theta in "
+                "radians: draw it again"
+            )
         return _round(cx, cy, rx, ry, theta)
     if name in ("polygon", "polyline", "extreme_rect", "extreme_circle"):
         points = _points(name, shape)

@@ -19,6 +19,7 @@ from spinezoo_spine.annotations.regions import (
     FilmAnnotation,
     Region,
 )
+from spinezoo_spine.annotations.text import shown
 from spinezoo_spine.annotations.via.fields import CSV3_FIELDS, CSV_FIELDS, SHAPES3
 from spinezoo_spine.annotations.via.reader import _mapping
 
@@ -59,8 +60,19 @@ def _entries(
             entry |= {"fileref": "", "base64_img_data": "", "regions": numbered}
         else:
             entry["regions"] = regions
-        entries[f"{name}{size}"] = entry
+        key = f"{name}{size}"
+        while key in entries:  # "IM1" of 15000 bytes and "IM11" of 5000
+            key += " "
+        entries[key] = entry
     return entries
+
+
+def _bytes_beside(path: Path) -> int:
+    """Size of a film's file, -1 where there is none."""
+    try:
+        return path.stat().st_size if path.is_file() else -1
+    except OSError:  # a name that no file can have
+        return -1
 
 
 def _project2(entries: dict[str, object]) -> dict[str, object]:
@@ -211,8 +223,8 @@ def write_via(
         version: 1, 2 or 3.
 
     Raises:
-        AnnotationError: The version is unknown, the suffix is neither, or a film stands there
-            twice.
+        AnnotationError: The version is unknown, the suffix is neither, a film stands there twice,
+            or a name is no text.
     """
     path = Path(path)
     if version not in (1, 2, 3):
@@ -230,15 +242,19 @@ def write_via(
             else json.dumps(_project3(annotations), indent=1) + "\n"
         )
     else:
-        sizes = {
-            name: (path.parent / name).stat().st_size if (path.parent / name).is_file() else -1
-            for name in names
-        }
+        sizes = {name: _bytes_beside(path.parent / name) for name in names}
         entries = _entries(annotations, sizes, version)
         if path.suffix.lower() == ".csv":
             content = _csv2(entries, version)
         else:
             content = json.dumps(_project2(entries) if version == 2 else entries, indent=1) + "\n"
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    partial.write_text(content, encoding="utf-8")
+    try:
+        data = content.encode()
+    except UnicodeEncodeError as error:
+        text = shown(content[max(0, error.start - 20) : error.end + 20])
+        raise AnnotationError(
+            f"{path.name}: {text!r} is no Unicode text; correct it, or write JSON"
+        ) from error
+    partial.write_bytes(data)
     partial.replace(path)
