@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 from spinezoo_contract.errors import ConfigurationError
 from spinezoo_phantom.settings import GENERATOR
+from spinezoo_serving.disk import replace_file
 from tqdm import tqdm
 
 RECORD_FILE = "store.json"
@@ -55,7 +56,7 @@ def make_shards(
     folder.mkdir(parents=True, exist_ok=True)
     note = folder / RECORD_FILE
     if not note.is_file():
-        note.write_text(json.dumps(record) + "\n")
+        replace_file(note, json.dumps(record) + "\n")
     elif read_record(folder) != record:
         raise ConfigurationError(
             f"{folder} holds examples of other numbers; remove it or choose another folder"
