@@ -63,15 +63,30 @@ def replace_file(path: Path, content: bytes | str) -> None:
     Raises:
         OSError: It cannot be written; nothing is left of it.
     """
-    data = content.encode("utf-8") if isinstance(content, str) else content
+    with replacing(path) as beside:
+        beside.write_bytes(content.encode("utf-8") if isinstance(content, str) else content)
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """As :func:`replace_file`, for what writes a file by itself.
+
+    Args:
+        path: The file.
+
+    Yields:
+        Where to write; it is put in place at the end, and removed where that is not reached.
+
+    Raises:
+        OSError: It cannot be written.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     beside = path.with_name(f".{path.name}.{secrets.token_hex(4)}.partial")
     try:
-        with beside.open("xb") as stream:
-            if path.exists():
-                os.fchmod(stream.fileno(), path.stat().st_mode & 0o777)
-            stream.write(data)
-            stream.flush()
+        yield beside
+        if path.exists():
+            beside.chmod(path.stat().st_mode & 0o777)
+        with beside.open("rb") as stream:
             os.fsync(stream.fileno())
         beside.replace(path)
     except BaseException:
