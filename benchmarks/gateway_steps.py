@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 from spinezoo.v1 import ensemble_pb2, segmenter_pb2
 from spinezoo_contract import codec
 from spinezoo_contract.types import Film, FusionOptions
-from spinezoo_gateway.members import check_answer
+from spinezoo_gateway.answers import check_answer
 from spinezoo_phantom import PhantomSettings, make_film
 from spinezoo_spine.column import consensus, naming
 from spinezoo_spine.column.reader.network import built_in_reader

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
-from segment_film import access_of, file_stem, not_written, read_grey
+from segment_film import access_of, not_written, read_grey, write_whole
 from spinezoo_contract.client import DEFAULT_GATEWAY, EnsembleClient
 from spinezoo_contract.codec import to_json
 from spinezoo_contract.errors import SpineZooError
@@ -81,7 +81,8 @@ def main(argv: list[str] | None = None) -> int:
         parser.add_argument(name, help="as in segment_film.py")
     options = parser.parse_args(argv)
     paths = [options.film] + ([options.compare] if options.compare else [])
-    if len({file_stem(path) for path in paths}) < len(paths):
+    # Some file systems know no difference between film.png and FILM.png.
+    if len({path.name.casefold() for path in paths}) < len(paths):
         print("both films have one name, and so would what is written; rename one", file=sys.stderr)
         return 1
     found = []
@@ -92,7 +93,7 @@ def main(argv: list[str] | None = None) -> int:
                 found.append(_measured(zoo.segment(path, asked), path, options.out))
         changes = compare_films(*found) if len(found) == 2 else ()
         if len(found) == 2:
-            (options.out / "changes.csv").write_text(changes_to_csv(changes), encoding="utf-8")
+            write_whole(options.out / "changes.csv", changes_to_csv(changes))
     except SpineZooError as error:
         print(f"{type(error).__name__}: {error}", file=sys.stderr)
         return 1
@@ -116,10 +117,10 @@ def _measured(answer: EnsembleAnswer, path: Path, out: Path) -> FilmMeasures:
     if measures is None:
         raise SpineZooError("the gateway does not measure; it is older than measures")
     out.mkdir(parents=True, exist_ok=True)
-    name = f"{file_stem(path)}.measures"
-    (out / f"{name}.csv").write_text(to_csv(measures), encoding="utf-8")
+    name = f"{path.name}.measures"
+    write_whole(out / f"{name}.csv", to_csv(measures))
     text = json.dumps(to_json(measures), indent=2)
-    (out / f"{name}.json").write_text(text, encoding="utf-8")
+    write_whole(out / f"{name}.json", text)
     said = [each for each in measures.measures if each.value is not None]
     print(
         f"{path.name}: {counted(len(said), 'measure')}, {len(measures.measures) - len(said)} "

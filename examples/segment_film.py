@@ -2,9 +2,9 @@ r"""Sends one film to a running zoo and writes what it answers: an overlay and a
 
     .venvs/core/bin/python examples/segment_film.py film.dcm --target 127.0.0.1:50050
 
-writes ``film.overlay.png`` and ``film.segments.json`` beside you (``--out`` names another folder)
-and prints the column that was named. In the picture a vertebra has its level and the confidence of
-that name; one without a name is grey and has a question mark.
+writes ``film.dcm.overlay.png`` and ``film.dcm.segments.json`` beside you (``--out`` names another
+folder) and prints the column that was named. In the picture a vertebra has its level and the
+confidence of that name; one without a name is grey and has a question mark.
 Needs ``spinezoo-contract`` and pillow, and pydicom where a DICOM film is to be drawn; the film
 itself is decoded by the gateway. ``make up`` starts a zoo on this machine.
 
@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -118,25 +119,32 @@ def _write(
 ) -> None:
     """Writes the JSON file and the overlay."""
     out.mkdir(parents=True, exist_ok=True)
-    json_path = out / f"{file_stem(film)}.segments.json"
-    json_path.write_text(json.dumps(to_json(answer), indent=2), encoding="utf-8")
+    # The film's whole name: film.png and film.jpg are two films.
+    json_path = out / f"{film.name}.segments.json"
+    write_whole(json_path, json.dumps(to_json(answer), indent=2))
     print(f"wrote {json_path}")
     grey = read_grey(film, answer.height, answer.width)
     if grey is not None:
-        overlay_path = out / f"{file_stem(film)}.overlay.png"
+        overlay_path = out / f"{film.name}.overlay.png"
         save_overlay(overlay_path, grey, segments, labelling)
         print(f"wrote {overlay_path}")
 
 
-def file_stem(film: Path) -> str:
-    """A film's name without a film's ending; any other part of it, as of a UID, is kept."""
-    ending = film.suffix.lower() in (".dcm", ".dicom", ".png", ".jpg", ".jpeg", ".tif", ".tiff")
-    return film.stem if ending else film.name
+def write_whole(path: Path, text: str) -> None:
+    """Writes a file in one step: a full disk or a stop leaves no half of it."""
+    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
+    try:
+        partial.write_text(text, encoding="utf-8")
+        partial.replace(path)
+    except OSError:
+        partial.unlink(missing_ok=True)
+        raise
 
 
 def not_written(error: OSError) -> str:
     """What to say where a file or folder cannot be written."""
-    return f"{error.filename} cannot be written ({error.strerror}); name another folder by --out"
+    where = error.filename or "what comes of the film"
+    return f"{where} cannot be written ({error.strerror}); name another folder by --out"
 
 
 def access_of(options: argparse.Namespace) -> dict[str, Any]:

@@ -51,7 +51,7 @@ def main() -> int:
         asked = subprocess.run([*command, "--target", target, "--out", folder])
         if asked.returncode:
             return asked.returncode
-        with Image.open(Path(folder) / f"{options.film.stem}.measures.png") as large:
+        with Image.open(Path(folder) / f"{options.film.name}.measures.png") as large:
             size = (round(large.width * ROWS / large.height), ROWS)
             few_colours(large.resize(size, Image.Resampling.LANCZOS)).save(
                 options.out, optimize=True

@@ -166,6 +166,17 @@ class FakeMember(segmenter_pb2_grpc.SegmenterServiceServicer):
                 answer.segments.append(segment)
             case "no_provenance":
                 answer.ClearField("provenance")
+            case "1001_outlines":
+                answer.segments.extend([segment] * 1000)
+            case "two_outlines":
+                answer.segments.append(vertebra(height, width, 0.5))
+            case "maps_unasked":
+                box = segment_pb2.Box(width=width, height=height)
+                answer.probability_maps.add(structure=1, height=1, width=1, data=b"0", film_box=box)
+            case "long_device":
+                answer.provenance.device = "x" * 5_000_000
+            case "note_below_all":
+                answer.notes.add(code=-5, text="of another world")
             case "empty":
                 answer = segmenter_pb2.PredictResponse()
             case "large":

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import signal
 import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,7 @@ from fake_member import FakeMember
 from spinezoo.v1 import ensemble_pb2, fusion_pb2, segment_pb2, segmenter_pb2
 from spinezoo_contract.codec import film_to_proto
 from spinezoo_contract.types import Film
+from spinezoo_gateway import members
 from spinezoo_testing.servers import until
 
 OK = ensemble_pb2.MEMBER_CODE_OK
@@ -145,6 +148,9 @@ def test_a_member_of_the_roster_may_have_its_own_deadline(bench: Bench, film: Fi
         ("two_regions", "two regions of one structure"),
         ("no_provenance", "provenance is missing"),
         ("empty", "size 0 x 0"),
+        ("1001_outlines", "1001 outlines came; send the best 1000 at most"),
+        ("maps_unasked", "probability maps came without being asked for"),
+        ("long_device", "device of the provenance has 5000000 characters"),
     ],
 )
 def test_nonsense_is_named_and_kept_out(five: Bench, film: Film, behaviour: str, says: str) -> None:
@@ -162,23 +168,27 @@ def test_nonsense_is_named_and_kept_out(five: Bench, film: Film, behaviour: str,
     assert statuses(five.segment(film))["yolact"].code == OK
 
 
-def test_a_server_that_is_no_member_is_named(bench: Bench, film: Film) -> None:
-    """Bytes that are no answer at all, from a server of another kind."""
+async def garbage(_request: bytes, _context: Any) -> bytes:
+    """Bytes that are no message at all."""
+    return b"\xff\xff\xffno protobuf"
+
+
+async def good_answer(request: bytes, context: Any) -> bytes:
+    answer = await FakeMember().Predict(segmenter_pb2.PredictRequest.FromString(request), context)
+    return answer.SerializeToString()
+
+
+@contextlib.contextmanager
+def a_stranger(bench: Bench, **methods: Callable[..., Any]) -> Iterator[None]:
+    """A gateway with a good member and a server that answers these methods with bytes."""
 
     async def start() -> grpc.aio.Server:
         server = grpc.aio.server()
-
-        async def garbage(_request: bytes, _context: Any) -> bytes:
-            return b"\xff\xff\xffno protobuf"
-
-        method = grpc.unary_unary_rpc_method_handler(garbage)
-        server.add_generic_rpc_handlers(
-            (
-                grpc.method_handlers_generic_handler(
-                    "spinezoo.v1.SegmenterService", {"Predict": method}
-                ),
-            )
-        )
+        handlers = {
+            name: grpc.unary_unary_rpc_method_handler(each) for name, each in methods.items()
+        }
+        service = grpc.method_handlers_generic_handler("spinezoo.v1.SegmenterService", handlers)
+        server.add_generic_rpc_handlers((service,))
         bench.stranger_port = server.add_insecure_port("127.0.0.1:0")
         await server.start()
         return server
@@ -187,10 +197,60 @@ def test_a_server_that_is_no_member_is_named(bench: Bench, film: Film) -> None:
     good = bench.add_member("good")
     bench.write_roster({"good": good.target, "stranger": f"127.0.0.1:{bench.stranger_port}"})
     bench.start(SPINEZOO_QUORUM="1")
-    status = statuses(bench.segment(film))["stranger"]
-    assert status.code == INVALID_OUTPUT
-    assert "no PredictResponse" in status.message
+    yield
     bench.loop.run(server.stop(None))
+
+
+def test_a_server_that_is_no_member_is_named(bench: Bench, film: Film) -> None:
+    with a_stranger(bench, Predict=garbage):
+        status = statuses(bench.segment(film))["stranger"]
+        assert status.code == INVALID_OUTPUT
+        assert "no PredictResponse" in status.message
+
+
+def test_a_member_whose_description_is_none_is_named(bench: Bench, film: Film) -> None:
+    """It costs the others nothing, nor the list of models."""
+    with a_stranger(bench, Predict=good_answer, GetModel=garbage):
+        answered = statuses(bench.segment(film))
+        assert answered["good"].code == OK
+        assert answered["stranger"].code == INVALID_OUTPUT
+        assert "no GetModelResponse" in answered["stranger"].message
+        listed = bench.stub.ListModels(ensemble_pb2.ListModelsRequest(), timeout=10).members
+        assert [member.status.code for member in listed] == [OK, INVALID_OUTPUT]
+
+
+def test_a_note_of_a_code_below_all_is_passed_by(five: Bench, film: Film) -> None:
+    five.members["yolact"].behaviour = "note_below_all"
+    answer = five.segment(film)
+    assert [member.status.code for member in answer.members] == [OK] * 5
+
+
+def test_more_outlines_than_asked_for_are_named(five: Bench, film: Film) -> None:
+    options = segmenter_pb2.PredictOptions(max_segments=1)
+    five.members["yolact"].behaviour = "two_outlines"
+    status = statuses(five.segment(film, options=options))["yolact"]
+    assert status.code == INVALID_OUTPUT
+    assert "2 outlines came, 1 were asked for" in status.message
+    assert statuses(five.segment(film))["yolact"].code == OK
+
+
+def test_a_fault_of_the_gateway_over_one_answer_leaves_the_others(
+    five: Bench, film: Film, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No answer is known that sets one off; so one is put in."""
+
+    def vote_of(segments: Any, height: int, width: int) -> Any:
+        if not segments:
+            raise ZeroDivisionError
+        return right(segments, height, width)
+
+    right = members.vote_of
+    monkeypatch.setattr(members, "vote_of", vote_of)
+    five.members["yolact"].behaviour = "nothing_found"
+    answered = statuses(five.segment(film))
+    assert answered["yolact"].code == ensemble_pb2.MEMBER_CODE_INTERNAL
+    assert answered["yolact"].message == members.UNEXPECTED
+    assert [status.code for status in answered.values()].count(OK) == 4
 
 
 def test_a_crash_inside_a_member_is_internal(five: Bench, film: Film) -> None:

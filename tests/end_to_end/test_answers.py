@@ -190,9 +190,9 @@ def test_the_example_writes_overlay_and_json(zoo: Zoo, film_path: Path, tmp_path
         timeout=60.0,
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    with Image.open(tmp_path / "phantom.overlay.png") as picture:
+    with Image.open(tmp_path / f"{film_path.name}.overlay.png") as picture:
         assert picture.size == (384, 512)
-    written = json.loads((tmp_path / "phantom.segments.json").read_text())
+    written = json.loads((tmp_path / f"{film_path.name}.segments.json").read_text())
     assert len(written["members"]) == 5
 
 

@@ -83,14 +83,15 @@ class Line:
             target, channel_options(max_message_bytes), server_name
         )
         # The same request bytes go to every member, so nothing is serialised here; the answer is
-        # parsed by us, so that bytes that are no answer are named as the member's fault.
+        # parsed by us, so that bytes that are no answer are named as the member's fault (grpc's
+        # asyncio side hands out None for them).
         self.predict = self._channel.unary_unary(
             _PREDICT, request_serializer=bytes, response_deserializer=bytes
         )
         self.get_model = self._channel.unary_unary(
             _GET_MODEL,
             request_serializer=segmenter_pb2.GetModelRequest.SerializeToString,
-            response_deserializer=segmenter_pb2.GetModelResponse.FromString,
+            response_deserializer=bytes,
         )
 
     async def ready(self, timeout_s: float) -> bool:

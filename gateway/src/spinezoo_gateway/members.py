@@ -20,18 +20,19 @@ from spinezoo_contract.status import from_rpc_error, to_status
 from spinezoo_contract.tls import ClientSecurity
 from spinezoo_contract.types import (
     SHRINKING_ID,
-    Film,
     MemberCode,
     MemberStatus,
     ModelInfo,
     Prediction,
     Segment,
 )
+from spinezoo_serving.logs import error_fields
 from spinezoo_spine.column import consensus
 from spinezoo_spine.fusion import implants
 from spinezoo_spine.fusion import votes as fusion
 
 from spinezoo_gateway.addresses import addresses_target, named_host
+from spinezoo_gateway.answers import check_answer, check_asked
 from spinezoo_gateway.lines import Line
 from spinezoo_gateway.patience import GivenUpError, Patience, PatienceSettings
 from spinezoo_gateway.roster import Member
@@ -67,6 +68,11 @@ _CODES = {
 
 _NOT_UNDERSTOOD = frozenset({MemberCode.INVALID_OUTPUT, MemberCode.INVALID_ARGUMENT})
 """How a member fares that is sent a shrunk film and takes it for a whole one, or another canvas."""
+
+UNEXPECTED = (
+    "its answer failed in the gateway in an unexpected way; the gateway's log holds the place"
+)
+"""What is said of a member whose answer sets off a fault of the gateway."""
 
 _METAL = ThreadPoolExecutor(4, thread_name_prefix="metal")
 """Takes members' implants apart, which takes some milliseconds: neither the event loop waits for
@@ -330,7 +336,13 @@ class MemberClient:
             raise from_rpc_error(error) from None
         except grpc.aio.UsageError:
             raise NotServingError("left the roster meanwhile") from None
-        model = codec.from_proto(ModelInfo, answer.model)
+        try:
+            said = segmenter_pb2.GetModelResponse.FromString(answer)
+        except DecodeError:
+            raise InvalidOutputError(
+                f"the answer of {len(answer)} bytes is no GetModelResponse; is this a member?"
+            ) from None
+        model = codec.from_proto(ModelInfo, said.model)
         line.learn(model.weights_sha256, model)
         if line is self._line:
             self.model = model
@@ -394,13 +406,13 @@ class MemberClient:
         """
         began = time.perf_counter()
         model, canvas = self.model, self.canvas
-        result = await self._ask(sent.question(canvas), sent.film, deadline_s, metadata)
+        result = await self._ask(sent, sent.question(canvas), deadline_s, metadata)
         if not sent.is_shrunk(canvas) or result.code not in _NOT_UNDERSTOOD:
             return result
         left_s = deadline_s - _ms_since(began) / 1000.0
         if left_s <= 0.0:
             return result
-        again = await self._ask(sent.whole, sent.film, left_s, metadata)
+        again = await self._ask(sent, sent.whole, left_s, metadata)
         if again.code == MemberCode.OK:
             log.warning(
                 "the member gets whole films from now on; a shrunk one failed: %s",
@@ -412,20 +424,20 @@ class MemberClient:
 
     async def _ask(
         self,
+        sent: SentFilm,
         request: bytes,
-        film: Film,
         deadline_s: float,
         metadata: tuple[tuple[str, str], ...],
     ) -> MemberResult:
         """Asks once.
 
         Args:
-            request: A serialised ``PredictRequest``.
-            film: The whole film.
+            sent: The film.
+            request: A serialised ``PredictRequest`` about it.
             deadline_s: Time the member has, in s.
             metadata: Sent along.
         """
-        height, width = film.height, film.width
+        height, width = sent.film.height, sent.film.width
         began = time.perf_counter()
         latency_ms = None
         try:
@@ -437,6 +449,7 @@ class MemberClient:
             else:
                 response, prediction = await asyncio.to_thread(check_answer, answer, height, width)
                 vote = await asyncio.to_thread(vote_of, prediction.segments, height, width)
+            check_asked(prediction, sent.options)
             await self._check_structures(line, prediction, deadline_s - _ms_since(began) / 1000.0)
         except GivenUpError as error:
             return self._failure(self._failed(began, MemberCode.UNAVAILABLE, str(error)))
@@ -449,6 +462,13 @@ class MemberClient:
             status = self._failed(began, MemberCode.INVALID_OUTPUT, str(error))
         except NotServingError as error:
             status = self._failed(began, MemberCode.UNAVAILABLE, str(error))
+        except Exception as error:
+            # Whatever a stranger's answer sets off here, the others' answers stay.
+            log.error(
+                "a member's answer failed here",
+                extra={"fields": {"member": self.member.name, **error_fields(error)}},
+            )
+            status = self._failed(began, MemberCode.INTERNAL, UNEXPECTED)
         else:
             status = MemberStatus(self.member.name, MemberCode.OK, _ms_since(began))
             latency_ms = status.latency_ms
@@ -561,31 +581,6 @@ class MemberClient:
     def _failed(self, began: float, code: MemberCode, message: str) -> MemberStatus:
         text = " ".join(message.split())[:MAX_MESSAGE_CHARACTERS]
         return MemberStatus(self.member.name, code, _ms_since(began), text)
-
-
-def check_answer(
-    answer: bytes, height: int, width: int
-) -> tuple[segmenter_pb2.PredictResponse, Prediction]:
-    """Parses and checks a member's answer.
-
-    Args:
-        answer: A serialised ``PredictResponse``, from anybody.
-        height: Rows of the film that was sent, in pixels.
-        width: Columns of the film that was sent, in pixels.
-
-    Returns:
-        The message, to be passed on as it is, and its checked content.
-
-    Raises:
-        InvalidOutputError: The answer breaks the contract; the message says how.
-    """
-    try:
-        response = segmenter_pb2.PredictResponse.FromString(answer)
-    except DecodeError:
-        raise InvalidOutputError(
-            f"the answer (bytes: {len(answer)}) is no PredictResponse; is this a member?"
-        ) from None
-    return response, codec.from_proto(Prediction, response, height, width)
 
 
 def _named(error: grpc.aio.AioRpcError) -> tuple[MemberCode, str]:

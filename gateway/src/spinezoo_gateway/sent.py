@@ -21,6 +21,7 @@ class SentFilm:
 
     Attributes:
         film: The film, decoded.
+        options: What members are asked for.
         notes: Messages of the notes on the film.
     """
 
@@ -32,6 +33,7 @@ class SentFilm:
             film: Its film, decoded.
         """
         self.film = film
+        self.options = request.options
         self.notes: tuple[image_pb2.FilmNote, ...] = tuple(map(codec.to_proto, film.notes))
         self._request = request
         self._questions: dict[Canvas | None, bytes] = {}

@@ -219,6 +219,25 @@ class SaysItShrinks(PlainServicer):
         return model
 
 
+class FreeLevel(PlainServicer):
+    def fault(self, response: Any, context: Any) -> Any:
+        for segment in response.segments:
+            segment.level = "the fourth"
+        return response
+
+
+class LongNote(PlainServicer):
+    def fault(self, response: Any, context: Any) -> Any:
+        response.notes.add(code=1, text="x" * 501)
+        return response
+
+
+class LongDevice(PlainServicer):
+    def fault(self, response: Any, context: Any) -> Any:
+        response.provenance.device = "x" * 201
+        return response
+
+
 class DiesOfBadFilms(PlainServicer):
     def on_error(self, error: SpineZooError, context: Any) -> Any:
         if "0 bytes" not in str(error):
@@ -253,13 +272,18 @@ WRONG: list[tuple[type[PlainServicer], str]] = [
     (FalseMonochrome1, "C21"),
     (FourMebibytes, "C22"),
     (SaysItShrinks, "C24"),
+    (FreeLevel, "C25"),
+    (LongNote, "C25"),
+    (LongDevice, "C25"),
 ]
 
 
 ALSO: dict[type[PlainServicer], set[str]] = {
-    NetworkSize: {"C12"},
-    WrongBox: {"C12"},
-    HalfMask: {"C12"},
+    NoFamily: {"C25"},
+    NetworkSize: {"C12", "C25"},
+    WrongBox: {"C12", "C25"},
+    HalfMask: {"C12", "C25"},
+    ScoreInPercent: {"C25"},
     Random: {"C20"},
 }
 """Rules that break with the same fault."""

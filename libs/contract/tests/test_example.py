@@ -103,12 +103,12 @@ def test_writes_json_and_overlay(target: str, tmp_path: Path) -> None:
     assert result.returncode == 0, result.stderr
     assert "unet         ok                 1 outline" in result.stdout
     assert "yolact       unavailable        not there" in result.stdout
-    document = json.loads((tmp_path / "out" / "film.segments.json").read_text(encoding="utf-8"))
+    document = json.loads((tmp_path / "out" / "film.png.segments.json").read_text(encoding="utf-8"))
     mask = document["fused"]["segments"][0]["mask"]
     pixels = decode_mask(RunLengthMask(*mask["size"], mask["counts"].encode()))
     assert pixels.sum() == 400
 
-    with Image.open(tmp_path / "out" / "film.overlay.png") as picture:
+    with Image.open(tmp_path / "out" / "film.png.overlay.png") as picture:
         drawn = np.asarray(picture).astype(int)
     assert drawn.shape == (96, 64, 3)
     coloured = np.ptp(drawn, axis=2) > 0
@@ -116,14 +116,14 @@ def test_writes_json_and_overlay(target: str, tmp_path: Path) -> None:
     assert tuple(drawn[20, 15]) == (240, 228, 66)
 
 
-def test_films_named_by_uids_do_not_overwrite_each_other(target: str, tmp_path: Path) -> None:
-    names = ("1.2.840.5", "1.2.840.6", "1.2.840.7.dcm")
+def test_films_of_like_names_do_not_overwrite_each_other(target: str, tmp_path: Path) -> None:
+    names = ("1.2.840.5", "1.2.840.6", "1.2.840.7.dcm", "film.jpg", "film.png")
     for name in names:
         film = tmp_path / name
         film.write_bytes(synthetic.png_bytes(PIXELS))
         assert _run(film, "--target", target, "--out", tmp_path / "out").returncode == 0
     written = sorted(path.name for path in (tmp_path / "out").glob("*.json"))
-    assert written == [f"1.2.840.{last}.segments.json" for last in (5, 6, 7)]
+    assert written == [f"{name}.segments.json" for name in names]
 
 
 @pytest.mark.parametrize("name", ["film.dcm", "film.tif"])
@@ -136,7 +136,7 @@ def test_a_film_that_cannot_be_drawn_is_answered_all_the_same(
     result = _run(film, "--target", target, "--out", tmp_path / "out")
     assert result.returncode == 0, result.stderr
     assert "no overlay: " in result.stdout
-    assert (tmp_path / "out" / "film.segments.json").is_file()
+    assert (tmp_path / "out" / f"{name}.segments.json").is_file()
 
 
 def test_a_folder_that_cannot_be_written_is_named(target: str, tmp_path: Path) -> None:
@@ -146,6 +146,24 @@ def test_a_folder_that_cannot_be_written_is_named(target: str, tmp_path: Path) -
     assert result.returncode == 1
     assert "--out" in result.stderr
     assert "Traceback" not in result.stderr
+
+
+def test_a_full_disk_is_named_and_leaves_the_old_answer(target: str, tmp_path: Path) -> None:
+    film = tmp_path / "film.png"
+    film.write_bytes(synthetic.png_bytes(PIXELS))
+    old = tmp_path / "out" / "film.png.segments.json"
+    old.parent.mkdir()
+    old.write_text("old")
+    run = (
+        "import resource, runpy, sys; resource.setrlimit(resource.RLIMIT_FSIZE, (100, 100)); "
+        "sys.argv.pop(0); runpy.run_path(sys.argv[0], run_name='__main__')"
+    )
+    command = [sys.executable, "-c", run, EXAMPLE, film, "--target", target, "--out", old.parent]
+    result = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert result.returncode == 1
+    assert "what comes of the film cannot be written (File too large)" in result.stderr
+    assert list(old.parent.iterdir()) == [old]
+    assert old.read_text() == "old"
 
 
 def test_two_films_of_one_name_are_not_compared_into_one_file(tmp_path: Path) -> None:
@@ -194,7 +212,7 @@ def test_draws_and_prints_the_named_column(tmp_path: Path) -> None:
     assert "S1 >99%" in result.stdout
     assert "no name (spacing)" in result.stdout
     assert "not found: L4" in result.stdout
-    with Image.open(tmp_path / "film.overlay.png") as picture:
+    with Image.open(tmp_path / "film.png.overlay.png") as picture:
         drawn = np.asarray(picture)
     assert tuple(drawn[20, 80]) == (190, 190, 190)  # the border of the one without a name
     assert tuple(drawn[120, 80]) == (86, 180, 233)
@@ -245,8 +263,8 @@ def test_the_environment_of_the_readme_draws_dicom_films(target: str, tmp_path: 
     film.write_bytes(synthetic.dicom_bytes(PIXELS))
     result = _run(film, "--target", target, "--member", "unet", "--out", tmp_path / "answer")
     assert result.returncode == 0, result.stderr
-    assert (tmp_path / "answer" / "film.segments.json").is_file()
-    assert (tmp_path / "answer" / "film.overlay.png").is_file()
+    assert (tmp_path / "answer" / "film.dcm.segments.json").is_file()
+    assert (tmp_path / "answer" / "film.dcm.overlay.png").is_file()
 
 
 def test_dicom_without_pydicom_still_writes_json(target: str, tmp_path: Path) -> None:
@@ -260,7 +278,7 @@ def test_dicom_without_pydicom_still_writes_json(target: str, tmp_path: Path) ->
     )
     assert result.returncode == 0, result.stderr
     assert "no overlay: pydicom is missing; pip install pydicom" in result.stdout
-    assert (tmp_path / "film.segments.json").is_file()
+    assert (tmp_path / "film.dcm.segments.json").is_file()
 
 
 def test_says_what_is_wrong(target: str, tmp_path: Path) -> None:

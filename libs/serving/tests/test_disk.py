@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+import resource
+import stat
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from spinezoo_contract.errors import ConfigurationError
-from spinezoo_serving.disk import alone_in, disk_errors_named
+from spinezoo_serving.disk import alone_in, append_line, disk_errors_named, replace_file
 
 
 def test_what_the_disk_says_names_the_file(tmp_path: Path) -> None:
@@ -36,6 +41,49 @@ def test_other_errors_stay_what_they_are() -> None:
     assert caught.value is mixed
     with pytest.raises(KeyboardInterrupt), disk_errors_named():
         raise KeyboardInterrupt
+
+
+@contextlib.contextmanager
+def room_for(size: int) -> Iterator[None]:
+    """No file grows beyond so many bytes: a write is done in part, as on a full disk."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def test_a_file_that_has_no_room_leaves_the_old_one(tmp_path: Path) -> None:
+    path = tmp_path / "of" / "record.json"
+    replace_file(path, "the old one")
+    path.chmod(0o600)
+    with pytest.raises(OSError, match="too large"), room_for(1000):
+        replace_file(path, b"x" * 5000)
+    assert path.read_text() == "the old one"
+    assert list(path.parent.iterdir()) == [path]
+    replace_file(path, "der n\u00e4chste")
+    assert path.read_text(encoding="utf-8") == "der n\u00e4chste"
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+
+
+def test_a_new_file_has_the_rights_of_the_process(tmp_path: Path) -> None:
+    before = os.umask(0o077)
+    try:
+        replace_file(tmp_path / "film.json", "{}")
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE((tmp_path / "film.json").stat().st_mode) == 0o600
+
+
+def test_a_line_that_has_no_room_is_not_there_in_part(tmp_path: Path) -> None:
+    """Half a line would be glued to the next one, once there is room again."""
+    path = tmp_path / "films.jsonl"
+    append_line(path, "first")
+    with pytest.raises(OSError, match="too large"), room_for(1000):
+        append_line(path, "x" * 5000)
+    append_line(path, "second")
+    assert path.read_text() == "first\nsecond\n"
 
 
 HOLD = """

@@ -39,6 +39,17 @@ def rods(region: np.ndarray, screws: np.ndarray | None = None) -> list[np.ndarra
     return implants_apart({ROD: region & ~other, SCREW: other}, 30)[ROD]
 
 
+@pytest.mark.parametrize("structure", [ROD, SCREW, CAGE])
+def test_noise_is_not_compared_piece_by_piece(structure: Structure) -> None:
+    """Of thousands of specks the largest are looked at; all of them would take minutes."""
+    noise = np.random.default_rng(1).random(SHAPE) < 0.1
+    block = np.zeros(SHAPE, bool)
+    block[40:80, 40:90] = True
+    assert len(_components(noise | block, 3)) == 64
+    found = implants_apart({structure: noise | block}, 8)[structure]
+    assert max(mask[block].mean() for mask in found) > 0.9
+
+
 def test_a_rod_under_the_heads_of_its_screws_is_one_and_whole() -> None:
     rod = bar((100, 40), (120, 340))
     heads = disc(105, 110, 9) | disc(113, 240, 9)

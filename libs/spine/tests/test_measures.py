@@ -30,9 +30,11 @@ from spinezoo_contract.types import (
 )
 from spinezoo_spine.annotations.raster import segments_from_regions
 from spinezoo_spine.annotations.regions import Region
+from spinezoo_spine.column.bodies import ColumnRuns
 from spinezoo_spine.column.consensus import vertebrae_of
 from spinezoo_spine.measures import formulas
 from spinezoo_spine.measures.column import FROM_ZERO
+from spinezoo_spine.measures.evidence import painted
 from spinezoo_spine.measures.film import AT_DETECTOR, measure_film
 
 LEVELS = ("L1", "L2", "L3", "L4", "L5", "S1")
@@ -521,6 +523,12 @@ def test_table_has_a_line_for_every_measure() -> None:
     text = to_csv(film)
     assert text.splitlines()[0].startswith("measure,levels,unit,value,low,high,grade,withheld")
     assert len(text.splitlines()) == len(rows) + 1
+
+
+def test_a_region_above_the_window_is_not_painted() -> None:
+    """It has no pixel there, though it lies in the window's columns."""
+    above = ColumnRuns(np.array([12, 13]), np.array([0, 1]), np.array([4, 5]))
+    assert painted(above, (10, 40, 20, 60)) is None
 
 
 def test_measures_are_plain_json() -> None:

@@ -72,6 +72,13 @@ def seen(film: NDArray[np.float32], *implants: FusedImplant) -> RodsSeen:
     return seen_rods(implants, film, SQUARE)
 
 
+def test_a_line_of_single_pixels_is_no_rod_to_look_at() -> None:
+    """Its strip would be unrolled in steps of a billionth of its length."""
+    line = np.zeros(SHAPE, bool)
+    line[TOP:BOTTOM, X] = True
+    assert seen(film_of(line), implant(ROD, line)) == RodsSeen()
+
+
 def test_a_whole_rod_is_whole() -> None:
     found = seen(film_of(WHOLE), implant(ROD, WHOLE))
     assert found.breaks == ()

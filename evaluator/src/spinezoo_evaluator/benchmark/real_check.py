@@ -21,7 +21,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import json
 import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -46,7 +45,7 @@ from spinezoo_contract.types import (
     Segment,
     UnnamedReason,
 )
-from spinezoo_serving.disk import alone_in, disk_errors_named
+from spinezoo_serving.disk import alone_in, disk_errors_named, replace_file
 from spinezoo_spine.annotations.corners import (
     CornerFilm,
     find_corner_file,
@@ -336,10 +335,10 @@ async def _check_films(
     if not arguments.no_pictures:
         names_picture(report["summary"][variants[0]], titles).save(arguments.report / NAMES_FILE)
         pictures.insert(0, NAMES_FILE)
-    (arguments.report / "report.md").write_text(to_markdown(report, pictures, titles))
-    (arguments.report / "report.csv").write_text(to_csv(report))
+    replace_file(arguments.report / "report.md", to_markdown(report, pictures, titles))
+    replace_file(arguments.report / "report.csv", to_csv(report))
     write_errors(arguments.report, kept)
-    (arguments.report / "report.json").write_text(json.dumps(report, indent=2) + "\n")
+    folder.write_json(folder.report_path, report)
     if plots_are_there():
         drawn = None if arguments.no_pictures else arguments.data
         write_check_page(report, truths, folder, drawn)

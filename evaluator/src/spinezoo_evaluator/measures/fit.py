@@ -5,6 +5,7 @@ Run on films of other seeds than the test set's, never on real films.
 
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -14,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import minimize
 from spinezoo_contract.types import FilmMeasures, FusedImplant, MeasureKind, MeasureUnit, Segment
+from spinezoo_serving.disk import replace_file
 from spinezoo_spine.measures import double_contours, looks, refine, shape, uncertainty, weighing
 from spinezoo_spine.measures.bodies import measured_bodies, shaped
 from spinezoo_spine.measures.double_contours import KINDS
@@ -335,19 +337,25 @@ def _best(pairs: NDArray[np.float64]) -> list[float]:
     return best[1]
 
 
+def _packed(arrays: dict[str, Any]) -> bytes:
+    packed = io.BytesIO()
+    np.savez(packed, **arrays)
+    return packed.getvalue()
+
+
 def write_fit(fitted: Fitted) -> None:
     """Puts it beside the code that reads it, and makes this process read it."""
     coefficients: dict[str, Any] = {k: v.astype(np.float32) for k, v in fitted.shape.items()}
-    np.savez(shape.FILE, **coefficients)
+    replace_file(shape.FILE, _packed(coefficients))
     if fitted.contours:
         network: dict[str, Any] = {k: v.astype(np.float32) for k, v in fitted.contours.items()}
-        np.savez(double_contours.FILE, **network)
-    weighing.FILE.write_text(json.dumps(fitted.blend, indent=1) + "\n", encoding="utf-8")
+        replace_file(double_contours.FILE, _packed(network))
+    replace_file(weighing.FILE, json.dumps(fitted.blend, indent=1) + "\n")
     kept = json.loads(uncertainty.FILE.read_text(encoding="utf-8"))
     told = {
         part: dict(sorted((kept[part] | own).items())) for part, own in fitted.intervals.items()
     }
-    uncertainty.FILE.write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")
+    replace_file(uncertainty.FILE, json.dumps(told, indent=1) + "\n")
     for cached in (
         shape.coefficients,
         weighing.shipped_weighing,

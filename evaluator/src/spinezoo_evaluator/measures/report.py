@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 from spinezoo_contract.errors import SpineZooError
+from spinezoo_serving.disk import replace_file
 
 from spinezoo_evaluator.measures import paired
 from spinezoo_evaluator.measures.errors import Errors
@@ -47,19 +48,18 @@ def write_errors(folder: Path, films: Iterable[KeptFilm]) -> str:
     by_model, by_trait = compared.by_model, compared.by_trait
     if FUSED not in by_model:
         return ""
-    folder.mkdir(parents=True, exist_ok=True)
     tests = compared.tests()
     text = to_markdown(by_model, by_trait)
     if tests:
         text += "\n" + paired.to_markdown(tests)
-    (folder / "measures.md").write_text(text, encoding="utf-8")
-    (folder / "measures.csv").write_text(to_csv(by_model), encoding="utf-8")
+    replace_file(folder / "measures.md", text)
+    replace_file(folder / "measures.csv", to_csv(by_model))
     plain: dict[str, Any] = {
         name: errors.summary() for name, errors in [*by_model.items(), *by_trait.items()]
     }
     if tests:
         plain["paired tests"] = [asdict(test) for test in tests]
-    (folder / "measures.json").write_text(json.dumps(plain, indent=1) + "\n", encoding="utf-8")
+    replace_file(folder / "measures.json", json.dumps(plain, indent=1) + "\n")
     bland_altman(by_model[FUSED]).save(folder / "bland_altman.png")
     return text
 

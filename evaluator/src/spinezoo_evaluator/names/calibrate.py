@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 from spinezoo_contract.errors import ConfigurationError
 from spinezoo_contract.types import Segment
+from spinezoo_serving.disk import replace_file
 from spinezoo_spine.annotations.film_set import FilmSet
 from spinezoo_spine.built_in import BuiltInCard
 from spinezoo_spine.column.naming import named_vertebrae
@@ -212,4 +213,4 @@ def write_fit(fitted: Fitted, films: int, folder: Path) -> None:
             "named_wrong": round(fitted.wrong, 4),
         },
     }
-    path.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+    replace_file(path, json.dumps(record, indent=2) + "\n")

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from spinezoo_contract.errors import ConfigurationError, SpineZooError
+from spinezoo_serving.disk import replace_file
 from spinezoo_spine.annotations.corners import CornerFilm
 from spinezoo_spine.annotations.film_set import FilmSet
 
@@ -27,10 +28,8 @@ log = logging.getLogger("spinezoo.benchmark")
 def save_page(page: Page, folder: Path) -> Path:
     """Writes a page into a report's folder; returns its path. Nobody sees half a file."""
     path = folder / PAGE_FILE
-    partial = folder / f".{PAGE_FILE}.partial"
     # A name that is no text in any encoding stands as a character reference.
-    partial.write_bytes(to_html(page).encode("utf-8", "xmlcharrefreplace"))
-    partial.replace(path)
+    replace_file(path, to_html(page).encode("utf-8", "xmlcharrefreplace"))
     return path
 
 
@@ -120,9 +119,9 @@ def write_report(
     except SpineZooError as error:
         pictures = []
         report["pictures"] = {"error": str(error)}
-    (folder.path / "report.md").write_text(to_markdown(report, pictures))
-    (folder.path / "report.csv").write_text(to_csv(report))
-    (folder.path / "films.csv").write_text(films_to_csv(records))
+    replace_file(folder.path / "report.md", to_markdown(report, pictures))
+    replace_file(folder.path / "report.csv", to_csv(report))
+    replace_file(folder.path / "films.csv", films_to_csv(records))
     if plots_are_there():
         write_page(report, records, films, folder, pictures=draw)
     folder.write_json(folder.report_path, report)

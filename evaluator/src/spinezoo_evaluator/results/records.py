@@ -12,7 +12,6 @@ import gzip
 import hashlib
 import itertools
 import json
-import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -31,6 +30,7 @@ from spinezoo_contract.types import (
     Structure,
     decode_together,
 )
+from spinezoo_serving.disk import append_line, replace_file
 from spinezoo_spine.metrics.film import FilmMeasurement
 
 from spinezoo_evaluator.results.columns import ColumnCounts
@@ -213,10 +213,7 @@ class RunFolder:
 
     def write_json(self, path: Path, value: Any) -> None:
         """Writes beside the target and renames: nobody sees half a file."""
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_name(f".{path.name}.partial")
-        partial.write_text(json.dumps(value, indent=2) + "\n")
-        partial.replace(path)
+        replace_file(path, json.dumps(value, indent=2) + "\n")
 
     def read_run(self) -> dict[str, Any] | None:
         """What the run was started with, or None where there is none.
@@ -280,11 +277,7 @@ class RunFolder:
 
     def append(self, record: FilmRecord) -> None:
         """Adds a film; on return it is on the disk."""
-        line = json.dumps(record.to_json(), separators=(",", ":")) + "\n"
-        with self.films_path.open("ab") as file:
-            file.write(line.encode())
-            file.flush()
-            os.fsync(file.fileno())
+        append_line(self.films_path, json.dumps(record.to_json(), separators=(",", ":")))
 
     def _answer_path(self, film: str) -> Path:
         # Two names that look the same after cleaning still get two files.
@@ -295,15 +288,12 @@ class RunFolder:
     def write_answer(self, film: str, outlines: Mapping[str, tuple[Segment, ...]]) -> None:
         """Keeps the outlines of every member, for pictures."""
         path = self._answer_path(film)
-        path.parent.mkdir(parents=True, exist_ok=True)
         plain = {
             name: [codec.to_json(segment) for segment in segments]
             for name, segments in outlines.items()
         }
-        partial = path.with_name(f".{path.name}.partial")
         # No time stamp in the file: the same answer gives the same bytes.
-        partial.write_bytes(gzip.compress(json.dumps(plain).encode(), 4, mtime=0))
-        partial.replace(path)
+        replace_file(path, gzip.compress(json.dumps(plain).encode(), 4, mtime=0))
 
     def read_answer(self, film: str) -> dict[str, tuple[Segment, ...]]:
         """The outlines that were kept of a film.

@@ -42,7 +42,7 @@ from spinezoo_contract.errors import (
     SpineZooError,
     TooLargeError,
 )
-from spinezoo_contract.limits import check_film_size
+from spinezoo_contract.limits import MAX_SEGMENTS_LIMIT, check_film_size
 from spinezoo_contract.types import (
     Annotation,
     Box,
@@ -461,6 +461,11 @@ def _prediction(message: segmenter_pb2.PredictResponse, size: Size) -> Predictio
         )
     if not message.HasField("provenance"):
         raise MaskError("provenance is missing")
+    if len(message.segments) > MAX_SEGMENTS_LIMIT:
+        # Before any is decoded: that many may take minutes.
+        raise MaskError(
+            f"{len(message.segments)} outlines came; send the best {MAX_SEGMENTS_LIMIT} at most"
+        )
     return plain_from_proto(
         Prediction,
         message,
@@ -473,7 +478,7 @@ def _prediction(message: segmenter_pb2.PredictResponse, size: Size) -> Predictio
 
 def _note(message: image_pb2.FilmNote, _: Size = None) -> FilmNote:
     """One note on a film; a code that this version does not know becomes OTHER."""
-    return FilmNote(FilmNoteCode(message.code or FilmNoteCode.OTHER.value), message.text)
+    return FilmNote(FilmNoteCode(max(message.code, FilmNoteCode.OTHER.value)), message.text)
 
 
 def _pack_member_answer(answer: MemberAnswer) -> ensemble_pb2.MemberAnswer:

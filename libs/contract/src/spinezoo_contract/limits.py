@@ -30,7 +30,7 @@ MAX_WEIGHT = 1e300
 """Most weight of a member in the weighted vote: sums of all members' stay finite."""
 
 MAX_SEGMENTS_LIMIT = 1000
-"""Most segments that a request may ask for."""
+"""Most segments that a request may ask for and an answer may hold."""
 
 MAX_NAME_LENGTH = 200
 """Most characters of a film or model name."""

@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
-import tempfile
 from collections.abc import Hashable, Mapping
 from pathlib import Path
 from typing import Any
@@ -135,19 +133,3 @@ def plain(value: Any, key: str) -> Any:
         f"{key}: a {type(value).__name__} cannot stand in a card; use text, numbers, lists and "
         "mappings"
     )
-
-
-def replace_file(path: Path, content: bytes) -> None:
-    """Puts a whole file in place in one step; the folder is made where it is missing."""
-    path.parent.mkdir(exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "wb") as stream:
-            stream.write(content)
-            stream.flush()
-            os.fsync(stream.fileno())
-        Path(temporary).chmod(path.stat().st_mode & 0o777 if path.exists() else 0o644)
-        Path(temporary).replace(path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise

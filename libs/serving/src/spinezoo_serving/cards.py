@@ -37,8 +37,8 @@ from spinezoo_serving.card_reading import (
     parse_record,
     plain,
     read_bytes,
-    replace_file,
 )
+from spinezoo_serving.disk import replace_file
 from spinezoo_serving.settings import NetworkSettings
 
 __all__ = [

@@ -1,9 +1,10 @@
-"""Folders of commands: what the disk says as an error with a name, and one process at a time."""
+"""Files of commands: whole or not at all, what the disk says by name, one process in a folder."""
 
 from __future__ import annotations
 
 import fcntl
 import os
+import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -50,6 +51,70 @@ def _first_of(group: BaseExceptionGroup[BaseException]) -> OSError | None:
     while isinstance(first, BaseExceptionGroup):
         first = first.exceptions[0]
     return first if isinstance(first, OSError) else None
+
+
+def replace_file(path: Path, content: bytes | str) -> None:
+    """Puts a whole file in place in one step: a full disk or a stop leaves the old one.
+
+    Args:
+        path: The file; its folder is made where it is missing. One that exists keeps its rights.
+        content: All of it; text is written as UTF-8.
+
+    Raises:
+        OSError: It cannot be written; nothing is left of it.
+    """
+    with replacing(path) as beside:
+        beside.write_bytes(content.encode("utf-8") if isinstance(content, str) else content)
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """As :func:`replace_file`, for what writes a file by itself.
+
+    Args:
+        path: The file.
+
+    Yields:
+        Where to write; it is put in place at the end, and removed where that is not reached.
+
+    Raises:
+        OSError: It cannot be written.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = path.with_name(f".{path.name}.{secrets.token_hex(4)}.partial")
+    try:
+        yield beside
+        if path.exists():
+            beside.chmod(path.stat().st_mode & 0o777)
+        with beside.open("rb") as stream:
+            os.fsync(stream.fileno())
+        beside.replace(path)
+    except BaseException:
+        beside.unlink(missing_ok=True)
+        raise
+
+
+def append_line(path: Path, text: str) -> None:
+    """Adds a line to a file; on return it is on the disk.
+
+    Args:
+        path: The file; made where it is missing.
+        text: The line, without its end.
+
+    Raises:
+        OSError: It cannot be written; the file is as it was, so that no line is glued to half of
+            this one.
+    """
+    with path.open("ab", buffering=0) as file:
+        end = os.fstat(file.fileno()).st_size
+        left = memoryview(f"{text}\n".encode())
+        try:
+            while left:
+                left = left[file.write(left) :]
+            os.fsync(file.fileno())
+        except OSError:
+            file.truncate(end)
+            raise
 
 
 @contextmanager

@@ -52,6 +52,11 @@ _SEEN_SHARE = 0.25
 """Least part of an implant that is looked at, as a share of the least object."""
 
 
+_MOST_PIECES = 64
+"""Components of a region that are looked at, the largest: each is compared with each other, and a
+network that answers noise has thousands. No film has so many pieces of metal."""
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class _Piece:
     """A component of a region.
@@ -135,10 +140,11 @@ class _Component:
 
 
 def _components(region: NDArray[np.bool_], least_px: int) -> list[_Component]:
-    """The components of a region, 8-connected, from left to right."""
+    """The largest components of a region, 8-connected, from left to right."""
     count, labels, statistics = components(np.ascontiguousarray(region).view(np.uint8))
     areas, lefts = statistics[:, cv2.CC_STAT_AREA].tolist(), statistics[:, cv2.CC_STAT_LEFT]
     kept = [n for n in range(1, count) if areas[n] >= least_px]
+    kept = sorted(kept, key=lambda n: -areas[n])[:_MOST_PIECES]
     kept.sort(key=lambda n: (int(lefts[n]), n))
     found = []
     for label in kept:
@@ -189,20 +195,29 @@ def _filled(mask: NDArray[np.bool_], metal: NDArray[np.bool_]) -> NDArray[np.boo
     return filled
 
 
+def _corners(points: NDArray[Any]) -> NDArray[np.int32]:
+    """(n, 2) corners of the convex hull of points."""
+    hull: Any = cv2.convexHull(points.astype(np.int32))
+    return np.asarray(hull).reshape(-1, 2)
+
+
 def _blocks(region: NDArray[np.bool_], least_px: int) -> list[NDArray[np.bool_]]:
     """The cages of a region: pieces that fill one hull are one, and filled."""
     least = max(3, round(_SEEN_SHARE * least_px))
     parts = [component.points for component in _components(region, least)]
     areas = [len(part) for part in parts]
+    # The hull of two is that of their hulls, which have few points.
+    hulls = [_corners(part) for part in parts]
     joined = True
     while joined:
         joined = False
         for i, j in itertools.combinations(range(len(parts)), 2):
-            both = np.concatenate([parts[i], parts[j]])
-            area = float(cv2.contourArea(cv2.convexHull(both.astype(np.int32))))
+            hull = _corners(np.concatenate([hulls[i], hulls[j]]))
+            area = float(cv2.contourArea(hull))
             if area <= _HULL_FACTOR * (areas[i] + areas[j]):
-                parts[i], areas[i] = both, max(areas[i] + areas[j], round(area))
-                del parts[j], areas[j]
+                parts[i] = np.concatenate([parts[i], parts[j]])
+                areas[i], hulls[i] = max(areas[i] + areas[j], round(area)), hull
+                del parts[j], areas[j], hulls[j]
                 joined = True
                 break
     masks = [_mask(part, region.shape) for part in parts]

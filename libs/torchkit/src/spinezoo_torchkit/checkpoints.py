@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +19,7 @@ import safetensors.torch
 import torch
 from spinezoo_contract.errors import WeightsError
 from spinezoo_contract.words import counted
+from spinezoo_serving.disk import replace_file
 from torch import nn
 
 PROBE_VALUES = 24
@@ -81,7 +80,7 @@ def save_weights(module: nn.Module, path: Path | str) -> WeightsRecord:
                 )
         tensors[name] = stored.contiguous().clone()
     content = safetensors.torch.save(tensors)
-    write_in_one_step(Path(path), content)
+    replace_file(Path(path), content)
     return WeightsRecord(Path(path), hashlib.sha256(content).hexdigest(), len(content))
 
 
@@ -287,7 +286,7 @@ def save_state(
         {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()},
         metadata={"record": json.dumps(record)},
     )
-    write_in_one_step(Path(path), content)
+    replace_file(Path(path), content)
 
 
 def load_state(path: Path | str) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
@@ -305,19 +304,3 @@ def load_state(path: Path | str) -> tuple[dict[str, torch.Tensor], dict[str, Any
             f"{path} is not a training state ({error}); remove it to train from the beginning"
         ) from error
     return tensors, record
-
-
-def write_in_one_step(path: Path, content: bytes) -> None:
-    """Writes a file so that a stop at any moment leaves the old one or the new one, whole."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "wb") as stream:
-            stream.write(content)
-            stream.flush()
-            os.fsync(stream.fileno())
-        Path(temporary).chmod(0o644)
-        Path(temporary).replace(path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise

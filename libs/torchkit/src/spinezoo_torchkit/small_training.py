@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import hashlib
+import io
 import json
 import math
 import sys
@@ -29,13 +30,13 @@ import torch
 from numpy.typing import NDArray
 from spinezoo_contract.errors import ConfigurationError, SpineZooError, WeightsError
 from spinezoo_contract.words import counted
-from spinezoo_serving.disk import alone_in, disk_errors_named
+from spinezoo_serving.disk import alone_in, append_line, disk_errors_named, replace_file
 from spinezoo_spine.built_in import BuiltInModel
 from torch import Tensor, nn
 from torch.optim.swa_utils import update_bn
 from torch.utils.data import DataLoader, IterableDataset
 
-from spinezoo_torchkit.checkpoints import load_state, save_state, write_in_one_step
+from spinezoo_torchkit.checkpoints import load_state, save_state
 
 Batch = TypeVar("Batch")
 
@@ -258,8 +259,7 @@ def run_epochs(
         line = {"epoch": epoch, "minutes": round(minutes, 2)} | {
             name: round(value / max(seen, 1), 4) for name, value in sums.items()
         }
-        with (run_dir / "log.jsonl").open("a") as log:
-            log.write(json.dumps(line) + "\n")
+        append_line(run_dir / "log.jsonl", json.dumps(line))
         if minutes >= limit:
             break
     return Trained(minutes, examples, record["about"])
@@ -403,20 +403,20 @@ def export_checked(
         WeightsError: They differ.
     """
     network.eval()
-    path.parent.mkdir(parents=True, exist_ok=True)
+    exported = io.BytesIO()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of the tracer
         torch.onnx.export(
-            network, some_input(5, 0), str(path), input_names=list(inputs),
+            network, some_input(5, 0), exported, input_names=list(inputs),
             output_names=list(outputs), dynamic_axes={k: dict(v) for k, v in axes.items()},
             dynamo=False, opset_version=17,
         )  # fmt: skip
-    model = onnx.load(str(path))
+    model = onnx.load_from_string(exported.getvalue())
     for node in model.graph.node:  # names of layers only; nothing of the machine
         node.doc_string = ""
     onnx.checker.check_model(model)
-    onnx.save(model, str(path))
-    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    content = model.SerializeToString()
+    session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
     for count in counts:
         given = some_input(count, count)
         with torch.no_grad():
@@ -428,6 +428,7 @@ def export_checked(
                 raise WeightsError(
                     f"the exported network differs by {worst:g} in {name}; report it"
                 )
+    replace_file(path, content)
 
 
 def write_record(
@@ -453,7 +454,7 @@ def write_record(
         **parts,
     }
     text = json.dumps(record, indent=2) + "\n"
-    write_in_one_step(folder / model.record_file, text.encode())
+    replace_file(folder / model.record_file, text)
     return record
 
 

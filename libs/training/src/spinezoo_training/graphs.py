@@ -17,6 +17,7 @@ import onnx
 from onnx import TensorProto, helper
 from spinezoo_contract.errors import WeightsError
 from spinezoo_serving.cards import ModelCard, describe_graphs, update_card, weights_path
+from spinezoo_serving.disk import replace_file
 
 OPSET = 17
 """Version of ONNX's operators: the newest that both engines have known for years."""
@@ -100,9 +101,7 @@ def write_model(model: onnx.ModelProto, path: Path) -> None:
     """Writes a graph in one step; its weights file lies beside it."""
     for node in model.graph.node:
         node.doc_string = ""  # names files of the machine
-    partial = path.with_name(path.name + ".partial")
-    partial.write_bytes(model.SerializeToString(deterministic=True))
-    partial.replace(path)
+    replace_file(path, model.SerializeToString(deterministic=True))
     onnx.checker.check_model(str(path))
 
 

@@ -15,6 +15,7 @@ from typing import Any
 
 from spinezoo_contract.errors import CardError, ConfigurationError, WeightsError
 from spinezoo_serving.cards import ModelCard, file_sha256, load_card, verify_weights
+from spinezoo_serving.disk import replace_file
 
 CARD = "card"
 """``--start-from card``: the weights that the card names for the preset."""
@@ -95,7 +96,7 @@ def find_start(asked: str | None, card: ModelCard, run_dir: Path, suffix: str) -
     shutil.copyfile(path, copy)
     # The record comes last: without it the copy counts as not made.
     text = json.dumps({"asked": CARD if asked == CARD else "file", **origin}, indent=1) + "\n"
-    record.write_text(text, encoding="utf-8")
+    replace_file(record, text)
     return Start(copy, sha256, origin)
 
 

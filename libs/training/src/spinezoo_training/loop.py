@@ -25,6 +25,7 @@ from typing import Any
 import numpy as np
 from spinezoo_contract.errors import ConfigurationError
 from spinezoo_contract.words import counted
+from spinezoo_serving.disk import append_line
 from tqdm import tqdm
 
 from spinezoo_training.engine import BatchMaker, Engine
@@ -283,8 +284,7 @@ class _Run:
             "loss": round(float(np.mean(losses)), 5),
             **{name: round(value, 5) for name, value in validation.items()},
         }
-        with (self.run_dir / HISTORY_FILE).open("a", encoding="utf-8") as stream:
-            stream.write(json.dumps(entry) + "\n")
+        append_line(self.run_dir / HISTORY_FILE, json.dumps(entry))
         return " ".join(f"{key} {value}" for key, value in entry.items())
 
     def figures(

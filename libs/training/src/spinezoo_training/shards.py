@@ -7,7 +7,6 @@ own kind, see :mod:`spinezoo_training.phantom_store`.
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
@@ -19,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 from spinezoo_contract.errors import ConfigurationError
 from spinezoo_phantom.settings import GENERATOR
+from spinezoo_serving.disk import replace_file, replacing
 from tqdm import tqdm
 
 RECORD_FILE = "store.json"
@@ -55,7 +55,7 @@ def make_shards(
     folder.mkdir(parents=True, exist_ok=True)
     note = folder / RECORD_FILE
     if not note.is_file():
-        note.write_text(json.dumps(record) + "\n")
+        replace_file(note, json.dumps(record) + "\n")
     elif read_record(folder) != record:
         raise ConfigurationError(
             f"{folder} holds examples of other numbers; remove it or choose another folder"
@@ -83,9 +83,8 @@ def _path_of(folder: Path, start: int) -> Path:
 
 def write_shard(path: Path, **arrays: NDArray[Any]) -> None:
     """Writes arrays as one file, whole or not at all."""
-    unfinished = path.with_suffix(".part.npz")
-    np.savez(unfinished, allow_pickle=False, **arrays)
-    os.replace(unfinished, path)
+    with replacing(path) as unfinished, unfinished.open("wb") as stream:
+        np.savez(stream, allow_pickle=False, **arrays)
 
 
 def shard_paths(folder: Path) -> list[Path]:

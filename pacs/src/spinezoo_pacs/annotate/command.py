@@ -34,7 +34,7 @@ from spinezoo_contract.output import end_with_reader
 from spinezoo_contract.tls import client_settings
 from spinezoo_contract.types import VERTEBRAE, EnsembleAnswer, Film
 from spinezoo_contract.words import counted
-from spinezoo_serving.disk import alone_in, disk_errors_named
+from spinezoo_serving.disk import alone_in, disk_errors_named, replace_file
 from spinezoo_spine.annotations.folder import find_films
 from spinezoo_spine.annotations.text import shown
 from spinezoo_spine.films.reader import read_film_file, read_film_file_size
@@ -305,9 +305,7 @@ def _write_png(path: Path, film: Film) -> None:
 
 
 def _write(path: Path, document: object) -> None:
-    partial = path.with_name(path.name + ".partial")
-    partial.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
-    partial.replace(path)
+    replace_file(path, json.dumps(document, indent=1) + "\n")
 
 
 def _run(options: argparse.Namespace, data: Path, work: Path) -> int:

@@ -15,7 +15,6 @@ import csv
 import hashlib
 import io
 import json
-import os
 import sys
 import time
 import warnings
@@ -35,7 +34,7 @@ from spinezoo_contract.errors import (
 from spinezoo_contract.output import end_with_reader
 from spinezoo_contract.tls import client_settings
 from spinezoo_contract.types import Film, FilmNoteCode, FilmView
-from spinezoo_serving.disk import alone_in, disk_errors_named
+from spinezoo_serving.disk import alone_in, append_line, disk_errors_named, replace_file
 from spinezoo_spine.films.about import is_coded_lateral, is_other_part, is_region_coded
 from tqdm import tqdm
 
@@ -112,10 +111,7 @@ class Collection:
 
     def add(self, **line: Any) -> None:
         """Appends a line to the manifest; it is on the disk when this returns."""
-        with self._manifest.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(line, sort_keys=True) + "\n")
-            file.flush()
-            os.fsync(file.fileno())
+        append_line(self._manifest, json.dumps(line, sort_keys=True))
         self.lines.append(line)
         if "film_mark" in line:
             self.seen[line["film_mark"]] = line
@@ -123,12 +119,7 @@ class Collection:
     def keep(self, mark: str, series: str, clean: CleanFilm) -> None:
         """Writes a film, then its line."""
         name = f"{clean.patient}_{mark}.dcm"
-        partial = self.out / f"{name}.partial"
-        with partial.open("wb") as file:
-            file.write(clean.content)
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(self.out / name)
+        replace_file(self.out / name, clean.content)
         self.add(
             state="kept", film_mark=mark, series=series, film=name, patient=clean.patient,
             blanked_lines=clean.blanked_lines,
@@ -141,7 +132,7 @@ class Collection:
         writer = csv.writer(buffer, lineterminator="\n")
         writer.writerow(("film", "patient"))
         writer.writerows(kept)
-        _write(self.out / "patients.csv", buffer.getvalue())
+        replace_file(self.out / "patients.csv", buffer.getvalue())
         counts = Counter(
             line.get("reason", line["state"]) for line in self.lines if line["state"] != "series"
         )
@@ -153,17 +144,11 @@ class Collection:
             "profile": "PS3.15 Basic Profile, Clean Pixel Data, Clean Descriptors, Retain "
             "Longitudinal Temporal Information with Modified Dates",
         }
-        _write(self.out / "report.json", json.dumps(document, indent=1) + "\n")
+        replace_file(self.out / "report.json", json.dumps(document, indent=1) + "\n")
 
     @staticmethod
     def _kept(line: dict[str, Any]) -> bool:
         return bool(line["state"] == "kept")
-
-
-def _write(path: Path, text: str) -> None:
-    partial = path.with_name(path.name + ".partial")
-    partial.write_text(text, encoding="utf-8")
-    partial.replace(path)
 
 
 class Chooser:

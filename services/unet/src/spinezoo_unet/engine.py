@@ -18,6 +18,7 @@ import numpy as np
 from spinezoo_contract.errors import ConfigurationError, WeightsError
 from spinezoo_contract.words import counted
 from spinezoo_serving.cards import ModelCard
+from spinezoo_serving.disk import replacing
 from spinezoo_spine.inference.device import thread_count
 from spinezoo_training.engine import (
     Answers,
@@ -158,12 +159,10 @@ class KerasEngine(Engine):
         import keras
 
         path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_name(path.name + ".partial")
-        with h5py.File(partial, "w") as file:
+        with replacing(path) as partial, h5py.File(partial, "w") as file:
             file.attrs["record"] = json.dumps(record)
             for name, variable in self._arrays().items():
                 file.create_dataset(name, data=keras.ops.convert_to_numpy(variable))
-        os.replace(partial, path)
 
     def load_state(self, path: Path, accept: Callable[[dict[str, Any]], None]) -> dict[str, Any]:
         """Takes up what :meth:`save_state` wrote."""

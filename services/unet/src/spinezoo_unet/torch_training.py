@@ -9,7 +9,6 @@ the same. Serving does not reach this module.
 from __future__ import annotations
 
 import hashlib
-import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -22,6 +21,7 @@ from numpy.typing import NDArray
 from spinezoo_contract.errors import WeightsError
 from spinezoo_contract.output import end_with_reader
 from spinezoo_serving.cards import ModelCard
+from spinezoo_serving.disk import replacing
 from spinezoo_torchkit.engine import TorchEngine, TorchFramework
 from spinezoo_torchkit.inputs import two_channels
 from spinezoo_training.command import train_main
@@ -172,8 +172,7 @@ def save_keras_weights(network: TorchUNet, path: Path) -> str:
         WeightsError: A value does not fit half precision.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(path.name + ".partial")
-    with h5py.File(partial, "w") as file:
+    with replacing(path) as partial, h5py.File(partial, "w") as file:
         for name, tensor in _keras_arrays(network).items():
             values = tensor.detach().float().cpu().numpy()
             if values.ndim == 4:
@@ -184,7 +183,6 @@ def save_keras_weights(network: TorchUNet, path: Path) -> str:
                     f"{name} does not fit half precision; train with a lower learning rate"
                 )
             file.create_dataset(name, data=values, track_times=False)
-    os.replace(partial, path)
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 

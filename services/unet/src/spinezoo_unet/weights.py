@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -12,6 +11,7 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 from spinezoo_contract.errors import WeightsError
+from spinezoo_serving.disk import replacing
 
 
 def _variables(model: keras.Model) -> dict[str, keras.Variable]:
@@ -25,8 +25,7 @@ def save_weights(model: keras.Model, path: Path) -> tuple[str, int]:
         Lower-case hexadecimal SHA-256 and size in bytes of the file.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(path.name + ".partial")
-    with h5py.File(partial, "w") as file:
+    with replacing(path) as partial, h5py.File(partial, "w") as file:
         for name, variable in _variables(model).items():
             values = keras.ops.convert_to_numpy(variable).astype(np.float16)
             if not np.isfinite(values).all():
@@ -35,7 +34,6 @@ def save_weights(model: keras.Model, path: Path) -> tuple[str, int]:
                 )
             # Flat names and no time stamps: the same weights give the same bytes.
             file.create_dataset(name.replace("/", "."), data=values, track_times=False)
-    os.replace(partial, path)
     content = path.read_bytes()
     return hashlib.sha256(content).hexdigest(), len(content)
 

@@ -41,7 +41,12 @@ def page_terms() -> str:
         ("Most outlines of a film.", "", "MOST_REGIONS", MAX_FILM_REGIONS),
         ("Most points of an outline.", "", "MOST_POINTS", MAX_OUTLINE_POINTS),
         ("Most bytes of a file with outlines.", "", "MOST_BYTES", MAX_FILE_BYTES),
-        ("px; a line whose ends are no further apart is closed.", "", "CLOSING", CLOSING_DISTANCE_PX),
+        (
+            "px; a line with ends this near is closed.",
+            "",
+            "CLOSING",
+            CLOSING_DISTANCE_PX,
+        ),
         ("Corners of a circle or ellipse.", "", "ROUND_VERTICES", ROUND_VERTICES),
     ]
     text = HEAD

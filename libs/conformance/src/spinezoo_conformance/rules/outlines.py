@@ -1,10 +1,13 @@
-"""Rules C05 to C09, C11, C19 and C20: the outlines and maps of one good film."""
+"""Rules C05 to C09, C11, C19, C20 and C25: the outlines and maps of one good film."""
 
 from __future__ import annotations
 
 import math
 
 from spinezoo.v1 import model_pb2, segment_pb2, segmenter_pb2
+from spinezoo_contract import codec
+from spinezoo_contract.errors import InvalidOutputError
+from spinezoo_contract.types import ModelInfo, Prediction
 from spinezoo_contract.words import counted
 
 from spinezoo_conformance.answers import (
@@ -16,7 +19,7 @@ from spinezoo_conformance.answers import (
 )
 from spinezoo_conformance.rule import Rule
 from spinezoo_conformance.session import STANDARD_SIZE, Session, raw_image, standard_pixels
-from spinezoo_conformance.verdict import expect
+from spinezoo_conformance.verdict import RuleBrokenError, expect
 
 
 def _judge_size(session: Session) -> str:
@@ -122,6 +125,17 @@ def _judge_two_at_once(session: Session) -> str:
     return judged_on(first)
 
 
+def _judge_reading(session: Session) -> str:
+    # What no rule above looks at: numbers of outlines, levels, notes, lengths of texts.
+    response = session.answer()
+    try:
+        codec.from_proto(ModelInfo, session.model())
+        codec.from_proto(Prediction, response, *STANDARD_SIZE)
+    except InvalidOutputError as error:
+        raise RuleBrokenError(str(error)) from error
+    return judged_on(response)
+
+
 OUTLINE_RULES = (
     Rule("C05", "A film is answered at its own size.", _judge_size),
     Rule(
@@ -139,4 +153,5 @@ OUTLINE_RULES = (
     Rule("C11", "The same film gets the same answer.", _judge_deterministic),
     Rule("C19", "Probability maps come when asked for, well-formed.", _judge_probability_maps),
     Rule("C20", "Two requests at once are both answered.", _judge_two_at_once),
+    Rule("C25", "A client of the contract takes its answers.", _judge_reading),
 )

@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 import os
 import uuid
-from collections.abc import Iterator
+from collections.abc import Awaitable, Iterator
 from contextlib import contextmanager
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 import grpc
 import grpc.aio
@@ -36,6 +36,12 @@ DEFAULT_GATEWAY = f"127.0.0.1:{ports.GATEWAY_GRPC}"
 
 DEFAULT_TIMEOUT_S = 120.0
 """Time a call has, in s: a member's 60 s and as much again for the way and the fusion."""
+
+
+NO_MESSAGE = "the answer is no message of this contract; is this the address of another service?"
+"""Of a server that answers bytes which cannot be parsed."""
+
+_T = TypeVar("_T")
 
 
 class Client:
@@ -209,6 +215,20 @@ class AsyncClient(Client):
         return grpc.aio.secure_channel(
             target, credentials, options=name_options(options, server_name)
         )
+
+    @staticmethod
+    async def _answer(call: Awaitable[_T | None]) -> _T:
+        """The message that a call is answered with.
+
+        grpc's asyncio side hands out None where bytes are no such message; its blocking side fails.
+
+        Raises:
+            InvalidOutputError: The answer is no message of this kind.
+        """
+        message = await call
+        if message is None:
+            raise InvalidOutputError(NO_MESSAGE)
+        return message
 
     async def close(self) -> None:
         """Closes the channel; calls in flight are cancelled."""

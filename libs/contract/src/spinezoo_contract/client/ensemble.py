@@ -15,7 +15,7 @@ from spinezoo.v1 import (
 )
 
 from spinezoo_contract import codec
-from spinezoo_contract.client.channel import AsyncClient, BlockingClient, Call
+from spinezoo_contract.client.channel import NO_MESSAGE, AsyncClient, BlockingClient, Call
 from spinezoo_contract.client.films import FilmSource, image_message, raw_size
 from spinezoo_contract.client.many import (
     DEFAULT_AT_ONCE,
@@ -42,8 +42,10 @@ def _segment_request(
 
 
 def _stream_event(
-    event: ensemble_pb2.SegmentStreamResponse, image: image_pb2.Image
+    event: ensemble_pb2.SegmentStreamResponse | None, image: image_pb2.Image
 ) -> MemberAnswer | EnsembleSummary:
+    if event is None:
+        raise InvalidOutputError(NO_MESSAGE)
     which = event.WhichOneof("event")
     if which == "member":
         return codec.from_proto(MemberAnswer, event.member, *raw_size(image))
@@ -203,7 +205,9 @@ class AsyncEnsembleClient(AsyncClient):
         call = self._call(timeout_s, request_id)
         with call.named_errors():
             stub = ensemble_pb2_grpc.EnsembleServiceStub(self._channel)
-            return codec.from_proto(EnsembleAnswer, await stub.Segment(request, **call.arguments))
+            return codec.from_proto(
+                EnsembleAnswer, await self._answer(stub.Segment(request, **call.arguments))
+            )
 
     async def segment_many(
         self,
@@ -257,5 +261,7 @@ class AsyncEnsembleClient(AsyncClient):
         call = self._call(timeout_s, request_id)
         with call.named_errors():
             stub = ensemble_pb2_grpc.EnsembleServiceStub(self._channel)
-            response = await stub.ListModels(ensemble_pb2.ListModelsRequest(), **call.arguments)
+            response = await self._answer(
+                stub.ListModels(ensemble_pb2.ListModelsRequest(), **call.arguments)
+            )
             return codec.from_proto(Roster, response)

@@ -140,7 +140,7 @@ class AsyncEvaluationClient(AsyncClient):
         call = self._call(timeout_s, request_id)
         with call.named_errors():
             stub = evaluation_pb2_grpc.EvaluationServiceStub(self._channel)
-            response = await stub.Fuse(request, **call.arguments)
+            response = await self._answer(stub.Fuse(request, **call.arguments))
             return codec.from_proto(FusedAnswer, response.fused, height, width)
 
     async def evaluate(
@@ -165,4 +165,4 @@ class AsyncEvaluationClient(AsyncClient):
                     stream.cancel()
                     raise requests.error from None
                 # The server ended the call; awaiting it tells why.
-            return _metrics(await stream)
+            return _metrics(await self._answer(stream))

@@ -87,7 +87,7 @@ class AsyncSegmenterClient(AsyncClient):
         call = self._call(timeout_s, request_id)
         with call.named_errors():
             stub = segmenter_pb2_grpc.SegmenterServiceStub(self._channel)
-            response = await stub.Predict(request, **call.arguments)
+            response = await self._answer(stub.Predict(request, **call.arguments))
             return codec.from_proto(Prediction, response, *raw_size(request.image))
 
     async def get_model(
@@ -97,5 +97,7 @@ class AsyncSegmenterClient(AsyncClient):
         call = self._call(timeout_s, request_id)
         with call.named_errors():
             stub = segmenter_pb2_grpc.SegmenterServiceStub(self._channel)
-            response = await stub.GetModel(segmenter_pb2.GetModelRequest(), **call.arguments)
+            response = await self._answer(
+                stub.GetModel(segmenter_pb2.GetModelRequest(), **call.arguments)
+            )
             return codec.from_proto(ModelInfo, response.model)

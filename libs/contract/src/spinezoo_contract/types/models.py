@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from enum import IntEnum
 
 from spinezoo_contract.errors import InvalidOutputError, OptionError
-from spinezoo_contract.limits import MAX_SEGMENTS_LIMIT
+from spinezoo_contract.limits import MAX_NAME_LENGTH, MAX_SEGMENTS_LIMIT
 from spinezoo_contract.types.checks import check_image_tag, check_share, check_times
 from spinezoo_contract.types.notes import FilmNote
 from spinezoo_contract.types.outlines import (
@@ -76,6 +76,18 @@ class Timing:
         )
 
 
+_PROVENANCE_TEXTS = (
+    "model_name",
+    "model_version",
+    "preset",
+    "weights_sha256",
+    "preprocessing_id",
+    "device",
+    "engine",
+    "precision",
+)
+
+
 @dataclass(frozen=True, slots=True)
 class Provenance:
     """Enough to know which network gave an answer; see ``model.proto``.
@@ -99,10 +111,17 @@ class Provenance:
         """Checks the names.
 
         Raises:
-            InvalidOutputError: The name is missing or the image is no tag.
+            InvalidOutputError: The name is missing, a text too long or the image no tag.
         """
         if not self.model_name:
             raise InvalidOutputError("provenance names no model")
+        for field in _PROVENANCE_TEXTS:
+            length = len(getattr(self, field))
+            if length > MAX_NAME_LENGTH:
+                raise InvalidOutputError(
+                    f"{field} of the provenance has {length} characters; "
+                    f"send at most {MAX_NAME_LENGTH}"
+                )
         check_image_tag(self.image)
 
 

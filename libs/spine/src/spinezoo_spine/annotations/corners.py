@@ -19,9 +19,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 from spinezoo_contract.errors import AnnotationError
-from spinezoo_contract.types import Segment, Structure
-from spinezoo_contract.words import counted
 from spinezoo_contract.types import Segment, structure_of_level
+from spinezoo_contract.words import counted
 
 from spinezoo_spine.annotations.coco import (
     id_of,

@@ -141,6 +141,8 @@ def painted(runs: ColumnRuns, window: tuple[int, int, int, int] | None = None) -
         return None
     left, right = int(column[0]), int(column[-1]) + 1
     first, last = int(top.min()), int(bottom.max())
+    if last <= first:  # all of it lies above or below the window
+        return None
     # A seam around it: where cells are means of pixels, they reach beyond the border.
     seam = max(right - left, last - first) // (CELLS // 2)
     left, first = left - seam, first - seam

@@ -101,6 +101,9 @@ are, all rightly."""
 SAME = 1.5
 """Breaks closer than this are one, in breadths."""
 
+LEAST_BREADTH_PX = 1.0
+"""Least breadth of a rod that is looked at, in pixels."""
+
 LEAST_PIXELS, MOST_POINTS = 30, 1500
 """Least size of a rod, and how many of its pixels are looked at for its course."""
 
@@ -428,7 +431,9 @@ def seen_rods(
         if places is not None and len(places) >= LEAST_PIXELS:
             chosen = places.reshape(-1, 2)[:: max(1, len(places) // MOST_POINTS) | 1]
             points[index] = (chosen + 0.5 + box[:2]) * scale
-    courses = courses_of(points)
+    # A line of single pixels has no breadth, and a strip of it would have no end.
+    least = LEAST_BREADTH_PX * float(scale.min())
+    courses = [course for course in courses_of(points) if course.breadth >= least]
     if not courses:
         return RodsSeen()
     film, screws, origin, factor = _grid(implants, list(rods.values()), pixels, courses, scale)
