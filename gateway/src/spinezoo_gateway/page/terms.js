@@ -74,6 +74,12 @@ export const MOST_POINTS = 20000;
 /** Most bytes of a file with outlines. */
 export const MOST_BYTES = 67108864;
 
+/** px; a line with ends this near is closed. */
+export const CLOSING = 3.0;
+
+/** Corners of a circle or ellipse. */
+export const ROUND_VERTICES = 72;
+
 /** What stands between the words of a class name. */
 export const SEPARATORS = /[\s_\-.\/&+]+/;
 
