@@ -173,14 +173,6 @@ def test_every_command_ends_with_its_reader() -> None:
         assert begins == (name not in SERVERS), name
 
 
-def test_tools_and_rooms_end_with_their_reader_in_the_same_way() -> None:
-    ours, theirs = (
-        ROOT / folder / "output.py"
-        for folder in ("tools/src/spinezoo_tools", "libs/contract/src/spinezoo_contract")
-    )
-    assert ours.read_bytes() == theirs.read_bytes()
-
-
 def test_mypy_finds_nothing() -> None:
     packages = [str(path) for source in SOURCES for path in source.glob("spinezoo_*")]
     run(

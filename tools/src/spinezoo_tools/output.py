@@ -1,79 +1,13 @@
-"""Commands whose reader goes before their end, as ``make status | head -1`` leaves them.
-
-Standard library only. Rooms and tools have a copy each, held equal by a test: the tools run before
-anything is installed.
-"""
+"""The contract's ``end_with_reader`` for tools, which run before the contract is installed."""
 
 from __future__ import annotations
 
-import atexit
-import io
-import os
-import sys
+import runpy
+from pathlib import Path
 
-UNREAD = 128 + 13
-"""Exit code of a command whose output nobody reads any more: a shell's for SIGPIPE."""
-
-
-class _Output(io.TextIOWrapper):
-    """A standard stream that goes nowhere once its reader has gone; may end the program then."""
-
-    ends = False
-
-    def write(self, text: str, /) -> int:
-        """As of any stream.
-
-        Raises:
-            SystemExit: Its reader has gone. It passes what catches errors of files.
-        """
-        try:
-            return super().write(text)
-        except BrokenPipeError:
-            self._leave()
-        return len(text)
-
-    def flush(self) -> None:
-        """As of any stream.
-
-        Raises:
-            SystemExit: Its reader has gone.
-        """
-        try:
-            super().flush()
-        except BrokenPipeError:
-            self._leave()
-
-    def _leave(self) -> None:
-        nowhere = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(nowhere, self.fileno())
-        os.close(nowhere)
-        if self.ends:
-            raise SystemExit(UNREAD) from None
-
-    def last(self) -> None:
-        """What was printed last, at the end: nothing is left to be stopped."""
-        self.ends = False
-        self.flush()
+FILE = Path(__file__).resolve().parents[3] / "libs/contract/src/spinezoo_contract/output.py"
 
 
 def end_with_reader() -> None:
-    """From now on the program ends without a word when nobody reads its output any more.
-
-    What it prints to stderr goes nowhere once nobody reads that, and it goes on. For commands, in
-    the lines that run them as a program; not for servers.
-    """
-    for name in ("stdout", "stderr"):
-        stream = getattr(sys, name)
-        if type(stream) is not io.TextIOWrapper:  # closed, or somebody else's
-            continue
-        output = _Output(
-            stream.detach(),
-            encoding=stream.encoding,
-            errors=stream.errors,
-            line_buffering=stream.line_buffering,
-            write_through=stream.write_through,
-        )
-        output.ends = name == "stdout"
-        setattr(sys, name, output)
-        setattr(sys, f"__{name}__", output)
-        atexit.register(output.last)
+    """As :func:`spinezoo_contract.output.end_with_reader`, from its file in this checkout."""
+    runpy.run_path(str(FILE))["end_with_reader"]()

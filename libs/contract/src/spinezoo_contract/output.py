@@ -1,7 +1,7 @@
 """Commands whose reader goes before their end, as ``make status | head -1`` leaves them.
 
-Standard library only. Rooms and tools have a copy each, held equal by a test: the tools run before
-anything is installed.
+Standard library only, and nothing of this package: the tools load this file before anything is
+installed.
 """
 
 from __future__ import annotations
