@@ -175,7 +175,7 @@ def test_a_value_is_one_word_of_the_shell_whatever_is_in_it(value: str) -> None:
 
 def test_make_says_nothing_where_the_reader_has_gone(tmp_path: Path) -> None:
     process = subprocess.Popen(
-        ["make", "status"],
+        ["make", "--no-print-directory", "status"],  # a make within make says where it is
         cwd=ROOT,
         env=os.environ | {"SPINEZOO_RUN_DIR": str(tmp_path), "PYTHONUNBUFFERED": "1"},
         stdout=subprocess.PIPE,

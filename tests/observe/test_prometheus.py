@@ -95,7 +95,7 @@ def test_every_alert_fires_when_it_should_and_only_then() -> None:
         ("> 0.05", "> 0.6"),
         ("unless count by (part)", "unless sum without (part)"),
         ('unless spinezoo_failures_total{reason="unexpected"} offset 10m', "unless vector(1)"),
-        (">= 12", ">= 11"),
+        (">= 0.75", "> 0.75"),
         ("> 0.2\n", "> 0.5\n"),
         ("|5..", ""),
         ('code!~"ok|invalid_argument"', 'code!~"ok"'),

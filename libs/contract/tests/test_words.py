@@ -17,6 +17,8 @@ from spinezoo_contract.words import are, counted, were
         (2, "entry", "2 entries"),
         (2, "X-ray", "2 X-rays"),
         (2, "box", "2 boxes"),
+        (2, "batch", "2 batches"),
+        (2, "epoch", "2 epochs"),
     ],
 )
 def test_a_noun_fits_its_number(count: int, noun: str, text: str) -> None:

@@ -188,7 +188,7 @@ def test_films_that_are_not_outlined_are_not_taken_for_others(tmp_path: Path, ot
         assert set(found) == set(names)
         assert found["a.png"] != found["b.png"]
     (tmp_path / "patients.csv").write_text(f"film,patient\n{other},1\nb.png,2\n")
-    with pytest.raises(AnnotationError, match=r"names no patient of 1 films, such as 'a\.png'"):
+    with pytest.raises(AnnotationError, match=r"names no patient of 1 film, such as 'a\.png'"):
         patients_of(films, names, tmp_path)
 
 

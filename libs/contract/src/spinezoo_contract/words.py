@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-_MANY = ((r"vertebra$", r"\g<0>e"), (r"([^aeiou])y$", r"\1ies"), (r"(s|x|ch|sh)$", r"\1es"))
+_MANY = ((r"vertebra$", r"\g<0>e"), (r"([^aeiou])y$", r"\1ies"), (r"(s|x|(?<!o)ch|sh)$", r"\1es"))
 """Ends of nouns that do not just get an s, and what becomes of them."""
 
 
