@@ -289,6 +289,6 @@ export class Editor {
     }
     if (form !== 'png' && form !== 'csv') corrections.saved();
     const left = form === 'via' || form === 'coco' ? shapes.length - forTraining(shapes).length : 0;
-    app.panels.notice('saved', 'info', `Saved ${counted(shapes.length - left, 'outline')}.${left ? ` ${left} above ${TRUTH[0]} ${left === 1 ? 'is' : 'are'} left out: training sets end at ${TRUTH[0]}.` : ''}`);
+    app.panels.notice('saved', 'info', `Saved ${counted(shapes.length - left, 'outline')}.${left ? ` ${left} ${left === 1 ? 'is' : 'are'} left out: training sets hold ${TRUTH[0]} to ${TRUTH[TRUTH.length - 1]}.` : ''}`);
   }
 }
