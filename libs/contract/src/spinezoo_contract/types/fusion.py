@@ -101,8 +101,8 @@ class ReaderProvenance:
         name: Of the reader.
         version: Of its card.
         weights_sha256: Of its weights file.
-        threshold: Names are given from this probability on, and from 0.9 on where the sacrum is
-            less probable than this.
+        threshold: Names are given from this probability on; where the sacrum is hardly in view the
+            reader asks for more.
     """
 
     name: str
