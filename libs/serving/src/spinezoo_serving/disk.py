@@ -89,8 +89,10 @@ def replacing(path: Path) -> Iterator[Path]:
         with beside.open("rb") as stream:
             os.fsync(stream.fileno())
         beside.replace(path)
-    except BaseException:
+    except BaseException as error:
         beside.unlink(missing_ok=True)
+        if isinstance(error, OSError) and error.filename in (None, str(beside)):
+            error.filename = str(path)  # a full disk names no file
         raise
 
 
@@ -112,8 +114,9 @@ def append_line(path: Path, text: str) -> None:
             while left:
                 left = left[file.write(left) :]
             os.fsync(file.fileno())
-        except OSError:
+        except OSError as error:
             file.truncate(end)
+            error.filename = str(path)
             raise
 
 
