@@ -291,6 +291,23 @@ def test_what_was_answered_before_a_failure_is_kept(
     assert len(read_project(work / PROJECT)) == 4
 
 
+def test_a_kill_costs_no_answer_that_is_older_than_a_moment(
+    films: Path, zoo: ZooProcess, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    work = films.with_name("work")
+    monkeypatch.setattr(command, "KEPT_EVERY_S", 0.0)
+    on_disk = []
+    own = EnsembleClient.segment
+
+    def looked(self: EnsembleClient, film: Any, *more: Any, **options: Any) -> Any:
+        on_disk.append(len(read_project(work / PROJECT)) if (work / PROJECT).exists() else 0)
+        return own(self, film, *more, **options)
+
+    monkeypatch.setattr(EnsembleClient, "segment", looked)
+    assert main(["--data", str(films), "--work", str(work), "--gateway", zoo.target]) == 0
+    assert on_disk == [0, 1, 2]
+
+
 def finished(folder: Path) -> Path:
     """A project in which the film of a set is finished; returns the project's folder."""
     work = folder.with_name(folder.name + "-annotate")
