@@ -21,6 +21,7 @@ import argparse
 import asyncio
 import contextlib
 import logging
+import multiprocessing
 import signal
 import sys
 import time
@@ -257,6 +258,9 @@ async def run_benchmark(
         )
         await _measure(runner, names, networks, records, arguments.concurrency)
     run["finished"] = _now()
+    # Nothing is awaited any more that could be cancelled.
+    for number in _STOPS:
+        asyncio.get_running_loop().remove_signal_handler(number)
     return report_run(run, [records[name] for name in names], films, folder, arguments)
 
 
@@ -344,8 +348,13 @@ def report_run(
     with ThreadPoolExecutor(1) as beside:
         # Other processes measure while this one draws.
         measures = beside.submit(write_measures, arguments.data, folder.path)
-        report = write_report(run, records, films, folder, draw=not arguments.no_pictures)
-        measures.result()
+        try:
+            report = write_report(run, records, films, folder, draw=not arguments.no_pictures)
+            measures.result()
+        except KeyboardInterrupt:
+            for process in multiprocessing.active_children():
+                process.terminate()
+            raise
     asked, measured = report["films"]["asked"], report["films"]["measured"]
     print("\nMerged binary mask, mean over films, in percent; below each row the study's figure")
     print(table_1(report))
@@ -367,6 +376,9 @@ def report_run(
     return 1 if measured == 0 or check["differs"] else 0
 
 
+_STOPS = (signal.SIGTERM, signal.SIGINT)
+
+
 class _BarHandler(logging.Handler):
     """Writes log lines above the progress bar."""
 
@@ -379,7 +391,7 @@ async def _until_stopped(arguments: argparse.Namespace, argv: Sequence[str]) -> 
     with contextlib.ExitStack() as held:
         task = asyncio.create_task(run_benchmark(arguments, argv, held))
         loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
+        for number in _STOPS:
             loop.add_signal_handler(number, task.cancel)
         try:
             return await task
@@ -405,3 +417,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     except SpineZooError as error:
         print(f"the benchmark cannot run: {error}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        print("stopped; the same command goes on from there", file=sys.stderr)
+        return 130
