@@ -312,8 +312,10 @@ def _write_png(path: Path, film: Film) -> None:
     low, high = (float(each) for each in np.percentile(values[::4, ::4], (0.2, 99.8)))
     high = high if high > low else low + 1.0
     shown = np.clip((values - low) * (255.0 / (high - low)), 0, 255).astype(np.uint8)
-    if not cv2.imwrite(str(path), shown):
-        raise AnnotationError(f"{path} cannot be written; is the disk full?")
+    done, content = cv2.imencode(".png", shown)
+    if not done:
+        raise AnnotationError(f"{path.name} cannot be made a picture; leave the film out")
+    replace_file(path, content.tobytes())
 
 
 def _write(path: Path, document: object) -> None:
