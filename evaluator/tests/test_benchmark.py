@@ -256,7 +256,7 @@ def test_a_stopped_run_goes_on_without_measuring_a_film_twice(zoo, how):
 
 
 def test_ctrl_c_stops_the_writing_of_the_report_too(zoo):
-    process = start(zoo)
+    process = start(zoo, "--fresh")
     try:
         wait_for_films(zoo, FILMS)
         process.send_signal(signal.SIGINT)
@@ -265,7 +265,7 @@ def test_ctrl_c_stops_the_writing_of_the_report_too(zoo):
         process.kill()
         process.wait(10)
     assert process.returncode == 130
-    assert "the same command goes on from there" in output
+    assert "the same command, without --fresh, goes on from there" in output
     assert not (zoo.folder / "report.json").exists()
 
 

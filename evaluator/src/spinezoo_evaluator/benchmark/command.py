@@ -256,7 +256,7 @@ async def run_benchmark(
             timeout_s=arguments.timeout_s,
             checked=any(r.evaluator.startswith(("agrees", "differs")) for r in records.values()),
         )
-        await _measure(runner, names, networks, records, arguments.concurrency)
+        await _measure(runner, names, networks, records, arguments.concurrency, arguments.fresh)
     run["finished"] = _now()
     # Nothing is awaited any more that could be cancelled.
     for number in _STOPS:
@@ -301,6 +301,7 @@ async def _measure(
     networks: Sequence[str],
     records: dict[str, FilmRecord],
     concurrency: int,
+    fresh: bool,
 ) -> None:
     """Measures the films that have no record yet, and shows how far it is.
 
@@ -310,6 +311,7 @@ async def _measure(
         networks: Names of those asked.
         records: Of the films that are done; the others' are added.
         concurrency: Films under way at the same time.
+        fresh: Whether the command forgets a run that was stopped.
     """
     failed = sum(not record.complete for record in records.values())
     waiting = [name for name in names if name not in records]
@@ -331,7 +333,7 @@ async def _measure(
             bar.close()
             print(
                 f"\nstopped: {len(records)} of {counted(len(names), 'film')} {are(len(names))} "
-                "done; the same command goes on from there",
+                f"done; {_how_on(fresh)}",
                 file=sys.stderr,
             )
             raise
@@ -376,6 +378,11 @@ def report_run(
     return 1 if measured == 0 or check["differs"] else 0
 
 
+def _how_on(fresh: bool) -> str:
+    """How a run that was stopped goes on; ``--fresh`` would forget it."""
+    return f"the same command{', without --fresh,' if fresh else ''} goes on from there"
+
+
 _STOPS = (signal.SIGTERM, signal.SIGINT)
 
 
@@ -418,5 +425,5 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"the benchmark cannot run: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("stopped; the same command goes on from there", file=sys.stderr)
+        print(f"stopped; {_how_on(arguments.fresh)}", file=sys.stderr)
         return 130
