@@ -164,18 +164,16 @@ def kept_films(
         folder_of_films: Where their files lie, for the refiner; None: outlines alone are measured.
 
     Raises:
-        ConfigurationError: There are none.
+        ConfigurationError: There are none, or those of a film are damaged.
     """
     folder = RunFolder(run)
     found = False
     for truth in truths:
-        try:
-            path = None if folder_of_films is None else folder_of_films / truth.name
-            kept = KeptFilm.read(truth, folder, path)
-        except ConfigurationError:
+        if not folder.keeps(truth.name):
             continue
+        path = None if folder_of_films is None else folder_of_films / truth.name
+        yield KeptFilm.read(truth, folder, path)
         found = True
-        yield kept
     if not found:
         raise ConfigurationError(
             f"{run.name} keeps no answer about these films; run make benchmark on them first"

@@ -302,6 +302,10 @@ class RunFolder:
         # No time stamp in the file: the same answer gives the same bytes.
         replace_file(path, gzip.compress(json.dumps(plain).encode(), 4, mtime=0))
 
+    def keeps(self, film: str) -> bool:
+        """Whether there are outlines of a film; where it has no answer there are none."""
+        return self._answer_path(film).is_file()
+
     def read_answer(self, film: str) -> dict[str, tuple[Segment, ...]]:
         """The outlines that were kept of a film.
 
