@@ -318,6 +318,8 @@ class EnsembleServicer(ensemble_pb2_grpc.EnsembleServiceServicer):
         A member that is set aside is not waited for, unless the quorum cannot be met without it.
         Where it answers no later than the others, as a trial, its answer counts.
 
+        Of members that are the same network the first to answer votes.
+
         When the consumer stops, or the client cancels, the calls under way are cancelled too;
         trials go on.
         """
@@ -331,6 +333,18 @@ class EnsembleServicer(ensemble_pb2_grpc.EnsembleServiceServicer):
             waited = list(question.clients)
         ordered = sorted(waited, key=lambda each: -each.patience.usual_ms)
         slowest_ms = ordered[0].patience.usual_ms
+
+        named = {client.member.name: client for client in question.clients}
+        voted: dict[tuple[str, str], str] = {}
+
+        def once(result: MemberResult) -> MemberResult:
+            if result.vote is not None:
+                by = result.message.provenance
+                other = voted.setdefault((by.model_name, by.weights_sha256), result.name)
+                if other != result.name:
+                    result = named[result.name].twin(other, result)
+            self._observe(result)
+            return result
 
         async def ask(client: MemberClient) -> MemberResult:
             deadline_s = self._deadline_s(question, client, remaining_s)
@@ -351,15 +365,12 @@ class EnsembleServicer(ensemble_pb2_grpc.EnsembleServiceServicer):
         }
         try:
             for task in asyncio.as_completed(tasks):
-                result = await task
-                self._observe(result)
+                result = once(await task)
                 clock.answered = time.perf_counter()
                 yield result
             for client, trial in trials.items():
                 tried = trial is not None and trial.done() and not trial.cancelled()
-                result = trial.result() if trial is not None and tried else client.without()
-                self._observe(result)
-                yield result
+                yield once(trial.result() if trial is not None and tried else client.without())
         finally:
             for task in tasks:
                 task.cancel()
