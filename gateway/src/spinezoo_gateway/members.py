@@ -6,9 +6,9 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import grpc
 import grpc.aio
@@ -80,13 +80,6 @@ it, nor do the film's regions, column and names."""
 
 _GONE = frozenset({grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED})
 """How calls end whose server or connection has gone; a film may be asked about again."""
-
-
-SAME_NETWORK = (
-    "the same network as {} (model name and weights), and one network has one vote; correct the "
-    "target, or give one name all addresses"
-)
-"""Said of a member, with the name of another one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -493,17 +486,6 @@ class MemberClient:
         )
         return MemberResult(answered, vote)
 
-    def twin(self, other: str, result: MemberResult) -> MemberResult:
-        """What a film says of the member's answer where the same network has voted already.
-
-        Args:
-            other: Name of the member that has.
-            result: Its answer.
-        """
-        status = codec.from_proto(MemberStatus, result.message.status)
-        text = f"its answer does not count: {SAME_NETWORK.format(other)}"
-        return self._failure(replace(status, code=MemberCode.INVALID_OUTPUT, message=text))
-
     def without(self) -> MemberResult:
         """What a film says of the member while it is set aside."""
         began = time.perf_counter()
@@ -599,19 +581,6 @@ class MemberClient:
     def _failed(self, began: float, code: MemberCode, message: str) -> MemberStatus:
         text = " ".join(message.split())[:MAX_MESSAGE_CHARACTERS]
         return MemberStatus(self.member.name, code, _ms_since(began), text)
-
-
-def twins(clients: Iterable[MemberClient]) -> dict[str, str]:
-    """Names of members that are the same network as one before them, and that one's name."""
-    first: dict[tuple[str, str], str] = {}
-    found = {}
-    for client in clients:
-        if client.model is not None:
-            key = (client.model.name, client.model.weights_sha256)
-            other = first.setdefault(key, client.member.name)
-            if other != client.member.name:
-                found[client.member.name] = other
-    return found
 
 
 def _named(error: grpc.aio.AioRpcError) -> tuple[MemberCode, str]:

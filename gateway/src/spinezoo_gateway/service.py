@@ -48,6 +48,7 @@ from spinezoo_spine.measures.refiner.network import LandmarkRefiner
 from spinezoo_gateway.members import MemberClient, MemberResult, Vote
 from spinezoo_gateway.sent import ReadFilm, SentFilm, sent_film
 from spinezoo_gateway.settings import MAX_DEADLINE_MS, GatewaySettings
+from spinezoo_gateway.twins import Votes
 from spinezoo_gateway.zoo import Zoo
 
 _DETAIL_CHARACTERS = 1500
@@ -334,17 +335,7 @@ class EnsembleServicer(ensemble_pb2_grpc.EnsembleServiceServicer):
         ordered = sorted(waited, key=lambda each: -each.patience.usual_ms)
         slowest_ms = ordered[0].patience.usual_ms
 
-        named = {client.member.name: client for client in question.clients}
-        voted: dict[tuple[str, str], str] = {}
-
-        def once(result: MemberResult) -> MemberResult:
-            if result.vote is not None:
-                by = result.message.provenance
-                other = voted.setdefault((by.model_name, by.weights_sha256), result.name)
-                if other != result.name:
-                    result = named[result.name].twin(other, result)
-            self._observe(result)
-            return result
+        votes = Votes()
 
         async def ask(client: MemberClient) -> MemberResult:
             deadline_s = self._deadline_s(question, client, remaining_s)
@@ -365,12 +356,16 @@ class EnsembleServicer(ensemble_pb2_grpc.EnsembleServiceServicer):
         }
         try:
             for task in asyncio.as_completed(tasks):
-                result = once(await task)
+                result = votes.once(await task)
+                self._observe(result)
                 clock.answered = time.perf_counter()
                 yield result
             for client, trial in trials.items():
                 tried = trial is not None and trial.done() and not trial.cancelled()
-                yield once(trial.result() if trial is not None and tried else client.without())
+                result = trial.result() if trial is not None and tried else client.without()
+                result = votes.once(result)
+                self._observe(result)
+                yield result
         finally:
             for task in tasks:
                 task.cancel()

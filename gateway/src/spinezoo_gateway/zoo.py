@@ -34,11 +34,12 @@ from spinezoo_contract.types import (
 from spinezoo_serving.security import RETRY_SECONDS
 
 from spinezoo_gateway.addresses import HostResolver, Resolve, addresses_target, named_host
-from spinezoo_gateway.members import SAME_NETWORK, MemberClient, twins
+from spinezoo_gateway.members import MemberClient
 from spinezoo_gateway.newcomers import NewcomerRefusedError, check_newcomer
 from spinezoo_gateway.patience import PatienceSettings
 from spinezoo_gateway.roster import Member, Roster, load_roster
 from spinezoo_gateway.settings import MAX_DEADLINE_MS, ROSTER_POLL_S, GatewaySettings
+from spinezoo_gateway.twins import SAME_NETWORK, twins
 
 FIRST_LOOKUP_S = 2.0
 """At the start, the time that names have to be looked up before the gateway serves, in s."""
