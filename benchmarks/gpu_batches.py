@@ -95,7 +95,9 @@ def main() -> int:
     for name in options.network or NETWORKS:
         rows.append(measured(name, options.device, films, options.batch or [1, 8, 32]))
         print(json.dumps(rows[-1]), flush=True)
-    result = {"accelerator": torch.cuda.get_device_name(), "torch": torch.__version__, "rows": rows}
+    on_gpu = options.device.startswith("cuda")
+    accelerator = torch.cuda.get_device_name(options.device) if on_gpu else options.device
+    result = {"accelerator": accelerator, "torch": torch.__version__, "rows": rows}
     return record.finish("gpu_batches", result, options)
 
 

@@ -10,15 +10,18 @@ import argparse
 import datetime
 import json
 import os
+import shlex
 import statistics
 import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import Any
 
 from spinezoo_tools.speed import BASE, judged
 
-RESULTS = Path(__file__).resolve().parent / "results"
+ROOT = Path(__file__).resolve().parents[1]
+RESULTS = ROOT / "benchmarks" / "results"
 INSTRUCTIONS = {
     "VNNI": ("avx512_vnni", "avx_vnni"),
     "BF16": ("avx512_bf16",),
@@ -57,6 +60,13 @@ def _is_base(checkout: Path) -> bool:
     return commit.startswith(BASE)
 
 
+def _command(other: Path | None) -> str:
+    """How this benchmark was called, without folders of this machine."""
+    program = Path(sys.argv[0]).resolve().relative_to(ROOT).as_posix().removesuffix("/__main__.py")
+    words = ["CHECKOUT" if Path(word) == other else word for word in sys.argv[1:]]
+    return shlex.join([program, *(word for word in words if word != "--record")])
+
+
 def middle_and_high(values: list[float]) -> list[float]:
     """Median and 90th percentile, to a tenth."""
     high = sorted(values)[int(0.9 * len(values))]
@@ -83,6 +93,7 @@ def finish(name: str, result: Any, options: argparse.Namespace) -> int:
         today = datetime.datetime.now(datetime.UTC).date().isoformat()
         record = {
             "date": today,
+            "command": _command(other),
             "machine": machine(),
             "seconds": round(time.monotonic() - _BEGAN),
             "result": result,

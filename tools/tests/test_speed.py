@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,10 @@ MACHINE = {"processor": "Some CPU", "cores": 2, "memory_gib": 24, "instructions"
 
 def record(result: Any, **more: Any) -> dict[str, Any]:
     """What a benchmark keeps."""
-    return {"date": "2026-01-02", "machine": MACHINE, "seconds": 7, "result": result, **more}
+    return {
+        "date": "2026-01-02", "command": "benchmarks/one.py --films 3", "machine": MACHINE,
+        "seconds": 7, "result": result, **more,
+    }  # fmt: skip
 
 
 def metrics(ratio: float, difference: float) -> dict[str, Any]:
@@ -30,7 +34,7 @@ def rows(text: str) -> list[list[str]]:
 
 
 def test_a_promise_is_met_or_not_by_its_worst_figure() -> None:
-    command = "`benchmarks/metrics.py --pairs 40 --repeats 1`"
+    command = "`benchmarks/one.py --films 3`"
     first, second = rows(promises({"metrics": metrics(30.0, 2e-12)}))[:2]
     assert first[1:] == ["at least 30", "30 (2 classes), 500 (6 classes)", "met", command]
     assert second[1:] == ["at most 1e-12", "2.0e-12", "**not met**", command]
@@ -52,7 +56,7 @@ def test_a_table_says_when_and_by_what_it_was_measured() -> None:
     step = {"answers checked": [2.0, 3.25]}
     result = {"films": 10, "cases": {"metal": step, "none": step}}
     text = SPEED_BLOCKS["gateway-steps"]({"gateway_steps": record(result)})
-    assert text.startswith("2026-01-02, `benchmarks/gateway_steps.py --films 10`:\n\n")
+    assert text.startswith("2026-01-02, `benchmarks/one.py --films 3`:\n\n")
     assert text.endswith("| answers checked | 2.0, 3.2 | 2.0, 3.2 |")
     by_hand = record([{"what": "a", "on": "b", "films_per_s": 3}], by_hand="why")
     assert "written by hand" in SPEED_BLOCKS["training-gpu"]({"training_gpu": by_hand})
@@ -69,6 +73,13 @@ def test_every_promise_has_a_benchmark_that_make_speed_runs() -> None:
     for name in {each.benchmark for each in speed.PROMISES}:
         (benchmark,) = (each for each in speed.BENCHMARKS if each.name == name)
         assert (ROOT / benchmark.command.split()[0]).exists()
+
+
+def test_peers_get_all_that_reading_a_film_needs() -> None:
+    project = tomllib.loads((ROOT / "libs/spine/pyproject.toml").read_text())["project"]
+    needed = {each for each in project["dependencies"] if not each.startswith("spinezoo")}
+    asked = (ROOT / "benchmarks/peers/requirements/network.txt").read_text().splitlines()
+    assert not needed - set(asked)
 
 
 def test_the_page_shows_the_records() -> None:

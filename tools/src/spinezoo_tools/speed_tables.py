@@ -21,8 +21,10 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return "\n".join([*lines, *("| " + " | ".join(row) + " |" for row in rows)])
 
 
-def command_of(name: str) -> str:
-    """The command of a benchmark, without its interpreter."""
+def command_of(name: str, found: Records) -> str:
+    """The command by which a benchmark was or is to be measured, without its interpreter."""
+    if name in found:
+        return f"`{found[name]['command']}`"
     return next(f"`{each.command}`" for each in BENCHMARKS if each.name == name)
 
 
@@ -35,7 +37,7 @@ def promises(found: Records) -> str:
             result = found[each.benchmark]["result"]
             said, verdict = each.said(result), "met" if each.met(result) else "**not met**"
         mark = each.shown.format(each.mark)
-        rows.append([each.what, mark, said, verdict, command_of(each.benchmark)])
+        rows.append([each.what, mark, said, verdict, command_of(each.benchmark, found)])
     head = ["promise", "mark", "measured", "", "command"]
     lines = ["| " + " | ".join(row) + " |" for row in (head, ["---"] * len(head), *rows)]
     return "\n".join(lines)
@@ -195,11 +197,13 @@ def _of(name: str, text: Callable[[Any], str]) -> Callable[[Records], str]:
     """A block of one record, with where it is from."""
 
     def block(found: Records) -> str:
+        if name not in found and name in BY_HAND:
+            return "Not measured; its record is gone."
         if name not in found:
-            how = "its record is gone" if name in BY_HAND else f"measure by {command_of(name)}"
-            return f"Not measured; {how}."
+            return f"Not measured; measure by {command_of(name, found)}."
         record = found[name]
-        by = "written by hand from earlier notes" if "by_hand" in record else command_of(name)
+        by_hand = "by_hand" in record
+        by = "written by hand from earlier notes" if by_hand else command_of(name, found)
         said = f"{record['date']}, {by}:"
         return f"{said}\n\n{text(record['result'])}"
 
