@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import argparse
+import importlib
 import json
 import tomllib
 from pathlib import Path
@@ -80,6 +82,48 @@ def test_peers_get_all_that_reading_a_film_needs() -> None:
     needed = {each for each in project["dependencies"] if not each.startswith("spinezoo")}
     asked = (ROOT / "benchmarks/peers/requirements/network.txt").read_text().splitlines()
     assert not needed - set(asked)
+
+
+@pytest.fixture
+def keep(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Ends a benchmark of these results with ``--record``; gives its exit code and its record."""
+    monkeypatch.syspath_prepend(ROOT / "benchmarks")
+    module = importlib.import_module("record")
+    monkeypatch.setattr(module, "RESULTS", tmp_path / "results")
+
+    def end(name: str, result: Any, *words: str) -> tuple[int, dict[str, Any] | None]:
+        program = str(ROOT / "benchmarks" / f"{name}.py")
+        monkeypatch.setattr("sys.argv", [program, *words, "--record"])
+        parser = argparse.ArgumentParser()
+        parser.add_argument("--other", type=Path)
+        module.add_option(parser)
+        code = module.finish(name, result, parser.parse_args())
+        path = tmp_path / "results" / f"{name}.json"
+        return code, json.loads(path.read_text()) if path.is_file() else None
+
+    return end
+
+
+def test_a_benchmark_keeps_what_it_measured_and_ends_with_its_verdict(keep: Any) -> None:
+    result = metrics(30.0, 0.0)["result"]
+    code, kept = keep("metrics", result)
+    assert code == 0
+    assert kept is not None
+    assert (kept["result"], kept["command"]) == (result, "benchmarks/metrics.py")
+    assert kept.keys() == record(result).keys()
+    assert kept["machine"].keys() == MACHINE.keys()
+    assert keep("metrics", metrics(29.0, 0.0)["result"])[0] == 1
+
+
+def test_beside_another_checkout_than_promised_nothing_is_kept(
+    keep: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    assert keep("reading", {"JPEG": 1.0}, "--other", str(tmp_path)) == (2, None)
+    monkeypatch.setattr("record._is_base", lambda checkout: True)
+    code, kept = keep("reading", {"JPEG": 1.0}, "--other", str(tmp_path))
+    assert code == 0
+    assert kept is not None
+    assert kept["command"] == "benchmarks/reading.py --other CHECKOUT"
 
 
 def test_the_page_shows_the_records() -> None:
