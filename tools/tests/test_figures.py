@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+from spinezoo_phantom import PhantomSettings, write_film_set
 from spinezoo_tools import figures
 from spinezoo_tools.figures import BLOCKS, ROOT, FiguresError
 
@@ -126,6 +129,22 @@ def test_phantoms_stand_beside_real_films(house: Path) -> None:
     assert "|  | 2 real films | 3 phantoms |" in page
     assert "| S1 less the disc above | 0.500 (-0.250 to 1.000) | 0.500" in page
     assert "| disc L4/L5 opens by | 0.5 (-0.2 to 1.0) | 0.5 (-0.2 to 1.0) |" in page
+
+
+def test_what_looks_at_phantoms_leaves_the_record(tmp_path: Path) -> None:
+    small = PhantomSettings(height_px=480, width_px=360)
+    write_film_set(tmp_path, count=2, seed=5, file_format="png", settings=small)
+    look = [sys.executable, "benchmarks/phantom_look.py", "--real", tmp_path, "--count", "2"]
+    path = tmp_path / "reports/report.json"
+    subprocess.run(
+        [*look, "--height", "480", "--report", path],
+        cwd=ROOT,
+        check=True,
+        stdout=subprocess.DEVNULL,
+    )
+    record = figures.read_record(path)
+    assert "|  | 2 real films | 2 phantoms |" in figures.look_at_sacrum(record)
+    assert "| ... L5 | " in figures.look_at_column(record)
 
 
 def test_a_benchmark_without_measures_is_named(house: Path) -> None:
