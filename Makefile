@@ -266,7 +266,7 @@ torch-lock: ## Lock torch from another index, for small CPU images: INDEX=addres
 speed: setup ## Measure speed as ratios within one run (see docs/performance.md)
 	@$(CORE) benchmarks/run.py $(ARGS)
 
-figures: ## Write the figures of README and docs from the records in reports/ (docs name the commands that measure)
+figures: ## Write the figures of README and docs from the reports of `make benchmark` and `make real-check`
 	@$(TOOL).figures $(ARGS)
 
 MEASURED_FILM = $(TEST_SET)/film_0085.dcm# a rod that is whole, no disc without height

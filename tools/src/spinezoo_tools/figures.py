@@ -6,8 +6,8 @@ A page holds a block between two markers, and the text around it is written by h
     ...
     <!-- end -->
 
-Records are what ``make benchmark``, ``make real-check`` and ``benchmarks/phantom_look.py`` leave in
-``reports/``. A block whose record is not there stays as it is. Standard library only.
+Records are what ``make benchmark`` and ``make real-check`` leave in ``reports/``. A block whose
+record is not there stays as it is. Standard library only.
 """
 
 from __future__ import annotations
@@ -207,7 +207,7 @@ _LIE = (
 
 
 def _look(record: Record, what: str, rows: Sequence[tuple[str, str, int]]) -> str:
-    """Medians and quartiles of real films and of phantoms."""
+    """Medians and quartiles of real films and of phantoms, by ``benchmarks/phantom_look.py``."""
     real, made = record["real"], record["phantoms"]
     lines = []
     for title, key, digits in rows:
