@@ -6,8 +6,9 @@ A page holds a block between two markers, and the text around it is written by h
     ...
     <!-- end -->
 
-Records are what ``make benchmark`` and ``make real-check`` leave in ``reports/``. A block whose
-record is not there stays as it is. Standard library only.
+Records are what ``make benchmark`` and ``make real-check`` leave in ``reports/``, and what
+benchmarks of speed keep in ``benchmarks/results``. A block whose report is not there stays as it
+is; one of speed says "not measured". Standard library only.
 """
 
 from __future__ import annotations
@@ -22,6 +23,8 @@ from pathlib import Path
 from typing import Any
 
 from spinezoo_tools.output import end_with_reader
+from spinezoo_tools.speed import records
+from spinezoo_tools.speed_tables import SPEED_BLOCKS, table
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -55,12 +58,6 @@ class Block:
 def percent(share: float | None, digits: int) -> str:
     """A share of 0 to 1 in percent; a dash where it is undefined."""
     return "–" if share is None else f"{100.0 * share:.{digits}f}"
-
-
-def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A Markdown table: the first column to the left, figures to the right."""
-    lines = ["| " + " | ".join(head) + " |", "|---|" + "---:|" * (len(head) - 1)]
-    return "\n".join([*lines, *("| " + " | ".join(row) + " |" for row in rows)])
 
 
 def measured(record: Record, what: str, command: str) -> str:
@@ -315,6 +312,10 @@ BLOCKS = (
 )
 
 
+SPEED_PAGE, RESULTS = "docs/performance.md", "benchmarks/results"
+"""The page of speed, and its records."""
+
+
 def block_names(page: str) -> list[str]:
     """The names of a page's blocks, in order.
 
@@ -389,6 +390,29 @@ def write(reports: Path, root: Path = ROOT) -> list[str]:
         except FiguresError as error:
             raise FiguresError(f"{block.page}: {error}") from error
         told.append(f"{block.page}: {block.name} written from {block.record}")
+    return [*told, *write_speed(root)]
+
+
+def write_speed(root: Path = ROOT) -> list[str]:
+    """Writes every block of the page of speed; returns one line a block.
+
+    Raises:
+        FiguresError: The page has no place for a block, or a record lacks a figure.
+        OSError: The page or a record cannot be read or written.
+    """
+    path, told = root / SPEED_PAGE, []
+    page = path.read_text(encoding="utf-8")
+    for name, text in SPEED_BLOCKS.items():
+        try:
+            page = replaced(page, name, text(records(root / RESULTS)))
+        except FiguresError as error:
+            raise FiguresError(f"{SPEED_PAGE}: {error}") from error
+        except (KeyError, IndexError, TypeError, ValueError, StopIteration) as error:
+            raise FiguresError(
+                f"{RESULTS}: a record lacks what {name} shows ({error!r}); measure again"
+            ) from error
+        told.append(f"{SPEED_PAGE}: {name} written from {RESULTS}")
+    path.write_text(page, encoding="utf-8")
     return told
 
 
