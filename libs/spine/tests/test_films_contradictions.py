@@ -95,6 +95,8 @@ def test_fewer_bits_than_8(make_dicom: Make, bits: int) -> None:
 def test_a_photometric_interpretation_that_is_none(make_dicom: Make) -> None:
     with pytest.raises(FilmError, match="its pixels are MONOCHROME, which is not taken"):
         read_film(make_dicom(GREY, PhotometricInterpretation="MONOCHROME"))
+    with pytest.raises(FilmError, match="of an unknown kind, which is not taken"):
+        read_film(make_dicom(GREY, PhotometricInterpretation="MONOCHROME 2"))
 
 
 # ------------------------------------------------------------------------------- size and frames

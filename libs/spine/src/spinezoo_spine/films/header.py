@@ -409,6 +409,12 @@ def _refuse_no_image(dataset: Dataset) -> None:
         raise FilmError("DICOM file has pixels with decimals; export it with 8 to 16 bits")
     if "PixelDataProviderURL" in dataset:
         raise FilmError("DICOM file only says where its pixels are kept; send the image itself")
+    if "Rows" in dataset:
+        raise FilmError(
+            "DICOM file has the header of an image and no pixel data that can be read: it is "
+            "truncated, damaged, or was stored without pixels; send the whole file, or export it "
+            "again"
+        )
     raise FilmError(
         "DICOM file has no pixel data; send the image itself, not a report, a presentation "
         "state or a truncated file"
@@ -428,9 +434,9 @@ def _check_dicom(dataset: Dataset, limits: FilmLimits) -> None:
     if frames != 1:
         raise FilmError(f"DICOM file has {frames} frames; send one film a file")
     if photometric not in (*GREY, *COLOURED, PALETTE):
-        known = photometric if photometric.replace("_", "").isalnum() else "of an unknown kind"
+        known = photometric[:16] if photometric.replace("_", "").isalnum() else "of an unknown kind"
         raise FilmError(
-            f"DICOM file says that its pixels are {known[:16]}, which is not taken; export it as "
+            f"DICOM file says that its pixels are {known}, which is not taken; export it as "
             "MONOCHROME2"
         )
     samples = integer_of(dataset, "SamplesPerPixel", 3 if photometric in COLOURED else 1)
