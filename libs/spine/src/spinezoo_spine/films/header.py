@@ -409,11 +409,10 @@ def _refuse_no_image(dataset: Dataset) -> None:
         raise FilmError("DICOM file has pixels with decimals; export it with 8 to 16 bits")
     if "PixelDataProviderURL" in dataset:
         raise FilmError("DICOM file only says where its pixels are kept; send the image itself")
-    if "Rows" in dataset:
+    if "Rows" in dataset or not len(dataset):  # pydicom leaves nothing of a file that ends early
         raise FilmError(
-            "DICOM file has the header of an image and no pixel data that can be read: it is "
-            "truncated, damaged, or was stored without pixels; send the whole file, or export it "
-            "again"
+            "DICOM file has no pixel data that can be read: it is truncated, damaged, or was "
+            "stored without pixels; send the whole file, or export it again"
         )
     raise FilmError(
         "DICOM file has no pixel data; send the image itself, not a report, a presentation "

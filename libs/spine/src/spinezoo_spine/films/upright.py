@@ -6,11 +6,10 @@ import math
 
 import numpy as np
 from numpy.typing import NDArray
-from spinezoo_contract.errors import FilmError
 from spinezoo_contract.types import Film, FilmNoteCode
 
 from spinezoo_spine.films.notes import NoteBook
-from spinezoo_spine.films.plausible import becomes_noise
+from spinezoo_spine.films.plausible import check_order
 
 _TURNS: dict[int, tuple[bool, int]] = {
     2: (True, 0),
@@ -76,14 +75,9 @@ def finished(pixels: NDArray[np.generic], orientation: int, book: NoteBook) -> F
     """The film of grey pixels, turned, with its notes.
 
     Raises:
-        FilmError: It is noise, and a film with the two bytes of each level exchanged.
+        FilmError: Its pixels are in another order than the file says.
     """
-    turned = pixels.view(pixels.dtype.newbyteorder())
-    if pixels.dtype.kind == "u" and becomes_noise(pixels, turned):
-        raise FilmError(
-            "the film's levels have their two bytes in the other order than its format says; save "
-            "the film again from where it is shown right"
-        )
+    check_order(pixels)
     if is_flat(pixels):
         book.add(
             FilmNoteCode.SINGLE_LEVEL,
