@@ -237,7 +237,8 @@ def bits_of(dataset: Dataset) -> Bits:
     high = integer_of(dataset, "HighBit", stored - 1)
     if allocated not in (8, 16) or not 2 <= stored <= allocated:
         raise FilmError(
-            f"DICOM file stores {stored} in {allocated} bits a pixel; export it with 8 to 16 bits"
+            f"DICOM file stores {stored} in {allocated} bits a pixel; export it with 2 to 16 bits "
+            "stored in 8 or 16 (Bits Allocated)"
         )
     if not stored - 1 <= high < allocated:
         raise FilmError(
