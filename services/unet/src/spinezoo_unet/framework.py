@@ -60,7 +60,11 @@ class KerasPredictor(SemanticPredictor):
 
 
 def build_network(card: ModelCard) -> keras.Model:
-    """The card's network with fresh weights."""
+    """The card's network with fresh weights.
+
+    Raises:
+        CardError: The card's network entry does not fit.
+    """
     from spinezoo_unet.network import build_unet
 
     try:

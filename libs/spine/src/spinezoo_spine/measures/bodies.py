@@ -200,7 +200,15 @@ def _inner(curves: NDArray[np.float64], sacral: NDArray[np.bool_]) -> NDArray[np
 
 
 def median_of(values: NDArray[np.float64], otherwise: float) -> NDArray[np.float64]:
-    """Median along the last axis without NaN; where all are NaN, the other value."""
+    """Median along the last axis without NaN; where all are NaN, the other value.
+
+    Args:
+        values: (..., N).
+        otherwise: The other value.
+
+    Returns:
+        (...,) medians.
+    """
     count = np.isfinite(values).sum(axis=-1)
     low, high = _middles_of(count, values.shape[-1])
     ordered = np.sort(values, axis=-1).reshape(-1)  # NaN last

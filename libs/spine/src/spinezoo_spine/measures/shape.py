@@ -137,7 +137,13 @@ def corrected(
 
 
 def turned(corners: Array, middles: Array, curves: Array) -> tuple[Array, Array, Array]:
-    """The same bodies seen in a mirror; turning twice gives them back."""
+    """The same bodies seen in a mirror; turning twice gives them back.
+
+    Args:
+        corners: (..., 4, 2) of each.
+        middles: (..., 2, 2) of its endplates.
+        curves: (4, ..., CELLS) borders.
+    """
     flip = np.array([-1.0, 1.0])
     return (
         corners[..., [1, 0, 3, 2], :] * flip,
