@@ -33,7 +33,7 @@ from spinezoo_spine.measures import formulas
 from spinezoo_spine.measures.bodies import SAMPLES, Bodies, measured_bodies, shaped
 from spinezoo_spine.measures.column import Array, Column, Levels
 from spinezoo_spine.measures.double_contours import contour_measures
-from spinezoo_spine.measures.evidence import LEAST_SIZE_PX, MemberStrokes, strokes_of
+from spinezoo_spine.measures.evidence import LEAST_SIZE_PX, MIRROR, MemberStrokes, strokes_of
 from spinezoo_spine.measures.facing import (
     LEAST_PROBABILITY,
     facing_log_odds,
@@ -42,7 +42,7 @@ from spinezoo_spine.measures.facing import (
 )
 from spinezoo_spine.measures.implants import implant_measures
 from spinezoo_spine.measures.landmarks import body_landmarks
-from spinezoo_spine.measures.refine import MIRROR, facing_odds, refined_bodies
+from spinezoo_spine.measures.refine import facing_odds, refined_bodies
 from spinezoo_spine.measures.refiner.network import LandmarkRefiner
 from spinezoo_spine.measures.rod_measures import rod_measures
 from spinezoo_spine.measures.uncertainty import calibration

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spinezoo_spine.measures.bodies import SAMPLES, Bodies
-from spinezoo_spine.measures.evidence import REACH
+from spinezoo_spine.measures.evidence import MIRROR, REACH
 from spinezoo_spine.measures.formulas import contradictory
 from spinezoo_spine.measures.looks import DIRECTIONS, MOST_SPREAD, axes_of, crops_of, looked
 from spinezoo_spine.measures.posture import pooled
@@ -29,9 +29,6 @@ Array = NDArray[np.float64]
 
 SEED = 0
 """Of the samples: the same film is measured the same every time."""
-
-MIRROR = [1, 0, 3, 2]
-"""Corners as seen on the film to corners by name where the patient looks to the left, and back."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

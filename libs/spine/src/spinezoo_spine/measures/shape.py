@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from spinezoo_spine.measures.evidence import CELLS, LEFT, LOWER, RIGHT, UPPER
+from spinezoo_spine.measures.evidence import CELLS, LEFT, LOWER, MIRROR, RIGHT, UPPER
 
 Array = NDArray[np.float64]
 
@@ -146,7 +146,7 @@ def turned(corners: Array, middles: Array, curves: Array) -> tuple[Array, Array,
     """
     flip = np.array([-1.0, 1.0])
     return (
-        corners[..., [1, 0, 3, 2], :] * flip,
+        corners[..., MIRROR, :] * flip,
         middles * flip,
         np.stack([curves[UPPER][..., ::-1], curves[LOWER][..., ::-1], curves[RIGHT], curves[LEFT]]),
     )
