@@ -69,9 +69,9 @@ def build_network(card: ModelCard) -> keras.Model:
 
     try:
         return build_unet(
-            card.input_height,
-            card.input_width,
-            card.input_channels,
+            card.input.height,
+            card.input.width,
+            card.input.channels,
             outputs=1 + len(card.structures),
             **card.network,
         )

@@ -28,7 +28,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = parser.parse_args(argv)
     card = load_card(options.card, options.preset)
     opened = open_film_set(options.data)
-    films = prepare_films(opened, card.input_height, card.input_width, progress=False)
+    films = prepare_films(opened, card.input.height, card.input.width, progress=False)
     sums = np.zeros((3, 2))
     for index in range(len(films)):
         film = films[index]
