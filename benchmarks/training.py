@@ -186,7 +186,7 @@ def main() -> int:
     card = load_card(ROOT / "services" / arguments.network / "card.yaml", arguments.preset)
     usual = {"mask_rcnn": 4, "yolact": 4}.get(arguments.network, 8)
     batch = arguments.batch_size or usual
-    films = films_of(batch, card.input_height, card.input_width)
+    films = films_of(batch, card.input.height, card.input.width)
     if arguments.network == "unet":
         os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
         variants = keras_variants(card, films, batch, arguments.threads)

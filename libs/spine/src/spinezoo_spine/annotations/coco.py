@@ -107,7 +107,11 @@ def id_of(value: object, what: str) -> str:
 
 
 def polygon_of(flat: object) -> NDArray[np.float64]:
-    """(N, 2) points of COCO's x, y, x, y, ...; fewer than 3 are no error here."""
+    """(N, 2) points of COCO's x, y, x, y, ...; fewer than 3 are no error here.
+
+    Raises:
+        AnnotationError: They are no list of numbers, or of an odd number of them.
+    """
     if not isinstance(flat, list) or len(flat) % 2:
         raise AnnotationError("polygon is not a list of x, y, x, y, ...; export it again")
     points = coordinates_of(flat, "polygon")

@@ -95,7 +95,14 @@ def _turned(ring: NDArray[np.float64], *, positive: bool) -> NDArray[np.float64]
 
 
 def joined(rings: Sequence[NDArray[np.float64]]) -> NDArray[np.float64]:
-    """Rings as one closed polygon with bridges; see the module's text."""
+    """Rings as one closed polygon with bridges; see the module's text.
+
+    Args:
+        rings: At least one, each (N, 2) points.
+
+    Returns:
+        (M, 2) points.
+    """
     if len(rings) == 1:
         return rings[0]
     first = rings[0]
@@ -121,7 +128,7 @@ def outline_of_mask(mask: NDArray[np.bool_]) -> NDArray[np.float64]:
 
 
 def mask_of_run_lengths(segmentation: Mapping[str, object]) -> NDArray[np.bool_]:
-    """The pixels of COCO run lengths, compressed or as a list, at the size that they state.
+    """(height, width) pixels of COCO run lengths, compressed or as a list, of the size they state.
 
     Raises:
         AnnotationError: Their size is none, too large, they do not add up to it, or they count row
@@ -204,6 +211,9 @@ def union_of_polygons(
     """Several polygons as one outline: all of their pixels, as COCO adds parts up.
 
     Parts whose boxes do not meet keep their exact coordinates; others are drawn and traced.
+
+    Args:
+        polygons: At least one, each (N, 2) points, in pixels.
 
     Returns:
         The outline, and the place of a part that adds no pixel to the others, None where each
