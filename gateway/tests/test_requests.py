@@ -83,6 +83,12 @@ def raw(**fields: Any) -> image_pb2.Image:
     return image_pb2.Image(raw=image_pb2.RawPixels(**values))
 
 
+def smooth() -> np.ndarray:
+    """A film of (96, 64) pixels that changes little from one to the next."""
+    rows, columns = np.mgrid[:96, :64]
+    return np.rint(30_000 + 20_000 * np.sin(rows / 9) * np.cos(columns / 11)).astype("<u2")
+
+
 def encoded(data: bytes) -> image_pb2.Image:
     return image_pb2.Image(encoded=data)
 
@@ -134,6 +140,16 @@ BAD_FILMS: dict[str, tuple[Callable[[], image_pb2.Image], Any, str]] = {
     "0 bytes of dicom": (lambda: in_dicom(b""), INVALID, "0 bytes"),
     "raw of the wrong length": (lambda: raw(data=bytes(96 * 64 - 1)), INVALID, "6144"),
     "raw without a type": (lambda: raw(pixel_type=0), INVALID, "pixel_type"),
+    "raw in the other order of bytes": (
+        lambda: raw(pixel_type=2, data=smooth().byteswap().tobytes()),
+        INVALID,
+        "little-endian",
+    ),
+    "raw with its sides exchanged": (
+        lambda: raw(pixel_type=2, height=64, width=96, data=smooth().tobytes()),
+        INVALID,
+        "a film of 96 x 64, not of 64 x 96",
+    ),
     "nan pixels": (nan_pixels, INVALID, "NaN"),
     "spacing 0": (lambda: raw(row_spacing_mm=0.0), INVALID, "row_spacing_mm"),
 }
