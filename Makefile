@@ -33,6 +33,7 @@ DATA ?=
 FROM ?=
 TO ?=
 FORMAT ?= via2
+CHECKOUT ?=
 QUERY ?=
 OUT ?=
 
@@ -263,10 +264,10 @@ torch-lock: ## Lock torch from another index, for small CPU images: INDEX=addres
 	@$(TOOL).environments list >/dev/null
 	@$(TOOL).containers torch-lock --index $(INDEX)
 
-speed: setup ## Measure speed as ratios within one run (see docs/performance.md)
-	@$(CORE) benchmarks/run.py $(ARGS)
+speed: setup ## Measure speed (docs/performance.md): [CHECKOUT=older checkout, set up] [ARGS="--record gateway"]
+	@$(CORE) benchmarks/run.py $(if $(CHECKOUT),--other $(call quote,$(CHECKOUT))) $(ARGS)
 
-figures: ## Write the figures of README and docs from the reports of `make benchmark` and `make real-check`
+figures: ## Write the figures of README and docs from what `make benchmark`, `make real-check` and `make speed` leave
 	@$(TOOL).figures $(ARGS)
 
 MEASURED_FILM = $(TEST_SET)/film_0085.dcm# a rod that is whole, no disc without height

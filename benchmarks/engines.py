@@ -1,17 +1,16 @@
 """Films a second of each network's service here against another checkout's, such as an older one.
 
-In turn, round by round and on the same film: this checkout's process of the network, then the other
-checkout's, each asked over gRPC by a few callers while the other one waits. The ratio of the two
-does not depend on how fast the machine is. The processor time of a film is given too: its ratio
-does not even depend on what else the machine does.
+In turn, round by round and on the same film: this checkout's processes of the network, one for each
+precision, then the other checkout's, each asked over gRPC by a few callers while the others wait.
+Ratios do not depend on how fast the machine is. The processor time of a film is given too: its
+ratio does not even depend on what else the machine does.
 
 Run from the repository root::
 
-    .venvs/core/bin/python benchmarks/engines.py --other ../old-checkout [--json FILE]
+    .venvs/core/bin/python benchmarks/engines.py --other ../old-checkout [--record]
 
-``SPINEZOO_ENGINE`` and ``SPINEZOO_PRECISION`` hold for this checkout's processes, so
-``SPINEZOO_PRECISION=float32`` gives the ratio without bfloat16. Each network is served with the
-environment that its checkout serves it in.
+``SPINEZOO_ENGINE`` holds for this checkout's processes. Each network is served with the environment
+that its checkout serves it in. Ends with 1 when a mark is missed.
 """
 
 from __future__ import annotations
@@ -27,10 +26,12 @@ import tomllib
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT / "libs" / room / "src") for room in ("conformance", "phantom")]
 
+import record  # noqa: E402
 from memory import processor_s  # noqa: E402
 from spinezoo_conformance.testing import ServiceProcess  # noqa: E402
 from spinezoo_contract.client import SegmenterClient  # noqa: E402
@@ -63,6 +64,59 @@ def films_a_second(client: SegmenterClient, film: Film, count: int, callers: int
         return count / (time.perf_counter() - started)
 
 
+def measured(name: str, film: Film, options: argparse.Namespace) -> list[dict[str, Any]]:
+    """One network: a row a precision, each against the other checkout."""
+    asked = options.precision or ["auto", "float32"]
+    other = options.other.resolve()
+    with ExitStack() as stack:
+        clients, pids = [], []
+        for checkout, precision in [*((ROOT, each) for each in asked), (other, "auto")]:
+            process = ServiceProcess(
+                checkout / "services" / name,
+                command=command(checkout, name),
+                # An older checkout shared the processors among the networks; alone it has all.
+                environment={
+                    "SPINEZOO_THREADS": os.environ.get("SPINEZOO_THREADS", "0"),
+                    "SPINEZOO_PRECISION": precision,
+                },
+            )
+            stack.enter_context(process)
+            pids.append(process.pid)
+            clients.append(stack.enter_context(SegmenterClient(process.target)))
+        for client in clients:
+            films_a_second(client, film, 4, options.callers)
+        rounds, used_s = [], [0.0] * len(clients)
+        for _ in range(options.rounds):
+            speeds = []
+            for side, client in enumerate(clients):
+                before_s = processor_s(pids[side])
+                speeds.append(films_a_second(client, film, options.films, options.callers))
+                used_s[side] += processor_s(pids[side]) - before_s
+            rounds.append(speeds)
+        said = [client.predict(film).provenance for client in clients[:-1]]
+    *here_ms, other_ms = (s * 1000.0 / options.films / options.rounds for s in used_s)
+    rows = []
+    for side, precision in enumerate(asked):
+        ratios = [speeds[side] / speeds[-1] for speeds in rounds]
+        rows.append(
+            {
+                "network": name,
+                "engine": said[side].engine,
+                "asked": precision,
+                "precision": said[side].precision,
+                "films_per_s": round(statistics.median(speeds[side] for speeds in rounds), 2),
+                "other_films_per_s": round(statistics.median(speeds[-1] for speeds in rounds), 2),
+                "processor_ms": round(here_ms[side], 1),
+                "other_processor_ms": round(other_ms, 1),
+                "processor_ratio": round(other_ms / here_ms[side], 2),
+                "ratio_median": round(statistics.median(ratios), 2),
+                "ratio_minimum": round(min(ratios), 2),
+                "ratio_maximum": round(max(ratios), 2),
+            }
+        )
+    return rows
+
+
 def main() -> int:
     """The command line."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
@@ -71,9 +125,10 @@ def main() -> int:
     parser.add_argument("--films", type=int, default=12, help="films a round")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--callers", type=int, default=2)
+    parser.add_argument("--precision", action="append", help="of this checkout; auto and float32")
     parser.add_argument("--height", type=int, default=1100)
     parser.add_argument("--width", type=int, default=900)
-    parser.add_argument("--json", type=Path, help="write the results here as well")
+    record.add_option(parser)
     options = parser.parse_args()
     # A time limit's end leaves no service behind: the `with` blocks stop them.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("stopped"))
@@ -84,52 +139,9 @@ def main() -> int:
     )
     results = []
     for name in names:
-        with ExitStack() as stack:
-            clients, pids = [], []
-            for checkout in (ROOT, options.other.resolve()):
-                folder = checkout / "services" / name
-                # An older checkout shared the processors among the networks; alone it has all.
-                process = ServiceProcess(
-                    folder,
-                    command=command(checkout, name),
-                    environment={"SPINEZOO_THREADS": os.environ.get("SPINEZOO_THREADS", "0")},
-                )
-                stack.enter_context(process)
-                pids.append(process.pid)
-                client = SegmenterClient(process.target)
-                clients.append(stack.enter_context(client))
-            for client in clients:
-                films_a_second(client, film, 4, options.callers)
-            rounds, used_s = [], [0.0, 0.0]
-            for _ in range(options.rounds):
-                speeds = []
-                for side, client in enumerate(clients):
-                    before_s = processor_s(pids[side])
-                    speeds.append(films_a_second(client, film, options.films, options.callers))
-                    used_s[side] += processor_s(pids[side]) - before_s
-                rounds.append(speeds)
-            here_ms, other_ms = (s * 1000.0 / options.films / options.rounds for s in used_s)
-            said = clients[0].predict(film).provenance
-        ratios = [here / other for here, other in rounds]
-        results.append(
-            {
-                "network": name,
-                "engine": said.engine,
-                "precision": said.precision,
-                "films_per_s": round(statistics.median(here for here, _ in rounds), 2),
-                "other_films_per_s": round(statistics.median(other for _, other in rounds), 2),
-                "processor_ms": round(here_ms, 1),
-                "other_processor_ms": round(other_ms, 1),
-                "processor_ratio": round(other_ms / here_ms, 2),
-                "ratio_median": round(statistics.median(ratios), 2),
-                "ratio_minimum": round(min(ratios), 2),
-                "ratio_maximum": round(max(ratios), 2),
-            }
-        )
+        results += measured(name, film, options)
         print(json.dumps(results[-1]), flush=True)
-    if options.json is not None:
-        options.json.write_text(json.dumps(results, indent=1) + "\n")
-    return 0
+    return record.finish("engines", results, options)
 
 
 if __name__ == "__main__":

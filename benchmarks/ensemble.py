@@ -6,10 +6,11 @@ asked the same phantom films through their gateways: first one client that waits
 does not depend on how fast the machine is. The processor time of a film hardly depends even on what
 else the machine does::
 
-    .venvs/core/bin/python benchmarks/ensemble.py --other ../before [--rounds 5] [--json FILE]
+    .venvs/core/bin/python benchmarks/ensemble.py --other ../before [--rounds 5] [--record]
 
 Both checkouts must be set up (``make setup``). Prints a line a round and the medians; ends with 1
-where an answer lacks a member. Memory is the sum of the proportional set sizes after the rounds.
+where a mark is missed or an answer lacks a member. Memory is the sum of the proportional set sizes
+after the rounds.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import grpc
+import record
 from memory import processor_s, pss_bytes
 from spinezoo.v1 import ensemble_pb2, ensemble_pb2_grpc, image_pb2
 from spinezoo_conformance.ports import free_ports
@@ -51,7 +53,9 @@ class Side:
     Attributes:
         name: For the output.
         stub: Its gateway.
+        target: Its gateway's address.
         pids: Its processes.
+        ready_s: What starting it took.
         latencies_ms: Median a round, of one client.
         films_per_s: A round, of several clients.
         processor_ms: A round, of all its processes together, for a film.
@@ -59,23 +63,31 @@ class Side:
 
     name: str
     stub: ensemble_pb2_grpc.EnsembleServiceStub
+    target: str
     pids: list[int]
+    ready_s: float
     latencies_ms: list[float] = field(default_factory=list)
     films_per_s: list[float] = field(default_factory=list)
     processor_ms: list[float] = field(default_factory=list)
 
 
-@contextlib.contextmanager
-def zoo_of(root: Path) -> Iterator[Side]:
-    """Starts a checkout's zoo on free ports, as its ``make up`` does, and stops it."""
+def own_environment(root: Path, run_folder: str) -> dict[str, str]:
+    """The environment in which a checkout's zoo has free ports, so that another may run beside."""
     networks = sorted(path.parent.name for path in (root / "services").glob("*/card.yaml"))
     parts = [*networks, "gateway", "evaluator"]
     ports = iter(free_ports(2 * len(parts)))
+    environment = {**os.environ, "SPINEZOO_RUN_DIR": run_folder}
+    for part in parts:
+        for kind in ("GRPC", "HTTP"):
+            environment[f"SPINEZOO_{part.upper()}_{kind}_PORT"] = str(next(ports))
+    return environment
+
+
+@contextlib.contextmanager
+def zoo_of(root: Path) -> Iterator[Side]:
+    """Starts a checkout's zoo on free ports, as its ``make up`` does, and stops it."""
     with tempfile.TemporaryDirectory() as folder:
-        environment = {**os.environ, "SPINEZOO_RUN_DIR": folder}
-        for part in parts:
-            for kind in ("GRPC", "HTTP"):
-                environment[f"SPINEZOO_{part.upper()}_{kind}_PORT"] = str(next(ports))
+        environment = own_environment(root, folder)
 
         def make(target: str) -> None:
             subprocess.run(
@@ -86,13 +98,16 @@ def zoo_of(root: Path) -> Iterator[Side]:
                 stdout=subprocess.DEVNULL,
             )
 
+        began = time.monotonic()
         make("up")
+        ready_s = time.monotonic() - began
         try:
             state = json.loads(Path(folder, "zoo.json").read_text())
             pids = [int(each["pid"]) for each in _processes(state)]
             target = f"127.0.0.1:{environment['SPINEZOO_GATEWAY_GRPC_PORT']}"
             with grpc.insecure_channel(target, CHANNEL) as channel:
-                yield Side(root.name, ensemble_pb2_grpc.EnsembleServiceStub(channel), pids)
+                stub = ensemble_pb2_grpc.EnsembleServiceStub(channel)
+                yield Side(root.name, stub, target, pids, ready_s)
         finally:
             make("down")
 
@@ -140,7 +155,7 @@ def main() -> int:
     parser.add_argument("--clients", type=int, default=4, help="clients at the same time")
     parser.add_argument("--height", type=int, default=1100)
     parser.add_argument("--width", type=int, default=900)
-    parser.add_argument("--json", type=Path, help="write the results here as well")
+    record.add_option(parser)
     options = parser.parse_args()
     # A time limit's end leaves no zoo behind: the `with` blocks stop them.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("stopped"))
@@ -160,11 +175,10 @@ def main() -> int:
                 f"{other.processor_ms[-1]:.0f} to {this.processor_ms[-1]:.0f} ms of a core a film",
                 flush=True,
             )
-        memory = {side.name: sum(map(pss_bytes, side.pids)) / (1 << 20) for side in (other, this)}
+        memory = [sum(map(pss_bytes, side.pids)) / (1 << 20) for side in (other, this)]
     latency = [b / a for a, b in zip(other.latencies_ms, this.latencies_ms, strict=True)]
     films = [b / a for a, b in zip(other.films_per_s, this.films_per_s, strict=True)]
     result = {
-        "benchmark": "ensemble",
         "film": f"{options.height} x {options.width}",
         "rounds": options.rounds,
         "other_latency_ms": round(statistics.median(other.latencies_ms), 1),
@@ -175,12 +189,10 @@ def main() -> int:
         "films_ratio": round(statistics.median(films), 3),
         "other_processor_ms": round(statistics.median(other.processor_ms)),
         "processor_ms": round(statistics.median(this.processor_ms)),
-        "memory_mib": {name: round(each) for name, each in memory.items()},
+        "other_memory_mib": round(memory[0]),
+        "memory_mib": round(memory[1]),
     }
-    print(json.dumps(result))
-    if options.json:
-        options.json.write_text(json.dumps(result, indent=1) + "\n")
-    return 0
+    return record.finish("ensemble", result, options)
 
 
 if __name__ == "__main__":

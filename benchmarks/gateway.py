@@ -15,13 +15,13 @@ film.
 
 Run from the repository root::
 
-    .venvs/core/bin/python benchmarks/gateway.py [--films 60] [--json FILE] [--target HOST:PORT]
+    .venvs/core/bin/python benchmarks/gateway.py [--films 60] [--record] [--target HOST:PORT]
 
 ``--target`` measures a running gateway with its real members instead (``make up``): then only *own*
-is measured. Prints one JSON object a case and rows for ``docs/performance.md``; ends with 1 when
-the raw 8-bit film of 2048 x 1024 adds 10 ms or more to members of different speed. In the other
-case all five end in the same millisecond, so that the slowest also waits for the processors that
-the other four are using; a direct question has them for itself. That is shown and not judged.
+is measured, and nothing is judged or recorded. Ends with 1 when a mark is missed
+(``spinezoo_tools.speed``) with members of different speed. In the other case all five end in the
+same millisecond, so that the slowest also waits for the processors that the other four are using;
+a direct question has them for itself. That is shown and not judged.
 """
 
 from __future__ import annotations
@@ -42,6 +42,7 @@ from pathlib import Path
 
 import grpc
 import numpy as np
+import record
 from spinezoo.v1 import (
     ensemble_pb2,
     ensemble_pb2_grpc,
@@ -69,7 +70,6 @@ from spinezoo_serving.server import run_forever
 from spinezoo_serving.settings import ServerSettings
 
 HEIGHT, WIDTH = 2048, 1024
-MOST_ADDED_MS = 10.0
 NAMES = ("deeplabv3", "mask_rcnn", "pspnet", "unet", "yolact")
 DELAYS_MS = {
     "staggered": (60.0, 70.0, 80.0, 90.0, 100.0),
@@ -319,7 +319,7 @@ def main() -> int:
     """Measures every case; returns the exit code."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--films", type=int, default=60, help="films a case")
-    parser.add_argument("--json", type=Path, help="write the results here as well")
+    record.add_option(parser)
     parser.add_argument("--target", help="measure this running gateway and its members")
     parser.add_argument("--member", help=argparse.SUPPRESS)
     parser.add_argument("--delay-ms", type=float, default=100.0, help=argparse.SUPPRESS)
@@ -337,28 +337,9 @@ def main() -> int:
                 target, members, pid = stack.enter_context(processes(delays_ms))
             for form, image in films().items():
                 row = measure(target, members, image, options.films, pid)
-                results.append({"benchmark": "gateway", "members": case, "film": form, **row})
+                results.append({"members": case, "film": form, **row})
                 print(json.dumps(results[-1]), flush=True)
-    print(
-        "\n| members | film | ensemble ms | slowest member ms | added ms | ratio | own ms "
-        "| gateway's processor ms |"
-    )
-    print("|---|---|---|---|---|---|---|---|")
-    for row in results:
-        print(
-            f"| {row['members']} | {row['film']} | {row['ensemble_ms']:.1f} "
-            f"| {row.get('slowest_direct_ms', float('nan')):.1f} "
-            f"| {row.get('added_ms', float('nan')):.1f} | {row.get('ratio', float('nan')):.3f} "
-            f"| {row['own_ms']:.1f} | {row['gateway_processor_ms']:.1f} |"
-        )
-    if options.json:
-        options.json.write_text(json.dumps(results, indent=1) + "\n")
-    added = [
-        row["added_ms"]
-        for row in results
-        if (row["members"], row["film"]) == ("staggered", "raw uint8")
-    ]
-    return int(any(value >= MOST_ADDED_MS for value in added))  # type: ignore[operator]
+    return 0 if options.target else record.finish("gateway", results, options)
 
 
 if __name__ == "__main__":

@@ -1,19 +1,18 @@
 """Processor time of the gateway's own steps, on what the real networks answer on phantom films.
 
-The zoo is started by ``make up`` and asked; then this process does with the answers what the
-gateway does, step by step in one thread, on films of two sizes with and without metal::
+A zoo of its own is started as by ``make up`` and asked; then this process does with the answers
+what the gateway does, step by step in one thread, on films of two sizes with and without metal::
 
-    .venvs/core/bin/python benchmarks/gateway_steps.py [--films 12]
+    .venvs/core/bin/python benchmarks/gateway_steps.py [--films 12] [--record]
 
-Prints rows for ``docs/performance.md``: median and 90th percentile in ms of a core, by film. Those
-of members are the sums of all five. In the gateway members' steps are done while others still work,
-and implants beside column and names.
+Gives median and 90th percentile in ms of a core, by film. Those of members are sums of all five.
+In the gateway members' steps are done while others still work, and implants beside column and
+names.
 """
 
 from __future__ import annotations
 
 import argparse
-import statistics
 import sys
 import time
 from collections import defaultdict
@@ -21,6 +20,7 @@ from collections.abc import Callable
 from typing import Any
 
 import cv2
+import record
 from ensemble import CALL_S, ROOT, zoo_of
 from numpy.typing import NDArray
 from spinezoo.v1 import ensemble_pb2, segmenter_pb2
@@ -96,6 +96,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--films", type=int, default=12, help="of each size, with metal or without")
     parser.add_argument("--seed", type=int, default=5000, help="of the first film")
+    record.add_option(parser)
     options = parser.parse_args()
     cases: dict[str, list[tuple[NDArray[Any], dict[str, bytes]]]] = {}
     with zoo_of(ROOT) as zoo:
@@ -109,19 +110,14 @@ def main() -> int:
                     request = ensemble_pb2.SegmentRequest(image=image)
                     case.append((pixels, answers_of(zoo.stub.Segment(request, timeout=CALL_S))))
     cv2.setNumThreads(1)
-    columns = []
-    for films in cases.values():
+    result: dict[str, Any] = {"films": options.films, "cases": {}}
+    for kind, films in cases.items():
         fuse(*films[0])  # warms up
-        columns.append([fuse(*film) for film in films])
-    print(f"| ms of a core, {options.films} films each | " + " | ".join(cases) + " |")
-    print("|---|" + "---:|" * len(cases))
-    for name in columns[0][0]:
-        cells = []
-        for column in columns:
-            values = sorted(film[name] for film in column)
-            cells.append(f"{statistics.median(values):.1f}, {values[int(0.9 * len(values))]:.1f}")
-        print(f"| {name} | " + " | ".join(cells) + " |")
-    return 0
+        measured = [fuse(*film) for film in films]
+        result["cases"][kind] = {
+            step: record.middle_and_high([film[step] for film in measured]) for step in measured[0]
+        }
+    return record.finish("gateway_steps", result, options)
 
 
 if __name__ == "__main__":

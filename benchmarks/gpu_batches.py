@@ -6,7 +6,7 @@ from pixels to outlines, and beside that the network's own part.
 
 Run from the repository root where torch sees a GPU::
 
-    .venvs/torch/bin/python benchmarks/gpu_batches.py [--device cuda] [--json FILE]
+    .venvs/torch/bin/python benchmarks/gpu_batches.py [--device cuda] [--record]
 """
 
 from __future__ import annotations
@@ -26,6 +26,8 @@ sys.path[:0] = [str(ROOT / "libs" / "phantom" / "src")]
 sys.path[:0] = [str(ROOT / "services" / name / "src") for name in NETWORKS]
 
 import numpy as np  # noqa: E402
+import record  # noqa: E402
+import torch  # noqa: E402
 from spinezoo_contract.masks import decode_mask  # noqa: E402
 from spinezoo_contract.types import Film, Prediction, PredictOptions  # noqa: E402
 from spinezoo_phantom import PhantomSettings, make_film  # noqa: E402
@@ -84,7 +86,7 @@ def main() -> int:
     parser.add_argument("--films", type=int, default=32)
     parser.add_argument("--batch", type=int, action="append", help="may be repeated; 1, 8, 32")
     parser.add_argument("--network", action="append", choices=NETWORKS, help="may be repeated")
-    parser.add_argument("--json", type=Path, help="write the results here as well")
+    record.add_option(parser)
     options = parser.parse_args()
     settings = PhantomSettings(height_px=1100, width_px=900)
     films = [Film(make_film(seed, settings).pixels) for seed in range(8)]
@@ -93,9 +95,10 @@ def main() -> int:
     for name in options.network or NETWORKS:
         rows.append(measured(name, options.device, films, options.batch or [1, 8, 32]))
         print(json.dumps(rows[-1]), flush=True)
-    if options.json is not None:
-        options.json.write_text(json.dumps(rows, indent=1) + "\n")
-    return 0
+    on_gpu = options.device.startswith("cuda")
+    accelerator = torch.cuda.get_device_name(options.device) if on_gpu else options.device
+    result = {"accelerator": accelerator, "torch": torch.__version__, "rows": rows}
+    return record.finish("gpu_batches", result, options)
 
 
 if __name__ == "__main__":

@@ -1,21 +1,21 @@
 """What HTTP costs beside gRPC: the same film, the same gateway, in turn.
 
-    .venvs/core/bin/python benchmarks/http_cost.py [--films 60] [--height 2048] [--width 1024]
+    .venvs/core/bin/python benchmarks/http_cost.py [--films 60] [--record]
 
-Members answer at once, so that the difference is the gateway's own. One line of JSON a way and one
-for the difference of the medians, in ms: of the time on the clock, and of the processor's, which
-says more on a busy machine (client, gateway and members are one process).
+Members answer at once, so that the difference is the gateway's own. Gives the medians and their
+difference, in ms: of the time on the clock, and of the processor's, which says more on a busy
+machine (client, gateway and members are one process).
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import statistics
 import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 import cv2
 import httpx
@@ -23,17 +23,19 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "gateway" / "tests"))
 
+import record
 from bench import NAMES, Bench
 from spinezoo.v1 import image_pb2
 from spinezoo_testing.servers import Loop
 
 
-def main() -> None:
-    """Asks both ways in turn and prints medians."""
+def main() -> int:
+    """Asks both ways in turn; returns the exit code."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--films", type=int, default=60)
     parser.add_argument("--height", type=int, default=2048)
     parser.add_argument("--width", type=int, default=1024)
+    record.add_option(parser)
     options = parser.parse_args()
     levels = np.random.default_rng(5).integers(0, 4095, (options.height, options.width))
     film = cv2.imencode(".png", levels.astype(np.uint16), [cv2.IMWRITE_PNG_COMPRESSION, 1])[1]
@@ -67,14 +69,17 @@ def main() -> None:
     bench.close()
     loop.close()
     middle = statistics.median
-    for name, found in times.items():
-        line = {"way": name, "median_ms": middle(found), "processor_ms": middle(worked[name])}
-        print(
-            json.dumps({key: v if isinstance(v, str) else round(v, 2) for key, v in line.items()})
-        )
+    result: dict[str, Any] = {
+        name: {
+            "median_ms": round(middle(times[name]), 2),
+            "processor_ms": round(middle(worked[name]), 2),
+        }
+        for name in ways
+    }
     for key, figures in (("http_minus_grpc_ms", times), ("http_minus_grpc_processor_ms", worked)):
-        print(json.dumps({key: round(middle(figures["http"]) - middle(figures["grpc"]), 2)}))
+        result[key] = round(middle(figures["http"]) - middle(figures["grpc"]), 2)
+    return record.finish("http_cost", result, options)
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

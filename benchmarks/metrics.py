@@ -6,28 +6,23 @@ for each metric and each class it makes the two class masks and counts.
 
 Run from the repository root::
 
-    .venvs/core/bin/python benchmarks/metrics.py [--pairs 100] [--repeats 3] [--json FILE]
+    .venvs/core/bin/python benchmarks/metrics.py [--pairs 100] [--repeats 3] [--record]
 
-Prints one JSON object a case and the rows for ``docs/performance.md``; ends with 1 when a ratio is
-below 30 or the values differ by more than 1e-12.
+Ends with 1 when a mark is missed (``spinezoo_tools.speed``).
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
+import record
 from numpy.typing import NDArray
 from spinezoo_spine.metrics.study import confusion_matrix, study_metrics
-
-LEAST_RATIO = 30.0
-MOST_DIFFERENCE = 1e-12
 
 LabelMap = NDArray[np.uint8]
 Values = tuple[float, float, float, float]
@@ -136,14 +131,13 @@ def measure(pair_count: int, size: int, class_count: int, repeats: int) -> dict[
         slow.append(loop_s)
         fast.append(fast_s)
     return {
-        "benchmark": "study metrics",
         "pairs": pair_count,
         "height": size,
         "width": size,
         "classes": class_count,
-        "loop_s": min(slow),
-        "confusion_s": min(fast),
-        "ratio": min(slow) / min(fast),
+        "loop_s": round(min(slow), 4),
+        "confusion_s": round(min(fast), 4),
+        "ratio": round(min(slow) / min(fast), 1),
         "largest_difference": float(np.abs(expected - values).max()),
         "numpy": np.__version__,
     }
@@ -155,29 +149,12 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--pairs", type=int, default=100)
     parser.add_argument("--size", type=int, default=1024, help="height and width in pixels")
     parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--json", type=Path, help="write the results to this file as well")
+    record.add_option(parser)
     arguments = parser.parse_args(argv)
     results = [
         measure(arguments.pairs, arguments.size, classes, arguments.repeats) for classes in (2, 6)
     ]
-    for result in results:
-        print(json.dumps(result))
-    print("\n| case | loop | confusion matrix | ratio | largest difference |")
-    print("|---|---|---|---|---|")
-    for result in results:
-        print(
-            f"| {result['pairs']} pairs {result['height']} x {result['width']}, "
-            f"{result['classes']} classes | {result['loop_s']:.2f} s "
-            f"| {result['confusion_s']:.3f} s | {result['ratio']:.0f} x "
-            f"| {result['largest_difference']:.1e} |"
-        )
-    if arguments.json:
-        arguments.json.write_text(json.dumps(results, indent=2) + "\n")
-    good = all(
-        result["ratio"] >= LEAST_RATIO and result["largest_difference"] <= MOST_DIFFERENCE
-        for result in results
-    )
-    return 0 if good else 1
+    return record.finish("metrics", results, arguments)
 
 
 if __name__ == "__main__":

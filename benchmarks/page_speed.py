@@ -1,12 +1,11 @@
 """How fast the page is: the first drawing of a film, and frames while windowing and panning.
 
-    .venvs/core/bin/python benchmarks/page_speed.py [--times 10] [--height 2048] [--width 1024]
+    .venvs/core/bin/python benchmarks/page_speed.py [--times 10] [--record]
 
-Debian's Chromium without a window, before a real gateway whose members answer at once. Prints a
-line of JSON each: from the bytes to the first frame with the film (median, in ms, for a plain DICOM
-and a PNG, with the page's own split), and frames a second (and the processor's
-time for each) while the window is dragged, the film moved, and the window dragged over all small
-multiples.
+Debian's Chromium without a window, before a real gateway whose members answer at once. Gives
+the time from the bytes to the first frame with the film (median, in ms, for a plain DICOM and a
+PNG, with the page's own split), and frames a second (and the processor's time for each) while the
+window is dragged, the film moved, and the window dragged over all small multiples.
 
 The browser draws on the processor here; a graphics card makes it faster.
 """
@@ -14,7 +13,6 @@ The browser draws on the processor here; a graphics card makes it faster.
 from __future__ import annotations
 
 import argparse
-import json
 import shutil
 import statistics
 import sys
@@ -24,6 +22,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "gateway" / "tests"))
 
+import record
 from bench import NAMES, Bench
 from selenium import webdriver
 from selenium.webdriver.chrome.options import Options
@@ -124,13 +123,14 @@ def worked_ms(driver: webdriver.Chrome) -> float:
     return float(next(each["value"] for each in found if each["name"] == "TaskDuration")) * 1e3
 
 
-def main() -> None:
-    """Measures and prints."""
+def main() -> int:
+    """Measures; returns the exit code."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--times", type=int, default=10)
     parser.add_argument("--frames", type=int, default=180)
     parser.add_argument("--height", type=int, default=2048)
     parser.add_argument("--width", type=int, default=1024)
+    record.add_option(parser)
     options = parser.parse_args()
     folder = Path(tempfile.mkdtemp())
     film = make_film(707, PhantomSettings(height_px=options.height, width_px=options.width))
@@ -145,29 +145,22 @@ def main() -> None:
     driver = browser()
     driver.execute_cdp_cmd("Performance.enable", {"timeDomain": "threadTicks"})
 
-    def say(**line: Any) -> None:
-        print(json.dumps(line), flush=True)
+    result: dict[str, Any] = {"first_drawing_ms": {}, "frames_per_s": {}, "split_ms": {}}
+    result["processor_ms_a_frame"] = {}
 
     try:
-        for kind in ("film.dcm", "film.png"):
+        for kind, name in (("DICOM", "film.dcm"), ("PNG", "film.png")):
             found: list[dict[str, float]] = []
             for turn in range(options.times + 1):
                 ready(driver, url)
-                measured = open_film(driver, folder / kind)
+                measured = open_film(driver, folder / name)
                 if turn:
                     found.append(measured)
             split = {
-                name: round(statistics.median(each[name] for each in found), 1) for name in found[0]
+                part: round(statistics.median(each[part] for each in found), 1) for part in found[0]
             }
-            first = [each["first drawing"] for each in found]
-            say(
-                film=kind,
-                pixels=f"{film.pixels.shape[0]} x {film.pixels.shape[1]}",
-                bytes=(folder / kind).stat().st_size,
-                median_ms=split.pop("first drawing"),
-                worst_ms=round(max(first), 1),
-                split_ms=split,
-            )
+            result["first_drawing_ms"][kind] = split.pop("first drawing")
+            result["split_ms"][kind] = split
         for what, button, key in (
             ("windowing", 2, "1"),
             ("panning", 0, "1"),
@@ -179,12 +172,14 @@ def main() -> None:
             before = worked_ms(driver)
             rate = driver.execute_async_script(FRAMES, button, options.frames)
             spent = (worked_ms(driver) - before) / (options.frames + 10)
-            say(gesture=what, frames_a_second=round(rate, 1), processor_ms_a_frame=round(spent, 2))
+            result["frames_per_s"][what] = round(rate, 1)
+            result["processor_ms_a_frame"][what] = round(spent, 2)
     finally:
         driver.quit()
         bench.close()
         loop.close()
+    return record.finish("page_speed", result, options)
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -1,16 +1,18 @@
 """How phantom films differ from real ones, in numbers: grey levels, detail, spectrum, edges.
 
-    .venvs/core/bin/python benchmarks/phantom_look.py [--real FOLDER ...]
+    .venvs/core/bin/python benchmarks/phantom_look.py [--real FOLDER ...] [--report FILE]
 
 Every film with corner truth is scaled so that a lumbar body is 48 px deep and cut around L1 to
 L5; what is measured there does not depend on the film's size. Medians and quartiles over films
-are printed for the real folders and for phantoms. Without a real folder only phantoms are
-measured. Nothing of the real films is written.
+are printed for the real folders and for phantoms, and written to a file, from where `make figures`
+takes those of docs/phantom.md. Without a real folder only phantoms are measured. Nothing else of
+the real films is written.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 from collections.abc import Iterator, Mapping
 from itertools import pairwise
@@ -266,6 +268,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--count", type=int, default=60, help="how many phantoms")
     parser.add_argument("--seed", type=int, default=99)
     parser.add_argument("--height", type=int, default=640, help="rows of the phantoms")
+    parser.add_argument("--report", type=Path, help="file for the quartiles, as JSON")
     options = parser.parse_args(arguments)
     groups: dict[str, list[dict[str, float]]] = {}
     for folder in options.real:
@@ -278,14 +281,27 @@ def main(arguments: list[str] | None = None) -> int:
     print(
         f"{'':28s}" + "".join(f"{name + f' ({len(rows)})':>28s}" for name, rows in groups.items())
     )
-    first = next(iter(groups.values()))
-    for name in dict.fromkeys(name for row in first for name in row):
-        cells = []
-        for rows in groups.values():
-            values = [row[name] for row in rows if name in row] or [np.nan]
-            low, middle, high = np.percentile(values, [25, 50, 75])
-            cells.append(f"{middle:10.3f} ({low:.3f} to {high:.3f})")
+    names = dict.fromkeys(name for row in next(iter(groups.values())) for name in row)
+    figures = {
+        group: {
+            name: np.percentile(values, [25, 50, 75]).tolist()
+            for name in names
+            if (values := [row[name] for row in rows if name in row])
+        }
+        for group, rows in groups.items()
+    }
+    for name in names:
+        cells = (
+            f"{middle:10.3f} ({low:.3f} to {high:.3f})"
+            for low, middle, high in (found.get(name, [np.nan] * 3) for found in figures.values())
+        )
         print(f"{name:28s}" + "".join(f"{cell:>28s}" for cell in cells))
+    if options.report:
+        record = {
+            group: {"films": len(rows), "figures": figures[group]} for group, rows in groups.items()
+        }
+        options.report.parent.mkdir(parents=True, exist_ok=True)
+        options.report.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
     return 0
 
 

@@ -1,6 +1,6 @@
 """Phantom films per second on one core, by form; nothing is asserted.
 
-    .venvs/core/bin/python benchmarks/phantoms.py [--processor-s 10]
+    .venvs/core/bin/python benchmarks/phantoms.py [--processor-s 10] [--record]
 
 Processor time is counted, not the clock, so a busy machine disturbs little; one thread.
 """
@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable
 
 import cv2
+import record
 from spinezoo_phantom import make_film
 from spinezoo_training.phantom_films import training_films
 
@@ -40,10 +41,11 @@ def small(height: int, width: int) -> Callable[[int], int]:
 
 
 def main() -> int:
-    """Prints one line a form."""
+    """The command line; returns the exit code."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--processor-s", type=float, default=10, help="of each line, in s")
-    seconds = parser.parse_args().processor_s
+    record.add_option(parser)
+    options = parser.parse_args()
     cv2.setNumThreads(1)
     forms = {
         "films, 1024 x 768": full,
@@ -51,9 +53,8 @@ def main() -> int:
         "training films, 256 x 192": small(256, 192),
         "training films, 512 x 512": small(512, 512),
     }
-    for name, make in forms.items():
-        print(f"{name:26s} {rate(make, seconds):6.1f} films/s a core", flush=True)
-    return 0
+    result = {name: round(rate(make, options.processor_s), 1) for name, make in forms.items()}
+    return record.finish("phantoms", result, options)
 
 
 if __name__ == "__main__":

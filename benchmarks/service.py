@@ -4,11 +4,12 @@ In turn, round by round and on the same film: the predictor in this process, alo
 network's own process (the command that containers run) asked over gRPC with a few requests in
 flight, while this process waits. The ratio of the two does not depend on how fast the machine is.
 
-Run from the repository root in the environment of the network (U-Net: ``.venvs/tensorflow``)::
+Every network is measured in its own environment, or one with ``--network``. Run from the repository
+root::
 
-    .venvs/torch/bin/python benchmarks/service.py --network pspnet [--json FILE]
+    .venvs/core/bin/python benchmarks/service.py [--network pspnet] [--record]
 
-Ends with 1 when the service gives less than 90 % of the bare loop's films per second.
+Ends with 1 when a mark is missed.
 """
 
 from __future__ import annotations
@@ -16,38 +17,34 @@ from __future__ import annotations
 import argparse
 import importlib
 import json
+import os
 import statistics
+import subprocess
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
+import record
 from spinezoo_conformance.testing import ServiceProcess
 from spinezoo_contract.client import SegmenterClient
 from spinezoo_contract.types import Film, PredictOptions
 from spinezoo_phantom import PhantomSettings, make_film
+from spinezoo_tools.environments import python_of
 
 ROOT = Path(__file__).resolve().parents[1]
-WANTED_RATIO = 0.9
+INSIDE = "SPINEZOO_SERVICE_BENCHMARK"
+"""Set where this runs in a network's environment, to measure that network."""
 
 
-def main() -> int:
-    """The command line."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--network", required=True)
-    parser.add_argument("--films", type=int, default=20, help="films a round")
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--in-flight", type=int, default=3, help="requests at the same time")
-    parser.add_argument("--height", type=int, default=1024)
-    parser.add_argument("--width", type=int, default=768)
-    parser.add_argument("--json", type=Path, help="write the results here as well")
-    arguments = parser.parse_args()
-
+def measured(network: str, arguments: argparse.Namespace) -> dict[str, Any]:
+    """One network's figures; in its own environment."""
     settings = PhantomSettings(height_px=arguments.height, width_px=arguments.width)
     film = Film(make_film(7, settings).pixels)
     options = PredictOptions()
-    folder = ROOT / "services" / arguments.network
-    module = importlib.import_module(f"spinezoo_{arguments.network}.predictor")
+    folder = ROOT / "services" / network
+    module = importlib.import_module(f"spinezoo_{network}.predictor")
     predictor = module.load_predictor(folder / "card.yaml")
 
     bare, served = [], []
@@ -71,8 +68,8 @@ def main() -> int:
                 bare.append(arguments.films / (between - started))
                 served.append(arguments.films / (ended - between))
     ratios = [over / alone for over, alone in zip(served, bare, strict=True)]
-    result = {
-        "network": arguments.network,
+    return {
+        "network": network,
         "film": f"{arguments.height} x {arguments.width}",
         "rounds": arguments.rounds,
         "bare_films_per_s": round(statistics.median(bare), 2),
@@ -81,14 +78,39 @@ def main() -> int:
         "ratio_minimum": round(min(ratios), 3),
         "ratio_maximum": round(max(ratios), 3),
     }
-    print(json.dumps(result))
-    print(
-        f"| {result['network']} | {result['bare_films_per_s']} | {result['grpc_films_per_s']} | "
-        f"{result['ratio_median']} ({result['ratio_minimum']} to {result['ratio_maximum']}) |"
+
+
+def in_its_environment(network: str) -> dict[str, Any]:
+    """One network's figures, measured by this program in the network's environment."""
+    command = [python_of(ROOT, ROOT / "services" / network), *sys.argv]
+    done = subprocess.run(
+        [str(word) for word in command if word != "--record"],
+        env={**os.environ, INSIDE: network},
+        stdout=subprocess.PIPE,
+        text=True,
+        check=True,
     )
-    if arguments.json:
-        arguments.json.write_text(json.dumps(result, indent=1) + "\n")
-    return int(result["ratio_median"] < WANTED_RATIO)
+    row: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    print(json.dumps(row), flush=True)
+    return row
+
+
+def main() -> int:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--network", action="append", help="only this one; may be repeated")
+    parser.add_argument("--films", type=int, default=20, help="films a round")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--in-flight", type=int, default=3, help="requests at the same time")
+    parser.add_argument("--height", type=int, default=1024)
+    parser.add_argument("--width", type=int, default=768)
+    record.add_option(parser)
+    arguments = parser.parse_args()
+    if INSIDE in os.environ:
+        print(json.dumps(measured(os.environ[INSIDE], arguments)))
+        return 0
+    names = arguments.network or sorted(p.parent.name for p in ROOT.glob("services/*/card.yaml"))
+    return record.finish("service", [in_its_environment(name) for name in names], arguments)
 
 
 if __name__ == "__main__":

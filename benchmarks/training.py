@@ -2,7 +2,7 @@
 
 Run in a network's own environment::
 
-    taskset -c 1 .venvs/torch/bin/python benchmarks/training.py --network pspnet
+    taskset -c 1 .venvs/torch/bin/python benchmarks/training.py --network pspnet [--record]
 
 Variants of the step (precision, memory layout, torch.compile, XLA) take turns within one run, so
 that their ratios hold on a busy machine. Times are medians.
@@ -20,6 +20,8 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
+
+import record
 
 ROOT = Path(__file__).resolve().parents[1]
 TORCH_NETWORKS = {
@@ -177,13 +179,14 @@ def main() -> int:
     parser.add_argument("--batch-size", type=int, default=0, help="0: as it is trained")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--threads", type=int, default=1)
+    record.add_option(parser)
     arguments = parser.parse_args()
     from spinezoo_serving.cards import load_card
 
     card = load_card(ROOT / "services" / arguments.network / "card.yaml", arguments.preset)
     usual = {"mask_rcnn": 4, "yolact": 4}.get(arguments.network, 8)
     batch = arguments.batch_size or usual
-    films = films_of(batch, card.input_height, card.input_width)
+    films = films_of(batch, card.input.height, card.input.width)
     if arguments.network == "unet":
         os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
         variants = keras_variants(card, films, batch, arguments.threads)
@@ -198,17 +201,19 @@ def main() -> int:
             parts = step()
             if turn:  # the first one plans and compiles
                 times[name].append(parts)
-    slowest = max(statistics.median(sum(p.values()) for p in each) for each in times.values())
-    for name, each in times.items():
-        total = statistics.median(sum(parts.values()) for parts in each)
-        detail = ", ".join(
-            f"{part} {1000 * statistics.median(p[part] for p in each):.0f}" for part in each[0]
-        )
-        print(
-            f"{arguments.network} {name:34s} {1000 * total:7.0f} ms a step of {batch} ({detail}), "
-            f"{batch / total:5.2f} films/s, {slowest / total:4.2f} times the slowest"
-        )
-    return 0
+    result = {
+        "network": arguments.network,
+        "batch": batch,
+        "step_ms": {
+            name: round(1000 * statistics.median(sum(parts.values()) for parts in each))
+            for name, each in times.items()
+        },
+        "parts_ms": {
+            name: {part: round(1000 * statistics.median(p[part] for p in each)) for part in each[0]}
+            for name, each in times.items()
+        },
+    }
+    return record.finish("training", result, arguments)
 
 
 if __name__ == "__main__":

@@ -5,15 +5,10 @@ All serve the same weights with the same engine, preparation and outlines (``wor
 worker a core; the same film goes in as the bytes of its DICOM file. Closed loop: some clients ask
 again as soon as they are answered. Repeats are interleaved: server after server, then again.
 
-Run from the repository root, after ``make setup-serving``; a network takes about four minutes::
+Two networks are measured, and then the five through the gateway against five calls one after the
+other. Run from the repository root, after ``make setup``::
 
-    .venvs/core/bin/python benchmarks/peers --network pspnet
-    .venvs/core/bin/python benchmarks/peers --network yolact
-    .venvs/core/bin/python benchmarks/peers --ensemble
-    .venvs/core/bin/python benchmarks/peers --write
-
-Results lie in ``run/peers``, a file each, until ``--write`` puts them between the markers of
-``docs/performance.md``.
+    .venvs/core/bin/python benchmarks/peers [--network pspnet] [--repeats 3] [--record]
 """
 
 from __future__ import annotations
@@ -42,12 +37,13 @@ sys.path[:0] = [
     *(str(ROOT / "libs" / room / "src") for room in ("conformance", "phantom")),
 ]
 
+import record  # noqa: E402
+from ensemble import own_environment  # noqa: E402
 from memory import family, processor_s, pss_bytes  # noqa: E402
-from peers_table import write_table  # noqa: E402
 from servers import NAMES, PEERS, Ask, make_environments, our_service, peer  # noqa: E402
 from spinezoo_phantom import PhantomSettings, make_film, write_dicom  # noqa: E402
 
-RESULTS = ROOT / "run" / "peers"
+NETWORKS = ("pspnet", "yolact")
 CLIENTS = (1, 8)
 
 
@@ -160,43 +156,41 @@ def percentile(values: list[float], share: float) -> float:
     return ordered[max(0, math.ceil(share * len(ordered)) - 1)]
 
 
-def ensemble() -> None:
+def ensemble(repeats: int) -> list[dict[str, Any]]:
     """The five together through the gateway and one after the other, on a zoo of its own."""
-    command = [sys.executable, "-m", "spinezoo_tools.processes", "run", "--"]
-    subprocess.run(
-        [*command, ROOT / ".venvs/core/bin/python", HERE / "five_at_once.py"],
-        cwd=ROOT,
-        env={**os.environ, "PYTHONPATH": str(ROOT / "tools" / "src")},
-        check=True,
-    )
+    with tempfile.TemporaryDirectory() as folder:
+        command = [sys.executable, "-m", "spinezoo_tools.processes", "run", "--"]
+        result = Path(folder, "five.json")
+        subprocess.run(
+            [*command, sys.executable, HERE / "five_at_once.py", result, str(repeats)],
+            cwd=ROOT,
+            env=own_environment(ROOT, folder),
+            check=True,
+        )
+        rows: list[dict[str, Any]] = json.loads(result.read_text())
+    return rows
 
 
 def main() -> int:
     """The command line."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
-    parser.add_argument("--network", choices=("pspnet", "yolact"), help="measure this one")
-    parser.add_argument("--ensemble", action="store_true", help="measure five at once")
-    parser.add_argument("--write", action="store_true", help="write docs/performance.md")
+    parser.add_argument("--network", choices=NETWORKS, action="append", help="only this one")
     parser.add_argument("--seconds", type=float, default=4.0, help="a server, repeat and load")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--peer", action="append", choices=PEERS, help="only these beside ours")
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="of each peer")
     parser.add_argument("--height", type=int, default=1100)
     parser.add_argument("--width", type=int, default=900)
+    record.add_option(parser)
     options = parser.parse_args()
     # A time limit's end leaves no server behind: the `with` blocks stop them.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("stopped"))
-    RESULTS.mkdir(parents=True, exist_ok=True)
-    if options.network:
-        make_environments()
-        result = measure(options.network, options)
-        print(json.dumps(result, indent=1))
-        (RESULTS / f"{options.network}.json").write_text(json.dumps(result, indent=1) + "\n")
-    if options.ensemble:
-        ensemble()
-    if options.write:
-        write_table(RESULTS, ROOT / "docs" / "performance.md")
-    return 0
+    make_environments()
+    result = {
+        "networks": [measure(network, options) for network in options.network or NETWORKS],
+        "five": ensemble(options.repeats),
+    }
+    return record.finish("peers", result, options)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,8 @@
 """An ensemble of five through the gateway against five calls one after the other; zoo running.
 
 The calls of the second are those of a caller without a gateway: it asks each network in turn and
-gets five answers, unfused and without names. ``benchmarks/peers --ensemble`` starts the zoo for it.
+gets five answers, unfused and without names. ``benchmarks/peers`` starts the zoo for it, with the
+file for the result and the number of repeats as arguments.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import json
 import os
 import statistics
+import sys
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -20,7 +22,7 @@ from spinezoo_contract.types import Film
 from spinezoo_phantom import PhantomSettings, make_film
 
 ROOT = Path(__file__).resolve().parents[2]
-REPEATS, FILMS = 5, 8
+FILMS = 8
 CLIENTS = (1, 8)
 
 
@@ -41,7 +43,8 @@ def films_a_second(ask: Callable[[Film], object], film: Film, clients: int) -> t
 
 
 def main() -> None:
-    """Measures both in turns and leaves ``run/peers/ensemble.json``."""
+    """Measures both in turns and writes the result."""
+    file, repeats = Path(sys.argv[1]), int(sys.argv[2])
     film = Film(make_film(7, PhantomSettings(height_px=1100, width_px=900)).pixels)
     settings = dict(
         line.split("=", 1)
@@ -67,7 +70,7 @@ def main() -> None:
             for ask in ways.values():
                 films_a_second(ask, film, clients)
             found: dict[str, list[tuple[float, float]]] = {way: [] for way in ways}
-            for _ in range(REPEATS):
+            for _ in range(repeats):
                 for way, ask in ways.items():
                     found[way].append(films_a_second(ask, film, clients))
             rows += [
@@ -79,9 +82,7 @@ def main() -> None:
                 }
                 for way, each in found.items()
             ]
-    result = {"rows": rows}
-    print(json.dumps(result, indent=1))
-    (ROOT / "run" / "peers" / "ensemble.json").write_text(json.dumps(result, indent=1) + "\n")
+    file.write_text(json.dumps(rows))
 
 
 if __name__ == "__main__":

@@ -39,11 +39,15 @@ Started = tuple[str, Callable[[], Ask], int, str]
 
 
 def make_environments() -> None:
-    """Makes each peer's environment that is absent, from the package index."""
+    """Makes each peer's environment that is absent or lacks what is asked, from the index."""
     uv = ROOT / ".tools" / "bin" / "uv"
     for name in PEERS:
         folder = ENVIRONMENTS / name
-        if (folder / "made").exists():
+        asked = "".join(
+            (HERE / "requirements" / f"{file}.txt").read_text() for file in (name, "network")
+        )
+        made = folder / "made"
+        if made.is_file() and made.read_text() == asked:
             continue
         print(f"{NAMES[name]}: making its environment", flush=True)
         environment = {**os.environ, "VIRTUAL_ENV": str(folder)}
@@ -55,7 +59,7 @@ def make_environments() -> None:
             ["pip", "install", "--quiet", "--no-deps", *ours],
         ):
             subprocess.run([uv, *command], cwd=HERE, env=environment, check=True)
-        (folder / "made").touch()
+        made.write_text(asked)
 
 
 @contextlib.contextmanager
@@ -206,7 +210,8 @@ def _first(make: Callable[[], Ask], process: subprocess.Popen[bytes], log: Path)
             return make()()
         except (OSError, RuntimeError, http.client.HTTPException, grpc.RpcError):
             time.sleep(0.5)
-    raise RuntimeError(f"no answer in {START_S:.0f} s; see {log}")
+    how = f"no answer in {START_S:.0f} s" if process.poll() is None else "it ended by itself"
+    raise RuntimeError(f"{how}; see {log}")
 
 
 def _stop(process: subprocess.Popen[bytes]) -> None:

@@ -21,7 +21,6 @@ from spinezoo_contract.types import (
     Film,
     Prediction,
     PredictOptions,
-    Provenance,
     Segment,
     SegmentKind,
     Structure,
@@ -78,12 +77,8 @@ class Threshold:
             segments = (Segment(Structure.LUMBAR_VERTEBRA, kind, mask, score, box),)
         if self._fault == "hangs" and film.height == 640:
             time.sleep(20.0)
-        card = self.card
         timing = Timing(infer_ms=(time.perf_counter() - started) * 1000.0)
-        provenance = Provenance(
-            card.name, card.version, card.preset, card.weights_sha256, card.preprocessing_id,
-            self.device, timing,
-        )  # fmt: skip
+        provenance = self.card.provenance(self.device, timing)
         return Prediction(film.height, film.width, segments, provenance)
 
 

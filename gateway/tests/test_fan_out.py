@@ -494,3 +494,32 @@ def test_two_replicas_behind_one_target_share_the_films(bench: Bench, film: Film
     assert len(one.seen) == before
     for member in (one, two):
         bench.loop.run(member.stop())
+
+
+def test_one_network_under_two_names_has_one_vote(
+    bench: Bench, film: Film, caplog: pytest.LogCaptureFixture
+) -> None:
+    a, b = bench.add_member("a"), bench.add_member("b")
+    bench.write_roster({"a": a.target, "b": b.target, "copy": a.target})
+    bench.start(SPINEZOO_QUORUM="2")
+    answer = bench.segment(film)
+    failed = [each.status for each in answer.members if each.status.code != OK]
+    assert [each.code for each in failed] == [ensemble_pb2.MEMBER_CODE_INVALID_OUTPUT]
+    assert failed[0].member_name in ("a", "copy")
+    assert "the same network as" in failed[0].message
+    assert len(answer.fused.member_names) == 2
+    assert "b" in answer.fused.member_names
+    with pytest.raises(grpc.RpcError) as caught:
+        bench.segment(film, member_names=["a", "copy"])
+    assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
+    assert "1 of 2 members answered" in caught.value.details()
+    assert list(bench.segment(film, member_names=["b", "copy"]).fused.member_names) == ["b", "copy"]
+
+    listed = bench.stub.ListModels(ensemble_pb2.ListModelsRequest(), timeout=10).members
+    said = {each.member_name: each.status.message for each in listed}
+    assert said["a"] == said["b"] == ""
+    assert said["copy"].startswith("it is the same network as a ")
+    assert until(lambda: any("two members have one vote" in each for each in caplog.messages))
+    time.sleep(1.2)
+    logged = [each for each in caplog.messages if "two members have one vote" in each]
+    assert len(logged) == 1  # once, not each second

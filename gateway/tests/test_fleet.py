@@ -288,6 +288,25 @@ def test_a_newcomer_that_is_not_there_or_hangs_is_refused(
     fleet.running["127.0.0.2"].send_signal(signal.SIGKILL)
 
 
+def test_a_newcomer_that_is_another_member_is_refused(
+    bench: Bench, film: Film, fleet: Fleet
+) -> None:
+    """As with a wrong port in the roster: each network is fit to be a member."""
+    other = bench.add_member("unet")
+    fleet.launch("127.0.0.2")
+    fleet.await_ready("127.0.0.2")
+    mine = f"127.0.0.2:{fleet.port}"
+    bench.write_roster({"pspnet": mine, "unet": other.target})
+    bench.start()
+    bench.write_roster({"pspnet": mine, "unet": mine})
+    assert until(lambda: "refused" in member(bench, "unet").status.message, 60.0)
+    assert "the same network as pspnet" in member(bench, "unet").newcomer.reason
+    assert list(bench.segment(film).fused.member_names) == ["pspnet", "unet"]
+    # Under another name alone it is taken in.
+    bench.write_roster({"other": mine, "unet": other.target})
+    assert until(lambda: list(bench.segment(film).fused.member_names) == ["other", "unet"], 60.0)
+
+
 def test_weight_and_deadline_need_no_check(bench: Bench, film: Film) -> None:
     a = bench.add_member("a")
     bench.start()

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import io
 import struct
+import threading
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from spinezoo.v1 import ensemble_pb2, fusion_pb2, image_pb2, segmenter_pb2
 from spinezoo_contract.codec import film_to_proto
 from spinezoo_contract.services import ENSEMBLE_SERVICE
 from spinezoo_contract.types import Film
+from spinezoo_serving import calls
 from spinezoo_testing.servers import until
 
 DATA = Path(__file__).resolve().parents[3] / "shared" / "data"
@@ -81,6 +83,12 @@ def raw(**fields: Any) -> image_pb2.Image:
     return image_pb2.Image(raw=image_pb2.RawPixels(**values))
 
 
+def smooth() -> np.ndarray:
+    """A film of (96, 64) pixels that changes little from one to the next."""
+    rows, columns = np.mgrid[:96, :64]
+    return np.rint(30_000 + 20_000 * np.sin(rows / 9) * np.cos(columns / 11)).astype("<u2")
+
+
 def encoded(data: bytes) -> image_pb2.Image:
     return image_pb2.Image(encoded=data)
 
@@ -132,6 +140,16 @@ BAD_FILMS: dict[str, tuple[Callable[[], image_pb2.Image], Any, str]] = {
     "0 bytes of dicom": (lambda: in_dicom(b""), INVALID, "0 bytes"),
     "raw of the wrong length": (lambda: raw(data=bytes(96 * 64 - 1)), INVALID, "6144"),
     "raw without a type": (lambda: raw(pixel_type=0), INVALID, "pixel_type"),
+    "raw in the other order of bytes": (
+        lambda: raw(pixel_type=2, data=smooth().byteswap().tobytes()),
+        INVALID,
+        "little-endian",
+    ),
+    "raw with its sides exchanged": (
+        lambda: raw(pixel_type=2, height=64, width=96, data=smooth().tobytes()),
+        INVALID,
+        "a film of 96 x 64, not of 64 x 96",
+    ),
     "nan pixels": (nan_pixels, INVALID, "NaN"),
     "spacing 0": (lambda: raw(row_spacing_mm=0.0), INVALID, "row_spacing_mm"),
 }
@@ -271,3 +289,37 @@ def test_film_and_settings_have_the_same_numbers_in_both_requests() -> None:
     for number in shared:
         assert outer[number].name == inner[number].name
         assert outer[number].message_type is inner[number].message_type
+
+
+def test_films_that_are_being_sent_are_bounded_in_number_and_time(
+    bench: Bench, film: Film, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(calls, "UPLOAD_S", 2.0)
+    bench.add_member("a")
+    bench.start(SPINEZOO_GATEWAY_CONCURRENCY="1")
+    service = "/spinezoo.v1.EnsembleService/"
+    over = threading.Event()
+
+    def never() -> Iterator[bytes]:
+        over.wait(30)
+        yield from ()
+
+    # As a caller whose film is on its way: the call has begun, its message has not come.
+    one = bench.channel.stream_unary(service + "Segment").future(never(), timeout=30)
+    many = bench.channel.stream_stream(service + "SegmentStream")(never(), timeout=30)
+    assert until(lambda: bench.gateway.server.calls.in_flight._count == 2)
+    with pytest.raises(grpc.RpcError) as caught:
+        bench.segment(film)
+    assert caught.value.code() is EXHAUSTED
+    said = "2 films are being sent or under way over gRPC, the limit (twice"
+    assert caught.value.details().startswith(said)
+    # What brings no film needs no place.
+    assert bench.stub.ListModels(ensemble_pb2.ListModelsRequest(), timeout=10).members
+    for call in (one, many):
+        assert call.code() is grpc.StatusCode.DEADLINE_EXCEEDED
+        assert "did not come within 2 s" in call.details()
+    assert bench.segment(film).height == film.height
+    over.set()
+    none = bench.channel.stream_unary(service + "Segment").future(iter(()), timeout=30)
+    assert none.code() is INVALID
+    assert "ended without a request" in none.details()

@@ -19,7 +19,7 @@ from pydicom.dataset import Dataset
 from spinezoo_contract.errors import AccessError, BadInputError, NotServingError, SpineZooError
 from spinezoo_pacs.collect.command import main as collect
 from spinezoo_pacs.dicomweb import SERIES_UID, SOP_UID, STUDY_UID, DicomWeb, MultipartParts
-from spinezoo_pacs.node.errors import NotTakenError, RefusedError
+from spinezoo_pacs.errors import NotTakenError, RefusedError
 from spinezoo_pacs.node.sender_web import WebLink
 from spinezoo_pacs.node.settings import Peer
 

@@ -17,7 +17,7 @@ import cv2
 import numpy as np
 from answers import NAMES, SMALL, phantom, truth_segments
 from numpy.typing import NDArray
-from spinezoo_contract.types import Film, Prediction, PredictOptions, Provenance, Segment, Timing
+from spinezoo_contract.types import Film, Prediction, PredictOptions, Segment, Timing
 from spinezoo_gateway.serve import Gateway
 from spinezoo_serving.cards import CardProbe, CardWeights, ModelCard, update_card
 from spinezoo_serving.segmenter import NetworkRunner, segmenter_server
@@ -66,11 +66,7 @@ class Truth:
             found = self.known[place][1]
             if (found[0].mask.height, found[0].mask.width) == (film.height, film.width):
                 segments = found
-        card = self.card
-        provenance = Provenance(
-            card.name, card.version, card.preset, card.weights_sha256, card.preprocessing_id,
-            self.device, Timing(infer_ms=1.0),
-        )  # fmt: skip
+        provenance = self.card.provenance(self.device, Timing(infer_ms=1.0))
         return Prediction(film.height, film.width, segments, provenance)
 
 

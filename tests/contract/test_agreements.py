@@ -3,25 +3,30 @@
 from __future__ import annotations
 
 import re
+from enum import IntEnum
 from pathlib import Path
 
 import pytest
 import yaml
-from spinezoo.v1 import segment_pb2
-from spinezoo_contract.types import Structure
-from spinezoo_serving.cards import load_card
+from spinezoo_contract import converter, types
 from spinezoo_serving.variables import RENAMED
-from spinezoo_spine.inference.preprocess import PREPROCESSING_ID
-from spinezoo_tools.checkout import read_env_file
+from spinezoo_tools.checkout import FRONT, networks_of, read_env_file
 from spinezoo_tools.variables import names
 
 ROOT = Path(__file__).resolve().parents[2]
-CARDS = sorted(ROOT.glob("services/*/card.yaml"))
+ENUMS = [
+    kind for kind in vars(types).values() if isinstance(kind, type) and issubclass(kind, IntEnum)
+]
+WIRE_ENUMS = {
+    name: enum
+    for module in converter._MODULES
+    for name, enum in module.DESCRIPTOR.enum_types_by_name.items()
+}
 _REFERENCE = re.compile(r"\$\{(SPINEZOO_[A-Z0-9_]+)")
 
 
 def test_every_variable_of_compositions_and_env_is_documented() -> None:
-    services = {path.parent.name.upper() for path in CARDS} | {"GATEWAY", "EVALUATOR"}
+    services = {name.upper() for name in (*networks_of(ROOT), *FRONT)}
     used = set(read_env_file(ROOT / ".env"))
     for path in ROOT.glob("compose*.yaml"):
         used |= set(_REFERENCE.findall(path.read_text()))
@@ -34,17 +39,11 @@ def test_every_variable_of_compositions_and_env_is_documented() -> None:
         assert forms & names(), name
 
 
-def test_structures_have_the_numbers_of_the_wire() -> None:
-    wire = {
-        name.removeprefix("STRUCTURE_"): number
-        for name, number in segment_pb2.Structure.items()
-        if number
+@pytest.mark.parametrize("kind", ENUMS, ids=lambda kind: kind.__name__)
+def test_enums_have_names_and_numbers_of_the_wire(kind: type[IntEnum]) -> None:
+    """The types write them again: processes that decode films start without protobuf."""
+    prefix = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", kind.__name__).upper() + "_"
+    values = WIRE_ENUMS[kind.__name__].values
+    assert {value.name: value.number for value in values if value.number} == {
+        prefix + member.name: int(member) for member in kind
     }
-    assert wire == {structure.name: int(structure) for structure in Structure}
-
-
-@pytest.mark.parametrize("path", CARDS, ids=lambda path: path.parent.name)
-def test_cards_name_the_preparation_there_is(path: Path) -> None:
-    card = load_card(path)
-    assert card.preprocessing_id == PREPROCESSING_ID
-    assert set(card.structures) == set(Structure)

@@ -8,6 +8,7 @@ from dataclasses import replace
 from spinezoo.v1 import ensemble_pb2, image_pb2, segmenter_pb2
 from spinezoo_contract import codec
 from spinezoo_contract.types import Film
+from spinezoo_spine.films.plausible import check_order
 from spinezoo_spine.inference.preprocess import shrunk
 
 ReadFilm = Callable[..., Film]
@@ -101,10 +102,13 @@ def sent_film(
         canvases: Of the members that are going to be asked; None: the whole film.
 
     Raises:
-        FilmError: The film cannot be read.
+        FilmError: The film cannot be read, or its raw pixels are in another order than it says.
         TooLargeError: It is over a size limit.
     """
-    sent = SentFilm(request, codec.film_from_proto(request.image, read_film, max_pixels))
+    film = codec.film_from_proto(request.image, read_film, max_pixels)
+    if request.image.WhichOneof("form") == "raw":
+        check_order(film.pixels)
+    sent = SentFilm(request, film)
     for canvas in canvases:
         sent.question(canvas)
     return sent

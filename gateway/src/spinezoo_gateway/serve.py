@@ -15,6 +15,7 @@ import prometheus_client
 from spinezoo.v1 import ensemble_pb2_grpc
 from spinezoo_contract.errors import ConfigurationError
 from spinezoo_contract.services import ENSEMBLE_SERVICE
+from spinezoo_serving.calls import Places
 from spinezoo_serving.endpoints import HttpEndpoint, make_app
 from spinezoo_serving.logs import configure_logging
 from spinezoo_serving.memory import keep_film_memory
@@ -33,7 +34,7 @@ from starlette.routing import Mount, Route
 
 from spinezoo_gateway.http.app import HttpFace, http_app
 from spinezoo_gateway.http.page import Page
-from spinezoo_gateway.http.uploads import Uploads
+from spinezoo_gateway.http.uploads import FULL, Uploads
 from spinezoo_gateway.members import MemberResult
 from spinezoo_gateway.service import EnsembleServicer
 from spinezoo_gateway.settings import GatewaySettings
@@ -117,17 +118,20 @@ class Gateway:
             metrics=self.metrics,
             tokens=TokenFile.for_server(server_settings.security, server_settings.host),
         )
+        # Half of them may be on their way: a film that is being sent takes no place among those
+        # under way. Over HTTP half may be previews, which take none either.
+        most = 2 * self.settings.gateway_concurrency
         self.server.add(
-            ensemble_pb2_grpc.add_EnsembleServiceServicer_to_server, servicer, ENSEMBLE_SERVICE
+            ensemble_pb2_grpc.add_EnsembleServiceServicer_to_server,
+            servicer,
+            ENSEMBLE_SERVICE,
+            dict.fromkeys(("Segment", "SegmentStream"), Places(most, FULL.format("gRPC"))),
         )
         page = Page(self.server.tokens)
         face = HttpFace(
             servicer,
             read_film=read,
-            # Half of them may be previews, which take no place among the films under way.
-            uploads=Uploads(
-                2 * self.settings.gateway_concurrency, server_settings.max_message_bytes
-            ),
+            uploads=Uploads(most, server_settings.max_message_bytes),
             page=page,
             max_pixels=server_settings.max_pixels,
             max_bytes=server_settings.max_message_bytes,

@@ -48,6 +48,7 @@ from spinezoo_spine.measures.refiner.network import LandmarkRefiner
 from spinezoo_gateway.members import MemberClient, MemberResult, Vote
 from spinezoo_gateway.sent import ReadFilm, SentFilm, sent_film
 from spinezoo_gateway.settings import MAX_DEADLINE_MS, GatewaySettings
+from spinezoo_gateway.twins import Votes
 from spinezoo_gateway.zoo import Zoo
 
 _DETAIL_CHARACTERS = 1500
@@ -318,6 +319,8 @@ class EnsembleServicer(ensemble_pb2_grpc.EnsembleServiceServicer):
         A member that is set aside is not waited for, unless the quorum cannot be met without it.
         Where it answers no later than the others, as a trial, its answer counts.
 
+        Of members that are the same network the first to answer votes.
+
         When the consumer stops, or the client cancels, the calls under way are cancelled too;
         trials go on.
         """
@@ -331,6 +334,8 @@ class EnsembleServicer(ensemble_pb2_grpc.EnsembleServiceServicer):
             waited = list(question.clients)
         ordered = sorted(waited, key=lambda each: -each.patience.usual_ms)
         slowest_ms = ordered[0].patience.usual_ms
+
+        votes = Votes()
 
         async def ask(client: MemberClient) -> MemberResult:
             deadline_s = self._deadline_s(question, client, remaining_s)
@@ -351,13 +356,14 @@ class EnsembleServicer(ensemble_pb2_grpc.EnsembleServiceServicer):
         }
         try:
             for task in asyncio.as_completed(tasks):
-                result = await task
+                result = votes.once(await task)
                 self._observe(result)
                 clock.answered = time.perf_counter()
                 yield result
             for client, trial in trials.items():
                 tried = trial is not None and trial.done() and not trial.cancelled()
                 result = trial.result() if trial is not None and tried else client.without()
+                result = votes.once(result)
                 self._observe(result)
                 yield result
         finally:

@@ -17,7 +17,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from spinezoo_contract.errors import ConfigurationError, NotServingError, OptionError
+from spinezoo_contract.errors import (
+    ConfigurationError,
+    NotServingError,
+    OptionError,
+    SpineZooError,
+)
 from spinezoo_contract.tls import ClientSecurity
 from spinezoo_contract.types import (
     MemberCode,
@@ -34,6 +39,7 @@ from spinezoo_gateway.newcomers import NewcomerRefusedError, check_newcomer
 from spinezoo_gateway.patience import PatienceSettings
 from spinezoo_gateway.roster import Member, Roster, load_roster
 from spinezoo_gateway.settings import MAX_DEADLINE_MS, ROSTER_POLL_S, GatewaySettings
+from spinezoo_gateway.twins import SAME_NETWORK, twins
 
 FIRST_LOOKUP_S = 2.0
 """At the start, the time that names have to be looked up before the gateway serves, in s."""
@@ -112,6 +118,7 @@ class Zoo:
         self._refused: str | None = None
         self._seen: bytes | None = None
         self._background: set[asyncio.Task[Any]] = set()
+        self._twins: dict[str, str] = {}
 
     @property
     def clients(self) -> tuple[MemberClient, ...]:
@@ -175,10 +182,14 @@ class Zoo:
         """
         self._need_members()
         clients = self.clients
+        probed = await asyncio.gather(*(each.probe() for each in clients))
+        same = twins(clients)
         states = []
-        for client, status in zip(
-            clients, await asyncio.gather(*(each.probe() for each in clients)), strict=True
-        ):
+        for client, status in zip(clients, probed, strict=True):
+            if client.member.name in same:
+                text = SAME_NETWORK.format(same[client.member.name])
+                parts = (status.message, f"it is {text}")
+                status = replace(status, message="; ".join(filter(None, parts)))
             newcomer = self._newcomers.get(client.member.name)
             news = None
             if newcomer is not None:
@@ -200,15 +211,17 @@ class Zoo:
 
     # ------------------------------------------------------------------ who is in the zoo
 
-    def _join(self, member: Member) -> MemberClient:
+    def _client(self, member: Member) -> MemberClient:
         settings = self._settings
         patience = PatienceSettings(
             settings.member_timeouts,
             settings.member_retry_ms / 1000.0,
             settings.member_deadline_ms / 1000.0,
         )
-        client = MemberClient(member, self._max_message_bytes, self._security, patience)
-        self._clients[member.name] = client
+        return MemberClient(member, self._max_message_bytes, self._security, patience)
+
+    def _join(self, member: Member) -> MemberClient:
+        client = self._clients[member.name] = self._client(member)
         log.info(
             "member joined", extra={"fields": {"member": member.name, "target": member.target}}
         )
@@ -306,7 +319,27 @@ class Zoo:
             environment={**os.environ, **self._environment},
             server_name=member.server_name or server_name,
         )
+        await self._refuse_twin(member, addresses)
         return addresses
+
+    async def _refuse_twin(self, member: Member, addresses: tuple[str, ...]) -> None:
+        """Asks a newcomer what it is.
+
+        Raises:
+            NewcomerRefusedError: It is the network of a member of another name, or does not say.
+        """
+        newcomer = self._client(member)
+        try:
+            await newcomer.use(member.target, addresses)
+            await newcomer.fetch_model()
+        except SpineZooError as error:
+            raise NewcomerRefusedError(str(error)) from None
+        finally:
+            await newcomer.close()
+        others = [each for each in self.clients if each.member.name != member.name]
+        same = twins([*others, newcomer]).get(member.name)
+        if same is not None:
+            raise NewcomerRefusedError(f"it is {SAME_NETWORK.format(same)}")
 
     # ------------------------------------------------------------------ following
 
@@ -372,6 +405,17 @@ class Zoo:
         self._take(roster)
         return True
 
+    def _name_twins(self) -> None:
+        """Logs members that are the same network, once."""
+        same = twins(self.clients)
+        for name in same.keys() - self._twins.keys():
+            log.error(
+                "two members have one vote: it is %s",
+                SAME_NETWORK.format(same[name]),
+                extra={"fields": {"member": name}},
+            )
+        self._twins = same
+
     async def _renew(self) -> None:
         """Opens every channel anew when certificates have changed, so that none runs out."""
         now, stamp = asyncio.get_running_loop().time(), self._security.stamp()
@@ -403,6 +447,7 @@ class Zoo:
                     under_way.pop(key).result()
             self.refresh()
             await self._renew()
+            self._name_twins()
             for client in self.clients:
                 if ("look up", client) not in under_way:
                     under_way["look up", client] = asyncio.create_task(self._look_up(client))

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import cv2
 import grpc
 import httpx
 import numpy as np
@@ -17,7 +18,7 @@ from bench import Bench
 from fake_member import FakeMember
 from refused_films import refused_films
 from spinezoo.v1 import image_pb2
-from spinezoo_serving import forms
+from spinezoo_serving import endpoints, forms
 from spinezoo_testing.servers import until
 
 Connect = Callable[..., httpx.Client]
@@ -151,6 +152,30 @@ def test_a_sender_that_falls_silent_gives_its_place_back(
         assert said.startswith(b"HTTP/1.1 504"), said[:200]
         line.close()
     assert client.post("/v1/segment", files={"film": png}).status_code == 200
+
+
+def test_answers_that_nobody_takes_are_bounded_and_given_up(
+    connect: Connect, png: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(endpoints, "SILENT_S", 1.0)
+    client = connect(SPINEZOO_GATEWAY_CONCURRENCY="1")
+    # 18 MB of pixels, more than the buffers between two sockets hold.
+    _, film = cv2.imencode(".png", np.zeros((3000, 3000), np.uint16))
+    large = PART + film.tobytes() + b"\r\n--x--\r\n"
+    asked = HEAD.replace(b"segment", b"preview") + b"Accept: application/octet-stream\r\n"
+    lines = []
+    for _ in range(2):  # all the places there are
+        lines.append(line := socket.socket())
+        line.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        line.settimeout(20)
+        line.connect((client.base_url.host, client.base_url.port))
+        line.sendall(asked + b"Content-Length: %d\r\n\r\n" % len(large) + large)
+        assert line.recv(15) == b"HTTP/1.1 200 OK"
+    answer = client.post("/v1/preview", files={"film": png})
+    assert (answer.status_code, answer.json()["error"]) == (503, "QueueFullError")
+    assert until(lambda: client.post("/v1/preview", files={"film": png}).status_code == 200)
+    for line in lines:
+        line.close()
 
 
 def ended(client: httpx.Client) -> float:

@@ -87,11 +87,11 @@ def test_reads_every_key(card_path: Path) -> None:
     assert (card.name, card.version, card.preset) == ("pspnet", "0.1.0", "lite")
     assert card.family is ModelFamily.SEMANTIC
     assert card.structures == tuple(Structure)
-    assert (card.input_height, card.input_width, card.input_channels) == (320, 256, 2)
+    assert (card.input.height, card.input.width, card.input.channels) == (320, 256, 2)
     assert card.network == {"backbone": "resnet18", "bins": [1, 2, 3, 6]}
-    assert card.default_score_threshold == 0.0
-    assert card.default_suppression_iou is None
-    assert card.default_max_segments == 100
+    assert card.defaults.score_threshold == 0.0
+    assert card.defaults.suppression_iou is None
+    assert card.defaults.max_segments == 100
     assert card.license == "Apache-2.0"
     assert card.preprocessing_id == "letterbox-2ch-v1"
     assert card.weights is not None
@@ -122,7 +122,7 @@ def test_info_carries_the_servers_limits(card_path: Path) -> None:
 def test_preset_argument_beats_environment_beats_card(
     card_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert load_card(card_path, "paper").input_height == 473
+    assert load_card(card_path, "paper").input.height == 473
     monkeypatch.setenv(cards.PRESET_VARIABLE, "paper")
     assert load_card(card_path).preset == "paper"
     assert load_card(card_path, "lite").preset == "lite"

@@ -13,7 +13,13 @@ from pathlib import Path
 
 import pytest
 from spinezoo_contract.errors import ConfigurationError
-from spinezoo_serving.disk import alone_in, append_line, disk_errors_named, replace_file
+from spinezoo_serving.disk import (
+    alone_in,
+    append_line,
+    disk_errors_named,
+    replace_file,
+    replacing,
+)
 
 
 def test_what_the_disk_says_names_the_file(tmp_path: Path) -> None:
@@ -74,6 +80,15 @@ def test_a_new_file_has_the_rights_of_the_process(tmp_path: Path) -> None:
     finally:
         os.umask(before)
     assert stat.S_IMODE((tmp_path / "film.json").stat().st_mode) == 0o600
+
+
+def test_a_secret_is_readable_by_its_owner_only_from_the_first_byte(tmp_path: Path) -> None:
+    path = tmp_path / "tokens"
+    path.write_text("")
+    path.chmod(0o644)
+    with replacing(path, mode=0o600) as beside:
+        assert stat.S_IMODE(beside.stat().st_mode) == 0o600
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
 
 
 def test_a_line_that_has_no_room_is_not_there_in_part(tmp_path: Path) -> None:

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import httpx
 import pytest
 from spinezoo_contract.errors import ConfigurationError
+from spinezoo_serving import endpoints
 from spinezoo_serving.endpoints import HttpEndpoint, make_app
 from spinezoo_serving.health import ask, own_server
 from spinezoo_serving.metrics import ServerMetrics
@@ -15,7 +18,7 @@ from spinezoo_serving.server import GrpcServer
 from spinezoo_serving.settings import ServerSettings
 from spinezoo_serving.state import Phase, ServingState
 from starlette.requests import Request
-from starlette.responses import PlainTextResponse
+from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
 
@@ -108,3 +111,88 @@ async def test_a_taken_port_is_an_error() -> None:
         endpoint = HttpEndpoint("127.0.0.1", taken.getsockname()[1], app)
         with pytest.raises(ConfigurationError, match="SPINEZOO_HTTP_PORT"):
             await endpoint.start()
+
+
+LARGE = bytes(32 << 20)
+"""More than the buffers between two sockets hold."""
+
+
+async def large(_: Request) -> Response:
+    return Response(LARGE)
+
+
+async def slow(_: Request) -> PlainTextResponse:
+    await asyncio.sleep(1.5)
+    return PlainTextResponse("slow")
+
+
+@contextmanager
+def callers(port: int, *said: bytes) -> Iterator[list[socket.socket]]:
+    """A connection for each of what is said on it."""
+    lines = []
+    for text in said:
+        lines.append(line := socket.socket())
+        line.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        line.connect(("127.0.0.1", port))
+        line.sendall(text)
+        line.setblocking(False)
+    yield lines
+    for line in lines:
+        line.close()
+
+
+def asked(path: str) -> bytes:
+    return f"GET {path} HTTP/1.1\r\nHost: x\r\n\r\n".encode()
+
+
+async def everything(line: socket.socket) -> bytes:
+    """What comes until the other end closes."""
+    got = bytearray()
+    loop = asyncio.get_running_loop()
+    try:
+        while piece := await asyncio.wait_for(loop.sock_recv(line, 1 << 20), 10):
+            got += piece
+    except ConnectionResetError:
+        got += b"[reset]"
+    return bytes(got)
+
+
+async def test_connections_on_which_nothing_moves_are_closed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(endpoints, "FIRST_BYTE_S", 0.3)
+    monkeypatch.setattr(endpoints, "SILENT_S", 0.3)
+    routes = [Route("/large", large), Route("/slow", slow)]
+    endpoint = HttpEndpoint("127.0.0.1", 0, make_app(ServingState(), ServerMetrics(), routes))
+    await endpoint.start()
+    said = (b"", b"GET / HT", asked("/large"), asked("/livez") + b"G", asked("/slow"))
+    try:
+        with callers(endpoint.port, *said) as lines:
+            await asyncio.sleep(1.2)
+            silent, half, untaken, again, working = [await everything(line) for line in lines]
+        assert silent == half == b""
+        assert 0 < len(untaken) < len(LARGE)
+        assert b"200 OK" in again
+        # Its answer took longer than that, and was not due to the caller.
+        assert b"slow" in working
+    finally:
+        await endpoint.stop()
+
+
+async def test_more_connections_than_there_may_be_wait(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(endpoints, "MOST_CONNECTIONS", 2)
+    endpoint = HttpEndpoint("127.0.0.1", 0, make_app(ServingState(), ServerMetrics()))
+    await endpoint.start()
+    try:
+        with callers(endpoint.port, b"G", b"G", asked("/livez")) as (first, _, third):
+            await asyncio.sleep(0.5)
+            with pytest.raises(BlockingIOError):
+                third.recv(1)
+            first.close()
+            assert b"200 OK" in await everything(third)
+        full = [each for each in caplog.records if "connections are open" in each.message]
+        assert 1 <= len(full) <= 2  # not at every look
+    finally:
+        await endpoint.stop()

@@ -302,7 +302,7 @@ BAD: dict[str, tuple[Callable[[Make], bytes], type[SpineZooError], str]] = {
     "no pixel data": (
         lambda make: make(RAMP, change=drop("PixelData")),
         FilmError,
-        "no pixel data",
+        "no pixel data that can be read",
     ),
     "no rows": (lambda make: make(RAMP, change=drop("Rows")), FilmError, "no Rows"),
     "multi-frame": (

@@ -74,6 +74,13 @@ def test_bytes_in_the_other_order_are_named(make_dicom: Make, syntax: str, bits:
         read_film(make_dicom(right.byteswap(), syntax=syntax, BitsStored=bits))
 
 
+@pytest.mark.parametrize("stored", [DEEP, GREY])
+def test_sides_that_are_exchanged_are_named(make_dicom: Make, stored: np.ndarray) -> None:
+    data = make_dicom(stored, BitsStored=4 + 4 * stored.itemsize, Rows=COLUMNS, Columns=ROWS)
+    with pytest.raises(FilmError, match=rf"Rows and Columns are exchanged.* {ROWS} x {COLUMNS}"):
+        read_film(data)
+
+
 def test_noise_is_taken_as_it_is(make_dicom: Make) -> None:
     noise = np.random.default_rng(1).integers(0, 4096, (ROWS, COLUMNS)).astype(np.uint16)
     assert (read_film(make_dicom(noise, BitsStored=12)).pixels == noise).all()
@@ -95,6 +102,8 @@ def test_fewer_bits_than_8(make_dicom: Make, bits: int) -> None:
 def test_a_photometric_interpretation_that_is_none(make_dicom: Make) -> None:
     with pytest.raises(FilmError, match="its pixels are MONOCHROME, which is not taken"):
         read_film(make_dicom(GREY, PhotometricInterpretation="MONOCHROME"))
+    with pytest.raises(FilmError, match="of an unknown kind, which is not taken"):
+        read_film(make_dicom(GREY, PhotometricInterpretation="MONOCHROME 2"))
 
 
 # ------------------------------------------------------------------------------- size and frames

@@ -439,6 +439,7 @@ NO_FILMS = {
     "HTML": (b"<!DOCTYPE html><html><body>Log in</body></html>", "a web page"),
     "HTML with a mark": (b"\xef\xbb\xbf\r\n<html lang='de'>", "a web page"),
     "GIF": (b"GIF89a" + bytes(300), "a GIF image"),
+    "MetaImage": (b"ObjectType = Image\nNDims = 2\n" + bytes(300), "a MetaImage"),
     "BMP": (b"BM" + bytes(300), "a BMP image"),
     "JPEG 2000": (b"\x00\x00\x00\x0cjP  \r\n\x87\n" + bytes(300), "a JPEG 2000 image"),
     "WebP": (b"RIFF\x00\x00\x00\x00WEBPVP8 " + bytes(300), "a WebP image"),

@@ -139,6 +139,10 @@ def test_tables_in_other_encodings(make_dicom: Make) -> None:
     stored = RAMP.byteswap()
     data = make_dicom(stored, BitsStored=12, syntax=ExplicitVRBigEndian, change=change)
     same(read_film(data), WIDE[RAMP])
+    packed = np.append(CURVE[:4095], np.uint8(0)).view("<u2").astype(">u2")
+    change = table("VOILUTSequence", [4095, 0, 8], packed.tobytes(), "OW")
+    data = make_dicom(stored, BitsStored=12, syntax=ExplicitVRBigEndian, change=change)
+    same(read_film(data), CURVE[RAMP])
 
 
 @BOTH

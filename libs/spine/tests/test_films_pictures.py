@@ -265,6 +265,17 @@ def test_whole_numbers_of_odd_width(bits: int) -> None:
         read_film(tiff({262: 1, 258: bits}, pixels))
 
 
+@pytest.mark.parametrize("kind", ["png", "tiff"])
+def test_bytes_in_the_other_order_are_named(kind: str) -> None:
+    grey = np.rint(20000 + 15000 * np.sin(Y / 21) * np.cos(X / 23) + X % 7 * 37).astype(np.uint16)
+    encode = tiff_of if kind == "tiff" else imagecodecs.png_encode
+    assert (read_film(encode(grey)).pixels == grey).all()
+    with pytest.raises(FilmError, match="two bytes of each level"):
+        read_film(encode(grey.byteswap()))
+    noise = np.random.default_rng(2).integers(0, 65536, grey.shape).astype(np.uint16)
+    assert (read_film(encode(noise)).pixels == noise).all()
+
+
 def tiff_of(pixels: np.ndarray, **settings: object) -> bytes:
     buffer = io.BytesIO()
     tifffile.imwrite(buffer, pixels, photometric="minisblack", metadata=None, **settings)

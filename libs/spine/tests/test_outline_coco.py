@@ -162,6 +162,46 @@ def test_a_wrong_region_is_named_with_its_id(
     assert len(FilmSet.open(tmp_path, skip_bad_regions=True).annotation("a.png").regions) == 1
 
 
+def along_rows(mask: np.ndarray) -> list[int]:
+    """Run lengths as a mask gives them that is not turned first: row by row."""
+    changes = np.flatnonzero(np.diff(mask.ravel().astype(int))) + 1
+    return np.diff([0, *changes, mask.size]).tolist()
+
+
+@pytest.mark.parametrize("compressed", [True, False])
+@pytest.mark.parametrize("slim", [False, True])
+def test_run_lengths_along_rows_are_no_scattered_mask(
+    tmp_path: Path, slim: bool, compressed: bool
+) -> None:
+    mask = np.zeros((HEIGHT, WIDTH), dtype=bool)
+    mask[20 : 24 if slim else 45, 15:45] = True
+    counts: object = along_rows(mask)
+    if compressed:
+        packed = coco_mask.frPyObjects({"size": [HEIGHT, WIDTH], "counts": counts}, HEIGHT, WIDTH)
+        counts = packed["counts"].decode()
+    path = write(tmp_path, coco({"size": [HEIGHT, WIDTH], "counts": counts}))
+    with pytest.raises(AnnotationError, match="run lengths count along rows"):
+        read_coco(path)
+
+
+@pytest.mark.parametrize(
+    ("box", "doubted"),
+    [
+        ([9, 10, 51, 30], False),  # as it is
+        ([8.4, 9.2, 53, 32.5], False),  # rounded, with a margin
+        ([18, 20, 102, 60], True),  # of a film of twice the size
+        ([0, 0, 0, 0], False),  # none
+        ([[9], [10], 51, "x"], False),
+        (None, False),
+    ],
+)
+def test_an_outline_that_lies_off_its_box_is_doubted(
+    tmp_path: Path, box: object, doubted: bool
+) -> None:
+    write(tmp_path, coco([BODY], bbox=box))
+    assert [finding.rule for finding in lint_folder(tmp_path)] == ["box-differs"] * doubted
+
+
 def test_noise_is_refused_with_its_number(tmp_path: Path) -> None:
     mask = np.random.default_rng(1).random((400, 400)) < 0.5
     counts = coco_mask.encode(np.asfortranarray(mask.astype(np.uint8)))["counts"].decode()

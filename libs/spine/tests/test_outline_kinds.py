@@ -165,6 +165,15 @@ def test_other_programs_files_are_called_by_their_name(
         FilmSet.open(tmp_path)
 
 
+def test_an_xml_file_is_called_by_its_name(tmp_path: Path) -> None:
+    film(tmp_path)
+    (tmp_path / "annotations.xml").write_text("<annotations><version>1.1</version></annotations>")
+    with pytest.raises(AnnotationError, match=r"annotations\.xml is an XML file, as CVAT.*COCO"):
+        FilmSet.open(tmp_path)
+    save(tmp_path, via("a.png"), "outlines.json")
+    assert FilmSet.open(tmp_path).names == ("a.png",)
+
+
 @pytest.mark.parametrize(
     ("text", "level"),
     [

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from types import SimpleNamespace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -17,26 +16,27 @@ from spinezoo_contract.errors import (
 )
 from spinezoo_contract.masks import decode_mask
 from spinezoo_contract.types import Film, PredictOptions, Structure
+from spinezoo_serving.cards import CardDefaults, CardInput, ModelCard, load_card
 from spinezoo_spine.inference.device import device_name, thread_count
 from spinezoo_spine.inference.options import ResolvedOptions, resolve_options
 from spinezoo_spine.inference.predictors import SemanticPredictor
 from spinezoo_spine.inference.preprocess import PREPROCESSING_ID, letterbox, shrunk
+from spinezoo_testing.threshold import CARD_PATH
 
 
-def card(**changes: Any) -> Any:
-    """The part of a model card that a predictor looks at."""
-    values = {
-        "path": Path("card.yaml"),
+def card(**changes: Any) -> ModelCard:
+    """The card of a network that finds screws and rods."""
+    known = load_card(CARD_PATH)
+    assert known.weights is not None
+    values: dict[str, Any] = {
         "name": "demo",
-        "version": "1.2.3",
-        "preset": "lite",
-        "weights_sha256": "ab" * 32,
         "preprocessing_id": PREPROCESSING_ID,
         "structures": (Structure.SCREW, Structure.ROD),
-        "input": SimpleNamespace(height=64, width=48, channels=2),
-        "defaults": SimpleNamespace(score_threshold=0.4, suppression_iou=None, max_segments=10),
+        "input": CardInput(64, 48, 2),
+        "defaults": CardDefaults(0.4, None, 10),
+        "weights": replace(known.weights, sha256="ab" * 32),
     }
-    return SimpleNamespace(**values | changes)
+    return replace(known, **values | changes)
 
 
 class Halves(SemanticPredictor):
@@ -123,7 +123,7 @@ def test_numbers_that_are_not_finite_are_an_error(value: float) -> None:
     "wrong",
     [
         {"preprocessing_id": "letterbox-3ch-v9"},
-        {"input": SimpleNamespace(height=64, width=48, channels=3)},
+        {"input": CardInput(64, 48, 3)},
     ],
     ids=["another id", "another number of channels"],
 )

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 from spinezoo_testing.predictors import write_block_films
-from spinezoo_training.prepared_set import PreparedSet, prepare_film_set
+from spinezoo_training.prepared_set import PreparedSet, open_film_set, prepare_films
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -20,4 +20,4 @@ def _one_thread() -> Iterator[None]:
 @pytest.fixture(scope="session")
 def films(tmp_path_factory: pytest.TempPathFactory) -> PreparedSet:
     folder: Path = write_block_films(tmp_path_factory.mktemp("films"), 9)
-    return prepare_film_set(folder, 48, 40, progress=False)
+    return prepare_films(open_film_set(folder), 48, 40, progress=False)

@@ -19,7 +19,7 @@ from spinezoo_training.data_options import add_data_arguments, open_data
 from spinezoo_training.film_sources import FilmSource, FolderFilms, augmented_batch
 from spinezoo_training.phantom_films import training_films
 from spinezoo_training.phantom_sources import HELD_OUT_START, LANES, PhantomFilms
-from spinezoo_training.prepared_set import PreparedFilm, prepare_film_set
+from spinezoo_training.prepared_set import PreparedFilm, open_film_set, prepare_films
 
 
 class Generator:
@@ -61,7 +61,7 @@ def names(source: FilmSource, epoch: int, step: int) -> list[str]:
 
 
 def test_a_folder_gives_each_film_once_an_epoch(film_folder: Path) -> None:
-    source = FolderFilms(prepare_film_set(film_folder, 48, 40, progress=False))
+    source = FolderFilms(prepare_films(open_film_set(film_folder), 48, 40, progress=False))
     assert source.steps(4) == 1
     assert source.steps(2) == 3
     epochs = [

@@ -16,7 +16,12 @@ from spinezoo_spine.annotations.raster import rasterise
 from spinezoo_spine.films.reader import read_film_file
 from spinezoo_spine.inference.preprocess import letterbox, two_channels
 from spinezoo_training.augmentation import AugmentSettings, augment
-from spinezoo_training.prepared_set import PreparedFilm, make_grey, prepare_film_set
+from spinezoo_training.prepared_set import (
+    PreparedFilm,
+    make_grey,
+    open_film_set,
+    prepare_films,
+)
 from spinezoo_training.targets import (
     GAP_WEIGHT,
     instances_of,
@@ -70,7 +75,7 @@ def disc_film(height: int = 96, width: int = 80) -> PreparedFilm:
 
 
 def test_a_prepared_film_is_what_serving_makes_of_it(film_folder: Path) -> None:
-    films = prepare_film_set(film_folder, 96, 64, progress=False)
+    films = prepare_films(open_film_set(film_folder), 96, 64, progress=False)
     assert (len(films), films.height, films.width) == (6, 96, 64)
     film = films[3]
     assert film.name == "film_3.png"
@@ -87,7 +92,7 @@ def test_a_prepared_film_is_what_serving_makes_of_it(film_folder: Path) -> None:
 
 
 def test_outlines_belong_to_their_film(film_folder: Path) -> None:
-    films = prepare_film_set(film_folder, 160, 120, progress=False)
+    films = prepare_films(open_film_set(film_folder), 160, 120, progress=False)
     assert [len(film.regions) for film in films] == [1, 2, 2, 2, 2, 2]
     for number, film in enumerate(films):
         assert film.regions[0][1][0].tolist() == pytest.approx([40.0, 30.0 + 5 * number])
@@ -95,31 +100,32 @@ def test_outlines_belong_to_their_film(film_folder: Path) -> None:
 
 def test_films_are_decoded_once(film_folder: Path, tmp_path: Path) -> None:
     cache = tmp_path / "cache"
-    first = prepare_film_set(film_folder, 96, 64, cache_dir=cache, progress=False)
+    first = prepare_films(open_film_set(film_folder), 96, 64, cache_dir=cache, progress=False)
     stamp = (first.folder / "grey.npy").stat().st_mtime_ns
-    again = prepare_film_set(film_folder, 96, 64, cache_dir=cache, progress=False, workers=2)
+    films = open_film_set(film_folder)
+    again = prepare_films(films, 96, 64, cache_dir=cache, progress=False, workers=2)
     assert again.folder == first.folder
     assert (again.folder / "grey.npy").stat().st_mtime_ns == stamp
     assert not (film_folder / ".prepared").exists()
     assert [p.name for p in cache.iterdir()] == [first.folder.name]
-    other = prepare_film_set(film_folder, 64, 64, cache_dir=cache, progress=False)
+    other = prepare_films(open_film_set(film_folder), 64, 64, cache_dir=cache, progress=False)
     assert other.folder != first.folder
 
 
 def test_a_changed_film_or_outline_is_prepared_anew(film_folder: Path) -> None:
-    before = prepare_film_set(film_folder, 96, 64, progress=False)
+    before = prepare_films(open_film_set(film_folder), 96, 64, progress=False)
     path = film_folder / "via.json"
     project = json.loads(path.read_text())
     next(iter(project["_via_img_metadata"].values()))["regions"][0]["shape_attributes"][
         "all_points_x"
     ][0] += 1
     path.write_text(json.dumps(project))
-    moved = prepare_film_set(film_folder, 96, 64, progress=False)
+    moved = prepare_films(open_film_set(film_folder), 96, 64, progress=False)
     assert moved.folder != before.folder
     film = film_folder / "film_1.png"
     cv2.imwrite(str(film), np.zeros((160, 120), np.uint8))
     os.utime(film, ns=(1, 1))
-    dark = prepare_film_set(film_folder, 96, 64, progress=False)
+    dark = prepare_films(open_film_set(film_folder), 96, 64, progress=False)
     assert dark[1].grey.max() == 0
     assert moved[1].grey.max() == 255
 
@@ -127,21 +133,21 @@ def test_a_changed_film_or_outline_is_prepared_anew(film_folder: Path) -> None:
 def test_a_broken_film_is_named_and_leaves_no_cache(film_folder: Path) -> None:
     (film_folder / "film_4.png").write_bytes(b"not a film")
     with pytest.raises(FilmError, match=r"film_4\.png"):
-        prepare_film_set(film_folder, 96, 64, progress=False)
+        prepare_films(open_film_set(film_folder), 96, 64, progress=False)
     assert list((film_folder / ".prepared").glob("*")) == []
-    some = prepare_film_set(film_folder, 96, 64, names=["film_1.png"], progress=False)
+    some = prepare_films(open_film_set(film_folder), 96, 64, names=["film_1.png"], progress=False)
     assert some.names == ("film_1.png",)
     with pytest.raises(FilmError, match=r"nothing\.png"):
-        prepare_film_set(film_folder, 96, 64, names=["nothing.png"], progress=False)
+        prepare_films(open_film_set(film_folder), 96, 64, names=["nothing.png"], progress=False)
     with pytest.raises(OptionError, match="height 0"):
-        prepare_film_set(film_folder, 0, 64, progress=False)
+        prepare_films(open_film_set(film_folder), 0, 64, progress=False)
     (film_folder / "via.json").unlink()
     with pytest.raises(AnnotationError, match="no VIA"):
-        prepare_film_set(film_folder, 96, 64, progress=False)
+        prepare_films(open_film_set(film_folder), 96, 64, progress=False)
 
 
 def test_subsets_and_other_processes(film_folder: Path) -> None:
-    films = prepare_film_set(film_folder, 96, 64, progress=False)
+    films = prepare_films(open_film_set(film_folder), 96, 64, progress=False)
     some = films.subset(["film_4.png", "film_1.png"])
     assert some.names == ("film_4.png", "film_1.png")
     assert (some[1].grey == films[1].grey).all()
@@ -156,17 +162,17 @@ def test_subsets_and_other_processes(film_folder: Path) -> None:
 
 
 def test_a_damaged_cache_says_so(film_folder: Path) -> None:
-    films = prepare_film_set(film_folder, 96, 64, progress=False)
+    films = prepare_films(open_film_set(film_folder), 96, 64, progress=False)
     (films.folder / "outlines.npz").write_bytes(b"")
     with pytest.raises(ConfigurationError, match="damaged"):
-        prepare_film_set(film_folder, 96, 64, progress=False)
+        prepare_films(open_film_set(film_folder), 96, 64, progress=False)
 
 
 def test_a_phantom_set_end_to_end(tmp_path: Path) -> None:
     phantom = pytest.importorskip("spinezoo_phantom")
     settings = phantom.PhantomSettings(height_px=256, width_px=192)
     phantom.write_film_set(tmp_path, count=2, seed=3, settings=settings, file_format="dicom")
-    films = prepare_film_set(tmp_path, 128, 96, progress=False)
+    films = prepare_films(open_film_set(tmp_path), 128, 96, progress=False)
     assert len(films) == 2
     for film in films:
         labels = label_map_of(augment(film, np.random.default_rng(0), STILL))

@@ -14,7 +14,7 @@ from spinezoo_spine.annotations.regions import FilmAnnotation, Region
 from spinezoo_spine.annotations.via import write_via
 from spinezoo_spine.films import isolation
 from spinezoo_testing.bad_decoders import HEIGHT, SETTINGS, WIDTH, film_that_says
-from spinezoo_training.prepared_set import prepare_film_set
+from spinezoo_training.prepared_set import open_film_set, prepare_films
 
 
 @pytest.fixture
@@ -43,6 +43,6 @@ def bad_decoders(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 def test_the_film_is_named(folder: Path, fault: str) -> None:
     (folder / "stuck.dcm").write_bytes(film_that_says(fault))
     with pytest.raises(FilmError, match=r"^stuck\.dcm: film's decoder (was stopped|broke off)"):
-        prepare_film_set(folder, 64, 64, workers=2, progress=False)
+        prepare_films(open_film_set(folder), 64, 64, workers=2, progress=False)
     (folder / "stuck.dcm").write_bytes(film_that_says("nothing"))
-    assert "stuck.dcm" in prepare_film_set(folder, 64, 64, progress=False).names
+    assert "stuck.dcm" in prepare_films(open_film_set(folder), 64, 64, progress=False).names

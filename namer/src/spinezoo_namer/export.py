@@ -17,7 +17,7 @@ from spinezoo_spine.column.reader.looking import (
     ReaderInput,
 )
 from spinezoo_torchkit.rounding import round_to_bytes
-from spinezoo_torchkit.small_training import export_checked
+from spinezoo_torchkit.small_export import export_checked
 from torch import nn
 
 INPUTS = ("views", "facts", "pairs", "outlined", "film")

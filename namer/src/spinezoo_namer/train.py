@@ -23,17 +23,14 @@ import torch
 from spinezoo_contract.errors import ConfigurationError
 from spinezoo_contract.output import end_with_reader
 from spinezoo_spine.column.reader.card import READER
+from spinezoo_torchkit.small_command import how_trained, make_parser, make_stores, run_command
+from spinezoo_torchkit.small_export import write_record
 from spinezoo_torchkit.small_training import (
     SmallSettings,
     Trained,
-    how_trained,
     is_finished,
-    make_parser,
-    make_stores,
     mix_with,
-    run_command,
     run_epochs,
-    write_record,
 )
 from spinezoo_training.shards import read_record
 from torch import nn
@@ -234,9 +231,7 @@ def finish(
     ]
     export(reader, folder / READER.weights_file, [each.given for each in seen])
     metrics = {"films": len(held_out[1]), **figures}
-    return write_record(
-        folder, READER, "int8", calibration=calibration, training=training, metrics=metrics
-    )
+    return write_record(folder, READER, calibration=calibration, training=training, metrics=metrics)
 
 
 def make_frontal(arguments: argparse.Namespace, settings: Settings) -> Path:

@@ -23,7 +23,7 @@ from python_multipart.multipart import parse_options_header
 from spinezoo_contract.errors import AccessError, BadInputError, NotServingError
 from spinezoo_contract.tls import token_from_file
 
-from spinezoo_pacs.node.errors import NotTakenError, RefusedError
+from spinezoo_pacs.errors import NotTakenError, RefusedError
 
 JSON = "application/dicom+json"
 XML = "application/dicom+xml"

@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from spinezoo_spine.measures.refiner.looking import CROP_PX
 from spinezoo_torchkit.rounding import round_to_bytes
-from spinezoo_torchkit.small_training import export_checked
+from spinezoo_torchkit.small_export import export_checked
 
 from spinezoo_refiner.network import CHANNELS, RefinerNetwork
 

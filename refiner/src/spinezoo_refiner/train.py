@@ -25,17 +25,14 @@ from spinezoo_contract.output import end_with_reader
 from spinezoo_spine.measures.osteophytes import LEAST_ODDS
 from spinezoo_spine.measures.refiner.answers import landmarks_of
 from spinezoo_spine.measures.refiner.card import REFINER
+from spinezoo_torchkit.small_command import how_trained, make_parser, make_stores, run_command
+from spinezoo_torchkit.small_export import write_record
 from spinezoo_torchkit.small_training import (
     SmallSettings,
     Trained,
-    how_trained,
     is_finished,
-    make_parser,
-    make_stores,
     mix_with,
-    run_command,
     run_epochs,
-    write_record,
 )
 from spinezoo_training.shards import read_record
 
@@ -163,7 +160,7 @@ def finish(
     seen = [batch.crops.numpy() for batch in Bodies(held_out, 7, 0, min(16, len(held_out.grey)))]
     export(network, folder / REFINER.weights_file, seen[:ROUNDING_BATCHES])
     metrics = {"bodies": len(held_out.grey), **figures}
-    return write_record(folder, REFINER, "int8", training=training, metrics=metrics)
+    return write_record(folder, REFINER, training=training, metrics=metrics)
 
 
 def train(

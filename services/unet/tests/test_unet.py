@@ -282,10 +282,10 @@ def test_weights_of_another_network_are_no_start(
 def test_served_answer_is_the_training_time_answer(service: Path, film_set: Path) -> None:
     from spinezoo_spine.films.reader import read_film_file
     from spinezoo_spine.inference.preprocess import letterbox, two_channels
-    from spinezoo_training.prepared_set import prepare_film_set
+    from spinezoo_training.prepared_set import open_film_set, prepare_films
     from spinezoo_training.targets import network_input
 
-    data = prepare_film_set(film_set, 64, 48, cache_dir=service / "cache")
+    data = prepare_films(open_film_set(film_set), 64, 48, cache_dir=service / "cache")
     film = read_film_file(film_set / "film_00.png")
     canvas, _ = letterbox(film.pixels, 64, 48)
     difference = np.abs(two_channels(canvas) - network_input(data[0]))

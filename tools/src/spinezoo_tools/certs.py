@@ -20,15 +20,14 @@ Needs ``cryptography``; imported when it is used. ``docs/decisions.md`` says why
 from __future__ import annotations
 
 import argparse
-import contextlib
-import os
 import sys
-import tempfile
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from ipaddress import ip_address
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from spinezoo_serving.disk import replace_file
 
 from spinezoo_tools.checkout import FRONT, networks_of
 from spinezoo_tools.environments import ROOT
@@ -307,21 +306,8 @@ def save(
     )
 
     secret = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
-    _write(folder / f"{name}.key", secret, 0o600)
-    _write(folder / f"{name}.crt", certificate.public_bytes(Encoding.PEM), 0o644)
-
-
-def _write(path: Path, data: bytes, mode: int) -> None:
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            os.fchmod(handle, mode)
-            file.write(data)
-        os.replace(temporary, path)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            os.unlink(temporary)
-        raise
+    replace_file(folder / f"{name}.key", secret, mode=0o600)
+    replace_file(folder / f"{name}.crt", certificate.public_bytes(Encoding.PEM), mode=0o644)
 
 
 if __name__ == "__main__":

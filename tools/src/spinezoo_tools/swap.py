@@ -22,6 +22,7 @@ import argparse
 import contextlib
 import os
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 from spinezoo_tools.checkout import ToolError, read_env_file
@@ -142,28 +143,38 @@ class Undo:
         return left
 
 
+def _send(roster: RosterFile, gateway: Gateway, name: str, target: str) -> None:
+    """Points a member at a target and waits until films go there."""
+    roster.point(name, target)
+    gateway.wait_for(name, target)
+
+
 def swap_address(roster: RosterFile, gateway: Gateway, name: str, target: str, undo: Undo) -> None:
-    """Sends a member's films to another address, once the gateway has checked what is there."""
+    """Sends a member's films to another address, once the gateway has checked what is there.
+
+    Raises:
+        SwapError: They go there already, or the gateway does not answer.
+        RefusedError: The gateway refuses what is there.
+    """
     old = roster.target(name)
     if old == target:
         raise SwapError(f"{name} is at {target} already")
     gateway.must_answer(name)
-
-    def put_back() -> None:
-        roster.point(name, old)
-        gateway.wait_for(name, old)
-
-    undo.add(f"{name} back to {old}", put_back)
+    undo.add(f"{name} back to {old}", partial(_send, roster, gateway, name, old))
     say(f"{name}: {old} -> {target}; the gateway checks the newcomer")
-    roster.point(name, target)
-    gateway.wait_for(name, target)
+    _send(roster, gateway, name, target)
     say(f"{name}: films go to {target}; {old} may be stopped")
 
 
 def swap_image(
     roster: RosterFile, docker: Docker, images: Path, name: str, image: str, undo: Undo
 ) -> None:
-    """Replaces a member's containers by those of another image."""
+    """Replaces a member's containers by those of another image.
+
+    Raises:
+        SwapError: The member does not run, or a step fails.
+        RefusedError: The gateway refuses the newcomer.
+    """
     variable = f"SPINEZOO_{name.upper()}_IMAGE"
     old_target = roster.target(name)
     port = old_target.rpartition(":")[2]
@@ -197,22 +208,20 @@ def swap_image(
     docker.await_healthy(newcomer)
 
     # 2. The gateway checks it and takes it in, or refuses it.
-    def put_back() -> None:
-        roster.point(name, old_target)
-        gateway.wait_for(name, old_target)
-
-    undo.add(f"{name} back to {old_target}", put_back)
+    undo.add(f"{name} back to {old_target}", partial(_send, roster, gateway, name, old_target))
     say(f"{name}: the gateway checks the newcomer")
-    roster.point(name, newcomer_target)
-    gateway.wait_for(name, newcomer_target)
+    _send(roster, gateway, name, newcomer_target)
     say(f"{name}: films go to the newcomer")
 
     # 3. The service itself from the new image; it has no films now.
-    def old_service() -> None:
-        docker.environment = old_environment
+    def make_again() -> None:
         docker.recreate(name, old_count)
         for container in docker.containers(name, beside=newcomer):
             docker.await_healthy(container)
+
+    def old_service() -> None:
+        docker.environment = old_environment
+        make_again()
 
     def old_images() -> None:
         if old_variables is None:
@@ -224,18 +233,11 @@ def swap_image(
     undo.add(f"{images.name} as it was", old_images)
     write_variables(images, {**(old_variables or {}), variable: image})
     say(f"{name}: making the service again from {image}")
-    docker.recreate(name, old_count)
-    for container in docker.containers(name, beside=newcomer):
-        docker.await_healthy(container)
+    make_again()
 
     # 4. Back to the service's own name, and the interim container goes.
-    def stay_on_newcomer() -> None:
-        roster.point(name, newcomer_target)
-        gateway.wait_for(name, newcomer_target)
-
-    undo.add(f"{name} to {newcomer}", stay_on_newcomer)
-    roster.point(name, old_target)
-    gateway.wait_for(name, old_target)
+    undo.add(f"{name} to {newcomer}", partial(_send, roster, gateway, name, newcomer_target))
+    _send(roster, gateway, name, old_target)
     undo.clear()
     docker.stop_gently(newcomer)
     say(f"{name}: films go to {old_target}, which is {image} now")

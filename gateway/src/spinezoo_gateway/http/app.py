@@ -30,6 +30,7 @@ from spinezoo_serving.http_calls import (
     problem_of,
 )
 from starlette.exceptions import HTTPException
+from starlette.types import Receive, Scope, Send
 
 from spinezoo_gateway.http import answers, models, preview
 from spinezoo_gateway.http.options import PreviewFields, SegmentFields, checked, form_schema
@@ -86,9 +87,20 @@ def _problems(*codes: int) -> dict[int | str, dict[str, Any]]:
     }
 
 
-def _json(value: Any) -> Response:
+class _Held(Response):
+    """An answer that keeps what is held until it has been taken."""
+
+    held = contextlib.ExitStack()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Sends it."""
+        with self.held:
+            await super().__call__(scope, receive, send)
+
+
+def _json(value: Any) -> _Held:
     # Not FastAPI's own encoder, which looks at every number of every outline once more.
-    return Response(
+    return _Held(
         pydantic_core.to_json(value),
         media_type="application/json",
         headers={"Cache-Control": "no-store"},
@@ -219,7 +231,9 @@ class HttpFace:
             deadline_s = None if fields.deadline_ms is None else fields.deadline_ms / 1000.0
             events = self._events(question, write, deadline_s)
             if EVENT_STREAM not in request.headers.get("accept", ""):
-                return _json(await _unless_gone(request, _whole(events)))
+                whole = _json(await _unless_gone(request, _whole(events)))
+                whole.held = stack.pop_all()
+                return whole
             # What fails before the first member has answered fails with its own HTTP status.
             try:
                 first = await _unless_gone(request, anext(events))
@@ -235,7 +249,8 @@ class HttpFace:
 
     async def preview(self, request: Request) -> Response:
         """Grey levels, size, spacing and notes of a film, without asking any network."""
-        with self._uploads.place():
+        with contextlib.ExitStack() as stack:
+            stack.enter_context(self._uploads.place())
             upload = await self._uploads.read(request)
             fields = checked(PreviewFields, upload.fields)
             if not upload.film:
@@ -244,16 +259,17 @@ class HttpFace:
             kinds = () if "application/json" in accepted else ("image/png", BYTES)
             kind = next((each for each in kinds if each in accepted), None)
 
-            def make() -> Response:
+            def make() -> _Held:
                 film = self._read_film(upload.film)
                 if kind == BYTES:
-                    return Response(preview.preview_bytes(film), media_type=BYTES)
+                    return _Held(preview.preview_bytes(film), media_type=BYTES)
                 if kind is not None:
-                    return Response(preview.png_of(film), media_type=kind)
+                    return _Held(preview.png_of(film), media_type=kind)
                 return _json(preview.preview_json(film, fields.pixels))
 
             answer = await asyncio.to_thread(make)
             answer.headers["Cache-Control"] = "no-store"
+            answer.held = stack.pop_all()
             return answer
 
     async def models(self) -> Response:

@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 from spinezoo_contract.errors import (
     BadInputError,
     OptionError,
-    QueueFullError,
     TooLargeError,
 )
-from spinezoo_contract.words import are, counted
+from spinezoo_serving.calls import Places
 from spinezoo_serving.forms import FormInMemory, in_time, pieces
 from starlette.formparsers import MultiPartException
 from starlette.requests import Request
 
 FIELDS_BYTES = 65_536
 """What a form may hold beside the film."""
+
+FULL = (
+    "being sent or under way over {}, the limit (twice SPINEZOO_GATEWAY_CONCURRENCY); try again "
+    "when one is done"
+)
+"""What a caller reads who finds no place."""
 
 _HOW = 'send multipart/form-data with the file in `film`: curl -F "film=@film.dcm" ...'
 
@@ -45,27 +49,8 @@ class Uploads:
     """
 
     def __init__(self, most: int, max_bytes: int) -> None:
-        self._most = most
+        self.place = Places(most, FULL.format("HTTP")).place
         self._max_bytes = max_bytes
-        self._now = 0
-
-    @contextlib.contextmanager
-    def place(self) -> Iterator[None]:
-        """A place for one form, until its call has ended.
-
-        Raises:
-            QueueFullError: All are taken.
-        """
-        if self._now >= self._most:
-            raise QueueFullError(
-                f"{counted(self._now, 'film')} {are(self._now)} being sent or under way over "
-                "HTTP, the limit (twice SPINEZOO_GATEWAY_CONCURRENCY); try again when one is done"
-            )
-        self._now += 1
-        try:
-            yield
-        finally:
-            self._now -= 1
 
     async def read(self, request: Request) -> Upload:
         """The form of a request.

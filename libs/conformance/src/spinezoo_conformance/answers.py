@@ -44,7 +44,11 @@ def check_size(response: segmenter_pb2.PredictResponse, height: int, width: int)
 
 
 def check_masks(response: segmenter_pb2.PredictResponse, height: int, width: int) -> str | None:
-    """Fails where a mask or its box is wrong; returns what it was judged on."""
+    """Fails where a mask or its box is wrong; returns what it was judged on.
+
+    Raises:
+        RuleBrokenError: One is wrong; the message says which segment.
+    """
     for index, segment in enumerate(response.segments):
         where = f"segments[{index}] ({structure_name(segment.structure)})"
         mask = RunLengthMask(segment.mask.height, segment.mask.width, segment.mask.counts)
@@ -136,7 +140,11 @@ def check_refused(
     codes: tuple[StatusCode, ...],
     options: segmenter_pb2.PredictOptions | None = None,
 ) -> None:
-    """Fails where a film is not refused with one of the codes and a message."""
+    """Fails where a film is not refused with one of the codes and a message.
+
+    Raises:
+        RuleBrokenError: It is answered, or refused in another way.
+    """
     wanted = " or ".join(code.name for code in codes)
     try:
         response = session.predict(image, options)

@@ -180,7 +180,11 @@ class Session:
         return self._model
 
     def model(self) -> model_pb2.ModelInfo:
-        """What GetModel says, for rules that need it."""
+        """What GetModel says, for rules that need it.
+
+        Raises:
+            RuleBlockedError: The call fails.
+        """
         try:
             return self.get_model()
         except grpc.RpcError as error:
@@ -194,7 +198,11 @@ class Session:
         return self._answer
 
     def answer(self) -> segmenter_pb2.PredictResponse:
-        """The same, for rules that need it."""
+        """As :meth:`standard_answer`, for rules that need it.
+
+        Raises:
+            RuleBlockedError: The call fails.
+        """
         try:
             return self.standard_answer()
         except grpc.RpcError as error:
@@ -205,6 +213,9 @@ class Session:
 
         Near score 0 an instance network answers chance, which the rounding of another encoding
         changes; so encodings are compared with these settings.
+
+        Raises:
+            RuleBlockedError: The call fails.
         """
         if self._default_answer is None:
             try:
@@ -231,7 +242,11 @@ class Session:
         expect(self.alive(), f"stopped answering after {after}")
 
     def expect_serving(self, after: str) -> None:
-        """Fails when the container no longer answers an ordinary film."""
+        """Fails when the container no longer answers an ordinary film.
+
+        Raises:
+            RuleBrokenError: It does not.
+        """
         self.expect_alive(after)
         try:
             response = self.predict(raw_image(standard_pixels()))

@@ -48,8 +48,8 @@ def mask_from_runs(runs: NDArray[np.integer], height: int, width: int) -> RunLen
     """The mask of given run lengths, in COCO's shortest form.
 
     Args:
-        runs: Run lengths, column-major, background first, 0 or more; runs of length 0 are merged
-            away.
+        runs: (N,) run lengths, column-major, background first, 0 or more; runs of length 0 are
+            merged away.
         height: Rows, in pixels.
         width: Columns, in pixels.
 

@@ -43,8 +43,8 @@ def decode_runs(masks: Sequence[Counts]) -> list[NDArray[np.int64]]:
         masks: At least one.
 
     Returns:
-        Of each mask its runs, read-only: 0 or more, adding up to height * width. Runs of length 0
-        may stand anywhere.
+        Of each mask its (N,) runs, read-only: 0 or more, adding up to height * width. Runs of
+        length 0 may stand anywhere.
 
     Raises:
         MaskError: The counts of a mask break the contract; the message says how.
@@ -132,7 +132,7 @@ def shortest_runs(runs: NDArray[np.integer], height: int, width: int) -> NDArray
     """Run lengths without runs of length 0, but for the first one, read-only.
 
     Args:
-        runs: Run lengths, column-major, background first, 0 or more.
+        runs: (N,) run lengths, column-major, background first, 0 or more.
         height: Rows, in pixels.
         width: Columns, in pixels.
 
@@ -156,7 +156,7 @@ def encode_runs(runs: NDArray[np.int64], height: int, width: int) -> bytes:
     """Compressed counts of run lengths as :func:`shortest_runs` gives them.
 
     Args:
-        runs: The run lengths, checked: pycocotools' C code takes them as they are.
+        runs: (N,) run lengths, checked: pycocotools' C code takes them as they are.
         height: Rows, in pixels.
         width: Columns, in pixels.
 
@@ -173,7 +173,7 @@ def runs_box(runs: NDArray[np.int64], height: int) -> tuple[int, int, int, int]:
     """Left, top, width and height, in pixels, of the foreground; all zero where there is none.
 
     Args:
-        runs: Valid run lengths.
+        runs: (N,) valid run lengths.
         height: Rows of the mask, in pixels.
     """
     borders = np.cumsum(runs)
@@ -201,7 +201,7 @@ def boxes_of(
     which takes a third of the time of this.
 
     Args:
-        masks: Valid run lengths of each, at least one mask.
+        masks: Of each (N,) valid run lengths, at least one mask.
         heights: Its rows, in pixels.
     """
     counts = np.array([len(runs) for runs in masks])

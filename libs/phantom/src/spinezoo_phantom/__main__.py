@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from spinezoo_phantom.make import make_film
 from spinezoo_phantom.settings import FIELDS, TURNS_DEG, VIEWS, PhantomSettings
-from spinezoo_phantom.sheet import draw_beside, draw_sheet
+from spinezoo_phantom.sheet import draw_sheet
 from spinezoo_phantom.write import film_seed, write_film_set
 
 
@@ -77,7 +77,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 for index in tqdm(range(min(options.count, 48)), unit="film", disable=None)
             ]
             options.sheet.parent.mkdir(parents=True, exist_ok=True)
-            sheet = draw_sheet(films) if options.beside is None else draw_beside(films, real)
+            sheet = draw_sheet(films, real)
             if not cv2.imwrite(str(options.sheet), sheet):
                 parser.error(f"{options.sheet} could not be written; is it a .png path?")
     except ValueError as error:

@@ -24,7 +24,15 @@ class Painter:
         shell_mm: float,
         density: float = 1.0,
     ) -> None:
-        """Adds a flat bone; sizes in mm of the sagittal mid-plane."""
+        """Adds a flat bone; sizes in mm of the sagittal mid-plane.
+
+        Args:
+            outline_px: (N, 2) outline on the film.
+            thickness_cm: Path length in its middle.
+            round_mm: Width of its rounded edge.
+            shell_mm: Thickness of its cortex.
+            density: Of its cancellous bone, relative to the painter's.
+        """
         if Window.around(outline_px, 2).cut(self.camera.height_px, self.camera.width_px).is_empty:
             return
         px = self.camera.px_per_mm

@@ -100,7 +100,11 @@ def smooth_curve(points: np.ndarray, *, rounds: int = 2, closed: bool = True) ->
 
 
 def fixed_point(points_px: np.ndarray) -> np.ndarray:
-    """Turns pixel-edge positions into OpenCV's fixed-point pixel-centre integers."""
+    """Turns pixel-edge positions into OpenCV's fixed-point pixel-centre integers.
+
+    Args:
+        points_px: (N, 2) places on the film.
+    """
     return np.round((points_px - 0.5) * (1 << _SHIFT_BITS)).astype(np.int32)
 
 
@@ -147,7 +151,14 @@ class Window:
 
 
 def add_line(layer: np.ndarray, line_px: np.ndarray, value: float, width_px: float) -> None:
-    """Adds an open line of a given width; thinner than a pixel means fainter."""
+    """Adds an open line of a given width; thinner than a pixel means fainter.
+
+    Args:
+        layer: (height, width) the film's layer; changed in place.
+        line_px: (N, 2) points on the film.
+        value: What a pixel under the line gets.
+        width_px: Of the line.
+    """
     thickness = max(1, round(width_px))
     window = Window.around(line_px, 4 + thickness).cut(*layer.shape)
     if window.is_empty:

@@ -22,7 +22,7 @@ _COLOURS_BGR = {
 }
 
 
-def draw_film(film: PhantomFilm, *, height_px: int, outlines: bool = True) -> np.ndarray:
+def draw_film(film: PhantomFilm, *, height_px: int, outlines: bool) -> np.ndarray:
     """Returns an (height_px, w, 3) uint8 BGR picture of one film."""
     scale = height_px / film.settings.height_px
     size = (round(film.settings.width_px * scale), height_px)
@@ -59,40 +59,28 @@ def draw_real(path: Path, *, height_px: int, width_px: int) -> np.ndarray:
     return cv2.cvtColor(cv2.convertScaleAbs(canvas, alpha=255), cv2.COLOR_GRAY2BGR)
 
 
-def draw_beside(
-    films: Sequence[PhantomFilm], real: Sequence[Path], *, columns: int = 8, height_px: int = 420
-) -> np.ndarray:
-    """Returns a sheet of phantoms with rows of real films between their rows, without outlines.
+def draw_sheet(films: Sequence[PhantomFilm], real: Sequence[Path] = ()) -> np.ndarray:
+    """Draws one uint8 BGR picture of many films, row by row.
 
     Args:
-        films: Phantoms of one size.
+        films: Phantoms of one size; outlined where there are no real films.
         real: Film files; every row of them stands below a row of phantoms.
-        columns: Films a row.
-        height_px: Height of a row.
+
+    Raises:
+        FilmError: A real film cannot be read.
+        ValueError: There is no phantom.
     """
-    tiles = [draw_film(film, height_px=height_px, outlines=False) for film in films]
+    if not films:
+        raise ValueError("a sheet shows 1 film or more")
+    columns, height_px = (8, 420) if real else (6, 480)
+    tiles = [draw_film(film, height_px=height_px, outlines=not real) for film in films]
     width_px = tiles[0].shape[1]
     others = [draw_real(path, height_px=height_px, width_px=width_px) for path in real]
     blank = np.zeros_like(tiles[0])
     rows: list[np.ndarray] = []
-
-    def row(pictures: Sequence[np.ndarray]) -> None:
-        rows.append(np.hstack([*pictures, *([blank] * (columns - len(pictures)))]))
-
     while tiles or others:
         for pile in (tiles, others):
             if pile:
-                row(pile[:columns])
+                rows.append(np.hstack([*pile[:columns], *([blank] * (columns - len(pile)))]))
                 del pile[:columns]
-    return np.vstack(rows)
-
-
-def draw_sheet(
-    films: Sequence[PhantomFilm], *, columns: int = 6, height_px: int = 480, outlines: bool = True
-) -> np.ndarray:
-    """Returns one uint8 BGR picture of many films of one size, row by row."""
-    tiles = [draw_film(film, height_px=height_px, outlines=outlines) for film in films]
-    while len(tiles) % columns:
-        tiles.append(np.zeros_like(tiles[0]))
-    rows = [np.hstack(tiles[start : start + columns]) for start in range(0, len(tiles), columns)]
     return np.vstack(rows)

@@ -34,7 +34,13 @@ def project(camera: Camera, points_mm: np.ndarray) -> np.ndarray:
 
 
 def paste(layer: np.ndarray, patch: np.ndarray, window: Window) -> None:
-    """Adds a patch where its window lies on the film."""
+    """Adds a patch where its window lies on the film.
+
+    Args:
+        layer: (height, width) the film's layer; changed in place.
+        patch: (h, w) of the window's size.
+        window: Where; what lies beyond the film is left out.
+    """
     seen = window.cut(*layer.shape)
     if seen.width < 1 or seen.height < 1:
         return

@@ -7,11 +7,12 @@ in flight, which :class:`~spinezoo_serving.server.GrpcServer` waits for when it 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import re
 import time
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -24,10 +25,11 @@ from spinezoo_contract.errors import (
     BadInputError,
     DeadlineError,
     NotServingError,
+    QueueFullError,
     SpineZooError,
     TooLargeError,
 )
-from spinezoo_contract.words import counted
+from spinezoo_contract.words import are, counted
 
 from spinezoo_serving.logs import REQUEST_ID, error_fields
 
@@ -43,6 +45,10 @@ _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 _HEALTH_CHECK = "/grpc.health.v1.Health/Check"
 """What probes call, who have no token; it says one word."""
+
+
+UPLOAD_S = 120.0
+"""Time a caller has to send a film, in s."""
 
 
 def request_id_from(value: str | bytes | None) -> str:
@@ -94,6 +100,35 @@ class InFlight:
             time.monotonic() < end
         ):
             await asyncio.sleep(left)
+
+
+class Places:
+    """Places for calls that bring a film: from its first byte to the last of the answer.
+
+    Args:
+        most: How many.
+        full: What a caller reads who finds none, behind the number of those under way.
+    """
+
+    def __init__(self, most: int, full: str) -> None:
+        self._most = most
+        self._full = full
+        self._now = 0
+
+    @contextlib.contextmanager
+    def place(self) -> Iterator[None]:
+        """One of them.
+
+        Raises:
+            QueueFullError: All are taken.
+        """
+        if self._now >= self._most:
+            raise QueueFullError(f"{counted(self._now, 'film')} {are(self._now)} {self._full}")
+        self._now += 1
+        try:
+            yield
+        finally:
+            self._now -= 1
 
 
 class _Call:
@@ -161,10 +196,32 @@ class _Call:
         """Serves a method that answers a stream."""
         await self._guarded(request, context, self._answer_stream)
 
-    def _request(self, request: Any) -> Any:
+    @contextlib.asynccontextmanager
+    async def _request(self, request: Any) -> AsyncIterator[Any]:
+        """What the method is asked, parsed; a film is read here, into one of the places.
+
+        Raises:
+            QueueFullError: No place is free; nothing has been read.
+            DeadlineError: The film did not come in time.
+            BadInputError: It is no message of the method, or none came.
+        """
+        places = self._shell.places.get(self._method)
         if self._handler.request_streaming:
-            return self._parse_stream(request)
-        return self._parse(request)
+            yield self._parse_stream(request)
+        elif places is None:
+            yield self._parse(request)
+        else:
+            with places.place():
+                try:
+                    async with asyncio.timeout(UPLOAD_S):
+                        data = await anext(aiter(request))
+                except TimeoutError:
+                    raise DeadlineError(
+                        f"the film did not come within {UPLOAD_S:.0f} s; send it over a faster line"
+                    ) from None
+                except StopAsyncIteration:
+                    raise BadInputError("the call ended without a request") from None
+                yield self._parse(data)
 
     async def _answer_one(self, request: Any, context: Any) -> bytes:
         behaviour = (
@@ -172,7 +229,8 @@ class _Call:
             if self._handler.request_streaming
             else self._handler.unary_unary
         )
-        return self._serialise(await behaviour(self._request(request), context))
+        async with self._request(request) as asked:
+            return self._serialise(await behaviour(asked, context))
 
     async def _answer_stream(self, request: Any, context: Any) -> None:
         behaviour = (
@@ -180,12 +238,12 @@ class _Call:
             if self._handler.request_streaming
             else self._handler.unary_stream
         )
-        answers = behaviour(self._request(request), context)
-        try:
+        async with (
+            self._request(request) as asked,
+            contextlib.aclosing(behaviour(asked, context)) as answers,
+        ):
             async for message in answers:
                 await context.write(self._serialise(message))
-        finally:
-            await answers.aclose()
 
     async def _guarded(
         self, request: Any, context: Any, answer: Callable[[Any, Any], Awaitable[_T]]
@@ -251,6 +309,7 @@ class _Call:
 class ShellInterceptor(grpc.aio.ServerInterceptor):
     """Puts a :class:`_Call` around every method that is not gRPC's own.
 
+    ``places`` bounds methods that bring films, by full name such as ``/spinezoo.v1.X/Method``.
     Where callers need a token, every method but health's Check is refused without one, and so
     is reflection.
     """
@@ -264,6 +323,7 @@ class ShellInterceptor(grpc.aio.ServerInterceptor):
         self.max_message_bytes = max_message_bytes
         self.metrics = metrics
         self.tokens = tokens
+        self.places: dict[str, Places] = {}
         self.in_flight = InFlight()
         self.refusing = False
 
@@ -290,16 +350,16 @@ class ShellInterceptor(grpc.aio.ServerInterceptor):
         if details.method.startswith("/grpc."):
             return handler
         call = _Call(self, details.method, handler, request_id, caller)
+        # With a stream as its request the call begins before that has been read.
+        early = handler.request_streaming or details.method in self.places
         if handler.response_streaming:
             make = (
                 grpc.stream_stream_rpc_method_handler
-                if handler.request_streaming
+                if early
                 else grpc.unary_stream_rpc_method_handler
             )
             return make(call.streaming)
         make = (
-            grpc.stream_unary_rpc_method_handler
-            if handler.request_streaming
-            else grpc.unary_unary_rpc_method_handler
+            grpc.stream_unary_rpc_method_handler if early else grpc.unary_unary_rpc_method_handler
         )
         return make(call.unary)

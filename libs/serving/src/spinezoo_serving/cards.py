@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from spinezoo_contract.errors import CardError, WeightsError
-from spinezoo_contract.types import ModelFamily, ModelInfo, Structure
+from spinezoo_contract.types import ModelFamily, ModelInfo, Provenance, Structure, Timing
 
 from spinezoo_serving.card_models import (
     WEIGHTS_SUFFIXES,
@@ -134,36 +134,6 @@ class ModelCard:
     card_sha256: str
 
     @property
-    def input_height(self) -> int:
-        """Rows of the network's input, in pixels."""
-        return self.input.height
-
-    @property
-    def input_width(self) -> int:
-        """Columns of the network's input, in pixels."""
-        return self.input.width
-
-    @property
-    def input_channels(self) -> int:
-        """Planes of the network's input."""
-        return self.input.channels
-
-    @property
-    def default_score_threshold(self) -> float:
-        """Score threshold used when a request gives none, 0 to 1."""
-        return self.defaults.score_threshold
-
-    @property
-    def default_suppression_iou(self) -> float | None:
-        """Suppression overlap used when a request gives none, 0 to 1; None: no suppression."""
-        return self.defaults.suppression_iou
-
-    @property
-    def default_max_segments(self) -> int:
-        """Most outlines in an answer when a request gives no number."""
-        return self.defaults.max_segments
-
-    @property
     def weights_sha256(self) -> str:
         """SHA-256 of the weights file.
 
@@ -171,6 +141,32 @@ class ModelCard:
             WeightsError: The preset has no weights yet.
         """
         return _weights_of(self).sha256
+
+    def provenance(
+        self, device: str, timing: Timing, *, engine: str = "", precision: str = ""
+    ) -> Provenance:
+        """What an answer says of the network.
+
+        Args:
+            device: Where it ran, such as ``cpu``.
+            timing: Of the answer.
+            engine: What ran it; empty: its framework.
+            precision: What it computed in; empty: not told.
+
+        Raises:
+            WeightsError: The preset has no weights yet.
+        """
+        return Provenance(
+            model_name=self.name,
+            model_version=self.version,
+            preset=self.preset,
+            weights_sha256=self.weights_sha256,
+            preprocessing_id=self.preprocessing_id,
+            device=device,
+            timing=timing,
+            engine=engine,
+            precision=precision,
+        )
 
     def info(self, settings: ServingLimits) -> ModelInfo:
         """What the container says of itself.

@@ -53,26 +53,28 @@ def _first_of(group: BaseExceptionGroup[BaseException]) -> OSError | None:
     return first if isinstance(first, OSError) else None
 
 
-def replace_file(path: Path, content: bytes | str) -> None:
+def replace_file(path: Path, content: bytes | str, *, mode: int | None = None) -> None:
     """Puts a whole file in place in one step: a full disk or a stop leaves the old one.
 
     Args:
-        path: The file; its folder is made where it is missing. One that exists keeps its rights.
+        path: The file; its folder is made where it is missing.
         content: All of it; text is written as UTF-8.
+        mode: Its rights, of a secret from the first byte on; None: one that exists keeps its own.
 
     Raises:
         OSError: It cannot be written; nothing is left of it.
     """
-    with replacing(path) as beside:
+    with replacing(path, mode=mode) as beside:
         beside.write_bytes(content.encode("utf-8") if isinstance(content, str) else content)
 
 
 @contextmanager
-def replacing(path: Path) -> Iterator[Path]:
+def replacing(path: Path, *, mode: int | None = None) -> Iterator[Path]:
     """As :func:`replace_file`, for what writes a file by itself.
 
     Args:
         path: The file.
+        mode: Its rights.
 
     Yields:
         Where to write; it is put in place at the end, and removed where that is not reached.
@@ -83,9 +85,13 @@ def replacing(path: Path) -> Iterator[Path]:
     path.parent.mkdir(parents=True, exist_ok=True)
     beside = path.with_name(f".{path.name}.{secrets.token_hex(4)}.partial")
     try:
+        if mode is not None:
+            beside.touch(0o600)
         yield beside
-        if path.exists():
-            beside.chmod(path.stat().st_mode & 0o777)
+        if mode is None and path.exists():
+            mode = path.stat().st_mode & 0o777
+        if mode is not None:
+            beside.chmod(mode)
         with beside.open("rb") as stream:
             os.fsync(stream.fileno())
         beside.replace(path)

@@ -21,6 +21,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import BaseRoute, Route
+from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from spinezoo_serving.metrics import CONTENT_TYPE, ServerMetrics
 from spinezoo_serving.security import Renewed, ServerSecurity
@@ -33,7 +34,18 @@ SETTINGS = "SPINEZOO_HOST and SPINEZOO_HTTP_PORT"
 """What says where a process answers HTTP."""
 
 FIRST_BYTE_S = 10.0
-"""Time a connection has to say its first byte where TLS is on, in s."""
+"""Time a connection has to say its first byte, in s."""
+
+SILENT_S = 60.0
+"""A connection on which nothing moves that long though it is the caller's turn, to ask or to take
+an answer, is closed at the next look, in s between two looks."""
+
+MOST_CONNECTIONS = 512
+"""Connections that are open at a time; further callers wait. Files, members and decoders need the
+rest of the 1024 descriptors that a process mostly has."""
+
+FULL_S = 0.1
+"""Between two looks for room for a connection, in s."""
 
 _TLS_HANDSHAKE = b"\x16"
 """First byte of every connection that speaks TLS."""
@@ -121,6 +133,38 @@ def bind(host: str, port: int, settings: str = SETTINGS) -> socket.socket:
     return listener
 
 
+class _Connection(H11Protocol):
+    """One connection, closed when nothing moves on it.
+
+    uvicorn itself waits for ever for a first request, and for whoever asked to take the answer,
+    which is memory of the process until then.
+    """
+
+    _seen: tuple[Any, int] | None = None
+    _look: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """The connection is open."""
+        super().connection_made(transport)
+        self._look = self.loop.call_later(SILENT_S, self._look_at_it)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The connection has ended."""
+        if self._look is not None:
+            self._look.cancel()
+        super().connection_lost(exc)
+
+    def _look_at_it(self) -> None:
+        to_take = self.transport.get_write_buffer_size()
+        answered = self.cycle is None or self.cycle.response_complete
+        now = (self.cycle, to_take)
+        if now == self._seen and (answered or to_take):
+            self.transport.abort()
+            return
+        self._seen = now
+        self._look = self.loop.call_later(SILENT_S, self._look_at_it)
+
+
 class _QuietServer(uvicorn.Server):
     """Leaves the signals to whoever runs the process."""
 
@@ -140,6 +184,8 @@ def _server(app: Any) -> _QuietServer:
     config = uvicorn.Config(
         app,
         loop="asyncio",
+        http=_Connection,
+        ws="none",
         log_config=None,
         access_log=False,
         server_header=False,
@@ -208,9 +254,8 @@ class HttpEndpoint:
             self._context = Renewed(self._security.context, self._security.stamp)
         listener = bind(self._host, self._asked_port, self._settings)
         self._port = listener.getsockname()[1]
-        sockets = [listener] if self._security is None else []
         for server in self._servers:
-            self._tasks.append(asyncio.create_task(server.serve(sockets=sockets)))
+            self._tasks.append(asyncio.create_task(server.serve(sockets=[])))
         for server, task in zip(self._servers, tuple(self._tasks), strict=True):
             while not server.started:
                 if task.done():
@@ -219,9 +264,8 @@ class HttpEndpoint:
                         "the HTTP endpoint ended while it started; see the log"
                     )
                 await asyncio.sleep(0.01)
-        if self._security is not None:
-            listener.setblocking(False)
-            self._tasks.append(asyncio.create_task(self._accept(listener)))
+        listener.setblocking(False)
+        self._tasks.append(asyncio.create_task(self._accept(listener)))
         fields = {"endpoint": self.scheme, "host": self._host, "port": self._port}
         log.info("listening", extra={"fields": fields})
 
@@ -234,17 +278,37 @@ class HttpEndpoint:
         await asyncio.gather(*self._tasks, *self._greetings, return_exceptions=True)
         self._tasks.clear()
 
+    @property
+    def _open(self) -> int:
+        """Connections that are open."""
+        served = sum(len(server.server_state.connections) for server in self._servers)
+        return served + len(self._greetings)
+
     async def _accept(self, listener: socket.socket) -> None:
+        """Takes connections, for uvicorn.
+
+        Its own way logs thousands of lines a second while there are no descriptors left.
+        """
         loop = asyncio.get_running_loop()
+        named = False
         with listener:
             while True:
+                if self._open >= MOST_CONNECTIONS:
+                    if not named:
+                        log.warning("%d connections are open: others wait", self._open)
+                    named = True
+                    await asyncio.sleep(FULL_S)
+                    continue
                 try:
                     connection, _ = await loop.sock_accept(listener)
                 except OSError as error:
                     # Out of file descriptors, mostly: those in use come back.
-                    log.error("connection not taken: %s", error.strerror)
-                    await asyncio.sleep(0.1)
+                    if not named:
+                        log.error("connections are not taken: %s", error.strerror)
+                    named = True
+                    await asyncio.sleep(FULL_S)
                     continue
+                named = named and self._open > MOST_CONNECTIONS // 2
                 task = asyncio.create_task(self._greet(connection))
                 self._greetings.add(task)
                 task.add_done_callback(self._greetings.discard)
@@ -256,7 +320,9 @@ class HttpEndpoint:
         try:
             async with asyncio.timeout(FIRST_BYTE_S):
                 first = await _first_byte(connection)
-            if first == _TLS_HANDSHAKE:
+            if first and self._context is None:
+                await loop.connect_accepted_socket(self._servers[0].protocol, connection)
+            elif first == _TLS_HANDSHAKE:
                 assert self._context is not None
                 await loop.connect_accepted_socket(
                     self._servers[0].protocol, connection, ssl=self._context.current()

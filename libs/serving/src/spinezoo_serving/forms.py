@@ -11,8 +11,7 @@ from starlette.datastructures import FormData
 from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import ClientDisconnect, Request
 
-UPLOAD_S = 120.0
-"""Time a caller has to send a request, in s."""
+from spinezoo_serving.calls import UPLOAD_S
 
 SILENCE_S = 15.0
 """Time without a byte after which a caller is held to have stopped sending, in s."""

@@ -43,6 +43,11 @@ RETRY_AFTER_S = 1
 """After which a caller may ask again that was refused for a while, in s."""
 
 
+PIECE_BYTES = 262_144
+"""Answers go out in pieces of this, each when the caller has taken most of those before: so a call
+lasts until its answer has gone, and none is copied whole into a buffer."""
+
+
 class ProblemMember(BaseModel):
     """How one member fared, in a failure of the whole."""
 
@@ -159,7 +164,13 @@ class HttpShell:
                 answering = True
                 key = status.REQUEST_ID_KEY.encode()
                 message["headers"] = [*message.get("headers", ()), (key, request_id.encode())]
-            counts["bytes_out"] += len(message.get("body", b""))
+            body = memoryview(message.get("body", b""))
+            counts["bytes_out"] += len(body)
+            while len(body) > PIECE_BYTES:
+                piece, body = bytes(body[:PIECE_BYTES]), body[PIECE_BYTES:]
+                await send({**message, "body": piece, "more_body": True})
+            if "body" in message:
+                message["body"] = bytes(body)
             await send(message)
 
         failure: BaseException | None = None

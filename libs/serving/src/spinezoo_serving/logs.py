@@ -58,14 +58,13 @@ class JsonFormatter(logging.Formatter):
         return json.dumps(line, default=str)
 
 
-def configure_logging(
-    process_name: str, *, level: int = logging.INFO, stream: TextIO | None = None
-) -> None:
+def configure_logging(process_name: str, *, stream: TextIO | None = None) -> None:
     """Sends every log line of the process to a stream as JSON; replaces earlier handlers.
+
+    SpineZoo's own lines start at INFO, other libraries' at WARNING.
 
     Args:
         process_name: Name in every line, such as ``pspnet`` or ``gateway``.
-        level: Least level of SpineZoo's own lines; other libraries' start at WARNING.
         stream: Where to; None is standard error.
     """
     handler = logging.StreamHandler(stream or sys.stderr)
@@ -77,4 +76,4 @@ def configure_logging(
     own.handlers.clear()
     own.propagate = True
     own.disabled = False
-    own.setLevel(level)
+    own.setLevel(logging.INFO)

@@ -6,11 +6,6 @@ Works alone and under BentoML: ``prometheus_client`` is imported when the first
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from prometheus_client import CollectorRegistry
-
 STAGE_BUCKETS_S = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0)
 """Upper bounds of the latency histogram, in s."""
 
@@ -19,16 +14,12 @@ CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 
 class ServerMetrics:
-    """Requests, latency by stage, queue length and failures by reason of one process.
+    """Requests, latency by stage, queue length and failures by reason of one process."""
 
-    Args:
-        registry: Where to register; None makes a registry of its own.
-    """
-
-    def __init__(self, registry: CollectorRegistry | None = None) -> None:
+    def __init__(self) -> None:
         import prometheus_client as prometheus
 
-        self.registry = registry or prometheus.CollectorRegistry()
+        self.registry = prometheus.CollectorRegistry()
         self._requests = prometheus.Counter(
             "spinezoo_requests",
             "Requests answered, by method and status code.",

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 import grpc
@@ -19,7 +19,7 @@ from grpc_health.v1 import health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 from spinezoo_contract.errors import ConfigurationError
 
-from spinezoo_serving.calls import ShellInterceptor
+from spinezoo_serving.calls import Places, ShellInterceptor
 from spinezoo_serving.settings import ServerSettings, host_port
 from spinezoo_serving.state import HealthServicer, Phase, ServingState
 from spinezoo_serving.stopping import STOP_SIGNALS, stop_requests
@@ -94,14 +94,23 @@ class GrpcServer:
         self.calls = ShellInterceptor(settings.max_message_bytes, metrics, tokens)
         self._port = 0
 
-    def add(self, register: Callable[[Any, Any], None], servicer: Any, full_name: str) -> None:
+    def add(
+        self,
+        register: Callable[[Any, Any], None],
+        servicer: Any,
+        full_name: str,
+        films: Mapping[str, Places] | None = None,
+    ) -> None:
         """Adds a service before the start.
 
         Args:
             register: The generated ``add_<Name>Servicer_to_server``.
             servicer: The implementation.
             full_name: Full name of the service, such as ``spinezoo.v1.SegmenterService``.
+            films: Methods that take one of so many places before a byte of their film is read.
         """
+        for method, places in (films or {}).items():
+            self.calls.places[f"/{full_name}/{method}"] = places
         self._services.append((register, servicer, full_name))
 
     @property

@@ -28,7 +28,6 @@ import os
 import re
 import secrets
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -41,6 +40,7 @@ from spinezoo_contract.output import end_with_reader
 from spinezoo_contract.tls import MAX_TOKEN_LENGTH, TlsMode, is_loopback
 from spinezoo_contract.words import counted
 
+from spinezoo_serving.disk import replace_file
 from spinezoo_serving.security import ServerSecurity
 
 log = logging.getLogger("spinezoo.security")
@@ -288,18 +288,7 @@ def _store(path: Path, lines: Sequence[str]) -> None:
     """Replaces the file at once, so that no server reads half of it."""
     text = "".join(f"{line}\n" for line in lines)
     parse_tokens(text.encode(), str(path))
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            os.fchmod(handle, 0o600)
-            file.write(text)
-            file.flush()
-            os.fsync(handle)
-        os.replace(temporary, path)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            os.unlink(temporary)
-        raise
+    replace_file(path, text, mode=0o600)
 
 
 def _name_of(line: str) -> str:

@@ -166,7 +166,12 @@ def _percentile(values: NDArray[np.float64], percent: float) -> float:
 
 
 def percentile_of_sorted(ordered: NDArray[np.float64], percent: float) -> float:
-    """NumPy's percentile of values in ascending order, to the last bit."""
+    """NumPy's percentile of values in ascending order, to the last bit.
+
+    Args:
+        ordered: (N,) values, at least one.
+        percent: 0 to 100.
+    """
     place = percent / 100.0 * (len(ordered) - 1)
     below = int(place)
     low, high = float(ordered[below]), float(ordered[min(below + 1, len(ordered) - 1)])

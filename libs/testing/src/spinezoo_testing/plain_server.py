@@ -37,7 +37,6 @@ from spinezoo_contract.types import (
     Prediction,
     PredictOptions,
     ProbabilityMap,
-    Provenance,
     Segment,
     SegmentKind,
     Structure,
@@ -129,11 +128,8 @@ class Thresholder:
             box = Box(0.0, 0.0, film.width, film.height)
             maps = (ProbabilityMap(Structure.LUMBAR_VERTEBRA, grid, box),)
         timing = Timing(infer_ms=(time.perf_counter() - started) * 1e3)
-        provenance = Provenance(
-            self.card.name, self.card.version, self.card.preset, self.card.weights_sha256,
-            self.card.preprocessing_id, self.device, timing,
-        )  # fmt: skip
-        most = options.max_segments or self.card.default_max_segments
+        provenance = self.card.provenance(self.device, timing)
+        most = options.max_segments or self.card.defaults.max_segments
         return Prediction(film.height, film.width, tuple(segments[:most]), provenance, maps)
 
 

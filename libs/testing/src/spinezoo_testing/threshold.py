@@ -17,7 +17,6 @@ from spinezoo_contract.types import (
     Prediction,
     PredictOptions,
     ProbabilityMap,
-    Provenance,
     Segment,
     SegmentKind,
     Structure,
@@ -61,22 +60,9 @@ class ThresholdPredictor:
             box = Box(0.0, 0.0, float(film.width), float(film.height))
             values = (pixels * np.uint8(255)).astype(np.uint8)
             maps = (ProbabilityMap(Structure.LUMBAR_VERTEBRA, values, box),)
-        card = self.card
-        prediction = Prediction(
-            film.height,
-            film.width,
-            segments,
-            Provenance(
-                card.name,
-                card.version,
-                card.preset,
-                card.weights_sha256,
-                card.preprocessing_id,
-                self.device,
-                Timing(infer_ms=(time.perf_counter() - started) * 1000.0),
-            ),
-            maps,
-        )
+        timing = Timing(infer_ms=(time.perf_counter() - started) * 1000.0)
+        provenance = self.card.provenance(self.device, timing)
+        prediction = Prediction(film.height, film.width, segments, provenance, maps)
         return prediction if self.spoil is None else self.spoil(prediction)
 
 

@@ -8,5 +8,7 @@
   families.
 - :mod:`~spinezoo_torchkit.losses`, :mod:`~spinezoo_torchkit.engine`: training; the loop itself is
   :mod:`spinezoo_training.loop`.
+- :mod:`~spinezoo_torchkit.small_training`, :mod:`~spinezoo_torchkit.small_export`,
+  :mod:`~spinezoo_torchkit.small_command`: training of reader and refiner.
 - :mod:`~spinezoo_torchkit.testing`: the tests that every torch network inherits.
 """

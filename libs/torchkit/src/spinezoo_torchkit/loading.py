@@ -62,24 +62,21 @@ def build_network(card: ModelCard, make: Callable[..., Network]) -> Network:
 
 
 def load_network(
-    card_path: Path | str,
-    make: Callable[..., Network],
-    *,
-    device: str | None = None,
-    preset: str | None = None,
+    card_path: Path | str, make: Callable[..., Network], *, device: str | None = None
 ) -> tuple[ModelCard, Network, torch.device]:
-    """The network of a card, ready to serve: weights verified, probe checked, evaluation mode.
+    """The network of a card's preset, or of ``SPINEZOO_PRESET``, ready to serve.
+
+    Weights are verified, the probe is checked; the network is in evaluation mode.
 
     Args:
         card_path: The ``card.yaml``.
         make: The constructor, see :func:`build_network`.
         device: Device setting; None takes ``SPINEZOO_DEVICE``.
-        preset: Preset; None takes ``SPINEZOO_PRESET`` or the card's own.
 
     Raises:
         ConfigurationError: Card, device, threads or weights are wrong.
     """
-    card = load_card(card_path, preset)
+    card = load_card(card_path)
     chosen = choose_device(device)
     set_threads()
     path = weights_path(card)

@@ -110,7 +110,7 @@ def training_columns(
     *,
     settings: PhantomSettings = TRAINING_SETTINGS,
 ) -> list[TrainingColumn]:
-    """Films of one patient, as `prepared_set.prepare_film_set` would prepare them, with columns.
+    """Films of one patient, as `prepared_set.prepare_films` would prepare them, with columns.
 
     A pure function: the same arguments give the same films on the same machine and library
     versions, in any order and any process. Patients of different (seed, index) have nothing in

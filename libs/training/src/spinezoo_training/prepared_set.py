@@ -2,11 +2,11 @@
 
 ::
 
-    films = prepare_film_set("data/train", 320, 256)          # decodes each film once, then cached
+    films = prepare_films(open_film_set("data/train"), 320, 256)  # decodes once, then cached
     train_names, validation_names = split_names(films.names, seed=1)
     train = films.subset(train_names)
-    film = augment(train[0], rng)                              # another look, same truth
-    x, y = network_input(film), label_map_of(film)             # (2, h, w), (h, w)
+    film = augment(train[0], rng)                                 # another look, same truth
+    x, y = network_input(film), label_map_of(film)                # (2, h, w), (h, w)
     masks, boxes, structures = instances_of(film)
 
 Outlines stay polygons until the very end, so turning and scaling a film loses nothing of them.
@@ -65,7 +65,7 @@ class PreparedSet:
     """
 
     def __init__(self, folder: Path, selection: tuple[int, ...] | None = None) -> None:
-        """Opens a cache folder that :func:`prepare_film_set` has made.
+        """Opens a cache folder that :func:`prepare_films` has made.
 
         Args:
             folder: The cache folder.
@@ -169,59 +169,14 @@ def _prepare_one(
     return np.rint(grey * 255.0).astype(np.uint8), regions
 
 
-def prepare_film_set(
-    folder: str | os.PathLike[str],
-    height: int,
-    width: int,
-    *,
-    cache_dir: str | os.PathLike[str] | None = None,
-    names: Iterable[str] | None = None,
-    progress: bool = True,
-    workers: int = 1,
-    annotations: str | os.PathLike[str] | None = None,
-    outlines: OutlineOptions | None = None,
-) -> PreparedSet:
-    """Every film of a folder on a canvas, decoded once and kept.
-
-    The cache is keyed by names, sizes and times of the film files, the outlines themselves and
-    the canvas, so a changed film or outline is prepared anew. It appears whole or not at all:
-    two processes may prepare the same films at once, and one that is stopped leaves nothing that
-    would be read.
+def open_film_set(
+    folder: str | os.PathLike[str], outlines: OutlineOptions | None = None
+) -> FilmSet:
+    """A folder of films to train on, its outlines checked.
 
     Args:
         folder: Films with their VIA or COCO file; see :class:`FilmSet`.
-        height: Rows of the canvas.
-        width: Columns of the canvas.
-        cache_dir: Where prepared films are kept; None keeps them in the films' folder.
-        names: Only these films; None takes all that have an entry.
-        progress: Show a progress bar.
-        workers: Threads that decode.
-        annotations: The annotation file; None looks for it in the folder.
-        outlines: How the annotation file is read; None reads it as it is.
-
-    Raises:
-        FilmError: A film is missing or wrong; the message names it.
-        AnnotationError: The outlines are missing or wrong.
-        OptionError: The canvas or the number of workers is not positive.
-    """
-    films = open_film_set(folder, annotations, outlines)
-    return prepare_films(
-        films,
-        height,
-        width,
-        cache_dir=cache_dir,
-        names=names,
-        progress=progress,
-        workers=workers,
-    )
-
-
-def open_film_set(
-    folder: str | os.PathLike[str],
-    annotations: str | os.PathLike[str] | None = None,
-    outlines: OutlineOptions | None = None,
-) -> FilmSet:
-    """A folder of films to train on, its outlines checked.
+        outlines: How that file is read; None reads it as it is.
 
     Raises:
         FilmError: The folder is none or holds no film.
@@ -230,7 +185,6 @@ def open_film_set(
     options = outlines or OutlineOptions()
     return FilmSet.open(
         folder,
-        annotations,
         class_attribute=options.class_attribute,
         classes=options.classes,
         skip_bad_regions=options.skip_bad_regions,
@@ -247,7 +201,26 @@ def prepare_films(
     progress: bool = True,
     workers: int = 1,
 ) -> PreparedSet:
-    """As :func:`prepare_film_set`, of films that are open already."""
+    """Every film of a set on a canvas, decoded once and kept.
+
+    The cache is keyed by names, sizes and times of the film files, the outlines themselves and
+    the canvas, so a changed film or outline is prepared anew. It appears whole or not at all:
+    two processes may prepare the same films at once, and one that is stopped leaves nothing that
+    would be read.
+
+    Args:
+        films: From :func:`open_film_set`.
+        height: Rows of the canvas.
+        width: Columns of the canvas.
+        cache_dir: Where prepared films are kept; None keeps them in the films' folder.
+        names: Only these films; None takes all that have an entry.
+        progress: Show a progress bar.
+        workers: Threads that decode.
+
+    Raises:
+        FilmError: A film is missing or wrong; the message names it.
+        OptionError: The canvas or the number of workers is not positive.
+    """
     if height < 1 or width < 1 or workers < 1:
         raise OptionError(
             f"height {height}, width {width}, workers {workers}: choose 1 or more of each"

@@ -52,7 +52,7 @@ from spinezoo_pacs.annotate.project import (
     read_project,
     structure_name,
 )
-from spinezoo_pacs.node.serve import silence_libraries
+from spinezoo_pacs.quiet import silence_libraries
 from spinezoo_pacs.results.findings import Finding, findings_of, verdict_of
 from spinezoo_pacs.results.identity import zoo_version
 from spinezoo_pacs.results.outline import polygon_of

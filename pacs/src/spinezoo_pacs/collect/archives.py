@@ -20,7 +20,7 @@ from spinezoo_contract.errors import ConfigurationError, NotServingError
 
 from spinezoo_pacs.collect.query import Dimse, Query, Web
 from spinezoo_pacs.dicomweb import SERIES_UID, STUDY_UID, DicomWeb, value_of
-from spinezoo_pacs.node.errors import RefusedError
+from spinezoo_pacs.errors import RefusedError
 from spinezoo_pacs.node.intake import FILM_CLASSES
 
 TIMEOUT_S = 60.0

@@ -42,7 +42,7 @@ from spinezoo_pacs.collect.archives import Archive, Fetched, Series, archive_of,
 from spinezoo_pacs.collect.query import Query, read_query
 from spinezoo_pacs.deidentify.film import AttributeReport, CleanFilm, SetAsideError, clean_film
 from spinezoo_pacs.deidentify.keys import SiteKey
-from spinezoo_pacs.node.serve import silence_libraries
+from spinezoo_pacs.quiet import silence_libraries
 
 HEADER_REASONS = {
     FilmNoteCode.NOT_LATERAL: "header-not-lateral",

@@ -16,7 +16,7 @@ from pynetdicom.sop_class import (
 )
 from spinezoo_contract.errors import QueueFullError, TooLargeError
 
-from spinezoo_pacs.node.errors import OtherStudyError
+from spinezoo_pacs.errors import OtherStudyError
 from spinezoo_pacs.node.spool import Spool, key_of
 
 FILM_CLASSES = (

@@ -24,7 +24,7 @@ from spinezoo_contract.errors import NotServingError
 from spinezoo_serving.security import Renewed
 
 from spinezoo_pacs.dicomweb import DUPLICATE, raise_for
-from spinezoo_pacs.node.errors import NotTakenError
+from spinezoo_pacs.errors import NotTakenError
 from spinezoo_pacs.node.sender_web import WebLink
 from spinezoo_pacs.node.settings import NodeSettings, Peer
 

@@ -10,7 +10,7 @@ import pydicom
 from spinezoo_contract.errors import AccessError
 
 from spinezoo_pacs.dicomweb import DicomWeb
-from spinezoo_pacs.node.errors import RefusedError
+from spinezoo_pacs.errors import RefusedError
 from spinezoo_pacs.node.settings import Peer
 
 

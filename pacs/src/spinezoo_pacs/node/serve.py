@@ -9,7 +9,6 @@ import logging
 import signal
 import sqlite3
 import sys
-import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -31,6 +30,7 @@ from spinezoo_pacs.node.spool import QUEUE, Spool
 from spinezoo_pacs.node.stow import Stow
 from spinezoo_pacs.node.vault import Vault
 from spinezoo_pacs.node.worker import Workers
+from spinezoo_pacs.quiet import silence_libraries
 from spinezoo_pacs.results.equipment import software_version
 
 log = logging.getLogger("spinezoo.pacs")
@@ -152,13 +152,6 @@ class Node:
         else:
             if gone:
                 log.info("films deleted", extra={"fields": {"films": gone}})
-
-
-def silence_libraries() -> None:
-    """Keeps libraries from writing values of films into logs and onto the terminal."""
-    warnings.simplefilter("ignore")
-    for name in ("pynetdicom", "pydicom", "highdicom", "urllib3"):
-        logging.getLogger(name).setLevel(logging.CRITICAL + 1)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -27,7 +27,7 @@ from typing import Any
 from spinezoo_contract.errors import ConfigurationError, QueueFullError, TooLargeError
 from spinezoo_contract.words import are, counted
 
-from spinezoo_pacs.node.errors import OtherStudyError
+from spinezoo_pacs.errors import OtherStudyError
 from spinezoo_pacs.node.settings import Limits
 from spinezoo_pacs.node.vault import CHECK, Vault
 

@@ -27,7 +27,7 @@ from spinezoo_contract.tls import client_settings
 from spinezoo_contract.types import EnsembleOptions, MeasureOptions
 from spinezoo_spine.films.reader import read_film
 
-from spinezoo_pacs.node.errors import NotTakenError, RefusedError
+from spinezoo_pacs.errors import NotTakenError, RefusedError
 from spinezoo_pacs.node.sender import Sender
 from spinezoo_pacs.node.settings import NodeSettings
 from spinezoo_pacs.node.spool import QueuedFilm, QueuedResult, Spool, no_room

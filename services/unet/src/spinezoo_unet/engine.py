@@ -165,7 +165,11 @@ class KerasEngine(Engine):
                 file.create_dataset(name, data=keras.ops.convert_to_numpy(variable))
 
     def load_state(self, path: Path, accept: Callable[[dict[str, Any]], None]) -> dict[str, Any]:
-        """Takes up what :meth:`save_state` wrote."""
+        """Takes up what :meth:`save_state` wrote.
+
+        Raises:
+            WeightsError: The file is not a training state.
+        """
         import h5py
 
         try:

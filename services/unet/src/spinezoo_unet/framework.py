@@ -60,14 +60,18 @@ class KerasPredictor(SemanticPredictor):
 
 
 def build_network(card: ModelCard) -> keras.Model:
-    """The card's network with fresh weights."""
+    """The card's network with fresh weights.
+
+    Raises:
+        CardError: The card's network entry does not fit.
+    """
     from spinezoo_unet.network import build_unet
 
     try:
         return build_unet(
-            card.input_height,
-            card.input_width,
-            card.input_channels,
+            card.input.height,
+            card.input.width,
+            card.input.channels,
             outputs=1 + len(card.structures),
             **card.network,
         )

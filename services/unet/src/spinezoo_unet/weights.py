@@ -23,6 +23,9 @@ def save_weights(model: keras.Model, path: Path) -> tuple[str, int]:
 
     Returns:
         Lower-case hexadecimal SHA-256 and size in bytes of the file.
+
+    Raises:
+        WeightsError: A weight does not fit half precision.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     with replacing(path) as partial, h5py.File(partial, "w") as file:

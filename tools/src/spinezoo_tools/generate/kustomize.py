@@ -15,14 +15,17 @@ KUBERNETES = Path("deploy/kubernetes")
 IS_MEMBER = "app.kubernetes.io/component=member"
 
 
+def _object(version: str, kind: str, name: str, spec: Manifest) -> Manifest:
+    return {"apiVersion": version, "kind": kind, "metadata": {"name": name}, "spec": spec}
+
+
+def _deployment_patch(name: str, pod: Manifest) -> Manifest:
+    return _object("apps/v1", "Deployment", name, {"template": {"spec": pod}})
+
+
 def _pod_patch(part: Part, container: Manifest, volumes: list[Manifest]) -> Manifest:
-    spec = {"containers": [{"name": CONTAINER, **container}], "volumes": volumes}
-    return {
-        "apiVersion": "apps/v1",
-        "kind": "Deployment",
-        "metadata": {"name": part.host},
-        "spec": {"template": {"spec": spec}},
-    }
+    containers = [{"name": CONTAINER, **container}]
+    return _deployment_patch(part.host, {"containers": containers, "volumes": volumes})
 
 
 def _secret(volume: str, secret: str, keys: list[str]) -> Manifest:
@@ -71,37 +74,23 @@ def tokens_patch(part: Part) -> Manifest:
 
 def certificates(plan: Plan) -> list[Manifest]:
     """For cert-manager: a certificate authority of the namespace, and a certificate a part."""
-    authority = f"{PREFIX}-ca"
-
-    def issuer(name: str, spec: Manifest) -> Manifest:
-        return {
-            "apiVersion": "cert-manager.io/v1",
-            "kind": "Issuer",
-            "metadata": {"name": name},
-            "spec": spec,
-        }
+    authority, version = f"{PREFIX}-ca", "cert-manager.io/v1"
 
     def certificate(name: str, spec: Manifest, issued_by: str) -> Manifest:
-        return {
-            "apiVersion": "cert-manager.io/v1",
-            "kind": "Certificate",
-            "metadata": {"name": name},
-            "spec": {
-                "secretName": name,
-                **spec,
-                "privateKey": {"algorithm": "ECDSA", "size": 256, "rotationPolicy": "Always"},
-                "issuerRef": {"name": issued_by, "kind": "Issuer", "group": "cert-manager.io"},
-            },
+        every = {
+            "privateKey": {"algorithm": "ECDSA", "size": 256, "rotationPolicy": "Always"},
+            "issuerRef": {"name": issued_by, "kind": "Issuer", "group": "cert-manager.io"},
         }
+        return _object(version, "Certificate", name, {"secretName": name, **spec, **every})
 
     made = [
-        issuer(f"{PREFIX}-self-signed", {"selfSigned": {}}),
+        _object(version, "Issuer", f"{PREFIX}-self-signed", {"selfSigned": {}}),
         certificate(
             authority,
             {"isCA": True, "commonName": "SpineZoo", "duration": "43800h", "renewBefore": "2160h"},
             f"{PREFIX}-self-signed",
         ),
-        issuer(authority, {"ca": {"secretName": authority}}),
+        _object(version, "Issuer", authority, {"ca": {"secretName": authority}}),
     ]
     for part in plan.parts:
         names = [part.host]
@@ -126,43 +115,28 @@ GPU_LABEL = "nvidia.com/gpu.present"
 
 def gpu_patch() -> Manifest:
     """One GPU a member pod; for every Deployment of the component ``member``."""
-    return {
-        "apiVersion": "apps/v1",
-        "kind": "Deployment",
-        "metadata": {"name": "any-member"},
-        "spec": {
-            "template": {
-                "spec": {
-                    "nodeSelector": {GPU_LABEL: "true"},
-                    "tolerations": [
-                        {"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoSchedule"}
-                    ],
-                    "containers": [
-                        {
-                            "name": CONTAINER,
-                            # Compiled kernels lie below the home, in /tmp, which has a limit.
-                            "env": [{"name": "CUDA_CACHE_MAXSIZE", "value": str(256 * 2**20)}],
-                            "resources": {
-                                # The framework's part on the host grows with CUDA.
-                                "requests": {"memory": "3Gi", "nvidia.com/gpu": 1},
-                                "limits": {"memory": "12Gi", "nvidia.com/gpu": 1},
-                            },
-                        }
-                    ],
-                }
-            }
+    container = {
+        "name": CONTAINER,
+        # Compiled kernels lie below the home, in /tmp, which has a limit.
+        "env": [{"name": "CUDA_CACHE_MAXSIZE", "value": str(256 * 2**20)}],
+        "resources": {
+            # The framework's part on the host grows with CUDA.
+            "requests": {"memory": "3Gi", "nvidia.com/gpu": 1},
+            "limits": {"memory": "12Gi", "nvidia.com/gpu": 1},
         },
     }
+    pod = {
+        "nodeSelector": {GPU_LABEL: "true"},
+        "tolerations": [{"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoSchedule"}],
+        "containers": [container],
+    }
+    return _deployment_patch("any-member", pod)
 
 
 def gpu_autoscaler_patch() -> Manifest:
     """GPUs are few: one pod a member, at most two."""
-    return {
-        "apiVersion": "autoscaling/v2",
-        "kind": "HorizontalPodAutoscaler",
-        "metadata": {"name": "any-member"},
-        "spec": {"minReplicas": 1, "maxReplicas": 2},
-    }
+    most = {"minReplicas": 1, "maxReplicas": 2}
+    return _object("autoscaling/v2", "HorizontalPodAutoscaler", "any-member", most)
 
 
 def _kustomization(kind: str, **content: Any) -> Manifest:
@@ -280,12 +254,7 @@ def member_base(plan: Plan) -> dict[str, str]:
 def _tls_name(part: Part) -> Manifest:
     """The secret of one network in the common TLS patch."""
     secret = {"name": "tls", "secret": {"secretName": part.tls_secret}}
-    return {
-        "apiVersion": "apps/v1",
-        "kind": "Deployment",
-        "metadata": {"name": part.host},
-        "spec": {"template": {"spec": {"volumes": [secret]}}},
-    }
+    return _deployment_patch(part.host, {"volumes": [secret]})
 
 
 def kubernetes_files(plan: Plan) -> dict[Path, str]:

@@ -156,7 +156,11 @@ class RunLengthMask:
         return self._box
 
     def keep_runs(self, runs: NDArray[np.int64]) -> None:
-        """Keeps runs that are known to be those of the counts."""
+        """Keeps runs that are known to be those of the counts.
+
+        Args:
+            runs: (N,) run lengths, column-major, background first.
+        """
         object.__setattr__(self, "_runs", runs)
 
     def __reduce__(self) -> tuple[type[RunLengthMask], tuple[int, int, bytes]]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -46,6 +46,9 @@ from spinezoo_spine.annotations.text import check_count, read_json, shown, whole
 from spinezoo_spine.annotations.via.classes import choice_of, level_in
 
 _UNSET = object()
+
+_BOX_PX, _BOX_SHARE = 2.0, 0.25
+"""An outline may lie so many pixels and so much of its length off its box: programs round boxes."""
 
 _NO_OBJECT = 'no object of names and values, so no level is read; write {"level": "L4"}'
 
@@ -105,7 +108,11 @@ def id_of(value: object, what: str) -> str:
 
 
 def polygon_of(flat: object) -> NDArray[np.float64]:
-    """(N, 2) points of COCO's x, y, x, y, ...; fewer than 3 are no error here."""
+    """(N, 2) points of COCO's x, y, x, y, ...; fewer than 3 are no error here.
+
+    Raises:
+        AnnotationError: They are no list of numbers, or of an odd number of them.
+    """
     if not isinstance(flat, list) or len(flat) % 2:
         raise AnnotationError("polygon is not a list of x, y, x, y, ...; export it again")
     points = coordinates_of(flat, "polygon")
@@ -202,6 +209,28 @@ def _outline(annotation: Mapping[str, object], size: tuple[int, int] | None) -> 
         return _Outline(as_polygon(outline_of_mask(mask)), mask_size=(height, width))
     except AnnotationError as error:
         return _Outline(None, str(error))
+
+
+def _box_doubts(
+    annotation: Mapping[str, object], points: NDArray[np.float64] | None
+) -> Iterator[tuple[str, str]]:
+    """Doubts an outline that does not fill its annotation's box: one of the two is of elsewhere."""
+    box = annotation.get("bbox")
+    try:
+        sides = coordinates_of(box, "bbox") if isinstance(box, list) else np.empty(0)
+    except AnnotationError:
+        return
+    if points is None or sides.shape != (4,):
+        return
+    left, top, width, height = sides
+    low, high = points.min(axis=0), points.max(axis=0)
+    off = np.abs([low - (left, top), high - (left + width, top + height)]).max()
+    if width > 0 and height > 0 and off > _BOX_PX + (high - low).max() * _BOX_SHARE:
+        yield (
+            "box-differs",
+            f"lies up to {off:.0f} px off its bbox (x, y, width, height); check that it is drawn "
+            "at the film's size, and run lengths go down columns",
+        )
 
 
 def read_categories(value: object) -> dict[str, str]:
@@ -357,7 +386,7 @@ def _read(
             )
         image = images[image_id]
         outline = _outline(annotation, image.size)
-        doubts = list(outline.doubts)
+        doubts = [*outline.doubts, *_box_doubts(annotation, outline.points)]
         attributes = annotation.get("attributes") or {}
         if not isinstance(attributes, Mapping):
             doubts.append(("unknown-level", f"has attributes that are {_NO_OBJECT}"))

@@ -16,6 +16,9 @@ def find_crossing(polygon_xy: NDArray[np.float64]) -> tuple[int, int] | None:
     bridges that run exactly there and back, as outlines with several parts have them.
 
     Only edges whose extents overlap are compared: along x or along y, whichever leaves fewer pairs.
+
+    Args:
+        polygon_xy: (N, 2) points.
     """
     distinct = np.abs(polygon_xy - np.roll(polygon_xy, -1, axis=0)).sum(axis=1) > 0
     numbers = np.flatnonzero(distinct)

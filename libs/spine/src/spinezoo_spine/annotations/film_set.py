@@ -24,8 +24,6 @@ from spinezoo_spine.annotations.lint import CheckedFolder, check_folder
 from spinezoo_spine.annotations.regions import FilmAnnotation, RawAnnotation, judge
 from spinezoo_spine.annotations.rules import Finding
 from spinezoo_spine.films.reader import (
-    DEFAULT_LIMITS,
-    FilmLimits,
     read_film_file,
     read_film_file_size,
 )
@@ -53,7 +51,6 @@ class FilmSet:
         annotations_path: The annotation file, or None where outlines were not asked for.
         film_paths: Film files by name.
         annotations: Outlines by film name; a film may have none.
-        limits: What is refused by size.
         findings: What was found wrong and did not stop the opening: warnings, films that cannot be
             read, and with ``skip_bad_regions`` the errors of what was skipped.
         left_out: Why films and entries are not among :attr:`names`, by name.
@@ -63,7 +60,6 @@ class FilmSet:
     annotations_path: Path | None
     film_paths: Mapping[str, Path]
     annotations: Mapping[str, FilmAnnotation]
-    limits: FilmLimits = DEFAULT_LIMITS
     findings: tuple[Finding, ...] = ()
     left_out: Mapping[str, str] = field(default_factory=dict)
 
@@ -76,7 +72,6 @@ class FilmSet:
         class_attribute: str | None = None,
         classes: Mapping[str, Structure] | None = None,
         skip_bad_regions: bool = False,
-        limits: FilmLimits = DEFAULT_LIMITS,
     ) -> FilmSet:
         """Opens a folder of DICOM, PNG, JPEG or TIFF films with one VIA or COCO file.
 
@@ -93,7 +88,6 @@ class FilmSet:
             skip_bad_regions: Leave out regions with errors instead of stopping, and films that are
                 not there, of another size than the file says, or left without any region. Each is
                 in :attr:`findings`.
-            limits: What is refused by size.
 
         Raises:
             FilmError: The folder is none or holds no film.
@@ -101,7 +95,7 @@ class FilmSet:
         """
         folder = Path(folder)
         checked = check_folder(
-            folder, annotations, class_attribute=class_attribute, classes=classes, limits=limits
+            folder, annotations, class_attribute=class_attribute, classes=classes
         )
         path = checked.annotations_path
         stopping = [f for f in checked.findings if f.is_error and f.rule != "unreadable-film"]
@@ -115,7 +109,7 @@ class FilmSet:
         judged = {}
         for entry in _sound_entries(checked, stopping, left_out):
             judged[entry.film_name] = judge(entry, classes)
-        return cls(folder, path, checked.film_paths, judged, limits, checked.findings, left_out)
+        return cls(folder, path, checked.film_paths, judged, checked.findings, left_out)
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -145,7 +139,7 @@ class FilmSet:
             FilmError: It is missing or wrong; the message names it.
             TooLargeError: It is over a limit.
         """
-        return read_film_file(self.path(name), limits=self.limits)
+        return read_film_file(self.path(name))
 
     def film_size(self, name: str) -> tuple[int, int]:
         """(height, width) of one film by its header.
@@ -154,7 +148,7 @@ class FilmSet:
             FilmError: It is missing or wrong; the message names it.
             TooLargeError: It is over a limit.
         """
-        return read_film_file_size(self.path(name), limits=self.limits)
+        return read_film_file_size(self.path(name))
 
     def annotation(self, name: str) -> FilmAnnotation:
         """The outlines of one film.

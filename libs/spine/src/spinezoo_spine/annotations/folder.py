@@ -160,7 +160,9 @@ def _is_annotation_file(path: Path) -> bool:
 
 
 def _foreign_form(path: Path) -> str:
-    """Which file of another program a JSON file is: ``a.json is a LabelMe file``; else empty."""
+    """Which file of another program one is: ``a.json is a LabelMe file``; else empty."""
+    if path.suffix.lower() == ".xml":
+        return f"{shown(path.name)} is an XML file, as CVAT and Pascal VOC have them"
     if path.suffix.lower() != ".json" or not path.is_file():
         return ""
     form = foreign_form(read_json(path)).removesuffix(", ")
@@ -178,11 +180,12 @@ def find_annotations(folder: Path) -> Path:
             return folder / name
     found, broken, seen = [], [], []
     for path in _listed(folder):
-        if path.suffix.lower() not in (".json", *TABLE_SUFFIXES) or path.name.startswith("."):
+        suffix = path.suffix.lower()
+        if suffix not in (".json", ".xml", *TABLE_SUFFIXES) or path.name.startswith("."):
             continue
         seen.append(path.name)
         try:
-            if path.is_file() and _is_annotation_file(path):
+            if path.is_file() and suffix != ".xml" and _is_annotation_file(path):
                 found.append(path)
         except AnnotationError as error:
             broken.append(error)

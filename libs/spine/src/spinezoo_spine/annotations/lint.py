@@ -36,7 +36,7 @@ from spinezoo_spine.annotations.outline_findings import lint_annotations
 from spinezoo_spine.annotations.regions import RawAnnotation
 from spinezoo_spine.annotations.rules import RULES, Finding
 from spinezoo_spine.annotations.text import shown
-from spinezoo_spine.films.reader import DEFAULT_LIMITS, FilmLimits, read_film_file_size
+from spinezoo_spine.films.reader import read_film_file_size
 
 READERS = 4
 """Threads that read the headers of films."""
@@ -62,13 +62,13 @@ class CheckedFolder:
 
 
 def _sizes(
-    films: Mapping[str, Path], limits: FilmLimits
+    films: Mapping[str, Path],
 ) -> tuple[dict[str, tuple[int, int]], list[Finding]]:
     """(height, width) of films by name, and a finding for each that cannot be read."""
 
     def read(name: str) -> tuple[int, int] | Finding:
         try:
-            return read_film_file_size(films[name], limits=limits)
+            return read_film_file_size(films[name])
         except (FilmError, TooLargeError) as error:
             return Finding(name, None, "unreadable-film", f"cannot be read: {error}")
 
@@ -95,7 +95,6 @@ def check_folder(
     *,
     class_attribute: str | None = None,
     classes: Mapping[str, Structure] | None = None,
-    limits: FilmLimits = DEFAULT_LIMITS,
 ) -> CheckedFolder:
     """Reads a folder's annotation file, matches its entries to films and checks everything.
 
@@ -104,7 +103,6 @@ def check_folder(
         annotations: The annotation file; None looks for it in the folder.
         class_attribute: Attribute that holds the class; None finds it.
         classes: Further class names.
-        limits: What is refused by size.
 
     Raises:
         FilmError: The folder is none or holds no film.
@@ -134,7 +132,7 @@ def check_folder(
     # Of sub-folders only what is meant counts, and its neighbours.
     used = {name.rpartition("/")[0] for name in meant if "/" in name}
     films |= {name: file for name, file in below.items() if name.rpartition("/")[0] in used}
-    sizes, unreadable = _sizes(films, limits)
+    sizes, unreadable = _sizes(films)
     lost = {finding.film for finding in unreadable}
     findings = []
     for finding in lint_annotations(
@@ -267,12 +265,9 @@ def lint_folder(
     *,
     class_attribute: str | None = None,
     classes: Mapping[str, Structure] | None = None,
-    limits: FilmLimits = DEFAULT_LIMITS,
 ) -> list[Finding]:
     """Everything that is wrong in a folder; see :func:`check_folder` for arguments and errors."""
-    checked = check_folder(
-        folder, annotations, class_attribute=class_attribute, classes=classes, limits=limits
-    )
+    checked = check_folder(folder, annotations, class_attribute=class_attribute, classes=classes)
     return list(checked.findings)
 
 

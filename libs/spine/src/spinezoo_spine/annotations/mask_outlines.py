@@ -95,7 +95,14 @@ def _turned(ring: NDArray[np.float64], *, positive: bool) -> NDArray[np.float64]
 
 
 def joined(rings: Sequence[NDArray[np.float64]]) -> NDArray[np.float64]:
-    """Rings as one closed polygon with bridges; see the module's text."""
+    """Rings as one closed polygon with bridges; see the module's text.
+
+    Args:
+        rings: At least one, each (N, 2) points.
+
+    Returns:
+        (M, 2) points.
+    """
     if len(rings) == 1:
         return rings[0]
     first = rings[0]
@@ -121,10 +128,11 @@ def outline_of_mask(mask: NDArray[np.bool_]) -> NDArray[np.float64]:
 
 
 def mask_of_run_lengths(segmentation: Mapping[str, object]) -> NDArray[np.bool_]:
-    """The pixels of COCO run lengths, compressed or as a list, at the size that they state.
+    """(height, width) pixels of COCO run lengths, compressed or as a list, of the size they state.
 
     Raises:
-        AnnotationError: Their size is none, too large, or they do not add up to it.
+        AnnotationError: Their size is none, too large, they do not add up to it, or they count row
+            by row.
     """
     size = segmentation.get("size")
     if not isinstance(size, (list, tuple)) or len(size) != 2:
@@ -139,20 +147,50 @@ def mask_of_run_lengths(segmentation: Mapping[str, object]) -> NDArray[np.bool_]
         )
     counts = segmentation.get("counts")
     if isinstance(counts, list):
-        return _mask_of_list(counts, height, width)
+        runs = _runs_of_list(counts, height, width)
+        _check_order(runs, height, width)
+        values = (np.arange(len(runs)) % 2).astype(bool)
+        return np.repeat(values, runs).reshape(width, height).T
     if not isinstance(counts, str):
         raise AnnotationError("run lengths (counts) are neither a list nor text; export them again")
     try:
-        mask: NDArray[np.bool_] = decode_mask(RunLengthMask(height, width, counts.encode("ascii")))
+        packed = RunLengthMask(height, width, counts.encode("ascii"))
+        mask: NDArray[np.bool_] = decode_mask(packed)
     except (MaskError, UnicodeEncodeError) as error:
         why = str(error) if isinstance(error, MaskError) else "they hold letters that COCO does not"
         raise AnnotationError(
             f"run lengths do not cover the film ({why}); export them again"
         ) from error
+    _check_order(packed.runs, height, width)
     return mask
 
 
-def _mask_of_list(counts: list[object], height: int, width: int) -> NDArray[np.bool_]:
+def _check_order(runs: NDArray[np.integer], height: int, width: int) -> None:
+    """Refuses run lengths that count along rows, where COCO's go down columns.
+
+    A mask of one structure goes on from a column to the next one. Of one that was written row by
+    row, only the reading by rows does.
+
+    Raises:
+        AnnotationError: They do.
+    """
+    if height != width and _going_on(runs, height) < 0.3 and _going_on(runs, width) > 0.6:
+        raise AnnotationError(
+            "run lengths count along rows, or their size is swapped; COCO's size is [height, "
+            "width] and its counts go down columns: export them by pycocotools"
+        )
+
+
+def _going_on(runs: NDArray[np.integer], step: int) -> float:
+    """Share of the mask's pixels that have another one so many pixels behind them."""
+    ends = np.cumsum(runs)
+    within = np.cumsum(np.where(np.arange(len(runs)) % 2, runs, 0))
+    starts, stops = ends[:-1:2], ends[1::2]
+    behind = np.interp(stops + step, ends, within) - np.interp(starts + step, ends, within)
+    return float(behind.sum() / within[-1]) if within[-1] else 0.0
+
+
+def _runs_of_list(counts: list[object], height: int, width: int) -> NDArray[np.int64]:
     try:
         runs = np.array(counts, dtype=np.float64)
     except (TypeError, ValueError, OverflowError) as error:
@@ -164,8 +202,7 @@ def _mask_of_list(counts: list[object], height: int, width: int) -> NDArray[np.b
             f"run lengths cover {runs.sum():.0f} of {height * width} pixels ({height} x {width}); "
             "export them again"
         )
-    values = (np.arange(len(runs)) % 2).astype(bool)
-    return np.repeat(values, runs.astype(np.int64)).reshape(width, height).T
+    return runs.astype(np.int64)
 
 
 def union_of_polygons(
@@ -174,6 +211,9 @@ def union_of_polygons(
     """Several polygons as one outline: all of their pixels, as COCO adds parts up.
 
     Parts whose boxes do not meet keep their exact coordinates; others are drawn and traced.
+
+    Args:
+        polygons: At least one, each (N, 2) points, in pixels.
 
     Returns:
         The outline, and the place of a part that adds no pixel to the others, None where each

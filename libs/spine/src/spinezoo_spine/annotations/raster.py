@@ -79,7 +79,13 @@ MOST_AT_ONCE = 1_048_576
 def patches(
     polygons_xy: Sequence[NDArray[np.float64]], height: int, width: int
 ) -> tuple[Patch, ...]:
-    """The pixels of each polygon; see :func:`each_patch`."""
+    """The pixels of each polygon; see :func:`each_patch`.
+
+    Args:
+        polygons_xy: Of each (N, 2) points, in pixels of the film.
+        height: Rows of the film, in pixels.
+        width: Columns of the film, in pixels.
+    """
     return tuple(each_patch(polygons_xy, height, width))
 
 

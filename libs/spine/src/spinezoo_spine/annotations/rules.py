@@ -201,6 +201,12 @@ _ALL = (
         "draw holes as run lengths",
     ),
     Rule(
+        "box-differs",
+        Weight.WARNING,
+        "the outline of a COCO region lies elsewhere than its box (`bbox`)",
+        "check that both are of this film at this size",
+    ),
+    Rule(
         "crowd",
         Weight.WARNING,
         "a COCO region is marked as a crowd; it counts as one object",

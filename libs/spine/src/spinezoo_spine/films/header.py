@@ -237,7 +237,8 @@ def bits_of(dataset: Dataset) -> Bits:
     high = integer_of(dataset, "HighBit", stored - 1)
     if allocated not in (8, 16) or not 2 <= stored <= allocated:
         raise FilmError(
-            f"DICOM file stores {stored} in {allocated} bits a pixel; export it with 8 to 16 bits"
+            f"DICOM file stores {stored} in {allocated} bits a pixel; export it with 2 to 16 bits "
+            "stored in 8 or 16 (Bits Allocated)"
         )
     if not stored - 1 <= high < allocated:
         raise FilmError(
@@ -409,6 +410,11 @@ def _refuse_no_image(dataset: Dataset) -> None:
         raise FilmError("DICOM file has pixels with decimals; export it with 8 to 16 bits")
     if "PixelDataProviderURL" in dataset:
         raise FilmError("DICOM file only says where its pixels are kept; send the image itself")
+    if "Rows" in dataset or not len(dataset):  # pydicom leaves nothing of a file that ends early
+        raise FilmError(
+            "DICOM file has no pixel data that can be read: it is truncated, damaged, or was "
+            "stored without pixels; send the whole file, or export it again"
+        )
     raise FilmError(
         "DICOM file has no pixel data; send the image itself, not a report, a presentation "
         "state or a truncated file"
@@ -428,9 +434,9 @@ def _check_dicom(dataset: Dataset, limits: FilmLimits) -> None:
     if frames != 1:
         raise FilmError(f"DICOM file has {frames} frames; send one film a file")
     if photometric not in (*GREY, *COLOURED, PALETTE):
-        known = photometric if photometric.replace("_", "").isalnum() else "of an unknown kind"
+        known = photometric[:16] if photometric.replace("_", "").isalnum() else "of an unknown kind"
         raise FilmError(
-            f"DICOM file says that its pixels are {known[:16]}, which is not taken; export it as "
+            f"DICOM file says that its pixels are {known}, which is not taken; export it as "
             "MONOCHROME2"
         )
     samples = integer_of(dataset, "SamplesPerPixel", 3 if photometric in COLOURED else 1)

@@ -41,6 +41,7 @@ _STARTS: tuple[tuple[bytes, str], ...] = (
     (b"MZ", "a program"),
     (b"SQLite format 3", "a database"),
     (b"NRRD", "an NRRD volume"),
+    (b"ObjectType =", "a MetaImage (MHA, MHD)"),
     (b"\x93NUMPY", "a NumPy array"),
     (b"\x89HDF", "an HDF5 file"),
     (b"P5", "a PGM image"),

@@ -1,8 +1,8 @@
-"""Headers that are wrong about sign or byte order, by what the film would look like.
+"""Headers that are wrong about sign, byte order or sides, by what the film would look like.
 
 Read the wrong way, values jump from one end of their range to the other or become noise, and
 networks name vertebrae on it. A film changes little from pixel to pixel, read the right way: both
-ways are tried on some rows.
+ways are tried on some rows, or columns.
 """
 
 from __future__ import annotations
@@ -24,10 +24,42 @@ _NOISE = 0.5
 films have less than 0.2; pure noise has 1.1."""
 
 
+def check_order(pixels: NDArray[np.generic]) -> None:
+    """Refuses a picture or raw film that makes sense only with its pixels in another order.
+
+    Args:
+        pixels: (rows, columns).
+
+    Raises:
+        FilmError: The two bytes of each level are exchanged, or height and width are.
+    """
+    turned = pixels.view(pixels.dtype.newbyteorder())
+    if pixels.dtype.kind == "u" and becomes_noise(pixels, turned):
+        raise FilmError(
+            "the film is noise, and a film only with the two bytes of each level in the other "
+            "order; write it again in the order of its format (raw pixels: little-endian)"
+        )
+    _check_sides(pixels, "height and width")
+
+
+def _check_sides(pixels: NDArray[np.generic], names: str) -> None:
+    """Refuses a film whose columns are noise, and those of the exchanged size are not.
+
+    Raises:
+        FilmError: They are.
+    """
+    rows, columns = pixels.shape
+    if rows != columns and becomes_noise(pixels.T, pixels.reshape(columns, rows).T):
+        raise FilmError(
+            f"the film's {names} are exchanged: its pixels make a film of {columns} x {rows}, not "
+            f"of {rows} x {columns}; write it again with the right ones"
+        )
+
+
 def check_plausible(
     cells: NDArray[np.unsignedinteger], codes: NDArray[np.unsignedinteger], bits: Bits
 ) -> None:
-    """Refuses a film that makes sense only with the other byte order or the other sign.
+    """Refuses a film that makes sense only with the other byte order, sign or sides.
 
     Args:
         cells: As they lie in the file.
@@ -37,6 +69,7 @@ def check_plausible(
     Raises:
         FilmError: Header and values cannot both be right.
     """
+    _check_sides(codes, "Rows and Columns")
     step = max(1, codes.shape[0] // _ROWS)
     sample = codes[::step].astype(np.int64)
     if codes.dtype.itemsize == 2 and bits.stored > 8 and _roughness(sample) > _NOISE:
@@ -57,20 +90,20 @@ def check_plausible(
         )
 
 
-def becomes_noise(read: NDArray[np.integer], other: NDArray[np.integer]) -> bool:
+def becomes_noise(read: NDArray[np.generic], other: NDArray[np.generic]) -> bool:
     """Whether a film is noise as it was read, and a film when read the other way."""
     step = max(1, read.shape[0] // _ROWS)
-    own = _roughness(read[::step].astype(np.int64))
-    return own > _NOISE and _roughness(other[::step].astype(np.int64)) < own / 4.0
+    own = _roughness(read[::step].astype(np.float64))
+    return own > _NOISE and _roughness(other[::step].astype(np.float64)) < own / 4.0
 
 
-def _roughness(values: NDArray[np.int64]) -> float:
+def _roughness(values: NDArray[np.int64] | NDArray[np.float64]) -> float:
     """Mean step from pixel to pixel, over the standard deviation."""
     deviation = float(values.std())
     return _variation(values) / deviation if deviation else 0.0
 
 
-def _variation(values: NDArray[np.int64]) -> float:
+def _variation(values: NDArray[np.int64] | NDArray[np.float64]) -> float:
     """Mean step from pixel to pixel along the rows."""
     return float(np.abs(np.diff(values, axis=1)).mean())
 

@@ -183,12 +183,12 @@ def look_up_table(
     count = count or 65536
     raw, signed = _entries(item, data_of)
     words = raw.size // 2 if raw.dtype == np.uint8 else raw.size
-    as_bytes = raw if raw.dtype == np.uint8 else _unpacked(raw)
+    as_words = raw
     if raw.dtype == np.uint8:
         even = raw[: raw.size // 2 * 2]
         as_words = even.view("<u2" if little else ">u2").astype(np.uint16)
-    else:
-        as_words = raw
+    turned = not little and data_of in item and item[data_of].VR == "OW"
+    as_bytes = _unpacked(as_words) if turned or raw.dtype != np.uint8 else raw
     if words >= count:
         entries = as_words[:count].astype(np.float64)
         if signed:

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from spinezoo_contract.types import Film, FilmNoteCode
 
 from spinezoo_spine.films.notes import NoteBook
+from spinezoo_spine.films.plausible import check_order
 
 _TURNS: dict[int, tuple[bool, int]] = {
     2: (True, 0),
@@ -71,7 +72,12 @@ def note_shape(across: object, down: object, book: NoteBook) -> None:
 
 
 def finished(pixels: NDArray[np.generic], orientation: int, book: NoteBook) -> Film:
-    """The film of grey pixels, turned, with its notes."""
+    """The film of grey pixels, turned, with its notes.
+
+    Raises:
+        FilmError: Its pixels are in another order than the file says.
+    """
+    check_order(pixels)
     if is_flat(pixels):
         book.add(
             FilmNoteCode.SINGLE_LEVEL,

@@ -144,7 +144,11 @@ def _borders(
 
 
 def marked(borders: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Places as a ballot has them: twice the place, plus 1 where a run ends."""
+    """Places as a ballot has them: twice the place, plus 1 where a run ends.
+
+    Args:
+        borders: (2 * runs,) places, see :func:`borders_of`.
+    """
     places = borders << 1
     places[1::2] += 1
     return places
@@ -183,7 +187,11 @@ class Rows:
 
 
 def either(*masks: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Borders of the union of masks, from theirs; none for no masks."""
+    """Borders of the union of masks, from theirs; none for no masks.
+
+    Args:
+        masks: (2 * runs,) borders of each, see :func:`borders_of`.
+    """
     if len(masks) == 1:
         return masks[0]
     return outermost([marked(each) for each in masks]) >> 1

@@ -174,8 +174,8 @@ def runs_of_objects(windows: Sequence[Window], grid: FilmGrid) -> list[NDArray[n
         grid: The film over that part.
 
     Returns:
-        Of each, background first, adding up to the film; some may be 0. None where no pixel is
-        above.
+        Of each (N,) run lengths, background first, adding up to the film; some may be 0. None
+        where no pixel is above.
     """
     if not windows:
         return []

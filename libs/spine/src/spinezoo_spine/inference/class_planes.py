@@ -38,7 +38,11 @@ class ClassPlanes:
 
     @classmethod
     def whole(cls, values: NDArray[np.float32]) -> ClassPlanes:
-        """Planes that cover the whole grid."""
+        """Planes that cover the whole grid.
+
+        Args:
+            values: (1 + classes, height, width) probabilities, background first.
+        """
         return cls(values, (values.shape[1], values.shape[2]))
 
     @classmethod

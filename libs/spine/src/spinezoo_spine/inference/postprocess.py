@@ -105,7 +105,13 @@ def regions_from_probabilities(
 def probability_maps(
     probabilities: NDArray[np.float32], structures: Sequence[Structure], fit: Letterbox
 ) -> tuple[ProbabilityMap, ...]:
-    """The planes of a semantic network's probabilities (background left out) as 8-bit maps."""
+    """The planes of a semantic network's probabilities (background left out) as 8-bit maps.
+
+    Args:
+        probabilities: (1 + structures, h, w) over the whole canvas, background first, 0 to 1.
+        structures: Of the planes behind the background.
+        fit: How the film lies on the canvas.
+    """
     corners = fit.to_film(np.array([[0.0, 0.0], [fit.canvas_width, fit.canvas_height]]))
     (left, top), (right, bottom) = corners
     film_box = Box(float(left), float(top), float(right - left), float(bottom - top))

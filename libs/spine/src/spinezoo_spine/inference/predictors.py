@@ -171,17 +171,8 @@ class FilmPredictor(ABC, Generic[Output]):
 
     def _provenance(self, timing: Timing) -> Provenance:
         """Who answered."""
-        card = self.card
-        return Provenance(
-            model_name=card.name,
-            model_version=card.version,
-            preset=card.preset,
-            weights_sha256=card.weights_sha256,
-            preprocessing_id=card.preprocessing_id,
-            device=self.device,
-            timing=timing,
-            engine=self.engine,
-            precision=self.precision,
+        return self.card.provenance(
+            self.device, timing, engine=self.engine, precision=self.precision
         )
 
 

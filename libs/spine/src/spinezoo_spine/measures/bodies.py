@@ -123,7 +123,6 @@ def measured_bodies(
     spacing_mm: tuple[float, float],
     *,
     samples: int = SAMPLES,
-    seed: int = 0,
 ) -> Bodies:
     """Corners and endplates of bodies.
 
@@ -133,7 +132,6 @@ def measured_bodies(
         ups: (J, 2) unit vectors towards the head.
         spacing_mm: Distance of rows and of columns; (1, 1) measures in pixels.
         samples: Of the bootstrap, beside the estimate; 0: none.
-        seed: Of the bootstrap: the same answer is measured the same every time.
     """
     height, width = vertebrae[0].mask.height, vertebrae[0].mask.width
     sacral = np.array([_is_sacral(segment) for segment in vertebrae])
@@ -153,7 +151,7 @@ def measured_bodies(
         curves, outlined = smooth[:, :, None], np.ones((len(vertebrae), 1), np.bool_)
     weights = np.where(outlined, OUTLINE_WEIGHT, 1.0)
     size = (height, width)
-    return _measured(curves, weights, own, sacral, frames, spacing_mm, size, samples, seed)
+    return _measured(curves, weights, own, sacral, frames, spacing_mm, size, samples)
 
 
 def _is_sacral(segment: Segment) -> bool:
@@ -202,7 +200,15 @@ def _inner(curves: NDArray[np.float64], sacral: NDArray[np.bool_]) -> NDArray[np
 
 
 def median_of(values: NDArray[np.float64], otherwise: float) -> NDArray[np.float64]:
-    """Median along the last axis without NaN; where all are NaN, the other value."""
+    """Median along the last axis without NaN; where all are NaN, the other value.
+
+    Args:
+        values: (..., N).
+        otherwise: The other value.
+
+    Returns:
+        (...,) medians.
+    """
     count = np.isfinite(values).sum(axis=-1)
     low, high = _middles_of(count, values.shape[-1])
     ordered = np.sort(values, axis=-1).reshape(-1)  # NaN last
@@ -265,16 +271,14 @@ def _evaluated(fits: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 @lru_cache(maxsize=64)
-def _chance(
-    members: int, samples: int, seed: int
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """How the bootstrap draws; the first sample is the estimate.
+def _chance(members: int, samples: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """How the bootstrap draws, the same way every time; the first sample is the estimate.
 
     Returns:
         (samples + 1, members) how often each member counts, and (samples + 1, CELLS) what the
         residuals of a border are multiplied by when they are added to it.
     """
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(0)
     draws = rng.multinomial(members, np.full(members, 1.0 / members), samples).astype(np.float64)
     signs = rng.choice([-1.0, 1.0], (samples + 1, BLOCKS))
     signs[0] = 1.0
@@ -290,7 +294,6 @@ def _measured(
     spacing_mm: tuple[float, float],
     size: tuple[int, int],
     samples: int,
-    seed: int,
 ) -> Bodies:
     """Fits the mean border and the samples of the bootstrap."""
     found = np.isfinite(curves)
@@ -304,7 +307,7 @@ def _measured(
     mean = np.where(total > 0, counted.sum(axis=2) / np.maximum(total, 1e-9), np.nan)
     inner = _inner(mean, sacral)
     fits, kept = _fit(mean, inner)
-    draws, noise = _chance(curves.shape[2], samples, seed)
+    draws, noise = _chance(curves.shape[2], samples)
     mass, sums = draws @ share, draws @ counted
     smooth = np.where(np.isnan(mean), 0.0, mean)
     # Where no member that was drawn says anything, the mean border stands.

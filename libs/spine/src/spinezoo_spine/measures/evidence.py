@@ -43,6 +43,9 @@ LEAST_SIZE_PX = 12.0
 UPPER, LOWER, LEFT, RIGHT = range(4)
 """The sides of a patch."""
 
+MIRROR = [1, 0, 3, 2]
+"""Corners as seen on the film to corners by name where the patient looks to the left, and back."""
+
 _FADE = np.linspace(-1.0, 1.0, CELLS + 1)[:-1] + 1.0 / CELLS
 """Place of each cell's centre, -1 to 1."""
 

@@ -69,7 +69,11 @@ def _lean(upper: NDArray[np.float64], lower: NDArray[np.float64]) -> float:
 
 
 def facing_log_odds(signs: NDArray[np.float64]) -> float:
-    """Log-odds that the patient looks to the film's right."""
+    """Log-odds that the patient looks to the film's right.
+
+    Args:
+        signs: (3,) of :func:`facing_signs`.
+    """
     return float(signs @ np.array(WEIGHTS))
 
 

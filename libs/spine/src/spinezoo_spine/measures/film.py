@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
 from typing import Any
@@ -33,7 +33,7 @@ from spinezoo_spine.measures import formulas
 from spinezoo_spine.measures.bodies import SAMPLES, Bodies, measured_bodies, shaped
 from spinezoo_spine.measures.column import Array, Column, Levels
 from spinezoo_spine.measures.double_contours import contour_measures
-from spinezoo_spine.measures.evidence import LEAST_SIZE_PX, MemberStrokes, strokes_of
+from spinezoo_spine.measures.evidence import LEAST_SIZE_PX, MIRROR, MemberStrokes, strokes_of
 from spinezoo_spine.measures.facing import (
     LEAST_PROBABILITY,
     facing_log_odds,
@@ -42,7 +42,7 @@ from spinezoo_spine.measures.facing import (
 )
 from spinezoo_spine.measures.implants import implant_measures
 from spinezoo_spine.measures.landmarks import body_landmarks
-from spinezoo_spine.measures.refine import MIRROR, facing_odds, refined_bodies
+from spinezoo_spine.measures.refine import facing_odds, refined_bodies
 from spinezoo_spine.measures.refiner.network import LandmarkRefiner
 from spinezoo_spine.measures.rod_measures import rod_measures
 from spinezoo_spine.measures.uncertainty import calibration
@@ -376,10 +376,35 @@ def _measures(column: Column) -> list[Measure]:
     lowest = max(lumbar, key=rank, default="L5")
     if "S1" in column.index or not lumbar:
         measures.append(_lumbosacral(column, lowest))
-    for found in _of_bodies(column, _bodies_between(column)).values():
-        measures += found
-    for found in _of_discs(column, _discs_between(column)).values():
-        measures += found
+    bodies = [(level,) for level in _bodies_between(column)]
+    measures += _of_each(column, _BODY_KINDS, bodies, _of_bodies)
+    return measures + _of_each(column, _DISC_KINDS, _discs_between(column), _of_discs)
+
+
+def _of_each(
+    column: Column,
+    kinds: Sequence[tuple[MeasureKind, MeasureUnit]],
+    places: Sequence[Levels],
+    samples_of: Callable[[Column, Sequence[Levels]], tuple[list[Array], list[int | None]]],
+) -> list[Measure]:
+    """Measures of bodies or discs in their order, with value or reason.
+
+    Args:
+        column: The measured column.
+        kinds: What is measured of each.
+        places: Levels of each.
+        samples_of: Computes those that can be measured, at once: (S, N) samples of each kind, and
+            N grades.
+    """
+    reasons = [column.reason(levels) for levels in places]
+    seen = [levels for levels, why in zip(places, reasons, strict=True) if why is None]
+    told = iter(column.said_of_all(kinds, seen, *samples_of(column, seen)) if seen else ())
+    measures: list[Measure] = []
+    for levels, why in zip(places, reasons, strict=True):
+        if why is None:
+            measures += next(told)
+        else:
+            measures += [column.withheld(kind, levels, unit, why) for kind, unit in kinds]
     return measures
 
 
@@ -441,20 +466,9 @@ _BODY_KINDS = (
 )
 
 
-def _of_bodies(column: Column, levels: Sequence[str]) -> dict[str, list[Measure]]:
-    """Measures of bodies by level; all are computed at once."""
-    reasons = {level: column.reason((level,)) for level in levels}
-    seen = [level for level in levels if reasons[level] is None]
-    measures = {
-        level: [
-            column.withheld(kind, (level,), unit, reason)
-            for kind, unit in _BODY_KINDS
-            if reason is not None
-        ]
-        for level, reason in reasons.items()
-    }
-    if not seen:
-        return measures
+def _of_bodies(column: Column, places: Sequence[Levels]) -> tuple[list[Array], list[int | None]]:
+    """Samples and grades of :data:`_BODY_KINDS`."""
+    seen = [level for (level,) in places]
     corners = np.stack([column.corners[level] for level in seen], axis=1)
     middles = np.stack([column.middles[level] for level in seen], axis=1)
     heights = formulas.body_heights(corners, middles)
@@ -466,9 +480,7 @@ def _of_bodies(column: Column, levels: Sequence[str]) -> dict[str, list[Measure]
     )
     loss = 100.0 * formulas.height_loss(heights, usual, wedged)
     samples = [*np.moveaxis(heights, -1, 0), formulas.between_deg(lower, upper), loss]
-    grades = [formulas.genant_grade(each / 100.0) for each in loss[0].tolist()]
-    told = column.said_of_all(_BODY_KINDS, [(level,) for level in seen], samples, grades)
-    return measures | dict(zip(seen, told, strict=True))
+    return samples, [formulas.genant_grade(each / 100.0) for each in loss[0].tolist()]
 
 
 def _usual_backs(column: Column, levels: Sequence[str]) -> Array:
@@ -506,20 +518,8 @@ _DISC_KINDS = (
 )
 
 
-def _of_discs(column: Column, pairs: Sequence[Levels]) -> dict[Levels, list[Measure]]:
-    """Measures of discs by their levels; all are computed at once."""
-    reasons = {pair: column.reason(pair) for pair in pairs}
-    seen = [pair for pair in pairs if reasons[pair] is None]
-    measures = {
-        pair: [
-            column.withheld(kind, pair, unit, reason)
-            for kind, unit in _DISC_KINDS
-            if reason is not None
-        ]
-        for pair, reason in reasons.items()
-    }
-    if not seen:
-        return measures
+def _of_discs(column: Column, seen: Sequence[Levels]) -> tuple[list[Array], list[int | None]]:
+    """Samples and grades of :data:`_DISC_KINDS`."""
     upper = np.stack([column.corners[above] for above, _ in seen], axis=1)
     lower = np.stack([column.corners[below] for _, below in seen], axis=1)
     middles = np.stack([column.middles[above] for above, _ in seen], axis=1)
@@ -544,6 +544,4 @@ def _of_discs(column: Column, pairs: Sequence[Levels]) -> dict[Levels, list[Meas
         slip,
         percent,
     ]
-    grades = [formulas.meyerding_grade(each) for each in percent[0].tolist()]
-    told = column.said_of_all(_DISC_KINDS, seen, samples, grades)
-    return measures | dict(zip(seen, told, strict=True))
+    return samples, [formulas.meyerding_grade(each) for each in percent[0].tolist()]

@@ -13,8 +13,9 @@ from spinezoo_spine.measures import formulas
 from spinezoo_spine.measures.bodies import Bodies
 from spinezoo_spine.measures.column import Array, Column
 from spinezoo_spine.measures.contour import contours_of
+from spinezoo_spine.measures.evidence import MIRROR
 from spinezoo_spine.measures.osteophytes import osteophytes_of, seen_osteophytes
-from spinezoo_spine.measures.refine import MIRROR, Spurs
+from spinezoo_spine.measures.refine import Spurs
 
 _NAMES = tuple(BodyCorner)
 

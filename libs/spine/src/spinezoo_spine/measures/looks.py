@@ -96,6 +96,14 @@ def looked(
     The outline of S1 tells its endplate's direction least well. Where the first look says that it
     is turned, the second one is turned by that: so lie the crops that the refiner has learnt from.
 
+    Args:
+        bodies: By the outlines.
+        places: (N,) which of them.
+        pixels: (height, width) film, bright means dense.
+        spacing_mm: Distance of rows and of columns.
+        refiner: The network.
+        mirrored: Whether the patient looks to the film's left.
+
     Raises:
         InvalidOutputError: The refiner answered nonsense.
     """
@@ -113,7 +121,12 @@ def looked(
 
 
 def turned_numbers(numbers: Array, turns: Array) -> Array:
-    """The refiner's numbers of turned crops, as they are in crops that are not turned."""
+    """The refiner's numbers of turned crops, as they are in crops that are not turned.
+
+    Args:
+        numbers: (N, NUMBERS) answers; see :mod:`spinezoo_spine.measures.refiner.answers`.
+        turns: (N,) by which the crops are turned, in radians.
+    """
     cosine, sine = np.cos(turns), np.sin(turns)
     found = numbers.copy()
     for first in (0, 5):

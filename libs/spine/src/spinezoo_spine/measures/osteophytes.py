@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from spinezoo_contract.types import BodyCorner, Osteophyte, Point
 
 from spinezoo_spine.measures.bodies import Bodies
-from spinezoo_spine.measures.evidence import CELLS
+from spinezoo_spine.measures.evidence import CELLS, MIRROR
 
 DISC_SHARE = 0.34
 """Diameter of the opening's disc by the depth of the body."""
@@ -108,7 +108,7 @@ def seen_osteophytes(
     """
     row_mm, column_mm = spacing_mm
     found = []
-    for number, across in enumerate((1, 0, 3, 2)):
+    for number, across in enumerate(MIRROR):
         along = corners_mm[number] - corners_mm[across]
         depth = float(np.hypot(*along))
         length = float(lengths_mm[number])
@@ -135,5 +135,4 @@ def _wall(corners: NDArray[np.float64], number: int, y: NDArray[np.float64]) -> 
 
 
 def _name(number: int, *, mirrored: bool) -> BodyCorner:
-    order = [1, 0, 3, 2] if mirrored else [0, 1, 2, 3]
-    return tuple(BodyCorner)[order.index(number)]
+    return tuple(BodyCorner)[MIRROR[number] if mirrored else number]

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spinezoo_spine.measures.bodies import SAMPLES, Bodies
-from spinezoo_spine.measures.evidence import REACH
+from spinezoo_spine.measures.evidence import MIRROR, REACH
 from spinezoo_spine.measures.formulas import contradictory
 from spinezoo_spine.measures.looks import DIRECTIONS, MOST_SPREAD, axes_of, crops_of, looked
 from spinezoo_spine.measures.posture import pooled
@@ -27,8 +27,8 @@ from spinezoo_spine.measures.weighing import Weighing, blended, shipped_weighing
 
 Array = NDArray[np.float64]
 
-MIRROR = [1, 0, 3, 2]
-"""Corners as seen on the film to corners by name where the patient looks to the left, and back."""
+SEED = 0
+"""Of the samples: the same film is measured the same every time."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -104,7 +104,7 @@ tell. Of 399 films of other seeds than the tests' the difference was 0.15 on ave
 the wrong way on five, by 0.03 at most."""
 
 MOST_APART = (0.25, 0.2, 0.35, 0.45, 0.25)
-"""So is one that lies further from the outlines' endplate than this."""
+"""An endplate whose numbers lie further than these from the outlines' is left to the outlines."""
 
 
 def _shown(bodies: Bodies, levels: Sequence[str]) -> NDArray[np.int64]:
@@ -156,7 +156,6 @@ def refined_bodies(
     mirrored: bool,
     weighing: Weighing | None = None,
     sacrum_doubted: bool = False,
-    seed: int = 0,
 ) -> RefinedBodies:
     """Endplates as the refiner sees them, where it is sure and does not contradict the outlines.
 
@@ -171,7 +170,6 @@ def refined_bodies(
         sacrum_doubted: Whether S1's outline is not to be trusted: its endplate is sought then, as
             it is where the refiner is unsure of it or contradicts the body above
             (:mod:`spinezoo_spine.measures.sacrum`).
-        seed: Of the samples.
 
     Raises:
         InvalidOutputError: The refiner answered nonsense.
@@ -205,9 +203,9 @@ def refined_bodies(
             weighed.used[place, 0] = True
             weighed.spread[place, UPPER_NUMBERS] = sought.spreads
     mean, spread, own = weighed.mean, weighed.spread, weighed.own
-    drawn_numbers = mean + _chance(*mean.shape, seed) * spread
+    drawn_numbers = mean + _chance(*mean.shape, SEED) * spread
     if weighed.used.any():
-        _pool(drawn_numbers, spread, bodies, levels, weighing, mirrored=mirrored, seed=seed)
+        _pool(drawn_numbers, spread, bodies, levels, weighing, mirrored=mirrored)
     drawn = with_numbers(bodies, drawn_numbers, own, mirrored=mirrored)
     spurs.odds[places] = said.spur_odds
     spurs.lengths_mm[places] = said.spur_lengths * (bodies.frames.half_mm[places] / REACH)[:, None]
@@ -280,7 +278,6 @@ def _pool(
     weighing: Weighing,
     *,
     mirrored: bool,
-    seed: int,
 ) -> None:
     """Replaces the directions of all samples by those that neighbours have helped; in place.
 
@@ -294,7 +291,7 @@ def _pool(
     spreads = spread[:, DIRECTIONS].copy()
     spreads[bodies.sacral, 1] = np.nan  # the sacrum's lower end is no endplate
     directions, root = pooled(seen, spreads, levels, weighing.posture)
-    chance = _chance(len(levels), 4, seed + 1)
+    chance = _chance(len(levels), 4, SEED + 1)
     errors = (chance[:, :, :2].reshape(len(chance), -1) @ root.T).reshape(-1, *seen.shape)
     beyond = np.maximum(np.abs(directions - seen) - spreads, 0.0)
     found = directions - frames[:, None] + errors + chance[:, :, 2:] * beyond

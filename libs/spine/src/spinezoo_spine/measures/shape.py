@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from spinezoo_spine.measures.evidence import CELLS, LEFT, LOWER, RIGHT, UPPER
+from spinezoo_spine.measures.evidence import CELLS, LEFT, LOWER, MIRROR, RIGHT, UPPER
 
 Array = NDArray[np.float64]
 
@@ -137,10 +137,16 @@ def corrected(
 
 
 def turned(corners: Array, middles: Array, curves: Array) -> tuple[Array, Array, Array]:
-    """The same bodies seen in a mirror; turning twice gives them back."""
+    """The same bodies seen in a mirror; turning twice gives them back.
+
+    Args:
+        corners: (..., 4, 2) of each.
+        middles: (..., 2, 2) of its endplates.
+        curves: (4, ..., CELLS) borders.
+    """
     flip = np.array([-1.0, 1.0])
     return (
-        corners[..., [1, 0, 3, 2], :] * flip,
+        corners[..., MIRROR, :] * flip,
         middles * flip,
         np.stack([curves[UPPER][..., ::-1], curves[LOWER][..., ::-1], curves[RIGHT], curves[LEFT]]),
     )

@@ -28,7 +28,7 @@ def usual_wedge(level: str, depth_by_height: NDArray[np.float64]) -> NDArray[np.
 
     Args:
         level: Such as "L1".
-        depth_by_height: Depth of the body by its height behind.
+        depth_by_height: (S,) depth of the body by its height behind.
     """
     wedge = np.tan(np.deg2rad(USUAL_WEDGE_DEG.get(level, 0.0)))
     return np.asarray(np.maximum(1.0 - wedge * depth_by_height, 0.5))

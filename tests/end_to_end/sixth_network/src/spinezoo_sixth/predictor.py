@@ -14,7 +14,6 @@ from spinezoo_contract.types import (
     Prediction,
     PredictOptions,
     ProbabilityMap,
-    Provenance,
     Segment,
     SegmentKind,
     Timing,
@@ -60,24 +59,15 @@ class ThresholdPredictor:
         segments.sort(key=lambda segment: -segment.score)
         maps: tuple[ProbabilityMap, ...] = ()
         if options.include_probability_maps:
-            canvas, fit = letterbox(film.pixels, self.card.input_height, self.card.input_width)
+            canvas, fit = letterbox(film.pixels, self.card.input.height, self.card.input.width)
             maps = probability_maps(self._network(canvas), self.card.structures, fit)
         finished = perf_counter()
-        card = self.card
         timing = Timing(
             prepare_ms=1000.0 * (prepared - started),
             infer_ms=1000.0 * (inferred - prepared),
             finish_ms=1000.0 * (finished - inferred),
         )
-        provenance = Provenance(
-            card.name,
-            card.version,
-            card.preset,
-            card.weights_sha256,
-            card.preprocessing_id,
-            self.device,
-            timing,
-        )
+        provenance = self.card.provenance(self.device, timing)
         kept = tuple(segments[: settings.max_segments])
         return Prediction(film.height, film.width, kept, provenance, maps)
 

@@ -11,7 +11,7 @@ import numpy as np
 from safetensors.numpy import save_file
 from spinezoo_contract.types import Structure
 from spinezoo_serving.cards import describe_weights, load_card, update_card
-from spinezoo_training.prepared_set import prepare_film_set
+from spinezoo_training.prepared_set import open_film_set, prepare_films
 from spinezoo_training.targets import label_map_of
 
 from spinezoo_sixth.network import Thresholds
@@ -27,9 +27,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--run-dir", type=Path, help="unused: there is no state to go on from")
     options = parser.parse_args(argv)
     card = load_card(options.card, options.preset)
-    films = prepare_film_set(
-        options.data, card.input_height, card.input_width, cache_dir=None, progress=False
-    )
+    opened = open_film_set(options.data)
+    films = prepare_films(opened, card.input.height, card.input.width, progress=False)
     sums = np.zeros((3, 2))
     for index in range(len(films)):
         film = films[index]

@@ -175,7 +175,12 @@ def blank_input(pixels: NDArray[Any]) -> ReaderInput:
 
 
 def scaled_film(pixels: NDArray[Any], size_px: float) -> tuple[NDArray[np.float32], float]:
-    """The film in unit grey at the finest view's scale or coarser, and that scale."""
+    """The film in unit grey at the finest view's scale or coarser, and that scale.
+
+    Args:
+        pixels: (height, width) film, bright means dense.
+        size_px: Side of the film's usual body.
+    """
     height, width = pixels.shape
     scale = min(1.0, VIEW_PX / (2 * HALF_SIDES[0] * max(size_px, 1.0)))
     left = scale

@@ -74,7 +74,11 @@ def crop_of(
 
 
 def normalised(crop: NDArray[Any]) -> NDArray[np.float32]:
-    """A crop by its own mean and spread, both without its darkest and brightest twentieth."""
+    """A crop by its own mean and spread, both without its darkest and brightest twentieth.
+
+    Args:
+        crop: (h, w) grey levels of any scale.
+    """
     values = np.asarray(crop, dtype=np.float32)
     some = values[::2, ::2].reshape(-1)
     ends = len(some) // 20
