@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
-from segment_film import access_of, not_written, read_grey, write_whole
+from segment_film import access_of, not_written, read_grey, write_picture, write_whole
 from spinezoo_contract.client import DEFAULT_GATEWAY, EnsembleClient
 from spinezoo_contract.codec import to_json
 from spinezoo_contract.errors import SpineZooError
@@ -128,7 +128,7 @@ def _measured(answer: EnsembleAnswer, path: Path, out: Path) -> FilmMeasures:
     )
     grey = read_grey(path, answer.height, answer.width)
     if grey is not None:
-        measures_picture(grey, measures).save(out / f"{name}.png")
+        write_picture(out / f"{name}.png", measures_picture(grey, measures))
     return measures
 
 

@@ -20,6 +20,7 @@ the environment count.
 from __future__ import annotations
 
 import argparse
+import io
 import json
 import os
 import sys
@@ -130,15 +131,24 @@ def _write(
         print(f"wrote {overlay_path}")
 
 
-def write_whole(path: Path, text: str) -> None:
+def write_whole(path: Path, content: str | bytes) -> None:
     """Writes a file in one step: a full disk or a stop leaves no half of it."""
     partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
     try:
-        partial.write_text(text, encoding="utf-8")
+        partial.write_bytes(content.encode() if isinstance(content, str) else content)
         partial.replace(path)
-    except OSError:
+    except BaseException as error:
         partial.unlink(missing_ok=True)
+        if isinstance(error, OSError):
+            error.filename = str(path)  # a full disk names no file
         raise
+
+
+def write_picture(path: Path, image: Image) -> None:
+    """Writes a picture as PNG, whole or not at all."""
+    content = io.BytesIO()
+    image.save(content, "png")
+    write_whole(path, content.getvalue())
 
 
 def not_written(error: OSError) -> str:
@@ -265,7 +275,7 @@ def save_overlay(
             _draw(picture, segment, COLOURS[segment.structure], thickness_px)
     image = Image.fromarray(picture.astype(np.uint8))
     _write_names(image, vertebrae)
-    image.save(path)
+    write_picture(path, image)
 
 
 def _draw(

@@ -255,6 +255,31 @@ def test_a_stopped_run_goes_on_without_measuring_a_film_twice(zoo, how):
         assert model["metrics"] == report["models"][name]["metrics"]
 
 
+def test_ctrl_c_stops_the_writing_of_the_report_too(zoo):
+    process = start(zoo, "--fresh")
+    try:
+        wait_for_films(zoo, FILMS)
+        process.send_signal(signal.SIGINT)
+        output = process.communicate(timeout=20)[0]
+    finally:
+        process.kill()
+        process.wait(10)
+    assert process.returncode == 130
+    assert "the same command, without --fresh, goes on from there" in output
+    assert not (zoo.folder / "report.json").exists()
+
+
+def test_no_page_of_an_old_run_stands_beside_new_answers(zoo):
+    assert zoo.run(pictures=True) == 0
+    kept = {"notes.txt", "answers", "films.jsonl", "run.json", "report.json"}
+    (zoo.folder / "notes.txt").write_text("mine")
+    before = {path.name for path in zoo.folder.iterdir()}
+    assert before - kept > {"index.html", "report.md"}
+    RunFolder(zoo.folder).clear()
+    assert {path.name for path in zoo.folder.iterdir()} == {"notes.txt", "answers"}
+    assert list((zoo.folder / "answers").iterdir()) == []
+
+
 def test_a_line_cut_off_by_the_stop_is_measured_again(zoo):
     assert zoo.run() == 0
     before = zoo.report

@@ -31,7 +31,7 @@ from spinezoo_evaluator.measures.fit import (
     rows_of_shape,
 )
 from spinezoo_evaluator.measures.paired import paired_tests, to_markdown
-from spinezoo_evaluator.measures.report import landmarks_text, write_errors
+from spinezoo_evaluator.measures.report import landmarks_text, write_errors, write_measures
 from spinezoo_evaluator.measures.run import KeptFilm, Shape, kept_films
 from spinezoo_evaluator.measures.truth import TrueBreak, TrueFilm, of_corner_film, read_truth
 from spinezoo_evaluator.results.records import FUSED, RunFolder, named
@@ -130,6 +130,29 @@ def test_answers_are_taken_from_a_run(kept: KeptFilm, tmp_path: Path) -> None:
     (read,) = kept_films([kept.truth], tmp_path)
     assert read.members.keys() == kept.members.keys()
     assert len(read.vertebrae) == 5
+
+
+def test_a_damaged_answer_is_named_and_not_left_out(kept: KeptFilm, tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path)
+    folder.write_answer(kept.truth.name, {FUSED: ()})
+    other = replace(kept.truth, name="other.png")
+    assert len(list(kept_films([other, kept.truth], tmp_path))) == 1  # the other has no answer
+    folder.write_answer(other.name, {FUSED: ()})
+    folder._answer_path(other.name).write_bytes(b"half")
+    with pytest.raises(ConfigurationError, match=r"'other\.png' cannot be read"):
+        list(kept_films([kept.truth, other], tmp_path))
+
+
+@pytest.mark.parametrize("damaged", ["{", "[1]", '{"film.png": 3}'])
+def test_damaged_truth_of_phantoms_ends_no_benchmark(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, damaged: str
+) -> None:
+    about = {"settings": {}, "films": [{"filename": "film.png"}]}
+    (tmp_path / "phantom.json").write_text(json.dumps(about))
+    (tmp_path / "truth.json").write_text(damaged)
+    write_measures(tmp_path, tmp_path / "report")
+    assert "no measures are written: truth.json" in caplog.text
+    assert "move them away" in caplog.text
 
 
 def test_a_run_without_answers_is_an_error(tmp_path: Path) -> None:

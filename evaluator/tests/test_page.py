@@ -157,6 +157,19 @@ def test_a_report_that_was_changed_by_hand_is_named(zoo, capsys):
         assert "run the benchmark again" in capsys.readouterr().err
 
 
+def test_a_page_shows_the_films_of_its_report_and_no_fewer(zoo, capsys):
+    assert zoo.run() == 0
+    assert zoo.run("--resume", "--limit", "2") == 0
+    words = [str(zoo.folder), "--data", str(zoo.data), "--no-pictures"]
+    assert rerender.main(words) == 0
+    assert page_of(zoo).count('<article class="card"') == 2
+    films = zoo.folder / "films.jsonl"
+    kept = [line for line in films.read_text().splitlines(True) if '"film_1.png"' not in line]
+    films.write_text("".join(kept))
+    assert rerender.main(words) == 2
+    assert "lacks 1 film of the report, such as 'film_1.png'" in capsys.readouterr().err
+
+
 def test_odd_names_are_text_and_what_failed_or_was_left_out_is_named(odd_zoo):
     def plan(film, member):
         ill = member == "yolact" and film == ODD

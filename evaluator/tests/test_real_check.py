@@ -400,6 +400,20 @@ def test_some_films_and_networks_only(tmp_path, capsys):
     assert gateway.sizes == [(HEIGHT, WIDTH)]
 
 
+def test_a_check_that_is_stopped_leaves_no_old_report(checked, monkeypatch, capsys):
+    _, folder, _, gateway = checked
+
+    async def stopped(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(real_check, "check_film", stopped)
+    with serving(lambda: make_gateway(gateway)) as target:
+        words = ["--data", str(folder.parent / "films"), "--report", str(folder)]
+        assert real_check.main([*words, "--gateway", target]) == 130
+    assert "begins anew" in capsys.readouterr().err
+    assert {path.name for path in folder.iterdir()} <= {"answers", "film_a.png", "film_b.png"}
+
+
 def test_segments_of_corner_truth_are_instances_with_levels():
     found = truth_of().segments()
     assert [segment.level for segment in found] == list(LEVELS[1:])

@@ -291,6 +291,35 @@ def test_what_was_answered_before_a_failure_is_kept(
     assert len(read_project(work / PROJECT)) == 4
 
 
+def test_a_picture_that_cannot_be_written_is_no_fault_of_its_film(
+    films: Path, zoo: ZooProcess, capsys: pytest.CaptureFixture[str]
+) -> None:
+    work = films.with_name("work")
+    (work / "png" / "film_5.dcm.png" / "in the way").mkdir(parents=True)
+    arguments = ["--data", str(films), "--work", str(work), "--gateway", zoo.target]
+    assert main(arguments) == 1
+    told = capsys.readouterr().err
+    assert "film_5.dcm.png cannot be read or written" in told
+    assert "left out" not in told
+
+
+def test_a_kill_costs_no_answer_that_is_older_than_a_moment(
+    films: Path, zoo: ZooProcess, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    work = films.with_name("work")
+    monkeypatch.setattr(command, "KEPT_EVERY_S", 0.0)
+    on_disk = []
+    own = EnsembleClient.segment
+
+    def looked(self: EnsembleClient, film: Any, *more: Any, **options: Any) -> Any:
+        on_disk.append(len(read_project(work / PROJECT)) if (work / PROJECT).exists() else 0)
+        return own(self, film, *more, **options)
+
+    monkeypatch.setattr(EnsembleClient, "segment", looked)
+    assert main(["--data", str(films), "--work", str(work), "--gateway", zoo.target]) == 0
+    assert on_disk == [0, 1, 2]
+
+
 def finished(folder: Path) -> Path:
     """A project in which the film of a set is finished; returns the project's folder."""
     work = folder.with_name(folder.name + "-annotate")

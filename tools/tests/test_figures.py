@@ -190,3 +190,10 @@ def test_a_record_that_lacks_a_figure_is_named(house: Path) -> None:
     (house / "reports/phantom-test/report.json").write_text("{}")
     with pytest.raises(FiguresError, match=r"report\.json lacks 'models'; measure again"):
         figures.write(house / "reports", house)
+
+
+@pytest.mark.parametrize("record", ["[1]", '{"models": 3}', '{"models": {"unet": 3}, "films": 1}'])
+def test_a_record_of_another_kind_is_named(house: Path, record: str) -> None:
+    (house / "reports/phantom-test/report.json").write_text(record)
+    with pytest.raises(FiguresError, match=r"report\.json is no report .*; measure again"):
+        figures.write(house / "reports", house)

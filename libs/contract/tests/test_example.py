@@ -154,16 +154,27 @@ def test_a_full_disk_is_named_and_leaves_the_old_answer(target: str, tmp_path: P
     old = tmp_path / "out" / "film.png.segments.json"
     old.parent.mkdir()
     old.write_text("old")
-    run = (
-        "import resource, runpy, sys; resource.setrlimit(resource.RLIMIT_FSIZE, (100, 100)); "
-        "sys.argv.pop(0); runpy.run_path(sys.argv[0], run_name='__main__')"
-    )
-    command = [sys.executable, "-c", run, EXAMPLE, film, "--target", target, "--out", old.parent]
-    result = subprocess.run(command, capture_output=True, text=True, timeout=60)
-    assert result.returncode == 1
-    assert "what comes of the film cannot be written (File too large)" in result.stderr
+
+    def run_with_room(most: int) -> str:
+        limited = (
+            f"import resource, runpy, sys; resource.setrlimit(resource.RLIMIT_FSIZE, ({most},) * 2)"
+            "; sys.argv.pop(0); runpy.run_path(sys.argv[0], run_name='__main__')"
+        )
+        arguments = [EXAMPLE, film, "--target", target, "--out", old.parent]
+        command = [sys.executable, "-c", limited, *arguments]
+        result = subprocess.run(command, capture_output=True, text=True, timeout=60)
+        assert result.returncode == 1
+        return result.stderr
+
+    assert f"{old} cannot be written (File too large)" in run_with_room(100)
     assert list(old.parent.iterdir()) == [old]
     assert old.read_text() == "old"
+    assert _run(film, "--target", target, "--out", tmp_path / "whole").returncode == 0
+    answer, picture = sorted((tmp_path / "whole").iterdir(), key=lambda each: each.stat().st_size)
+    assert answer.name == old.name
+    told = run_with_room(answer.stat().st_size)
+    assert f"{picture.name} cannot be written (File too large)" in told
+    assert list(old.parent.iterdir()) == [old]
 
 
 def test_two_films_of_one_name_are_not_compared_into_one_file(tmp_path: Path) -> None:

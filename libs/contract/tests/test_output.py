@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import textwrap
@@ -105,3 +106,16 @@ def test_a_broken_connection_is_no_reader_that_has_gone(tmp_path: Path) -> None:
     code, _, errors = run(tmp_path, "raise BrokenPipeError(32, 'the other end has gone')")
     assert code == 1
     assert "the other end has gone" in errors
+
+
+def test_ctrl_c_is_told_in_a_word(tmp_path: Path) -> None:
+    code, _, errors = run(tmp_path, "raise KeyboardInterrupt")
+    assert (code, errors) == (-signal.SIGINT, "stopped\n")
+
+
+def test_a_sign_that_the_terminal_lacks_ends_no_command(tmp_path: Path) -> None:
+    path = tmp_path / "command.py"
+    path.write_text(BEGIN + "print('97.84 \u2013')\n", encoding="utf-8")
+    latin = {**os.environ, "PYTHONIOENCODING": "latin-1"}
+    done = subprocess.run([sys.executable, path], capture_output=True, env=latin)
+    assert (done.returncode, done.stdout, done.stderr) == (0, b"97.84 \\u2013\n", b"")

@@ -427,11 +427,22 @@ def test_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Non
         ]
     )
     assert status == 0
-    assert capsys.readouterr().out.strip() == str(tmp_path / "set" / "via.json")
+    # No bar where stderr is no terminal.
+    assert capsys.readouterr() == (f"{tmp_path / 'set' / 'via.json'}\n", "")
     assert len(json.loads((tmp_path / "set" / "via.json").read_text())) == 2
     sheet = cv2.imread(str(tmp_path / "sheet.png"))
     assert sheet is not None
     assert sheet.std() > 10
+
+
+def test_the_command_says_what_cannot_be_written(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").write_text("x")
+    assert main(["--out", str(tmp_path / "file" / "set"), "--count", "1"]) == 2
+    told = capsys.readouterr().err
+    assert "cannot be written (Not a directory)" in told
+    assert "usage" not in told
 
 
 def test_command_line_refuses_bad_sizes(capsys: pytest.CaptureFixture[str]) -> None:

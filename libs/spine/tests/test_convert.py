@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import resource
 from pathlib import Path
 
 import numpy as np
@@ -82,6 +83,22 @@ def test_what_cannot_be_written_or_read_is_said(film_folder: Path, tmp_path, cap
         assert not target.exists()
     assert run(source, tmp_path / "x.csv", "--format", "coco") == 2
     assert "in .json" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("form", ["via2", "coco"])
+def test_a_full_disk_leaves_no_part_of_a_file(
+    film_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], form: str
+) -> None:
+    target = tmp_path / "out" / "x.json"
+    target.parent.mkdir()
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100, before[1]))
+    try:
+        assert run(film_folder / "via.json", target, "--format", form) == 2
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert "x.json cannot be read or written (File too large)" in capsys.readouterr().err
+    assert list(target.parent.iterdir()) == []
 
 
 def test_films_whose_name_and_size_read_alike_stay_two(tmp_path: Path) -> None:

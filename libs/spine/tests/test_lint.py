@@ -131,3 +131,8 @@ def test_the_command(film_folder: Path, tmp_path: Path, capsys: pytest.CaptureFi
     assert "error: film_2.png: no-film" in capsys.readouterr().out
     assert main([str(tmp_path / "nowhere")]) == 2
     assert "not a folder" in capsys.readouterr().err
+
+
+def test_a_folder_that_the_system_refuses_is_named(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["x" * 300]) == 2
+    assert "File name too long" in capsys.readouterr().err

@@ -16,7 +16,12 @@ from spinezoo_spine.annotations.raster import rasterise
 from spinezoo_spine.films.reader import read_film_file
 from spinezoo_spine.inference.preprocess import letterbox, two_channels
 from spinezoo_training.augmentation import AugmentSettings, augment
-from spinezoo_training.prepared_set import PreparedFilm, open_film_set, prepare_films
+from spinezoo_training.prepared_set import (
+    PreparedFilm,
+    make_grey,
+    open_film_set,
+    prepare_films,
+)
 from spinezoo_training.targets import (
     GAP_WEIGHT,
     instances_of,
@@ -530,3 +535,9 @@ def test_sampling_is_quick_enough_to_feed_training() -> None:
     for _ in range(20):
         label_map_of(augment(film, rng))
     assert time.perf_counter() - start < 20 / 15
+
+
+def test_room_for_all_films_is_kept_beforehand(tmp_path: Path) -> None:
+    """A file with holes meets a full disk while it is written to, which ends the process."""
+    make_grey(tmp_path, 8, 512, 512)
+    assert (tmp_path / "grey.npy").stat().st_blocks * 512 >= 8 * 512 * 512

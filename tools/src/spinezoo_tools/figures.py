@@ -387,6 +387,8 @@ def write(reports: Path, root: Path = ROOT) -> list[str]:
             page_path.write_text(replaced(page, block.name, text), encoding="utf-8")
         except (KeyError, StopIteration, json.JSONDecodeError) as error:
             raise FiguresError(f"{block.record} lacks {error}; measure again") from error
+        except (TypeError, AttributeError) as error:
+            raise FiguresError(f"{block.record} is no report ({error}); measure again") from error
         except FiguresError as error:
             raise FiguresError(f"{block.page}: {error}") from error
         told.append(f"{block.page}: {block.name} written from {block.record}")

@@ -21,6 +21,7 @@ import argparse
 import asyncio
 import contextlib
 import logging
+import multiprocessing
 import signal
 import sys
 import time
@@ -255,8 +256,11 @@ async def run_benchmark(
             timeout_s=arguments.timeout_s,
             checked=any(r.evaluator.startswith(("agrees", "differs")) for r in records.values()),
         )
-        await _measure(runner, names, networks, records, arguments.concurrency)
+        await _measure(runner, names, networks, records, arguments.concurrency, arguments.fresh)
     run["finished"] = _now()
+    # Nothing is awaited any more that could be cancelled.
+    for number in _STOPS:
+        asyncio.get_running_loop().remove_signal_handler(number)
     return report_run(run, [records[name] for name in names], films, folder, arguments)
 
 
@@ -297,6 +301,7 @@ async def _measure(
     networks: Sequence[str],
     records: dict[str, FilmRecord],
     concurrency: int,
+    fresh: bool,
 ) -> None:
     """Measures the films that have no record yet, and shows how far it is.
 
@@ -306,6 +311,7 @@ async def _measure(
         networks: Names of those asked.
         records: Of the films that are done; the others' are added.
         concurrency: Films under way at the same time.
+        fresh: Whether the command forgets a run that was stopped.
     """
     failed = sum(not record.complete for record in records.values())
     waiting = [name for name in names if name not in records]
@@ -327,7 +333,7 @@ async def _measure(
             bar.close()
             print(
                 f"\nstopped: {len(records)} of {counted(len(names), 'film')} {are(len(names))} "
-                "done; the same command goes on from there",
+                f"done; {_how_on(fresh)}",
                 file=sys.stderr,
             )
             raise
@@ -344,8 +350,13 @@ def report_run(
     with ThreadPoolExecutor(1) as beside:
         # Other processes measure while this one draws.
         measures = beside.submit(write_measures, arguments.data, folder.path)
-        report = write_report(run, records, films, folder, draw=not arguments.no_pictures)
-        measures.result()
+        try:
+            report = write_report(run, records, films, folder, draw=not arguments.no_pictures)
+            measures.result()
+        except KeyboardInterrupt:
+            for process in multiprocessing.active_children():
+                process.terminate()
+            raise
     asked, measured = report["films"]["asked"], report["films"]["measured"]
     print("\nMerged binary mask, mean over films, in percent; below each row the study's figure")
     print(table_1(report))
@@ -367,6 +378,14 @@ def report_run(
     return 1 if measured == 0 or check["differs"] else 0
 
 
+def _how_on(fresh: bool) -> str:
+    """How a run that was stopped goes on; ``--fresh`` would forget it."""
+    return f"the same command{', without --fresh,' if fresh else ''} goes on from there"
+
+
+_STOPS = (signal.SIGTERM, signal.SIGINT)
+
+
 class _BarHandler(logging.Handler):
     """Writes log lines above the progress bar."""
 
@@ -379,7 +398,7 @@ async def _until_stopped(arguments: argparse.Namespace, argv: Sequence[str]) -> 
     with contextlib.ExitStack() as held:
         task = asyncio.create_task(run_benchmark(arguments, argv, held))
         loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
+        for number in _STOPS:
             loop.add_signal_handler(number, task.cancel)
         try:
             return await task
@@ -405,3 +424,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     except SpineZooError as error:
         print(f"the benchmark cannot run: {error}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        print(f"stopped; {_how_on(arguments.fresh)}", file=sys.stderr)
+        return 130

@@ -21,10 +21,12 @@ from typing import Any
 
 from spinezoo_contract.errors import ConfigurationError, SpineZooError
 from spinezoo_contract.output import end_with_reader
+from spinezoo_contract.words import counted
 from spinezoo_serving.disk import disk_errors_named
 from spinezoo_spine.annotations.corners import read_corner_folder
 from spinezoo_spine.annotations.film_set import FilmSet
 from spinezoo_spine.annotations.options import class_map_entry
+from spinezoo_spine.annotations.text import shown
 
 from spinezoo_evaluator.benchmark.describe import describe_data, shown_path
 from spinezoo_evaluator.report.names import titles_of
@@ -111,8 +113,8 @@ def _render(arguments: argparse.Namespace, report: Mapping[str, Any], folder: Ru
         if arguments.picture is not None:
             raise ConfigurationError("--picture is of a benchmark's report, not of a check's")
         return render_check(arguments, report, folder)
-    records = list(folder.read_films().values())
-    if not records:
+    kept = folder.read_films()
+    if not kept:
         raise ConfigurationError(
             "the report's folder holds no films.jsonl; run the benchmark again"
         )
@@ -126,18 +128,26 @@ def _render(arguments: argparse.Namespace, report: Mapping[str, Any], folder: Ru
         skip_bad_regions=outlines.get("skip_bad_regions", False),
         classes=dict(class_map_entry(f"{k}={v}") for k, v in outlines.get("map", {}).items()),
     )
-    now = describe_data(films, [record.name for record in records])
+    now = describe_data(films, [])
     for key in ("annotations_sha256", "names_and_sizes_sha256"):
         if now[key] != run["data"][key]:
             raise ConfigurationError(
                 f"{shown_path(data)} holds other films or outlines than the run measured; name "
                 "the right folder with --data"
             )
+    names = films.names[: run["options"]["limit"]]
+    gone = [name for name in names if name not in kept]
+    if gone:
+        raise ConfigurationError(
+            f"films.jsonl lacks {counted(len(gone), 'film')} of the report, such as "
+            f"{shown(gone[0])!r}; run the benchmark again with --resume"
+        )
+    records = [kept[name] for name in names]
     if arguments.picture is not None:
         titles = titles_of(run["models"])
         film = write_answer_picture(records, films, folder, titles, arguments.picture)
-        shown = shown_path(arguments.picture)
-        print(f"picture of film {film}: {shown}" if film else f"{shown} not written: no answers")
+        path = shown_path(arguments.picture)
+        print(f"picture of film {film}: {path}" if film else f"{path} not written: no answers")
     return write_page(report, records, films, folder, pictures=not arguments.no_pictures)
 
 

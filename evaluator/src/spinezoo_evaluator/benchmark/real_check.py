@@ -289,6 +289,7 @@ async def _check_films(
         roster = await wait_for_gateway(ensemble, arguments.wait_s)
         networks = asked_networks(roster, arguments.networks)
         titles = titles_of(describe_models(roster))
+        folder.clear()
         picture_names = names_of_pictures([truth.name for truth in truths])
         with tqdm(total=len(truths) * len(variants), unit="film", disable=None) as bar:
             for truth in truths:

@@ -25,6 +25,7 @@ import numpy as np
 from spinezoo_contract.errors import ConfigurationError, SpineZooError
 from spinezoo_contract.output import end_with_reader
 from spinezoo_contract.words import counted
+from spinezoo_serving.disk import disk_errors_named
 from spinezoo_spine.fusion.touching import placed_in_column
 from spinezoo_spine.measures import double_contours, shape, uncertainty, weighing
 from spinezoo_spine.measures.film import measure_film
@@ -51,6 +52,25 @@ def cpu_ms(film: KeptFilm, rounds: int = 5) -> float:
     return 1000.0 * min(times)
 
 
+def _run(arguments: argparse.Namespace) -> int:
+    """Does what the options ask for; returns the exit code."""
+    if len(arguments.run) != len(arguments.data):
+        raise ConfigurationError("give as many folders of films as of reports")
+    pairs = list(zip(arguments.run, arguments.data, strict=True))
+    films = [film for run, data in pairs for film in kept_films(read_truth(data), run, data)]
+    if arguments.what == "fit":
+        fit.write_fit(fit.fit_all(films))
+        written = shape.FILE, weighing.FILE, uncertainty.FILE, double_contours.FILE
+        names = ", ".join(file.name for file in written)
+        print(f"wrote {names} from {counted(len(films), 'film')}")
+    elif arguments.what == "speed":
+        times = [cpu_ms(film) for film in films[:30]]
+        print(f"median {np.median(times):.1f} ms, slowest {max(times):.1f} ms a film")
+    else:
+        print(write_errors(arguments.out, films))
+    return 0
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command line; returns the exit code."""
     parser = argparse.ArgumentParser(prog="python -m spinezoo_evaluator.measures")
@@ -64,25 +84,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, default=Path("reports/measures"))
     arguments = parser.parse_args(argv)
     try:
-        if len(arguments.run) != len(arguments.data):
-            raise ConfigurationError("give as many folders of films as of reports")
-        pairs = list(zip(arguments.run, arguments.data, strict=True))
-        films = [film for run, data in pairs for film in kept_films(read_truth(data), run, data)]
-        if arguments.what == "fit":
-            fit.write_fit(fit.fit_all(films))
-            written = shape.FILE, weighing.FILE, uncertainty.FILE, double_contours.FILE
-            names = ", ".join(file.name for file in written)
-            print(f"wrote {names} from {counted(len(films), 'film')}")
-            return 0
-        if arguments.what == "speed":
-            times = [cpu_ms(film) for film in films[:30]]
-            print(f"median {np.median(times):.1f} ms, slowest {max(times):.1f} ms a film")
-            return 0
+        with disk_errors_named():
+            return _run(arguments)
     except SpineZooError as error:
         print(f"measures cannot be checked: {error}", file=sys.stderr)
         return 2
-    print(write_errors(arguments.out, films))
-    return 0
 
 
 if __name__ == "__main__":

@@ -24,6 +24,7 @@ from spinezoo_contract.types import (
     Segment,
     SegmentKind,
 )
+from spinezoo_serving.workers import follow_parent
 from spinezoo_spine.column.consensus import Vertebrae, vertebrae_of
 from spinezoo_spine.films.reader import read_film_file
 from spinezoo_spine.fusion.implants import fuse_implants, implants_of
@@ -163,18 +164,16 @@ def kept_films(
         folder_of_films: Where their files lie, for the refiner; None: outlines alone are measured.
 
     Raises:
-        ConfigurationError: There are none.
+        ConfigurationError: There are none, or those of a film are damaged.
     """
     folder = RunFolder(run)
     found = False
     for truth in truths:
-        try:
-            path = None if folder_of_films is None else folder_of_films / truth.name
-            kept = KeptFilm.read(truth, folder, path)
-        except ConfigurationError:
+        if not folder.keeps(truth.name):
             continue
+        path = None if folder_of_films is None else folder_of_films / truth.name
+        yield KeptFilm.read(truth, folder, path)
         found = True
-        yield kept
     if not found:
         raise ConfigurationError(
             f"{run.name} keeps no answer about these films; run make benchmark on them first"
@@ -240,10 +239,13 @@ def _compared_each(films: Sequence[KeptFilm]) -> Iterator[Compared]:
         for film in films:
             yield _compared([film])
         return
-    with ProcessPoolExecutor(
-        workers, get_context("spawn"), initializer=cv2.setNumThreads, initargs=(1,)
-    ) as pool:
+    with ProcessPoolExecutor(workers, get_context("spawn"), initializer=_prepare_worker) as pool:
         yield from pool.map(_compared, [[film] for film in films], chunksize=4)
+
+
+def _prepare_worker() -> None:
+    cv2.setNumThreads(1)
+    follow_parent()
 
 
 def _compared(films: Sequence[KeptFilm]) -> Compared:

@@ -144,10 +144,16 @@ def read_truth(folder: Path) -> list[TrueFilm]:
     """The truth of a folder: of a phantom set, or a corner file.
 
     Raises:
-        AnnotationError: There is neither, or the set is older than measures.
+        AnnotationError: There is neither, it is damaged, or the set is older than measures.
     """
     if (folder / "truth.json").is_file() and (folder / "phantom.json").is_file():
-        return _phantoms(folder)
+        try:
+            return _phantoms(folder)
+        except (ValueError, LookupError, TypeError, AttributeError) as error:
+            raise AnnotationError(
+                f"truth.json and phantom.json of folder {folder.name!r} are no truth of phantoms "
+                f"({type(error).__name__}); make the set again, or move them away"
+            ) from error
     return [of_corner_film(film) for film in read_corner_folder(folder)[0]]
 
 

@@ -19,6 +19,7 @@ import cv2
 from spinezoo_contract.errors import ConfigurationError, SpineZooError
 from spinezoo_contract.output import end_with_reader
 from spinezoo_contract.words import counted
+from spinezoo_serving.disk import disk_errors_named
 from spinezoo_spine.built_in import load_built_in_card
 from spinezoo_spine.column.reader.card import READER
 
@@ -58,7 +59,8 @@ def main(argv: Sequence[str] | None = None) -> int:
                 for each, counts in zip(TEMPERATURES, found, strict=True):
                     (five if counts.to_name_of_five else others)[each] += counts.names
         fitted = fit_names(dict(five))
-        write_fit(fitted, films, arguments.card)
+        with disk_errors_named():
+            write_fit(fitted, films, arguments.card)
     except SpineZooError as error:
         print(f"names cannot be calibrated: {error}", file=sys.stderr)
         return 2

@@ -174,16 +174,15 @@ def kept_columns(run: Path, data: Path) -> Iterator[KeptColumn]:
         data: Its films with their outlines.
 
     Raises:
-        ConfigurationError: There is none.
+        ConfigurationError: There is none, or that of a film is damaged.
     """
     films, folder = FilmSet.open(data), RunFolder(run)
     found = False
     for name in films.names:
-        try:
-            answer = folder.read_answer(name)
-            kept = answer[named(FUSED)]
-        except (ConfigurationError, KeyError):
+        answer = folder.read_answer(name) if folder.keeps(name) else {}
+        if named(FUSED) not in answer:
             continue
+        kept = answer[named(FUSED)]
         found = True
         yield KeptColumn(
             tuple(dataclasses.replace(segment, level=None) for segment in kept),

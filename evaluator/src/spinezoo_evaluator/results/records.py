@@ -38,6 +38,13 @@ from spinezoo_evaluator.results.columns import ColumnCounts
 FILMS_FILE = "films.jsonl"
 ANSWERS_FOLDER = "answers"
 
+_REPORT = (
+    *("index.html", "report.md", "report.csv", "films.csv", "sheet.png", "names.png"),
+    *("overlay_best.png", "overlay_worst.png", "overlay_disputed.png"),
+    *("measures.md", "measures.csv", "measures.json", "bland_altman.png"),
+)
+"""What a report consists of, beside ``report.json``; a test compares it with what is written."""
+
 FUSED = "fused ensemble"
 """Name of the fused ensemble in reports and towards the evaluator; no member may have it."""
 
@@ -295,6 +302,10 @@ class RunFolder:
         # No time stamp in the file: the same answer gives the same bytes.
         replace_file(path, gzip.compress(json.dumps(plain).encode(), 4, mtime=0))
 
+    def keeps(self, film: str) -> bool:
+        """Whether there are outlines of a film; where it has no answer there are none."""
+        return self._answer_path(film).is_file()
+
     def read_answer(self, film: str) -> dict[str, tuple[Segment, ...]]:
         """The outlines that were kept of a film.
 
@@ -320,9 +331,9 @@ class RunFolder:
             ) from error
 
     def clear(self) -> None:
-        """Removes what a run has left, and nothing else."""
-        for path in (self.films_path, self.run_path, self.report_path):
-            path.unlink(missing_ok=True)
+        """Removes what a run has left, and nothing else: no old page stands beside new answers."""
+        for name in (self.films_path.name, self.run_path.name, self.report_path.name, *_REPORT):
+            (self.path / name).unlink(missing_ok=True)
         for path in self.path.glob(f"{ANSWERS_FOLDER}/*.json.gz"):
             path.unlink()
 

@@ -1,4 +1,4 @@
-"""Commands whose reader goes before their end, as ``make status | head -1`` leaves them.
+"""Terminals and pipes of commands: a reader that goes, as of ``make status | head -1``, and others.
 
 Standard library only, and nothing of this package: the tools load this file before anything is
 installed.
@@ -10,6 +10,7 @@ import atexit
 import io
 import os
 import sys
+from types import TracebackType
 
 UNREAD = 128 + 13
 """Exit code of a command whose output nobody reads any more: a shell's for SIGPIPE."""
@@ -56,12 +57,22 @@ class _Output(io.TextIOWrapper):
         self.flush()
 
 
+def _say(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """What is said of an error that nobody caught."""
+    if issubclass(kind, KeyboardInterrupt):
+        sys.stderr.write("stopped\n")
+    else:
+        sys.__excepthook__(kind, error, trace)
+
+
 def end_with_reader() -> None:
     """From now on the program ends without a word when nobody reads its output any more.
 
-    What it prints to stderr goes nowhere once nobody reads that, and it goes on. For commands, in
-    the lines that run them as a program; not for servers.
+    What it prints to stderr goes nowhere once nobody reads that, and it goes on. A sign that the
+    terminal's encoding lacks is printed as its number, and Ctrl-C is told in a word. For commands,
+    in the lines that run them as a program; not for servers.
     """
+    sys.excepthook = _say
     for name in ("stdout", "stderr"):
         stream = getattr(sys, name)
         if type(stream) is not io.TextIOWrapper:  # closed, or somebody else's
@@ -69,7 +80,7 @@ def end_with_reader() -> None:
         output = _Output(
             stream.detach(),
             encoding=stream.encoding,
-            errors=stream.errors,
+            errors="backslashreplace" if stream.errors == "strict" else stream.errors,
             line_buffering=stream.line_buffering,
             write_through=stream.write_through,
         )

@@ -57,7 +57,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             field=options.field,
         )
         if options.out is not None:
-            with tqdm(total=options.count, unit="film", file=sys.stderr) as bar:
+            with tqdm(total=options.count, unit="film", disable=None) as bar:
                 via_path = write_film_set(
                     options.out,
                     count=options.count,
@@ -65,7 +65,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                     settings=settings,
                     file_format=options.file_format,
                     workers=options.workers or os.cpu_count() or 1,
-                    progress=lambda done, _all: bar.update(done - bar.n),
+                    progress=lambda _done, _all: bar.update(),
                 )
             print(via_path)
         if options.sheet is not None:
@@ -74,7 +74,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 parser.error(f"{options.beside} holds no PNG film; give a folder that does")
             films = [
                 make_film(film_seed(options.seed, index), settings)
-                for index in tqdm(range(min(options.count, 48)), unit="film", file=sys.stderr)
+                for index in tqdm(range(min(options.count, 48)), unit="film", disable=None)
             ]
             options.sheet.parent.mkdir(parents=True, exist_ok=True)
             sheet = draw_sheet(films, real)
@@ -83,7 +83,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except ValueError as error:
         parser.error(str(error))
     except OSError as error:
-        parser.error(f"{error.filename or options.out} cannot be written ({error.strerror})")
+        where = error.filename or options.out
+        print(f"{where} cannot be written ({error.strerror})", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("stopped; the same command goes on", file=sys.stderr)
+        return 130
     return 0
 
 

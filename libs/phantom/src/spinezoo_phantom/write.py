@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import multiprocessing
-import os
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from io import BytesIO
@@ -17,6 +16,8 @@ import numpy as np
 from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
 from pydicom.uid import UID, ComputedRadiographyImageStorage, ExplicitVRLittleEndian
 from spinezoo_contract.types import NAMED_LEVELS
+from spinezoo_serving.disk import replace_file
+from spinezoo_serving.workers import follow_parent
 
 from spinezoo_phantom.make import make_film
 from spinezoo_phantom.records import PhantomFilm
@@ -35,14 +36,6 @@ def _uid(*parts: object) -> UID:
     text = "|".join(str(part) for part in parts)
     digest = hashlib.sha256(f"spinezoo phantom {GENERATOR}|{text}".encode()).digest()
     return UID(f"2.25.{int.from_bytes(digest[:16], 'big')}")
-
-
-def _write_atomically(path: Path, content: bytes) -> None:
-    """Writes beside the target and renames: a reader never sees half a file."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    partial.write_bytes(content)
-    partial.replace(path)
 
 
 def display_bytes(film: PhantomFilm) -> np.ndarray:
@@ -145,12 +138,12 @@ def write_dicom(film: PhantomFilm, path: str | Path, *, monochrome1: bool = Fals
         path: Target file; its folder is made if missing.
         monochrome1: Store inverted grey levels, dense parts low.
     """
-    _write_atomically(Path(path), _dicom_content(film, monochrome1=monochrome1))
+    replace_file(Path(path), _dicom_content(film, monochrome1=monochrome1))
 
 
 def write_png(film: PhantomFilm, path: str | Path) -> None:
     """Writes an 8-bit PNG as seen through the film's display window."""
-    _write_atomically(Path(path), _png_content(film))
+    replace_file(Path(path), _png_content(film))
 
 
 def film_seed(set_seed: int, index: int) -> int:
@@ -217,8 +210,8 @@ def _write_one(
     }
     if film.truth:
         record["truth"] = dict(film.truth)
-    _write_atomically(film_path, content)
-    _write_atomically(record_path, _json_bytes(record))
+    replace_file(film_path, content)
+    replace_file(record_path, _json_bytes(record))
     return record
 
 
@@ -358,7 +351,7 @@ def write_film_set(
     else:
         # Not "fork": a child forked while OpenCV's threads run can wait for them for ever.
         context = multiprocessing.get_context("spawn")
-        with ProcessPoolExecutor(max_workers=workers, mp_context=context) as pool:
+        with ProcessPoolExecutor(workers, context, initializer=follow_parent) as pool:
             collect(pool.map(_write_one_of, tasks, chunksize=1))
     via = {f"{record['filename']}{record['size']}": _via_entry(record) for record in records}
     phantom = {
@@ -380,10 +373,10 @@ def write_film_set(
             for record in records
         ],
     }
-    _write_atomically(target / "phantom.json", _json_bytes(phantom))
+    replace_file(target / "phantom.json", _json_bytes(phantom))
     truth = {record["filename"]: record["truth"] for record in records}
-    _write_atomically(target / "truth.json", _json_bytes(truth))
+    replace_file(target / "truth.json", _json_bytes(truth))
     corners = _corner_file(records, settings)
-    _write_atomically(target / "corners_coco.json", _json_bytes(corners))
-    _write_atomically(target / "via.json", _json_bytes(via))
+    replace_file(target / "corners_coco.json", _json_bytes(corners))
+    replace_file(target / "via.json", _json_bytes(via))
     return target / "via.json"

@@ -95,8 +95,10 @@ def replacing(path: Path, *, mode: int | None = None) -> Iterator[Path]:
         with beside.open("rb") as stream:
             os.fsync(stream.fileno())
         beside.replace(path)
-    except BaseException:
+    except BaseException as error:
         beside.unlink(missing_ok=True)
+        if isinstance(error, OSError) and error.filename in (None, str(beside)):
+            error.filename = str(path)  # a full disk names no file
         raise
 
 
@@ -118,8 +120,9 @@ def append_line(path: Path, text: str) -> None:
             while left:
                 left = left[file.write(left) :]
             os.fsync(file.fileno())
-        except OSError:
+        except OSError as error:
             file.truncate(end)
+            error.filename = str(path)
             raise
 
 

@@ -9,6 +9,7 @@ from multiprocessing import get_context
 from typing import Any, TypeVar
 
 import cv2
+from spinezoo_serving.workers import follow_parent
 
 Encoded = TypeVar("Encoded")
 
@@ -19,8 +20,8 @@ def _prepare_worker(encode: Callable[[int, int], Any]) -> None:
     global _encode_here
     _encode_here = encode
     cv2.setNumThreads(1)
+    follow_parent()
     # The training process decides when to stop.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
 
 

@@ -168,7 +168,7 @@ class PhantomFilms(FilmSource):
             range(HELD_OUT_START, HELD_OUT_START + count),
             desc="making validation films",
             unit="film",
-            disable=not progress,
+            disable=None if progress else True,
             mininterval=2.0,
         )
         return [self._films_of(number, 1)[0] for number in numbers]

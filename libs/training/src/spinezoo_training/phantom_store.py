@@ -16,7 +16,6 @@ from __future__ import annotations
 import argparse
 import json
 import shutil
-import signal
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
@@ -33,10 +32,17 @@ from spinezoo_contract.errors import ConfigurationError, SpineZooError
 from spinezoo_contract.output import end_with_reader
 from spinezoo_contract.words import counted
 from spinezoo_phantom.settings import GENERATOR
+from spinezoo_serving.disk import disk_errors_named
+from spinezoo_serving.workers import follow_parent
 from tqdm import tqdm
 
 from spinezoo_training.phantom_films import training_films
-from spinezoo_training.prepared_set import PreparedFilm, PreparedSet, write_prepared_index
+from spinezoo_training.prepared_set import (
+    PreparedFilm,
+    PreparedSet,
+    make_grey,
+    write_prepared_index,
+)
 
 RECORD_FILE = "store.json"
 
@@ -106,9 +112,7 @@ def make_store(
     folder.parent.mkdir(parents=True, exist_ok=True)
     partial_folder = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
     try:
-        np.lib.format.open_memmap(
-            partial_folder / "grey.npy", mode="w+", dtype=np.uint8, shape=(count, height, width)
-        ).flush()
+        make_grey(partial_folder, count, height, width)
         starts = range(0, patients, PATIENTS_AT_ONCE)
         task = partial(_make_some, partial_folder / "grey.npy", record)
         outlines: Outlines = []
@@ -130,7 +134,7 @@ def make_store(
 
 def _prepare_worker() -> None:
     cv2.setNumThreads(1)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the caller ends its workers
+    follow_parent()
 
 
 def _make_some(grey_path: Path, record: dict[str, Any], first: int) -> tuple[list[str], Outlines]:
@@ -200,9 +204,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--most-gib", type=float, default=MOST_GIB, help="default %(default)s")
     options = parser.parse_args(arguments)
     try:
-        with tqdm(
-            total=options.patients * options.looks, unit="film", file=sys.stderr, mininterval=2.0
-        ) as bar:
+        with (
+            disk_errors_named(),
+            tqdm(total=options.patients * options.looks, unit="film", disable=None) as bar,
+        ):
             make_store(
                 options.out,
                 seed=options.seed,

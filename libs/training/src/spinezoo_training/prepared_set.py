@@ -24,6 +24,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -265,18 +266,44 @@ def _write_cache(
     progress: bool,
     workers: int,
 ) -> None:
-    grey = np.lib.format.open_memmap(
-        folder / "grey.npy", mode="w+", dtype=np.uint8, shape=(len(names), height, width)
-    )
+    grey = make_grey(folder, len(names), height, width)
     outlines: list[list[tuple[int, NDArray[np.float64]]]] = []
     with ThreadPoolExecutor(workers) as pool:
         done = pool.map(lambda name: _prepare_one(films, name, height, width), names)
-        bar = tqdm(done, total=len(names), desc="preparing films", disable=not progress)
+        hidden = None if progress else True  # None: where nobody looks
+        bar = tqdm(done, total=len(names), desc="preparing films", disable=hidden)
         for position, (canvas, regions) in enumerate(bar):
             grey[position] = canvas
             outlines.append([(int(structure), polygon) for structure, polygon in regions])
     grey.flush()
     write_prepared_index(folder, names, outlines)
+
+
+def make_grey(folder: Path, count: int, height: int, width: int) -> np.memmap[Any, Any]:
+    """Makes the file of a cache folder that :class:`PreparedSet` reads grey levels from.
+
+    Args:
+        folder: The cache folder.
+        count: Films.
+        height: Rows of the canvas.
+        width: Columns of the canvas.
+
+    Returns:
+        (count, height, width) uint8, to be written to.
+
+    Raises:
+        OSError: The disk has no room for all of it.
+    """
+    path = folder / "grey.npy"
+    grey = np.lib.format.open_memmap(path, mode="w+", dtype=np.uint8, shape=(count, height, width))
+    with path.open("r+b") as file:
+        try:
+            # A full disk that is met while writing to mapped memory ends a process by SIGBUS.
+            os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
+        except OSError as error:
+            error.filename = str(folder)
+            raise
+    return grey
 
 
 def write_prepared_index(

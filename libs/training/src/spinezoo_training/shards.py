@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from spinezoo_contract.errors import ConfigurationError
 from spinezoo_phantom.settings import GENERATOR
 from spinezoo_serving.disk import replace_file, replacing
+from spinezoo_serving.workers import follow_parent
 from tqdm import tqdm
 
 RECORD_FILE = "store.json"
@@ -66,7 +67,7 @@ def make_shards(
         if not _path_of(folder, start).is_file()
     ]
     with (
-        ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool,
+        ProcessPoolExecutor(workers, get_context("spawn"), initializer=follow_parent) as pool,
         tqdm(total=len(missing), unit="shard", disable=None) as bar,
     ):
         for _ in pool.map(partial(_make, make, folder, seed, looks), missing):

@@ -15,6 +15,7 @@ import hashlib
 import json
 import re
 import sys
+import time
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from itertools import combinations
@@ -57,6 +58,9 @@ from spinezoo_pacs.results.identity import zoo_version
 from spinezoo_pacs.results.outline import polygon_of
 
 PROJECT = "via_project.json"
+
+KEPT_EVERY_S = 10.0
+"""How often what was answered is written, in s: a kill costs no more."""
 
 _ANOTHER = "another `make annotate`"
 
@@ -129,8 +133,8 @@ def annotate(data: Path, work: Path, gateway: str) -> Path:
 
     What a person has already worked on is not overwritten: films of an existing project stay as
     they are, also those that are not in the folder now, and those that a person saves meanwhile;
-    new ones are added. What was answered before a failure is in the project, so that the same
-    command goes on.
+    new ones are added. What was answered before a failure is in the project, and what was answered
+    :data:`KEPT_EVERY_S` before a kill, so that the same command goes on.
 
     Raises:
         SpineZooError: The gateway cannot be reached, another command works there, or there is no
@@ -149,20 +153,28 @@ def _annotate(films: Mapping[str, Path], work: Path, gateway: str) -> Path:
     before = _by_name(path)
     answered: dict[str, Picture] = {}
     refused = []
+
+    def keep() -> None:
+        # A person may have saved the project since it was read.
+        pictures = answered | (_by_name(path) if path.exists() else before)
+        if pictures:
+            _write(path, project(sorted(pictures.values(), key=_disputed, reverse=True)))
+
+    kept = time.monotonic()
     try:
         with EnsembleClient(gateway, **client_settings()) as zoo:
-            for name, film_path in tqdm(films.items(), unit="film", file=sys.stderr):
+            for name, film_path in tqdm(films.items(), unit="film", disable=None):
                 if name in before:
                     continue
+                if time.monotonic() - kept > KEPT_EVERY_S:
+                    keep()
+                    kept = time.monotonic()
                 try:
                     answered[name] = _asked(zoo, name, film_path, work / "png")
                 except (BadInputError, TooLargeError) as error:
                     refused.append(f"{name}: {error}")
     finally:  # what was answered is kept, also where the gateway goes or a person stops
-        # A person may have saved the project since it was read.
-        pictures = answered | (_by_name(path) if path.exists() else before)
-        if pictures:
-            _write(path, project(sorted(pictures.values(), key=_disputed, reverse=True)))
+        keep()
     for line in refused:
         print(f"left out: {line}", file=sys.stderr)
     return path
@@ -300,8 +312,10 @@ def _write_png(path: Path, film: Film) -> None:
     low, high = (float(each) for each in np.percentile(values[::4, ::4], (0.2, 99.8)))
     high = high if high > low else low + 1.0
     shown = np.clip((values - low) * (255.0 / (high - low)), 0, 255).astype(np.uint8)
-    if not cv2.imwrite(str(path), shown):
-        raise AnnotationError(f"{path} cannot be written; is the disk full?")
+    done, content = cv2.imencode(".png", shown)
+    if not done:
+        raise AnnotationError(f"{path.name} cannot be made a picture; leave the film out")
+    replace_file(path, content.tobytes())
 
 
 def _write(path: Path, document: object) -> None:

@@ -222,7 +222,7 @@ def _collect(query: Query, out: Path, archive: Archive) -> Counter[str]:
     source = query.pacs.ae_title if query.pacs is not None else "DICOMweb"
     pause_s = 60.0 / query.films_per_minute if query.films_per_minute else 0.0
     all_series = sorted(archive.search(), key=lambda each: (each.study_uid, each.series_uid))
-    for series in tqdm(all_series, unit="series", file=sys.stderr):
+    for series in tqdm(all_series, unit="series", disable=None):
         mark = key.mark("series", series.series_uid)
         if mark in collection.series_done:
             continue

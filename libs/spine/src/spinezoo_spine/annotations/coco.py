@@ -21,6 +21,7 @@ from spinezoo_contract.errors import AnnotationError
 from spinezoo_contract.masks import encode_mask, mask_box
 from spinezoo_contract.types import Structure
 from spinezoo_contract.words import counted
+from spinezoo_serving.disk import replace_file
 
 from spinezoo_spine.annotations.limits import MAX_FILE_FILMS, MAX_FILE_REGIONS
 from spinezoo_spine.annotations.mask_outlines import (
@@ -507,6 +508,4 @@ def write_coco(
             for structure, name in STRUCTURE_NAMES.items()
         ],
     }
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    partial.write_text(json.dumps(value, indent=1) + "\n", encoding="utf-8")
-    partial.replace(path)
+    replace_file(path, json.dumps(value, indent=1) + "\n")

@@ -19,6 +19,7 @@ from spinezoo_contract.errors import AnnotationError, FilmError, SpineZooError, 
 from spinezoo_contract.output import end_with_reader
 from spinezoo_contract.types import Structure
 from spinezoo_contract.words import counted
+from spinezoo_serving.disk import disk_errors_named
 
 from spinezoo_spine.annotations.film_names import FilmNames
 from spinezoo_spine.annotations.folder import (
@@ -291,12 +292,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = parser.parse_args(argv)
     options = outline_options(arguments)
     try:
-        checked = check_folder(
-            arguments.folder,
-            arguments.annotations,
-            class_attribute=options.class_attribute,
-            classes=options.classes,
-        )
+        with disk_errors_named():
+            checked = check_folder(
+                arguments.folder,
+                arguments.annotations,
+                class_attribute=options.class_attribute,
+                classes=options.classes,
+            )
     except SpineZooError as error:
         sys.stderr.write(f"error: {error}\n")
         return 2

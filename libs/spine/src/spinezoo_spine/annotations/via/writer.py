@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 from spinezoo_contract.errors import AnnotationError
+from spinezoo_serving.disk import replace_file
 
 from spinezoo_spine.annotations.regions import (
     PROVENANCE,
@@ -248,7 +249,6 @@ def write_via(
             content = _csv2(entries, version)
         else:
             content = json.dumps(_project2(entries) if version == 2 else entries, indent=1) + "\n"
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
         data = content.encode()
     except UnicodeEncodeError as error:
@@ -256,5 +256,4 @@ def write_via(
         raise AnnotationError(
             f"{path.name}: {text!r} is no Unicode text; correct it, or write JSON"
         ) from error
-    partial.write_bytes(data)
-    partial.replace(path)
+    replace_file(path, data)
