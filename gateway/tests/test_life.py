@@ -64,6 +64,27 @@ def test_members_come_and_go_without_a_restart(
     assert len(a.seen) == asked
 
 
+def test_a_roster_that_is_half_written_takes_no_member_away(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("spinezoo_gateway.zoo.ROSTER_POLL_S", 600.0)  # it looks when told to
+    bench.add_member("a")
+    bench.add_member("b")
+    bench.start()
+
+    async def look() -> bool:
+        return bench.gateway.zoo.refresh()
+
+    whole = bench.roster.read_text()
+    half = "".join(whole.splitlines(keepends=True)[:-1])
+    for text in (half, whole, half):
+        bench.roster.write_text(text)
+        assert not bench.loop.run(look())
+        assert names(bench) == ["a", "b"]
+    assert bench.loop.run(look())
+    assert names(bench) == ["a"]
+
+
 def test_a_member_that_leaves_finishes_the_film_under_way(bench: Bench, film: Film) -> None:
     a, b = bench.add_member("a", delay_s=2.5), bench.add_member("b")
     bench.start()

@@ -291,6 +291,18 @@ def test_film_and_settings_have_the_same_numbers_in_both_requests() -> None:
         assert outer[number].message_type is inner[number].message_type
 
 
+def test_fields_of_a_newer_client_do_not_reach_the_members(bench: Bench, film: Film) -> None:
+    """Numbers that this gateway does not know are others of a member's question."""
+    member = bench.add_member("a")
+    bench.start()
+    request = ensemble_pb2.SegmentRequest(image=film_to_proto(film))
+    sizes = segmenter_pb2.PredictRequest(whole_height=480, whole_width=320)
+    request.MergeFromString(sizes.SerializeToString())
+    answer = bench.stub.Segment(request, timeout=10)
+    assert answer.members[0].status.code == ensemble_pb2.MEMBER_CODE_OK
+    assert not member.seen[0].HasField("whole_height")
+
+
 def test_films_that_are_being_sent_are_bounded_in_number_and_time(
     bench: Bench, film: Film, monkeypatch: pytest.MonkeyPatch
 ) -> None:

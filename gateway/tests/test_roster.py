@@ -46,6 +46,7 @@ def test_targets_that_grpc_knows(tmp_path: Path, target: str) -> None:
         ("members: []", "names no member"),
         ("members:\n", "names no member"),
         ("members:\n  - name: a\n    target: [", ":3: not YAML"),
+        ("[" * 20_000, ": not YAML"),
         ("members:\n  - name: a", ":2: a member needs a target"),
         ("members:\n  - target: a:1", ":2: a member needs a name"),
         ("members:\n  - name: A\n    target: a:1", ":2: name 'A'"),

@@ -90,7 +90,7 @@ class _File:
             raise ConfigurationError(
                 f"{self.path}:{line}: not YAML ({error.problem}); correct the line"
             ) from None
-        except yaml.YAMLError as error:
+        except (yaml.YAMLError, RecursionError) as error:
             raise ConfigurationError(f"{self.path}: not YAML ({error})") from None
         if root is None:
             raise ConfigurationError(f"{self.path}:1: empty; write `members:` and a list")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection
 from dataclasses import replace
 
+from google.protobuf.unknown_fields import UnknownFieldSet
 from spinezoo.v1 import ensemble_pb2, image_pb2, segmenter_pb2
 from spinezoo_contract import codec
 from spinezoo_contract.types import Film
@@ -62,9 +63,11 @@ class SentFilm:
     def _about_whole(self) -> bytes:
         request = self._request
         is_raw = request.image.WhichOneof("form") == "raw"
-        if is_raw and not any(field.number > 2 for field, _ in request.ListFields()):
+        others = any(field.number > 2 for field, _ in request.ListFields())
+        if is_raw and not others and not len(UnknownFieldSet(request)):
             # Film and settings have the same numbers in both messages (a test holds that), so that
-            # nothing needs to be copied from one to the other.
+            # nothing needs to be copied from one to the other. A newer client's field of any other
+            # number would mean something else to a member.
             return request.SerializeToString()
         question = segmenter_pb2.PredictRequest(options=request.options)
         if is_raw:

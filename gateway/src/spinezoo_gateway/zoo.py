@@ -117,6 +117,7 @@ class Zoo:
         self._started = False
         self._refused: str | None = None
         self._seen: bytes | None = None
+        self._doubted: bytes | None = None
         self._background: set[asyncio.Task[Any]] = set()
         self._twins: dict[str, str] = {}
 
@@ -383,7 +384,8 @@ class Zoo:
     def refresh(self) -> bool:
         """Looks at the roster file once; returns whether the roster changed.
 
-        A file that is wrong is refused and logged once; the members stay as they are.
+        A file that is wrong is refused and logged once; the members stay as they are. A member
+        leaves only when two looks find the same file without it.
         """
         try:
             content = self._settings.roster.read_bytes()
@@ -400,6 +402,11 @@ class Zoo:
                 log.error("roster refused, the old one stays: %s", error)
             return False
         self._refused = None
+        if set(self.roster.names) - set(roster.names) and content != self._doubted:
+            # Half of a file that somebody is just writing may be a roster, of fewer members.
+            self._doubted, self._seen = content, None
+            return False
+        self._doubted = None
         if roster.members == self.roster.members:
             return False
         self._take(roster)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
 import os
+import resource
 import signal
+import subprocess
 import sys
 import threading
 import time
@@ -15,7 +18,8 @@ from pathlib import Path
 import numpy as np
 import psutil
 import pytest
-from spinezoo_contract.errors import ConfigurationError, FilmError
+from PIL import Image
+from spinezoo_contract.errors import ConfigurationError, FilmError, QueueFullError
 from spinezoo_spine.films import isolation
 from spinezoo_spine.films.limits import DecoderLimits
 from spinezoo_spine.films.reader import read_film, read_film_file
@@ -128,6 +132,69 @@ def test_a_process_that_was_killed_is_replaced(make_dicom: Make) -> None:
             os.kill(process.pid, signal.SIGKILL)
             process.wait(10)
     assert (read_film(good).pixels == GREY).all()
+
+
+@contextlib.contextmanager
+def free_descriptors(count: int) -> Iterator[None]:
+    """Lets this process open so many files more."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (256, hard))
+    opened = []
+    try:
+        with contextlib.suppress(OSError):
+            while True:
+                opened.append(os.open(os.devnull, os.O_RDONLY))
+        for _ in range(count):
+            os.close(opened.pop())
+        yield
+    finally:
+        for descriptor in opened:
+            os.close(descriptor)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+@pytest.mark.parametrize("count", range(4))  # for memory and what maps it, at both ends
+def test_without_descriptors_no_film_is_called_damaged(count: int) -> None:
+    good = rle_film(GREY)
+    isolation.close()
+    isolation.warm_up()
+    with free_descriptors(count), pytest.raises(QueueFullError, match="open files"):
+        read_film(good)
+    isolation.close()
+    with free_descriptors(0), pytest.raises(ConfigurationError, match="cannot be started"):
+        read_film(good)
+    assert (read_film(good).pixels == GREY).all()
+
+
+_SHORT_OF_MEMORY = """
+import resource, sys
+from pathlib import Path
+from spinezoo_spine.films.reader import read_film
+data = Path(sys.argv[1]).read_bytes()
+read_film(data)
+pages = int(Path("/proc/self/statm").read_text().split()[0])
+resource.setrlimit(resource.RLIMIT_AS, (pages * resource.getpagesize() + (30 << 20), -1))
+try:
+    read_film(data)
+except Exception as error:
+    print(type(error).__name__, error)
+"""
+
+
+@pytest.mark.parametrize("kind", ["png", "tif", "dcm"])
+def test_without_memory_no_film_is_called_damaged(
+    make_dicom: Make, tmp_path: Path, kind: str
+) -> None:
+    path = tmp_path / f"film.{kind}"
+    pixels = np.tile(GREY.astype(np.uint16), (80, 90))
+    if kind == "dcm":
+        path.write_bytes(make_dicom(pixels))
+    else:
+        Image.fromarray(pixels).save(path)
+    done = subprocess.run(
+        [sys.executable, "-c", _SHORT_OF_MEMORY, str(path)], capture_output=True, text=True
+    )
+    assert done.stdout.startswith("QueueFullError no memory"), done.stdout + done.stderr
 
 
 def test_an_interrupted_reading_gives_no_film_to_the_next(

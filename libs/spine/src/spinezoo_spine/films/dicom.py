@@ -73,7 +73,7 @@ def read_dicom(data: bytes, limits: FilmLimits, dataset: Dataset | None = None) 
             cells = compressed_cells(dataset, bits, samples, limits, book)
         else:
             cells = native_cells(dataset, bits, samples)
-    except SpineZooError:
+    except (SpineZooError, MemoryError):
         raise
     except Exception as error:  # decoders raise anything on damaged streams
         raise FilmError(
@@ -90,7 +90,7 @@ def read_dicom(data: bytes, limits: FilmLimits, dataset: Dataset | None = None) 
         check_raw_size(pixels.shape[0], pixels.shape[1], pixels.dtype.itemsize, limits)
         note_about(dataset, book)
         row_spacing_mm, column_spacing_mm = spacing_mm(dataset, book)
-    except SpineZooError:
+    except (SpineZooError, MemoryError):
         raise
     except Exception as error:
         raise FilmError(

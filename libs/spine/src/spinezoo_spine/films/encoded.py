@@ -165,7 +165,7 @@ def read_encoded(data: bytes, limits: FilmLimits) -> Film:
             pixels = _jpeg_pixels(image, data, book, ended=ended)
         else:
             pixels = _png_pixels(image, data, book)
-    except SpineZooError:
+    except (SpineZooError, MemoryError):
         raise
     except Exception as error:
         raise FilmError(

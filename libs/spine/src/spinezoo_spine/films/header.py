@@ -385,7 +385,7 @@ def parse_dicom(data: bytes, limits: FilmLimits, *, light: bool = False) -> Data
         if light and _value_bytes(dataset) > _LIGHT_BYTES:
             raise HeavyHeaderError
         _check_dicom(dataset, limits)
-    except (SpineZooError, HeavyHeaderError):
+    except (SpineZooError, HeavyHeaderError, MemoryError):
         raise
     except Exception as error:  # hostile bytes reach deep into the parser: name the class only
         raise FilmError(

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import errno
 import os
 import select
 import socket
@@ -26,7 +27,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from spinezoo_contract import errors
-from spinezoo_contract.errors import ConfigurationError, FilmError, SpineZooError
+from spinezoo_contract.errors import (
+    ConfigurationError,
+    FilmError,
+    QueueFullError,
+    SpineZooError,
+)
 from spinezoo_contract.types import PIXEL_TYPES, Film, FilmKind, FilmNote, FilmNoteCode
 
 from spinezoo_spine.films.limits import PATIENCE, DecoderLimits, FilmLimits
@@ -45,6 +51,9 @@ _OWN_SHARE = 0.5
 """Share of its time that a decoder is to have had on a processor before it is stopped on a machine
 that is busy with other things."""
 
+_SCARCE = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOSPC})
+"""What the system says where it, not the film, is the reason."""
+
 _ADVICE = "it is damaged or hostile; export it again, as Explicit VR Little Endian or PNG"
 
 
@@ -60,7 +69,10 @@ class Worker:
         self._limits = limits
         self._asked = False
         self._file, self._pixels = Buffer(), Buffer()
-        self._connection, other = socket.socketpair()
+        try:
+            self._connection, other = socket.socketpair()
+        except OSError as error:
+            raise _no_start(error) from error
         threads = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MALLOC_ARENA_MAX")
         try:
             self._process = subprocess.Popen(
@@ -74,10 +86,7 @@ class Worker:
             )
         except OSError as error:
             self._connection.close()
-            raise ConfigurationError(
-                f"the decoding process cannot be started ({error.strerror}); films that are not "
-                "raw pixels or plain DICOM cannot be read; allow more memory or processes"
-            ) from error
+            raise _no_start(error) from error
         finally:
             other.close()
         try:
@@ -113,6 +122,7 @@ class Worker:
             FilmError: The film cannot be read, or its decoder had to be stopped; then the process
                 has ended.
             TooLargeError: The film is over a limit.
+            QueueFullError: This process has no memory left for it, or may open no more files.
         """
         asked = {
             "task": task,
@@ -138,8 +148,13 @@ class Worker:
                 f"film's decoder was stopped after {time.monotonic() - started:.1f} s; {_ADVICE} "
                 "(SPINEZOO_DECODER_S)"
             ) from None
-        except (ClosedError, OSError, KeyError):
+        except (ClosedError, OSError, KeyError) as error:
             self.stop()
+            if isinstance(error, OSError) and error.errno in _SCARCE:
+                raise QueueFullError(
+                    f"the film could not be given to its decoder ({error.strerror}); ask again "
+                    "later, or allow more memory or open files"
+                ) from None
             raise FilmError(
                 "film's decoder broke off: it crashed or needed too much memory; " + _ADVICE
             ) from None
@@ -211,6 +226,13 @@ class Worker:
             )
         name = str(message.get("name"))[:40]
         return FilmError(f"film's decoder broke off ({name}); {_ADVICE}")
+
+
+def _no_start(error: OSError) -> ConfigurationError:
+    return ConfigurationError(
+        f"the decoding process cannot be started ({error.strerror}); films that are not raw pixels "
+        "or plain DICOM cannot be read; allow more memory, processes or open files"
+    )
 
 
 def _worked_s(pid: int) -> float:
@@ -357,6 +379,7 @@ def read(data: bytes, kind: FilmKind, limits: FilmLimits, pixels: int = 0) -> Fi
         FilmError: It cannot be read, or its decoder had to be stopped.
         TooLargeError: It is over a limit.
         ConfigurationError: No decoding process can be started.
+        QueueFullError: As :meth:`Worker.ask`.
     """
     with pool().worker() as worker:
         message = worker.ask("read", data, kind, limits, pixels)
@@ -378,6 +401,7 @@ def read_size(data: bytes, kind: FilmKind, limits: FilmLimits) -> tuple[int, int
         FilmError: As :func:`read`.
         TooLargeError: It is over a limit.
         ConfigurationError: No decoding process can be started.
+        QueueFullError: As :meth:`Worker.ask`.
     """
     with pool().worker() as worker:
         message = worker.ask("size", data, kind, limits, 0)

@@ -18,7 +18,7 @@ import os
 from functools import cache
 from pathlib import Path
 
-from spinezoo_contract.errors import FilmError, SpineZooError
+from spinezoo_contract.errors import FilmError, QueueFullError, SpineZooError
 from spinezoo_contract.types import Film, FilmKind
 from spinezoo_serving.settings import ServerSettings
 
@@ -62,8 +62,18 @@ def read_film(
     Raises:
         FilmError: Not a film, damaged, or not one grey frame; or its decoder had to be stopped.
         TooLargeError: Over a limit; nothing has been decoded then.
+        QueueFullError: No memory, or no further open file, is left for it.
     """
     check_bytes(len(data), limits)
+    try:
+        return _read_film(data, kind, limits)
+    except MemoryError:
+        raise QueueFullError(
+            "no memory is left to read the film; ask again later, or allow more"
+        ) from None
+
+
+def _read_film(data: bytes, kind: FilmKind | None, limits: FilmLimits) -> Film:
     if (kind or kind_of(data)) == "dicom":
         try:
             dataset = parse_light_dicom(data, limits)

@@ -176,7 +176,7 @@ def tiff_size(data: bytes, limits: FilmLimits) -> tuple[int, int]:
             page = _film_page(file, NoteBook())
             _judged(page, len(data), limits)
             return upright_size(page.imagelength, page.imagewidth, _orientation_of(page))
-    except SpineZooError:
+    except (SpineZooError, MemoryError):
         raise
     except Exception as error:
         raise _damaged(error) from None
@@ -220,7 +220,7 @@ def read_tiff(data: bytes, limits: FilmLimits) -> Film:
             if _is_lossy(page, data):
                 book.add(LOSSY_NOTE.code, LOSSY_NOTE.text)
             note_shape(page.tags.valueof(282), page.tags.valueof(283), book)
-    except SpineZooError:
+    except (SpineZooError, MemoryError):
         raise
     except Exception as error:
         raise _damaged(error) from None

@@ -8,6 +8,7 @@ bytes have taken over must not be able to run code in the process that asked it.
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import json
 import mmap
@@ -62,12 +63,15 @@ def receive(
     Raises:
         TimeoutError: The deadline has come.
         ClosedError: The other end has gone, or talks nonsense.
+        OSError: The connection is broken, or this process may open no more files.
     """
     head, descriptors = b"", []
     while len(head) < 4:
         _set_timeout(connection, deadline)
-        piece, found, _, _ = socket.recv_fds(connection, 4 - len(head), 1)
+        piece, found, flags, _ = socket.recv_fds(connection, 4 - len(head), 1)
         descriptors += found
+        if flags & socket.MSG_CTRUNC:
+            raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
         if not piece:
             raise ClosedError
         head += piece
