@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import secrets
+import shlex
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -141,6 +143,37 @@ def test_a_file_that_was_changed_or_exchanged_is_known(tmp_path: Path) -> None:
         spool.film_data(taken)
     assert (tmp_path / CHECK).is_file()
     assert key_of("1.2.3") in one.name
+
+
+@pytest.mark.skipif(not may_mount(), reason="this user may not mount a small disk (unshare)")
+def test_a_key_is_known_after_a_first_start_on_a_full_disk(tmp_path: Path) -> None:
+    script = """
+import sys
+from pathlib import Path
+from spinezoo_pacs.node.settings import Limits
+from spinezoo_pacs.node.spool import Spool
+from spinezoo_pacs.node.vault import Vault
+disk = Path(sys.argv[1])
+filler = disk.with_name("filler")
+try:
+    filler.write_bytes(bytes(2 << 20))
+except OSError:
+    pass
+try:
+    Spool(disk, Limits(), Vault(b"k" * 32))
+except OSError as error:
+    print(error.strerror)
+filler.unlink()
+Spool(disk, Limits(), Vault(b"k" * 32))
+"""
+    mount = f"mount -t tmpfs -o size=1m tmpfs {tmp_path} && mkdir {tmp_path}/spool && exec "
+    inner = shlex.join([sys.executable, "-c", script, str(tmp_path / "spool")])
+    done = subprocess.run(
+        ["unshare", "--map-root-user", "--mount", "sh", "-c", mount + inner],
+        capture_output=True,
+        text=True,
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "No space left on device\n", "")
 
 
 def test_a_spool_from_before_the_key_is_still_read(tmp_path: Path) -> None:

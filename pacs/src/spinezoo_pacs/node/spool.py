@@ -13,6 +13,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import hashlib
+import logging
 import math
 import os
 import shutil
@@ -30,6 +31,8 @@ from spinezoo_contract.words import are, counted
 from spinezoo_pacs.errors import OtherStudyError
 from spinezoo_pacs.node.settings import Limits
 from spinezoo_pacs.node.vault import CHECK, Vault
+
+log = logging.getLogger("spinezoo.pacs.spool")
 
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS films (
@@ -150,6 +153,8 @@ class Spool:
         )
         self._database.execute("PRAGMA journal_mode = WAL")
         self._database.execute("PRAGMA synchronous = FULL")
+        if not self._one("SELECT 1 FROM sqlite_master WHERE name = 'films'"):
+            _check_has_no_films(folder, "empty")  # as one that was copied without its WAL
         self._database.executescript(SCHEMA)
         self._file = _identity(folder / QUEUE)
         self._damage = ""
@@ -427,10 +432,16 @@ class Spool:
             MOST_CRASHES,
         )
         known = {key_of(uid) for (uid,) in self._all("SELECT sop_uid FROM films WHERE kept = 1")}
+        films = 0
         for name in ("films", "results"):
             for path in (self.folder / name).iterdir():
                 if path.name.endswith(".partial") or path.name.partition(".")[0] not in known:
                     path.unlink(missing_ok=True)
+                    films += name == "films" and path.suffix == ".dcm"
+        if films:  # one or two after a kill; after an older copy of the queue, all since then
+            log.warning(
+                "films removed that the queue does not know", extra={"fields": {"films": films}}
+            )
 
     def _write(self, path: Path, data: bytes) -> None:
         _write(path, self._vault.seal(path.name, data))
@@ -491,17 +502,22 @@ def _check_is_ours(folder: Path) -> None:
     """Raises ConfigurationError where a folder's content is not that of a spool."""
     if not folder.is_dir() or (folder / QUEUE).exists():
         return
-    if any((folder / "films").glob("*.dcm")):
-        # Senders were told that these are stored; without the queue nobody knows whose they are.
-        raise ConfigurationError(
-            f"the spool {folder} holds films, and its {QUEUE} is gone; put that file back, or move "
-            "the folder `films` away and send its films again"
-        )
+    _check_has_no_films(folder, "gone")
     others = {each.name for each in folder.iterdir()} - {"films", "results", CHECK, "lost+found"}
     if others:
         raise ConfigurationError(
             f"the spool {folder} is a folder that holds other things; name a folder that the node "
             "has for itself"
+        )
+
+
+def _check_has_no_films(folder: Path, queue: str) -> None:
+    """Raises ConfigurationError where films lie in a spool whose queue is gone or empty."""
+    if any((folder / "films").glob("*.dcm")):
+        # Senders were told that these are stored; without the queue nobody knows whose they are.
+        raise ConfigurationError(
+            f"the spool {folder} holds films, and its {QUEUE} is {queue}; put that file back, or "
+            "move the folder `films` away and send its films again"
         )
 
 
