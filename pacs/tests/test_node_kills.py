@@ -199,4 +199,5 @@ def test_films_are_deleted_after_their_time_and_stay_known(tmp_path: Path) -> No
     assert spool.forget(-1, -1) == 1
     assert not list((tmp_path / "films").iterdir())
     assert not list((tmp_path / "results").iterdir())
+    assert spool._all("SELECT name FROM files") == []
     assert spool.add("1.2.3", "1.2", "A", b"film") is False

@@ -30,7 +30,7 @@ from spinezoo_contract.words import are, counted
 
 from spinezoo_pacs.errors import OtherStudyError
 from spinezoo_pacs.node.settings import Limits
-from spinezoo_pacs.node.vault import CHECK, Vault
+from spinezoo_pacs.node.vault import CHECK, DamagedError, Vault
 
 log = logging.getLogger("spinezoo.pacs.spool")
 
@@ -61,7 +61,13 @@ CREATE TABLE IF NOT EXISTS results (
   state TEXT NOT NULL CHECK (state IN ('waiting', 'sending', 'sent', 'not_taken')),
   PRIMARY KEY (film_id, kind, destination)
 );
+CREATE TABLE IF NOT EXISTS files (
+  name TEXT PRIMARY KEY,
+  sha256 TEXT NOT NULL
+);
 """
+
+KEEP_DIGEST = "INSERT OR REPLACE INTO files (name, sha256) VALUES (?, ?)"
 
 QUEUE = "queue.sqlite"
 """File of the queue in the spool."""
@@ -194,7 +200,7 @@ class Spool:
             QueueFullError: No place in the queue or on the disk.
             TooLargeError: The film is over the limit.
         """
-        with self._queue() as database:
+        with self._queue():
             known = self._one("SELECT study_uid, state FROM films WHERE sop_uid = ?", sop_uid)
             if known is not None and known[0] != study_uid:
                 raise OtherStudyError("one SOP instance UID stands for films of two studies")
@@ -202,14 +208,16 @@ class Spool:
                 return False
             self.check_room(len(data))
             try:
-                self._write(self.film_path(sop_uid), data)
-                database.execute(
-                    "INSERT INTO films (sop_uid, study_uid, sender, state, received_at) "
-                    "VALUES (?, ?, ?, 'waiting', ?) ON CONFLICT (sop_uid) DO UPDATE SET "
-                    "sender = excluded.sender, state = 'waiting', reason = '', failures = 0, "
-                    "waits = 0, crashes = 0, next_at = 0, ended_at = NULL, kept = 1",
-                    (sop_uid, study_uid, sender, time.time()),
-                )
+                digest = self._write(self.film_path(sop_uid), data)
+                with self._transaction() as database:
+                    database.execute(KEEP_DIGEST, digest)
+                    database.execute(
+                        "INSERT INTO films (sop_uid, study_uid, sender, state, received_at) "
+                        "VALUES (?, ?, ?, 'waiting', ?) ON CONFLICT (sop_uid) DO UPDATE SET "
+                        "sender = excluded.sender, state = 'waiting', reason = '', failures = 0, "
+                        "waits = 0, crashes = 0, next_at = 0, ended_at = NULL, kept = 1",
+                        (sop_uid, study_uid, sender, time.time()),
+                    )
             except (OSError, sqlite3.OperationalError) as error:
                 if known is None:
                     self.film_path(sop_uid).unlink(missing_ok=True)
@@ -279,9 +287,11 @@ class Spool:
             files: SOP instance UID and file by kind.
             destinations: AE titles.
         """
-        for kind, (_, data) in files.items():
-            self._write(self.result_path(film, kind), data)
+        digests = [
+            self._write(self.result_path(film, kind), data) for kind, (_, data) in files.items()
+        ]
         with self._transaction() as database:
+            database.executemany(KEEP_DIGEST, digests)
             for kind, (sop_uid, _) in files.items():
                 for destination in destinations:
                     database.execute(
@@ -411,6 +421,7 @@ class Spool:
                 for path in (self.folder / "results").glob(f"{key_of(sop_uid)}.*"):
                     path.unlink(missing_ok=True)
                 self.film_path(sop_uid).unlink(missing_ok=True)
+                self._run("DELETE FROM files WHERE name GLOB ?", f"{key_of(sop_uid)}.*")
                 self._run("UPDATE films SET kept = 0 WHERE id = ?", film_id)
         return len(rows)
 
@@ -443,11 +454,23 @@ class Spool:
                 "films removed that the queue does not know", extra={"fields": {"films": films}}
             )
 
-    def _write(self, path: Path, data: bytes) -> None:
-        _write(path, self._vault.seal(path.name, data))
+    def _write(self, path: Path, data: bytes) -> tuple[str, str]:
+        """Writes a file; returns name and digest, which belong into the queue."""
+        sealed = self._vault.seal(path.name, data)
+        _write(path, sealed)
+        return path.name, hashlib.sha256(sealed).hexdigest()
 
     def _read(self, path: Path) -> bytes:
-        return self._vault.open(path.name, path.read_bytes())
+        """What a file holds. Of a DICOM file that lost its end, nobody else would notice.
+
+        Raises:
+            DamagedError: It is not what was written.
+        """
+        sealed = path.read_bytes()
+        row = self._one("SELECT sha256 FROM files WHERE name = ?", path.name)
+        if row is not None and hashlib.sha256(sealed).hexdigest() != row[0]:
+            raise DamagedError(f"{path.name} was changed on the disk; send the film again")
+        return self._vault.open(path.name, sealed)
 
     @contextlib.contextmanager
     def _queue(self) -> Iterator[sqlite3.Connection]:

@@ -24,7 +24,7 @@ CHECK = "key.check"
 
 
 class DamagedError(SpineZooError):
-    """A file of the spool was changed by somebody who does not have the key."""
+    """A file of the spool is not what was written."""
 
 
 class Vault:
