@@ -410,6 +410,8 @@ class Spool:
         now = time.time()
         # Not while a film that was set aside is taken anew.
         with self._lock:
+            # By a clock that was ahead; patients' data would stay until then.
+            self._run("UPDATE films SET ended_at = ? WHERE kept = 1 AND ended_at > ?", now, now)
             rows = self._all(
                 "SELECT id, sop_uid FROM films WHERE kept = 1 AND ("
                 "(state = 'done' AND ended_at < ?) OR (state = 'aside' AND ended_at < ?)) "
