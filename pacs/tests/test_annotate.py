@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -301,6 +302,16 @@ def test_a_picture_that_cannot_be_written_is_no_fault_of_its_film(
     told = capsys.readouterr().err
     assert "film_5.dcm.png cannot be read or written" in told
     assert "left out" not in told
+
+
+def test_a_film_that_cannot_be_named_is_said_to_be_left_out(
+    films: Path, zoo: ZooProcess, capsys: pytest.CaptureFixture[str]
+) -> None:
+    os.rename(films / "film_5.dcm", os.fsencode(films) + b"/R\xf6ntgen")
+    assert main(["--data", str(films), "--gateway", zoo.target]) == 0
+    told = "left out: R\\udcf6ntgen: has a name that is no Unicode text; rename it\n"
+    assert told in capsys.readouterr().err
+    assert len(read_project(films.with_name("set-annotate") / PROJECT)) == 2
 
 
 def test_a_kill_costs_no_answer_that_is_older_than_a_moment(

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import secrets
+import shlex
 import shutil
+import sqlite3
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +18,7 @@ from conftest import peers
 from parts import SEEDS, NodeProcess, OrthancProcess, ZooProcess, until
 from spinezoo_contract.errors import ConfigurationError
 from spinezoo_pacs.node.settings import Limits
-from spinezoo_pacs.node.spool import Spool, key_of
+from spinezoo_pacs.node.spool import QUEUE, Spool, key_of
 from spinezoo_pacs.node.vault import CHECK, DamagedError, Vault
 from test_node import dataset_of, film, store
 
@@ -123,8 +128,9 @@ def test_a_key_of_the_wrong_size_is_refused(tmp_path: Path, content: str) -> Non
         Vault.from_file(tmp_path / "missing")
 
 
-def test_a_file_that_was_changed_or_exchanged_is_known(tmp_path: Path) -> None:
-    spool = Spool(tmp_path, Limits(disk_free_mib=0), Vault(b"k" * 32))
+@pytest.mark.parametrize("key", [b"k" * 32, None])
+def test_a_file_that_was_changed_or_exchanged_is_known(tmp_path: Path, key: bytes | None) -> None:
+    spool = Spool(tmp_path, Limits(disk_free_mib=0), Vault(key))
     spool.add("1.2.3", "1.2", "A", b"one film")
     spool.add("1.2.4", "1.2", "A", b"another")
     one, other = (spool.film_path(uid) for uid in ("1.2.3", "1.2.4"))
@@ -136,11 +142,69 @@ def test_a_file_that_was_changed_or_exchanged_is_known(tmp_path: Path) -> None:
     one.write_bytes(other.read_bytes())
     with pytest.raises(DamagedError):
         spool.film_data(taken)
-    one.write_bytes(original[:-1] + bytes([original[-1] ^ 1]))
-    with pytest.raises(DamagedError):
-        spool.film_data(taken)
-    assert (tmp_path / CHECK).is_file()
+    for changed in (original[:-1] + bytes([original[-1] ^ 1]), original[:-1], b""):
+        one.write_bytes(changed)
+        with pytest.raises(DamagedError):
+            spool.film_data(taken)
+    assert (tmp_path / CHECK).is_file() == (key is not None)
     assert key_of("1.2.3") in one.name
+    # A result that lost its end would be a valid DICOM file with less in it.
+    spool.keep_results(taken, {"sr": ("1.9", b"a report")}, ["B"])
+    assert spool.result_data(taken, "sr") == b"a report"
+    os.truncate(spool.result_path(taken, "sr"), 4)
+    with pytest.raises(DamagedError):
+        spool.result_data(taken, "sr")
+    # Sent again, or answered again, it is whole.
+    spool.set_aside(taken, "failed-DamagedError")
+    assert spool.add("1.2.3", "1.2", "A", b"the film again")
+    taken = spool.claim()
+    assert taken is not None
+    assert spool.film_data(taken) == b"the film again"
+    spool.keep_results(taken, {"sr": ("1.9", b"the report again")}, ["B"])
+    assert spool.result_data(taken, "sr") == b"the report again"
+
+
+def test_a_spool_from_before_the_digests_is_still_read(tmp_path: Path) -> None:
+    spool = Spool(tmp_path, Limits(disk_free_mib=0))
+    spool.add("1.2.3", "1.2", "A", b"film")
+    spool.close()
+    with contextlib.closing(sqlite3.connect(tmp_path / QUEUE)) as queue:
+        queue.execute("DROP TABLE files")
+    spool = Spool(tmp_path, Limits(disk_free_mib=0))
+    taken = spool.claim()
+    assert taken is not None
+    assert spool.film_data(taken) == b"film"
+
+
+@pytest.mark.skipif(not may_mount(), reason="this user may not mount a small disk (unshare)")
+def test_a_key_is_known_after_a_first_start_on_a_full_disk(tmp_path: Path) -> None:
+    script = """
+import sys
+from pathlib import Path
+from spinezoo_pacs.node.settings import Limits
+from spinezoo_pacs.node.spool import Spool
+from spinezoo_pacs.node.vault import Vault
+disk = Path(sys.argv[1])
+filler = disk.with_name("filler")
+try:
+    filler.write_bytes(bytes(2 << 20))
+except OSError:
+    pass
+try:
+    Spool(disk, Limits(), Vault(b"k" * 32))
+except OSError as error:
+    print(error.strerror)
+filler.unlink()
+Spool(disk, Limits(), Vault(b"k" * 32))
+"""
+    mount = f"mount -t tmpfs -o size=1m tmpfs {tmp_path} && mkdir {tmp_path}/spool && exec "
+    inner = shlex.join([sys.executable, "-c", script, str(tmp_path / "spool")])
+    done = subprocess.run(
+        ["unshare", "--map-root-user", "--mount", "sh", "-c", mount + inner],
+        capture_output=True,
+        text=True,
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "No space left on device\n", "")
 
 
 def test_a_spool_from_before_the_key_is_still_read(tmp_path: Path) -> None:

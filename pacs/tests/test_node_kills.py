@@ -170,7 +170,9 @@ def test_what_was_sent_before_a_film_was_set_aside_is_not_sent_again(tmp_path: P
     assert ("seg", "waiting") in [(each.kind, each.state) for each in spool.results(again)]
 
 
-def test_what_was_never_acknowledged_is_removed(tmp_path: Path) -> None:
+def test_what_was_never_acknowledged_is_removed(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     spool = Spool(tmp_path, Limits(disk_free_mib=0))
     spool.add("1.2.3", "1.2", "A", b"film")
     spool.close()
@@ -179,6 +181,11 @@ def test_what_was_never_acknowledged_is_removed(tmp_path: Path) -> None:
     spool = Spool(tmp_path, Limits(disk_free_mib=0))
     names = [path.name for path in (tmp_path / "films").iterdir()]
     assert names == [f"{key_of('1.2.3')}.dcm"]
+    (record,) = caplog.records
+    assert (record.message, vars(record)["fields"]) == (
+        "films removed that the queue does not know",
+        {"films": 1},
+    )
 
 
 def test_films_are_deleted_after_their_time_and_stay_known(tmp_path: Path) -> None:
@@ -192,4 +199,5 @@ def test_films_are_deleted_after_their_time_and_stay_known(tmp_path: Path) -> No
     assert spool.forget(-1, -1) == 1
     assert not list((tmp_path / "films").iterdir())
     assert not list((tmp_path / "results").iterdir())
+    assert spool._all("SELECT name FROM files") == []
     assert spool.add("1.2.3", "1.2", "A", b"film") is False

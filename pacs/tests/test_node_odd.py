@@ -88,8 +88,10 @@ def test_a_spool_whose_queue_is_gone_keeps_its_films(tmp_path: Path) -> None:
     spool.close()
     for path in tmp_path.glob(f"{QUEUE}*"):
         path.unlink()
-    with pytest.raises(ConfigurationError, match="put that file back"):
-        Spool(tmp_path, Limits(disk_free_mib=0))
+    for state in ("gone", "empty"):
+        with pytest.raises(ConfigurationError, match=f"is {state}; put that file back"):
+            Spool(tmp_path, Limits(disk_free_mib=0))
+        (tmp_path / QUEUE).touch()  # as a copy to a full disk, or a crash of the machine leaves it
     assert [path.read_bytes() for path in (tmp_path / "films").iterdir()] == [b"film"]
 
 
@@ -340,3 +342,15 @@ def test_a_wait_of_a_clock_that_was_wrong_is_not_waited_for(tmp_path: Path) -> N
     assert spool.claim(300.0) is None
     spool._run("UPDATE films SET next_at = next_at + 1e6")
     assert spool.claim(300.0) is not None
+
+
+def test_a_clock_that_was_ahead_keeps_no_film_beyond_its_time(tmp_path: Path) -> None:
+    spool = Spool(tmp_path, Limits(disk_free_mib=0))
+    spool.add("1.2.3", "1.2", "A", b"film")
+    queued = spool.claim()
+    assert queued is not None
+    spool.finish(queued)
+    spool._run("UPDATE films SET ended_at = ended_at + 1e8")
+    assert spool.forget(0.1, 0.1) == 0
+    time.sleep(0.2)
+    assert spool.forget(0.1, 0.1) == 1

@@ -119,3 +119,11 @@ def test_a_sign_that_the_terminal_lacks_ends_no_command(tmp_path: Path) -> None:
     latin = {**os.environ, "PYTHONIOENCODING": "latin-1"}
     done = subprocess.run([sys.executable, path], capture_output=True, env=latin)
     assert (done.returncode, done.stdout, done.stderr) == (0, b"97.84 \\u2013\n", b"")
+
+
+def test_a_command_whose_streams_were_closed_before_it_began_goes_on(tmp_path: Path) -> None:
+    path = tmp_path / "command.py"
+    end = "print('told')\nprint('told', file=sys.stderr)\nsys.stdout.write('told')\nsys.exit(3)\n"
+    path.write_text(BEGIN + end)
+    shell = 'exec "$0" "$1" <&- >&- 2>&-'
+    assert subprocess.run(["sh", "-c", shell, sys.executable, str(path)]).returncode == 3

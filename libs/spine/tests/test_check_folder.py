@@ -231,12 +231,26 @@ def test_a_picture_of_a_kind_that_is_not_taken_is_said_so(tmp_path: Path) -> Non
 def test_a_file_whose_name_is_no_text_is_left_out(tmp_path: Path) -> None:
     film(tmp_path, "a.png")
     os.rename(tmp_path / "a.png", os.fsencode(tmp_path) + b"/R\xf6ntgen.png")
+    with open(os.fsencode(tmp_path) + b"/R\xf6ntgen", "wb") as file:  # no ending, as DICOM has
+        file.write(b"\0" * 128 + b"DICM")
     film(tmp_path, "a.png")
     outlines(tmp_path, {"a.png": [SQUARE]})
-    (finding,) = lint_folder(tmp_path)
-    assert finding.rule == "not-taken"
-    assert str(finding).startswith("R\\udcf6ntgen.png: not-taken: has a name that is no Unicode")
+    findings = lint_folder(tmp_path)
+    assert {finding.rule for finding in findings} == {"not-taken"}
+    said = "not-taken: has a name that is no Unicode text; rename it"
+    assert [str(finding) for finding in findings] == [
+        f"R\\udcf6ntgen: {said}",
+        f"R\\udcf6ntgen.png: {said}",
+    ]
     assert FilmSet.open(tmp_path).names == ("a.png",)
+
+
+def test_a_blank_behind_a_name_hides_no_film(tmp_path: Path) -> None:
+    film(tmp_path, "a.png")
+    (tmp_path / "a.png").rename(tmp_path / "a.png ")
+    outlines(tmp_path, {"a.png": [SQUARE]})
+    assert lint_folder(tmp_path) == []
+    assert FilmSet.open(tmp_path).names == ("a.png ",)
 
 
 def test_sub_folders_are_looked_into_only_where_entries_need_them(tmp_path: Path) -> None:

@@ -75,7 +75,10 @@ def end_with_reader() -> None:
     sys.excepthook = _say
     for name in ("stdout", "stderr"):
         stream = getattr(sys, name)
-        if type(stream) is not io.TextIOWrapper:  # closed, or somebody else's
+        if stream is None:  # closed by who started the program
+            stream = open(os.devnull, "w")  # noqa: SIM115
+            setattr(sys, name, stream)
+        if type(stream) is not io.TextIOWrapper:  # somebody else's
             continue
         output = _Output(
             stream.detach(),

@@ -36,7 +36,7 @@ from spinezoo_contract.tls import client_settings
 from spinezoo_contract.types import VERTEBRAE, EnsembleAnswer, Film
 from spinezoo_contract.words import counted
 from spinezoo_serving.disk import alone_in, disk_errors_named, replace_file
-from spinezoo_spine.annotations.folder import find_films
+from spinezoo_spine.annotations.folder import find_films, find_pictures, why_not_taken
 from spinezoo_spine.annotations.text import shown
 from spinezoo_spine.films.reader import read_film_file, read_film_file_size
 from tqdm import tqdm
@@ -144,15 +144,15 @@ def annotate(data: Path, work: Path, gateway: str) -> Path:
     if not films:
         raise AnnotationError(f"{data} holds no film; give the folder of a set")
     with alone_in(work, _ANOTHER):
-        return _annotate(films, work, gateway)
+        refused = [f"{shown(name)}: {why_not_taken(name)}" for name in find_pictures(data)]
+        return _annotate(films, refused, work, gateway)
 
 
-def _annotate(films: Mapping[str, Path], work: Path, gateway: str) -> Path:
+def _annotate(films: Mapping[str, Path], refused: list[str], work: Path, gateway: str) -> Path:
     (work / "png").mkdir(parents=True, exist_ok=True)
     path = work / PROJECT
     before = _by_name(path)
     answered: dict[str, Picture] = {}
-    refused = []
 
     def keep() -> None:
         # A person may have saved the project since it was read.

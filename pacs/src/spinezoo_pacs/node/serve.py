@@ -59,9 +59,10 @@ class Node:
             vault = Vault.from_file(settings.spool_key)
             self.spool = Spool(settings.spool, settings.limits, vault)
         except (OSError, sqlite3.OperationalError) as error:
+            told = error.strerror if isinstance(error, OSError) else error
             raise ConfigurationError(
-                f"the spool {settings.spool} cannot be used ({type(error).__name__}); give a "
-                "folder that this user may write, on a local disk"
+                f"the spool {settings.spool} cannot be used ({told}); give a folder that this user "
+                "may write, on a local disk with room"
             ) from error
         except sqlite3.Error as error:
             raise ConfigurationError(

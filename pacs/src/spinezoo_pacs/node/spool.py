@@ -13,6 +13,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import hashlib
+import logging
 import math
 import os
 import shutil
@@ -29,7 +30,9 @@ from spinezoo_contract.words import are, counted
 
 from spinezoo_pacs.errors import OtherStudyError
 from spinezoo_pacs.node.settings import Limits
-from spinezoo_pacs.node.vault import CHECK, Vault
+from spinezoo_pacs.node.vault import CHECK, DamagedError, Vault
+
+log = logging.getLogger("spinezoo.pacs.spool")
 
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS films (
@@ -58,7 +61,13 @@ CREATE TABLE IF NOT EXISTS results (
   state TEXT NOT NULL CHECK (state IN ('waiting', 'sending', 'sent', 'not_taken')),
   PRIMARY KEY (film_id, kind, destination)
 );
+CREATE TABLE IF NOT EXISTS files (
+  name TEXT PRIMARY KEY,
+  sha256 TEXT NOT NULL
+);
 """
+
+KEEP_DIGEST = "INSERT OR REPLACE INTO files (name, sha256) VALUES (?, ?)"
 
 QUEUE = "queue.sqlite"
 """File of the queue in the spool."""
@@ -150,6 +159,8 @@ class Spool:
         )
         self._database.execute("PRAGMA journal_mode = WAL")
         self._database.execute("PRAGMA synchronous = FULL")
+        if not self._one("SELECT 1 FROM sqlite_master WHERE name = 'films'"):
+            _check_has_no_films(folder, "empty")  # as one that was copied without its WAL
         self._database.executescript(SCHEMA)
         self._file = _identity(folder / QUEUE)
         self._damage = ""
@@ -189,7 +200,7 @@ class Spool:
             QueueFullError: No place in the queue or on the disk.
             TooLargeError: The film is over the limit.
         """
-        with self._queue() as database:
+        with self._queue():
             known = self._one("SELECT study_uid, state FROM films WHERE sop_uid = ?", sop_uid)
             if known is not None and known[0] != study_uid:
                 raise OtherStudyError("one SOP instance UID stands for films of two studies")
@@ -197,14 +208,16 @@ class Spool:
                 return False
             self.check_room(len(data))
             try:
-                self._write(self.film_path(sop_uid), data)
-                database.execute(
-                    "INSERT INTO films (sop_uid, study_uid, sender, state, received_at) "
-                    "VALUES (?, ?, ?, 'waiting', ?) ON CONFLICT (sop_uid) DO UPDATE SET "
-                    "sender = excluded.sender, state = 'waiting', reason = '', failures = 0, "
-                    "waits = 0, crashes = 0, next_at = 0, ended_at = NULL, kept = 1",
-                    (sop_uid, study_uid, sender, time.time()),
-                )
+                digest = self._write(self.film_path(sop_uid), data)
+                with self._transaction() as database:
+                    database.execute(KEEP_DIGEST, digest)
+                    database.execute(
+                        "INSERT INTO films (sop_uid, study_uid, sender, state, received_at) "
+                        "VALUES (?, ?, ?, 'waiting', ?) ON CONFLICT (sop_uid) DO UPDATE SET "
+                        "sender = excluded.sender, state = 'waiting', reason = '', failures = 0, "
+                        "waits = 0, crashes = 0, next_at = 0, ended_at = NULL, kept = 1",
+                        (sop_uid, study_uid, sender, time.time()),
+                    )
             except (OSError, sqlite3.OperationalError) as error:
                 if known is None:
                     self.film_path(sop_uid).unlink(missing_ok=True)
@@ -274,9 +287,11 @@ class Spool:
             files: SOP instance UID and file by kind.
             destinations: AE titles.
         """
-        for kind, (_, data) in files.items():
-            self._write(self.result_path(film, kind), data)
+        digests = [
+            self._write(self.result_path(film, kind), data) for kind, (_, data) in files.items()
+        ]
         with self._transaction() as database:
+            database.executemany(KEEP_DIGEST, digests)
             for kind, (sop_uid, _) in files.items():
                 for destination in destinations:
                     database.execute(
@@ -395,6 +410,8 @@ class Spool:
         now = time.time()
         # Not while a film that was set aside is taken anew.
         with self._lock:
+            # By a clock that was ahead; patients' data would stay until then.
+            self._run("UPDATE films SET ended_at = ? WHERE kept = 1 AND ended_at > ?", now, now)
             rows = self._all(
                 "SELECT id, sop_uid FROM films WHERE kept = 1 AND ("
                 "(state = 'done' AND ended_at < ?) OR (state = 'aside' AND ended_at < ?)) "
@@ -406,6 +423,7 @@ class Spool:
                 for path in (self.folder / "results").glob(f"{key_of(sop_uid)}.*"):
                     path.unlink(missing_ok=True)
                 self.film_path(sop_uid).unlink(missing_ok=True)
+                self._run("DELETE FROM files WHERE name GLOB ?", f"{key_of(sop_uid)}.*")
                 self._run("UPDATE films SET kept = 0 WHERE id = ?", film_id)
         return len(rows)
 
@@ -427,16 +445,34 @@ class Spool:
             MOST_CRASHES,
         )
         known = {key_of(uid) for (uid,) in self._all("SELECT sop_uid FROM films WHERE kept = 1")}
+        films = 0
         for name in ("films", "results"):
             for path in (self.folder / name).iterdir():
                 if path.name.endswith(".partial") or path.name.partition(".")[0] not in known:
                     path.unlink(missing_ok=True)
+                    films += name == "films" and path.suffix == ".dcm"
+        if films:  # one or two after a kill; after an older copy of the queue, all since then
+            log.warning(
+                "films removed that the queue does not know", extra={"fields": {"films": films}}
+            )
 
-    def _write(self, path: Path, data: bytes) -> None:
-        _write(path, self._vault.seal(path.name, data))
+    def _write(self, path: Path, data: bytes) -> tuple[str, str]:
+        """Writes a file; returns name and digest, which belong into the queue."""
+        sealed = self._vault.seal(path.name, data)
+        _write(path, sealed)
+        return path.name, hashlib.sha256(sealed).hexdigest()
 
     def _read(self, path: Path) -> bytes:
-        return self._vault.open(path.name, path.read_bytes())
+        """What a file holds. Of a DICOM file that lost its end, nobody else would notice.
+
+        Raises:
+            DamagedError: It is not what was written.
+        """
+        sealed = path.read_bytes()
+        row = self._one("SELECT sha256 FROM files WHERE name = ?", path.name)
+        if row is not None and hashlib.sha256(sealed).hexdigest() != row[0]:
+            raise DamagedError(f"{path.name} was changed on the disk; send the film again")
+        return self._vault.open(path.name, sealed)
 
     @contextlib.contextmanager
     def _queue(self) -> Iterator[sqlite3.Connection]:
@@ -491,17 +527,22 @@ def _check_is_ours(folder: Path) -> None:
     """Raises ConfigurationError where a folder's content is not that of a spool."""
     if not folder.is_dir() or (folder / QUEUE).exists():
         return
-    if any((folder / "films").glob("*.dcm")):
-        # Senders were told that these are stored; without the queue nobody knows whose they are.
-        raise ConfigurationError(
-            f"the spool {folder} holds films, and its {QUEUE} is gone; put that file back, or move "
-            "the folder `films` away and send its films again"
-        )
+    _check_has_no_films(folder, "gone")
     others = {each.name for each in folder.iterdir()} - {"films", "results", CHECK, "lost+found"}
     if others:
         raise ConfigurationError(
             f"the spool {folder} is a folder that holds other things; name a folder that the node "
             "has for itself"
+        )
+
+
+def _check_has_no_films(folder: Path, queue: str) -> None:
+    """Raises ConfigurationError where films lie in a spool whose queue is gone or empty."""
+    if any((folder / "films").glob("*.dcm")):
+        # Senders were told that these are stored; without the queue nobody knows whose they are.
+        raise ConfigurationError(
+            f"the spool {folder} holds films, and its {QUEUE} is {queue}; put that file back, or "
+            "move the folder `films` away and send its films again"
         )
 
 

@@ -14,6 +14,7 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from spinezoo_contract.errors import ConfigurationError, SpineZooError
 from spinezoo_contract.words import counted
+from spinezoo_serving.disk import replace_file
 
 MARK = b"SPZ-AES1"
 KEY_BYTES = 32
@@ -23,7 +24,7 @@ CHECK = "key.check"
 
 
 class DamagedError(SpineZooError):
-    """A file of the spool was changed by somebody who does not have the key."""
+    """A file of the spool is not what was written."""
 
 
 class Vault:
@@ -80,7 +81,7 @@ class Vault:
                     f"spool_key is not the key of the spool {folder}; name the one it was made with"
                 ) from None
         else:
-            path.write_bytes(self.seal(CHECK, b"spinezoo"))
+            replace_file(path, self.seal(CHECK, b"spinezoo"))
 
     def seal(self, name: str, data: bytes) -> bytes:
         """What is written for a file."""

@@ -42,11 +42,16 @@ def has_text_name(name: str) -> bool:
     return True
 
 
+def why_not_taken(name: str) -> str:
+    """What to say of one of :func:`find_pictures`; goes on behind its name."""
+    if has_text_name(name):
+        return "is of a kind that is not taken; save it as PNG or DICOM"
+    return "has a name that is no Unicode text; rename it"
+
+
 def _is_film(path: Path) -> bool:
     """Whether a file is a film by its ending, or by its first bytes where endings say nothing."""
-    if not has_text_name(path.name):
-        return False
-    suffix = path.suffix.lower()
+    suffix = path.suffix.lower().rstrip()  # nobody sees a blank behind a name
     if suffix in FILM_SUFFIXES:
         return True
     if suffix in ("", ".ima") or suffix[1:].isdigit() or len(suffix) > 6:
@@ -67,7 +72,10 @@ def find_films(folder: Path) -> dict[str, Path]:
     return {
         path.name: path
         for path in _listed(folder)
-        if not path.name.startswith(".") and path.is_file() and _is_film(path)
+        if not path.name.startswith(".")
+        and path.is_file()
+        and has_text_name(path.name)
+        and _is_film(path)
     }
 
 
@@ -111,7 +119,7 @@ def find_films_below(folder: Path) -> dict[str, Path]:
                 if depth < MAX_DEPTH and (real := path.resolve()) not in been:
                     been.add(real)
                     look(path, depth + 1)
-            elif depth and _is_film(path):
+            elif depth and has_text_name(path.name) and _is_film(path):
                 films[path.relative_to(folder).as_posix()] = path
 
     look(folder, 0)
@@ -126,7 +134,7 @@ def find_pictures(folder: Path) -> tuple[str, ...]:
         if path.is_file()
         and (
             path.suffix.lower() in PICTURE_SUFFIXES
-            or (path.suffix.lower() in FILM_SUFFIXES and not has_text_name(path.name))
+            or (not has_text_name(path.name) and _is_film(path))
         )
     )
 

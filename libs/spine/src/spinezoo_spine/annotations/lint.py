@@ -28,8 +28,8 @@ from spinezoo_spine.annotations.folder import (
     find_films,
     find_films_below,
     find_pictures,
-    has_text_name,
     read_annotations_raw,
+    why_not_taken,
 )
 from spinezoo_spine.annotations.options import add_outline_options, outline_options
 from spinezoo_spine.annotations.outline_findings import lint_annotations
@@ -252,11 +252,7 @@ def _lint_left_over(
         if name not in meant:
             yield Finding(name, None, "no-entry", advice)
     for name in pictures:
-        if has_text_name(name):
-            advice = "is of a kind that is not taken; save it as PNG or DICOM"
-        else:
-            advice = "has a name that is no Unicode text; rename it"
-        yield Finding(name, None, "not-taken", advice)
+        yield Finding(name, None, "not-taken", why_not_taken(name))
 
 
 def lint_folder(
