@@ -25,6 +25,9 @@ ENGINE_PID = ROOT / "run" / "dockerd.pid"
 
 ENGINE_PACKAGES = ("docker.io", "docker-compose", "debootstrap", "iptables", "ca-certificates")
 
+TEST_PACKAGES = ("dcmtk",)
+"""What the containers' tests run on this machine: ``storescu``."""
+
 HOW_TO_INSTALL = "PYTHONPATH=tools/src python3 -m spinezoo_tools.containers engine --install"
 """What to type where there is no engine."""
 
@@ -167,13 +170,14 @@ def _install_missing(*, engine: bool) -> None:
     """Installs Debian's packages of which something is missing here."""
     try:
         compose()
-        missing = shutil.which("debootstrap") is None
+        missing = shutil.which("debootstrap") is None or shutil.which("storescu") is None
     except ContainersError:
         missing = True
     if not missing and not (engine and shutil.which("dockerd") is None):
         return
     # Beside an engine of another origin, Debian's own is left out.
-    packages = [name for name in ENGINE_PACKAGES if engine or name != "docker.io"]
+    engine_packages = (name for name in ENGINE_PACKAGES if engine or name != "docker.io")
+    packages = [*engine_packages, *TEST_PACKAGES]
     if os.geteuid() != 0 or shutil.which("apt-get") is None:
         if not engine:
             return
