@@ -39,6 +39,7 @@ def sent(number: int, next_one: str = "waiting") -> tuple[str, ...]:
 STEPS = {
     "comes in": NEVER,
     "written": NEVER,
+    "half queued": NEVER,
     "queued": WAITING,
     "taken up": WAITING,
     "zoo asked": WAITING,
