@@ -102,6 +102,22 @@ class InFlight:
             await asyncio.sleep(left)
 
 
+async def _only(requests: AsyncIterator[bytes]) -> bytes:
+    """The one message of a call, read to the call's end: gRPC keeps the last one until then.
+
+    Raises:
+        BadInputError: None came, or more than one.
+    """
+    found: bytes | None = None
+    async for each in requests:
+        if found is not None:
+            raise BadInputError("the call brings more than one request; send one film a call")
+        found = each
+    if found is None:
+        raise BadInputError("the call ended without a request")
+    return found
+
+
 class Places:
     """Places for calls that bring a film: from its first byte to the last of the answer.
 
@@ -214,14 +230,14 @@ class _Call:
             with places.place():
                 try:
                     async with asyncio.timeout(UPLOAD_S):
-                        data = await anext(aiter(request))
+                        data = await _only(request)
                 except TimeoutError:
                     raise DeadlineError(
                         f"the film did not come within {UPLOAD_S:.0f} s; send it over a faster line"
                     ) from None
-                except StopAsyncIteration:
-                    raise BadInputError("the call ended without a request") from None
-                yield self._parse(data)
+                asked = self._parse(data)
+                del data  # what came takes as much memory as the film
+                yield asked
 
     async def _answer_one(self, request: Any, context: Any) -> bytes:
         behaviour = (
