@@ -29,6 +29,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import functools
 import json
 import os
 import signal
@@ -40,6 +41,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import cv2
 import grpc
 import numpy as np
 import record
@@ -64,12 +66,14 @@ from spinezoo_contract.types import (
     Structure,
     Timing,
 )
+from spinezoo_phantom import PhantomFilm, PhantomSettings, make_film
 from spinezoo_serving.cards import CardProbe, CardWeights, ModelCard, update_card
 from spinezoo_serving.segmenter import NetworkRunner, segmenter_server
 from spinezoo_serving.server import run_forever
 from spinezoo_serving.settings import ServerSettings
 
 HEIGHT, WIDTH = 2048, 1024
+SEED = 5000
 NAMES = ("deeplabv3", "mask_rcnn", "pspnet", "unet", "yolact")
 DELAYS_MS = {
     "staggered": (60.0, 70.0, 80.0, 90.0, 100.0),
@@ -112,25 +116,26 @@ def sleeping_card(name: str) -> ModelCard:
         return update_card(path, "lite", weights=weights)
 
 
+@functools.cache
+def phantom() -> PhantomFilm:
+    """An operated spine of the study's kind, from the same seed in every process."""
+    size = PhantomSettings(
+        height_px=HEIGHT, width_px=WIDTH, bits_stored=12, implant_share=1.0, transitional_share=0.0
+    )
+    return make_film(SEED, size)
+
+
 def outlines(seed: int) -> tuple[Segment, ...]:
-    """An operated spine as an instance network sees it: 7 vertebrae, 6 screws, 2 rods."""
+    """The phantom's vertebrae and metal as an instance network sees them: shifted and wavy."""
     rng = np.random.default_rng(seed)
-    y, x = np.mgrid[0:HEIGHT, 0:WIDTH]
-    shapes: list[tuple[Structure, float, float, float, float]] = []
-    for level in range(7):
-        structure = Structure.LUMBAR_VERTEBRA if level < 6 else Structure.SACRAL_VERTEBRA
-        shapes.append((structure, 200.0 + 260.0 * level, 480.0, 105.0, 150.0))
-    for screw in range(6):
-        shapes.append((Structure.SCREW, 700.0 + 130.0 * screw, 640.0, 14.0, 160.0))
-    for rod in range(2):
-        shapes.append((Structure.ROD, 1000.0, 800.0 + 30.0 * rod, 420.0, 9.0))
     segments = []
-    for place, (structure, centre_y, centre_x, half_y, half_x) in enumerate(shapes):
-        centre_y += rng.normal(0.0, 6.0)
-        centre_x += rng.normal(0.0, 6.0)
-        wave = 4.0 * np.sin(x / 17.0 + place)  # outlines of networks are not straight
-        pixels = ((y - centre_y + wave) / half_y) ** 4 + ((x - centre_x) / half_x) ** 4 < 1.0
-        mask = encode_mask(pixels)
+    for place, region in enumerate(phantom().regions):
+        wave = 3.0 * np.sin(np.arange(len(region.polygon_xy)) / 3.0 + place)
+        points = region.polygon_xy + rng.normal(0.0, 4.0, 2) + wave[:, None]
+        pixels = np.zeros((HEIGHT, WIDTH), np.uint8)
+        cv2.fillPoly(pixels, [points.round().astype(np.int32)], 1)
+        mask = encode_mask(pixels.astype(bool))
+        structure = Structure[region.structure.upper()]
         score = 0.99 - 0.01 * place
         segments.append(Segment(structure, SegmentKind.INSTANCE, mask, score, mask_box(mask)))
     return tuple(segments)
@@ -245,8 +250,7 @@ def processes(delays_ms: tuple[float, ...]) -> Iterator[tuple[str, dict[str, str
 
 def films() -> dict[str, image_pb2.Image]:
     """The film of 2048 x 1024 in the forms in which it may come."""
-    rng = np.random.default_rng(5)
-    grey = rng.integers(0, 4096, (HEIGHT, WIDTH), dtype=np.uint16)
+    grey = phantom().pixels
     return {
         "raw uint8": film_to_proto(Film((grey >> 4).astype(np.uint8))),
         "raw uint16": film_to_proto(Film(grey)),

@@ -284,8 +284,11 @@ def _whole(part: ColumnRuns, hardware: ColumnRuns | None) -> ColumnRuns:
     metal = _painted(hardware, top, left, rows, columns)
     if not metal.any():
         return part
+    # The ends of strokes span the same hull as all of their pixels.
+    ends = np.concatenate([part.top, part.bottom - 1]) - top
+    points = np.column_stack([np.tile(part.column - left, 2), ends])
     hull = np.zeros_like(bone)
-    cv2.fillConvexPoly(hull, cv2.convexHull(np.asarray(cv2.findNonZero(bone))), 1)
+    cv2.fillConvexPoly(hull, cv2.convexHull(points.astype(np.int32)), 1)
     bone |= hull & metal
     # Strokes by column: padded rows make every stroke begin and end.
     padded = np.zeros((columns, rows + 2), dtype=np.int8)
@@ -304,7 +307,7 @@ def _painted(runs: ColumnRuns, top: int, left: int, rows: int, columns: int) -> 
     column = runs.column[seen] - left
     np.add.at(steps, (np.maximum(runs.top[seen] - top, 0), column), 1)
     np.add.at(steps, (np.minimum(runs.bottom[seen] - top, rows), column), -1)
-    return (np.cumsum(steps[:-1], axis=0) > 0).astype(np.uint8)
+    return (np.cumsum(steps[:-1], axis=0, dtype=np.int32) > 0).view(np.uint8)
 
 
 # --- The grid ---
@@ -344,9 +347,12 @@ def _bridged(grid: NDArray[np.uint8], metal: NDArray[np.uint8], reach: int) -> N
     disk = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (side, side))
     # Room for the disk: at the grid's border closing would else fill what lies there.
     padded = cv2.copyMakeBorder(grid, side, side, side, side, cv2.BORDER_CONSTANT)
-    closed = np.asarray(cv2.morphologyEx(padded, cv2.MORPH_CLOSE, disk), dtype=np.uint8)
-    closed = closed[side:-side, side:-side]
-    bridged: NDArray[np.uint8] = grid | (closed & metal)
+    bridged = grid.copy()
+    # What closing says of the metal depends on cells up to the disk's side away.
+    x, y, w, h = cv2.boundingRect(metal)
+    near = padded[y : y + h + 2 * side, x : x + w + 2 * side]
+    closed = cv2.morphologyEx(near, cv2.MORPH_CLOSE, disk)[side:-side, side:-side]
+    bridged[y : y + h, x : x + w] |= closed & metal[y : y + h, x : x + w]
     return bridged
 
 
