@@ -1,4 +1,4 @@
-"""Headers that are wrong about sign, byte order or sides, by what the film would look like.
+"""Films that are wrong about sign, byte order or sides, by what they would look like.
 
 Read the wrong way, values jump from one end of their range to the other or become noise, and
 networks name vertebrae on it. A film changes little from pixel to pixel, read the right way: both
@@ -25,13 +25,14 @@ films have less than 0.2; pure noise has 1.1."""
 
 
 def check_order(pixels: NDArray[np.generic]) -> None:
-    """Refuses a picture or raw film that makes sense only with its pixels in another order.
+    """Refuses a picture or raw film that makes sense only with its pixels in another order or sign.
 
     Args:
         pixels: (rows, columns).
 
     Raises:
-        FilmError: The two bytes of each level are exchanged, or height and width are.
+        FilmError: The two bytes of each level are exchanged, or height and width are, or signed
+            levels were written as unsigned.
     """
     turned = pixels.view(pixels.dtype.newbyteorder())
     if pixels.dtype.kind == "u" and becomes_noise(pixels, turned):
@@ -40,6 +41,16 @@ def check_order(pixels: NDArray[np.generic]) -> None:
             "order; write it again in the order of its format (raw pixels: little-endian)"
         )
     _check_sides(pixels, "height and width")
+    if pixels.dtype == np.uint16:
+        sample = pixels[:: max(1, pixels.shape[0] // _ROWS)].astype(np.int64)
+        # Pictures, unlike raw films, may have much black beside white: levels between are none.
+        torn = bool(((sample < 1 << 14) | (sample >= 3 << 14)).all())
+        if torn and _wraps(sample, 1 << 16):
+            raise FilmError(
+                "the film's levels run over one end of their 16 bits and go on at the other, as "
+                "signed levels do that are written as unsigned; write it again with levels from 0 "
+                "up"
+            )
 
 
 def _check_sides(pixels: NDArray[np.generic], names: str) -> None:
