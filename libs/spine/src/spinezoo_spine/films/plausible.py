@@ -19,6 +19,9 @@ _ROWS = 48
 _END = 1 / 50
 """Share of the range that counts as one of its ends."""
 
+_PAINTED = 0.001
+"""Share of the film from which its brightest level may be that of what is painted on it."""
+
 _NOISE = 0.5
 """Mean step between neighbours over the standard deviation, from which a film is like noise. Real
 films have less than 0.2; pure noise has 1.1."""
@@ -130,6 +133,11 @@ def _wraps(codes: NDArray[np.int64], length: int) -> bool:
         return False
     if not (~low & ~high).any():  # nothing lies between the two ends
         return _several(codes[low], 16) and _several(codes[high], 16)
+    # Letters and lines are painted in the brightest level alone, and levels that wrap go on there.
+    brightest = np.count_nonzero(codes == length - 1)
+    next_three = np.count_nonzero(codes >= length - 4) - brightest
+    if brightest > max(4 * next_three / 3, _PAINTED * codes.size):
+        return False
     end = max(3, int(length * _END))
     low, high = codes < end, codes >= length - end
     # Black beside white is rare on a film, also where white letters lie on black.
