@@ -150,6 +150,11 @@ BAD_FILMS: dict[str, tuple[Callable[[], image_pb2.Image], Any, str]] = {
         INVALID,
         "a film of 96 x 64, not of 64 x 96",
     ),
+    "raw with signed levels": (
+        lambda: raw(pixel_type=2, data=(smooth() // 16 - np.uint16(1800)).tobytes()),
+        INVALID,
+        "levels from 0 up",
+    ),
     "nan pixels": (nan_pixels, INVALID, "NaN"),
     "spacing 0": (lambda: raw(row_spacing_mm=0.0), INVALID, "row_spacing_mm"),
 }

@@ -64,6 +64,15 @@ def test_white_letters_on_black_are_no_wrong_sign(make_dicom: Make) -> None:
     assert (read_film(make_dicom(noisy)).pixels == noisy).all()
 
 
+@pytest.mark.parametrize("bits", [8, 12])
+def test_a_painted_grid_is_no_wrong_sign(make_dicom: Make, bits: int) -> None:
+    top = (1 << bits) - 1
+    stretched = np.clip((DEEP - 1000.0) / 2300, 0, 1) * 0.99 + NOISE / 4000
+    stored = np.rint(stretched * top).astype(np.uint8 if bits == 8 else np.uint16)
+    stored[5::20] = stored[:, 5::20] = top
+    assert (read_film(make_dicom(stored, BitsStored=bits)).pixels == stored).all()
+
+
 @pytest.mark.parametrize("syntax", [ExplicitVRLittleEndian, ExplicitVRBigEndian])
 @pytest.mark.parametrize("bits", [12, 16])
 def test_bytes_in_the_other_order_are_named(make_dicom: Make, syntax: str, bits: int) -> None:

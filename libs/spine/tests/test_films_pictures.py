@@ -276,6 +276,24 @@ def test_bytes_in_the_other_order_are_named(kind: str) -> None:
     assert (read_film(encode(noise)).pixels == noise).all()
 
 
+@pytest.mark.parametrize("kind", ["png", "tiff"])
+@pytest.mark.parametrize("lowest", [-2048, -600])
+def test_signed_levels_written_as_unsigned_are_named(kind: str, lowest: int) -> None:
+    encode = tiff_of if kind == "tiff" else imagecodecs.png_encode
+    signed = (DEEP.astype(np.int32) + lowest).astype(np.int16)
+    assert (read_film(tiff_of(signed)).pixels.astype(np.int32) - 32768 == signed).all()
+    with pytest.raises(FilmError, match=r"run over one end .* levels from 0 up"):
+        read_film(encode(signed.view(np.uint16)))
+
+
+def test_much_black_beside_white_is_no_wrong_sign() -> None:
+    noise = np.random.default_rng(3).integers(0, 40, DEEP.shape).astype(np.uint16)
+    marked = np.clip((DEEP - 1900.0) * 200 + 32768, 0, 65535).astype(np.uint16)
+    marked[:, :30] = noise[:, :30]
+    marked[10:40:4, 5:25:3] = 65535 - noise[10:40:4, 5:25:3]
+    assert (read_film(tiff_of(marked)).pixels == marked).all()
+
+
 def tiff_of(pixels: np.ndarray, **settings: object) -> bytes:
     buffer = io.BytesIO()
     tifffile.imwrite(buffer, pixels, photometric="minisblack", metadata=None, **settings)

@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -76,6 +77,61 @@ def test_duplicates() -> None:
     (finding,) = lint_annotations([twice], SIZE)
     assert (finding.rule, finding.region_index) == ("same-level", 1)
     assert "L4" in finding.message
+
+
+COLUMN = {"L3": 10, "L4": 30, "L5": 50, "S1": 70}
+"""Upper edge of each vertebra of a column that is right, in rows."""
+
+
+def column(**changed: int) -> RawAnnotation:
+    """Vertebrae by their levels alone, each outlined with its upper edge at a row."""
+    thin = SQUARE * [1, 0.5]
+    edges = COLUMN | changed
+    regions = [
+        raw(thin + np.array([0, y]), name, index) for index, (name, y) in enumerate(edges.items())
+    ]
+    return RawAnnotation("a.png", tuple(regions))
+
+
+@pytest.mark.parametrize(
+    ("changed", "words"),
+    [
+        ({"L3": 30, "L4": 10}, "region 1 (L4) above region 0 (L3); correct the levels"),
+        ({"L3": 70, "L4": 50, "L5": 30, "S1": 10}, "(L4) above region 0 (L3) and 5 more"),  # y up
+        ({"sacrum": 0}, "region 4 (sacral_vertebra) above region 0 (L3) and 2 more"),
+        ({"vertebra": 80}, "region 3 (S1) above region 4 (lumbar_vertebra);"),
+    ],
+)
+def test_vertebrae_lie_below_each_other_as_their_levels_say(
+    changed: dict[str, int], words: str
+) -> None:
+    (finding,) = lint_annotations([column(**changed)], SIZE)
+    assert (finding.rule, finding.region_index, finding.is_error) == ("level-order", None, False)
+    assert words in finding.message
+
+
+@pytest.mark.parametrize("more", [{}, {"vertebra": 0}, {"sacrum": 60}])
+def test_an_order_that_may_be_right_is_left_alone(more: dict[str, int]) -> None:
+    assert lint_annotations([column(**more)], SIZE) == []
+
+
+def test_outlines_in_other_units_than_pixels() -> None:
+    shares = column()
+    regions = [
+        replace(region, points_xy=region.points_xy / [80.0, 100.0])
+        for region in shares.regions
+        if region.points_xy is not None
+    ]
+    for size in (None, (100, 80)):
+        first, *_ = lint_annotations([replace(shares, regions=tuple(regions), size=size)], SIZE)
+        assert (first.rule, first.region_index) == ("wrong-size", None)
+        assert "in pixels" in first.message
+        percent = [replace(one, points_xy=100.0 * one.points_xy) for one in regions]
+        (finding,) = lint_annotations(
+            [replace(shares, regions=tuple(percent), size=size and (1000, 800))],
+            {"a.png": (1000, 800)},
+        )
+        assert finding.rule == "maybe-scaled"
 
 
 def test_films() -> None:

@@ -186,6 +186,19 @@ def test_a_level_as_class_gives_both(tmp_path: Path) -> None:
     assert (second.structure, second.level) == (Structure.SACRAL_VERTEBRA, "S1")
 
 
+def test_a_level_beside_the_class_is_the_level(tmp_path: Path) -> None:
+    regions = (
+        region(TRIANGLE, label="L4", type="vertebra"),
+        region(TRIANGLE, label="l4", type="Screw"),
+        region(TRIANGLE, label="L3", type="vertebra", level="L5"),
+        region(TRIANGLE, label="L3", type="vertebra", name="L4"),
+    )
+    (film,) = read_via_raw(write(tmp_path, via2(*regions)))
+    found = [(one.class_name, one.level) for one in film.regions]
+    assert found == [("vertebra", "L4"), ("Screw", "L4"), ("vertebra", "L5"), ("vertebra", None)]
+    assert film.regions[3].level_text == "L3, L4"
+
+
 # --------------------------------------------------------------------------------------- forms
 
 

@@ -39,6 +39,7 @@ from spinezoo_spine.annotations.regions import (
     as_polygon,
     coordinates_of,
     level_of,
+    place_of,
     polygon_area,
 )
 from spinezoo_spine.annotations.text import read_json, shown
@@ -199,16 +200,11 @@ def _film(
         ends = ordered["S1"][:2]
     _check_course(ordered, ends, name)
     if ends is not None and ordered:
-        lowest = ordered[max(ordered, key=_place)]
+        lowest = ordered[max(ordered, key=place_of)]
         front = lowest[1] - lowest[0] + lowest[2] - lowest[3]
         if float((ends[1] - ends[0]) @ front) < 0.0:
             ends = ends[::-1]
     return CornerFilm(name, *size, ordered, ends)
-
-
-def _place(level: str) -> tuple[int, int]:
-    """A level's place along the column, from above."""
-    return "CTLS".find(level[0]), int(level[1:])
 
 
 def _check_course(
@@ -219,14 +215,14 @@ def _check_course(
     Raises:
         AnnotationError: A vertebra does not lie below the next higher one.
     """
-    middles = {level: quads[level].mean(axis=0) for level in sorted(quads, key=_place)}
+    middles = {level: quads[level].mean(axis=0) for level in sorted(quads, key=place_of)}
     if len(middles) < 2:  # nothing tells which way the column runs
         return
     highest, *_, lowest = middles
     course = middles[lowest] - middles[highest]
     if endplate is not None:
         middles.setdefault("S1", endplate.mean(axis=0))
-    for above, below in itertools.pairwise(sorted(middles, key=_place)):
+    for above, below in itertools.pairwise(sorted(middles, key=place_of)):
         if float((middles[below] - middles[above]) @ course) <= 0.0:
             raise AnnotationError(
                 f"{name}: {below} does not lie below {above} along the column; correct the levels"
@@ -283,7 +279,7 @@ def _in_order(
     Raises:
         AnnotationError: As many vertebrae look to one side as to the other.
     """
-    levels = sorted(quads, key=_place)
+    levels = sorted(quads, key=place_of)
     if not levels:
         return {}
     stated = np.stack([quads[level] for level in levels])

@@ -23,6 +23,7 @@ from spinezoo_spine.annotations.regions import (
     agrees,
     level_of,
     no_class_text,
+    place_of,
     polygon_area,
     structure_of,
 )
@@ -43,6 +44,9 @@ SAME_HARDWARE_IOU = 0.95
 
 UPPER_LEFT = 0.55
 """Outlines that all end within this share of width and height may be of a film of half the size."""
+
+_ANY_LEVEL = {Structure.LUMBAR_VERTEBRA: "T12/L6", Structure.SACRAL_VERTEBRA: "S1/S5"}
+"""What a vertebra without a level may be."""
 
 MOST_COMPARISONS = 500
 """Pairs of regions of one kind on one film whose pixels are compared; usual films need none."""
@@ -90,19 +94,21 @@ def _lint_size(
         if stated is not None and not agrees(stated, size):
             yield "wrong-size", f"is in the annotation file {_size_text(stated, size)}; {advice}"
             return
-    if (entry.size is not None and all(entry.size)) or masks:
-        return
     points = [region.points_xy for region in entry.regions if region.points_xy is not None]
-    if not points:
+    if masks or not points:
         return
     every = np.concatenate(points)
+    if every.min() >= 0.0 and every.max() <= 1.0:
+        told = "has outlines from 0 to 1, as shares of the film's sides"
+        yield "wrong-size", f"{told}; export them in pixels"
+        return
     height, width = size
     beyond = bool((every - (width, height)).max() > BORDER_TOLERANCE_PX)
     small = bool((every.max(axis=0) < UPPER_LEFT * np.array([width, height])).all())
-    if entry.file_bytes is not None and file_bytes is not None and entry.file_bytes != file_bytes:
-        told = (
-            f"its file has {counted(file_bytes, 'byte')}, {entry.file_bytes} when it was outlined"
-        )
+    # A file that states the film's size need not state its bytes.
+    outlined = None if entry.size is not None and all(entry.size) else entry.file_bytes
+    if outlined is not None and file_bytes is not None and outlined != file_bytes:
+        told = f"its file has {counted(file_bytes, 'byte')}, {outlined} when it was outlined"
         if beyond or (small and len(points) > 1):
             where = "reach off the film" if beyond else "fill its upper left quarter only"
             yield "wrong-size", f"{told}, and the outlines {where}; {advice}"
@@ -184,6 +190,32 @@ def _lint_level(region: RawRegion, structure: Structure | None) -> Iterator[tupl
     ):
         word = "sacral" if structure is Structure.SACRAL_VERTEBRA else "lumbar"
         yield "odd-level", f"is a {word} vertebra with the level {level}; correct one"
+
+
+def _lint_order(
+    entry: RawAnnotation, classes: Mapping[str, Structure] | None
+) -> Iterator[tuple[str, str]]:
+    """Whether vertebrae lie one below the other as their levels, or classes, say."""
+    names, places, middles = [], [], []
+    for region in entry.regions:
+        structure = structure_of(region.class_name or "", classes)
+        if region.points_xy is None or structure is None or structure not in VERTEBRAE:
+            continue
+        level = region.level or level_of(region.class_name)
+        names.append(f"{region.place} ({level or STRUCTURE_NAMES[structure]})")
+        ends = (level or _ANY_LEVEL[structure]).split("/")
+        places.append((place_of(ends[0]), place_of(ends[-1])))
+        middles.append(region.points_xy[:, 1].min() + region.points_xy[:, 1].max())
+    first, last = np.array(places).reshape(-1, 2).T
+    down = np.array(middles)
+    nearer, further = np.nonzero((last[:, None] < first) & (down[:, None] > down))
+    if len(nearer):
+        more = f" and {counted(len(nearer) - 1, 'more such pair')}" if len(nearer) > 1 else ""
+        yield (
+            "level-order",
+            f"has {names[further[0]]} above {names[nearer[0]]}{more}; correct the levels, or check "
+            "that the head is at the top and that y runs down",
+        )
 
 
 def _outline_key(points: NDArray[np.float64]) -> bytes:
@@ -352,5 +384,7 @@ def lint_annotations(
                 film(rule, message)
                 if rule == "wrong-size":
                     sized = None  # where the outlines lie says nothing then
+        for rule, message in _lint_order(entry, classes):
+            film(rule, message)
         findings.extend(_lint_regions(entry, sized, classes))
     return findings

@@ -137,6 +137,11 @@ def _below(level: str) -> tuple[str, ...]:
     return (f"{level[0]}{int(level[1:]) + 1}",)
 
 
+def place_of(level: str) -> int:
+    """The place of one level along the column, counted from above."""
+    return 20 * "CTLS".find(level[0]) + int(level[1:])
+
+
 def known_classes_text(classes: Mapping[str, Structure] | None = None) -> str:
     """The class names that files should use, for error messages."""
     return ", ".join([*STRUCTURE_NAMES.values(), *(classes or {})])

@@ -53,9 +53,9 @@ _ALL = (
     Rule(
         "wrong-size",
         Weight.ERROR,
-        "the file states another size for the film than the film has, so the outlines lie at "
-        "wrong places",
-        "export outlines and film at the same size",
+        "the file states another size for the film than the film has, or its outlines run from 0 "
+        "to 1, so they lie at wrong places",
+        "export outlines and film at the same size, in pixels",
     ),
     Rule(
         "too-many-regions",
@@ -156,6 +156,12 @@ _ALL = (
         Weight.WARNING,
         "all outlines of the film lie in its upper left quarter",
         "check that they were drawn at the film's size",
+    ),
+    Rule(
+        "level-order",
+        Weight.WARNING,
+        "a vertebra lies above one that, by level or class, is nearer the head",
+        "correct the levels; check that the head is at the top and that y runs down",
     ),
     Rule(
         "region-count",

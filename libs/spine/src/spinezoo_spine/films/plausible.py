@@ -1,4 +1,4 @@
-"""Headers that are wrong about sign, byte order or sides, by what the film would look like.
+"""Films that are wrong about sign, byte order or sides, by what they would look like.
 
 Read the wrong way, values jump from one end of their range to the other or become noise, and
 networks name vertebrae on it. A film changes little from pixel to pixel, read the right way: both
@@ -19,19 +19,23 @@ _ROWS = 48
 _END = 1 / 50
 """Share of the range that counts as one of its ends."""
 
+_PAINTED = 0.001
+"""Share of the film from which its brightest level may be that of what is painted on it."""
+
 _NOISE = 0.5
 """Mean step between neighbours over the standard deviation, from which a film is like noise. Real
 films have less than 0.2; pure noise has 1.1."""
 
 
 def check_order(pixels: NDArray[np.generic]) -> None:
-    """Refuses a picture or raw film that makes sense only with its pixels in another order.
+    """Refuses a picture or raw film that makes sense only with its pixels in another order or sign.
 
     Args:
         pixels: (rows, columns).
 
     Raises:
-        FilmError: The two bytes of each level are exchanged, or height and width are.
+        FilmError: The two bytes of each level are exchanged, or height and width are, or signed
+            levels were written as unsigned.
     """
     turned = pixels.view(pixels.dtype.newbyteorder())
     if pixels.dtype.kind == "u" and becomes_noise(pixels, turned):
@@ -40,6 +44,16 @@ def check_order(pixels: NDArray[np.generic]) -> None:
             "order; write it again in the order of its format (raw pixels: little-endian)"
         )
     _check_sides(pixels, "height and width")
+    if pixels.dtype == np.uint16:
+        sample = pixels[:: max(1, pixels.shape[0] // _ROWS)].astype(np.int64)
+        # Pictures, unlike raw films, may have much black beside white: levels between are none.
+        torn = bool(((sample < 1 << 14) | (sample >= 3 << 14)).all())
+        if torn and _wraps(sample, 1 << 16):
+            raise FilmError(
+                "the film's levels run over one end of their 16 bits and go on at the other, as "
+                "signed levels do that are written as unsigned; write it again with levels from 0 "
+                "up"
+            )
 
 
 def _check_sides(pixels: NDArray[np.generic], names: str) -> None:
@@ -119,6 +133,11 @@ def _wraps(codes: NDArray[np.int64], length: int) -> bool:
         return False
     if not (~low & ~high).any():  # nothing lies between the two ends
         return _several(codes[low], 16) and _several(codes[high], 16)
+    # Letters and lines are painted in the brightest level alone, and levels that wrap go on there.
+    brightest = np.count_nonzero(codes == length - 1)
+    next_three = np.count_nonzero(codes >= length - 4) - brightest
+    if brightest > max(4 * next_three / 3, _PAINTED * codes.size):
+        return False
     end = max(3, int(length * _END))
     low, high = codes < end, codes >= length - end
     # Black beside white is rare on a film, also where white letters lie on black.

@@ -82,7 +82,7 @@ def check_last(page: tifffile.TiffPage, data: bytes) -> None:
     So is one with columns too many. Compressions whose decoders refuse both are left to them.
     """
     compression = _COMPRESSION(page.compression)
-    if page.fillorder != 1:
+    if page.fillorder != 1 or compression == _COMPRESSION.NONE:  # before bytes are copied
         return
     offset, size = page.dataoffsets[-1], page.databytecounts[-1]
     segment = data[offset : offset + size]

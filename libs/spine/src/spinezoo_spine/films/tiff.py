@@ -282,13 +282,13 @@ def _check_jpegs2000(page: tifffile.TiffPage, data: bytes) -> None:
 def _is_lossy(page: tifffile.TiffPage, data: bytes) -> bool:
     """Whether the pixels have been compressed with loss, by the header of the first strip."""
     compression = tifffile.COMPRESSION(page.compression).name
+    if compression not in ("JPEG", "JPEG2000"):  # before bytes are copied
+        return compression == "WEBP"
     stream = data[page.dataoffsets[0] : page.dataoffsets[0] + page.databytecounts[0]]
     if compression == "JPEG":
         head = stream_head(stream)
         return head is None or head.kind != "jpeg-lossless"
-    if compression == "JPEG2000":
-        return is_irreversible(stream)
-    return compression == "WEBP"
+    return is_irreversible(stream)
 
 
 def _levels(

@@ -102,12 +102,17 @@ def text_of(region: RawRegion, name: str) -> str | None:
 def class_attribute_of(
     regions: Sequence[RawRegion], classes: Mapping[str, Structure] | None
 ) -> str | None:
-    """The attribute that holds the class: the one with most known names, else the first present."""
-    best, best_known, fallback = None, 0, None
+    """The attribute that holds the class: the one with most known names, else the first present.
+
+    Of two alike, one that holds structures comes before one that holds levels: a screw may have its
+    vertebra's level beside its class.
+    """
+    best, best_known, fallback = None, (0, 0), None
     for name in CLASS_ATTRIBUTES:
         found = [region for region in regions if _attribute(region, name) is not None]
         texts = [text for region in found if (text := text_of(region, name)) is not None]
-        known = sum(structure_of(text, classes) is not None for text in texts)
+        names = [text for text in texts if structure_of(text, classes) is not None]
+        known = (len(names), sum(level_of(text) is None for text in names))
         if known > best_known:
             best, best_known = name, known
         if found and fallback is None:
@@ -151,6 +156,11 @@ def with_class(
     """
     class_name = None if attribute is None else text_of(region, attribute)
     level, level_text = level_in(region.attributes)
+    if not level_text:  # it may be the name, beside the class as the type
+        beside = (text_of(region, name) for name in CLASS_ATTRIBUTES if name != attribute)
+        level, level_text = level_in(
+            *({LEVEL_ATTRIBUTES[0]: text} for text in beside if level_of(text) is not None)
+        )
     return dataclasses.replace(
         region,
         class_name=class_name,
