@@ -54,6 +54,12 @@ ARGS ?=
 JOBS ?= 2
 TARGET ?=
 
+# Every option there is. A make that a command starts (a test, `make speed`) gets none of ours.
+# Below the defaults: `unexport` would be taken for one.
+OPTIONS := A ARGS AT B CALIBRATION_FILMS CALIBRATION_SEEDS CHECKOUT DATA ENGINE FORMAT FROM IMAGE INDEX JOBS MINUTES \
+  NETWORK OUT PRESET QUERY ROOM RUN SHEET_SEED TARGET TEST_FILMS TEST_SEED TO TRAIN_FILMS TRAIN_SEED
+unexport MAKEFLAGS MFLAGS $(OPTIONS)
+
 # Both commands look at their input first (--check), before the zoo is started for them.
 BENCHMARK = $(CORE) -m spinezoo_evaluator.benchmark \
   --data $(call quote,$(if $(DATA),$(DATA),$(TEST_SET))) --report $(call quote,reports/$(RUN))
@@ -82,8 +88,7 @@ setup-zoo:
 setup-core:
 	@$(TOOL).environments setup --room evaluator
 
-benchmark: setup-zoo ## Measure the zoo and write the report: on phantoms, or DATA=folder of films with outlines
-	@$(if $(DATA),,$(MAKE) --no-print-directory test-set)
+benchmark: setup-zoo $(if $(DATA),,test-set) ## Measure the zoo and write the report: on phantoms, or DATA=folder of films with outlines
 	@$(BENCHMARK) --check $(ARGS)
 	@$(TOOL).processes run -- $(BENCHMARK) $(ARGS)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shlex
 import subprocess
 import sys
@@ -34,7 +35,7 @@ def make(tmp_path: Path):
         done = subprocess.run(
             ["make", *words, *tools],
             cwd=ROOT,
-            env={**os.environ, "FAKE_LOG": str(log), "MAKEFLAGS": "", "MAKELEVEL": ""},
+            env={**os.environ, "FAKE_LOG": str(log)},
             capture_output=True,
             text=True,
             timeout=60,
@@ -73,7 +74,6 @@ def test_films_in_a_folder_with_a_space_are_one_word(words: tuple[str, ...]) -> 
     shown = subprocess.run(
         ["make", "--dry-run", "--old-file=setup", *words, f"DATA={data}"],
         cwd=ROOT, capture_output=True, text=True, timeout=60, check=True,
-        env={**os.environ, "MAKEFLAGS": "", "MAKELEVEL": ""},
     ).stdout  # fmt: skip
     option = "--data" if "train" in words else "--beside"
     (command,) = (part for part in shown.replace("\\\n", "").splitlines() if option in part)
@@ -159,7 +159,6 @@ def test_an_unknown_network_is_named_and_nothing_is_run() -> None:
     done = subprocess.run(
         ["make", "--old-file=setup", "export", "NETWORK=nope"],
         cwd=ROOT, capture_output=True, text=True, timeout=60, check=False,
-        env={**os.environ, "MAKEFLAGS": "", "MAKELEVEL": ""},
     )  # fmt: skip
     assert done.returncode == 2
     assert "no room services/nope" in done.stderr + done.stdout
@@ -171,6 +170,22 @@ def test_a_value_is_one_word_of_the_shell_whatever_is_in_it(value: str) -> None:
     show = "show: ; @printf %s $(call quote,$(DATA))"
     command = ["make", "-s", f"--eval={show}", "show", f"DATA={value}"]
     assert subprocess.run(command, cwd=ROOT, capture_output=True, text=True).stdout == value
+
+
+def test_a_make_that_a_command_starts_gets_none_of_our_options() -> None:
+    text = (ROOT / "Makefile").read_text()
+    known = text.partition("OPTIONS := ")[2].partition("\nunexport")[0].replace("\\", "").split()
+    taken = {*re.findall(r"^([A-Z_]+) \?=", text, re.M), *re.findall(r"\b([A-Z_]+)=[\w\"]", text)}
+    taken -= {"PYTHON", "PYTHONPATH", "SPINEZOO_FUZZ_MINUTES", "SPINEZOO_PACS_FILMS"}
+    assert taken == {*known}
+    show = "show: ; @echo options: $(foreach each,$(OPTIONS),$($(each)))"
+    nested = shlex.join(["make", "-s", f"--eval={show}", "show"]).replace("$", "$$")
+    done = subprocess.run(
+        ["make", f"--eval=inner: ; @{nested}", "inner", *(f"{name}=ours" for name in known)],
+        cwd=ROOT, capture_output=True, text=True, timeout=60, check=True,
+    )  # fmt: skip
+    assert "options:" in done.stdout
+    assert "ours" not in done.stdout
 
 
 def test_make_says_nothing_where_the_reader_has_gone(tmp_path: Path) -> None:

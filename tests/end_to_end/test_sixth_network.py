@@ -58,11 +58,9 @@ for each in environments():
 
 
 def environment_of_make(**more: str) -> dict[str, str]:
-    """Our environment without what another make, git or zoo around us has set."""
+    """Our environment without what another git or zoo around us has set."""
     return {
-        key: value
-        for key, value in clean_environment(**more).items()
-        if not key.startswith(("GIT_", "MAKE", "MFLAGS"))
+        key: value for key, value in clean_environment(**more).items() if not key.startswith("GIT_")
     }
 
 

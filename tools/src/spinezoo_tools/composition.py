@@ -153,7 +153,7 @@ class Composition:
         kept = {
             key: value
             for key, value in os.environ.items()
-            if not key.startswith(("SPINEZOO_", "COMPOSE_", "MAKE", "MFLAGS"))
+            if not key.startswith(("SPINEZOO_", "COMPOSE_"))
         }
         with (
             socket.create_server(("127.0.0.1", 0)) as free,
