@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -20,6 +21,7 @@ from spinezoo_contract.errors import (
     MaskError,
 )
 from spinezoo_contract.status import from_rpc_error
+from spinezoo_serving.calls import Places
 from spinezoo_serving.server import GrpcServer
 from spinezoo_serving.settings import ServerSettings
 
@@ -100,4 +102,46 @@ async def test_a_server_stream_and_its_failure_half_way() -> None:
             break
         while len(served) < 3:
             await asyncio.sleep(0.01)
+    await server.stop()
+
+
+async def test_what_a_film_came_in_is_let_go_while_its_call_runs() -> None:
+    came: list[bytes] = []
+    kept_by: list[int] = []
+
+    def parse(data: bytes) -> int:
+        came.append(data)
+        return len(data)
+
+    class Films:
+        async def One(self, film: int, context: Any) -> bytes:  # noqa: N802
+            kept_by.append(sys.getrefcount(came.pop()) - 1)
+            return str(film).encode()
+
+        async def Parts(self, film: int, context: Any) -> AsyncIterator[bytes]:  # noqa: N802
+            yield await self.One(film, context)
+
+    def register(films: Films, server: Any) -> None:
+        handlers = {
+            "One": grpc.unary_unary_rpc_method_handler(films.One, parse),
+            "Parts": grpc.unary_stream_rpc_method_handler(films.Parts, parse),
+        }
+        server.add_generic_rpc_handlers(
+            (grpc.method_handlers_generic_handler("test.Films", handlers),)
+        )
+
+    server = GrpcServer(SETTINGS)
+    places = Places(2, "being answered")
+    server.add(register, Films(), "test.Films", dict.fromkeys(("One", "Parts"), places))
+    await server.start()
+    async with grpc.aio.insecure_channel(f"127.0.0.1:{server.port}") as channel:
+        assert await channel.unary_unary("/test.Films/One")(bytes(70_000)) == b"70000"
+        parts = channel.unary_stream("/test.Films/Parts")(bytes(70_000))
+        assert [each async for each in parts] == [b"70000"]
+        assert kept_by == [0, 0]
+        # Read to the end of the call: a second film is an error, and none is one.
+        for films, says in (([b"a", b"b"], "more than one request"), ([], "without a request")):
+            with pytest.raises(grpc.aio.AioRpcError) as caught:
+                await channel.stream_unary("/test.Films/One")(iter(films))
+            assert says in str(from_rpc_error(caught.value))
     await server.stop()
