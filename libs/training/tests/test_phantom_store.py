@@ -98,8 +98,13 @@ def test_a_store_of_another_generator_or_none_is_refused(store: Path, tmp_path: 
     (tmp_path / RECORD_FILE).write_text(json.dumps(record | {"generator": "1"}), encoding="utf-8")
     with pytest.raises(ConfigurationError, match="generator '1'"):
         open_store(tmp_path, seed=5, **SIZE)
-    (tmp_path / RECORD_FILE).write_text(json.dumps(record | {"patients": 8}), encoding="utf-8")
-    with pytest.raises(ConfigurationError, match="damaged"):
+    without = {name: value for name, value in record.items() if name != "looks"}
+    for other in (record | {"patients": 8}, without):
+        (tmp_path / RECORD_FILE).write_text(json.dumps(other), encoding="utf-8")
+        with pytest.raises(ConfigurationError, match="damaged"):
+            open_store(tmp_path, seed=5, **SIZE)
+    (tmp_path / RECORD_FILE).write_text("[]")
+    with pytest.raises(ConfigurationError, match="is no store"):
         open_store(tmp_path, seed=5, **SIZE)
 
 

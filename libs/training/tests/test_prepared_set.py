@@ -5,6 +5,7 @@ import os
 import pickle
 import time
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -161,9 +162,12 @@ def test_subsets_and_other_processes(film_folder: Path) -> None:
         some[2]
 
 
-def test_a_damaged_cache_says_so(film_folder: Path) -> None:
+@pytest.mark.parametrize("name", ["outlines.npz", "grey.npy", "index.json"])
+@pytest.mark.parametrize("cut", [lambda _: b"", lambda whole: whole[:-300], lambda _: b"[]"])
+def test_a_damaged_cache_says_so(film_folder: Path, name: str, cut: Any) -> None:
     films = prepare_films(open_film_set(film_folder), 96, 64, progress=False)
-    (films.folder / "outlines.npz").write_bytes(b"")
+    path = films.folder / name
+    path.write_bytes(cut(path.read_bytes()))
     with pytest.raises(ConfigurationError, match="damaged"):
         prepare_films(open_film_set(film_folder), 96, 64, progress=False)
 
@@ -541,3 +545,11 @@ def test_room_for_all_films_is_kept_beforehand(tmp_path: Path) -> None:
     """A file with holes meets a full disk while it is written to, which ends the process."""
     make_grey(tmp_path, 8, 512, 512)
     assert (tmp_path / "grey.npy").stat().st_blocks * 512 >= 8 * 512 * 512
+
+
+def test_a_cache_whose_files_are_of_several_sets_says_so(film_folder: Path) -> None:
+    films = prepare_films(open_film_set(film_folder), 96, 64, progress=False)
+    index = films.folder / "index.json"
+    index.write_text(json.dumps({"names": films.names[1:]}))
+    with pytest.raises(ConfigurationError, match="damaged"):
+        prepare_films(open_film_set(film_folder), 96, 64, progress=False)

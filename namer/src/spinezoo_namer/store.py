@@ -6,7 +6,7 @@ A shard is a NumPy file of forty patients, see :mod:`spinezoo_training.shards`.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 from spinezoo_training.phantom_films import TRAINING_SETTINGS, TrainingColumn, training_columns
-from spinezoo_training.shards import MakeShard, make_shards, shard_paths, write_shard
+from spinezoo_training.shards import MakeShard, make_shards, read_shards, write_shard
 
 BODY_PX = 26.0
 """Side of the usual body of a stored film: a fifth finer than the finest view needs."""
@@ -147,10 +147,8 @@ def write_films(path: Path, films: Sequence[StoredFilm]) -> None:
     )
 
 
-def read_shard(path: Path) -> Iterator[StoredFilm]:
-    """The films of one shard."""
-    with np.load(path, allow_pickle=False) as shard:
-        grey, said = shard["grey"], json.loads(shard["films"].tobytes())
+def _films_of(shard: Mapping[str, NDArray[Any]]) -> Iterator[StoredFilm]:
+    grey, said = shard["grey"], json.loads(shard["films"].tobytes())
     begin = 0
     for film in said:
         height, width = film["height"], film["width"]
@@ -197,6 +195,7 @@ def read_store(folder: Path) -> list[StoredFilm]:
     """All films of a store, in order.
 
     Raises:
-        ConfigurationError: There is none.
+        ConfigurationError: There is none, or a file of it is damaged.
     """
-    return [film for path in shard_paths(folder) for film in read_shard(path)]
+    shards = read_shards(folder, ("grey", "films"))
+    return [film for shard in shards for film in _films_of(shard)]

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from spinezoo_spine.measures.refiner.looking import crop_of
 from spinezoo_training.phantom_films import ColumnBody, TrainingColumn, training_columns
-from spinezoo_training.shards import make_shards, shard_paths, write_shard
+from spinezoo_training.shards import make_shards, read_shards, write_shard
 
 CANVAS_PX = (1120, 840)
 """Rows and columns of the canvas that films are made on: bodies of 45 to 90 pixels."""
@@ -138,13 +138,9 @@ def read_store(folder: Path) -> Crops:
     """All bodies of a store, in order.
 
     Raises:
-        ConfigurationError: There is none.
+        ConfigurationError: There is none, or a file of it is damaged.
     """
-    parts: dict[str, list[NDArray[Any]]] = {}
-    for path in shard_paths(folder):
-        with np.load(path, allow_pickle=False) as shard:
-            for name in shard.files:
-                parts.setdefault(name, []).append(shard[name])
-    whole = {name: np.concatenate(arrays) for name, arrays in parts.items()}
+    shards = list(read_shards(folder, Crops.__slots__))
+    whole = {name: np.concatenate([shard[name] for shard in shards]) for name in Crops.__slots__}
     whole["outline"] = np.unpackbits(whole["outline"], axis=-1)
     return Crops(**whole)

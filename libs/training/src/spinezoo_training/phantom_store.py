@@ -159,6 +159,8 @@ def read_record(folder: Path) -> dict[str, Any]:
     """
     try:
         record: dict[str, Any] = json.loads((folder / RECORD_FILE).read_text(encoding="utf-8"))
+        if not isinstance(record, dict):
+            raise ValueError("no record")
     except (OSError, ValueError) as error:
         raise ConfigurationError(
             f"{folder} is no store of phantoms; make one with python -m "
@@ -183,7 +185,7 @@ def open_store(folder: Path, *, seed: int, height: int, width: int) -> PreparedS
                 f"{value!r}; make a store for it or leave --store out"
             )
     films = PreparedSet(folder)
-    if len(films) != record["patients"] * record["looks"]:
+    if len(films) != record.get("patients", 0) * record.get("looks", 0):
         raise ConfigurationError(f"{folder} is damaged; remove it and make it again")
     return films
 

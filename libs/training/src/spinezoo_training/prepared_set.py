@@ -19,7 +19,6 @@ import json
 import os
 import shutil
 import tempfile
-import zipfile
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -35,8 +34,13 @@ from spinezoo_spine.annotations.options import OutlineOptions
 from spinezoo_spine.inference.preprocess import PREPROCESSING_ID, letterbox
 from tqdm import tqdm
 
+from spinezoo_training.shards import read_arrays
+
 CACHE_FOLDER = ".prepared"
 """Folder inside the films' folder that holds prepared films."""
+
+OUTLINE_ARRAYS = ("points_xy", "point_ends", "structures", "region_ends")
+"""Of its file of outlines."""
 
 CACHE_FORMAT = "2"
 """Part of every cache key; raised when the stored form or its meaning changes."""
@@ -73,21 +77,24 @@ class PreparedSet:
 
         Raises:
             ConfigurationError: The cache is damaged.
+            OSError: It cannot be read.
         """
         self.folder = folder
         try:
-            self._index = json.loads((folder / "index.json").read_text(encoding="utf-8"))
+            index = json.loads((folder / "index.json").read_text(encoding="utf-8"))
+            self._names: list[str] = index["names"]
             self._grey = np.load(folder / "grey.npy", mmap_mode="r", allow_pickle=False)
-            with np.load(folder / "outlines.npz", allow_pickle=False) as outlines:
-                self._points: NDArray[np.float64] = outlines["points_xy"]
-                self._point_ends: NDArray[np.int64] = outlines["point_ends"]
-                self._structures: NDArray[np.uint8] = outlines["structures"]
-                self._region_ends: NDArray[np.int64] = outlines["region_ends"]
-        except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile) as error:
+            outlines = read_arrays(folder / "outlines.npz", OUTLINE_ARRAYS)
+            self._points, self._point_ends, self._structures, self._region_ends = (
+                outlines[name] for name in OUTLINE_ARRAYS
+            )
+            if not len(self._names) == len(self._region_ends) == len(self._grey):
+                raise ValueError("of several sets")
+        except (FileNotFoundError, EOFError, ValueError, KeyError, TypeError) as error:
             raise ConfigurationError(
                 f"prepared films in {folder} are damaged; remove that folder and start again"
             ) from error
-        every = tuple(range(len(self._index["names"])))
+        every = tuple(range(len(self._names)))
         self._selection = every if selection is None else selection
 
     def __reduce__(self) -> tuple[type[PreparedSet], tuple[Path, tuple[int, ...]]]:
@@ -96,7 +103,7 @@ class PreparedSet:
     @property
     def names(self) -> tuple[str, ...]:
         """Names of the films, in the order of their positions."""
-        return tuple(self._index["names"][position] for position in self._selection)
+        return tuple(self._names[position] for position in self._selection)
 
     @property
     def height(self) -> int:
@@ -119,9 +126,7 @@ class PreparedSet:
             first_point = int(self._point_ends[region - 1]) if region else 0
             points = self._points[first_point : int(self._point_ends[region])]
             regions.append((Structure(int(self._structures[region])), points))
-        return PreparedFilm(
-            self._index["names"][position], np.array(self._grey[position]), tuple(regions)
-        )
+        return PreparedFilm(self._names[position], np.array(self._grey[position]), tuple(regions))
 
     def __iter__(self) -> Iterator[PreparedFilm]:
         return (self[index] for index in range(len(self)))

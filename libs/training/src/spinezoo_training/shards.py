@@ -6,8 +6,11 @@ own kind, see :mod:`spinezoo_training.phantom_store`.
 
 from __future__ import annotations
 
+import errno
+import io
 import json
-from collections.abc import Callable
+import zipfile
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from multiprocessing import get_context
@@ -88,19 +91,65 @@ def write_shard(path: Path, **arrays: NDArray[Any]) -> None:
         np.savez(stream, allow_pickle=False, **arrays)
 
 
-def shard_paths(folder: Path) -> list[Path]:
-    """The files of a store, in order.
+def read_shards(folder: Path, names: Sequence[str]) -> Iterator[dict[str, NDArray[Any]]]:
+    """The arrays of each file of a store, in order.
+
+    Args:
+        folder: Of the store.
+        names: Arrays that each of its files has.
 
     Raises:
-        ConfigurationError: There is none.
+        ConfigurationError: There is none, or one is damaged or of another form.
     """
     paths = sorted(folder.glob("[0-9]*[0-9].npz"))
     if not paths:
         raise ConfigurationError(f"{folder} holds no examples; make them first")
-    return paths
+    for path in paths:
+        try:
+            shard = read_arrays(path, names)
+        except ValueError as error:
+            raise ConfigurationError(
+                f"{path} is damaged or of another version; remove it and start again: what is "
+                "missing is made anew"
+            ) from error
+        yield shard
+
+
+def read_arrays(path: Path, names: Sequence[str]) -> dict[str, NDArray[Any]]:
+    """The arrays of one NumPy file, each checked by its sum.
+
+    Args:
+        path: The file.
+        names: Arrays that it has.
+
+    Raises:
+        ValueError: It is damaged, or has not all of them.
+        OSError: It cannot be read.
+    """
+    try:
+        with zipfile.ZipFile(path) as file:
+            # Each is read whole before NumPy sees it: only then its sum has been looked at.
+            return {
+                name: np.load(io.BytesIO(file.read(f"{name}.npy")), allow_pickle=False)
+                for name in names
+            }
+    except (EOFError, KeyError, RuntimeError, OSError, zipfile.BadZipFile) as error:
+        if isinstance(error, OSError) and error.errno != errno.EINVAL:  # that: a place before 0
+            raise
+        raise ValueError("damaged") from error
 
 
 def read_record(folder: Path) -> dict[str, Any]:
-    """What a store holds: generator, seed, patients, looks."""
-    record: dict[str, Any] = json.loads((folder / RECORD_FILE).read_text())
-    return record
+    """What a store holds: generator, seed, patients, looks.
+
+    Raises:
+        ConfigurationError: Its record is damaged.
+    """
+    path = folder / RECORD_FILE
+    try:
+        record = json.loads(path.read_bytes())
+        if isinstance(record, dict):
+            return record
+    except ValueError:
+        pass
+    raise ConfigurationError(f"{path} is damaged; remove the folder and start again")
