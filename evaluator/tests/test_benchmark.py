@@ -361,6 +361,11 @@ class AwayEvaluator(EvaluationServicer):
         raise NotServingError("out for lunch")
 
 
+class HangingEvaluator(EvaluationServicer):
+    async def Evaluate(self, request_iterator, context):  # noqa: N802
+        await asyncio.sleep(60)
+
+
 def evaluator_of(servicer):
     def make():
         server = GrpcServer(ServerSettings())
@@ -441,6 +446,25 @@ def test_an_evaluator_that_goes_away_is_said(zoo):
         assert zoo.run("--limit", "2") == 0
     assert zoo.report["evaluator"]["no_answer"] == ["film_0.png", "film_1.png"]
     assert "gave no answer on 2 films" in zoo.out
+
+
+def test_a_service_that_hangs_ends_the_run_and_costs_no_film(zoo):
+    """As one that is stopped in its tracks: calls are taken and never answered."""
+    with evaluator_of(HangingEvaluator) as evaluator:
+        going, zoo.evaluator = zoo.evaluator, evaluator
+        assert zoo.run("--timeout-s", "2", "--concurrency", "1") == 2
+    assert "the evaluator answered none of 2 calls in a row within 2 s" in zoo.err
+    assert "--resume --retry-failed" in zoo.err
+    assert [each.complete for each in RunFolder(zoo.folder).read_films().values()] == [True, True]
+    zoo.evaluator = going
+    zoo.gateway.seconds_a_film = 60.0
+    assert zoo.run("--timeout-s", "0.5", "--concurrency", "1") == 2
+    assert "the gateway answered none of 2 calls in a row within 0.5 s" in zoo.err
+    assert len(RunFolder(zoo.folder).read_films()) == 4
+    zoo.gateway.seconds_a_film = 0.0
+    assert zoo.run("--resume", "--retry-failed") == 0
+    assert zoo.report["films"]["complete"] == FILMS
+    assert zoo.report["evaluator"]["agrees"] == 1
 
 
 def test_what_cannot_start_says_why(zoo, tmp_path, capsys):

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import asyncio
 import csv
 import itertools
 import json
@@ -412,6 +413,20 @@ def test_a_check_that_is_stopped_leaves_no_old_report(checked, monkeypatch, caps
         assert real_check.main([*words, "--gateway", target]) == 130
     assert "begins anew" in capsys.readouterr().err
     assert {path.name for path in folder.iterdir()} <= {"answers", "film_a.png", "film_b.png"}
+
+
+def test_a_gateway_that_hangs_ends_the_check(tmp_path, capsys):
+    class Hanging(Answering):
+        async def Segment(self, request, context):  # noqa: N802
+            self.sizes.append(())
+            await asyncio.sleep(60)
+
+    gateway, folder = Hanging(), write_set(tmp_path / "films")
+    with serving(lambda: make_gateway(gateway)) as target:
+        words = ["--data", str(folder), "--report", str(tmp_path / "out"), "--gateway", target]
+        assert real_check.main([*words, "--timeout-s", "0.5"]) == 2
+    assert "the gateway answered none of 2 calls in a row within 0.5 s" in capsys.readouterr().err
+    assert len(gateway.sizes) == 2
 
 
 def test_segments_of_corner_truth_are_instances_with_levels():

@@ -10,8 +10,8 @@ evaluator have to be running. The outlines are checked first: an error stops, un
 continued by the same command; films that are done are not measured again. A finished run is
 measured anew, unless ``--resume`` asks for what is missing. Ends with 0 when at least one film was
 measured and the evaluator service agrees with every figure, with 1 otherwise, with 2 where it
-cannot start, and with 130 when stopped. ``--check`` looks at films, outlines and options only,
-before anything is started: 0, or 2 and why.
+cannot start or a service hangs, and with 130 when stopped. ``--check`` looks at films, outlines and
+options only, before anything is started: 0, or 2 and why.
 """
 
 # ruff: noqa: T201 - a command: its table and its messages go to the terminal.
@@ -32,7 +32,12 @@ from pathlib import Path
 from typing import Any
 
 from spinezoo_contract.client import AsyncEnsembleClient, AsyncEvaluationClient
-from spinezoo_contract.errors import BadInputError, ConfigurationError, SpineZooError
+from spinezoo_contract.errors import (
+    BadInputError,
+    ConfigurationError,
+    DeadlineError,
+    SpineZooError,
+)
 from spinezoo_contract.tls import client_settings
 from spinezoo_contract.types import EnsembleOptions, FusionOptions, FusionRule, Roster
 from spinezoo_contract.words import are, counted
@@ -329,6 +334,10 @@ async def _measure(
 
         try:
             await runner.run(waiting, networks, concurrency=concurrency, done=count)
+        except DeadlineError as error:
+            raise DeadlineError(
+                f"{error}; then --resume --retry-failed goes on from there"
+            ) from error
         except asyncio.CancelledError:
             bar.close()
             print(

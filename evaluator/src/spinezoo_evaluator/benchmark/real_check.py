@@ -12,8 +12,9 @@ precision, mean IoU of what was recognised, and names. Regions are taken apart f
 each figure means: ``docs/labelling.md``.
 
 The gateway has to be running. Ends with 0 when every network answered every film, with 1
-where one did not, with 2 where it cannot start, and with 130 when stopped. ``--check`` looks at
-films, corner file and options without any service: it ends with 0, or with 2 and says why.
+where one did not, with 2 where it cannot start or the gateway hangs, and with 130 when stopped.
+``--check`` looks at films, corner file and options without any service: it ends with 0, or with 2
+and says why.
 """
 
 # ruff: noqa: T201 - a command: its table and its messages go to the terminal.
@@ -63,7 +64,7 @@ from spinezoo_evaluator.benchmark.options import (
     check_report_folder,
     positive,
 )
-from spinezoo_evaluator.benchmark.zoo import asked_networks, wait_for_gateway
+from spinezoo_evaluator.benchmark.zoo import Patience, asked_networks, wait_for_gateway
 from spinezoo_evaluator.measures.report import write_errors
 from spinezoo_evaluator.measures.run import KeptFilm
 from spinezoo_evaluator.measures.truth import of_corner_film
@@ -140,7 +141,7 @@ async def check_film(
     truth: CornerFilm,
     name: str,
     options: EnsembleOptions,
-    timeout_s: float,
+    patience: Patience,
     kept: list[KeptFilm] | None = None,
     folder: Path | None = None,
 ) -> tuple[FilmResult, dict[str, Labelling | None]]:
@@ -151,11 +152,13 @@ async def check_film(
     sent, expected = variant(film, truth, name)
     sacrum = truth.s1_endplate is not None
     try:
-        answer = await ensemble.segment(sent, options, timeout_s=timeout_s)
+        answer = await ensemble.segment(sent, options, timeout_s=patience.timeout_s)
     except SpineZooError as error:
+        patience.heard(error)
         failures = {FUSED: f"{error_name(error)}: {error}"}
         failed = {FUSED: ColumnCounts(failed=1)}
         return FilmResult(truth.name, name, sacrum, failed, {}, failures), {}
+    patience.heard(None)
     if kept is not None and folder is not None and name == "plain":
         kept.append(KeptFilm.answered(of_corner_film(truth), answer, folder / truth.name))
     columns = await asyncio.to_thread(columns_of, answer, sent.pixels, built_in_reader())
@@ -285,6 +288,7 @@ async def _check_films(
     kept: list[KeptFilm] = []
     folder = RunFolder(arguments.report)
     variants = [name for name in VARIANTS if name in arguments.variants]
+    patience = Patience("gateway", arguments.timeout_s)
     async with AsyncEnsembleClient(arguments.gateway, **client_settings()) as ensemble:
         roster = await wait_for_gateway(ensemble, arguments.wait_s)
         networks = asked_networks(roster, arguments.networks)
@@ -296,11 +300,12 @@ async def _check_films(
                 film = await asyncio.to_thread(read_film_file, arguments.data / truth.name)
                 for name in variants:
                     result, columns = await check_film(
-                        ensemble, film, truth, name, options, arguments.timeout_s, kept,
+                        ensemble, film, truth, name, options, patience, kept,
                         arguments.data,
                     )  # fmt: skip
                     results.append(result)
                     bar.update()
+                    patience.check()
                     if name == "plain":  # members too: measures can be checked again
                         members = kept[-1].members.items() if columns else ()
                         said = {member: tuple(segments) for member, segments in members}

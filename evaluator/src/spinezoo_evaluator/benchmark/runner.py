@@ -47,6 +47,7 @@ from spinezoo_evaluator.benchmark.measuring import (
     measure,
     merged_segment,
 )
+from spinezoo_evaluator.benchmark.zoo import Patience
 from spinezoo_evaluator.results.columns import ColumnCounts
 from spinezoo_evaluator.results.records import (
     FUSED,
@@ -103,6 +104,9 @@ async def ask_evaluator(
     """Has the evaluator service measure the same film; "agrees" or what is amiss.
 
     Its figures have to be ours to the last bit.
+
+    Raises:
+        SpineZooError: It gave no answer.
     """
     expected: dict[str, dict[str, float | None]] = {
         name: measurement.values() for name, measurement in measured.members.items()
@@ -126,11 +130,7 @@ async def ask_evaluator(
         EvaluationPair(film.name, model, film.height, film.width, film.truth, segments)
         for model, segments in predictions.items()
     ]
-    try:
-        models = await evaluation.evaluate(pairs, timeout_s=timeout_s)
-    except SpineZooError as error:
-        log.warning("the evaluator did not measure %s: %s", film.name, error)
-        return f"no answer: {error_name(error)}"
+    models = await evaluation.evaluate(pairs, timeout_s=timeout_s)
     got = {
         model.model_name: {metric.name: metric.film_mean for metric in model.metrics}
         for model in models
@@ -176,6 +176,8 @@ class Runner:
         self._retry_left_s = RETRY_BUDGET_S
         self._checked = checked
         self._checking = asyncio.Lock()
+        self._gateway = Patience("gateway", timeout_s)
+        self._evaluator = Patience("evaluator", timeout_s)
 
     async def run(
         self,
@@ -192,11 +194,16 @@ class Runner:
             member_names: Members that a film without any answer counts as failed for.
             concurrency: Films under way at the same time.
             done: Called with each film's record once it is on the disk.
+
+        Raises:
+            DeadlineError: Gateway or evaluator hangs; films under way have been recorded.
         """
         waiting = iter(names)
 
         async def work() -> None:
             for name in waiting:
+                if self._gateway.is_over or self._evaluator.is_over:
+                    return
                 try:
                     record = await self._film(name, member_names)
                 except OSError:  # the run's own disk: every further film would be lost too
@@ -211,6 +218,8 @@ class Runner:
         async with asyncio.TaskGroup() as group:
             for _ in range(max(1, concurrency)):
                 group.create_task(work())
+        self._gateway.check()
+        self._evaluator.check()
 
     async def _film(self, name: str, member_names: Sequence[str]) -> FilmRecord:
         try:
@@ -225,12 +234,14 @@ class Runner:
             started = time.perf_counter()
             answer = await self._ask(film)
             elapsed_ms = (time.perf_counter() - started) * 1000.0
+            self._gateway.heard(None)
             if (answer.height, answer.width) != (film.height, film.width):
                 raise InvalidOutputError(
                     f"the gateway answered for {answer.height} x {answer.width} pixels, the film "
                     f"is {film.height} x {film.width}; both must read the film the same way"
                 )
         except SpineZooError as error:
+            self._gateway.heard(error)
             return _failed(name, film, error, member_names)
         measured = await asyncio.to_thread(measure, answer, film, built_in_reader())
         outlines = {
@@ -291,12 +302,17 @@ class Runner:
     async def _check(self, film: Film, answer: EnsembleAnswer, measured: Measured) -> str:
         """Has the evaluator measure one film of the run: the first that it answers."""
         async with self._checking:  # another film under way waits for the answer
-            if self._checked:
+            if self._checked or self._evaluator.is_over:
                 return ""
-            said = await ask_evaluator(
-                self._evaluation, film, answer, measured, timeout_s=self._timeout_s
-            )
-            self._checked = not said.startswith("no answer")
+            try:
+                said = await ask_evaluator(
+                    self._evaluation, film, answer, measured, timeout_s=self._timeout_s
+                )
+            except SpineZooError as error:
+                self._evaluator.heard(error)
+                log.warning("the evaluator did not measure %s: %s", film.name, error)
+                return f"no answer: {error_name(error)}"
+            self._checked = True
             return said
 
 

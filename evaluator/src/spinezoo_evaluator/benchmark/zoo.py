@@ -12,6 +12,7 @@ from spinezoo_contract.client import AsyncEnsembleClient
 from spinezoo_contract.errors import (
     AccessError,
     ConfigurationError,
+    DeadlineError,
     NotServingError,
     OptionError,
     SpineZooError,
@@ -20,6 +21,44 @@ from spinezoo_contract.tls import ClientSecurity
 from spinezoo_contract.types import Roster
 
 from spinezoo_evaluator.results.records import FUSED
+
+MOST_LATE = 2
+"""Calls in a row that a service does not answer in time: one may be a film's fault."""
+
+
+class Patience:
+    """Tells a service that hangs from one that is late once.
+
+    Args:
+        service: What it is called.
+        timeout_s: Time that each call has, in s.
+    """
+
+    def __init__(self, service: str, timeout_s: float) -> None:
+        self._service = service
+        self.timeout_s = timeout_s
+        self._late = 0
+
+    def heard(self, error: SpineZooError | None) -> None:
+        """Takes what a call ended with; None: an answer."""
+        self._late = self._late + 1 if isinstance(error, DeadlineError) else 0
+
+    @property
+    def is_over(self) -> bool:
+        """Whether to ask no more."""
+        return self._late >= MOST_LATE
+
+    def check(self) -> None:
+        """Ends a run whose service hangs.
+
+        Raises:
+            DeadlineError: It is over.
+        """
+        if self.is_over:
+            raise DeadlineError(
+                f"the {self._service} answered none of {self._late} calls in a row within "
+                f"{self.timeout_s:g} s; look at its log and start the zoo again"
+            )
 
 
 async def wait_for_gateway(ensemble: AsyncEnsembleClient, wait_s: float) -> Roster:
