@@ -10,7 +10,8 @@
     python -m spinezoo_tools.processes status
                                          what is running, what is ready
     python -m spinezoo_tools.processes run [--only NAMES] -- CMD...
-                                         start, run CMD, stop everything, exit with CMD's code
+                                         start, run CMD, stop everything, exit with CMD's code;
+                                         where it is killed, CMD and the zoo are stopped too
 
 The networks are the folders ``services/*/`` that have a ``card.yaml``. Each process starts with
 the command that its container runs. Ports and settings come from ``.env``; the environment wins.
@@ -29,8 +30,9 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import IO
 
 from spinezoo_tools.checkout import ToolError
 from spinezoo_tools.environments import ROOT
@@ -45,16 +47,43 @@ BUF = ".venvs/tests/bin/buf"
 """Where `make setup` puts buf, which can call any gRPC server; `make setup-serving` does not."""
 
 
-def run_command(command: Sequence[str], environment: Mapping[str, str]) -> int:
+IF_WE_ARE_KILLED = """
+while read -r word; do [ "$word" != over ] || exit 0; group=$word; done
+[ -z "$group" ] || kill -s TERM -- "-$group" 2>/dev/null
+exec "$0" "$@"
+"""
+"""What the watcher runs: it reads the command's process group and our last word, and where its
+input ends without that, it stops the command and then the zoo."""
+
+
+@contextlib.contextmanager
+def watched(zoo: Zoo) -> Iterator[IO[bytes]]:
+    """Has the zoo stopped also where SIGKILL ends us; gives what the watcher reads."""
+    down = [sys.executable, "-m", "spinezoo_tools.processes", "--root", str(zoo.root), "down"]
+    watcher = subprocess.Popen(
+        ["sh", "-c", IF_WE_ARE_KILLED, *down], stdin=subprocess.PIPE, start_new_session=True
+    )
+    assert watcher.stdin is not None
+    try:
+        yield watcher.stdin
+    finally:
+        watcher.communicate(b"over\n")
+
+
+def run_command(command: Sequence[str], environment: Mapping[str, str], told: IO[bytes]) -> int:
     """Runs a command to its end and returns its exit code; our signals are passed on to it.
 
-    The command has its own process group, so that it gets each signal once, from us.
+    The command has its own process group, so that it gets each signal once, from us. ``told`` is
+    told which.
     """
     try:
         process = subprocess.Popen(command, env=dict(environment), process_group=0)
     except OSError as error:
         raise ZooError(f"cannot run {command[0]}: {error.strerror}") from None
     try:
+        with contextlib.suppress(BrokenPipeError):
+            told.write(f"{process.pid}\n".encode())
+            told.flush()
         code = process.wait()
         return code if code >= 0 else 128 - code
     except StopSignalError as interrupt:
@@ -159,10 +188,10 @@ def command_run(zoo: Zoo, only: Sequence[str], timeout_s: float, command: Sequen
     """Starts the zoo, runs the command, stops the zoo, whatever happened."""
     if not command:
         raise ZooError(f"say what to run: {PROGRAM} run -- COMMAND...")
-    with zoo.lock():
+    with zoo.lock(), watched(zoo) as watcher:
         zoo_id, running = zoo.start(zoo.parts(only), timeout_s)
         try:
-            return run_command(command, zoo.command_environment(running))
+            return run_command(command, zoo.command_environment(running), watcher)
         finally:
             with signals_held("stopping; one moment"):
                 for one in running:
