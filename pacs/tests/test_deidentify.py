@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import resource
 import shutil
 import subprocess
 from collections.abc import Callable
@@ -14,9 +15,11 @@ from answers import changed, dicom_of
 from planted import needles, planted_film, written
 from pydicom import dcmread
 from pydicom.dataset import Dataset
+from spinezoo_contract.errors import ConfigurationError
 from spinezoo_pacs.deidentify.film import SetAsideError, clean_film
 from spinezoo_pacs.deidentify.keys import SiteKey
 from spinezoo_pacs.deidentify.text import find_text
+from spinezoo_serving.disk import alone_in
 from spinezoo_spine.films.reader import read_film
 
 pytestmark = pytest.mark.filterwarnings("ignore")
@@ -68,6 +71,23 @@ def test_pseudonyms_and_dates_are_consistent_over_a_set_and_differ_by_key() -> N
     days = KEY.shifted("A", "20200301"), KEY.shifted("A", "20200229")
     assert int(days[0]) - int(days[1]) in (1, 70, 71, 72, 73, 8870)
     assert KEY.shifted("A", "no date") == ""
+
+
+def test_a_key_for_which_there_is_no_room_leaves_none_behind(tmp_path: Path) -> None:
+    path = tmp_path / "keys" / "site.key"
+    most = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10, most[1]))
+    try:
+        with pytest.raises(ConfigurationError, match=r"cannot be used \(File too large\)"):
+            SiteKey.open(path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, most)
+    assert list(path.parent.iterdir()) == []
+    with alone_in(path.parent, "one"), pytest.raises(ConfigurationError, match="makes a key"):
+        SiteKey.open(path)
+    first = SiteKey.open(path)
+    assert path.stat().st_mode & 0o777 == 0o600
+    assert SiteKey.open(path).pseudonym("A") == first.pseudonym("A")
 
 
 def test_words_that_are_not_known_do_not_pass() -> None:

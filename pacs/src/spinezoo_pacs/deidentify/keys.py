@@ -9,13 +9,13 @@ from __future__ import annotations
 import base64
 import hashlib
 import hmac
-import os
 import secrets
 from datetime import date, timedelta
 from pathlib import Path
 
 from pydicom.uid import UID
 from spinezoo_contract.errors import ConfigurationError
+from spinezoo_serving.disk import alone_in, replace_file
 
 KEY_BYTES = 32
 
@@ -39,15 +39,16 @@ class SiteKey:
         """
         try:
             if not path.exists():
-                path.parent.mkdir(parents=True, exist_ok=True)
-                handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-                with os.fdopen(handle, "w") as file:
-                    file.write(secrets.token_hex(KEY_BYTES) + "\n")
+                # Of two first runs one makes it: films under a key that is gone fit no others.
+                with alone_in(path.parent, "another run that makes a key"):
+                    if not path.exists():
+                        replace_file(path, secrets.token_hex(KEY_BYTES) + "\n", mode=0o600)
             secret = bytes.fromhex(path.read_text().strip())
         except (OSError, ValueError) as error:
+            why = error.strerror if isinstance(error, OSError) else "it is no text of a key"
             raise ConfigurationError(
-                f"the key file {path} cannot be used ({type(error).__name__}); it holds "
-                f"{2 * KEY_BYTES} hexadecimal digits"
+                f"the key file {path} cannot be used ({why}); it holds {2 * KEY_BYTES} "
+                "hexadecimal digits"
             ) from None
         if len(secret) < KEY_BYTES:
             raise ConfigurationError(f"the key in {path} is shorter than {KEY_BYTES} bytes")
