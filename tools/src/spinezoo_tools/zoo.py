@@ -206,7 +206,7 @@ class Zoo:
                 environment["SPINEZOO_THREADS"] = str(share if in_framework else beside_others)
                 command = [str(python), "-m", "spinezoo_serving.bento"]
                 environment["BENTOML_DO_NOT_TRACK"] = "True"
-                # Where it puts what it counts; a killed process cannot tidy up after itself.
+                # Where BentoML has its home; a killed process cannot tidy up after itself.
                 environment["TMPDIR"] = str(self.temporary_folder)
             if not Path(command[0]).exists():
                 raise ZooError(f"{name} is not set up ({command[0]} is absent); run `make setup`")

@@ -22,7 +22,6 @@ import importlib.util
 import json
 import logging
 import os
-import shutil
 import sys
 import tempfile
 import time
@@ -46,6 +45,7 @@ from spinezoo_contract.tls import TlsMode
 from spinezoo_contract.types import Prediction, PredictOptions
 from spinezoo_contract.words import are, counted
 
+from spinezoo_serving.disk import disk_errors_named
 from spinezoo_serving.logs import REQUEST_ID, configure_logging, error_fields
 from spinezoo_serving.memory import keep_film_memory
 from spinezoo_serving.settings import NetworkSettings, ServerSettings
@@ -123,10 +123,17 @@ class Member:
         """Whether the process is of any use: not so once starting has failed."""
         return self.failure is None
 
+    def metrics_text(self) -> bytes:
+        """What this process counts, and what BentoML does in it, as Prometheus reads it."""
+        from prometheus_client import generate_latest
+
+        metrics = self._runner.metrics if self._runner is not None else None
+        return (metrics.render() if metrics is not None else b"") + generate_latest()
+
     async def start(self) -> None:
         """Opens the gRPC endpoint and begins to load the network; does not wait for it."""
         # Late, because `bentoml serve` imports service.py in a supervisor that serves nothing,
-        # and because prometheus_client must not be imported before BentoML has set its directory.
+        # and sets a directory for counts before prometheus_client may be imported.
         from spinezoo_serving.metrics import ServerMetrics
         from spinezoo_serving.segmenter import NetworkRunner, segmenter_server
         from spinezoo_serving.state import ServingState
@@ -503,8 +510,18 @@ def _application(service: Any) -> Starlette:
     A redirection is an empty answer to a caller that does not follow it.
     """
     from starlette.exceptions import HTTPException
+    from starlette.responses import Response
+    from starlette.routing import Route
+
+    from spinezoo_serving.metrics import CONTENT_TYPE
+
+    member: Member = getattr(service.inner, _MEMBER)
+
+    async def metrics_text(_: Request) -> Response:
+        return Response(member.metrics_text(), headers={"Content-Type": CONTENT_TYPE})
 
     app: Starlette = service.to_asgi(is_main=True)
+    app.router.routes.insert(0, Route("/metrics", metrics_text))  # BentoML's reads mapped files
     app.router.redirect_slashes = False
     app.add_exception_handler(HTTPException, _no_such)
     return app
@@ -555,24 +572,24 @@ def main(argv: Sequence[str] | None = None) -> int:
     folder: Path = parser.parse_args(argv).folder.resolve()
     configure_logging(folder.name)
     keep_film_memory()
-    # Each process counts in its own directory: BentoML would share one under its home and empties
-    # it at every start.
-    scratch = tempfile.mkdtemp(prefix="spinezoo-")
-    os.environ.setdefault("BENTOML_HOME", os.path.join(scratch, "bentoml"))
-    os.environ["PROMETHEUS_MULTIPROC_DIR"] = os.path.join(scratch, "metrics")
-    os.mkdir(os.environ["PROMETHEUS_MULTIPROC_DIR"])
-    try:
-        settings = ServerSettings.from_env()
-        service = _load_service(folder)
-        _log_as_json(folder.name)
-        code = asyncio.run(_serve(service, settings))
-    except ConfigurationError as error:
-        fields = {"error": type(error).__name__, "reason": str(error)}
-        log.error("cannot serve", extra={"fields": fields})
-        code = 1
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
-    return code
+    # One process counts in memory: counts in mapped files end it by SIGBUS, without a word, once
+    # the disk is full.
+    os.environ.pop("PROMETHEUS_MULTIPROC_DIR", None)
+    with contextlib.ExitStack() as held:
+        try:
+            settings = ServerSettings.from_env()
+            with disk_errors_named():
+                scratch = held.enter_context(
+                    tempfile.TemporaryDirectory(prefix="spinezoo-", ignore_cleanup_errors=True)
+                )
+                os.environ.setdefault("BENTOML_HOME", os.path.join(scratch, "bentoml"))
+                service = _load_service(folder)
+            _log_as_json(folder.name)
+            return asyncio.run(_serve(service, settings))
+        except ConfigurationError as error:
+            fields = {"error": type(error).__name__, "reason": str(error)}
+            log.error("cannot serve", extra={"fields": fields})
+            return 1
 
 
 if __name__ == "__main__":

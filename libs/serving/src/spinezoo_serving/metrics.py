@@ -1,6 +1,6 @@
 """What a serving process counts, for Prometheus (extra ``server``).
 
-Works alone and under BentoML: ``prometheus_client`` is imported when the first
+Works alone and under ``bentoml serve``: ``prometheus_client`` is imported when the first
 :class:`ServerMetrics` is made, by when BentoML has named its directory of shared values.
 """
 

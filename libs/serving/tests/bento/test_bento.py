@@ -20,6 +20,7 @@ import grpc
 import numpy as np
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
+from prometheus_client.parser import text_string_to_metric_families
 from spinezoo.v1 import segmenter_pb2_grpc
 from spinezoo_conformance.ports import free_ports
 from spinezoo_contract import codec
@@ -329,8 +330,14 @@ def test_metrics_cover_both_endpoints(running: Process) -> None:
         'spinezoo_stage_seconds_count{stage="infer"}',
         "spinezoo_queue_length",
         f"spinezoo_queue_limit {ServerSettings().queue_limit}",
+        "bentoml_service_request_total",
     ):
         assert line in text
+    families = [each.name for each in text_string_to_metric_families(text)]
+    assert len(families) == len({*families})
+    # A full disk ends a process by SIGBUS whose counts lie in mapped files.
+    mapped = Path(f"/proc/{running.child.pid}/maps").read_text().splitlines()
+    assert not [line for line in mapped if line.endswith(".db")]
 
 
 def test_every_line_of_the_log_is_json_without_pixels(running: Process) -> None:
