@@ -13,6 +13,7 @@ TESTS := .venvs/tests/bin/python
 # Behind commands that only print: whose reader has gone (`make status | head -1`) is not failed.
 OR_UNREAD := || [ $$? -eq 141 ]
 export BENTOML_DO_NOT_TRACK := True
+export ORT_DISABLE_TELEMETRY := 1
 # Without bytecode each of our many processes compiles its framework anew, for seconds.
 unexport PYTHONDONTWRITEBYTECODE
 

@@ -173,6 +173,20 @@ def test_every_command_ends_with_its_reader() -> None:
         assert begins == (name not in SERVERS), name
 
 
+def test_onnx_runtime_is_imported_where_it_was_told_to_call_nobody() -> None:
+    """Which its importers' packages do before, in what is run when they are imported."""
+    importers = {
+        path.relative_to(source).parts[0]
+        for source in SOURCES
+        for path in source.rglob("*.py")
+        if re.search(r"^ *(import|from) onnxruntime\b", path.read_text(), re.M)
+    }
+    assert importers == {"spinezoo_spine", "spinezoo_torchkit"}
+    for name, told in (("spine", "ORT_DISABLE_TELEMETRY"), ("torchkit", "import spinezoo_spine")):
+        begin = ROOT / f"libs/{name}/src/spinezoo_{name}/__init__.py"
+        assert told in begin.read_text()
+
+
 def test_mypy_finds_nothing() -> None:
     packages = [str(path) for source in SOURCES for path in source.glob("spinezoo_*")]
     run(

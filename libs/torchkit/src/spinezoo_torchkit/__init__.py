@@ -12,3 +12,5 @@
   :mod:`~spinezoo_torchkit.small_command`: training of reader and refiner.
 - :mod:`~spinezoo_torchkit.testing`: the tests that every torch network inherits.
 """
+
+import spinezoo_spine  # noqa: F401 - before ONNX Runtime, which it keeps from calling home
