@@ -123,13 +123,6 @@ class Member:
         """Whether the process is of any use: not so once starting has failed."""
         return self.failure is None
 
-    def metrics_text(self) -> bytes:
-        """What this process counts, and what BentoML does in it, as Prometheus reads it."""
-        from prometheus_client import generate_latest
-
-        metrics = self._runner.metrics if self._runner is not None else None
-        return (metrics.render() if metrics is not None else b"") + generate_latest()
-
     async def start(self) -> None:
         """Opens the gRPC endpoint and begins to load the network; does not wait for it."""
         # Late, because `bentoml serve` imports service.py in a supervisor that serves nothing,
@@ -513,12 +506,13 @@ def _application(service: Any) -> Starlette:
     from starlette.responses import Response
     from starlette.routing import Route
 
-    from spinezoo_serving.metrics import CONTENT_TYPE
+    from spinezoo_serving.metrics import CONTENT_TYPE, render_all
 
     member: Member = getattr(service.inner, _MEMBER)
 
     async def metrics_text(_: Request) -> Response:
-        return Response(member.metrics_text(), headers={"Content-Type": CONTENT_TYPE})
+        own = None if member._runner is None else member._runner.metrics
+        return Response(render_all(own), headers={"Content-Type": CONTENT_TYPE})
 
     app: Starlette = service.to_asgi(is_main=True)
     app.router.routes.insert(0, Route("/metrics", metrics_text))  # BentoML's reads mapped files

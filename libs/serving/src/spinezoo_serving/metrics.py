@@ -78,3 +78,10 @@ class ServerMetrics:
         import prometheus_client as prometheus
 
         return prometheus.generate_latest(self.registry)
+
+
+def render_all(own: ServerMetrics | None) -> bytes:
+    """What a process counts, and what libraries count in it, such as BentoML."""
+    import prometheus_client as prometheus
+
+    return (b"" if own is None else own.render()) + prometheus.generate_latest()
