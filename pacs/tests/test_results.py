@@ -19,9 +19,18 @@ from pydicom.dataset import Dataset
 from pydicom.sr.codedict import codes
 from pydicom.uid import UID
 from spinezoo_contract.masks import decode_mask, encode_mask
-from spinezoo_contract.types import FilmNote, FilmNoteCode, FilmView, Structure
+from spinezoo_contract.types import (
+    FilmNote,
+    FilmNoteCode,
+    FilmView,
+    MemberAnswer,
+    MemberCode,
+    MemberStatus,
+    Structure,
+    UnnamedReason,
+)
 from spinezoo_pacs.results import Results, Source, SourceError, make_results
-from spinezoo_pacs.results.findings import findings_of
+from spinezoo_pacs.results.findings import Verdict, findings_of, verdict_of
 from spinezoo_pacs.results.outline import TOLERANCE_PX, polygon_of
 from spinezoo_pacs.results.seg import label_map
 from spinezoo_pacs.results.values import Value
@@ -204,6 +213,66 @@ def test_a_film_that_the_networks_do_not_know_gets_a_report_that_says_so(
     assert not [item for item in group.ContentSequence if item.ValueType == "SCOORD"]
 
 
+def test_a_report_says_what_a_reader_should_know() -> None:
+    data, film, answer = answered(3)
+    labelling = answer.fused.labelling
+    assert labelling is not None
+    first, *others = labelling.vertebrae
+    bare = replace(first.segment, level=None)
+    unsure = replace(
+        labelling,
+        vertebrae=(
+            replace(first, segment=bare, unnamed_reason=UnnamedReason.SPACING),
+            *others,
+        ),
+        sacrum_in_view=False,
+        missing_levels=("L2", "L3"),
+        lumbar_count=None,
+        suspected_lumbar_count=6,
+    )
+    late = MemberStatus("pspnet", MemberCode.DEADLINE_EXCEEDED, 1.0)
+    doubted = replace(
+        answer,
+        notes=(FilmNote(FilmNoteCode.OTHER, "The film has 8 bits."),),
+        members=(*answer.members[:-1], MemberAnswer(late, None)),
+        fused=replace(answer.fused, labelling=unsure),
+    )
+    said = (
+        "The film has 8 bits.",
+        "1 outlined vertebra has no name, because none is likely enough.",
+        "The sacrum is not in view; names may rest on the ribs.",
+        "Levels without an outline: L2, L3.",
+        "How many lumbar vertebrae there are was not read; names presume it.",
+        "6 lumbar vertebrae are likely.",
+        "Networks that did not answer: pspnet.",
+    )
+    made = make_results(Source(data), doubted, film, WHEN)
+    assert made.verdict.cautions == said
+    cautions = groups_of(made.datasets["sr"])[-1]
+    assert tuple(texts_of(cautions)[-len(said) :]) == said
+    assert "Cautions" in texts_of(cautions)
+    # Nothing is doubted: nothing is said.
+    sure = replace(
+        labelling, sacrum_in_view=True, missing_levels=(), lumbar_count=5,
+        suspected_lumbar_count=None,
+        vertebrae=tuple(each for each in labelling.vertebrae if each.segment.level),
+    )  # fmt: skip
+    assert verdict_of(replace(answer, notes=(), fused=replace(answer.fused, labelling=sure))) == (
+        Verdict((), ())
+    )
+
+
+@pytest.mark.parametrize("view", list(FilmView))
+def test_outlines_are_given_of_a_lateral_film_only(view: FilmView) -> None:
+    answer = answered(3)[2]
+    labelling = answer.fused.labelling
+    assert labelling is not None
+    assert labelling.film is not None
+    seen = replace(labelling, film=replace(labelling.film, view=view))
+    verdict = verdict_of(replace(answer, fused=replace(answer.fused, labelling=seen)))
+    assert verdict.trusted == (view is FilmView.LATERAL)
+
+
 def test_a_frontal_phantom_is_refused_by_the_reader() -> None:
     settings = PhantomSettings(height_px=512, width_px=384, view="anteroposterior")
     data = changed(dicom_of(5, settings), ViewPosition="")
@@ -375,13 +444,27 @@ def test_the_ohif_option_adds_what_ohif_reads_and_changes_no_mask() -> None:
     for group in groups_of(ohif.datasets["sr"]):
         # OHIF 3.13 stops at a group without a region.
         assert any(item.ValueType == "SCOORD" for item in group.ContentSequence)
-    for group in groups_of(ohif.datasets["sr"]):
-        if texts_of(group)[0].startswith("Cornerstone3DTools@^0.1.0:PlanarFreehandROI"):
-            (area,) = [item for item in group.ContentSequence if item.ValueType == "NUM"]
-            assert area.ContentSequence[0].ValueType == "SCOORD"
-            break
-    else:
-        pytest.fail("no outline that OHIF can edit")
+
+
+@pytest.mark.parametrize("missing", ["none", "ImagerPixelSpacing", "PixelSpacing", "both"])
+def test_ohif_reads_lengths_and_areas_in_the_films_millimetres(missing: str) -> None:
+    data, film, answer = answered(3)
+    names = ("ImagerPixelSpacing", "PixelSpacing")
+    data = changed(data, **{name: None for name in names if missing in (name, "both")})
+    made = make_results(Source(data), answer, film, WHEN, viewer="ohif").datasets
+    spacing_mm = [1, 1] if missing == "both" else [film.row_spacing_mm, film.column_spacing_mm]
+    shared = made["seg"].SharedFunctionalGroupsSequence[0]
+    assert shared.PixelMeasuresSequence[0].PixelSpacing == spacing_mm
+    group = groups_of(made["sr"])[0]
+    assert texts_of(group)[0].startswith("Cornerstone3DTools@^0.1.0:PlanarFreehandROI")
+    (area,) = [item for item in group.ContentSequence if item.ValueType == "NUM"]
+    assert area.ContentSequence[0].ValueType == "SCOORD"
+    (value,) = area.MeasuredValueSequence
+    unit = "{pixels}" if missing == "both" else "mm2"
+    assert value.MeasurementUnitsCodeSequence[0].CodeValue == unit
+    named = next(each for each in findings_of(answer) if each.named)
+    wanted = named.mask.area * spacing_mm[0] * spacing_mm[1]
+    assert float(value.NumericValue) == pytest.approx(wanted)
 
 
 def test_the_capture_shows_outlines_in_the_films_study() -> None:
