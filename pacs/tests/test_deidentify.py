@@ -16,6 +16,7 @@ from pydicom import dcmread
 from pydicom.dataset import Dataset
 from spinezoo_pacs.deidentify.film import SetAsideError, clean_film
 from spinezoo_pacs.deidentify.keys import SiteKey
+from spinezoo_pacs.deidentify.scan import left_over
 from spinezoo_pacs.deidentify.text import find_text
 from spinezoo_spine.films.reader import read_film
 
@@ -149,6 +150,10 @@ def _with_text_in_the_middle() -> bytes:
         (lambda: changed(dicom_of(5), BurnedInAnnotation="YES"), "text-said-but-not-found"),
         (lambda: changed(dicom_of(5), PatientID="", PatientName=""), "no-patient"),
         (lambda: dicom_of(5)[:-9000], "unreadable-FilmError"),
+        (
+            lambda: changed(dicom_of(5), BodyPartExamined="LSPINE", PatientName="Who^LSPINE"),
+            "value-left",
+        ),
     ],
 )
 def test_films_that_cannot_be_freed_with_certainty_are_set_aside(
@@ -157,3 +162,20 @@ def test_films_that_cannot_be_freed_with_certainty_are_set_aside(
     clean_film(dicom_of(5), KEY)
     with pytest.raises(SetAsideError, match=f": {reason};"):
         clean_film(content(), KEY)
+
+
+def test_the_last_check_finds_every_value_of_the_header() -> None:
+    content = planted_film(1, 7, PatientComments="Zqm\u00fcller", SpecificCharacterSet="ISO_IR 100")
+    original = dcmread(io.BytesIO(content), stop_before_pixels=True)
+    texts = (
+        "Zqname007^Zqfirst007", "Zqfirst007", "ZQID00007", "19170517", "Zqnested007", "ZQREQ1",
+        "Zqprivate007", "Zqbytes007", "Zqoverlay", "Zqm\u00fcller", str(original.StudyInstanceUID),
+    )  # fmt: skip
+    for text in texts:
+        for codec in ("utf-8", "latin-1", "utf-16-le"):
+            header = b"before" + text.encode(codec) + b"behind"
+            assert left_over(original, header), (text, codec)
+    # What the rules let pass is none, and neither are the standard's own words and UIDs.
+    original.BurnedInAnnotation, original.KVP = "NO", "77"
+    kept = (original.BodyPartExamined, original.SOPClassUID, "CR", "NO", "77", "Zqnam")
+    assert left_over(original, " ".join(kept).encode()) == 0
