@@ -11,10 +11,14 @@ import pytest
 from numpy.typing import NDArray
 from spinezoo_contract.errors import ConfigurationError
 from spinezoo_contract.types import (
+    BodyCorner,
+    BodyLandmarks,
     FilmMeasures,
+    Landmark,
     Measure,
     MeasureKind,
     MeasureUnit,
+    Osteophyte,
     Point,
     RodBreak,
     Segment,
@@ -373,6 +377,40 @@ def test_breaks_of_rods_are_matched_by_their_ends() -> None:
     }  # fmt: skip
     assert said["measures"]["rod_break_gap"] == {"asked": 1, "coverage": 0.0}
     assert "1 of 4 found" in landmarks_text(said)
+
+
+def test_landmarks_and_osteophytes_are_compared_where_the_body_lies_on_the_film() -> None:
+    quad = np.array([(100.0, 100.0), (200.0, 100.0), (200.0, 180.0), (100.0, 180.0)])
+    below = quad + np.array([0.0, HEIGHT - 150.0])
+    true = {"SUPERIOR_ANTERIOR": 4.0, "INFERIOR_ANTERIOR": 2.0, "INFERIOR_POSTERIOR": 5.0}
+    spurs = {(level, corner): mm for level in ("L3", "L4") for corner, mm in true.items()}
+    film = TrueFilm(
+        "drawn.png", HEIGHT, WIDTH, 0.5, {"L3": quad, "L4": below}, {}, osteophytes=spurs
+    )
+    places = quad + np.array([(0, 10), (0, 0), (10, 0), (0, 0)])
+    corners = tuple(
+        Landmark(corner, Point(float(x), float(y)), 5.0 if corner.value > 1 else 12.0)
+        for corner, (x, y) in zip(BodyCorner, places, strict=True)
+    )
+    said = tuple(
+        Osteophyte(corner, 3.0, 0.1, 0.0, Point(0.0, 0.0))
+        for corner in BodyCorner
+        if corner is not BodyCorner.INFERIOR_POSTERIOR
+    )
+    bodies = tuple(
+        BodyLandmarks(level, place, corners, (), None, None, 0.0, said)
+        for place, level in enumerate(("L3", "L4", "L5"))
+    )
+    errors = Errors()
+    errors.add(film, FilmMeasures(None, 0.0, None, bodies))
+    assert errors.corners == [(0.1, True), (0.0, True), (0.1, False), (0.0, True)]
+    assert errors.endplates == pytest.approx([np.degrees(np.arctan2(-10, 100)), 0.0])
+    assert errors.of_film("endplates")["drawn.png"]["L3 SUPERIOR_POSTERIOR"] > 0.0
+    figures = errors.summary()
+    assert figures["osteophytes"] == {
+        "true": 2, "recall": 0.5, "said": 3, "precision": pytest.approx(2 / 3)
+    }  # fmt: skip
+    assert figures["corners"]["inside"] == 0.75
 
 
 def errors_of_nothing(film: TrueFilm) -> Errors:

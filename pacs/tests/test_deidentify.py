@@ -8,6 +8,7 @@ import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 from answers import changed, dicom_of
@@ -71,21 +72,32 @@ def test_pseudonyms_and_dates_are_consistent_over_a_set_and_differ_by_key() -> N
     assert KEY.shifted("A", "no date") == ""
 
 
+def test_pseudonyms_are_those_of_sets_that_were_collected_before() -> None:
+    assert KEY.pseudonym("A") == "PXHB2I3QTTPY"
+    assert KEY.pseudonym("A", "ward") == "P7GPZKRTSXYD"
+    assert KEY.uid("1.2.3") == "2.25.113647308726213742028661034022748995042"
+    assert KEY.mark("film", "1.2.3") == "ca6d4c11d3a902ba"
+    assert KEY.shifted("A", "20200301") == "20190313"
+
+
 def test_words_that_are_not_known_do_not_pass() -> None:
     content = changed(
-        dicom_of(5), BodyPartExamined="SMITH", ViewPosition="JONES", ImageType=["DERIVED", "MILLER"]
-    )
+        dicom_of(5), BodyPartExamined="SMITH", ViewPosition="JONES",
+        ImageType=["DERIVED", "MILLER"], Modality="DX", Exposure="",
+    )  # fmt: skip
     clean = dcmread(io.BytesIO(clean_film(content, KEY).content))
     assert "BodyPartExamined" not in clean
     assert "ViewPosition" not in clean
-    assert clean.ImageType == "DERIVED"
+    assert "Exposure" not in clean
+    assert (clean.ImageType, clean.Modality) == ("DERIVED", "DX")
 
 
 @pytest.mark.parametrize("scale", [0.5, 0.7, 1.0])
 @pytest.mark.parametrize("at", [(8, 25), (200, 500)])
 def test_burned_in_text_is_blanked(scale: float, at: tuple[int, int]) -> None:
     dataset = dcmread(io.BytesIO(dicom_of(6)))
-    pixels = dataset.pixel_array.copy()
+    plain = dataset.pixel_array
+    pixels = plain.copy()
     written(pixels, "MUSTER 1951", at, scale)
     dataset.PixelData = pixels.tobytes()
     buffer = io.BytesIO()
@@ -94,8 +106,14 @@ def test_burned_in_text_is_blanked(scale: float, at: tuple[int, int]) -> None:
     clean = clean_film(buffer.getvalue(), KEY)
     assert clean.blanked_lines
     assert not find_text(clean.film.pixels)
-    row = slice(at[1] - 4, at[1] - 1)
-    assert np.ptp(clean.film.pixels[row, at[0] + 4 : at[0] + 60]) == 0
+    assert np.ptp(clean.film.pixels[pixels > plain]) == 0
+
+
+def test_text_is_found_on_large_films_too() -> None:
+    pixels = dcmread(io.BytesIO(dicom_of(6))).pixel_array.copy()
+    written(pixels, "MUSTER 1951", (8, 25), 1.0)
+    large = np.asarray(cv2.resize(pixels, None, fx=5, fy=5, interpolation=cv2.INTER_LINEAR))
+    assert any(box.bottom < 200 and box.right > 500 for box in find_text(large))
 
 
 @pytest.mark.parametrize("turn", [1, -1])

@@ -20,14 +20,20 @@ from pydicom.sr.codedict import codes
 from pydicom.uid import UID
 from spinezoo_contract.masks import decode_mask, encode_mask
 from spinezoo_contract.types import (
+    FilmMeasures,
     FilmNote,
     FilmNoteCode,
     FilmView,
+    Measure,
+    MeasureKind,
+    MeasurePlane,
+    MeasureUnit,
     MemberAnswer,
     MemberCode,
     MemberStatus,
     Structure,
     UnnamedReason,
+    WithheldReason,
 )
 from spinezoo_pacs.results import Results, Source, SourceError, make_results
 from spinezoo_pacs.results.findings import Verdict, findings_of, verdict_of
@@ -310,6 +316,42 @@ def test_measures_carry_ucum_units() -> None:
     (value,) = values
     assert float(value.NumericValue) == 31.5
     assert value.MeasurementUnitsCodeSequence[0].CodingSchemeDesignator == "UCUM"
+
+
+def test_measures_of_the_answer_stand_with_their_body_or_for_the_film() -> None:
+    data, film, answer = answered(3)
+    millimetre, degree = MeasureUnit.MILLIMETRE, MeasureUnit.DEGREE
+    measures = (
+        Measure(MeasureKind.BODY_HEIGHT_ANTERIOR, ("L4",), millimetre, 30.5, 29.0, 32.0),
+        Measure(MeasureKind.BODY_HEIGHT_ANTERIOR, ("L3",), millimetre, 31.5, 30.0, 33.0),
+        Measure(MeasureKind.LORDOSIS, ("L1", "S1"), degree, 47.25, 40.0, 55.0),
+        Measure(
+            MeasureKind.SACRAL_SLOPE, ("S1",), degree, withheld_reason=WithheldReason.NOT_SHOWN
+        ),
+    )
+    measured = FilmMeasures(None, 0.0, MeasurePlane.DETECTOR, measures=measures)
+    answer = replace(answer, fused=replace(answer.fused, measures=measured))
+    groups = groups_of(make_results(Source(data), answer, film, WHEN).datasets["sr"])
+    values = {
+        texts_of(group)[0]: [
+            (
+                item.ConceptNameCodeSequence[0].CodeMeaning,
+                float(item.MeasuredValueSequence[0].NumericValue),
+                item.MeasuredValueSequence[0].MeasurementUnitsCodeSequence[0].CodeValue,
+            )
+            for item in group.ContentSequence
+            if item.ValueType == "NUM"
+        ]
+        for group in groups
+    }
+    assert {title: said for title, said in values.items() if said} == {
+        "L3 vertebra": [("Body height anterior L3", 31.5, "mm")],
+        "L4 vertebra": [("Body height anterior L4", 30.5, "mm")],
+        "Measures": [("Lordosis L1/S1", 47.25, "deg")],
+    }
+    told = [text for group in groups for text in texts_of(group)]
+    assert "Lordosis L1/S1: 90 % interval 40 to 55" in told
+    assert "Millimetres are measured at: detector." in told
 
 
 def test_implants_are_segments_with_codes() -> None:
