@@ -176,6 +176,25 @@ def test_dciodvfy_finds_no_error_that_the_film_did_not_have(
         assert not found, kind
 
 
+def test_the_largest_part_of_a_mask_has_the_polygon() -> None:
+    mask = np.zeros((120, 160), dtype=bool)
+    mask[4:40, 4:40] = mask[100:110, 140:150] = True
+    assert polygon_of(encode_mask(mask)).max() == 40
+
+
+def test_results_carry_the_films_patient_and_study() -> None:
+    _, film, answer = answered(3)
+    own = {
+        "PatientID": "X1", "PatientName": "Muster^Eva", "PatientBirthDate": "19500102",
+        "PatientSex": "F", "AccessionNumber": "A7", "StudyID": "S7", "StudyDate": "20260102",
+        "StudyTime": "101112",
+    }  # fmt: skip
+    made = make_results(Source(changed(dicom_of(3), **own)), answer, film, WHEN)
+    for content in made.files().values():
+        dataset = dcmread(io.BytesIO(content))
+        assert {name: str(dataset[name].value) for name in own} == own
+
+
 def test_the_same_film_and_answer_give_the_same_bytes() -> None:
     first, second = results(3).files(), results(3).files()
     assert first == second
