@@ -13,6 +13,7 @@ from typing import ClassVar
 
 import numpy as np
 import pytest
+from outlines import block
 from PIL import Image
 from small_zoo import FILMS, write_films
 from spinezoo.v1 import evaluation_pb2_grpc
@@ -21,7 +22,7 @@ from spinezoo_contract.errors import NotServingError
 from spinezoo_contract.services import EVALUATION_SERVICE
 from spinezoo_contract.types import VERTEBRAE, EnsembleOptions, FusedImplant, MemberCode, Structure
 from spinezoo_evaluator.benchmark import command as benchmark
-from spinezoo_evaluator.benchmark.measuring import load_film, measure
+from spinezoo_evaluator.benchmark.measuring import disagreement, load_film, measure
 from spinezoo_evaluator.benchmark.runner import ask_evaluator
 from spinezoo_evaluator.report.data import failures, spread
 from spinezoo_evaluator.report.names import STUDY_TABLE
@@ -563,3 +564,10 @@ def test_choice_of_films(zoo):
 def test_spread():
     assert spread([3.0]) == (3.0, 3.0)
     assert spread([float(i) for i in range(1, 101)]) == (50.5, 95.0)
+
+
+def test_disagreement_is_of_every_two_members_and_two_that_see_nothing_agree():
+    left, right = block(0, 0, 4, 4), block(0, 2, 4, 4)  # a third in common
+    assert disagreement([[left, left], [right], []], 64, 48) == pytest.approx(8 / 9)
+    assert disagreement([[], []], 64, 48) == 0.0
+    assert disagreement([[left]], 64, 48) is None

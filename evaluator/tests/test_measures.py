@@ -11,13 +11,18 @@ import pytest
 from numpy.typing import NDArray
 from spinezoo_contract.errors import ConfigurationError
 from spinezoo_contract.types import (
+    BodyCorner,
+    BodyLandmarks,
     FilmMeasures,
+    Landmark,
     Measure,
     MeasureKind,
     MeasureUnit,
+    Osteophyte,
     Point,
     RodBreak,
     Segment,
+    Structure,
     WithheldReason,
 )
 from spinezoo_evaluator.measures import run
@@ -37,6 +42,8 @@ from spinezoo_evaluator.measures.truth import TrueBreak, TrueFilm, of_corner_fil
 from spinezoo_evaluator.results.records import FUSED, RunFolder, named
 from spinezoo_phantom import PhantomSettings, write_film_set
 from spinezoo_spine.annotations.corners import CornerFilm
+from spinezoo_spine.annotations.raster import segments_from_regions
+from spinezoo_spine.annotations.regions import Region
 
 HEIGHT, WIDTH = 900, 700
 
@@ -105,6 +112,35 @@ def test_outlines_without_fault_have_small_errors(kept: KeptFilm) -> None:
         m for m in measured.measures if m.kind is MeasureKind.LORDOSIS and m.levels == ("L1", "L5")
     )
     assert lordosis.value == pytest.approx(40.0, abs=4.0)
+
+
+@pytest.mark.parametrize("left", [False, True])
+def test_corner_truth_and_measures_count_to_the_same_side(left: bool) -> None:
+    """L3 is wedged, L4 has slipped, and the patient looks to either side."""
+    corners = drawn_truth()
+    quads = {**corners.quads, "L4": corners.quads["L4"] - (10, 0)}
+    quads["L3"] = quads["L3"] + [(0, 0), (0, 16), (0, -8), (0, 0)]
+    endplate = np.array([(266.0, 592.0), (348.0, 632.0)])
+    if left:
+        quads = {level: quad * [-1, 1] + [WIDTH, 0] for level, quad in quads.items()}
+        endplate = endplate * [-1, 1] + [WIDTH, 0]
+    corners = replace(corners, quads=quads, s1_endplate=endplate)
+    body = np.vstack([endplate, endplate[::-1] + np.array([0.0, 70.0])])
+    sacrum = segments_from_regions([Region(Structure.SACRAL_VERTEBRA, body, None)], HEIGHT, WIDTH)
+    said = answered(corners) + tuple(sacrum)
+    kept = KeptFilm(of_corner_film(corners), {"one": said, "two": said}, said)
+    assert kept.truth.faces_left == left
+    measured = {(m.kind, m.levels): m for m in kept.measured().measures}
+    for key, (value, _) in kept.truth.measures.items():
+        found = measured[key]
+        off = 10.0 if "S1" in key[1] else 5.0  # a sacrum is no drawn block
+        off = 0.1 if found.unit is MeasureUnit.RATIO else off
+        assert found.value == pytest.approx(value, abs=off), key
+    assert measured[MeasureKind.BODY_WEDGING, ("L3",)].value == pytest.approx(14.0, abs=5.0)
+    errors = Errors()
+    errors.add(kept.truth, kept.measured())
+    assert np.abs(errors.endplates).max() < 10.0
+    assert len(errors.endplates) == 11
 
 
 def test_a_report_of_measures_is_written(kept: KeptFilm, tmp_path: Path) -> None:
@@ -341,6 +377,40 @@ def test_breaks_of_rods_are_matched_by_their_ends() -> None:
     }  # fmt: skip
     assert said["measures"]["rod_break_gap"] == {"asked": 1, "coverage": 0.0}
     assert "1 of 4 found" in landmarks_text(said)
+
+
+def test_landmarks_and_osteophytes_are_compared_where_the_body_lies_on_the_film() -> None:
+    quad = np.array([(100.0, 100.0), (200.0, 100.0), (200.0, 180.0), (100.0, 180.0)])
+    below = quad + np.array([0.0, HEIGHT - 150.0])
+    true = {"SUPERIOR_ANTERIOR": 4.0, "INFERIOR_ANTERIOR": 2.0, "INFERIOR_POSTERIOR": 5.0}
+    spurs = {(level, corner): mm for level in ("L3", "L4") for corner, mm in true.items()}
+    film = TrueFilm(
+        "drawn.png", HEIGHT, WIDTH, 0.5, {"L3": quad, "L4": below}, {}, osteophytes=spurs
+    )
+    places = quad + np.array([(0, 10), (0, 0), (10, 0), (0, 0)])
+    corners = tuple(
+        Landmark(corner, Point(float(x), float(y)), 5.0 if corner.value > 1 else 12.0)
+        for corner, (x, y) in zip(BodyCorner, places, strict=True)
+    )
+    said = tuple(
+        Osteophyte(corner, 3.0, 0.1, 0.0, Point(0.0, 0.0))
+        for corner in BodyCorner
+        if corner is not BodyCorner.INFERIOR_POSTERIOR
+    )
+    bodies = tuple(
+        BodyLandmarks(level, place, corners, (), None, None, 0.0, said)
+        for place, level in enumerate(("L3", "L4", "L5"))
+    )
+    errors = Errors()
+    errors.add(film, FilmMeasures(None, 0.0, None, bodies))
+    assert errors.corners == [(0.1, True), (0.0, True), (0.1, False), (0.0, True)]
+    assert errors.endplates == pytest.approx([np.degrees(np.arctan2(-10, 100)), 0.0])
+    assert errors.of_film("endplates")["drawn.png"]["L3 SUPERIOR_POSTERIOR"] > 0.0
+    figures = errors.summary()
+    assert figures["osteophytes"] == {
+        "true": 2, "recall": 0.5, "said": 3, "precision": pytest.approx(2 / 3)
+    }  # fmt: skip
+    assert figures["corners"]["inside"] == 0.75
 
 
 def errors_of_nothing(film: TrueFilm) -> Errors:

@@ -9,6 +9,7 @@ import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 from answers import changed, dicom_of
@@ -18,6 +19,7 @@ from pydicom.dataset import Dataset
 from spinezoo_contract.errors import ConfigurationError
 from spinezoo_pacs.deidentify.film import SetAsideError, clean_film
 from spinezoo_pacs.deidentify.keys import SiteKey
+from spinezoo_pacs.deidentify.scan import left_over
 from spinezoo_pacs.deidentify.text import find_text
 from spinezoo_serving.disk import alone_in
 from spinezoo_spine.films.reader import read_film
@@ -90,21 +92,32 @@ def test_a_key_for_which_there_is_no_room_leaves_none_behind(tmp_path: Path) -> 
     assert SiteKey.open(path).pseudonym("A") == first.pseudonym("A")
 
 
+def test_pseudonyms_are_those_of_sets_that_were_collected_before() -> None:
+    assert KEY.pseudonym("A") == "PXHB2I3QTTPY"
+    assert KEY.pseudonym("A", "ward") == "P7GPZKRTSXYD"
+    assert KEY.uid("1.2.3") == "2.25.113647308726213742028661034022748995042"
+    assert KEY.mark("film", "1.2.3") == "ca6d4c11d3a902ba"
+    assert KEY.shifted("A", "20200301") == "20190313"
+
+
 def test_words_that_are_not_known_do_not_pass() -> None:
     content = changed(
-        dicom_of(5), BodyPartExamined="SMITH", ViewPosition="JONES", ImageType=["DERIVED", "MILLER"]
-    )
+        dicom_of(5), BodyPartExamined="SMITH", ViewPosition="JONES",
+        ImageType=["DERIVED", "MILLER"], Modality="DX", Exposure="",
+    )  # fmt: skip
     clean = dcmread(io.BytesIO(clean_film(content, KEY).content))
     assert "BodyPartExamined" not in clean
     assert "ViewPosition" not in clean
-    assert clean.ImageType == "DERIVED"
+    assert "Exposure" not in clean
+    assert (clean.ImageType, clean.Modality) == ("DERIVED", "DX")
 
 
 @pytest.mark.parametrize("scale", [0.5, 0.7, 1.0])
 @pytest.mark.parametrize("at", [(8, 25), (200, 500)])
 def test_burned_in_text_is_blanked(scale: float, at: tuple[int, int]) -> None:
     dataset = dcmread(io.BytesIO(dicom_of(6)))
-    pixels = dataset.pixel_array.copy()
+    plain = dataset.pixel_array
+    pixels = plain.copy()
     written(pixels, "MUSTER 1951", at, scale)
     dataset.PixelData = pixels.tobytes()
     buffer = io.BytesIO()
@@ -113,8 +126,14 @@ def test_burned_in_text_is_blanked(scale: float, at: tuple[int, int]) -> None:
     clean = clean_film(buffer.getvalue(), KEY)
     assert clean.blanked_lines
     assert not find_text(clean.film.pixels)
-    row = slice(at[1] - 4, at[1] - 1)
-    assert np.ptp(clean.film.pixels[row, at[0] + 4 : at[0] + 60]) == 0
+    assert np.ptp(clean.film.pixels[pixels > plain]) == 0
+
+
+def test_text_is_found_on_large_films_too() -> None:
+    pixels = dcmread(io.BytesIO(dicom_of(6))).pixel_array.copy()
+    written(pixels, "MUSTER 1951", (8, 25), 1.0)
+    large = np.asarray(cv2.resize(pixels, None, fx=5, fy=5, interpolation=cv2.INTER_LINEAR))
+    assert any(box.bottom < 200 and box.right > 500 for box in find_text(large))
 
 
 @pytest.mark.parametrize("turn", [1, -1])
@@ -169,6 +188,10 @@ def _with_text_in_the_middle() -> bytes:
         (lambda: changed(dicom_of(5), BurnedInAnnotation="YES"), "text-said-but-not-found"),
         (lambda: changed(dicom_of(5), PatientID="", PatientName=""), "no-patient"),
         (lambda: dicom_of(5)[:-9000], "unreadable-FilmError"),
+        (
+            lambda: changed(dicom_of(5), BodyPartExamined="LSPINE", PatientName="Who^LSPINE"),
+            "value-left",
+        ),
     ],
 )
 def test_films_that_cannot_be_freed_with_certainty_are_set_aside(
@@ -177,3 +200,20 @@ def test_films_that_cannot_be_freed_with_certainty_are_set_aside(
     clean_film(dicom_of(5), KEY)
     with pytest.raises(SetAsideError, match=f": {reason};"):
         clean_film(content(), KEY)
+
+
+def test_the_last_check_finds_every_value_of_the_header() -> None:
+    content = planted_film(1, 7, PatientComments="Zqm\u00fcller", SpecificCharacterSet="ISO_IR 100")
+    original = dcmread(io.BytesIO(content), stop_before_pixels=True)
+    texts = (
+        "Zqname007^Zqfirst007", "Zqfirst007", "ZQID00007", "19170517", "Zqnested007", "ZQREQ1",
+        "Zqprivate007", "Zqbytes007", "Zqoverlay", "Zqm\u00fcller", str(original.StudyInstanceUID),
+    )  # fmt: skip
+    for text in texts:
+        for codec in ("utf-8", "latin-1", "utf-16-le"):
+            header = b"before" + text.encode(codec) + b"behind"
+            assert left_over(original, header), (text, codec)
+    # What the rules let pass is none, and neither are the standard's own words and UIDs.
+    original.BurnedInAnnotation, original.KVP = "NO", "77"
+    kept = (original.BodyPartExamined, original.SOPClassUID, "CR", "NO", "77", "Zqnam")
+    assert left_over(original, " ".join(kept).encode()) == 0

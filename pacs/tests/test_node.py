@@ -126,6 +126,16 @@ def test_a_film_that_is_no_lateral_one_gets_a_report_and_no_outlines(
     assert node.status()["events"]["answered-without-outlines"] == 1
 
 
+def test_a_film_without_outlines_is_not_done_where_only_outlines_are_sent(
+    tmp_path: Path, start: Any, zoo: ZooProcess, orthanc: OrthancProcess
+) -> None:
+    made = NodeProcess(tmp_path / "node", zoo.target, peers(orthanc), results=["seg", "labelmap"])
+    start(made)
+    assert store(made, film(3, ViewPosition="AP", PatientOrientation=["L", "F"])) == [0]
+    until(lambda: made.films()["aside"] == 1)
+    assert [each["reason"] for each in made.status()["notable"]] == ["no-outlines"]
+
+
 def test_strangers_are_refused_by_name_and_the_node_goes_on(node: NodeProcess) -> None:
     assert store(node, film(3), title="NOBODY") == [None]
     ae = AE("STORESCU")

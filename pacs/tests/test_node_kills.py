@@ -168,6 +168,11 @@ def test_what_was_sent_before_a_film_was_set_aside_is_not_sent_again(tmp_path: P
     files["seg"] = ("1.80", b"other outlines")
     spool.keep_results(again, files, ["B"])
     assert ("seg", "waiting") in [(each.kind, each.state) for each in spool.results(again)]
+    # An answer without outlines takes those of an earlier one along, which nobody has got.
+    del files["seg"]
+    spool.keep_results(again, files, ["B"])
+    left = [(each.kind, each.state) for each in spool.results(again)]
+    assert left == [("sr", "sending"), ("sc", "waiting")]
 
 
 def test_what_was_never_acknowledged_is_removed(

@@ -19,9 +19,24 @@ from pydicom.dataset import Dataset
 from pydicom.sr.codedict import codes
 from pydicom.uid import UID
 from spinezoo_contract.masks import decode_mask, encode_mask
-from spinezoo_contract.types import FilmNote, FilmNoteCode, FilmView, Structure
+from spinezoo_contract.types import (
+    FilmMeasures,
+    FilmNote,
+    FilmNoteCode,
+    FilmView,
+    Measure,
+    MeasureKind,
+    MeasurePlane,
+    MeasureUnit,
+    MemberAnswer,
+    MemberCode,
+    MemberStatus,
+    Structure,
+    UnnamedReason,
+    WithheldReason,
+)
 from spinezoo_pacs.results import Results, Source, SourceError, make_results
-from spinezoo_pacs.results.findings import findings_of
+from spinezoo_pacs.results.findings import Verdict, findings_of, verdict_of
 from spinezoo_pacs.results.outline import TOLERANCE_PX, polygon_of
 from spinezoo_pacs.results.seg import label_map
 from spinezoo_pacs.results.values import Value
@@ -161,6 +176,25 @@ def test_dciodvfy_finds_no_error_that_the_film_did_not_have(
         assert not found, kind
 
 
+def test_the_largest_part_of_a_mask_has_the_polygon() -> None:
+    mask = np.zeros((120, 160), dtype=bool)
+    mask[4:40, 4:40] = mask[100:110, 140:150] = True
+    assert polygon_of(encode_mask(mask)).max() == 40
+
+
+def test_results_carry_the_films_patient_and_study() -> None:
+    _, film, answer = answered(3)
+    own = {
+        "PatientID": "X1", "PatientName": "Muster^Eva", "PatientBirthDate": "19500102",
+        "PatientSex": "F", "AccessionNumber": "A7", "StudyID": "S7", "StudyDate": "20260102",
+        "StudyTime": "101112",
+    }  # fmt: skip
+    made = make_results(Source(changed(dicom_of(3), **own)), answer, film, WHEN)
+    for content in made.files().values():
+        dataset = dcmread(io.BytesIO(content))
+        assert {name: str(dataset[name].value) for name in own} == own
+
+
 def test_the_same_film_and_answer_give_the_same_bytes() -> None:
     first, second = results(3).files(), results(3).files()
     assert first == second
@@ -204,6 +238,66 @@ def test_a_film_that_the_networks_do_not_know_gets_a_report_that_says_so(
     assert not [item for item in group.ContentSequence if item.ValueType == "SCOORD"]
 
 
+def test_a_report_says_what_a_reader_should_know() -> None:
+    data, film, answer = answered(3)
+    labelling = answer.fused.labelling
+    assert labelling is not None
+    first, *others = labelling.vertebrae
+    bare = replace(first.segment, level=None)
+    unsure = replace(
+        labelling,
+        vertebrae=(
+            replace(first, segment=bare, unnamed_reason=UnnamedReason.SPACING),
+            *others,
+        ),
+        sacrum_in_view=False,
+        missing_levels=("L2", "L3"),
+        lumbar_count=None,
+        suspected_lumbar_count=6,
+    )
+    late = MemberStatus("pspnet", MemberCode.DEADLINE_EXCEEDED, 1.0)
+    doubted = replace(
+        answer,
+        notes=(FilmNote(FilmNoteCode.OTHER, "The film has 8 bits."),),
+        members=(*answer.members[:-1], MemberAnswer(late, None)),
+        fused=replace(answer.fused, labelling=unsure),
+    )
+    said = (
+        "The film has 8 bits.",
+        "1 outlined vertebra has no name, because none is likely enough.",
+        "The sacrum is not in view; names may rest on the ribs.",
+        "Levels without an outline: L2, L3.",
+        "How many lumbar vertebrae there are was not read; names presume it.",
+        "6 lumbar vertebrae are likely.",
+        "Networks that did not answer: pspnet.",
+    )
+    made = make_results(Source(data), doubted, film, WHEN)
+    assert made.verdict.cautions == said
+    cautions = groups_of(made.datasets["sr"])[-1]
+    assert tuple(texts_of(cautions)[-len(said) :]) == said
+    assert "Cautions" in texts_of(cautions)
+    # Nothing is doubted: nothing is said.
+    sure = replace(
+        labelling, sacrum_in_view=True, missing_levels=(), lumbar_count=5,
+        suspected_lumbar_count=None,
+        vertebrae=tuple(each for each in labelling.vertebrae if each.segment.level),
+    )  # fmt: skip
+    assert verdict_of(replace(answer, notes=(), fused=replace(answer.fused, labelling=sure))) == (
+        Verdict((), ())
+    )
+
+
+@pytest.mark.parametrize("view", list(FilmView))
+def test_outlines_are_given_of_a_lateral_film_only(view: FilmView) -> None:
+    answer = answered(3)[2]
+    labelling = answer.fused.labelling
+    assert labelling is not None
+    assert labelling.film is not None
+    seen = replace(labelling, film=replace(labelling.film, view=view))
+    verdict = verdict_of(replace(answer, fused=replace(answer.fused, labelling=seen)))
+    assert verdict.trusted == (view is FilmView.LATERAL)
+
+
 def test_a_frontal_phantom_is_refused_by_the_reader() -> None:
     settings = PhantomSettings(height_px=512, width_px=384, view="anteroposterior")
     data = changed(dicom_of(5, settings), ViewPosition="")
@@ -241,6 +335,42 @@ def test_measures_carry_ucum_units() -> None:
     (value,) = values
     assert float(value.NumericValue) == 31.5
     assert value.MeasurementUnitsCodeSequence[0].CodingSchemeDesignator == "UCUM"
+
+
+def test_measures_of_the_answer_stand_with_their_body_or_for_the_film() -> None:
+    data, film, answer = answered(3)
+    millimetre, degree = MeasureUnit.MILLIMETRE, MeasureUnit.DEGREE
+    measures = (
+        Measure(MeasureKind.BODY_HEIGHT_ANTERIOR, ("L4",), millimetre, 30.5, 29.0, 32.0),
+        Measure(MeasureKind.BODY_HEIGHT_ANTERIOR, ("L3",), millimetre, 31.5, 30.0, 33.0),
+        Measure(MeasureKind.LORDOSIS, ("L1", "S1"), degree, 47.25, 40.0, 55.0),
+        Measure(
+            MeasureKind.SACRAL_SLOPE, ("S1",), degree, withheld_reason=WithheldReason.NOT_SHOWN
+        ),
+    )
+    measured = FilmMeasures(None, 0.0, MeasurePlane.DETECTOR, measures=measures)
+    answer = replace(answer, fused=replace(answer.fused, measures=measured))
+    groups = groups_of(make_results(Source(data), answer, film, WHEN).datasets["sr"])
+    values = {
+        texts_of(group)[0]: [
+            (
+                item.ConceptNameCodeSequence[0].CodeMeaning,
+                float(item.MeasuredValueSequence[0].NumericValue),
+                item.MeasuredValueSequence[0].MeasurementUnitsCodeSequence[0].CodeValue,
+            )
+            for item in group.ContentSequence
+            if item.ValueType == "NUM"
+        ]
+        for group in groups
+    }
+    assert {title: said for title, said in values.items() if said} == {
+        "L3 vertebra": [("Body height anterior L3", 31.5, "mm")],
+        "L4 vertebra": [("Body height anterior L4", 30.5, "mm")],
+        "Measures": [("Lordosis L1/S1", 47.25, "deg")],
+    }
+    told = [text for group in groups for text in texts_of(group)]
+    assert "Lordosis L1/S1: 90 % interval 40 to 55" in told
+    assert "Millimetres are measured at: detector." in told
 
 
 def test_implants_are_segments_with_codes() -> None:
@@ -375,13 +505,27 @@ def test_the_ohif_option_adds_what_ohif_reads_and_changes_no_mask() -> None:
     for group in groups_of(ohif.datasets["sr"]):
         # OHIF 3.13 stops at a group without a region.
         assert any(item.ValueType == "SCOORD" for item in group.ContentSequence)
-    for group in groups_of(ohif.datasets["sr"]):
-        if texts_of(group)[0].startswith("Cornerstone3DTools@^0.1.0:PlanarFreehandROI"):
-            (area,) = [item for item in group.ContentSequence if item.ValueType == "NUM"]
-            assert area.ContentSequence[0].ValueType == "SCOORD"
-            break
-    else:
-        pytest.fail("no outline that OHIF can edit")
+
+
+@pytest.mark.parametrize("missing", ["none", "ImagerPixelSpacing", "PixelSpacing", "both"])
+def test_ohif_reads_lengths_and_areas_in_the_films_millimetres(missing: str) -> None:
+    data, film, answer = answered(3)
+    names = ("ImagerPixelSpacing", "PixelSpacing")
+    data = changed(data, **{name: None for name in names if missing in (name, "both")})
+    made = make_results(Source(data), answer, film, WHEN, viewer="ohif").datasets
+    spacing_mm = [1, 1] if missing == "both" else [film.row_spacing_mm, film.column_spacing_mm]
+    shared = made["seg"].SharedFunctionalGroupsSequence[0]
+    assert shared.PixelMeasuresSequence[0].PixelSpacing == spacing_mm
+    group = groups_of(made["sr"])[0]
+    assert texts_of(group)[0].startswith("Cornerstone3DTools@^0.1.0:PlanarFreehandROI")
+    (area,) = [item for item in group.ContentSequence if item.ValueType == "NUM"]
+    assert area.ContentSequence[0].ValueType == "SCOORD"
+    (value,) = area.MeasuredValueSequence
+    unit = "{pixels}" if missing == "both" else "mm2"
+    assert value.MeasurementUnitsCodeSequence[0].CodeValue == unit
+    named = next(each for each in findings_of(answer) if each.named)
+    wanted = named.mask.area * spacing_mm[0] * spacing_mm[1]
+    assert float(value.NumericValue) == pytest.approx(wanted)
 
 
 def test_the_capture_shows_outlines_in_the_films_study() -> None:

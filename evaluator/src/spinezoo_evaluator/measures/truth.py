@@ -13,7 +13,6 @@ import numpy as np
 from numpy.typing import NDArray
 from spinezoo_contract.errors import AnnotationError
 from spinezoo_contract.types import (
-    VERTEBRAE,
     Labelling,
     MeasureKind,
     NamedVertebra,
@@ -130,7 +129,7 @@ def _sacrum(vertebrae: list[Segment], middle: NDArray[np.float64], taken: set[in
     """The sacral outline whose upper border lies at the true endplate."""
     best, nearest = None, 0.6
     for index, segment in enumerate(vertebrae):
-        if index in taken or segment.structure not in VERTEBRAE:
+        if index in taken:
             continue
         box = segment.box
         aside = box.x - 8 < middle[0] < box.x + box.width + 8

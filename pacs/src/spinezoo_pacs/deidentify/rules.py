@@ -81,8 +81,6 @@ def kept(dataset: Dataset) -> Dataset:
 
 
 def _values(value: Any) -> list[Any]:
-    if value is None or value == "":
-        return []
     return list(value) if isinstance(value, (list, tuple)) or hasattr(value, "append") else [value]
 
 

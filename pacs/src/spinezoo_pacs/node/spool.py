@@ -280,7 +280,8 @@ class Spool:
     ) -> None:
         """Keeps a film's results, all or none, and what is to be sent where.
 
-        Of a film that is answered anew, what was sent already is not sent again.
+        Of a film that is answered anew, what was sent already is not sent again, and what an
+        earlier answer left unsent goes out only where this one has it too.
 
         Args:
             film: The film.
@@ -292,6 +293,11 @@ class Spool:
         ]
         with self._transaction() as database:
             database.executemany(KEEP_DIGEST, digests)
+            database.execute(
+                "DELETE FROM results WHERE film_id = ? AND state IN ('waiting', 'sending') "
+                f"AND kind NOT IN ({', '.join('?' * len(files))})",
+                (film.id, *files),
+            )
             for kind, (sop_uid, _) in files.items():
                 for destination in destinations:
                     database.execute(

@@ -165,6 +165,11 @@ class Workers:
             kinds=self._settings.results,
             viewer=self._settings.viewer,
         )
+        if not made.datasets:
+            # The sender would wait for ever for a film that the queue calls done.
+            raise SourceError(
+                "no-outlines", "no outlines are given, and only those are sent; add sr to results"
+            )
         files: dict[str, tuple[str, bytes]] = {
             kind: (str(made.datasets[kind].SOPInstanceUID), content)
             for kind, content in made.files().items()

@@ -7,7 +7,7 @@ import hashlib
 from pydicom.uid import UID
 from spinezoo_contract.types import EnsembleAnswer
 
-RESULT_VERSION = "1"
+RESULT_VERSION = "2"
 """Version of the form of the results; raise it when the same answer is written another way."""
 
 

@@ -92,7 +92,7 @@ def _segmentation(
     kind: SegmentationTypeValues,
     series: tuple[str, int, str],
 ) -> Dataset:
-    source = copy.copy(making.source.dataset)
+    source = copy.deepcopy(making.source.dataset)  # a shallow copy shares its elements
     for name in ("PixelSpacing", "ImagerPixelSpacing"):
         # A segmentation's spacing is that in the patient, which a radiograph does not know.
         if name in source:
@@ -145,6 +145,6 @@ def _for_ohif(making: Making, made: Dataset) -> None:
         shared.PlaneOrientationSequence = [plane]
     if "PixelMeasuresSequence" not in shared:
         measures = Dataset()
-        measures.PixelSpacing = making.source.dataset.get("ImagerPixelSpacing") or [1, 1]
+        measures.PixelSpacing = list(making.source.spacing_mm or (1.0, 1.0))
         measures.SliceThickness = 1
         shared.PixelMeasuresSequence = [measures]

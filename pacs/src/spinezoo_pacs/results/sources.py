@@ -90,6 +90,12 @@ class Source:
         """Its study's UID."""
         return str(self.dataset.StudyInstanceUID)
 
+    @property
+    def spacing_mm(self) -> tuple[float, float] | None:
+        """Distance of rows and of columns, at the detector where it is known; None: neither is."""
+        given = self.dataset.get("ImagerPixelSpacing") or self.dataset.get("PixelSpacing")
+        return (float(given[0]), float(given[1])) if given else None
+
     def check_size(self, height: int, width: int) -> None:
         """Checks that an answer is of the film as it is stored.
 
