@@ -36,6 +36,7 @@ from spinezoo_spine.measures import formulas
 from spinezoo_spine.measures.column import FROM_ZERO
 from spinezoo_spine.measures.evidence import painted
 from spinezoo_spine.measures.film import AT_DETECTOR, measure_film
+from spinezoo_spine.measures.uncertainty import calibration, name_of
 
 LEVELS = ("L1", "L2", "L3", "L4", "L5", "S1")
 HEIGHT, WIDTH = 1000, 760
@@ -472,6 +473,13 @@ class TestLandmarks:
                     x, y = drawn[body.level][order][landmark.corner - 1]
                     assert np.hypot(landmark.place.x - x, landmark.place.y - y) < 1.5
 
+    def test_how_far_a_corner_may_be_off_is_in_pixels_whatever_these_measure(self) -> None:
+        fine, coarse = measured(drawn_column()), measured(drawn_column(), (1.0, 1.0))
+        for one, other in zip(fine.bodies, coarse.bodies, strict=True):
+            radii = [corner.radius_px for corner in one.corners]
+            assert min(radii) > 0.5
+            assert radii == pytest.approx([corner.radius_px for corner in other.corners], rel=0.05)
+
     def test_contour_is_closed_and_finer_than_a_pixel(self) -> None:
         film = measured(drawn_column())
         assert len(film.bodies) > 4
@@ -514,6 +522,13 @@ class TestTwoFilms:
         changes = {(c.kind, c.levels): c for c in compare_films(before, after)}
         assert changes[MeasureKind.SLIP, ("L4", "L5")].change is None
         assert changes[MeasureKind.DISC_ANGLE, ("L4", "L5")].change == pytest.approx(0.0)
+
+
+@pytest.mark.parametrize("refined", [False, True])
+def test_every_measure_of_a_column_has_an_interval_that_was_fitted(refined: bool) -> None:
+    told = [m for m in measured(drawn_column()).measures if m.value is not None]
+    assert len(told) > 60
+    assert {name_of(m.kind, m.levels) for m in told} <= calibration(refined=refined).keys()
 
 
 def test_table_has_a_line_for_every_measure() -> None:
