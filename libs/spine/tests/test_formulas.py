@@ -118,10 +118,10 @@ def test_neighbours_contradict_each_other_beyond_what_bones_do(
     assert formulas.contradictory(above[None], below[None]).tolist() == [wrong]
 
 
-@pytest.mark.parametrize(("back", "front"), [(-1.4, 0.4), (0.4, -1.4)])
+@pytest.mark.parametrize(("back", "front"), [(-1.4, 0.2), (0.2, -1.4)])
 def test_one_end_that_digs_too_deep_is_enough(back: float, front: float) -> None:
-    above = body([(0, -8), (10, -8)], [(0, 0), (10, 0)])
-    below = body([(0, back), (10, front)], [(0, 9), (10, 9)])
+    above = body([(0, -8), (30, -8)], [(0, 0), (10, 0)])
+    below = body([(0, back), (10, front)], [(0, 9), (30, 9)])
     assert formulas.contradictory(above[None], below[None]).all()
 
 

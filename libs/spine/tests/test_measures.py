@@ -445,6 +445,18 @@ class TestWithheld:
         film = measured(turned)
         assert {m.withheld_reason for m in film.measures} == {WithheldReason.DISORDER}
 
+    def test_a_sacrum_above_the_lumbar_vertebrae(self) -> None:
+        quads = drawn_column()
+        swapped = {"L5": quads["S1"] - [0.0, 20.0], "S1": quads["L5"] - [0.0, 20.0]}
+        film = measured(swapped)
+        assert {m.withheld_reason for m in film.measures} == {WithheldReason.DISORDER}
+
+    def test_a_sacrum_alone(self) -> None:
+        film = measured({"S1": drawn_column()["S1"]})
+        assert film.facing is None
+        slope = find(film, MeasureKind.SACRAL_SLOPE, "S1")
+        assert slope.withheld_reason is WithheldReason.FACING_UNSURE
+
     def test_a_straight_column_tells_no_front(self) -> None:
         quads = {
             level: np.array([[330.0, y], [426.0, y], [426.0, y + TALL], [330.0, y + TALL]])
@@ -529,6 +541,8 @@ def test_every_measure_of_a_column_has_an_interval_that_was_fitted(refined: bool
     told = [m for m in measured(drawn_column()).measures if m.value is not None]
     assert len(told) > 60
     assert {name_of(m.kind, m.levels) for m in told} <= calibration(refined=refined).keys()
+    floor, factor = calibration(refined=refined)["CORNER"]
+    assert 0.0 < floor < 0.1 < 1.0 < factor  # the floor is a share of the depth
 
 
 def test_table_has_a_line_for_every_measure() -> None:
