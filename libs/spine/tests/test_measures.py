@@ -413,6 +413,15 @@ class TestWithheld:
         # Its lower endplate is in view: the disc below it is measured all the same.
         assert value(film, MeasureKind.DISC_ANGLE, "L1", "L2") == pytest.approx(9.0, abs=0.7)
 
+    def test_a_vertebra_cut_by_the_lower_border(self) -> None:
+        quads = drawn_column()
+        height = int(quads["L4"][:, 1].mean())
+        above = {level: quads[level] for level in ("L4", "L3", "L2", "L1")}
+        film = measured(above, height=height)
+        cut = find(film, MeasureKind.BODY_HEIGHT_POSTERIOR, "L4")
+        assert cut.withheld_reason is WithheldReason.CUT_BY_FILM
+        assert value(film, MeasureKind.DISC_ANGLE, "L3", "L4") == pytest.approx(9.0, abs=0.7)
+
     def test_a_sacrum_that_leaves_the_film_below_its_endplate_is_measured(self) -> None:
         quads = drawn_column()
         whole = measured(quads)
