@@ -146,6 +146,25 @@ def test_each_fault_has_its_own_message(counts: bytes, says: str) -> None:
         decode_together([fresh(good), RunLengthMask(10, 10, counts), fresh(good)])
 
 
+def test_runs_that_add_up_to_the_film_beyond_64_bits_are_refused() -> None:
+    """Wrapped around, their sum is right: pycocotools would write far beyond the film."""
+    side, steps = 400, 50_000
+    # Runs of background are 0; those of foreground grow, and add up to 2 ** 64 and the film.
+    wanted = 2**64 + side * side
+    growth = np.full(steps, wanted // (steps * (steps + 1) // 2))
+    rest = wanted - int(growth[0]) * (steps * (steps + 1) // 2)
+    growth[0] += rest // steps
+    growth[-(rest % steps)] += rest % steps > 0
+    assert sum(np.cumsum(growth).tolist()) == wanted
+    differences = np.zeros(2 * steps, np.int64)
+    differences[1::2] = growth
+    groups = (differences[:, None] >> 5 * np.arange(7)) & 31
+    characters = 48 + groups + 32 * (np.arange(7) < 6)
+    mask = RunLengthMask(side, side, bytes(characters.astype(np.uint8)))
+    with pytest.raises(MaskError, match="outside 0 to 160000"):
+        _ = mask.runs
+
+
 def test_sizes_must_agree() -> None:
     mask = encode_mask(np.ones((4, 5), bool))
     with pytest.raises(MaskError, match=r"4 x 5, the film 5 x 4"):

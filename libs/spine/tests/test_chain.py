@@ -92,7 +92,12 @@ def test_a_speck_is_a_fragment_and_two_bodies_in_one_outline_are_several():
     levels, out, _ = chain_of(made.plus(over).segments)
     assert (levels, out) == (list(LEVELS[:-1]), {"T3": UnnamedReason.SEVERAL})
     levels, out, chain = chain_of(made.without("L3", "L2").plus(over).segments)
-    assert chain[levels.index("T3")].count == 2
+    place = chain[levels.index("T3")]
+    assert place.count == 2
+    for at, level in ((place.lower_xy, "L3"), (place.upper_xy, "L2")):
+        box = made.of(level).box
+        middle = (box.x + box.width / 2, box.y + box.height / 2)
+        assert at == pytest.approx(middle, abs=4.0)
     assert not out
 
 

@@ -163,6 +163,13 @@ def test_a_vertebra_that_no_outline_shows_comes_from_the_fused_regions():
     assert boxes(fuse_vertebrae(members)) == boxes([body(0)])
 
 
+def test_a_vertebra_that_the_film_shows_in_part_comes_from_the_fused_regions_too():
+    part = decode_mask(body(2, height=BODY * 2 // 3).mask)
+    region = segment(decode_mask(filled(0, 0).mask) | part, kind=SegmentKind.REGION)
+    members = {"a": said([body(0), region]), "b": said([body(0)])}
+    assert boxes(fuse_vertebrae(members, (region,))) == boxes([body(0), segment(part)])
+
+
 def test_without_outlines_the_fused_regions_are_taken_apart():
     members = {name: said([filled(0, 3)]) for name in ("a", "b")}
     assert fuse_vertebrae(members) == ()

@@ -167,6 +167,17 @@ def test_a_mirrored_film_says_the_same() -> None:
     np.testing.assert_allclose(other.features, one.features, atol=1e-2)
 
 
+def test_a_film_of_oblong_pixels_is_read_where_its_endplates_lie() -> None:
+    bodies = quads()
+    film = drawn(bodies, 9.0)
+    narrow = np.full_like(film, 900)
+    narrow[:, : WIDTH // 2] = cv2.resize(film, (WIDTH // 2, HEIGHT), interpolation=cv2.INTER_AREA)
+    halved = {level: quad * [0.5, 1.0] for level, quad in bodies.items()}
+    one, other = measured(film, bodies), measured(narrow, halved, (MM, 2 * MM))
+    for key, said in one.items():
+        assert other[key].value == pytest.approx(said.value, abs=0.6)
+
+
 @pytest.mark.parametrize(("rows", "columns"), [(2, 2), (3, 3), (1, 2), (2, 1)])
 def test_a_finer_film_and_oblong_pixels_say_the_same(rows: int, columns: int) -> None:
     bodies = quads()

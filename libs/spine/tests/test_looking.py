@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import math
+
 import cv2
 import numpy as np
 import pytest
+from spinezoo_spine.column.bodies import shape_of
 from spinezoo_spine.column.chain import longest_chain
 from spinezoo_spine.column.places import measure_sizes, places_of
 from spinezoo_spine.column.reader.looking import (
@@ -22,7 +25,7 @@ from spinezoo_spine.column.reader.looking import (
     spots_of,
 )
 from spinezoo_spine.films.grey import unit_grey
-from spinezoo_testing.columns import column, painted_film
+from spinezoo_testing.columns import column, instance, painted_film, quad
 
 
 def given_of(made, pixels):
@@ -31,6 +34,48 @@ def given_of(made, pixels):
     chain = longest_chain(film)
     spots = spots_of(chain, film.size)
     return reader_input(pixels, spots, film.size, own_step(chain)), spots
+
+
+def test_a_turned_body_is_as_long_and_broad_as_it_was_drawn():
+    body = shape_of(instance(quad(np.array([70.0, 60.0]), 50.0, 30.0, 120, 140)).mask)
+    assert body is not None
+    assert body.centre_xy == pytest.approx((70.5, 60.5), abs=0.3)
+    # 42 along the column, 58 across it, and the pixels of the border; the longer side leads up.
+    assert (body.breadth_px, body.length_px) == pytest.approx((43.0, 59.0), abs=1.0)
+    turn = math.radians(30.0)
+    assert body.direction_xy == pytest.approx((-math.cos(turn), -math.sin(turn)), abs=0.03)
+    assert body.extent_px((math.sin(turn), -math.cos(turn))) == pytest.approx(43.0, abs=1.0)
+    assert body.extent_px((math.cos(turn), math.sin(turn))) == pytest.approx(59.0, abs=1.0)
+
+
+def test_facts_are_those_of_the_outlines():
+    pixels = np.zeros((300, 200), bool)
+    made, tops = [], (200, 140, 80)
+    for top in tops:
+        body = pixels.copy()
+        body[top : top + 40, 80:140] = True
+        made.append(instance(body))
+    film = places_of(made)
+    measure_sizes(film)
+    chain = longest_chain(film)
+    spots = spots_of(chain, film.size)
+    given = reader_input(pixels.astype(np.uint8), spots, film.size, own_step(chain))
+    size = math.sqrt(40 * 60)
+    assert own_step(chain) == pytest.approx(60 / size, abs=0.03)
+    for row in range(BEYOND, BEYOND + 3):
+        beyond, lumbar, sacral, large, tall, cut, turn, lean = given.facts[row, :8].tolist()
+        assert (beyond, lumbar, sacral, cut) == (0.0, pytest.approx(0.9), 0.0, 0.0)
+        assert (large, turn, lean) == pytest.approx((0.0, 0.0, 0.0), abs=1e-6)
+        assert tall == pytest.approx(2 * math.log(40 / 60), abs=0.01)
+    assert given.facts[:, 0].tolist() == [1.0, 1.0, 0.0, 0.0, 0.0, 1.0, 1.0]
+    first, last = BEYOND, BEYOND + 2
+    apart = 120 / size / 1.2
+    assert given.pairs[first, last, 0] == pytest.approx(apart)
+    assert given.pairs[first, last, 1] == pytest.approx(2.0, abs=0.05)
+    assert given.pairs[first, last, 2:].tolist() == [1.0, 0.0, 0.0, 0.0]
+    assert given.pairs[0, first, 2:].tolist() == [1.0, 1.0, 0.0, 0.0]
+    assert given.pairs[0, last + 1, 3:5].tolist() == [1.0, 1.0]
+    assert not given.pairs[last, first].any()
 
 
 def test_spots_go_on_beyond_both_ends_in_the_columns_own_step():

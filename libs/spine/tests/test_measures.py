@@ -36,6 +36,7 @@ from spinezoo_spine.measures import formulas
 from spinezoo_spine.measures.column import FROM_ZERO
 from spinezoo_spine.measures.evidence import painted
 from spinezoo_spine.measures.film import AT_DETECTOR, measure_film
+from spinezoo_spine.measures.uncertainty import calibration, name_of
 
 LEVELS = ("L1", "L2", "L3", "L4", "L5", "S1")
 HEIGHT, WIDTH = 1000, 760
@@ -412,6 +413,15 @@ class TestWithheld:
         # Its lower endplate is in view: the disc below it is measured all the same.
         assert value(film, MeasureKind.DISC_ANGLE, "L1", "L2") == pytest.approx(9.0, abs=0.7)
 
+    def test_a_vertebra_cut_by_the_lower_border(self) -> None:
+        quads = drawn_column()
+        height = int(quads["L4"][:, 1].mean())
+        above = {level: quads[level] for level in ("L4", "L3", "L2", "L1")}
+        film = measured(above, height=height)
+        cut = find(film, MeasureKind.BODY_HEIGHT_POSTERIOR, "L4")
+        assert cut.withheld_reason is WithheldReason.CUT_BY_FILM
+        assert value(film, MeasureKind.DISC_ANGLE, "L3", "L4") == pytest.approx(9.0, abs=0.7)
+
     def test_a_sacrum_that_leaves_the_film_below_its_endplate_is_measured(self) -> None:
         quads = drawn_column()
         whole = measured(quads)
@@ -444,6 +454,18 @@ class TestWithheld:
         film = measured(turned)
         assert {m.withheld_reason for m in film.measures} == {WithheldReason.DISORDER}
 
+    def test_a_sacrum_above_the_lumbar_vertebrae(self) -> None:
+        quads = drawn_column()
+        swapped = {"L5": quads["S1"] - [0.0, 20.0], "S1": quads["L5"] - [0.0, 20.0]}
+        film = measured(swapped)
+        assert {m.withheld_reason for m in film.measures} == {WithheldReason.DISORDER}
+
+    def test_a_sacrum_alone(self) -> None:
+        film = measured({"S1": drawn_column()["S1"]})
+        assert film.facing is None
+        slope = find(film, MeasureKind.SACRAL_SLOPE, "S1")
+        assert slope.withheld_reason is WithheldReason.FACING_UNSURE
+
     def test_a_straight_column_tells_no_front(self) -> None:
         quads = {
             level: np.array([[330.0, y], [426.0, y], [426.0, y + TALL], [330.0, y + TALL]])
@@ -471,6 +493,13 @@ class TestLandmarks:
                 for landmark in body.corners:
                     x, y = drawn[body.level][order][landmark.corner - 1]
                     assert np.hypot(landmark.place.x - x, landmark.place.y - y) < 1.5
+
+    def test_how_far_a_corner_may_be_off_is_in_pixels_whatever_these_measure(self) -> None:
+        fine, coarse = measured(drawn_column()), measured(drawn_column(), (1.0, 1.0))
+        for one, other in zip(fine.bodies, coarse.bodies, strict=True):
+            radii = [corner.radius_px for corner in one.corners]
+            assert min(radii) > 0.5
+            assert radii == pytest.approx([corner.radius_px for corner in other.corners], rel=0.05)
 
     def test_contour_is_closed_and_finer_than_a_pixel(self) -> None:
         film = measured(drawn_column())
@@ -514,6 +543,15 @@ class TestTwoFilms:
         changes = {(c.kind, c.levels): c for c in compare_films(before, after)}
         assert changes[MeasureKind.SLIP, ("L4", "L5")].change is None
         assert changes[MeasureKind.DISC_ANGLE, ("L4", "L5")].change == pytest.approx(0.0)
+
+
+@pytest.mark.parametrize("refined", [False, True])
+def test_every_measure_of_a_column_has_an_interval_that_was_fitted(refined: bool) -> None:
+    told = [m for m in measured(drawn_column()).measures if m.value is not None]
+    assert len(told) > 60
+    assert {name_of(m.kind, m.levels) for m in told} <= calibration(refined=refined).keys()
+    floor, factor = calibration(refined=refined)["CORNER"]
+    assert 0.0 < floor < 0.1 < 1.0 < factor  # the floor is a share of the depth
 
 
 def test_table_has_a_line_for_every_measure() -> None:

@@ -260,6 +260,29 @@ def test_other_columns_are_looked_at_too_where_it_is_unsure_what_the_film_shows(
     assert min(looks["one"], looks["three"]) >= 2, looks
 
 
+def test_the_sacrum_is_in_view_and_the_count_known_only_where_the_film_shows_it(phantoms):
+    reader, known = built_in_reader(), 0
+    for made, pixels in phantoms[:3]:
+        whole = said_of(made, pixels)
+        assert whole.sacrum_in_view
+        known += whole.lumbar_count == 5
+        rows = int(made.of("L4").box.y + 0.9 * made.of("L4").box.height)
+        above = [
+            instance(decode_mask(s.mask)[:rows], s.structure)
+            for s in made.segments
+            if s.box.y < rows - 4 and s.level not in ("S1", "S2")
+        ]
+        cut = named_vertebrae(above, pixels[:rows], reader)
+        assert not cut.sacrum_in_view
+        assert cut.lumbar_count is None
+        turned = [instance(np.rot90(decode_mask(s.mask)), s.structure) for s in made.segments]
+        lying = named_vertebrae(turned, np.rot90(pixels), reader)
+        assert not lying.sacrum_in_view
+        assert (lying.lumbar_count, lying.missing_levels) == (None, ())
+        assert lying.count_reason == "no upright lateral column was read"
+    assert known >= 1
+
+
 def test_films_that_end_above_the_sacrum_are_named_only_surely(phantoms):
     reader, found = built_in_reader(), Counter[str]()
     for (made, pixels), level in itertools.product(phantoms, ("L5", "L4", "L3")):

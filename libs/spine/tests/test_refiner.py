@@ -22,13 +22,17 @@ from spinezoo_contract.types import (
 )
 from spinezoo_spine.built_in import load_built_in_card
 from spinezoo_spine.measures import film as film_module
-from spinezoo_spine.measures.film import measure_film
-from spinezoo_spine.measures.looks import turned_numbers
+from spinezoo_spine.measures.bodies import measured_bodies
+from spinezoo_spine.measures.film import directions_up, measure_film
+from spinezoo_spine.measures.looks import axes_of, turned_numbers
+from spinezoo_spine.measures.refine import outline_numbers, with_numbers
 from spinezoo_spine.measures.refiner.answers import landmarks_of, numbers_of
 from spinezoo_spine.measures.refiner.card import REFINER
 from spinezoo_spine.measures.refiner.looking import CROP_PX, crop_of, normalised
 from spinezoo_spine.measures.refiner.network import LandmarkRefiner, Refined, built_in_refiner
 from spinezoo_testing.columns import Column, phantom_column
+from test_measures import drawn_column, segments_of
+from test_measures import mirrored as mirrored_quads
 
 
 def test_nonsense_of_the_network_is_an_error() -> None:
@@ -73,6 +77,33 @@ class TestLooking:
         crop = np.random.default_rng(1).normal(size=(CROP_PX, CROP_PX)).astype(np.float32)
         one, other = normalised(crop), normalised(crop * 250.0 + 4000.0)
         np.testing.assert_allclose(one, other, atol=2e-3)
+
+
+class TestMoving:
+    @pytest.mark.parametrize("mirrored", [False, True])
+    @pytest.mark.parametrize("plate", [0, 1])
+    def test_corners_and_middle_of_an_endplate_move_together(
+        self, plate: int, mirrored: bool
+    ) -> None:
+        quads = drawn_column()
+        if mirrored:
+            quads = mirrored_quads(quads)
+        outlines, spacing_mm = segments_of(quads), (0.5, 0.5)
+        ups = directions_up(outlines, spacing_mm)
+        bodies = measured_bodies(outlines, {}, ups, spacing_mm, samples=1)
+        numbers = outline_numbers(bodies, mirrored=mirrored)
+        lower = numbers.copy()
+        lower[:, :, 5 * plate + 1] += 0.1  # the endplate's middle, towards the feet
+        moved = with_numbers(bodies, lower, numbers[0], mirrored=mirrored)
+        _, sizes = axes_of(bodies, mirrored=mirrored)
+        by = moved.middles_mm[0] - bodies.middles_mm[0]
+        feet = bodies.middles_mm[0, :, 1] - bodies.middles_mm[0, :, 0]
+        feet /= np.linalg.norm(feet, axis=1)[:, None]
+        assert (by[:, plate] * feet).sum(axis=1) == pytest.approx(0.1 * sizes, rel=0.05)
+        assert by[:, 1 - plate] == pytest.approx(0.0, abs=1e-9)
+        corners = (moved.corners_mm[0] - bodies.corners_mm[0]).reshape(-1, 2, 2, 2)
+        np.testing.assert_allclose(corners[:, plate], by[:, [plate, plate]], atol=1e-9)
+        np.testing.assert_allclose(corners[:, 1 - plate], 0.0, atol=1e-9)
 
 
 class TestSecondLook:

@@ -253,7 +253,7 @@ def test_what_is_not_seen_is_withheld_not_whole(
 def test_levels_beside_a_place() -> None:
     centres = np.array([(0.0, 0.0), (2.0, 10.0), (0.0, 20.0)])
     levels = ("L3", "L4", "L5")
-    for y, told in ((-3, ("L3",)), (4, ("L3", "L4")), (15, ("L4", "L5")), (26, ("L5",))):
+    for y, told in ((-3, ("L3",)), (4, ("L3", "L4")), (12, ("L4", "L5")), (26, ("L5",))):
         assert formulas.levels_beside(np.array([-4.0, y]), centres, levels) == told
     assert formulas.levels_beside(np.zeros(2), centres[:1], levels[:1]) == ("L3",)
     assert formulas.levels_beside(np.zeros(2), centres[:0], ()) == ()

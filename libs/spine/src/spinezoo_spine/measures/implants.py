@@ -187,7 +187,8 @@ def _screws(
         x, y = (0.0, 0.0) if shape is None else shape.direction_xy
         slope = math.degrees(math.atan2(side * y * row_mm, x * column_mm))
         upper = _Plate.of(column.corners[level], upper=True)
-        angles.append((slope + 90.0) % 180.0 - 90.0 - upper.slope_deg)
+        # A line has no sense: of its two angles to the endplate the acute one.
+        angles.append((slope - upper.slope_deg + 90.0) % 180.0 - 90.0)
         reach, below = upper.places(_points(runs, column, spacing_mm, scale))
         within = (reach > 0.05 * upper.size[:, None]) & (reach < upper.size[:, None])
         breaches.append(_deepest(-below, within) + 0.0 * upper.size)  # NaN: not in view
