@@ -82,6 +82,7 @@ def test_genant(loss: float, grade: int) -> None:
         ((8, 9, 10), np.nan, 1.0, 0.2),  # a wedge
         ((8, 9.5, 10), np.nan, 0.8, 0.0),  # as it is usual at its level
         ((10, 8, 10), np.nan, 1.0, 1 - 8 / 9.4),  # hollow
+        ((12, 8.8, 10), np.nan, 1.2, 1 - 8 / 9.4),  # hollow between ends that differ as is usual
         ((7, 7, 7), 10.0, 1.0, 0.3),  # crushed as a whole
         ((5.6, 6.3, 7), 10.0, 0.8, 0.3),
         ((7, 7, 6), 10.0, 1.0, 0.3),  # by its taller side

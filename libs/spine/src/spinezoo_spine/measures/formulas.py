@@ -156,7 +156,7 @@ def height_loss(
     """
     front, middle, back = heights[..., 0], heights[..., 1], heights[..., 2]
     tallest = np.maximum(front / usual_wedge, back)
-    both = (front / usual_wedge + back) / 2.0
+    both = (front + back) / 2.0
     losses = [1.0 - front / (back * usual_wedge), 1.0 - middle / (both * USUAL_MIDDLE)]
     whole = 1.0 - tallest / usual_back
     losses.append(np.where(np.isfinite(whole), whole, 0.0))
