@@ -351,8 +351,8 @@ def _bridged(grid: NDArray[np.uint8], metal: NDArray[np.uint8], reach: int) -> N
     # What closing says of the metal depends on cells up to the disk's side away.
     x, y, w, h = cv2.boundingRect(metal)
     near = padded[y : y + h + 2 * side, x : x + w + 2 * side]
-    closed = cv2.morphologyEx(near, cv2.MORPH_CLOSE, disk)[side:-side, side:-side]
-    bridged[y : y + h, x : x + w] |= closed & metal[y : y + h, x : x + w]
+    closed = np.asarray(cv2.morphologyEx(near, cv2.MORPH_CLOSE, disk), dtype=np.uint8)
+    bridged[y : y + h, x : x + w] |= closed[side:-side, side:-side] & metal[y : y + h, x : x + w]
     return bridged
 
 
