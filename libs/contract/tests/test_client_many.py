@@ -171,5 +171,6 @@ def test_nobody_there_is_said_of_each_film(kind: str) -> None:
 @both
 def test_no_films_no_outcomes_and_none_at_once_is_refused(target: str, kind: str) -> None:
     assert collect(target, [], kind) == []
+    assert [each.place for each in collect(target, [film(1)] * 2, kind, at_once=1)] == [0, 1]
     with pytest.raises(OptionError, match="at_once is 0"):
         collect(target, [film(1)], kind, at_once=0)
