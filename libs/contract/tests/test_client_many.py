@@ -138,17 +138,17 @@ def test_films_are_taken_as_they_are_needed(target: str, kind: str) -> None:
 
     if kind == "blocking":
         with EnsembleClient(target) as client:
-            outcomes = client.segment_many(source(), at_once=2)
+            outcomes = client.segment_many(source(), at_once=3)
             next(outcomes)
-            assert taken <= 4
+            assert taken == 6
             outcomes.close()
         return
 
     async def run() -> None:
         async with AsyncEnsembleClient(target) as client:
-            async for _ in client.segment_many(source(), at_once=2):
+            async for _ in client.segment_many(source(), at_once=3):
                 break
-            assert taken <= 4
+            assert taken == 6
 
     asyncio.run(run())
 

@@ -58,7 +58,7 @@ async def member(environment: dict[str, str]) -> AsyncIterator[GrpcServer]:
         runner.close()
 
 
-async def predict(server: GrpcServer, security: ClientSecurity, **more: Any) -> int:
+async def predict(server: GrpcServer, security: ClientSecurity | None, **more: Any) -> int:
     """Columns of the answer to one film."""
     target = f"127.0.0.1:{server.port}"
     async with AsyncSegmenterClient(target, security=security, timeout_s=20, **more) as client:
@@ -238,12 +238,15 @@ async def test_tls_of_the_server(certificates: Any) -> None:
         assert "with TLS" in await refusal(server, ClientSecurity())
         assert "with TLS" in await refusal(server, ClientSecurity())
 
-        def blocking() -> int:
-            target = f"localhost:{server.port}"
-            with SegmenterClient(target, ca_file=certificates.path("ca.crt")) as client:
+        def blocking(**more: Any) -> int:
+            with SegmenterClient(f"localhost:{server.port}", **more) as client:
                 return client.predict(FILM, timeout_s=20).width
 
-        assert await asyncio.to_thread(blocking) == 48
+        authority = certificates.path("ca.crt")
+        made = grpc.ssl_channel_credentials(authority.read_bytes())
+        assert await asyncio.to_thread(blocking, ca_file=authority) == 48
+        assert await asyncio.to_thread(blocking, credentials=made, server_name="pspnet") == 48
+        assert await predict(server, None, credentials=made, server_name="pspnet") == 48
 
 
 async def test_nothing_speaks_without_tls_health_and_reflection_neither(certificates: Any) -> None:
@@ -422,6 +425,7 @@ def test_arguments_of_a_client_are_checked(certificates: Any) -> None:
         ({"ca_file": "absent.crt"}, "ca_file names absent.crt"),
         ({"certificate_file": certificate}, "without ca_file"),
         ({"ca_file": ca, "certificate_file": certificate}, "both or none"),
+        ({"ca_file": ca, "key_file": certificates.path("client.key")}, "both or none"),
         ({"ca_file": ca, "security": ClientSecurity()}, "given twice"),
         ({"token": "two words"}, "not a token"),
         ({"token": ""}, "not a token"),
