@@ -476,10 +476,12 @@ async def health_command(
     return code, line
 
 
+@pytest.mark.parametrize("calls", [None, "off", "server", "mutual"])
 @pytest.mark.parametrize("mode", ["off", "server", "mutual"])
 async def test_health_of_the_own_server(
-    certificates: Any, monkeypatch: pytest.MonkeyPatch, capsys: Any, mode: str
+    certificates: Any, monkeypatch: pytest.MonkeyPatch, capsys: Any, mode: str, calls: str | None
 ) -> None:
+    """However the process calls others, such as a gateway its members."""
     # A name that is not the loopback address, as certificates of a real authority have.
     certificates.add("server", names=("pspnet.hospital",))
     environment = certificates.server(mode)
@@ -487,6 +489,8 @@ async def test_health_of_the_own_server(
         del environment["SPINEZOO_TLS_CA"]
     async with member(environment) as server:
         own = environment | {"SPINEZOO_GRPC_PORT": str(server.port), "SPINEZOO_HOST": "0.0.0.0"}
+        if calls:
+            own |= certificates.client(calls)
         asked = health_command(monkeypatch, capsys, own)
         assert await asked == (0, f"127.0.0.1:{server.port} SERVING")
         named = ("--service", "spinezoo.v1.SegmenterService")
