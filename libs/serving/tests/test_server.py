@@ -336,8 +336,10 @@ async def test_a_full_queue_answers_at_once() -> None:
         error = await zoo.error(zoo.predict(film(4)))
         assert type(error) is QueueFullError
         assert "SPINEZOO_QUEUE_LIMIT" in str(error)
+        await asyncio.sleep(0.1)
         zoo.network.gate.set()
-        await asyncio.gather(running, *waiting)
+        _, *waited = await asyncio.gather(running, *waiting)
+        assert all(100.0 <= each.provenance.timing.queue_ms < 60_000.0 for each in waited)
         assert sorted(zoo.network.seen) == [1, 2, 3]
         assert zoo.runner.queue.length == 0
         assert (await zoo.predict(film(5))).height == 32
