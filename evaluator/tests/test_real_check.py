@@ -234,14 +234,17 @@ def test_a_wrong_name_a_missing_one_and_a_false_vertebra_are_counted():
         reason = UnnamedReason.SPACING if shifted[level] is None else None
         return NamedVertebra(replace(vertebra.segment, level=shifted[level]), 1.0, reason)
 
+    # The uppermost true body begins at 75: the middle of one lies below that, of the other above.
     extra = segments_from_regions(
-        [Region(Structure.LUMBAR_VERTEBRA, np.array(corners(30, 200)))], HEIGHT, WIDTH
-    )[0]
-    off = NamedVertebra(extra, 0.0, UnnamedReason.OFF_COLUMN)
-    wrong = Labelling((*(renamed(v) for v in column.vertebrae), off), True)
+        [Region(Structure.LUMBAR_VERTEBRA, np.array(corners(30, y))) for y in (88, 40)],
+        HEIGHT,
+        WIDTH,
+    )
+    off = [NamedVertebra(each, 0.0, UnnamedReason.OFF_COLUMN) for each in extra]
+    wrong = Labelling((*(renamed(v) for v in column.vertebrae), *off), True)
     counts = measure_column(truth, wrong)
     assert (counts.named_right, counts.named_wrong, counts.to_name) == (3, 1, 5)
-    assert (counts.right, counts.predicted) == (6, 7)
+    assert (counts.right, counts.predicted) == (6, 7)  # of what lies beyond nothing is said
     assert measure_column(truth_of(sacrum=False), wrong).to_name == 0
 
 

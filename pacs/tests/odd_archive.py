@@ -20,6 +20,7 @@ class Asked:
     path: str
     query: dict[str, list[str]]
     body: bytes
+    token: str = ""
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,8 @@ class OddArchive(LocalService):
                 length = int(self.headers.get("Content-Length") or 0)
                 parts = urlsplit(self.path)
                 body = self.rfile.read(length)
-                asked = Asked(self.command, parts.path, parse_qs(parts.query), body)
+                token = self.headers.get("Authorization") or ""
+                asked = Asked(self.command, parts.path, parse_qs(parts.query), body, token)
                 service.asked.append(asked)
                 said = answer(asked)
                 self.send_response(said.code)

@@ -203,11 +203,15 @@ def test_films_that_cannot_be_freed_with_certainty_are_set_aside(
 
 
 def test_the_last_check_finds_every_value_of_the_header() -> None:
-    content = planted_film(1, 7, PatientComments="Zqm\u00fcller", SpecificCharacterSet="ISO_IR 100")
+    content = planted_film(
+        1, 7, PatientComments="Zqm\u00fcller", SpecificCharacterSet="ISO_IR 100",
+        OtherPatientNames=["Zqone^Zql", "Zqtwo"],
+    )  # fmt: skip
     original = dcmread(io.BytesIO(content), stop_before_pixels=True)
     texts = (
         "Zqname007^Zqfirst007", "Zqfirst007", "ZQID00007", "19170517", "Zqnested007", "ZQREQ1",
-        "Zqprivate007", "Zqbytes007", "Zqoverlay", "Zqm\u00fcller", str(original.StudyInstanceUID),
+        "Zqprivate007", "Zqbytes007", "Zqoverlay", "Zqm\u00fcller", "Zqtwo", "Zql",
+        str(original.StudyInstanceUID),
     )  # fmt: skip
     for text in texts:
         for codec in ("utf-8", "latin-1", "utf-16-le"):

@@ -69,6 +69,14 @@ def groups_of(report: Dataset) -> list[Dataset]:
     return list(measurements.ContentSequence)
 
 
+def codes_said(group: Dataset) -> list[str]:
+    return [
+        item.ConceptCodeSequence[0].CodeValue
+        for item in group.ContentSequence
+        if item.ValueType == "CODE"
+    ]
+
+
 def texts_of(group: Dataset) -> list[str]:
     return [item.TextValue for item in group.ContentSequence if item.ValueType == "TEXT"]
 
@@ -229,12 +237,7 @@ def test_a_film_that_the_networks_do_not_know_gets_a_report_that_says_so(
     assert set(made.datasets) == {"sr", "sc"}
     (group,) = groups_of(made.datasets["sr"])
     assert "The header says something else." in texts_of(group)
-    codes_said = [
-        item.ConceptCodeSequence[0].CodeValue
-        for item in group.ContentSequence
-        if item.ValueType == "CODE"
-    ]
-    assert "110531" in codes_said
+    assert "110531" in codes_said(group)
     assert not [item for item in group.ContentSequence if item.ValueType == "SCOORD"]
 
 
@@ -276,6 +279,7 @@ def test_a_report_says_what_a_reader_should_know() -> None:
     cautions = groups_of(made.datasets["sr"])[-1]
     assert tuple(texts_of(cautions)[-len(said) :]) == said
     assert "Cautions" in texts_of(cautions)
+    assert "110531" not in codes_said(cautions)  # the film is interpretable
     # Nothing is doubted: nothing is said.
     sure = replace(
         labelling, sacrum_in_view=True, missing_levels=(), lumbar_count=5,
@@ -377,7 +381,8 @@ def test_implants_are_segments_with_codes() -> None:
     for seed in range(3, 30):
         if any(str(region.structure) == "screw" for region in phantom(seed).regions):
             break
-    findings = findings_of(answered(seed)[2])
+    answer = answered(seed)[2]
+    findings = findings_of(answer)
     screws = [each for each in findings if each.structure is Structure.SCREW]
     assert screws
     seg = results(seed).datasets["seg"]
@@ -385,6 +390,11 @@ def test_implants_are_segments_with_codes() -> None:
     assert item.SegmentedPropertyCategoryCodeSequence[0].CodeValue == "260787004"
     assert item.SegmentedPropertyTypeCodeSequence[0].CodeValue == "68183006"
     assert item.SegmentLabel.startswith("screw 1")
+    # An implant is of the networks that saw it; where none is named, of all that were fused.
+    for said, told in ((("unet",), ("unet",)), ((), answer.fused.member_names)):
+        implants = tuple(replace(each, member_names=said) for each in answer.fused.implants)
+        found = findings_of(replace(answer, fused=replace(answer.fused, implants=implants)))
+        assert {each.member_names for each in found[-len(implants) :]} == {told}
 
 
 @pytest.mark.parametrize(
@@ -501,7 +511,7 @@ def test_the_ohif_option_adds_what_ohif_reads_and_changes_no_mask() -> None:
     plain, ohif = results(3), results(3, "ohif")
     assert plain.datasets["seg"].PixelData == ohif.datasets["seg"].PixelData
     shared = ohif.datasets["seg"].SharedFunctionalGroupsSequence[0]
-    assert "PlaneOrientationSequence" in shared
+    assert shared.PlaneOrientationSequence[0].ImageOrientationPatient == [1, 0, 0, 0, 1, 0]
     for group in groups_of(ohif.datasets["sr"]):
         # OHIF 3.13 stops at a group without a region.
         assert any(item.ValueType == "SCOORD" for item in group.ContentSequence)

@@ -27,6 +27,8 @@ from spinezoo.v1 import (
     segment_pb2,
 )
 from spinezoo_gateway.http import models
+from spinezoo_gateway.http.answers import models_json
+from spinezoo_gateway.http.options import SegmentFields, form_schema
 from test_requests import GREY, dicom
 
 Connect = Callable[..., httpx.Client]
@@ -101,6 +103,35 @@ PAIRS: list[tuple[Any, Any]] = [
 @pytest.mark.parametrize(("model", "message"), PAIRS, ids=lambda each: str(each)[-30:])
 def test_models_have_the_fields_of_the_contract(model: Any, message: Any) -> None:
     assert set(model.model_fields) == set(message.DESCRIPTOR.fields_by_name)
+
+
+def test_lists_are_texts_of_a_form() -> None:
+    schema = form_schema(SegmentFields)["content"]["multipart/form-data"]["schema"]
+    for name in ("members", "weights"):
+        assert schema["properties"][name]["type"] == "string"
+
+
+def test_what_a_zoo_lacks_is_left_out_of_its_models() -> None:
+    bare = ensemble_pb2.RosterMember(member_name="unet")
+    assert set(models_json(ensemble_pb2.ListModelsResponse(members=[bare]))["members"][0]) == {
+        "name", "target", "status",
+    }  # fmt: skip
+    told = models_json(
+        ensemble_pb2.ListModelsResponse(
+            members=[
+                ensemble_pb2.RosterMember(
+                    member_name="unet",
+                    model=model_pb2.ModelInfo(name="unet"),
+                    newcomer=ensemble_pb2.NewcomerStatus(target="new:1", reason="rule C06"),
+                )
+            ],
+            reader=labelling_pb2.ReaderProvenance(name="reads"),
+            refiner=measures_pb2.RefinerProvenance(name="refines"),
+        )
+    )
+    (member,) = told["members"]
+    assert (member["model"]["name"], member["newcomer"]["reason"]) == ("unet", "rule C06")
+    assert (told["reader"]["name"], told["refiner"]["name"]) == ("reads", "refines")
 
 
 def test_names_of_enums_are_those_of_the_contract() -> None:

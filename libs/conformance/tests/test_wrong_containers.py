@@ -3,11 +3,13 @@
 # ruff: noqa: N802 - the methods are named by the contract
 from __future__ import annotations
 
+import itertools
 import threading
 import time
 from typing import Any
 
 import grpc
+import numpy as np
 import pytest
 from grpc_health.v1 import health_pb2
 from spinezoo.v1 import (
@@ -19,8 +21,11 @@ from spinezoo_conformance import session
 from spinezoo_conformance.check import check
 from spinezoo_conformance.rules import RULES
 from spinezoo_conformance.verdict import Outcome, RuleResult
+from spinezoo_contract import codec
 from spinezoo_contract.errors import NotServingError, SpineZooError
+from spinezoo_contract.masks import decode_mask, encode_mask
 from spinezoo_contract.status import to_status
+from spinezoo_contract.types import RunLengthMask
 from spinezoo_testing.plain_server import PlainServicer, Thresholder, serve
 
 QUICK = {rule.rule_id for rule in RULES if not rule.slow}
@@ -62,6 +67,22 @@ class HalfMask(PlainServicer):
         return response
 
 
+class EmptyMask(PlainServicer):
+    def fault(self, response: Any, context: Any) -> Any:
+        for segment in response.segments:
+            size = segment.mask.height, segment.mask.width
+            segment.mask.counts = encode_mask(np.zeros(size, bool)).counts
+            segment.box.CopyFrom(segment_pb2.Box())
+        return response
+
+
+class NoBox(PlainServicer):
+    def fault(self, response: Any, context: Any) -> Any:
+        for segment in response.segments:
+            segment.ClearField("box")
+        return response
+
+
 class Unsorted(PlainServicer):
     def fault(self, response: Any, context: Any) -> Any:
         backwards = list(response.segments)[::-1]
@@ -91,6 +112,13 @@ class InstancesOfSemantic(PlainServicer):
         return response
 
 
+class SecondRegion(PlainServicer):
+    def fault(self, response: Any, context: Any) -> Any:
+        if len(response.segments) == 2:
+            response.segments.add().CopyFrom(response.segments[1])
+        return response
+
+
 class OtherWeights(PlainServicer):
     def fault(self, response: Any, context: Any) -> Any:
         response.provenance.weights_sha256 = "0" * 64
@@ -110,6 +138,21 @@ class Random(PlainServicer):
         self.calls += 1
         for segment in response.segments:
             segment.score = max(0.0, segment.score - 0.01 * (self.calls % 50))
+        return response
+
+
+class Wandering(PlainServicer):
+    """Its outlines lie a little beside each second time."""
+
+    calls = itertools.count(1)
+
+    def fault(self, response: Any, context: Any) -> Any:
+        columns = 2 * (next(self.calls) % 2)
+        for segment in response.segments:
+            sent = RunLengthMask(segment.mask.height, segment.mask.width, segment.mask.counts)
+            moved = encode_mask(np.roll(decode_mask(sent), columns, axis=1))
+            segment.mask.counts = moved.counts
+            segment.box.CopyFrom(codec.to_proto(moved.box))
         return response
 
 
@@ -165,6 +208,28 @@ class NoRequestId(PlainServicer):
 class MapsUnasked(PlainServicer):
     def Predict(self, request: Any, context: Any) -> Any:
         request.options.include_probability_maps = True
+        return super().Predict(request, context)
+
+
+class MapsOfNothing(PlainServicer):
+    def fault(self, response: Any, context: Any) -> Any:
+        for grid in response.probability_maps:
+            grid.film_box.height = 0.0
+        return response
+
+
+class MapsTwice(PlainServicer):
+    def fault(self, response: Any, context: Any) -> Any:
+        response.probability_maps.extend(list(response.probability_maps))
+        return response
+
+
+class ShortOfTime(PlainServicer):
+    """Ends a call that has little time left in an error of its own."""
+
+    def Predict(self, request: Any, context: Any) -> Any:
+        if context.time_remaining() < 1.0:
+            context.abort(grpc.StatusCode.INTERNAL, "too little time")
         return super().Predict(request, context)
 
 
@@ -252,22 +317,29 @@ WRONG: list[tuple[type[PlainServicer], str]] = [
     (NetworkSize, "C05"),
     (WrongBox, "C06"),
     (HalfMask, "C06"),
+    (EmptyMask, "C06"),
+    (NoBox, "C06"),
     (Unsorted, "C07"),
     (ScoreInPercent, "C07"),
     (UnnamedStructure, "C08"),
     (InstancesOfSemantic, "C09"),
+    (SecondRegion, "C09"),
     (OtherWeights, "C10"),
     (NoTiming, "C10"),
     (Random, "C11"),
+    (Wandering, "C11"),
     (NoSmallFilms, "C12"),
     (BytesOnly, "C13"),
     (OptionsIgnored, "C14"),
     (EmptyListOnCrash, "C15"),
     (NoMessage, "C15"),
     (EverythingIsInternal, "C15"),
+    (ShortOfTime, "C16"),
     (NoRequestId, "C18"),
     (MapsUnasked, "C19"),
     (MapsOfWrongSize, "C19"),
+    (MapsOfNothing, "C19"),
+    (MapsTwice, "C19"),
     (OneAtATime, "C20"),
     (FalseMonochrome1, "C21"),
     (FourMebibytes, "C22"),
@@ -283,8 +355,12 @@ ALSO: dict[type[PlainServicer], set[str]] = {
     NetworkSize: {"C12", "C25"},
     WrongBox: {"C12", "C25"},
     HalfMask: {"C12", "C25"},
+    EmptyMask: {"C12", "C25"},
+    NoBox: {"C12"},
     ScoreInPercent: {"C25"},
+    SecondRegion: {"C25"},
     Random: {"C20"},
+    Wandering: {"C20"},
 }
 """Rules that break with the same fault."""
 

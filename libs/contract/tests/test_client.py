@@ -233,13 +233,16 @@ def test_predict_and_get_model(zoo: Zoo, target: str) -> None:
         assert zoo.request.image.raw.row_spacing_mm == 0.2
         assert client.get_model() == INFO
         assert len(zoo.request_id) == 32
+        assert client.get_model(timeout_s=10, request_id="m-1") == INFO
+        assert zoo.request_id == "m-1"
 
 
 async def test_predict_and_get_model_async(zoo: Zoo, target: str) -> None:
     async with AsyncSegmenterClient(target) as client:
         assert await client.predict(FILM, request_id="abc") == a_prediction()
         assert zoo.request_id == "abc"
-        assert await client.get_model() == INFO
+        assert await client.get_model(timeout_s=10, request_id="m-1") == INFO
+        assert zoo.request_id == "m-1"
 
 
 def test_films_in_every_form(zoo: Zoo, target: str, tmp_path: Path) -> None:

@@ -138,17 +138,17 @@ def test_films_are_taken_as_they_are_needed(target: str, kind: str) -> None:
 
     if kind == "blocking":
         with EnsembleClient(target) as client:
-            outcomes = client.segment_many(source(), at_once=2)
+            outcomes = client.segment_many(source(), at_once=3)
             next(outcomes)
-            assert taken <= 4
+            assert taken == 6
             outcomes.close()
         return
 
     async def run() -> None:
         async with AsyncEnsembleClient(target) as client:
-            async for _ in client.segment_many(source(), at_once=2):
+            async for _ in client.segment_many(source(), at_once=3):
                 break
-            assert taken <= 4
+            assert taken == 6
 
     asyncio.run(run())
 
@@ -171,5 +171,6 @@ def test_nobody_there_is_said_of_each_film(kind: str) -> None:
 @both
 def test_no_films_no_outcomes_and_none_at_once_is_refused(target: str, kind: str) -> None:
     assert collect(target, [], kind) == []
+    assert [each.place for each in collect(target, [film(1)] * 2, kind, at_once=1)] == [0, 1]
     with pytest.raises(OptionError, match="at_once is 0"):
         collect(target, [film(1)], kind, at_once=0)

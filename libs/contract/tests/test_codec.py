@@ -530,6 +530,16 @@ def test_wrong_answers_are_the_networks_fault(message: segmenter_pb2.PredictResp
         codec.from_proto(Prediction, message, HEIGHT, WIDTH)
 
 
+@pytest.mark.parametrize("side", ["height", "width"])
+def test_an_answer_about_a_film_without_pixels_is_none(side: str) -> None:
+    """Of a film's file the client knows no size: the server says it."""
+    message = response(**{side: 0})
+    message.ClearField("segments")
+    message.ClearField("probability_maps")
+    with pytest.raises(InvalidOutputError, match="but the film is"):
+        codec.from_proto(Prediction, message)
+
+
 def test_a_wrong_mask_in_an_answer_names_the_segment() -> None:
     message = response()
     message.segments[1].mask.CopyFrom(HOSTILE)

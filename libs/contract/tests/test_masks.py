@@ -78,6 +78,7 @@ def test_what_a_mask_keeps_is_no_part_of_it(pixels: np.ndarray) -> None:
 def test_agrees_with_pycocotools(pixels: np.ndarray) -> None:
     mask = encode_mask(pixels)
     assert coco_mask.encode(np.asfortranarray(pixels, np.uint8))["counts"] == mask.counts
+    assert encode_mask(pixels.astype(np.int16)) == mask
     assert np.array_equal(decode_mask(mask), pixels)
     assert mask_area(mask) == pixels.sum() == coco_mask.area(coco(mask))
     box = mask_box(mask)

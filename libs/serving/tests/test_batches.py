@@ -8,7 +8,7 @@ import time
 from collections.abc import Sequence
 
 import pytest
-from spinezoo_contract.errors import DeadlineError, FilmError, InvalidOutputError
+from spinezoo_contract.errors import DeadlineError, FilmError, InvalidOutputError, QueueFullError
 from spinezoo_serving.predict_queue import Batches, PredictQueue
 
 FAR_S = 300.0
@@ -34,9 +34,9 @@ class Network:
 
 
 class Bench:
-    def __init__(self, most: int, wait_s: float) -> None:
+    def __init__(self, most: int, wait_s: float, limit: int = 100) -> None:
         self.network = Network()
-        self.queue = PredictQueue(100)
+        self.queue = PredictQueue(limit)
         self.batches = Batches(self.queue, self.network.answer, most=most, wait_s=wait_s)
 
     async def ask(self, number: int, deadline: float | None = None) -> int:
@@ -85,6 +85,24 @@ def test_a_film_that_is_being_read_is_waited_for() -> None:
         return bench
 
     assert asyncio.run(run()).network.seen == [[1, 2]]
+
+
+def test_films_of_a_batch_take_places_of_the_queue_and_the_refusal_says_so() -> None:
+    async def run() -> None:
+        bench = Bench(most=2, wait_s=FAR_S, limit=3)
+        bench.network.go_on.clear()
+        with bench.queue.admit() as reading:
+            first = asyncio.create_task(bench.ask(1))
+            second = asyncio.create_task(bench.batches.ask(reading, 2, deadline=None))
+            await asyncio.to_thread(bench.network.busy.wait, 30)
+            with bench.queue.admit(), bench.queue.admit():
+                said = "2 requests are waiting and 2 running, the limit is 4 together"
+                with pytest.raises(QueueFullError, match=said):
+                    bench.queue.admit()
+            bench.network.go_on.set()
+            assert (await first, (await second)[0]) == (2, 4)
+
+    asyncio.run(run())
 
 
 def test_but_no_longer_than_it_may_be() -> None:

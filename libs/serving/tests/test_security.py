@@ -58,7 +58,7 @@ async def member(environment: dict[str, str]) -> AsyncIterator[GrpcServer]:
         runner.close()
 
 
-async def predict(server: GrpcServer, security: ClientSecurity, **more: Any) -> int:
+async def predict(server: GrpcServer, security: ClientSecurity | None, **more: Any) -> int:
     """Columns of the answer to one film."""
     target = f"127.0.0.1:{server.port}"
     async with AsyncSegmenterClient(target, security=security, timeout_s=20, **more) as client:
@@ -238,12 +238,15 @@ async def test_tls_of_the_server(certificates: Any) -> None:
         assert "with TLS" in await refusal(server, ClientSecurity())
         assert "with TLS" in await refusal(server, ClientSecurity())
 
-        def blocking() -> int:
-            target = f"localhost:{server.port}"
-            with SegmenterClient(target, ca_file=certificates.path("ca.crt")) as client:
+        def blocking(**more: Any) -> int:
+            with SegmenterClient(f"localhost:{server.port}", **more) as client:
                 return client.predict(FILM, timeout_s=20).width
 
-        assert await asyncio.to_thread(blocking) == 48
+        authority = certificates.path("ca.crt")
+        made = grpc.ssl_channel_credentials(authority.read_bytes())
+        assert await asyncio.to_thread(blocking, ca_file=authority) == 48
+        assert await asyncio.to_thread(blocking, credentials=made, server_name="pspnet") == 48
+        assert await predict(server, None, credentials=made, server_name="pspnet") == 48
 
 
 async def test_nothing_speaks_without_tls_health_and_reflection_neither(certificates: Any) -> None:
@@ -422,6 +425,7 @@ def test_arguments_of_a_client_are_checked(certificates: Any) -> None:
         ({"ca_file": "absent.crt"}, "ca_file names absent.crt"),
         ({"certificate_file": certificate}, "without ca_file"),
         ({"ca_file": ca, "certificate_file": certificate}, "both or none"),
+        ({"ca_file": ca, "key_file": certificates.path("client.key")}, "both or none"),
         ({"ca_file": ca, "security": ClientSecurity()}, "given twice"),
         ({"token": "two words"}, "not a token"),
         ({"token": ""}, "not a token"),
@@ -472,10 +476,12 @@ async def health_command(
     return code, line
 
 
+@pytest.mark.parametrize("calls", [None, "off", "server", "mutual"])
 @pytest.mark.parametrize("mode", ["off", "server", "mutual"])
 async def test_health_of_the_own_server(
-    certificates: Any, monkeypatch: pytest.MonkeyPatch, capsys: Any, mode: str
+    certificates: Any, monkeypatch: pytest.MonkeyPatch, capsys: Any, mode: str, calls: str | None
 ) -> None:
+    """However the process calls others, such as a gateway its members."""
     # A name that is not the loopback address, as certificates of a real authority have.
     certificates.add("server", names=("pspnet.hospital",))
     environment = certificates.server(mode)
@@ -483,6 +489,8 @@ async def test_health_of_the_own_server(
         del environment["SPINEZOO_TLS_CA"]
     async with member(environment) as server:
         own = environment | {"SPINEZOO_GRPC_PORT": str(server.port), "SPINEZOO_HOST": "0.0.0.0"}
+        if calls:
+            own |= certificates.client(calls)
         asked = health_command(monkeypatch, capsys, own)
         assert await asked == (0, f"127.0.0.1:{server.port} SERVING")
         named = ("--service", "spinezoo.v1.SegmenterService")

@@ -336,8 +336,10 @@ async def test_a_full_queue_answers_at_once() -> None:
         error = await zoo.error(zoo.predict(film(4)))
         assert type(error) is QueueFullError
         assert "SPINEZOO_QUEUE_LIMIT" in str(error)
+        await asyncio.sleep(0.1)
         zoo.network.gate.set()
-        await asyncio.gather(running, *waiting)
+        _, *waited = await asyncio.gather(running, *waiting)
+        assert all(100.0 <= each.provenance.timing.queue_ms < 60_000.0 for each in waited)
         assert sorted(zoo.network.seen) == [1, 2, 3]
         assert zoo.runner.queue.length == 0
         assert (await zoo.predict(film(5))).height == 32
@@ -377,7 +379,7 @@ async def test_a_deadline_in_the_queue_never_reaches_the_network() -> None:
         assert zoo.network.seen == [1, 3]
 
 
-async def test_a_deadline_while_running_leaves_a_clean_worker() -> None:
+async def test_a_deadline_while_running_leaves_a_clean_worker(lines: Any) -> None:
     async with serving() as zoo:
         zoo.network.gate.clear()
         error = await zoo.error(zoo.predict(film(1), timeout=0.2))
@@ -386,6 +388,14 @@ async def test_a_deadline_while_running_leaves_a_clean_worker() -> None:
         zoo.network.gate.set()
         assert (await zoo.predict(film(2))).height == 32
         assert zoo.network.seen == [1, 2]
+    late, _ = (line for line in lines() if line["message"] == "call")
+    assert 100.0 < late["ms"] < 60_000.0
+    sums = dict(
+        re.findall(
+            r'stage_seconds_sum\{stage="(\w+)"\} (\S+)', zoo.runner.metrics.render().decode()
+        )
+    )
+    assert 0.1 < float(sums["total"]) < 60.0
 
 
 async def test_a_busy_network_keeps_its_place_when_the_caller_gives_up() -> None:

@@ -91,11 +91,16 @@ class DicomWeb:
         """
         self._url, self._timeout_s = url.rstrip("/"), timeout_s
         self._session = requests.Session()
-        if authorities is not None:
-            self._session.verify = str(authorities)
+        # For each request: the session's own gives way to REQUESTS_CA_BUNDLE.
+        self._verify = None if authorities is None else str(authorities)
         if token_file is not None:
             token = token_from_file(token_file, f"token file {token_file}")
-            self._session.headers["Authorization"] = f"Bearer {token}"
+
+            def bearer(request: requests.PreparedRequest) -> requests.PreparedRequest:
+                request.headers["Authorization"] = f"Bearer {token}"
+                return request
+
+            self._session.auth = bearer  # a header alone gives way to .netrc
 
     def close(self) -> None:
         """Closes the connections."""
@@ -147,7 +152,12 @@ class DicomWeb:
         with (
             _reached(),
             self._session.request(
-                method, f"{self._url}/{path}", timeout=self._timeout_s, stream=True, **more
+                method,
+                f"{self._url}/{path}",
+                timeout=self._timeout_s,
+                stream=True,
+                verify=self._verify,
+                **more,
             ) as answer,
         ):
             kind = answer.headers.get("Content-Type", "")
@@ -233,6 +243,7 @@ class DicomWeb:
                 f"{self._url}/studies/{study_uid}/series/{series_uid}",
                 headers={"Accept": f'{RELATED}; type="{DICOM}"'},
                 timeout=self._timeout_s,
+                verify=self._verify,
             )
         if answer.status_code == 500:  # of this series; another may be well
             raise RefusedError("the service fails on a series (status 500)")

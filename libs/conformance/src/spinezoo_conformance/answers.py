@@ -72,7 +72,7 @@ def judged_on(response: segmenter_pb2.PredictResponse) -> str:
     """On how many outlines a rule was judged, for its remark."""
     count = len(response.segments)
     if count == 0:
-        return "judged on no outline: none was found on the films film"
+        return "judged on no outline: none was found on the film"
     return f"judged on {counted(count, 'outline')}"
 
 

@@ -2,8 +2,9 @@
 
 Prints one line and ends with 0 when the server serves, with 1 otherwise: what a container's health
 check runs. Without ``--target`` it asks the server of its own container, at ``SPINEZOO_GRPC_PORT``.
-Where TLS is on it speaks TLS, with ``SPINEZOO_CLIENT_TLS*`` where those are set; the server of its
-own container it asks with that server's own certificate.
+The server of its own container it asks as that server speaks, whatever ``SPINEZOO_CLIENT_TLS`` says
+of calls to others. It trusts that server's certificate alone and shows the same one; the caller's
+where both are ``mutual``. Another server it asks with ``SPINEZOO_CLIENT_TLS*`` where those are set.
 """
 
 # ruff: noqa: T201 - a command: its one line goes to the terminal.
@@ -39,14 +40,17 @@ def own_server(environment: Mapping[str, str]) -> tuple[str, ClientSecurity, str
         )
     host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(settings.host, settings.host)
     target = host_port(host, settings.grpc_port)
-    if environment.get("SPINEZOO_CLIENT_TLS", "").strip():
-        return target, ClientSecurity.from_env(environment), _own_name(settings.security)
     served = settings.security
     if served.tls is TlsMode.OFF:
         return target, ClientSecurity(), None
+    certificate, key = served.certificate, served.key
+    if served.tls is TlsMode.MUTUAL and environment.get("SPINEZOO_CLIENT_TLS", "").strip():
+        calls = ClientSecurity.from_env(environment)
+        if calls.tls is TlsMode.MUTUAL:
+            certificate, key = calls.certificate, calls.key
     # The server's own certificate is all that is trusted: nobody else can answer in its place,
     # and its authority is not needed.
-    security = ClientSecurity(served.tls, served.certificate, served.certificate, served.key)
+    security = ClientSecurity(served.tls, served.certificate, certificate, key)
     return target, security, _own_name(served)
 
 

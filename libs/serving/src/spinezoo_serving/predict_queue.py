@@ -255,8 +255,9 @@ class PredictQueue:
             if len(self._waiting) + self._running >= self.capacity:
                 waiting = len(self._waiting)
                 raise QueueFullError(
-                    f"{counted(waiting, 'request')} {are(waiting)} waiting, the limit is "
-                    f"{self._limit} (SPINEZOO_QUEUE_LIMIT); try again later or ask another"
+                    f"{counted(waiting, 'request')} {are(waiting)} waiting and {self._running} "
+                    f"running, the limit is {self.capacity} together (SPINEZOO_QUEUE_LIMIT and the "
+                    "network's threads); try again later or ask another"
                 )
             self._waiting.add(place)
             self._show()
