@@ -11,6 +11,7 @@ from pathlib import Path
 
 import cv2
 import highdicom
+import nrrd
 import numpy as np
 import pytest
 from answers import answer_of, answered, changed, dicom_of, phantom
@@ -37,6 +38,7 @@ from spinezoo_contract.types import (
 )
 from spinezoo_pacs.results import Results, Source, SourceError, make_results
 from spinezoo_pacs.results.findings import Verdict, findings_of, verdict_of
+from spinezoo_pacs.results.nrrd import write_nrrd
 from spinezoo_pacs.results.outline import TOLERANCE_PX, polygon_of
 from spinezoo_pacs.results.seg import label_map
 from spinezoo_pacs.results.values import Value
@@ -526,6 +528,44 @@ def test_ohif_reads_lengths_and_areas_in_the_films_millimetres(missing: str) -> 
     named = next(each for each in findings_of(answer) if each.named)
     wanted = named.mask.area * spacing_mm[0] * spacing_mm[1]
     assert float(value.NumericValue) == pytest.approx(wanted)
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize(
+    ("values", "spacing_mm"),
+    [
+        ({"ImagerPixelSpacing": ["0.2", "0.1"], "PixelSpacing": ["0.18", "0.09"]}, (0.2, 0.1)),
+        ({"ImagerPixelSpacing": ["0", "0"], "PixelSpacing": ["0.18", "0.09"]}, (0.18, 0.09)),
+        ({"ImagerPixelSpacing": "0.2", "PixelSpacing": ["0.18", "0.09"]}, (0.18, 0.09)),
+        (
+            {
+                "ImagerPixelSpacing": None,
+                "PixelSpacing": None,
+                "NominalScannedPixelSpacing": ["0.175", "0.1"],
+            },
+            (0.175, 0.1),
+        ),
+    ],
+)
+def test_results_are_in_the_millimetres_that_the_film_is_measured_by(
+    values: dict[str, object], spacing_mm: tuple[float, float], tmp_path: Path
+) -> None:
+    data, film, answer = answered(3)
+    data = changed(data, **values)
+    read = read_film(data)
+    assert (read.row_spacing_mm, read.column_spacing_mm) == spacing_mm
+    made = make_results(Source(data), answer, film, WHEN, viewer="ohif")
+    for kind in ("seg", "labelmap"):
+        shared = made.datasets[kind].SharedFunctionalGroupsSequence[0]  # type: ignore[index]
+        assert tuple(shared.PixelMeasuresSequence[0].PixelSpacing) == spacing_mm
+    (area,) = [each for each in groups_of(made.datasets["sr"])[0].ContentSequence
+               if each.ValueType == "NUM"]  # fmt: skip
+    named = next(each for each in findings_of(answer) if each.named)
+    wanted = decode_mask(named.mask).sum() * spacing_mm[0] * spacing_mm[1]
+    assert float(area.MeasuredValueSequence[0].NumericValue) == pytest.approx(wanted)
+    write_nrrd(made.datasets["seg"], tmp_path / "a.seg.nrrd", dcmread(io.BytesIO(data)))
+    directions = nrrd.read_header(str(tmp_path / "a.seg.nrrd"))["space directions"]
+    assert (directions[2][1], directions[1][0]) == spacing_mm
 
 
 def test_the_capture_shows_outlines_in_the_films_study() -> None:
