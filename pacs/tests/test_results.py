@@ -373,6 +373,11 @@ def test_measures_of_the_answer_stand_with_their_body_or_for_the_film() -> None:
     told = [text for group in groups for text in texts_of(group)]
     assert "Lordosis L1/S1: 90 % interval 40 to 55" in told
     assert "Millimetres are measured at: detector." in told
+    unsaid = replace(measured, plane=MeasurePlane.UNSAID)
+    answer = replace(answer, fused=replace(answer.fused, measures=unsaid))
+    groups = groups_of(make_results(Source(data), answer, film, WHEN).datasets["sr"])
+    told = [text for group in groups for text in texts_of(group)]
+    assert any("does not say whether they hold at the detector" in text for text in told)
 
 
 def test_implants_are_segments_with_codes() -> None:
