@@ -37,6 +37,7 @@ from spinezoo_contract.types import (
     WithheldReason,
 )
 from spinezoo_pacs.results import Results, Source, SourceError, make_results
+from spinezoo_pacs.results import codes as result_codes
 from spinezoo_pacs.results.findings import Verdict, findings_of, verdict_of
 from spinezoo_pacs.results.nrrd import write_nrrd
 from spinezoo_pacs.results.outline import TOLERANCE_PX, polygon_of
@@ -116,6 +117,21 @@ def test_codes_are_those_of_dicoms_context_groups() -> None:
     assert {level: said[level] for level in known} == {
         level: code.value for level, code in known.items()
     }
+
+
+def test_every_code_means_what_dicoms_dictionary_says() -> None:
+    known = {
+        (code.scheme_designator, code.value, code.meaning.lower())
+        for scheme in ("DCM", "SCT", "UCUM")
+        for code in getattr(codes, scheme).concepts.values()
+    }
+    ours = {
+        (each.scheme_designator, each.value, each.meaning.lower())
+        for each in (*vars(result_codes).values(), *result_codes.LEVELS.values())
+        if isinstance(each, highdicom.sr.CodedConcept)
+    }
+    # This one stands in SNOMED CT, but in no context group.
+    assert ours - known == {("SCT", "363680008", "radiographic imaging procedure")}
 
 
 @pytest.mark.parametrize("seed", SEEDS)
