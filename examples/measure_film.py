@@ -38,6 +38,7 @@ from spinezoo_contract.types import (
     Measure,
     MeasureKind,
     MeasureOptions,
+    MeasurePlane,
     RodBreak,
 )
 from spinezoo_contract.words import counted
@@ -58,6 +59,13 @@ PANEL_PX = 330
 
 HEIGHTS = (MeasureKind.BODY_HEIGHT_ANTERIOR, MeasureKind.BODY_HEIGHT_POSTERIOR)
 CONTOURS = (MeasureKind.DOUBLE_CONTOUR_UPPER, MeasureKind.DOUBLE_CONTOUR_LOWER)
+
+PLANES = {
+    None: "no mm: no pixel spacing",
+    MeasurePlane.DETECTOR: "mm in the detector plane",
+    MeasurePlane.PATIENT: "mm in the patient plane",
+    MeasurePlane.UNSAID: "mm in a plane that the film leaves unsaid",
+}
 
 LISTED = (
     MeasureKind.LORDOSIS,
@@ -323,9 +331,7 @@ def _write_list(pen: ImageDraw, measures: FilmMeasures, left: int, unit: float) 
         pen.text((left, top), name, fill=(190, 190, 190), font=small)
         pen.text((left, top + 14 * unit), told, fill=TEXT, font=font)
         top += 40 * unit
-    plane = "no mm: no pixel spacing" if measures.plane is None else (
-        f"mm in the {measures.plane.name.lower()} plane"
-    )  # fmt: skip
+    plane = PLANES[measures.plane]
     for line in (
         plane,
         "in brackets: 90 % interval",

@@ -10,6 +10,8 @@ from spinezoo_contract.errors import OptionError
 from spinezoo_contract.types import (
     EnsembleOptions,
     Film,
+    FilmNote,
+    FilmNoteCode,
     FusedAnswer,
     FusionOptions,
     MeasureKind,
@@ -44,6 +46,26 @@ def test_measures_cross_the_wire_as_they_are() -> None:
     assert {MeasureKind.LORDOSIS, MeasureKind.SACRAL_SLOPE} <= kinds
     back = codec.from_proto(FusedAnswer, codec.to_proto(fused))
     assert back.measures == measures
+
+
+def test_where_millimetres_hold_is_said_only_where_the_film_says_it() -> None:
+    """Pixel Spacing may be that of the detector, or calibrated in the patient (PS3.3 10.7.1)."""
+    made, pixels = phantom_column(0)
+    votes = {name: vote_of(list(made.segments), *pixels.shape) for name in ("a", "b", "c")}
+    wanted = {
+        FilmNoteCode.SPACING_IMAGER: MeasurePlane.DETECTOR,
+        FilmNoteCode.SPACING_NOMINAL_SCANNED: MeasurePlane.DETECTOR,
+        FilmNoteCode.SPACING_PIXEL: MeasurePlane.UNSAID,
+    }
+    for code, plane in wanted.items():
+        film = Film(pixels, 0.5, 0.5, (FilmNote(code, "said by the header"),))
+        for asked, said in ((None, plane), (1.2, MeasurePlane.PATIENT)):
+            fused = fuse_and_name(
+                votes, FusionOptions(), film, built_in_reader(), MeasureOptions(asked)
+            )
+            back = codec.from_proto(FusedAnswer, codec.to_proto(fused)).measures
+            assert back is not None
+            assert back.plane is said
 
 
 def test_every_measured_level_is_a_named_one() -> None:

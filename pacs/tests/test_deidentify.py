@@ -52,6 +52,14 @@ def test_the_film_and_its_technical_header_stay() -> None:
     assert codes == {"113100", "113101", "113105", "113107"}
 
 
+def test_that_pixels_are_not_square_stays_said() -> None:
+    without = {"PixelSpacing": None, "ImagerPixelSpacing": None}
+    content = changed(dicom_of(5), PixelAspectRatio=[2, 1], **without)
+    before, after = read_film(content), read_film(clean_film(content, KEY).content)
+    assert before.notes == after.notes
+    assert any("2 tall where it is 1 wide" in note.text for note in after.notes)
+
+
 @pytest.mark.skipif(shutil.which("dciodvfy") is None, reason="dicom3tools are not installed")
 def test_the_result_is_valid(tmp_path: Path) -> None:
     path = tmp_path / "film.dcm"

@@ -59,6 +59,19 @@ def test_the_spacing_is_that_at_the_detector(files: tuple[int, Path]) -> None:
     assert directions[2][1] == pytest.approx(float(film.ImagerPixelSpacing[0]))
 
 
+def test_a_film_without_spacing_is_named(
+    files: tuple[int, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    _, folder = files
+    film = pydicom.dcmread(folder / "film.dcm")
+    del film.PixelSpacing, film.ImagerPixelSpacing
+    film.save_as(folder / "film.dcm")
+    seg, out, film_path = (folder / name for name in ("seg.dcm", "film.seg.nrrd", "film.dcm"))
+    assert main([str(seg), str(out), "--film", str(film_path)]) == 0
+    assert "a pixel is written as 1 mm" in capsys.readouterr().err
+    assert nrrd.read_header(str(out))["space directions"][1][0] == 1.0
+
+
 def test_segments_that_overlap_get_layers() -> None:
     masks = [np.zeros((4, 4), bool) for _ in range(3)]
     masks[0][:2] = masks[1][1:3] = masks[2][3:] = True

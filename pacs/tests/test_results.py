@@ -11,6 +11,7 @@ from pathlib import Path
 
 import cv2
 import highdicom
+import nrrd
 import numpy as np
 import pytest
 from answers import answer_of, answered, changed, dicom_of, phantom
@@ -36,7 +37,9 @@ from spinezoo_contract.types import (
     WithheldReason,
 )
 from spinezoo_pacs.results import Results, Source, SourceError, make_results
+from spinezoo_pacs.results import codes as result_codes
 from spinezoo_pacs.results.findings import Verdict, findings_of, verdict_of
+from spinezoo_pacs.results.nrrd import write_nrrd
 from spinezoo_pacs.results.outline import TOLERANCE_PX, polygon_of
 from spinezoo_pacs.results.seg import label_map
 from spinezoo_pacs.results.values import Value
@@ -122,6 +125,21 @@ def test_codes_are_those_of_dicoms_context_groups() -> None:
     assert {level: said[level] for level in known} == {
         level: code.value for level, code in known.items()
     }
+
+
+def test_every_code_means_what_dicoms_dictionary_says() -> None:
+    known = {
+        (code.scheme_designator, code.value, code.meaning.lower())
+        for scheme in ("DCM", "SCT", "UCUM")
+        for code in getattr(codes, scheme).concepts.values()
+    }
+    ours = {
+        (each.scheme_designator, each.value, each.meaning.lower())
+        for each in (*vars(result_codes).values(), *result_codes.LEVELS.values())
+        if isinstance(each, highdicom.sr.CodedConcept)
+    }
+    # This one stands in SNOMED CT, but in no context group.
+    assert ours - known == {("SCT", "363680008", "radiographic imaging procedure")}
 
 
 @pytest.mark.parametrize("seed", SEEDS)
@@ -375,6 +393,11 @@ def test_measures_of_the_answer_stand_with_their_body_or_for_the_film() -> None:
     told = [text for group in groups for text in texts_of(group)]
     assert "Lordosis L1/S1: 90 % interval 40 to 55" in told
     assert "Millimetres are measured at: detector." in told
+    unsaid = replace(measured, plane=MeasurePlane.UNSAID)
+    answer = replace(answer, fused=replace(answer.fused, measures=unsaid))
+    groups = groups_of(make_results(Source(data), answer, film, WHEN).datasets["sr"])
+    told = [text for group in groups for text in texts_of(group)]
+    assert any("does not say whether they hold at the detector" in text for text in told)
 
 
 def test_implants_are_segments_with_codes() -> None:
@@ -536,6 +559,44 @@ def test_ohif_reads_lengths_and_areas_in_the_films_millimetres(missing: str) -> 
     named = next(each for each in findings_of(answer) if each.named)
     wanted = named.mask.area * spacing_mm[0] * spacing_mm[1]
     assert float(value.NumericValue) == pytest.approx(wanted)
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize(
+    ("values", "spacing_mm"),
+    [
+        ({"ImagerPixelSpacing": ["0.2", "0.1"], "PixelSpacing": ["0.18", "0.09"]}, (0.2, 0.1)),
+        ({"ImagerPixelSpacing": ["0", "0"], "PixelSpacing": ["0.18", "0.09"]}, (0.18, 0.09)),
+        ({"ImagerPixelSpacing": "0.2", "PixelSpacing": ["0.18", "0.09"]}, (0.18, 0.09)),
+        (
+            {
+                "ImagerPixelSpacing": None,
+                "PixelSpacing": None,
+                "NominalScannedPixelSpacing": ["0.175", "0.1"],
+            },
+            (0.175, 0.1),
+        ),
+    ],
+)
+def test_results_are_in_the_millimetres_that_the_film_is_measured_by(
+    values: dict[str, object], spacing_mm: tuple[float, float], tmp_path: Path
+) -> None:
+    data, film, answer = answered(3)
+    data = changed(data, **values)
+    read = read_film(data)
+    assert (read.row_spacing_mm, read.column_spacing_mm) == spacing_mm
+    made = make_results(Source(data), answer, film, WHEN, viewer="ohif")
+    for kind in ("seg", "labelmap"):
+        shared = made.datasets[kind].SharedFunctionalGroupsSequence[0]  # type: ignore[index]
+        assert tuple(shared.PixelMeasuresSequence[0].PixelSpacing) == spacing_mm
+    (area,) = [each for each in groups_of(made.datasets["sr"])[0].ContentSequence
+               if each.ValueType == "NUM"]  # fmt: skip
+    named = next(each for each in findings_of(answer) if each.named)
+    wanted = decode_mask(named.mask).sum() * spacing_mm[0] * spacing_mm[1]
+    assert float(area.MeasuredValueSequence[0].NumericValue) == pytest.approx(wanted)
+    write_nrrd(made.datasets["seg"], tmp_path / "a.seg.nrrd", dcmread(io.BytesIO(data)))
+    directions = nrrd.read_header(str(tmp_path / "a.seg.nrrd"))["space directions"]
+    assert (directions[2][1], directions[1][0]) == spacing_mm
 
 
 def test_the_capture_shows_outlines_in_the_films_study() -> None:

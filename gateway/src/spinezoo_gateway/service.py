@@ -27,11 +27,13 @@ from spinezoo_contract.status import MEMBERS_KEY, REQUEST_ID_KEY
 from spinezoo_contract.types import (
     EnsembleOptions,
     Film,
+    FilmNoteCode,
     FusedAnswer,
     FusedImplant,
     FusionOptions,
     GatewayTiming,
     MeasureOptions,
+    MeasurePlane,
     MemberCode,
     MemberStatus,
     Segment,
@@ -442,9 +444,12 @@ def fuse_and_name(
     measured = None
     if asked is not None:
         spacing_mm = (film.row_spacing_mm, film.column_spacing_mm)
+        unsaid = any(note.code is FilmNoteCode.SPACING_PIXEL for note in film.notes)
         measured = measure_film(
-            labelling, said, placed, spacing_mm, asked, pixels=film.pixels, refiner=refiner
-        )
+            labelling, said, placed, spacing_mm, asked,
+            plane=MeasurePlane.UNSAID if unsaid else MeasurePlane.DETECTOR,
+            pixels=film.pixels, refiner=refiner,
+        )  # fmt: skip
     return replace(fused, labelling=labelling, implants=placed, measures=measured)
 
 

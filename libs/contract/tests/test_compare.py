@@ -91,9 +91,9 @@ def test_tables_hold_every_number_under_its_name() -> None:
         MeasureKind.SLIP_PERCENT, ("L4", "L5"), MeasureUnit.PERCENT, 30.00049, 24.0, 36.0, 2
     )
     assert to_csv(film(slip, withheld("L3"))).splitlines() == [
-        "measure,levels,unit,value,low,high,grade,withheld,implant",
-        "slip_percent,L4/L5,%,30.0,24.0,36.0,2,,",
-        "body_height_anterior,L3,mm,,,,,cut_by_film,",
+        "measure,levels,unit,value,low,high,grade,withheld,implant,plane",
+        "slip_percent,L4/L5,%,30.0,24.0,36.0,2,,,",
+        "body_height_anterior,L3,mm,,,,,cut_by_film,,detector",
     ]
     changes = compare_films(film(height(30.0, 3.0)), film(height(24.0, 4.0), screws(2.0)))
     assert changes_to_csv(changes).splitlines() == [

@@ -151,7 +151,11 @@ def test_a_spacing_of_no_radiograph_is_ignored(make_dicom: Make, spacing: list[f
 def test_the_spacing_says_how_it_was_had(make_dicom: Make) -> None:
     both = {"ImagerPixelSpacing": ["0.15", "0.2"], "PixelSpacing": ["0.1", "0.1"]}
     film = read_film(make_dicom(GREY, EstimatedRadiographicMagnificationFactor="1.25", **both))
-    assert "0.15 x 0.2 mm" in text_of(film, Code.SPACING_IMAGER)
+    assert "0.15 x 0.2 mm, not its Pixel Spacing of 0.1 x 0.1 mm" in text_of(
+        film, Code.SPACING_IMAGER
+    )
+    same = read_film(make_dicom(GREY, **{name: ["0.15", "0.2"] for name in both}))
+    assert "not its" not in text_of(same, Code.SPACING_IMAGER)
     assert "magnification of 1.250" in text_of(film, Code.SPACING_IMAGER)
     distances = {"DistanceSourceToDetector": "1150", "DistanceSourceToPatient": "1000"}
     film = read_film(make_dicom(GREY, PixelSpacing=["0.1", "0.1"], **distances))

@@ -236,7 +236,7 @@ class MeasuresModel(Model):
 
     facing: Literal["left", "right", "unspecified"]
     facing_probability: Share
-    plane: Literal["detector", "patient", "unspecified"]
+    plane: Literal["detector", "patient", "unsaid", "unspecified"]
     bodies: list[BodyModel]
     measures: list[MeasureModel]
     refiner: RefinerModel | None = None

@@ -20,7 +20,7 @@ NUMBERS = frozenset(
         "PixelSpacing", "ImagerPixelSpacing", "NominalScannedPixelSpacing",
         "EstimatedRadiographicMagnificationFactor", "DistanceSourceToDetector",
         "DistanceSourceToPatient", "KVP", "Exposure", "ExposureTime", "XRayTubeCurrent",
-        "FieldOfViewDimensions", "LossyImageCompressionRatio",
+        "FieldOfViewDimensions", "LossyImageCompressionRatio", "PixelAspectRatio",
     }
 )  # fmt: skip
 """Attributes that are kept where they hold numbers."""

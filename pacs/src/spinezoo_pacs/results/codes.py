@@ -25,7 +25,7 @@ VERTEBRA = _sct("51282000", "Vertebra")
 BONE_SCREW = _sct("68183006", "Bone screw")
 IMPLANT = _sct("40388003", "Implant")
 
-ARTIFICIAL_INTELLIGENCE = CodedConcept("123109", "DCM", "Artificial Intelligence")
+ARTIFICIAL_INTELLIGENCE = CodedConcept("123110", "DCM", "Artificial Intelligence")
 COMMENT = CodedConcept("121106", "DCM", "Comment")
 QUALITY_FINDING = CodedConcept("111052", "DCM", "Quality Finding")
 NOT_INTERPRETABLE = CodedConcept("110531", "DCM", "Insufficient quality for interpretation")

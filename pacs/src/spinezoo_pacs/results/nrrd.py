@@ -6,7 +6,7 @@
 
 Slicer's importer refuses segmentations of radiographs, which have no position in the patient; its
 own format does without. Segments that overlap lie in layers of their own, so no pixel is lost. The
-film gives the spacing at the detector; without it a pixel is 1 mm wide.
+film gives the spacing that it is measured by; without one a pixel is 1 mm wide.
 """
 
 # ruff: noqa: T201 - a command: its errors go to the terminal.
@@ -27,6 +27,8 @@ from pynetdicom.sop_class import LabelMapSegmentationStorage, SegmentationStorag
 from spinezoo_contract.errors import FilmError, SpineZooError
 from spinezoo_contract.output import end_with_reader
 from spinezoo_contract.words import counted
+from spinezoo_spine.films.about import spacing_mm
+from spinezoo_spine.films.notes import NoteBook
 
 
 def masks_of(seg: Dataset) -> list[tuple[Dataset, NDArray[np.bool_]]]:
@@ -73,19 +75,18 @@ def write_nrrd(seg: Dataset, path: Path, film: Dataset | None = None) -> int:
     found = masks_of(seg)
     if not 1 <= len(found) <= 255:
         raise FilmError(f"the SEG has {counted(len(found), 'segment')}; 1 to 255 can be written")
-    spacing = [1.0, 1.0]
+    row_mm = column_mm = None
     if film is not None:
         if (film.Rows, film.Columns) != (seg.Rows, seg.Columns):
             raise FilmError("film and SEG are of different size; give the film that was answered")
-        given = film.get("ImagerPixelSpacing") or film.get("PixelSpacing") or spacing
-        spacing = [float(value) for value in given]
+        row_mm, column_mm = spacing_mm(film, NoteBook())
     places, layers = layers_of([mask for _, mask in found])
     header: dict[str, object] = {
         "encoding": "gzip",
         "space": "left-posterior-superior",
         "kinds": ["list", "domain", "domain", "domain"],
         "space directions": [
-            [np.nan, np.nan, np.nan], [spacing[1], 0, 0], [0, spacing[0], 0], [0, 0, 1],
+            [np.nan, np.nan, np.nan], [column_mm or 1, 0, 0], [0, row_mm or 1, 0], [0, 0, 1],
         ],
         "space origin": [0, 0, 0],
         "Segmentation_MasterRepresentation": "Binary labelmap",
@@ -129,6 +130,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             if options.film is not None:
                 film = pydicom.dcmread(options.film, stop_before_pixels=True)
             write_nrrd(seg, options.out, film)
+            if film is not None and None in spacing_mm(film, NoteBook()):
+                print("the film states no spacing: a pixel is written as 1 mm", file=sys.stderr)
     except (SpineZooError, OSError, pydicom.errors.InvalidDicomError, AttributeError) as error:
         print(f"stopped: {error}", file=sys.stderr)
         return 1

@@ -145,6 +145,6 @@ def _for_ohif(making: Making, made: Dataset) -> None:
         shared.PlaneOrientationSequence = [plane]
     if "PixelMeasuresSequence" not in shared:
         measures = Dataset()
-        measures.PixelSpacing = list(making.source.spacing_mm or (1.0, 1.0))
+        measures.PixelSpacing = [value or 1.0 for value in making.source.spacing_mm]
         measures.SliceThickness = 1
         shared.PixelMeasuresSequence = [measures]

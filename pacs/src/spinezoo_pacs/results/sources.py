@@ -14,6 +14,8 @@ from pydicom.errors import InvalidDicomError
 from pydicom.multival import MultiValue
 from pydicom.uid import UID
 from spinezoo_contract.errors import FilmError
+from spinezoo_spine.films.about import spacing_mm
+from spinezoo_spine.films.notes import NoteBook
 
 
 class SourceError(FilmError):
@@ -56,6 +58,8 @@ class Source:
 
     Attributes:
         dataset: What results are made from; holds no pixels.
+        spacing_mm: Distance of rows and of columns, the one that films are measured by; None twice
+            where the header states none.
     """
 
     def __init__(self, data: bytes) -> None:
@@ -70,6 +74,7 @@ class Source:
             try:
                 read = pydicom.dcmread(io.BytesIO(data), stop_before_pixels=True)
                 self.dataset = _fit(read)
+                self.spacing_mm = spacing_mm(read, NoteBook())
             except SourceError:
                 raise
             except (InvalidDicomError, EOFError) as error:
@@ -89,12 +94,6 @@ class Source:
     def study_instance_uid(self) -> str:
         """Its study's UID."""
         return str(self.dataset.StudyInstanceUID)
-
-    @property
-    def spacing_mm(self) -> tuple[float, float] | None:
-        """Distance of rows and of columns, at the detector where it is known; None: neither is."""
-        given = self.dataset.get("ImagerPixelSpacing") or self.dataset.get("PixelSpacing")
-        return (float(given[0]), float(given[1])) if given else None
 
     def check_size(self, height: int, width: int) -> None:
         """Checks that an answer is of the film as it is stored.

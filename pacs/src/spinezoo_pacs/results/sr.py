@@ -174,9 +174,9 @@ def _outline_group(
 def _ohif_area(making: Making, finding: Finding, closed: NDArray[np.float64]) -> Dataset:
     """The area with the coordinates inside, from which OHIF makes an outline to edit."""
     dataset = making.source.dataset
-    spacing_mm = making.source.spacing_mm
-    if spacing_mm is not None:
-        value = finding.mask.area * spacing_mm[0] * spacing_mm[1]
+    row_mm, column_mm = making.source.spacing_mm
+    if row_mm is not None and column_mm is not None:
+        value = finding.mask.area * row_mm * column_mm
         unit = CodedConcept("mm2", "UCUM", "square millimeter")
     else:
         value, unit = float(finding.mask.area), CodedConcept("{pixels}", "UCUM", "pixels")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from highdicom.sr import CodedConcept
-from spinezoo_contract.types import EnsembleAnswer, MeasureUnit
+from spinezoo_contract.types import EnsembleAnswer, MeasurePlane, MeasureUnit
 
 SCHEME = "99SPINEZOO"
 """Our own coding scheme: what ``docs/measures.md`` defines has no code elsewhere."""
@@ -68,4 +68,9 @@ def plane_words(answer: EnsembleAnswer) -> str:
     measured = answer.fused.measures
     if measured is None or measured.plane is None:
         return ""
-    return f"Millimetres are measured at: {measured.plane.name.lower().replace('_', ' ')}."
+    if measured.plane is MeasurePlane.UNSAID:
+        return (
+            "Millimetres are by the film's Pixel Spacing, which does not say whether they hold at "
+            "the detector or in the patient."
+        )
+    return f"Millimetres are measured at: {measured.plane.name.lower()}."

@@ -76,6 +76,7 @@ class MeasurePlane(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     MEASURE_PLANE_UNSPECIFIED: _ClassVar[MeasurePlane]
     MEASURE_PLANE_DETECTOR: _ClassVar[MeasurePlane]
     MEASURE_PLANE_PATIENT: _ClassVar[MeasurePlane]
+    MEASURE_PLANE_UNSAID: _ClassVar[MeasurePlane]
 
 class BodyCorner(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
@@ -139,6 +140,7 @@ FACING_RIGHT: Facing
 MEASURE_PLANE_UNSPECIFIED: MeasurePlane
 MEASURE_PLANE_DETECTOR: MeasurePlane
 MEASURE_PLANE_PATIENT: MeasurePlane
+MEASURE_PLANE_UNSAID: MeasurePlane
 BODY_CORNER_UNSPECIFIED: BodyCorner
 BODY_CORNER_SUPERIOR_POSTERIOR: BodyCorner
 BODY_CORNER_SUPERIOR_ANTERIOR: BodyCorner

@@ -10,7 +10,18 @@ from typing import Any
 from spinezoo_contract.measures.compare import Change
 from spinezoo_contract.types import FilmMeasures, MeasureUnit
 
-COLUMNS = ("measure", "levels", "unit", "value", "low", "high", "grade", "withheld", "implant")
+COLUMNS = (
+    "measure",
+    "levels",
+    "unit",
+    "value",
+    "low",
+    "high",
+    "grade",
+    "withheld",
+    "implant",
+    "plane",
+)
 
 CHANGE_COLUMNS = ("measure", "levels", "unit", "before", "after", "change", "half_width", "beyond")
 
@@ -25,7 +36,11 @@ UNITS = {
 
 
 def to_rows(measures: FilmMeasures) -> list[dict[str, Any]]:
-    """A row a measure, by :data:`COLUMNS`; numbers are rounded to what they can bear."""
+    """A row a measure, by :data:`COLUMNS`; numbers are rounded to what they can bear.
+
+    Millimetres say in which plane they are.
+    """
+    plane = None if measures.plane is None else measures.plane.name.lower()
     return [
         {
             "measure": each.kind.name.lower(),
@@ -37,6 +52,7 @@ def to_rows(measures: FilmMeasures) -> list[dict[str, Any]]:
             "grade": each.grade,
             "withheld": None if each.withheld_reason is None else each.withheld_reason.name.lower(),
             "implant": each.implant_index,
+            "plane": plane if each.unit is MeasureUnit.MILLIMETRE else None,
         }
         for each in measures.measures
     ]

@@ -80,10 +80,11 @@ class Facing(IntEnum):
 
 
 class MeasurePlane(IntEnum):
-    """Where millimetres are measured."""
+    """Where millimetres are measured; unsaid: where the film's Pixel Spacing holds."""
 
     DETECTOR = 1
     PATIENT = 2
+    UNSAID = 3
 
 
 class BodyCorner(IntEnum):

@@ -294,6 +294,11 @@ def _spacing_sentence(
         kind = word_of(dataset, "PixelSpacingCalibrationType")
         calibrated = {"GEOMETRY": "by geometry", "FIDUCIAL": "by an object of known size"}.get(kind)
         text += f", calibrated {calibrated}" if calibrated else ", not said to be calibrated"
+    other = _spacing_pair(value_of(dataset, "PixelSpacing"))
+    if other is not None and any(
+        not math.isclose(one, two, rel_tol=1e-3) for one, two in zip(pair, other, strict=True)
+    ):
+        text += f", not its Pixel Spacing of {other[0]:.4g} x {other[1]:.4g} mm"
     factor = magnification(dataset)
     if factor is None:
         return f"{text}; the header says nothing of the magnification."

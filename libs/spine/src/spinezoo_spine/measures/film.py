@@ -87,6 +87,7 @@ def measure_film(
     spacing_mm: tuple[float | None, float | None] = (None, None),
     options: MeasureOptions = AT_DETECTOR,
     *,
+    plane: MeasurePlane = MeasurePlane.DETECTOR,
     pixels: NDArray[Any] | None = None,
     refiner: LandmarkRefiner | None = None,
     model: dict[str, Array] | None = None,
@@ -99,8 +100,9 @@ def measure_film(
         labelling: Its named column.
         members: What each member says of the vertebrae; none: the outlines alone.
         implants: Its fused implants.
-        spacing_mm: Distance of rows and of columns at the detector; None: not known.
+        spacing_mm: Distance of rows and of columns in ``plane``; None: not known.
         options: How to measure.
+        plane: Where the spacing holds.
         pixels: (height, width) film, bright means dense; None: the outlines alone are measured.
         refiner: Looks for endplates on the film; None: the outlines alone are measured.
         model: Of shape, see :mod:`spinezoo_spine.measures.shape`; None: the one shipped.
@@ -115,7 +117,7 @@ def measure_film(
         MaskError: The run lengths of a mask are broken.
         InvalidOutputError: The refiner answered nonsense.
     """
-    lengths = _lengths(spacing_mm, options)
+    lengths = _lengths(spacing_mm, options, plane)
     spacing, scale = lengths.spacing_mm, lengths.scale
     column = Column(scaled=lengths.known)
     segments = _chosen(labelling, column)
@@ -188,12 +190,14 @@ class _Lengths:
     plane: MeasurePlane | None
 
 
-def _lengths(spacing_mm: tuple[float | None, float | None], options: MeasureOptions) -> _Lengths:
+def _lengths(
+    spacing_mm: tuple[float | None, float | None], options: MeasureOptions, plane: MeasurePlane
+) -> _Lengths:
     row_mm, column_mm = spacing_mm
     if row_mm is None or column_mm is None:
         return _Lengths(False, (1.0, 1.0), 1.0, None)
     if options.magnification is None:
-        return _Lengths(True, (row_mm, column_mm), 1.0, MeasurePlane.DETECTOR)
+        return _Lengths(True, (row_mm, column_mm), 1.0, plane)
     return _Lengths(True, (row_mm, column_mm), options.magnification, MeasurePlane.PATIENT)
 
 
