@@ -25,7 +25,9 @@ FilmSource: TypeAlias = Film | NDArray[np.generic] | bytes | str | os.PathLike[s
 """A film: decoded, a (height, width) array, the bytes of a file, or the path of a file."""
 
 
-def image_message(film: FilmSource, kind: FilmKind | None = None) -> image_pb2.Image:
+def image_message(
+    film: FilmSource | image_pb2.Image, kind: FilmKind | None = None
+) -> image_pb2.Image:
     """A film as it goes on the wire; files are sent as they are and decoded by the server.
 
     Args:
@@ -36,6 +38,8 @@ def image_message(film: FilmSource, kind: FilmKind | None = None) -> image_pb2.I
         FilmError: The file cannot be read, or the pixels break the contract.
         TooLargeError: Over the contract's size limits.
     """
+    if isinstance(film, image_pb2.Image):
+        return film
     if isinstance(film, np.ndarray):
         film = Film(film)
     if isinstance(film, Film):
