@@ -24,7 +24,8 @@ MEANINGS: Mapping[FilmNoteCode, tuple[str, str]] = {
     ),
     FilmNoteCode.SPACING_IMAGER: (
         "the spacing is Imager Pixel Spacing, at the detector; the sentence names the "
-        "magnification where the header has it",
+        "magnification where the header has it, and Pixel Spacing where that differs: viewers' "
+        "rulers may go by it",
         "divide a length by the magnification to have it in the patient",
     ),
     FilmNoteCode.SPACING_PIXEL: (
