@@ -21,15 +21,21 @@ from spinezoo_namer.calibrate import Said, calibration_error, count_threshold, n
 from spinezoo_namer.examples import NONE, FilmKind, example_of
 from spinezoo_namer.export import INPUTS, ROUNDED_TOLERANCE, export, named_input, some_input
 from spinezoo_namer.loss import reading_loss
-from spinezoo_namer.network import BothWays, ReaderNetwork
+from spinezoo_namer.network import ABSENT_MOST, RIBS_BELIEVED, BothWays, ReaderNetwork, doubted
 from spinezoo_namer.outlines import outlines_of, position_of, true_bodies
 from spinezoo_namer.store import make_held_out_shard, make_store, read_store
 from spinezoo_spine.built_in import load_built_in_card
 from spinezoo_spine.column.reader.card import READER
-from spinezoo_spine.column.reader.looking import FILM_PX, ReaderInput
+from spinezoo_spine.column.reader.looking import FILM_PX, RIB_SPOTS, ReaderInput
 from spinezoo_spine.column.reader.network import ColumnReader
-from spinezoo_spine.column.reader.readings import LUMBAR_COUNTS, Evidence, read_column
+from spinezoo_spine.column.reader.readings import (
+    FROM_ABOVE,
+    LUMBAR_COUNTS,
+    Evidence,
+    read_column,
+)
 from spinezoo_torchkit.checkpoints import save_state
+from spinezoo_torchkit.exported import exported_weights
 from spinezoo_torchkit.small_training import STATE_FILE, is_finished, loader, mix_with
 from spinezoo_training.shards import read_record
 
@@ -143,19 +149,27 @@ def test_the_loss_is_the_probability_of_the_reading_that_serving_computes():
     assert math.exp(-float(loss)) == pytest.approx(best.best_probability)
 
 
-def test_films_of_a_batch_are_answered_as_each_alone(films):
+def talking(network: ReaderNetwork) -> ReaderNetwork:
+    """Layers that say nothing before they have learnt say something."""
     torch.manual_seed(0)
-    network = ReaderNetwork().eval()
+    for parameter in network.ribs[-1].parameters():
+        torch.nn.init.normal_(parameter)
+    return network.eval()
+
+
+def test_films_of_a_batch_are_answered_as_each_alone(films):
+    network = talking(ReaderNetwork())
     examples = [example_of(film, np.random.default_rng(3)) for film in films[:4]]
     batch = batch_of(examples)
     with torch.no_grad():
         together = network.of_batch(*batch.given)
         for row, example in enumerate(examples):
             given = example.given
-            arrays = (given.views, given.facts, given.pairs, given.outlined, given.film)
-            alone = network(*(torch.from_numpy(array) for array in arrays))
+            alone = network(*(torch.from_numpy(named_input(given)[name]) for name in INPUTS))
             spots = len(example.positions)
-            torch.testing.assert_close(together[0][row, :spots], alone[0], atol=1e-4, rtol=1e-4)
+            for place in (0, 1):
+                own = together[place][row, :spots]
+                torch.testing.assert_close(own, alone[place], atol=1e-4, rtol=1e-4)
             torch.testing.assert_close(together[4][row], alone[4], atol=1e-4, rtol=1e-4)
 
 
@@ -222,7 +236,7 @@ def test_a_run_begins_with_the_weights_of_another(films, tmp_path):
     wider = train.Settings(epochs=1, batch_size=4, patients=8, width=8)
     with pytest.raises(ConfigurationError, match="another network"):
         train.fit(wider, films, make(tmp_path / "third"), workers=0, start=start)
-    with pytest.raises(ConfigurationError, match="no run to begin with"):
+    with pytest.raises(ConfigurationError, match="no run and no card to begin with"):
         train.fit(settings, films, make(tmp_path / "fourth"), workers=0, start=tmp_path)
 
 
@@ -238,6 +252,37 @@ def test_where_only_views_are_learnt_names_stay_as_they_are(films, tmp_path):
         if not torch.equal(after.state_dict()[name], value):
             learnt.add(name.partition(".")[0])
     assert learnt == {"whole", "kind"}
+
+
+def test_where_only_ribs_are_learnt_the_rest_stays_and_begins_with_a_card(films, tmp_path):
+    """The file that travels with the package is all that such a training needs."""
+    torch.manual_seed(1)
+    card, network = tmp_path / "card", ReaderNetwork()
+    shipped = [example_of(film, np.random.default_rng(0)).given for film in films]
+    (card / "weights").mkdir(parents=True)
+    export(BothWays(network).eval(), card / "weights" / "reader.onnx", shipped)
+    record = {"training": {"examples_seen": 7}}
+    (card / "weights" / "reader.json").write_text(json.dumps(record))
+    settings = train.Settings(epochs=2, batch_size=4, patients=8, parts="ribs", turned_share=0.0)
+    after, trained = train.fit(settings, films, make(tmp_path / "run"), workers=0, start=card)
+    assert trained.about["began_with"] == {"examples_seen": 7}
+    before = ReaderNetwork()
+    before.load_state_dict(
+        exported_weights(card / "weights" / "reader.onnx", before.state_dict()), strict=True
+    )
+    learnt = {
+        name.partition(".")[0]
+        for name, value in before.state_dict().items()
+        if not torch.equal(after.state_dict()[name], value)
+    }
+    assert learnt == {"ribs"}
+    given = [torch.from_numpy(named_input(shipped[0])[name]) for name in INPUTS]
+    with torch.no_grad():
+        own, its = network.eval()(*given), before.eval()(*given)
+    for one, other in zip(own, its, strict=True):  # apart from what 8 bits move
+        torch.testing.assert_close(one, other, atol=0.1, rtol=0.05)
+    with pytest.raises(ConfigurationError, match="no run and no card"):
+        train.fit(settings, films, make(tmp_path / "other"), workers=0, start=tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -316,22 +361,22 @@ def test_films_from_the_front_are_shown_turned_to_learn_from_and_show_no_column(
 
 def test_the_exported_reader_says_the_same_of_a_mirrored_film(tmp_path):
     torch.manual_seed(0)
-    network = ReaderNetwork(width=4).eval()
+    network = talking(ReaderNetwork(width=4))
     with torch.no_grad():
         for value in network.look.parameters():
             value.mul_(2.0)  # a new network hardly looks at its views
     export(BothWays(network).eval(), tmp_path / "reader.onnx")
     session = onnxruntime.InferenceSession(str(tmp_path / "reader.onnx"))
-    views, facts, pairs, outlined, film = some_input(6, seed=3)
+    views, facts, pairs, outlined, film, ribs = some_input(6, seed=3)
     said = []
     for given in (
-        (views, facts, pairs, outlined, film),
-        (views.flip(-1), facts, pairs, outlined, film.flip(-1)),
+        (views, facts, pairs, outlined, film, ribs),
+        (views.flip(-1), facts, pairs, outlined, film.flip(-1), ribs.flip(-1)),
     ):
         named = dict(zip(INPUTS, (each.numpy() for each in given), strict=True))
         said.append(session.run(None, named))
     with torch.no_grad():
-        alone = network(views, facts, pairs, outlined, film)
+        alone = network(views, facts, pairs, outlined, film, ribs)
     for one, other in zip(*said, strict=True):
         np.testing.assert_allclose(one, other, atol=1e-3)
     assert np.abs(said[0][0] - alone[0].numpy()).max() > 1e-3  # one look alone says otherwise
@@ -362,15 +407,19 @@ def make(folder: Path) -> Path:
 
 def test_the_exported_file_answers_as_the_network_for_any_number_of_spots(tmp_path):
     torch.manual_seed(2)
-    network = ReaderNetwork(width=4).eval()
+    network = talking(ReaderNetwork(width=4))
     export(network, tmp_path / "reader.onnx")
     session = onnxruntime.InferenceSession(str(tmp_path / "reader.onnx"))
-    given = some_input(9, seed=4)
-    said = session.run(None, {n: t.numpy() for n, t in zip(INPUTS, given, strict=True)})
-    with torch.no_grad():
-        own = network(*given)
-    for ours, its in zip(own, said, strict=True):
-        np.testing.assert_allclose(ours.numpy(), its, atol=1e-4)
+    for spots in (1, 5, 6, 9, 14):
+        given = some_input(spots, seed=4)
+        said = session.run(None, {n: t.numpy() for n, t in zip(INPUTS, given, strict=True)})
+        with torch.no_grad():
+            own = network(*given)
+            silent = network(*given[:-1], torch.zeros_like(given[-1]))
+        for ours, its in zip(own, said, strict=True):
+            np.testing.assert_allclose(ours.numpy(), its, atol=1e-4)
+        heard = (own[1] != silent[1]).any(dim=1).nonzero()[:, 0].tolist()
+        assert heard == list(range(spots))[RIB_SPOTS]
 
 
 def test_wide_convolutions_are_of_bytes_that_no_processor_overflows(films, tmp_path, monkeypatch):
@@ -387,7 +436,7 @@ def test_wide_convolutions_are_of_bytes_that_no_processor_overflows(films, tmp_p
         for each in onnx.load(rounded).graph.initializer
         if each.data_type == onnx.TensorProto.INT8 and len(each.dims) == 4
     ]
-    assert len(kernels) == 6  # all but the first one and those of the whole film
+    assert len(kernels) == 11  # all but the first ones and those of the whole film
     assert max(int(np.abs(kernel.astype(int)).max()) for kernel in kernels) == 64
     given = named_input(examples[0])
     one, other = (onnxruntime.InferenceSession(str(p)).run(None, given) for p in (plain, rounded))
@@ -401,14 +450,31 @@ def test_wide_convolutions_are_of_bytes_that_no_processor_overflows(films, tmp_p
 
 def test_both_looks_in_one_pass_are_the_mean_of_two():
     torch.manual_seed(0)
-    network = ReaderNetwork(width=4).eval()
-    views, facts, pairs, outlined, film = some_input(6, seed=3)
+    network = talking(ReaderNetwork(width=4))
+    views, facts, pairs, outlined, film, ribs = some_input(8, seed=3)
     with torch.no_grad():
-        plain = network(views, facts, pairs, outlined, film)
-        mirrored = network(views.flip(-1), facts, pairs, outlined, film.flip(-1))
-        both = BothWays(network)(views, facts, pairs, outlined, film)
-    for one, other, mean in zip(plain, mirrored, both, strict=True):
-        torch.testing.assert_close((one + other) / 2.0, mean)
+        plain = network(views, facts, pairs, outlined, film, ribs)
+        mirrored = network(views.flip(-1), facts, pairs, outlined, film.flip(-1), ribs.flip(-1))
+        both = BothWays(network)(views, facts, pairs, outlined, film, ribs)
+        of_ribs = (network.ribs(ribs) + network.ribs(ribs.flip(-1))) / 2.0
+    means = [(one + other) / 2.0 for one, other in zip(plain, mirrored, strict=True)]
+    means[1][RIB_SPOTS] += doubted(RIBS_BELIEVED * of_ribs) - of_ribs
+    for mean, said in zip(means, both, strict=True):
+        torch.testing.assert_close(mean, said)
+
+
+def test_a_rib_that_is_not_seen_says_little_and_one_that_is_seen_all():
+    lumbar = torch.tensor([[0.0, 5.0, 5.0, 6.0, -4.0, -6.0, -9.0, -9.0, -9.0]])
+    thoracic = -lumbar
+    alike = torch.zeros(1, FROM_ABOVE)
+    for said, same in ((lumbar, False), (thoracic, True), (alike, True)):
+        kept = doubted(said)
+        torch.testing.assert_close(kept[:, :4], said[:, :4])
+        against = kept[:, :4].logsumexp(1) - kept[:, 4:].logsumexp(1)
+        assert float(against) <= ABSENT_MOST + 1e-5
+        # What tells thoracic vertebrae apart stays.
+        torch.testing.assert_close(kept[:, 4:].log_softmax(1), said[:, 4:].log_softmax(1))
+        assert torch.allclose(kept, said) == same
 
 
 def test_what_is_finished_is_a_card_that_serving_loads(films, tmp_path):

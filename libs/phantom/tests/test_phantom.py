@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from spinezoo_phantom import (
     write_png,
 )
 from spinezoo_phantom.__main__ import main
+from spinezoo_phantom.make import build_scene, streams_of
 from spinezoo_phantom.projection import Window, coverage_of
 from spinezoo_phantom.settings import GENERATOR
 from spinezoo_phantom.truth import is_simple, outline_of
@@ -277,6 +279,26 @@ def test_metal_is_bright() -> None:
             mask = mask_of(region, settings).astype(np.uint8)
             ring = cv2.dilate(mask, np.ones((13, 13), np.uint8)) - mask
             assert film.pixels[mask > 0].mean() > film.pixels[ring > 0].mean()
+
+
+def test_faint_ribs_change_nothing_but_what_ribs_show() -> None:
+    """Bone of ribs and pelvis gets less, bodies and the truth stay."""
+    usual = replace(SMALL, noise_scale=0, display_variation=0, field_height_mm=450, tight_share=0)
+    changed = 0
+    for seed in range(6):
+        one, other = make_film(seed, usual), make_film(seed, replace(usual, faint_ribs_share=1.0))
+        assert one.truth == other.truth
+        for region, same in zip(one.regions, other.regions, strict=True):
+            np.testing.assert_array_equal(region.polygon_xy, same.polygon_xy)
+        usual_scene, faint_scene = (
+            build_scene(settings, streams_of(seed))
+            for settings in (usual, replace(usual, faint_ribs_share=1.0))
+        )
+        one_layers, other_layers = usual_scene.layers, faint_scene.layers
+        np.testing.assert_array_equal(one_layers.body_core, other_layers.body_core)
+        assert (other_layers.far_core <= one_layers.far_core + 1e-5).all()
+        changed += bool((one.pixels != other.pixels).any())
+    assert changed >= 4  # on some films no rib is in view
 
 
 def test_truth_coordinates_are_pixel_edges() -> None:

@@ -17,6 +17,9 @@ from spinezoo_spine.column.reader.looking import (
     HALF_SIDES,
     HALVED_TO,
     PAIR_FACTS,
+    RIB_SPOTS,
+    RIBS_HALF_SIDE,
+    RIBS_PX,
     VIEW_PX,
     blank_input,
     own_step,
@@ -88,6 +91,7 @@ def test_spots_go_on_beyond_both_ends_in_the_columns_own_step():
     assert given.facts.shape == (len(spots), FACTS)
     assert given.pairs.shape == (len(spots), len(spots), PAIR_FACTS)
     assert given.film.shape == (1, 1, FILM_PX, FILM_PX)
+    assert given.ribs.shape == (5, 1, RIBS_PX, RIBS_PX)
     assert all(array.dtype == np.float32 for array in (given.views, given.facts, given.pairs))
 
 
@@ -174,3 +178,39 @@ def test_a_film_without_outlines_is_shown_as_a_whole(shape):
     assert given.film.shape == (1, 1, FILM_PX, FILM_PX)
     assert given.outlined.sum() == 0
     assert np.isfinite(given.film).all()
+
+
+def test_ribs_are_looked_for_around_the_upper_vertebrae_and_beside_the_film_is_nothing():
+    made = column(size=24)
+    grey = painted_film(made).astype(np.float32)
+    grey += np.linspace(0, 90, made.width, dtype=np.float32)  # a shade that is no rib
+    places = places_of(made.segments)
+    measure_sizes(places)
+    size = places.size
+    given, spots = given_of(made, grey)
+    (x, y), (up_x, up_y) = spots[RIB_SPOTS][1].centre_xy, spots[RIB_SPOTS][1].up_xy
+    steps = (np.arange(RIBS_PX) - (RIBS_PX - 1) / 2) * 2 * RIBS_HALF_SIDE * size / RIBS_PX
+    across, down = np.meshgrid(steps, steps)
+    at_x, at_y = x - up_y * across - up_x * down, y + up_x * across - up_y * down
+    inside = (at_x > 1) & (at_y > 1) & (at_x < made.width - 1) & (at_y < made.height - 1)
+    beside = (at_x < -1) | (at_y < -1) | (at_x > made.width + 1) | (at_y > made.height + 1)
+    view = given.ribs[1, 0]
+    assert beside.any()
+    assert not view[beside].any()
+    assert np.abs(view).max() <= 1.0
+    # The shade is gone; the bodies are not.
+    left, right = view[inside & (across < -1.5 * size)], view[inside & (across > 1.5 * size)]
+    assert abs(float(left.mean()) - float(right.mean())) < 0.1
+    body = (np.abs(across) < 0.3 * size) & (np.abs(down) < 0.2 * size)
+    assert view[body].mean() > 0.2
+
+
+def test_a_short_column_has_one_empty_view_for_ribs():
+    made = column(size=24)
+    places = places_of(made.segments[:1])
+    measure_sizes(places)
+    chain = longest_chain(places)
+    given = reader_input(painted_film(made), spots_of(chain, places.size), places.size, 1.2)
+    assert given.ribs.shape == (1, 1, RIBS_PX, RIBS_PX)
+    assert not given.ribs.any()
+    assert blank_input(painted_film(made)).ribs.shape == (1, 1, RIBS_PX, RIBS_PX)

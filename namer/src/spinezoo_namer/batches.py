@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from spinezoo_spine.column.reader.looking import RIB_SPOTS
 from spinezoo_spine.column.reader.readings import LUMBAR_COUNTS
 from spinezoo_torchkit.small_training import Epoch
 from torch import Tensor
@@ -29,7 +30,7 @@ class Batch:
         named: (B,) whether positions are to be learnt.
     """
 
-    given: tuple[Tensor, Tensor, Tensor, Tensor, Tensor]
+    given: tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]
     positions: Tensor
     lumbar: Tensor
     kinds: Tensor
@@ -39,9 +40,9 @@ class Batch:
         """The same batch on a device."""
         if device == "cpu":
             return self
-        views, facts, pairs, outlined, film = (each.to(device) for each in self.given)
+        views, facts, pairs, outlined, film, ribs = (each.to(device) for each in self.given)
         return Batch(
-            (views, facts, pairs, outlined, film),
+            (views, facts, pairs, outlined, film, ribs),
             *(each.to(device) for each in (self.positions, self.lumbar, self.kinds, self.named)),
         )
 
@@ -67,10 +68,11 @@ def batch_of(examples: Sequence[Example]) -> Batch:
         pairs,
         outlined,
         np.concatenate([example.given.film for example in examples]),
+        np.concatenate([e.given.ribs[: len(e.positions[RIB_SPOTS])] for e in examples]),
     )
     views, *rest = (torch.from_numpy(array) for array in arrays)
     return Batch(
-        (views, rest[0], rest[1], rest[2], rest[3]),
+        (views, rest[0], rest[1], rest[2], rest[3], rest[4]),
         torch.from_numpy(positions),
         torch.tensor([LUMBAR_COUNTS.index(example.lumbar_count) for example in examples]),
         torch.tensor([int(example.kind) for example in examples]),

@@ -71,8 +71,10 @@ def judge(network: nn.Module, example: Example) -> Judged:
     given = example.given
     tensors = [
         torch.from_numpy(array)
-        for array in (given.views, given.facts, given.pairs, given.outlined, given.film)
-    ]
+        for array in (
+            given.views, given.facts, given.pairs, given.outlined, given.film, given.ribs
+        )
+    ]  # fmt: skip
     with torch.no_grad():
         below, above, steps, counts, kind = (each.double().numpy() for each in network(*tensors))
     views = np.exp(kind - kind.max())

@@ -13,6 +13,8 @@ from spinezoo_spine.column.reader.looking import (
     FILM_PX,
     HALF_SIDES,
     PAIR_FACTS,
+    RIB_SPOTS,
+    RIBS_PX,
     VIEW_PX,
     ReaderInput,
 )
@@ -20,13 +22,13 @@ from spinezoo_torchkit.rounding import round_to_bytes
 from spinezoo_torchkit.small_export import export_checked
 from torch import nn
 
-INPUTS = ("views", "facts", "pairs", "outlined", "film")
+INPUTS = ("views", "facts", "pairs", "outlined", "film", "ribs")
 OUTPUTS = ("below", "above", "steps", "counts", "kind")
 
 TOLERANCE = 1e-3
 """Largest difference between the file's answer in float32 and the network's, in nats."""
 
-KEPT = ("/look/look.0/", "/whole/")
+KEPT = ("/look/look.0/", "/whole/", "/ribs/ribs.0/")
 """Convolutions that stay in floating point, by parts of their names: those of few planes, which
 8 bits make no faster."""
 
@@ -43,9 +45,10 @@ def some_input(spots: int, seed: int = 0) -> tuple[torch.Tensor, ...]:
         (spots, spots, PAIR_FACTS),
         (spots,),
         (1, 1, FILM_PX, FILM_PX),
+        (max(1, len(range(spots)[RIB_SPOTS])), 1, RIBS_PX, RIBS_PX),
     )
-    views, facts, pairs, outlined, film = (torch.randn(s, generator=chance) for s in shapes)
-    return views, facts, pairs, (outlined > 0).float(), film
+    views, facts, pairs, outlined, film, ribs = (torch.randn(s, generator=chance) for s in shapes)
+    return views, facts, pairs, (outlined > 0).float(), film, ribs
 
 
 def export(network: nn.Module, path: Path, examples: Sequence[ReaderInput] = ()) -> None:
@@ -62,6 +65,7 @@ def export(network: nn.Module, path: Path, examples: Sequence[ReaderInput] = ())
     """
     axes = {name: {0: "spots"} for name in ("views", "facts", "outlined", "below", "above")}
     axes |= {name: {0: "spots", 1: "spots"} for name in ("pairs", "steps")}
+    axes["ribs"] = {0: "rib_spots"}
     export_checked(
         network, path, some_input, INPUTS, OUTPUTS, axes, counts=(1, 12), tolerance=TOLERANCE
     )

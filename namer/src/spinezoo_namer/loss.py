@@ -77,11 +77,21 @@ def spot_loss(below: Tensor, above: Tensor, positions: Tensor, lumbar: Tensor) -
         positions: (M,) true positions.
         lumbar: (M,) place of the true count in ``LUMBAR_COUNTS``.
     """
-    place = positions - LOWEST
     by_below = torch.as_tensor(BY_BELOW, device=below.device)
-    by_above = torch.as_tensor(BY_ABOVE, device=below.device)
-    from_below = nn.functional.cross_entropy(below, by_below[place])
-    return from_below + nn.functional.cross_entropy(above, by_above[lumbar, place])
+    from_below = nn.functional.cross_entropy(below, by_below[positions - LOWEST])
+    return from_below + from_above_loss(above, positions, lumbar)
+
+
+def from_above_loss(above: Tensor, positions: Tensor, lumbar: Tensor) -> Tensor:
+    """How far single spots are from their classes from above; mean in nats.
+
+    Args:
+        above: (M, 9) of spots that are one vertebra.
+        positions: (M,) true positions.
+        lumbar: (M,) place of the true count in ``LUMBAR_COUNTS``.
+    """
+    by_above = torch.as_tensor(BY_ABOVE, device=above.device)
+    return nn.functional.cross_entropy(above, by_above[lumbar, positions - LOWEST])
 
 
 def _true_weight(

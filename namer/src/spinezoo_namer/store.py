@@ -33,6 +33,10 @@ TRANSITIONAL_SHARE = 0.6
 more than in the generator's films, so that counts are learnt from what is seen. Films to calibrate
 and measure on have the generator's share: wrong names must be as rare as they are."""
 
+FAINT_RIBS_SHARE = 0.75
+"""Share of patients with faint ribs in films to learn from: patients' last ribs are fainter than
+the generator's, and a rib that is not seen must not count as one that is not there."""
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Body:
@@ -87,7 +91,7 @@ def stored_film(column: TrainingColumn) -> StoredFilm | None:
 
 def make_shard(path: Path, seed: int, looks: int, patients: range) -> None:
     """Makes one shard to learn from."""
-    _make_shard(path, seed, looks, patients, TRANSITIONAL_SHARE)
+    _make_shard(path, seed, looks, patients, TRANSITIONAL_SHARE, FAINT_RIBS_SHARE)
 
 
 def make_held_out_shard(path: Path, seed: int, looks: int, patients: range) -> None:
@@ -97,7 +101,7 @@ def make_held_out_shard(path: Path, seed: int, looks: int, patients: range) -> N
 
 def make_frontal_shard(path: Path, seed: int, looks: int, patients: range) -> None:
     """Makes one shard of films from the front alone."""
-    _make_shard(path, seed, looks, patients, TRANSITIONAL_SHARE, frontal_every=1)
+    _make_shard(path, seed, looks, patients, TRANSITIONAL_SHARE, FAINT_RIBS_SHARE, 1)
 
 
 def _make_shard(
@@ -106,6 +110,7 @@ def _make_shard(
     looks: int,
     patients: range,
     transitional: float,
+    faint: float = 0.0,
     frontal_every: int = FRONTAL_EVERY,
 ) -> None:
     cv2.setNumThreads(1)
@@ -115,6 +120,7 @@ def _make_shard(
         settings = replace(
             TRAINING_SETTINGS,
             transitional_share=transitional,
+            faint_ribs_share=faint,
             view="anteroposterior" if frontal else "lateral",
         )
         for column in training_columns(seed, index, *CANVAS_PX, looks, settings=settings):

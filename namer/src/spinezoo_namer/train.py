@@ -50,8 +50,8 @@ from spinezoo_namer.calibrate import (
 )
 from spinezoo_namer.examples import NONE, TURNED_SHARE, example_of
 from spinezoo_namer.export import export
-from spinezoo_namer.loss import reading_loss, spot_loss
-from spinezoo_namer.network import VIEW_PARTS, BothWays, ReaderNetwork
+from spinezoo_namer.loss import from_above_loss, reading_loss, spot_loss
+from spinezoo_namer.network import RIB_PARTS, VIEW_PARTS, BothWays, ReaderNetwork, rib_rows
 from spinezoo_namer.store import (
     StoredFilm,
     make_frontal_shard,
@@ -73,6 +73,12 @@ stores that are held out."""
 SINGLE_SPOTS = 0.3
 """Weight of what single spots are taken for, beside the whole reading."""
 
+RIBS_ALONE = 0.5
+"""Weight of what ribs alone tell of single spots, beside what they add."""
+
+PARTS: Mapping[str, Sequence[str]] = {"all": (), "views": VIEW_PARTS, "ribs": RIB_PARTS}
+"""What may learn alone, and its layers."""
+
 
 @dataclass(frozen=True, slots=True)
 class Settings(SmallSettings):
@@ -84,8 +90,8 @@ class Settings(SmallSettings):
         turned_share: How often a lateral film is shown turned or upside down.
         frontal_share: Least share of films from the front.
         frontal_patients: So many more are taken from the front, beside those of every store.
-        parts: What learns: ``"all"``, or ``"views"``: only what says which way the film is, anew,
-            so that names stay as they are.
+        parts: What learns: ``"all"``; ``"views"``: only what says which way the film is, anew, so
+            that names stay as they are; or ``"ribs"``: only what looks for ribs.
         precision: ``"float32"``, or ``"bfloat16"`` for the layers that see pixels: twice as fast on
             processors that know it.
     """
@@ -112,7 +118,7 @@ def loss_of(
 ) -> tuple[torch.Tensor, dict[str, float]]:
     """The loss of a batch, and its parts for the log."""
     seeing = torch.autocast(batch.kinds.device.type, torch.bfloat16, precision == "bfloat16")
-    below, above, steps, counts, kinds = network.of_batch(*batch.given, seeing=seeing)
+    below, above, steps, counts, kinds, _ = network.of_batch(*batch.given, seeing=seeing)
     kind_loss = nn.functional.cross_entropy(kinds, batch.kinds)
     named = batch.named
     loss = 0.5 * kind_loss
@@ -138,9 +144,27 @@ def view_loss_of(
 ) -> tuple[torch.Tensor, dict[str, float]]:
     """The loss of what films show, alone, and the same for the log."""
     seeing = torch.autocast(batch.kinds.device.type, torch.bfloat16, precision == "bfloat16")
-    *_, kinds = network.of_batch(*batch.given, seeing=seeing)
+    *_, kinds, _ = network.of_batch(*batch.given, seeing=seeing)
     loss = nn.functional.cross_entropy(kinds, batch.kinds)
     return loss, {"kind": float(loss.detach())}
+
+
+def rib_loss_of(
+    network: ReaderNetwork, batch: Batch, precision: str = "float32"
+) -> tuple[torch.Tensor, dict[str, float]]:
+    """The loss of what single spots are taken for, counted from above; and its parts for the log.
+
+    Of the evidence that ribs are added to, so that they do not say again what is known; and of ribs
+    alone, without which they learn slowly.
+    """
+    seeing = torch.autocast(batch.kinds.device.type, torch.bfloat16, precision == "bfloat16")
+    _, above, _, _, _, ribs = network.of_batch(*batch.given, seeing=seeing)
+    asked = batch.named[:, None] & (batch.positions != NONE) & rib_rows(batch.given[3])
+    lumbar = batch.lumbar[:, None].expand_as(batch.positions)
+    positions, lumbar = batch.positions[asked], lumbar[asked]
+    both = from_above_loss(above[asked], positions, lumbar)
+    alone = from_above_loss(ribs[asked], positions, lumbar)
+    return both + RIBS_ALONE * alone, {"both": float(both.detach()), "ribs": float(alone.detach())}
 
 
 def fit(
@@ -169,10 +193,11 @@ def fit(
     torch.manual_seed(settings.seed)
     network = ReaderNetwork(settings.width).to(device)
     network.look.to(memory_format=torch.channels_last)  # 1.6 times faster on a CPU
-    losses = loss_of
-    if settings.parts == "views":
-        network.learn_views_only()
-        losses = view_loss_of
+    network.ribs.to(memory_format=torch.channels_last)
+    losses = {"views": view_loss_of, "ribs": rib_loss_of}.get(settings.parts, loss_of)
+    parts = PARTS[settings.parts]
+    if parts:
+        network.learn_only(parts)
     trained = run_epochs(
         network, settings, lambda epoch: Films(
             films, settings.seed, epoch, settings.batch_size,
@@ -181,9 +206,10 @@ def fit(
         ),
         lambda batch: losses(network, batch.to(device), settings.precision),
         run_dir, workers, clip_norm=5.0, told_every=20, about=about or {}, start=start,
-        anew=VIEW_PARTS if settings.parts == "views" else (),
+        anew=VIEW_PARTS if settings.parts == "views" else (), lacking=RIB_PARTS,
     )  # fmt: skip
-    network.presume(COUNT_SHARES, TURNED_FAVOUR)
+    if settings.parts != "ribs":
+        network.presume(COUNT_SHARES, TURNED_FAVOUR)
     return network.cpu().eval(), trained
 
 
@@ -299,7 +325,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     precisions = ("float32", "bfloat16")
     parser.add_argument("--precision", choices=precisions, default=defaults.precision)
-    parser.add_argument("--parts", choices=("all", "views"), default=defaults.parts)
+    parser.add_argument("--parts", choices=tuple(PARTS), default=defaults.parts)
     parser.add_argument("--held-out-patients", type=int, default=400, help="for each of two sets")
     return run_command(parser, Settings, train, argv)
 

@@ -155,7 +155,24 @@ def _draw_wings(painter: Painter, spine: Spine, rng: np.random.Generator) -> Non
         painter.plate(outline, rng.uniform(1.6, 2.8) * size, 7.0, 0.4, rng.uniform(0.35, 0.7))
 
 
-def _draw_ribs(painter: Painter, spine: Spine, rng: np.random.Generator) -> None:
+FAINTEST_RIB = 0.08
+"""Least share of their usual depth along the ray that faint ribs have."""
+
+
+def rib_strength(faint_share: float, rng: np.random.Generator) -> float:
+    """How much of their usual depth along the ray a patient's ribs have.
+
+    On patients' films the last ribs are often hardly seen before the diaphragm and the bowel.
+
+    Args:
+        faint_share: Share of patients whose ribs are faint.
+        rng: Random stream.
+    """
+    faint = bool(rng.random() < faint_share)
+    return float(np.exp(rng.uniform(np.log(FAINTEST_RIB), 0.0))) if faint else 1.0
+
+
+def _draw_ribs(painter: Painter, spine: Spine, rng: np.random.Generator, strength: float) -> None:
     """Adds both ribs of every thoracic vertebra as hollow bars around the chest."""
     size = spine.size
     slope, chest = rng.uniform(0.6, 1.7), rng.uniform(105, 145)
@@ -192,7 +209,7 @@ def _draw_ribs(painter: Painter, spine: Spine, rng: np.random.Generator) -> None
                 continue
             taper = np.clip((1.02 - np.linspace(0, 1, len(bend))) * 14, 0.4, 1)
             height = rng.uniform(9, 13) * size * taper
-            painter.tube(bend, height, rng.uniform(6, 8), wall)
+            painter.tube(bend, height, strength * rng.uniform(6, 8), wall)
 
 
 def draw_skeleton(
@@ -202,6 +219,7 @@ def draw_skeleton(
     far: Camera,
     removed: set[str],
     rng: np.random.Generator,
+    rib_strength: float = 1.0,
 ) -> BoneLayers:
     """Projects all bones.
 
@@ -212,6 +230,7 @@ def draw_skeleton(
         far: The same film on the grid of pelvis and ribs.
         removed: Levels whose lamina and spinous process were taken away.
         rng: Random stream for shapes that carry no truth.
+        rib_strength: Of :func:`rib_strength`.
 
     Returns:
         Path length layers and the coverage of each body.
@@ -240,7 +259,7 @@ def draw_skeleton(
     draw_sacrum(arch, spine, rng)
     distant = Painter(far, layers.far_core, layers.far_shell, density)
     draw_pelvis(distant, spine, rng)
-    _draw_ribs(distant, spine, rng)
+    _draw_ribs(distant, spine, rng, rib_strength)
     # Arches are rounded bone with crumpled surfaces: their borders are soft.
     soft_px = max(0.35, rng.uniform(0.25, 0.8) * near.px_per_mm)
     layers.arch_shell = cv2.GaussianBlur(layers.arch_shell, (0, 0), soft_px)

@@ -11,7 +11,7 @@ from spinezoo_contract.types import NAMED_LEVELS
 from spinezoo_spine.annotations.regions import OUTLINED_LEVELS
 
 from spinezoo_phantom.anatomy import Spine, build_spine
-from spinezoo_phantom.bones import BoneLayers, draw_skeleton
+from spinezoo_phantom.bones import BoneLayers, draw_skeleton, rib_strength
 from spinezoo_phantom.detector import Layers, Look, look
 from spinezoo_phantom.frontal import draw_frontal_trunk
 from spinezoo_phantom.implants import Hardware, build_hardware, draw_hardware
@@ -181,8 +181,8 @@ def _trace_hardware(hardware: Hardware, camera: Camera, fine: int) -> list[Phant
 
 
 def streams_of(*entropy: int) -> list[np.random.Generator]:
-    """Eight independent random streams: each part of a film has its own."""
-    children = np.random.SeedSequence(entropy if len(entropy) > 1 else entropy[0]).spawn(8)
+    """Nine independent random streams: each part of a film has its own."""
+    children = np.random.SeedSequence(entropy if len(entropy) > 1 else entropy[0]).spawn(9)
     return [np.random.Generator(np.random.PCG64(child)) for child in children]
 
 
@@ -191,7 +191,7 @@ def build_scene(settings: PhantomSettings, streams: list[np.random.Generator]) -
 
     Args:
         settings: Knobs.
-        streams: Of `streams_of`; the first six are used.
+        streams: Of `streams_of`; the first six and the last are used.
 
     Returns:
         The scene, facing right.
@@ -205,7 +205,8 @@ def build_scene(settings: PhantomSettings, streams: list[np.random.Generator]) -
     hardware = build_hardware(spine, near, wanted=wanted, rng=metalwork)
     # Pelvis and ribs are broad and soft: where the film is fine, half its rays do.
     far = near if camera.height_px < 1.5 * _FINE_ROWS else resampled(camera, 0.5)
-    bones = draw_skeleton(spine, camera, near, far, hardware.removed, skeleton)
+    ribs = rib_strength(settings.faint_ribs_share, streams[8])
+    bones = draw_skeleton(spine, camera, near, far, hardware.removed, skeleton, ribs)
     draw = draw_frontal_trunk if camera.is_frontal else draw_trunk
     trunk = draw(spine, camera, settings.clutter, torso)
     shape = (camera.height_px, camera.width_px)

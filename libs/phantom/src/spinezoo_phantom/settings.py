@@ -35,6 +35,8 @@ class PhantomSettings:
             enhancement, grid lines, text, collimation), 0 (a plain film) to 1.
         transitional_share: Share of patients with four or six lumbar vertebrae (half of them) or
             with a vertebra between lumbar and sacral (Castellvi), 0 to 1.
+        faint_ribs_share: Share of patients whose ribs are fainter than usual, by a factor of their
+            own, 0 to 1; all else is the same.
         view: "lateral" or "anteroposterior" (without hardware): what networks must not name.
         turn_deg: 0, 90, 180 or 270: how far the finished film is turned clockwise.
         field: "lumbar" (of many extents) or "whole_spine" (neck to hips).
@@ -54,6 +56,7 @@ class PhantomSettings:
     clutter: float = 1.0
     display_variation: float = 1.0
     transitional_share: float = 0.20
+    faint_ribs_share: float = 0.0
     field: str = "lumbar"
     view: str = "lateral"
     turn_deg: int = 0
@@ -79,6 +82,7 @@ class PhantomSettings:
             "clutter": (0, 1),
             "display_variation": (0, 1),
             "transitional_share": (0, 1),
+            "faint_ribs_share": (0, 1),
         }
         choices: dict[str, tuple[object, ...]] = {
             "field": FIELDS,

@@ -52,7 +52,9 @@ def make_parser(
         "--card", type=Path, default=model.folder, help=f"folder of the {model.kind}'s card"
     )
     parser.add_argument("--workers", type=int, default=2, help="processes that make films")
-    parser.add_argument("--start", type=Path, help="folder of a run whose weights to begin with")
+    parser.add_argument(
+        "--start", type=Path, help="folder of a run or a card whose weights to begin with"
+    )
     parser.add_argument(
         "--share", type=float, default=1.0, help="of the learnt weights; the rest: of --start"
     )

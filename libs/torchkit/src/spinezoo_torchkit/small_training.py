@@ -29,6 +29,7 @@ from torch.optim.swa_utils import update_bn
 from torch.utils.data import DataLoader, IterableDataset
 
 from spinezoo_torchkit.checkpoints import load_state, save_state
+from spinezoo_torchkit.exported import exported_weights
 
 Batch = TypeVar("Batch")
 
@@ -180,6 +181,7 @@ def run_epochs(
     about: Mapping[str, Any],
     start: Path | None = None,
     anew: Sequence[str] = (),
+    lacking: Sequence[str] = (),
 ) -> Trained:
     """Trains, or goes on with a training that was stopped.
 
@@ -193,8 +195,10 @@ def run_epochs(
         clip_norm: Largest norm of a step's gradients.
         told_every: Batches between two lines of progress.
         about: What is learnt from, for the record.
-        start: Folder of another run whose weights a new run begins with; None: random ones.
+        start: Folder of another run, or of a card, whose weights a new run begins with; None:
+            random ones.
         anew: Beginnings of names of weights that are random all the same.
+        lacking: Beginnings of names of weights that are random where the other run has none.
 
     Raises:
         ConfigurationError: The folder holds a run with other settings; there is no run to begin
@@ -203,7 +207,7 @@ def run_epochs(
     optimiser = torch.optim.AdamW(
         network.parameters(), settings.learning_rate, weight_decay=settings.weight_decay
     )
-    record = _begun(network, optimiser, settings, run_dir, about, start, anew)
+    record = _begun(network, optimiser, settings, run_dir, about, start, anew, lacking)
     begin, minutes, examples = record["epoch"], record["minutes"], record["examples"]
     if _is_finished(record, settings):
         return Trained(minutes, examples, record["about"])
@@ -265,6 +269,7 @@ def _begun(
     about: Mapping[str, Any],
     start: Path | None,
     anew: Sequence[str],
+    lacking: Sequence[str],
 ) -> Mapping[str, Any]:
     """The record of the run in a folder, network and optimiser as it left them, or of a new one."""
     record = run_record(run_dir, settings)
@@ -274,34 +279,48 @@ def _begun(
         return record
     learnt_from = dict(about)
     if start is not None:
-        learnt_from["began_with"] = _begin_with(network, start, anew)
+        learnt_from["began_with"] = _begin_with(network, start, anew, lacking)
     return {"epoch": 0, "minutes": 0.0, "examples": 0, "about": learnt_from}
 
 
-def _begin_with(network: nn.Module, start: Path, anew: Sequence[str] = ()) -> dict[str, Any]:
+def _begin_with(
+    network: nn.Module, start: Path, anew: Sequence[str] = (), lacking: Sequence[str] = ()
+) -> dict[str, Any]:
     """Takes the weights of another run; returns what that one learnt from."""
-    if not (start / STATE_FILE).is_file():
-        raise ConfigurationError(f"{start} holds no run to begin with; train one there first")
-    tensors, record = load_state(start / STATE_FILE)
-    prefix = "network."
-    weights = {
-        name.removeprefix(prefix): value
-        for name, value in tensors.items()
-        if name.startswith(prefix)
-    }
     own = network.state_dict()
+    weights, learnt_from = _weights_in(start, own)
     weights = {n: value for n, value in weights.items() if not n.startswith(tuple(anew))}
-    weights |= {n: value for n, value in own.items() if n.startswith(tuple(anew))}
+    absent = {n for n in own if n not in weights and n.startswith(tuple(lacking))}
+    weights |= {n: v for n, v in own.items() if n.startswith(tuple(anew)) or n in absent}
     try:
         network.load_state_dict(weights)
     except RuntimeError as error:
         raise ConfigurationError(f"{start} holds another network: {error}") from None
-    return {
-        **record["about"],
-        **record["settings"],
-        "minutes": round(record["minutes"], 1),
-        "examples_seen": record["examples"],
-    }
+    return learnt_from
+
+
+def _weights_in(start: Path, own: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """The weights in the folder of a run or of a card, by name, and what they learnt from."""
+    if (start / STATE_FILE).is_file():
+        tensors, record = load_state(start / STATE_FILE)
+        prefix = "network."
+        weights = {
+            name.removeprefix(prefix): value
+            for name, value in tensors.items()
+            if name.startswith(prefix)
+        }
+        return weights, {
+            **record["about"],
+            **record["settings"],
+            "minutes": round(record["minutes"], 1),
+            "examples_seen": record["examples"],
+        }
+    for path in sorted(start.glob("weights/*.onnx")):
+        record = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
+        return exported_weights(path, own), record["training"]
+    raise ConfigurationError(
+        f"{start} holds no run and no card to begin with; train one there first"
+    )
 
 
 def mix_with(

@@ -35,6 +35,20 @@ FILM_PX = 96
 BEYOND = 2
 """Spots beyond each end of the chain."""
 
+RIBS_PX = 96
+"""Side of the view in which ribs are looked for, in pixels."""
+
+RIBS_HALF_SIDE = 2.5
+"""Half its side, in usual bodies of the film."""
+
+RIB_SPOTS = slice(BEYOND + 3, BEYOND + 8)
+"""Spots at which ribs are looked for: of a column outlined from S1 those from the third vertebra to
+the seventh, where T12 is found under four, five and six lumbar vertebrae."""
+
+RIBS_LEVELLED_PX = 33
+"""Side of the square whose mean is taken from each pixel of that view: ribs are faint before the
+diaphragm's shadow."""
+
 FACTS = 11
 """Numbers that go with a spot."""
 
@@ -49,7 +63,7 @@ in the mean, on a film of noise by three at most, and probabilities of names by 
 LEAST_HALVED_PX = 64
 """Films with a side shorter than this are not halved."""
 
-VIEWS_ID = "column-views-1"
+VIEWS_ID = "column-views-2"
 """Name of the way from film and chain to the reader's input; changes with anything in here that
 moves more than that."""
 
@@ -81,6 +95,7 @@ class ReaderInput:
         pairs: (N, N, 6) ``float32``; of [low, high], 0 where low is not below high.
         outlined: (N,) ``float32``, 1 for outlined spots.
         film: (1, 1, 96, 96) ``float32``.
+        ribs: (M, 1, 96, 96) ``float32``, of :data:`RIB_SPOTS`; one that is 0 where there are none.
     """
 
     views: NDArray[np.float32]
@@ -88,6 +103,7 @@ class ReaderInput:
     pairs: NDArray[np.float32]
     outlined: NDArray[np.float32]
     film: NDArray[np.float32]
+    ribs: NDArray[np.float32]
 
 
 def own_step(chain: Sequence[Place]) -> float:
@@ -154,6 +170,7 @@ def reader_input(
         _pair_facts(spots, size_px, step),
         np.array([spot.place is not None for spot in spots], np.float32),
         film_view(grey),
+        ribs_of(grey, scale, spots[RIB_SPOTS], size_px),
     )
 
 
@@ -171,6 +188,7 @@ def blank_input(pixels: NDArray[Any]) -> ReaderInput:
         np.zeros((1, 1, PAIR_FACTS), np.float32),
         np.zeros(1, np.float32),
         film_view(grey),
+        ribs_of(grey, 1.0, [], 1.0),
     )
 
 
@@ -216,28 +234,70 @@ def views_of(
             columns = max(4, round(grey.shape[1] * wanted / scale))
             level = cv2.resize(level, (columns, rows), interpolation=cv2.INTER_AREA)
             at = wanted
-        step = at / wanted  # pixels of the level per pixel of the view
         for place, spot in enumerate(spots):
-            (x, y), (up_x, up_y) = spot.centre_xy, spot.up_xy
-            x, y, middle = x * at - 0.5, y * at - 0.5, (VIEW_PX - 1) / 2
-            # A view's rows run against the column's direction, its columns to the right of it.
-            across_x, across_y = -up_y * step, up_x * step
-            down_x, down_y = -up_x * step, -up_y * step
-            matrix = np.array(
-                [
-                    [across_x, down_x, x - middle * (across_x + down_x)],
-                    [across_y, down_y, y - middle * (across_y + down_y)],
-                ]
-            )
-            views[place, number] = cv2.warpAffine(
-                level,
-                matrix,
-                (VIEW_PX, VIEW_PX),
-                flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
-                borderMode=cv2.BORDER_CONSTANT,
-                borderValue=-9.0,
-            )
+            views[place, number] = _view(level, at, spot, VIEW_PX, at / wanted)
     return _normalised(views)
+
+
+def ribs_of(
+    grey: NDArray[np.float32], scale: float, spots: Sequence[Spot], size_px: float
+) -> NDArray[np.float32]:
+    """(M, 1, 96, 96) wider and finer views, in which ribs are looked for; 0 beside the film.
+
+    Of no spots one view is given, which is 0.
+
+    Args:
+        grey: The film at ``scale``, 0 to 1.
+        scale: Pixels of ``grey`` per pixel of the film.
+        spots: Where to look, in pixels of the film.
+        size_px: Side of the film's usual body, in pixels of the film.
+    """
+    step = scale * 2 * RIBS_HALF_SIDE * size_px / RIBS_PX
+    views = np.zeros((max(1, len(spots)), 1, RIBS_PX, RIBS_PX), np.float32)
+    side = (RIBS_LEVELLED_PX, RIBS_LEVELLED_PX)
+    for place, spot in enumerate(spots):
+        view = _view(grey, scale, spot, RIBS_PX, step)
+        inside = (view >= 0.0).astype(np.float32)
+        view *= inside
+        around = cv2.blur(view, side, borderType=cv2.BORDER_CONSTANT)
+        around /= np.maximum(cv2.blur(inside, side, borderType=cv2.BORDER_CONSTANT), 1e-6)
+        away = (view - around) * inside
+        spread = math.sqrt(float((away * away).sum()) / max(1.0, float(inside.sum())))
+        views[place, 0] = np.clip(away / (3.0 * spread + 1e-3), -1.0, 1.0)
+    return views
+
+
+def _view(
+    level: NDArray[np.float32], at: float, spot: Spot, side_px: int, step: float
+) -> NDArray[np.float32]:
+    """What lies around a spot, upright along the column; -9 beside the film.
+
+    Args:
+        level: The film at a scale.
+        at: That scale.
+        spot: In pixels of the film.
+        side_px: Of the view.
+        step: Pixels of the level per pixel of the view.
+    """
+    (x, y), (up_x, up_y) = spot.centre_xy, spot.up_xy
+    x, y, middle = x * at - 0.5, y * at - 0.5, (side_px - 1) / 2
+    # A view's rows run against the column's direction, its columns to the right of it.
+    across_x, across_y = -up_y * step, up_x * step
+    down_x, down_y = -up_x * step, -up_y * step
+    matrix = np.array(
+        [
+            [across_x, down_x, x - middle * (across_x + down_x)],
+            [across_y, down_y, y - middle * (across_y + down_y)],
+        ]
+    )
+    return cv2.warpAffine(
+        level,
+        matrix,
+        (side_px, side_px),
+        flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
+        borderMode=cv2.BORDER_CONSTANT,
+        borderValue=-9.0,
+    )
 
 
 def _normalised(

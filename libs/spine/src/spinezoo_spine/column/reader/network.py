@@ -72,11 +72,12 @@ class ColumnReader:
                 "pairs": given.pairs,
                 "outlined": given.outlined,
                 "film": given.film,
+                "ribs": given.ribs,
             },
         )
         below, above, steps, counts, kind = (np.asarray(a, np.float64) for a in answers)
         # 8-bit integers know no NaN: what goes in is looked at too.
-        seen = (given.views, given.film, below, above, steps, counts, kind)
+        seen = (given.views, given.film, given.ribs, below, above, steps, counts, kind)
         if not all(np.isfinite(a).all() for a in seen):
             raise InvalidOutputError("the reader met numbers that are not finite; check it")
         views = np.exp(kind - kind.max())
