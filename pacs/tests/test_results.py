@@ -393,6 +393,24 @@ def test_measures_of_the_answer_stand_with_their_body_or_for_the_film() -> None:
     assert any("does not say whether they hold at the detector" in text for text in told)
 
 
+def test_a_zero_of_a_report_bears_no_sign() -> None:
+    data, film, answer = answered(3)
+    slip = Measure(MeasureKind.SLIP, ("L4", "L5"), MeasureUnit.MILLIMETRE, -1e-9, -1e-9, -0.0)
+    measured = FilmMeasures(None, 0.0, MeasurePlane.DETECTOR, measures=(slip,))
+    answer = replace(answer, fused=replace(answer.fused, measures=measured))
+    report = make_results(Source(data), answer, film, WHEN).datasets["sr"]
+    groups = groups_of(report)
+    (said,) = (
+        item.MeasuredValueSequence[0].NumericValue
+        for group in groups
+        for item in group.ContentSequence
+        if item.ValueType == "NUM"
+    )
+    assert str(said) == "0.0"
+    told = [text for group in groups for text in texts_of(group)]
+    assert "Slip L4/L5: 90 % interval 0 to 0" in told
+
+
 def test_implants_are_segments_with_codes() -> None:
     for seed in range(3, 30):
         if any(str(region.structure) == "screw" for region in phantom(seed).regions):
