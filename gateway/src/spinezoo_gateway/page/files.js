@@ -91,7 +91,7 @@ export function coco(film, shapes) {
 export function csv(film, shapes) {
   const spaced = film.rowSpacing && film.columnSpacing;
   const head = ['structure', 'level', 'origin', 'confidence', 'centre_x_px', 'centre_y_px', 'area_px2',
-    ...(spaced ? [`area_mm2_${film.plane === 'detector' ? 'at_detector' : 'plane_unsaid'}`] : []), 'points'];
+    ...(spaced ? [`area_mm2_${{ detector: 'at_detector', patient: 'in_patient' }[film.plane] ?? 'plane_unsaid'}`] : []), 'points'];
   const rows = shapes.map((one) => {
     const [x, y] = centre(one.rings[0]).map(rounded);
     const size = Math.abs(area(one.rings[0]));
