@@ -21,6 +21,7 @@ from pydicom.sr.codedict import codes
 from pydicom.uid import UID
 from spinezoo_contract.masks import decode_mask, encode_mask
 from spinezoo_contract.types import (
+    Film,
     FilmMeasures,
     FilmNote,
     FilmNoteCode,
@@ -498,6 +499,27 @@ def test_results_are_in_the_millimetres_that_the_film_is_measured_by(
     write_nrrd(made.datasets["seg"], tmp_path / "a.seg.nrrd", dcmread(io.BytesIO(data)))
     directions = nrrd.read_header(str(tmp_path / "a.seg.nrrd"))["space directions"]
     assert (directions[2][1], directions[1][0]) == spacing_mm
+
+
+@pytest.mark.parametrize("spacing_mm", [(0.2, 0.1), (0.1, 0.3)])
+def test_the_capture_has_the_films_proportions(spacing_mm: tuple[float, float]) -> None:
+    data, film, answer = answered(3)
+    row_mm, column_mm = spacing_mm
+    odd = replace(film, row_spacing_mm=row_mm, column_spacing_mm=column_mm)
+
+    def shown(of: Film) -> tuple[tuple[int, ...], np.ndarray]:
+        made = make_results(Source(data), answer, of, WHEN).files()["sc"]
+        pixels = dcmread(io.BytesIO(made)).pixel_array.astype(int)
+        rows, columns = np.nonzero(np.ptp(pixels, axis=2) > 60)
+        return pixels.shape, np.array(
+            [rows.min(), rows.max(), columns.min(), columns.max()]
+        ) / np.repeat(pixels.shape[:2], 2)
+
+    square = shown(replace(film, row_spacing_mm=0.1, column_spacing_mm=0.1))[1]
+    shape, place = shown(odd)
+    proportions = film.height * row_mm / (film.width * column_mm)
+    assert shape[0] / shape[1] == pytest.approx(proportions, rel=0.01)
+    assert np.allclose(place, square, atol=0.02)
 
 
 def test_the_capture_shows_outlines_in_the_films_study() -> None:
