@@ -114,7 +114,10 @@ def test_a_slow_member_is_left_behind_at_the_deadline(five: Bench, film: Film) -
 def test_the_clients_own_deadline_bounds_the_members(five: Bench, film: Film) -> None:
     five.segment(film)
     five.members["pspnet"].delay_s = 30.0
-    answer = five.segment(film, timeout_s=1.0)  # the member deadline is 60 s
+    # The member deadline is 60 s. What is kept back of 5 s, to fuse and to send, is the most: a
+    # machine that is busy with other tests needs it.
+    answer = five.segment(film, timeout_s=5.0)
+    assert all(member.budgets_s[-1] < 4.6 for member in five.members.values())
     assert statuses(answer)["pspnet"].code == DEADLINE_EXCEEDED
     assert [member.status.code for member in answer.members].count(OK) == 4
 

@@ -56,9 +56,11 @@ def test_where_millimetres_hold_is_said_only_where_the_film_says_it() -> None:
         FilmNoteCode.SPACING_IMAGER: MeasurePlane.DETECTOR,
         FilmNoteCode.SPACING_NOMINAL_SCANNED: MeasurePlane.DETECTOR,
         FilmNoteCode.SPACING_PIXEL: MeasurePlane.UNSAID,
+        FilmNoteCode.SPACING_CALIBRATED: MeasurePlane.PATIENT,
     }
     for code, plane in wanted.items():
         film = Film(pixels, 0.5, 0.5, (FilmNote(code, "said by the header"),))
+        heights = []
         for asked, said in ((None, plane), (1.2, MeasurePlane.PATIENT)):
             fused = fuse_and_name(
                 votes, FusionOptions(), film, built_in_reader(), MeasureOptions(asked)
@@ -66,6 +68,11 @@ def test_where_millimetres_hold_is_said_only_where_the_film_says_it() -> None:
             back = codec.from_proto(FusedAnswer, codec.to_proto(fused)).measures
             assert back is not None
             assert back.plane is said
+            kind = MeasureKind.BODY_HEIGHT_POSTERIOR
+            heights.append(sum(each.value or 0.0 for each in back.measures if each.kind is kind))
+        assert heights[0] > 0.0
+        divided_by = 1.0 if plane is MeasurePlane.PATIENT else 1.2
+        assert heights[0] / heights[1] == pytest.approx(divided_by)
 
 
 def test_every_measured_level_is_a_named_one() -> None:

@@ -230,17 +230,28 @@ def test_named_authorities_count_and_no_others(
                 assert not ask()
 
 
-def test_a_token_is_sent_whatever_the_users_netrc_says(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("moved", [False, True])
+@pytest.mark.parametrize("with_token", [False, True])
+def test_the_users_netrc_is_not_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, with_token: bool, moved: bool
 ) -> None:
     token, netrc = tmp_path / "token", tmp_path / "netrc"
     token.write_text("t" * 40 + "\n")
     netrc.write_text("machine 127.0.0.1 login me password secret\n")
     monkeypatch.setenv("NETRC", str(netrc))
-    with OddArchive(lambda _: Said(204)) as service:
-        web = DicomWeb(service.url, token_file=token, authorities=None, timeout_s=5.0)
+
+    def answer(asked: Asked) -> Said:
+        if moved and "moved" not in asked.query:
+            return Said(307, headers={"Location": f"{asked.path}?moved=1"})
+        return Said(204)
+
+    with OddArchive(answer) as service:
+        given = token if with_token else None
+        web = DicomWeb(service.url, token_file=given, authorities=None, timeout_s=5.0)
         assert not web.has("1.2", "1.3")
-        assert {each.token for each in service.asked} == {"Bearer " + "t" * 40}
+        assert len(service.asked) == 1 + moved
+        sent = "Bearer " + "t" * 40 if with_token else ""
+        assert {each.token for each in service.asked} == {sent}
 
 
 def test_a_search_ends_where_pages_bring_nothing_new() -> None:

@@ -21,6 +21,7 @@ from pydicom.sr.codedict import codes
 from pydicom.uid import UID
 from spinezoo_contract.masks import decode_mask, encode_mask
 from spinezoo_contract.types import (
+    Film,
     FilmMeasures,
     FilmNote,
     FilmNoteCode,
@@ -393,6 +394,24 @@ def test_measures_of_the_answer_stand_with_their_body_or_for_the_film() -> None:
     assert any("does not say whether they hold at the detector" in text for text in told)
 
 
+def test_a_zero_of_a_report_bears_no_sign() -> None:
+    data, film, answer = answered(3)
+    slip = Measure(MeasureKind.SLIP, ("L4", "L5"), MeasureUnit.MILLIMETRE, -1e-9, -1e-9, -0.0)
+    measured = FilmMeasures(None, 0.0, MeasurePlane.DETECTOR, measures=(slip,))
+    answer = replace(answer, fused=replace(answer.fused, measures=measured))
+    report = make_results(Source(data), answer, film, WHEN).datasets["sr"]
+    groups = groups_of(report)
+    (said,) = (
+        item.MeasuredValueSequence[0].NumericValue
+        for group in groups
+        for item in group.ContentSequence
+        if item.ValueType == "NUM"
+    )
+    assert str(said) == "0.0"
+    told = [text for group in groups for text in texts_of(group)]
+    assert "Slip L4/L5: 90 % interval 0 to 0" in told
+
+
 def test_implants_are_segments_with_codes() -> None:
     for seed in range(3, 30):
         if any(str(region.structure) == "screw" for region in phantom(seed).regions):
@@ -480,6 +499,27 @@ def test_results_are_in_the_millimetres_that_the_film_is_measured_by(
     write_nrrd(made.datasets["seg"], tmp_path / "a.seg.nrrd", dcmread(io.BytesIO(data)))
     directions = nrrd.read_header(str(tmp_path / "a.seg.nrrd"))["space directions"]
     assert (directions[2][1], directions[1][0]) == spacing_mm
+
+
+@pytest.mark.parametrize("spacing_mm", [(0.2, 0.1), (0.1, 0.3)])
+def test_the_capture_has_the_films_proportions(spacing_mm: tuple[float, float]) -> None:
+    data, film, answer = answered(3)
+    row_mm, column_mm = spacing_mm
+    odd = replace(film, row_spacing_mm=row_mm, column_spacing_mm=column_mm)
+
+    def shown(of: Film) -> tuple[tuple[int, ...], np.ndarray]:
+        made = make_results(Source(data), answer, of, WHEN).files()["sc"]
+        pixels = dcmread(io.BytesIO(made)).pixel_array.astype(int)
+        rows, columns = np.nonzero(np.ptp(pixels, axis=2) > 60)
+        return pixels.shape, np.array(
+            [rows.min(), rows.max(), columns.min(), columns.max()]
+        ) / np.repeat(pixels.shape[:2], 2)
+
+    square = shown(replace(film, row_spacing_mm=0.1, column_spacing_mm=0.1))[1]
+    shape, place = shown(odd)
+    proportions = film.height * row_mm / (film.width * column_mm)
+    assert shape[0] / shape[1] == pytest.approx(proportions, rel=0.01)
+    assert np.allclose(place, square, atol=0.02)
 
 
 def test_the_capture_shows_outlines_in_the_films_study() -> None:

@@ -27,13 +27,11 @@ from spinezoo_contract.status import MEMBERS_KEY, REQUEST_ID_KEY
 from spinezoo_contract.types import (
     EnsembleOptions,
     Film,
-    FilmNoteCode,
     FusedAnswer,
     FusedImplant,
     FusionOptions,
     GatewayTiming,
     MeasureOptions,
-    MeasurePlane,
     MemberCode,
     MemberStatus,
     Segment,
@@ -42,6 +40,7 @@ from spinezoo_contract.words import are, counted
 from spinezoo_serving.logs import REQUEST_ID
 from spinezoo_spine.column import consensus, naming
 from spinezoo_spine.column.reader.network import ColumnReader
+from spinezoo_spine.films.notes import spacing_plane
 from spinezoo_spine.fusion import rods, touching
 from spinezoo_spine.fusion import votes as fusion
 from spinezoo_spine.measures.film import measure_film, refiner_provenance
@@ -444,11 +443,9 @@ def fuse_and_name(
     measured = None
     if asked is not None:
         spacing_mm = (film.row_spacing_mm, film.column_spacing_mm)
-        unsaid = any(note.code is FilmNoteCode.SPACING_PIXEL for note in film.notes)
         measured = measure_film(
             labelling, said, placed, spacing_mm, asked,
-            plane=MeasurePlane.UNSAID if unsaid else MeasurePlane.DETECTOR,
-            pixels=film.pixels, refiner=refiner,
+            plane=spacing_plane(film), pixels=film.pixels, refiner=refiner,
         )  # fmt: skip
     return replace(fused, labelling=labelling, implants=placed, measures=measured)
 

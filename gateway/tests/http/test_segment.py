@@ -203,10 +203,19 @@ def test_preview(connect: Connect, png: bytes, levels: np.ndarray) -> None:
 def test_preview_says_spacing_and_its_plane(connect: Connect) -> None:
     from test_requests import GREY, dicom
 
-    answer = connect().post("/v1/preview", files={"film": dicom(GREY)}).json()
+    client = connect()
+    answer = client.post("/v1/preview", files={"film": dicom(GREY)}).json()
     assert (answer["row_spacing_mm"], answer["column_spacing_mm"]) == (0.14, 0.15)
     assert answer["spacing_plane"] == "detector"
     assert "MUSTERMANN" not in json.dumps(answer)
+    for change, plane in (
+        ({"PixelSpacing": [0.1, 0.1]}, "unsaid"),
+        ({"PixelSpacing": [0.1, 0.1], "PixelSpacingCalibrationType": "FIDUCIAL"}, "patient"),
+        ({"NominalScannedPixelSpacing": [0.1, 0.1]}, "scanner"),
+    ):
+        film = dicom(GREY, ImagerPixelSpacing=None, **change)
+        answer = client.post("/v1/preview", files={"film": film}).json()
+        assert PreviewAnswer.model_validate(answer).spacing_plane == plane
 
 
 def test_preview_of_a_film_with_decimals(connect: Connect) -> None:

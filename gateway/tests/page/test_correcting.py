@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import cv2
+import numpy as np
+import pydicom
 import pytest
 from selenium.webdriver.common.action_chains import ActionChains
 
@@ -163,6 +165,25 @@ def test_via_is_saved_loaded_again_and_clean(browse: Browse, folder: Path, tmp_p
     page.wait(lambda: page.texts(".pane figcaption") == ["Corrected", "Loaded file"])
     page.wait(lambda: "Lumbar vertebra 100 %" in page.text(".agree"))
     assert page.count(".shape.loaded") == len(entry["regions"]) <= kept
+
+
+def test_the_picture_has_the_films_proportions(browse: Browse, folder: Path) -> None:
+    """Pixels three times as tall as wide make a picture that is three times as tall."""
+    content = pydicom.dcmread(folder / "fusion.dcm")
+    row_mm, column_mm = content.ImagerPixelSpacing
+    content.ImagerPixelSpacing = [3 * row_mm, column_mm]
+    content.save_as(folder / "tall.dcm")
+    page = browse()
+    shown = []
+    for name in ("fusion.dcm", "tall.dcm"):
+        page.answered(name)
+        page.key("6")
+        picture = cv2.imread(str(page.saved("png", ".png"))).astype(int)
+        rows, columns = np.nonzero(np.ptp(picture, axis=2) > 60)
+        shown.append((picture.shape[:2], rows.min(), rows.max(), columns.min(), columns.max()))
+    (size, *place), (tall, *tall_place) = shown
+    assert (size, tall) == ((412, 308), (1236, 308))
+    assert np.allclose(np.multiply(place, (3, 3, 1, 1)), tall_place, atol=6)
 
 
 def test_the_other_files(browse: Browse, folder: Path, tmp_path: Path) -> None:

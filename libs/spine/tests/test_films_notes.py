@@ -15,8 +15,8 @@ from pydicom.dataelem import DataElement
 from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence
 from pydicom.uid import JPEGLSLossless
-from spinezoo_contract.types import Film, FilmNoteCode
-from spinezoo_spine.films.notes import MEANINGS
+from spinezoo_contract.types import Film, FilmNoteCode, MeasurePlane
+from spinezoo_spine.films.notes import MEANINGS, spacing_plane
 from spinezoo_spine.films.reader import read_film
 
 Make = Callable[..., bytes]
@@ -161,11 +161,40 @@ def test_the_spacing_says_how_it_was_had(make_dicom: Make) -> None:
     film = read_film(make_dicom(GREY, PixelSpacing=["0.1", "0.1"], **distances))
     assert "magnification of 1.150" in text_of(film, Code.SPACING_PIXEL)
     assert "not said to be calibrated" in text_of(film, Code.SPACING_PIXEL)
-    film = read_film(
-        make_dicom(GREY, PixelSpacing=["0.1", "0.1"], PixelSpacingCalibrationType="FIDUCIAL")
-    )
-    assert "calibrated by an object of known size" in text_of(film, Code.SPACING_PIXEL)
+    film = read_film(make_dicom(GREY, PixelSpacing=["0.1", "0.1"]))
     assert "says nothing of the magnification" in text_of(film, Code.SPACING_PIXEL)
+
+
+@pytest.mark.parametrize(
+    ("attributes", "said"),
+    [
+        ({"PixelSpacingCalibrationType": "GEOMETRY"}, "calibrated by geometry"),
+        ({"PixelSpacingCalibrationType": "FIDUCIAL"}, "calibrated by an object of known size"),
+        ({"NominalScannedPixelSpacing": ["0.12", "0.12"]}, "differs from the scanner's"),
+    ],
+)
+def test_a_calibrated_spacing_is_in_the_patient(
+    make_dicom: Make, attributes: dict[str, object], said: str
+) -> None:
+    """PS3.3 10.7.1.1 and 10.7.1.2: the spacing holds the magnification that the header names."""
+    attributes = {"EstimatedRadiographicMagnificationFactor": "1.15", **attributes}
+    film = read_film(make_dicom(GREY, PixelSpacing=["0.1", "0.1"], **attributes))
+    assert film.row_spacing_mm == 0.1
+    assert said in text_of(film, Code.SPACING_CALIBRATED)
+    assert "divide nothing" in text_of(film, Code.SPACING_CALIBRATED)
+    assert Code.SPACING_PIXEL not in codes(film)
+    assert spacing_plane(film) is MeasurePlane.PATIENT
+
+
+def test_a_spacing_like_the_scanners_or_beside_the_detectors_is_not_taken_for_calibrated(
+    make_dicom: Make,
+) -> None:
+    pixel = {"PixelSpacing": ["0.1", "0.1"]}
+    film = read_film(make_dicom(GREY, NominalScannedPixelSpacing=["0.1", "0.1"], **pixel))
+    assert spacing_plane(film) is MeasurePlane.UNSAID
+    both = {"ImagerPixelSpacing": ["0.12", "0.12"], "PixelSpacingCalibrationType": "GEOMETRY"}
+    film = read_film(make_dicom(GREY, **pixel, **both))
+    assert (film.row_spacing_mm, spacing_plane(film)) == (0.12, MeasurePlane.DETECTOR)
 
 
 def test_free_text_of_the_header_is_never_repeated(make_dicom: Make) -> None:

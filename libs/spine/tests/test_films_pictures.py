@@ -154,6 +154,16 @@ def tiff(tags: dict[int, int | tuple[int, int]], pixels: np.ndarray, bits: int =
     return head.ljust(4096, b"\0") + pixels.tobytes()
 
 
+@pytest.mark.parametrize("pixels", [GREY, DEEP], ids=["8 bits", "16 bits"])
+def test_an_order_of_bits_is_followed_and_a_wrong_one_named(pixels: np.ndarray) -> None:
+    said = {262: 1, 266: (3, 2)}
+    turned = np.asarray(imagecodecs.bitorder_decode(pixels.copy()))
+    assert (read_film(tiff(said, turned)).pixels == pixels).all()
+    assert (read_film(tiff({262: 1}, pixels)).pixels == pixels).all()
+    with pytest.raises(FilmError, match=r"FillOrder 2.*LZW or as PNG"):
+        read_film(tiff(said, pixels))
+
+
 def test_without_photometric_interpretation_black_is_zero_and_doubted() -> None:
     film = read_film(tiff({}, GREY))
     assert (film.pixels == GREY).all()

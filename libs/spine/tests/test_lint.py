@@ -43,6 +43,8 @@ def raw(
         (raw(None, problem="a point"), "no-outline", "a point"),
         (raw([[1, 1], [5, 5], [1, 1], [5, 5]]), "degenerate", "3 distinct"),
         (raw([[1, 1], [5, 5.0001], [9, 9]]), "degenerate", "square pixels"),
+        (raw([*SQUARE, *SQUARE]), "degenerate", "runs around twice"),
+        (raw([*SQUARE, SQUARE[0], *SQUARE, SQUARE[0]]), "degenerate", "runs around twice"),
     ],
 )
 def test_each_rule_names_film_region_and_reason(region: RawRegion, rule: str, words: str) -> None:

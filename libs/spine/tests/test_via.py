@@ -199,6 +199,25 @@ def test_a_level_beside_the_class_is_the_level(tmp_path: Path) -> None:
     assert film.regions[3].level_text == "L3, L4"
 
 
+def test_attributes_that_name_different_structures_are_said(tmp_path: Path) -> None:
+    regions = (
+        region(TRIANGLE, structure="screw", **{"class": "rod"}),
+        region(TRIANGLE, structure="screw", name="Pedicle screw", type="instrumentation"),
+        region(TRIANGLE, structure="sacrum", type="vertebra", name="S1"),
+        region(TRIANGLE, structure="cage", name="the upper one"),
+    )
+    path = write(tmp_path, via2(*regions))
+    first, *others = read_via_raw(path)[0].regions
+    ((rule, message),) = first.doubts
+    assert rule == "class-conflict"
+    assert "'screw' by its attribute 'structure', which counts, and 'rod' by 'class'" in message
+    assert all(not each.doubts for each in others)
+    # Whoever says which attribute counts has decided.
+    (film,) = read_via_raw(path, class_attribute="class")
+    assert film.regions[0].class_name == "rod"
+    assert not film.regions[0].doubts
+
+
 # --------------------------------------------------------------------------------------- forms
 
 

@@ -172,6 +172,18 @@ def test_a_damaged_cache_says_so(film_folder: Path, name: str, cut: Any) -> None
         prepare_films(open_film_set(film_folder), 96, 64, progress=False)
 
 
+def test_a_film_whose_grey_levels_are_not_those_written_is_named(film_folder: Path) -> None:
+    films = prepare_films(open_film_set(film_folder), 96, 64, progress=False)
+    path = films.folder / "grey.npy"
+    damaged = bytearray(path.read_bytes())
+    damaged[-1] ^= 1
+    path.write_bytes(damaged)
+    again = prepare_films(open_film_set(film_folder), 96, 64, progress=False)
+    np.testing.assert_array_equal(again[0].grey, films[0].grey)
+    with pytest.raises(ConfigurationError, match=rf"film {again.names[-1]} .* is damaged; remove"):
+        again[len(again) - 1]
+
+
 def test_a_phantom_set_end_to_end(tmp_path: Path) -> None:
     phantom = pytest.importorskip("spinezoo_phantom")
     settings = phantom.PhantomSettings(height_px=256, width_px=192)

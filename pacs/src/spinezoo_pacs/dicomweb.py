@@ -72,6 +72,32 @@ class _Answer:
     kind: str = ""
 
 
+class _Session(requests.Session):
+    """Proxies and authorities come from the environment, logins never: no ``.netrc`` is read.
+
+    `requests` looks into it before a request and again after a redirection, where it wins over a
+    token. Both places look at ``trust_env`` for nothing else.
+    """
+
+    def prepare_request(self, request: requests.Request) -> requests.PreparedRequest:
+        with self._without_logins():
+            return super().prepare_request(request)
+
+    def rebuild_auth(
+        self, prepared_request: requests.PreparedRequest, response: requests.Response
+    ) -> None:
+        with self._without_logins():
+            super().rebuild_auth(prepared_request, response)
+
+    @contextmanager
+    def _without_logins(self) -> Iterator[None]:
+        self.trust_env = False
+        try:
+            yield
+        finally:
+            self.trust_env = True
+
+
 class DicomWeb:
     """One DICOMweb service. Not to be shared between threads."""
 
@@ -90,7 +116,7 @@ class DicomWeb:
             ConfigurationError: The token cannot be read.
         """
         self._url, self._timeout_s = url.rstrip("/"), timeout_s
-        self._session = requests.Session()
+        self._session = _Session()
         # For each request: the session's own gives way to REQUESTS_CA_BUNDLE.
         self._verify = None if authorities is None else str(authorities)
         if token_file is not None:
@@ -100,7 +126,7 @@ class DicomWeb:
                 request.headers["Authorization"] = f"Bearer {token}"
                 return request
 
-            self._session.auth = bearer  # a header alone gives way to .netrc
+            self._session.auth = bearer  # a header alone gives way to a login in the address
 
     def close(self) -> None:
         """Closes the connections."""

@@ -364,10 +364,11 @@ class PreviewAnswer(Model):
     width: int
     row_spacing_mm: float | None = None
     column_spacing_mm: float | None = None
-    spacing_plane: Literal["detector", "unsaid", "scanner"] | None = Field(
+    spacing_plane: Literal["detector", "patient", "unsaid", "scanner"] | None = Field(
         None,
         description="Where a mm is meant: `detector` (Imager Pixel Spacing: lengths in the patient "
-        "are shorter), `unsaid` (Pixel Spacing), `scanner` (nominal). Absent without spacing.",
+        "are shorter), `patient` (Pixel Spacing that was calibrated), `unsaid` (Pixel Spacing), "
+        "`scanner` (nominal, at the detector). Absent without spacing.",
     )
     levels: LevelsModel
     notes: list[NoteModel]

@@ -109,7 +109,7 @@ class SegmentFields(BaseModel):
         ge=1.0,
         le=3.0,
         description="With `measures`: how much larger the spine is on the film than in the "
-        "patient; lengths are then those in the patient.",
+        "patient; lengths are then those in the patient. Not used where the film's spacing is.",
     )
     member_deadline_ms: int | None = Field(
         None, ge=1, le=MAX_DEADLINE_MS, description="Time each member has, in ms."

@@ -10,17 +10,12 @@ import numpy as np
 import pydantic_core
 from numpy.typing import NDArray
 from spinezoo_contract.types import Film, FilmNoteCode
+from spinezoo_spine.films.notes import spacing_plane
 
 from spinezoo_gateway.http.options import PixelForm
 
 MOST_SAMPLES = 1 << 18
 """Most pixels that percentiles are taken from."""
-
-_PLANES = {
-    FilmNoteCode.SPACING_IMAGER: "detector",
-    FilmNoteCode.SPACING_PIXEL: "unsaid",
-    FilmNoteCode.SPACING_NOMINAL_SCANNED: "scanner",
-}
 
 ALIGNED_BYTES = 8
 """Where rows may begin, so that numbers can be read in place."""
@@ -101,6 +96,6 @@ def _described(film: Film, levels: tuple[NDArray[Any], float, float]) -> dict[st
     if film.column_spacing_mm is not None:
         found["column_spacing_mm"] = film.column_spacing_mm
     if film.row_spacing_mm is not None or film.column_spacing_mm is not None:
-        planes = [_PLANES[note.code] for note in film.notes if note.code in _PLANES]
-        found["spacing_plane"] = planes[0] if planes else "unsaid"
+        nominal = any(note.code is FilmNoteCode.SPACING_NOMINAL_SCANNED for note in film.notes)
+        found["spacing_plane"] = "scanner" if nominal else spacing_plane(film).name.lower()
     return found

@@ -87,11 +87,14 @@ export function coco(film, shapes) {
   }, null, 1);
 }
 
+/** Where areas hold, in the name of their column. @type {Record<string, string>} */
+const AREAS = { detector: 'at_detector', patient: 'in_patient' };
+
 /** A table, a row an outline; lengths in mm only where the film has a spacing. @param {any} film @param {Shape[]} shapes */
 export function csv(film, shapes) {
   const spaced = film.rowSpacing && film.columnSpacing;
   const head = ['structure', 'level', 'origin', 'confidence', 'centre_x_px', 'centre_y_px', 'area_px2',
-    ...(spaced ? [`area_mm2_${film.plane === 'detector' ? 'at_detector' : 'plane_unsaid'}`] : []), 'points'];
+    ...(spaced ? [`area_mm2_${AREAS[film.plane] ?? 'plane_unsaid'}`] : []), 'points'];
   const rows = shapes.map((one) => {
     const [x, y] = centre(one.rings[0]).map(rounded);
     const size = Math.abs(area(one.rings[0]));
@@ -120,10 +123,10 @@ export function json(film, shapes, answer) {
  * @param {any} film @param {import('./film.js').Window} window @param {Shape[]} shapes @param {(one: Shape) => string} colour
  */
 export async function picture(film, window, shapes, colour) {
-  const { canvas, step } = film.picture(window);
+  const { canvas, wide, high } = film.picture(window);
   const context = /** @type {OffscreenCanvasRenderingContext2D} */ (canvas.getContext('2d'));
-  context.scale(1 / step, 1 / step);
-  const unit = film.height / 900;
+  const placed = new DOMMatrix([wide, 0, 0, high, 0, 0]);
+  const unit = canvas.height / 900;
   context.lineWidth = 2.2 * unit;
   context.font = `600 ${17 * unit}px system-ui, sans-serif`;
   context.textAlign = 'center';
@@ -131,8 +134,10 @@ export async function picture(film, window, shapes, colour) {
   for (const one of shapes) {
     context.strokeStyle = colour(one);
     context.setLineDash(mark(one).includes('?') ? [7 * unit, 5 * unit] : []);
-    context.stroke(path2d(one.rings));
-    const [x, y] = centre(one.rings[0]);
+    const path = new Path2D();
+    path.addPath(path2d(one.rings), placed);
+    context.stroke(path);
+    const { x, y } = placed.transformPoint(new DOMPoint(...centre(one.rings[0])));
     context.setLineDash([]);
     context.strokeStyle = '#000';
     context.strokeText(mark(one), x, y);

@@ -43,6 +43,9 @@ export class Film {
     this.drawn = { step: 0, left: 0, top: 0, right: 0, bottom: 0, rough: false };
   }
 
+  /** Width of a pixel over its height: films are shown in their true proportions. */
+  get ratio() { return this.rowSpacing && this.columnSpacing ? this.columnSpacing / this.rowSpacing : 1; }
+
   /** Makes the copies down to the one whose pixels are so many of the film's wide and high.
    * @param {number} step a power of two
    */
@@ -150,21 +153,23 @@ export class Film {
     if (across && down) context.drawImage(this.canvas, 0, 0, across, down, left * step, top * step, across * step, down * step);
   }
 
-  /** The whole film through a window, and how many of its pixels one of the picture is wide.
+  /** The whole film through a window in square pixels, and how many of them one of the film is wide and high.
    * @param {Window} window
-   * @returns {{canvas: OffscreenCanvas, step: number}}
+   * @returns {{canvas: OffscreenCanvas, wide: number, high: number}}
    */
   picture(window) {
+    const stretched = [Math.max(1, this.ratio), Math.max(1, 1 / this.ratio)];
     let step = 1;
-    while ((this.width * this.height) / step ** 2 > MOST_PIXELS) step *= 2;
-    const canvas = new OffscreenCanvas(Math.ceil(this.width / step), Math.ceil(this.height / step));
+    while ((this.width * stretched[0] * this.height * stretched[1]) / step ** 2 > MOST_PIXELS) step *= 2;
+    const [wide, high] = stretched.map((times) => times / step);
+    const canvas = new OffscreenCanvas(Math.ceil(this.width * wide), Math.ceil(this.height * high));
     const context = /** @type {OffscreenCanvasRenderingContext2D} */ (canvas.getContext('2d'));
     this.#halve(step);
     this.draw(window, { left: 0, top: 0, right: this.width, bottom: this.height }, 1 / step);
-    context.scale(1 / step, 1 / step);
+    context.scale(wide, high);
     this.put(context);
     context.setTransform(1, 0, 0, 1, 0, 0);
-    return { canvas, step };
+    return { canvas, wide, high };
   }
 }
 

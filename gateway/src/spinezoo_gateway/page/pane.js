@@ -16,16 +16,11 @@ export class View {
 
   /** The film as large as it goes into a box. @param {any} film @param {number} width @param {number} height */
   fit(film, width, height) {
-    const [fw, fh] = [film.width * this.ratio(film), film.height];
+    const [fw, fh] = [film.width * film.ratio, film.height];
     this.scale = Math.min(width / fw, height / fh) * 0.98;
     this.x = (width - fw * this.scale) / 2;
     this.y = (height - fh * this.scale) / 2;
     this.fitted = true;
-  }
-
-  /** Width of a pixel over its height: films are shown in their true proportions. @param {any} film */
-  ratio(film) {
-    return film.rowSpacing && film.columnSpacing ? film.columnSpacing / film.rowSpacing : 1;
   }
 
   /** @param {number} factor @param {number} atX @param {number} atY CSS pixels of the pane */
@@ -77,7 +72,7 @@ export class Pane {
   toFilm(clientX, clientY) {
     const box = this.canvas.getBoundingClientRect();
     const { x, y, scale } = this.view;
-    const ratio = this.film ? this.view.ratio(this.film) : 1;
+    const ratio = this.film?.ratio ?? 1;
     return [(clientX - box.left - x) / (scale * ratio), (clientY - box.top - y) / scale];
   }
 
@@ -85,7 +80,7 @@ export class Pane {
   get part() {
     const { width, height } = this.size;
     const { x, y, scale } = this.view;
-    const wide = scale * this.view.ratio(this.film);
+    const wide = scale * this.film.ratio;
     return { left: -x / wide, top: -y / scale, right: (width - x) / wide, bottom: (height - y) / scale };
   }
 
@@ -103,7 +98,7 @@ export class Pane {
     context.fillStyle = '#000';
     context.fillRect(0, 0, w, t);
     if (!film) return;
-    const ratio = view.ratio(film);
+    const { ratio } = film;
     // From here on the picture's units are the film's pixels.
     context.setTransform(density * view.scale * ratio, 0, 0, density * view.scale, view.x * density, view.y * density);
     context.imageSmoothingEnabled = view.scale < 3;
@@ -120,7 +115,7 @@ export class Pane {
   /** Moves what lies over the film. */
   #place() {
     const { view } = this;
-    const wide = view.scale * view.ratio(this.film);
+    const wide = view.scale * this.film.ratio;
     const moved = `matrix(${wide} 0 0 ${view.scale} ${view.x} ${view.y})`;
     this.shapes.setAttribute('transform', moved);
     for (const [text, x, y] of this.texts) {

@@ -51,6 +51,7 @@ export const CODES = {
 /** @type {Record<string, string>} */
 export const PLANES = {
   detector: 'at the detector',
+  patient: 'in the patient',
   unsaid: 'plane not said by the film',
   scanner: 'of the scanner, nominal',
 };

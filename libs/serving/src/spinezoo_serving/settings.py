@@ -46,7 +46,12 @@ class ServerSettings(EnvironmentSettings):
         unit="bytes",
     )
     queue_limit: int = setting(
-        16, "requests that may wait in a network", minimum=1, maximum=100_000
+        16,
+        "requests that may be in a network beyond one for each of its threads: those that wait, "
+        "and films of a batch that runs; twice `SPINEZOO_BATCH` lets a batch fill while another "
+        "one runs",
+        minimum=1,
+        maximum=100_000,
     )
     batch: int = setting(
         1,

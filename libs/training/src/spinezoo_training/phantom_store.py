@@ -40,6 +40,7 @@ from spinezoo_training.phantom_films import training_films
 from spinezoo_training.prepared_set import (
     PreparedFilm,
     PreparedSet,
+    grey_sum,
     make_grey,
     write_prepared_index,
 )
@@ -117,15 +118,17 @@ def make_store(
         task = partial(_make_some, partial_folder / "grey.npy", record)
         outlines: Outlines = []
         names: list[str] = []
+        sums: list[int] = []
         # Not "fork": the caller may have threads.
         with ProcessPoolExecutor(
             workers, mp_context=get_context("spawn"), initializer=_prepare_worker
         ) as pool:
-            for some_names, some in pool.map(task, starts):
+            for some_names, some, some_sums in pool.map(task, starts):
                 names += some_names
                 outlines += some
+                sums += some_sums
                 progress(len(some))
-        write_prepared_index(partial_folder, names, outlines)
+        write_prepared_index(partial_folder, names, outlines, sums)
         (partial_folder / RECORD_FILE).write_text(json.dumps(record) + "\n", encoding="utf-8")
         partial_folder.rename(folder)
     finally:
@@ -137,7 +140,9 @@ def _prepare_worker() -> None:
     follow_parent()
 
 
-def _make_some(grey_path: Path, record: dict[str, Any], first: int) -> tuple[list[str], Outlines]:
+def _make_some(
+    grey_path: Path, record: dict[str, Any], first: int
+) -> tuple[list[str], Outlines, list[int]]:
     grey = np.load(grey_path, mmap_mode="r+", allow_pickle=False)
     looks = record["looks"]
     films: list[PreparedFilm] = []
@@ -148,6 +153,7 @@ def _make_some(grey_path: Path, record: dict[str, Any], first: int) -> tuple[lis
     return (
         [film.name for film in films],
         [[(int(kind), polygon) for kind, polygon in film.regions] for film in films],
+        [grey_sum(film.grey) for film in films],
     )
 
 

@@ -19,6 +19,7 @@ import json
 import os
 import shutil
 import tempfile
+import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -39,10 +40,10 @@ from spinezoo_training.shards import read_arrays
 CACHE_FOLDER = ".prepared"
 """Folder inside the films' folder that holds prepared films."""
 
-OUTLINE_ARRAYS = ("points_xy", "point_ends", "structures", "region_ends")
+OUTLINE_ARRAYS = ("points_xy", "point_ends", "structures", "region_ends", "grey_sums")
 """Of its file of outlines."""
 
-CACHE_FORMAT = "2"
+CACHE_FORMAT = "3"
 """Part of every cache key; raised when the stored form or its meaning changes."""
 
 
@@ -85,14 +86,16 @@ class PreparedSet:
             self._names: list[str] = index["names"]
             self._grey = np.load(folder / "grey.npy", mmap_mode="r", allow_pickle=False)
             outlines = read_arrays(folder / "outlines.npz", OUTLINE_ARRAYS)
-            self._points, self._point_ends, self._structures, self._region_ends = (
+            self._points, self._point_ends, self._structures, self._region_ends, self._sums = (
                 outlines[name] for name in OUTLINE_ARRAYS
             )
-            if not len(self._names) == len(self._region_ends) == len(self._grey):
+            counts = (self._region_ends, self._grey, self._sums)
+            if any(len(each) != len(self._names) for each in counts):
                 raise ValueError("of several sets")
         except (FileNotFoundError, EOFError, ValueError, KeyError, TypeError) as error:
             raise ConfigurationError(
-                f"prepared films in {folder} are damaged; remove that folder and start again"
+                f"prepared films in {folder} are damaged or of another version; remove that folder "
+                "and start again"
             ) from error
         every = tuple(range(len(self._names)))
         self._selection = every if selection is None else selection
@@ -119,14 +122,26 @@ class PreparedSet:
         return len(self._selection)
 
     def __getitem__(self, index: int) -> PreparedFilm:
+        """A film.
+
+        Raises:
+            ConfigurationError: Its grey levels on the disk are not those that were written.
+        """
         position = self._selection[index]
+        grey = np.array(self._grey[position])
+        # Film by film: a store is as large as a disk, and a training begins at once.
+        if grey_sum(grey) != self._sums[position]:
+            raise ConfigurationError(
+                f"film {self._names[position]} of the prepared films in {self.folder} is damaged; "
+                "remove that folder and start again"
+            )
         first_region = int(self._region_ends[position - 1]) if position else 0
         regions = []
         for region in range(first_region, int(self._region_ends[position])):
             first_point = int(self._point_ends[region - 1]) if region else 0
             points = self._points[first_point : int(self._point_ends[region])]
             regions.append((Structure(int(self._structures[region])), points))
-        return PreparedFilm(self._names[position], np.array(self._grey[position]), tuple(regions))
+        return PreparedFilm(self._names[position], grey, tuple(regions))
 
     def __iter__(self) -> Iterator[PreparedFilm]:
         return (self[index] for index in range(len(self)))
@@ -273,15 +288,17 @@ def _write_cache(
 ) -> None:
     grey = make_grey(folder, len(names), height, width)
     outlines: list[list[tuple[int, NDArray[np.float64]]]] = []
+    sums: list[int] = []
     with ThreadPoolExecutor(workers) as pool:
         done = pool.map(lambda name: _prepare_one(films, name, height, width), names)
         hidden = None if progress else True  # None: where nobody looks
         bar = tqdm(done, total=len(names), desc="preparing films", disable=hidden)
         for position, (canvas, regions) in enumerate(bar):
             grey[position] = canvas
+            sums.append(grey_sum(canvas))
             outlines.append([(int(structure), polygon) for structure, polygon in regions])
     grey.flush()
-    write_prepared_index(folder, names, outlines)
+    write_prepared_index(folder, names, outlines, sums)
 
 
 def make_grey(folder: Path, count: int, height: int, width: int) -> np.memmap[Any, Any]:
@@ -311,10 +328,16 @@ def make_grey(folder: Path, count: int, height: int, width: int) -> np.memmap[An
     return grey
 
 
+def grey_sum(grey: NDArray[np.uint8]) -> int:
+    """The sum by which a film's grey levels are known to be those that were written."""
+    return zlib.crc32(np.ascontiguousarray(grey).data)
+
+
 def write_prepared_index(
     folder: Path,
     names: Sequence[str],
     outlines: Sequence[Sequence[tuple[int, NDArray[np.float64]]]],
+    sums: Sequence[int],
 ) -> None:
     """Writes what :class:`PreparedSet` reads beside ``grey.npy``.
 
@@ -322,6 +345,7 @@ def write_prepared_index(
         folder: The cache folder.
         names: Of the films, in the order of ``grey.npy``.
         outlines: Of each film, number of the structure and (N, 2) outline on the canvas.
+        sums: Of each film, :func:`grey_sum`.
     """
     regions = [region for film in outlines for region in film]
     np.savez(
@@ -330,6 +354,7 @@ def write_prepared_index(
         point_ends=np.cumsum([len(polygon) for _, polygon in regions], dtype=np.int64),
         structures=np.array([structure for structure, _ in regions], dtype=np.uint8),
         region_ends=np.cumsum([len(film) for film in outlines], dtype=np.int64),
+        grey_sums=np.array(sums, dtype=np.uint32),
     )
     index = {"names": list(names), "preprocessing_id": PREPROCESSING_ID}
     (folder / "index.json").write_text(json.dumps(index) + "\n", encoding="utf-8")

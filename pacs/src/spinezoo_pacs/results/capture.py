@@ -61,17 +61,15 @@ def capture(making: Making, findings: Sequence[Finding], verdict: Verdict, film:
     reference.ReferencedSOPClassUID = source.SOPClassUID
     reference.ReferencedSOPInstanceUID = source.SOPInstanceUID
     made.SourceImageSequence = [reference]
-    if film.height != picture.shape[0]:
-        made.DerivationDescription += ", scaled down"
+    if picture.shape[:2] != (film.height, film.width):
+        made.DerivationDescription += ", scaled"
     return made
 
 
 def draw(film: Film, findings: Sequence[Finding], verdict: Verdict) -> NDArray[np.uint8]:
     """(height, width, 3) RGB picture; no patient data in it."""
-    full = _grey(film.pixels)
-    scale = min(1.0, LONGEST_SIDE_PX / max(full.shape))
-    height, width = (max(1, round(side * scale)) for side in full.shape)
-    grey = cv2.resize(full, (width, height), interpolation=cv2.INTER_AREA)
+    height, width = _size(film)
+    grey = cv2.resize(_grey(film.pixels), (width, height), interpolation=cv2.INTER_AREA)
     picture = np.repeat(grey[:, :, None], 3, axis=2).astype(np.uint8, order="C")
     thick = max(1, round(max(height, width) / 600))
     size = max(height, width) / 1400.0
@@ -82,6 +80,16 @@ def draw(film: Film, findings: Sequence[Finding], verdict: Verdict) -> NDArray[n
     else:
         _write(picture, "SpineZoo: no outlines are given", thick, size, verdict.refusals)
     return picture
+
+
+def _size(film: Film) -> tuple[int, int]:
+    """Height and width of the picture, whose pixels are square: nothing reads a spacing in it."""
+    row_mm, column_mm = film.row_spacing_mm or 1.0, film.column_spacing_mm or 1.0
+    finer_mm = min(row_mm, column_mm)
+    sides = film.height * row_mm / finer_mm, film.width * column_mm / finer_mm
+    scale = min(1.0, LONGEST_SIDE_PX / max(sides))
+    height, width = (max(1, round(side * scale)) for side in sides)
+    return height, width
 
 
 def _outline(picture: NDArray[np.uint8], finding: Finding, thick: int, size: float) -> None:

@@ -50,17 +50,23 @@ def values_of(answer: EnsembleAnswer) -> tuple[Value, ...]:
         meaning = f"{each.kind.name.replace('_', ' ').capitalize()} {levels}".strip()
         note = ""
         if each.low is not None and each.high is not None:
-            note = f"{meaning}: 90 % interval {each.low:.3g} to {each.high:.3g}"
+            low, high = (_unsigned(end) for end in (each.low, each.high))
+            note = f"{meaning}: 90 % interval {low:.3g} to {high:.3g}"
         found.append(
             Value(
                 f"{levels} vertebra" if one_body else "",
                 CodedConcept(f"M{each.kind.value:03d}", SCHEME, meaning[:64]),
-                round(each.value, 4),
+                _unsigned(each.value),
                 UNITS[each.unit],
                 note,
             )
         )
     return tuple(found)
+
+
+def _unsigned(value: float) -> float:
+    """Four decimals; 0 without a sign, which is all that is left of a tiny negative value."""
+    return round(value, 4) + 0.0
 
 
 def plane_words(answer: EnsembleAnswer) -> str:

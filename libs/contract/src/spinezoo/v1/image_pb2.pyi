@@ -42,6 +42,7 @@ class FilmNoteCode(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     FILM_NOTE_CODE_SEVERAL_WINDOWS: _ClassVar[FilmNoteCode]
     FILM_NOTE_CODE_SINGLE_LEVEL: _ClassVar[FilmNoteCode]
     FILM_NOTE_CODE_PAGES_IGNORED: _ClassVar[FilmNoteCode]
+    FILM_NOTE_CODE_SPACING_CALIBRATED: _ClassVar[FilmNoteCode]
 PIXEL_TYPE_UNSPECIFIED: PixelType
 PIXEL_TYPE_UINT8: PixelType
 PIXEL_TYPE_UINT16: PixelType
@@ -73,6 +74,7 @@ FILM_NOTE_CODE_OVERLAY_NOT_SHOWN: FilmNoteCode
 FILM_NOTE_CODE_SEVERAL_WINDOWS: FilmNoteCode
 FILM_NOTE_CODE_SINGLE_LEVEL: FilmNoteCode
 FILM_NOTE_CODE_PAGES_IGNORED: FilmNoteCode
+FILM_NOTE_CODE_SPACING_CALIBRATED: FilmNoteCode
 
 class RawPixels(_message.Message):
     __slots__ = ("pixel_type", "height", "width", "data", "row_spacing_mm", "column_spacing_mm")

@@ -101,7 +101,8 @@ class MeasureOptions:
     """How to measure; giving it asks for measures.
 
     Attributes:
-        magnification: Of the spine on the film; None measures at the detector.
+        magnification: Of the spine on the film; None measures by the film's spacing. Not used where
+            that holds in the patient already.
     """
 
     magnification: float | None = None

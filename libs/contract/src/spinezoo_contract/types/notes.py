@@ -38,6 +38,7 @@ class FilmNoteCode(IntEnum):
     SEVERAL_WINDOWS = 24
     SINGLE_LEVEL = 25
     PAGES_IGNORED = 26
+    SPACING_CALIBRATED = 27
 
     @classmethod
     def _missing_(cls, value: object) -> FilmNoteCode | None:

@@ -131,6 +131,13 @@ def _lint_shape(
     if len(np.unique(points, axis=0)) < 3:
         yield "degenerate", "has fewer than 3 distinct points; draw it again"
         return
+    if _runs_twice(points):
+        yield (
+            "degenerate",
+            "runs around twice, so that by the even-odd rule nothing lies inside; remove the "
+            "second round",
+        )
+        return
     crossing = find_crossing(points)
     area = polygon_area(points)
     if crossing is not None:
@@ -165,6 +172,13 @@ def _lint_shape(
                 "outside-film",
                 f"{off}; move it, or check that the outlines were drawn at this size",
             )
+
+
+def _runs_twice(points: NDArray[np.float64]) -> bool:
+    """Whether the second half of an outline is its first half again."""
+    moved = (points != np.roll(points, 1, axis=0)).any(axis=1)  # a double click adds no point
+    first, second = np.array_split(points[moved], 2)
+    return np.array_equal(first, second)
 
 
 def _lint_level(region: RawRegion, structure: Structure | None) -> Iterator[tuple[str, str]]:

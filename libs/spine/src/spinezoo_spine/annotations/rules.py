@@ -80,7 +80,8 @@ _ALL = (
     Rule(
         "degenerate",
         Weight.ERROR,
-        "the outline has fewer than three distinct points or encloses less than one square pixel",
+        "the outline has fewer than three distinct points, encloses less than one square pixel, or "
+        "runs around twice, so that by the even-odd rule nothing lies inside",
         "draw it again, or remove it",
     ),
     Rule(
@@ -181,6 +182,13 @@ _ALL = (
         Weight.WARNING,
         "a point lies more than one pixel off the film; what lies off it is cut off",
         "move it, or check that the outlines were drawn at this size",
+    ),
+    Rule(
+        "class-conflict",
+        Weight.WARNING,
+        "two attributes of a VIA region name different structures; the one that holds most known "
+        "names in the file counts",
+        "correct one of the two; `--class-attribute` says which attribute counts",
     ),
     Rule(
         "unknown-level",

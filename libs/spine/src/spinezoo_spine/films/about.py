@@ -254,7 +254,10 @@ def spacing_mm(dataset: Dataset, book: NoteBook) -> tuple[float | None, float | 
                     f"{name.split(',')[0]} of the header is no spacing; it was not used.",
                 )
                 continue
-            book.add(code, _spacing_sentence(dataset, name, pair, code))
+            calibrated = ""
+            if code is FilmNoteCode.SPACING_PIXEL and (calibrated := _calibrated(dataset, pair)):
+                code = FilmNoteCode.SPACING_CALIBRATED
+            book.add(code, _spacing_sentence(dataset, name, pair, code, calibrated))
             return pair
     book.add(NO_SPACING_NOTE.code, NO_SPACING_NOTE.text)
     _note_aspect(dataset, book)
@@ -286,18 +289,31 @@ def _spacing_pair(value: object) -> tuple[float, float] | None:
     return (row, column) if 1.0 / _MAX_ASPECT <= row / column <= _MAX_ASPECT else None
 
 
+def _calibrated(dataset: Dataset, pair: tuple[float, float]) -> str:
+    """How a Pixel Spacing was corrected for magnification (PS3.3 10.7.1.1 and 10.7.1.2), or ""."""
+    kind = word_of(dataset, "PixelSpacingCalibrationType")
+    said = {"GEOMETRY": "by geometry", "FIDUCIAL": "by an object of known size"}.get(kind)
+    if said:
+        return said
+    scanned = _spacing_pair(value_of(dataset, "NominalScannedPixelSpacing"))
+    differs = scanned is not None and _differ(pair, scanned)
+    return "as it differs from the scanner's" if differs else ""
+
+
+def _differ(one: tuple[float, float], other: tuple[float, float]) -> bool:
+    return any(not math.isclose(a, b, rel_tol=1e-3) for a, b in zip(one, other, strict=True))
+
+
 def _spacing_sentence(
-    dataset: Dataset, name: str, pair: tuple[float, float], code: FilmNoteCode
+    dataset: Dataset, name: str, pair: tuple[float, float], code: FilmNoteCode, calibrated: str
 ) -> str:
     text = f"The spacing is {name}: {pair[0]:.4g} x {pair[1]:.4g} mm"
+    if calibrated:
+        return f"{text}, calibrated {calibrated}: lengths are in the patient; divide nothing."
     if code is FilmNoteCode.SPACING_PIXEL:
-        kind = word_of(dataset, "PixelSpacingCalibrationType")
-        calibrated = {"GEOMETRY": "by geometry", "FIDUCIAL": "by an object of known size"}.get(kind)
-        text += f", calibrated {calibrated}" if calibrated else ", not said to be calibrated"
+        text += ", not said to be calibrated"
     other = _spacing_pair(value_of(dataset, "PixelSpacing"))
-    if other is not None and any(
-        not math.isclose(one, two, rel_tol=1e-3) for one, two in zip(pair, other, strict=True)
-    ):
+    if other is not None and _differ(pair, other):
         text += f", not its Pixel Spacing of {other[0]:.4g} x {other[1]:.4g} mm"
     factor = magnification(dataset)
     if factor is None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from spinezoo_contract.types import FilmNote, FilmNoteCode
+from spinezoo_contract.types import Film, FilmNote, FilmNoteCode, MeasurePlane
 
 MEANINGS: Mapping[FilmNoteCode, tuple[str, str]] = {
     FilmNoteCode.OTHER: (
@@ -29,8 +29,13 @@ MEANINGS: Mapping[FilmNoteCode, tuple[str, str]] = {
         "divide a length by the magnification to have it in the patient",
     ),
     FilmNoteCode.SPACING_PIXEL: (
-        "the spacing is Pixel Spacing; the sentence says whether it was calibrated",
+        "the spacing is Pixel Spacing, and nothing says whether it was calibrated",
         "ask the department whether it is at the detector or in the patient",
+    ),
+    FilmNoteCode.SPACING_CALIBRATED: (
+        "the spacing is Pixel Spacing, corrected for magnification: lengths are those in the "
+        "patient, at the depth it was calibrated for; a `magnification` in the request is not used",
+        "divide nothing",
     ),
     FilmNoteCode.SPACING_NOMINAL_SCANNED: (
         "the spacing is that of the scanner that read a film or plate",
@@ -124,6 +129,21 @@ MEANINGS: Mapping[FilmNoteCode, tuple[str, str]] = {
         "nothing",
     ),
 }
+
+_PLANES: Mapping[FilmNoteCode, MeasurePlane] = {
+    FilmNoteCode.SPACING_IMAGER: MeasurePlane.DETECTOR,
+    FilmNoteCode.SPACING_PIXEL: MeasurePlane.UNSAID,
+    FilmNoteCode.SPACING_CALIBRATED: MeasurePlane.PATIENT,
+    FilmNoteCode.SPACING_NOMINAL_SCANNED: MeasurePlane.DETECTOR,
+}
+
+
+def spacing_plane(film: Film) -> MeasurePlane:
+    """Where the film's spacing holds: by its notes, else at the detector, as of raw pixels."""
+    said = (_PLANES[note.code] for note in film.notes if note.code in _PLANES)
+    return next(said, MeasurePlane.DETECTOR)
+
+
 """By code: what it means, and what to do."""
 
 

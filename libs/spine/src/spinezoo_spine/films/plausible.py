@@ -104,6 +104,13 @@ def check_plausible(
         )
 
 
+def is_smoother(pixels: NDArray[np.generic], other: NDArray[np.generic]) -> bool:
+    """Whether a film read another way has less than half the roughness that it has as read."""
+    step = max(1, pixels.shape[0] // _ROWS)
+    own, turned = (_roughness(each[::step].astype(np.float64)) for each in (pixels, other))
+    return turned < own / 2.0
+
+
 def becomes_noise(read: NDArray[np.generic], other: NDArray[np.generic]) -> bool:
     """Whether a film is noise as it was read, and a film when read the other way."""
     step = max(1, read.shape[0] // _ROWS)

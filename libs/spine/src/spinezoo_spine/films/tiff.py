@@ -21,6 +21,7 @@ from spinezoo_spine.films.damage import decode_jpeg2000, decode_strictly
 from spinezoo_spine.films.kinds import is_tiff
 from spinezoo_spine.films.limits import TO_ONE_GREY, FilmLimits, check_raw_size, check_size
 from spinezoo_spine.films.notes import LOSSY_NOTE, NoteBook
+from spinezoo_spine.films.plausible import is_smoother
 from spinezoo_spine.films.segments import check_count, check_last, decode_padded
 from spinezoo_spine.films.streams import (
     ARITHMETIC,
@@ -215,6 +216,7 @@ def read_tiff(data: bytes, limits: FilmLimits) -> Film:
                 _check_jpegs2000(page, data)
             check_last(page, data)
             pixels = _channels(page, data)
+            _check_bit_order(page, pixels[..., 0])
             orientation = _orientation_of(page)
             shown = _levels(page, pixels, book)
             if _is_lossy(page, data):
@@ -249,6 +251,19 @@ def _channels(page: tifffile.TiffPage, data: bytes) -> NDArray[np.generic]:
     if samples > 1 and page.planarconfig == tifffile.PLANARCONFIG.SEPARATE:
         return np.moveaxis(pixels.reshape(samples, *shape), 0, -1)
     return pixels.reshape(*shape, samples)
+
+
+def _check_bit_order(page: tifffile.TiffPage, pixels: NDArray[np.generic]) -> None:
+    """Refuses a film whose FillOrder is wrong: compressed ones fail to be read, others do not."""
+    plain = page.compression == tifffile.COMPRESSION.NONE and page.bitspersample in (8, 16)
+    if page.fillorder == 1 or not plain:
+        return
+    as_they_lie = imagecodecs.bitorder_decode(np.ascontiguousarray(pixels))
+    if is_smoother(pixels, np.asarray(as_they_lie)):
+        raise FilmError(
+            "TIFF says that the bits of each byte lie in reverse (FillOrder 2), but they do not; "
+            "save it with LZW or as PNG"
+        )
 
 
 def _check_jpegs(page: tifffile.TiffPage, data: bytes) -> None:

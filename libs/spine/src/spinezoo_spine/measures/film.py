@@ -196,7 +196,7 @@ def _lengths(
     row_mm, column_mm = spacing_mm
     if row_mm is None or column_mm is None:
         return _Lengths(False, (1.0, 1.0), 1.0, None)
-    if options.magnification is None:
+    if options.magnification is None or plane is MeasurePlane.PATIENT:
         return _Lengths(True, (row_mm, column_mm), 1.0, plane)
     return _Lengths(True, (row_mm, column_mm), options.magnification, MeasurePlane.PATIENT)
 

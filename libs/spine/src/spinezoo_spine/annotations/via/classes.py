@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from spinezoo_contract.types import Structure
 
 from spinezoo_spine.annotations.regions import (
     RawRegion,
+    class_key,
     known_classes_text,
     level_of,
     structure_of,
@@ -19,6 +20,9 @@ from spinezoo_spine.annotations.via.fields import (
     LEVEL_ATTRIBUTES,
     NOTHING_CHOSEN,
 )
+
+_GENERAL = frozenset(("vertebra", "vertebrae", "vertebral body", "instrumentation"))
+"""Names of a group of structures, which may stand beside the class that says which one it is."""
 
 
 def choice_of(value: object) -> tuple[str | None, str]:
@@ -144,8 +148,33 @@ def _no_class(
     )
 
 
-def with_class(
+def _other_class(
     region: RawRegion, attribute: str | None, classes: Mapping[str, Structure] | None
+) -> Iterator[tuple[str, str]]:
+    """Which other attributes name another structure than the class does, as doubts."""
+    taken = text_of(region, attribute) if attribute is not None else None
+    structure = structure_of(taken or "", classes)
+    if structure is None:
+        return
+    for name in CLASS_ATTRIBUTES:
+        text = text_of(region, name) if name != attribute else None
+        if text is None or level_of(text) is not None or class_key(text) in _GENERAL:
+            continue
+        if structure_of(text, classes) not in (None, structure):
+            yield (
+                "class-conflict",
+                f"is {shown(taken, 40)!r} by its attribute {attribute!r}, which counts, and "
+                f"{shown(text, 40)!r} by {name!r}; correct one, or say which counts by "
+                "--class-attribute",
+            )
+
+
+def with_class(
+    region: RawRegion,
+    attribute: str | None,
+    classes: Mapping[str, Structure] | None,
+    *,
+    named: bool = False,
 ) -> RawRegion:
     """A region with what its attributes say of class and level.
 
@@ -153,6 +182,7 @@ def with_class(
         region: As read, without class.
         attribute: The attribute that holds the class, None where no region has one.
         classes: Further class names.
+        named: Whether the caller said which attribute it is: others then contradict nothing.
     """
     class_name = None if attribute is None else text_of(region, attribute)
     level, level_text = level_in(region.attributes)
@@ -167,4 +197,7 @@ def with_class(
         class_problem="" if class_name is not None else _no_class(region, attribute, classes),
         level=level,
         level_text=level_text,
+        doubts=region.doubts
+        if named
+        else (*region.doubts, *_other_class(region, attribute, classes)),
     )

@@ -518,7 +518,12 @@ def _with_classes(
         annotations.append(
             RawAnnotation(
                 film.name,
-                tuple(with_class(region, attribute_of(region), classes) for region in film.regions),
+                tuple(
+                    with_class(
+                        region, attribute_of(region), classes, named=class_attribute is not None
+                    )
+                    for region in film.regions
+                ),
                 film.size,
                 film.file_bytes,
                 tuple(film.doubts),
