@@ -493,6 +493,15 @@ def test_sheet_beside_other_films(tmp_path: Path, capsys: pytest.CaptureFixture[
 # ------------------------------------------------------------------------------- views and turns
 
 
+@pytest.mark.parametrize("turn_deg", [0, 90, 180, 270])
+def test_points_turn_as_pixels_do(turn_deg: int) -> None:
+    film = np.zeros((32, 24))
+    film[5, 3] = 1.0
+    ((row, column),) = np.argwhere(np.rot90(film, -turn_deg // 90))
+    turned = turned_points(np.array([[3.5, 5.5]]), 32, 24, turn_deg)
+    np.testing.assert_array_equal(turned, [[column + 0.5, row + 0.5]])
+
+
 @pytest.mark.parametrize("turn_deg", [90, 180, 270])
 def test_a_turned_film_is_the_upright_one_turned(turn_deg: int) -> None:
     upright = PhantomSettings(height_px=320, width_px=240)

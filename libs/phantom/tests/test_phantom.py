@@ -23,7 +23,7 @@ from spinezoo_phantom import (
 from spinezoo_phantom.__main__ import main
 from spinezoo_phantom.projection import Window, coverage_of
 from spinezoo_phantom.settings import GENERATOR
-from spinezoo_phantom.truth import is_simple, outline_of
+from spinezoo_phantom.truth import _tidy, is_simple, outline_of
 from spinezoo_phantom.write import display_bytes, film_seed
 
 SMALL = PhantomSettings(height_px=320, width_px=256)
@@ -289,6 +289,56 @@ def test_truth_coordinates_are_pixel_edges() -> None:
     np.testing.assert_allclose(outline.min(axis=0), 10, atol=0.2)
     np.testing.assert_allclose(outline.max(axis=0), 20, atol=0.2)
     np.testing.assert_allclose(outline.min(axis=0) + outline.max(axis=0), 30, atol=0.3)
+
+
+def test_an_outline_ends_at_the_border_of_an_oblong_film() -> None:
+    square = np.array([[70.0, 20.0], [110.0, 20.0], [110.0, 60.0], [70.0, 60.0]])
+    window = Window.around(square)
+    outline = outline_of(coverage_of([square], window), window, 0.5, 40, 100)
+    assert outline is not None
+    np.testing.assert_allclose(outline.min(axis=0), [70, 20], atol=0.2)
+    np.testing.assert_array_equal(outline.max(axis=0), [100, 40])
+
+
+@pytest.mark.parametrize(("side", "is_kept"), [(4, False), (6, True)])
+def test_regions_below_20_pixels_are_dropped(side: int, is_kept: bool) -> None:
+    window = Window(10, 10, side + 4, side + 4)
+    outline = outline_of(np.pad(np.ones((side, side)), 2), window, 0.5, 64, 64)
+    assert (outline is not None) is is_kept
+
+
+@pytest.mark.parametrize(
+    ("polygon", "simple"),
+    [
+        ([(0, 0), (4, 0), (4, 4), (0, 4)], True),
+        ([(0, 0), (4, 0), (0, 4)], True),
+        ([(0, 0), (4, 0), (2, 1), (4, 4), (0, 4)], True),
+        ([(0, 0), (4, 4), (3, 8), (6, 3)], True),  # an edge crosses the line of another beyond it
+        ([(0, 0), (4, 0)], False),
+        ([(0, 0), (4, 0), (4, 0)], False),
+        ([(0, 0), (4, 4), (4, 0), (0, 4)], False),  # crossed
+        ([(0, 0), (4, 0), (4, 0), (4, 4), (0, 4)], False),  # a corner twice
+        ([(0, 0), (4, 0), (0, 2), (4, 4), (0, 4)], False),  # a corner on another edge
+        ([(0, 0), (9, 0), (9, 4), (6, 4), (6, 0), (3, 0), (3, 4), (0, 4)], False),  # along an edge
+        ([(0, 0), (9, 0), (9, 4), (6, 4), (6, 1), (3, 1), (3, 4), (0, 4)], True),
+    ],
+)
+@pytest.mark.parametrize("moved", [0.0, 1000.25])
+def test_simple_polygons_are_told(
+    polygon: list[tuple[int, int]], simple: bool, moved: float
+) -> None:
+    for first in range(len(polygon)):
+        assert is_simple(np.roll(np.array(polygon, float), first, axis=0) + moved) is simple
+
+
+def test_points_that_repeat_or_lie_on_a_line_are_left_out() -> None:
+    """A point that stood twice would make the outline not simple, and the region be lost."""
+    square = [(0.0, 0.0), (4.0, 0.0), (4.0, 4.0), (0.0, 4.0)]
+    more = [
+        (0.001, 0.002), (0.0, 0.0), (2.0, 0.0), (3.0, 0.0), (4.0, 0.0), (4.0, 4.0), (4.0, 4.004),
+        (2.0, 4.0), (0.0, 4.0),
+    ]  # fmt: skip
+    assert sorted(map(tuple, _tidy(np.array(more)).tolist())) == sorted(square)
 
 
 def test_slivers_at_the_border_are_dropped() -> None:
