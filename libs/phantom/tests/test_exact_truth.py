@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -163,6 +164,17 @@ def test_what_is_nearer_to_the_tube_is_larger() -> None:
     points = np.array([[10.0, 0, 60.0], [10.0, 0, -60.0]])
     near, far = project(camera, points)[:, 0] - 150
     assert near / far == pytest.approx((1250 + 60) / (1250 - 60), rel=1e-6)
+
+
+def test_for_a_frontal_film_the_patient_turns_to_the_tube() -> None:
+    """What faced the tube lies to the film's left, what lay in front is nearer to the tube."""
+    lateral = square_camera()
+    frontal = replace(lateral, view="anteroposterior")
+    place = np.array([10.0, 20.0, 30.0])
+    np.testing.assert_array_equal(lateral.posed(place), place)
+    np.testing.assert_array_equal(frontal.posed(place), [-30.0, 20.0, 10.0])
+    larger = 1500.0 / (1500.0 - 250.0 - 10.0) / 0.4
+    np.testing.assert_allclose(project(frontal, place), [150 - 30 * larger, 150 + 20 * larger])
 
 
 def test_chords_of_pillows_and_tubes() -> None:
@@ -454,6 +466,14 @@ def test_a_set_with_all_its_truth(tmp_path: Path) -> None:
         for level, quad in film.quads.items():
             wanted = truth[film.name]["vertebrae"][level]["corners_px"]
             np.testing.assert_allclose(quad, wanted, atol=1e-6)
+    coco = json.loads((tmp_path / "one" / "corners_coco.json").read_text())
+    found = coco["annotations"]
+    assert [each["id"] for each in found] == list(range(1, len(found) + 1))
+    for each in found:
+        quad = np.reshape(each["segmentation"][0], (4, 2)).astype(np.float32)
+        assert each["area"] == pytest.approx(cv2.contourArea(quad), abs=0.02)
+        around = [*quad.min(axis=0), *np.ptp(quad, axis=0)]
+        assert each["bbox"] == pytest.approx(around, abs=0.02)
     # The folder is a film set like any other.
     films = FilmSet.open(tmp_path / "one")
     assert len(films.names) == 6
@@ -541,6 +561,7 @@ def test_truth_reaches_from_t9_to_s2_and_knows_the_pelvis() -> None:
     levels = list(film.truth["vertebrae"])
     assert levels[:4] == ["T9", "T10", "T11", "T12"]
     assert levels[-2:] == ["S1", "S2"]
+    assert set(film.truth["discs"]) == {f"{a}/{b}" for a, b in pairwise(levels[:-1])}
     angles = film.truth["angles_deg"]
     total = angles["sacral_slope"] + angles["pelvic_tilt"]
     assert angles["pelvic_incidence"] == pytest.approx(total, abs=0.02)
