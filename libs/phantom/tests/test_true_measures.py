@@ -8,8 +8,10 @@ from typing import Any
 import numpy as np
 import pytest
 from spinezoo_phantom.anatomy import Spine, build_spine
-from spinezoo_phantom.measures import measures_of, osteophytes_of
+from spinezoo_phantom.implant_shapes import Hardware, Implant
+from spinezoo_phantom.measures import measures_of, osteophytes_of, rod_breaks_of
 from spinezoo_phantom.projection import Camera
+from spinezoo_phantom.solids import project
 from spinezoo_phantom.vertebra import Vertebra, forward, pose, upward
 
 LARGER = 1.2
@@ -36,11 +38,15 @@ def solid(level: str, centre_mm: np.ndarray, **changes: Any) -> Vertebra:
 
 
 def column() -> Spine:
-    """L2 is a wedge: in front its upper endplate falls by 8 degrees. T12 slips by 9 mm."""
+    """L2 is a wedge: in front its upper endplate falls by 8 degrees. T12 slips by 9 mm.
+
+    S1's lower end, which nothing is measured by, is turned against its endplate.
+    """
     bodies: list[Vertebra] = []
     for level in TILT_DEG:
         if not bodies:
-            bodies.append(solid(level, np.zeros(3), lower_depth_mm=40.0, upper_depth_mm=40.0))
+            deep = {"lower_depth_mm": 40.0, "upper_depth_mm": 40.0, "lower_slope": 0.1}
+            bodies.append(solid(level, np.zeros(3), **deep))
             continue
         below = bodies[-1]
         tilt = np.deg2rad([TILT_DEG[below.level], TILT_DEG[level]])
@@ -86,6 +92,7 @@ def test_measures_of_a_column_are_those_known_by_hand() -> None:
         ("DISC_HEIGHT_MIDDLE", "L5", "S1"): LARGER * GAP * np.cos(opens),
         ("DISC_HEIGHT_POSTERIOR", "L5", "S1"): LARGER * (GAP * np.cos(opens) - low * np.sin(opens)),
         ("DISC_INDEX_HURXTHAL", "T12", "L1"): GAP / HIGH,
+        ("DISC_INDEX_HURXTHAL", "L2", "L3"): GAP * np.cos(np.deg2rad(4.0)) / HIGH,
         ("DISC_INDEX_FARFAN", "T12", "L1"): 2 * GAP / DEEP,
         ("DISC_INDEX_FARFAN", "L5", "S1"): 2 * GAP * np.cos(opens) / low,
         ("SLIP", "T12", "L1"): LARGER * 9.0,
@@ -118,3 +125,29 @@ def test_a_spur_is_what_stands_out_from_its_rounded_corner() -> None:
         {"level": "L4", "corner": "INFERIOR_ANTERIOR", "length_mm": 5.0},
         {"level": "L4", "corner": "SUPERIOR_POSTERIOR", "length_mm": 1.5},
     ]
+
+
+def rod(course_px: list[tuple[float, float]], below: Implant | None = None) -> Implant:
+    """A rod of 20 pixels on this film, in the mid-plane."""
+    course = np.array(course_px)
+    made = Implant("rod", "", "broken rod", below=below)
+    made.bar(course, 10.0, 1.0)
+    made.course_mm = np.column_stack([(course - 150) * 0.4 / LARGER, np.zeros(len(course))])
+    return made
+
+
+def test_a_break_is_as_wide_and_as_covered_as_it_was_made() -> None:
+    """20 pixels of 0.4 mm along the rod and 3 across; a screw's head lies over the lower half."""
+    lower = rod([(153, 150), (153, 165), (153, 180)])
+    upper = rod([(150, 100), (150, 115), (150, 130)], lower)
+    head = np.array([(100.0, 140.0), (200.0, 140.0), (200.0, 200.0), (100.0, 200.0)])
+    screw = Implant("screw", "L4", "pedicle screw", pieces=[(head, 1.0)])
+    unseen = Implant("rod", "", "broken rod", below=lower)
+    whole = rod([(50, 100), (50, 115)], Implant("rod", "", "broken rod"))
+    hardware = Hardware(implants=[upper, lower, screw, unseen, whole])
+    (found,) = rod_breaks_of(column(), hardware, CAMERA, lambda points: project(CAMERA, points))
+    np.testing.assert_allclose(found["upper_end_px"], [150, 130])
+    np.testing.assert_allclose(found["lower_end_px"], [153, 150])
+    assert found["gap_mm"] == pytest.approx(8.0, abs=0.01)
+    assert found["offset_mm"] == pytest.approx(1.2, abs=0.01)
+    assert found["covered_share"] == pytest.approx(0.5, abs=0.01)
