@@ -568,34 +568,6 @@ def test_truth_reaches_from_t9_to_s2_and_knows_the_pelvis() -> None:
     assert len(film.truth["femoral_heads_px"]) <= 2
 
 
-def away_px(place: list[float], film: PhantomFilm) -> list[float]:
-    """How far a place lies outside each rod, negative inside, nearest first."""
-    rods = [each.polygon_xy for each in film.regions if each.structure == "rod"]
-    x, y = place
-    found = [-cv2.pointPolygonTest(each.astype(np.float32), (x, y), True) for each in rods]
-    return sorted(found, key=abs)
-
-
-@pytest.mark.parametrize("turn_deg", [0, 90])
-@pytest.mark.parametrize(("seed", "levels"), [(93, ["L1", "L2"]), (94, ["L3", "L4"])])
-def test_a_break_lies_between_the_two_parts_of_its_rod(
-    seed: int, levels: list[str], turn_deg: int
-) -> None:
-    """Both films face left; the place is that of the finished film."""
-    size = (320, 256) if turn_deg == 0 else (256, 320)
-    film = make_film(seed, PhantomSettings(height_px=size[0], width_px=size[1], turn_deg=turn_deg))
-    (told,) = film.truth["rod_breaks"]  # type: ignore[misc]
-    assert told["levels"] == levels
-    assert told["covered_share"] < 0.05
-    ends = np.array([told["upper_end_px"], told["lower_end_px"]])
-    apart_mm = float(np.hypot(*(ends[1] - ends[0]))) * film.row_spacing_mm
-    assert apart_mm == pytest.approx(np.hypot(told["gap_mm"], told["offset_mm"]), abs=0.1)
-    for end in ends.tolist():
-        assert abs(away_px(end, film)[0]) < 1.0
-    middle = min(away_px(ends.mean(axis=0).tolist(), film))
-    assert middle > 0.3 * told["gap_mm"] / film.row_spacing_mm
-
-
 def test_whole_rods_have_no_break(films: list[PhantomFilm]) -> None:
     for film in films:
         broken = [i for i in film.truth["implants"] if i["design"] == "broken rod"]  # type: ignore[attr-defined]

@@ -1,12 +1,14 @@
-"""True measures of a column whose every angle and length is known by hand."""
+"""True measures and breaks of rods: of a column known by hand, and on films."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
+from spinezoo_phantom import PhantomFilm, PhantomSettings, make_film
 from spinezoo_phantom.anatomy import Spine, build_spine
 from spinezoo_phantom.implant_shapes import Hardware, Implant
 from spinezoo_phantom.measures import measures_of, osteophytes_of, rod_breaks_of
@@ -151,3 +153,31 @@ def test_a_break_is_as_wide_and_as_covered_as_it_was_made() -> None:
     assert found["gap_mm"] == pytest.approx(8.0, abs=0.01)
     assert found["offset_mm"] == pytest.approx(1.2, abs=0.01)
     assert found["covered_share"] == pytest.approx(0.5, abs=0.01)
+
+
+def away_px(place: list[float], film: PhantomFilm) -> list[float]:
+    """How far a place lies outside each rod, negative inside, nearest first."""
+    rods = [each.polygon_xy for each in film.regions if each.structure == "rod"]
+    x, y = place
+    found = [-cv2.pointPolygonTest(each.astype(np.float32), (x, y), True) for each in rods]
+    return sorted(found, key=abs)
+
+
+@pytest.mark.parametrize("turn_deg", [0, 90])
+@pytest.mark.parametrize(("seed", "levels"), [(93, ["L1", "L2"]), (94, ["L3", "L4"])])
+def test_a_break_lies_between_the_two_parts_of_its_rod(
+    seed: int, levels: list[str], turn_deg: int
+) -> None:
+    """Both films face left; the place is that of the finished film."""
+    size = (320, 256) if turn_deg == 0 else (256, 320)
+    film = make_film(seed, PhantomSettings(height_px=size[0], width_px=size[1], turn_deg=turn_deg))
+    (told,) = film.truth["rod_breaks"]  # type: ignore[misc]
+    assert told["levels"] == levels
+    assert told["covered_share"] < 0.05
+    ends = np.array([told["upper_end_px"], told["lower_end_px"]])
+    apart_mm = float(np.hypot(*(ends[1] - ends[0]))) * film.row_spacing_mm
+    assert apart_mm == pytest.approx(np.hypot(told["gap_mm"], told["offset_mm"]), abs=0.1)
+    for end in ends.tolist():
+        assert abs(away_px(end, film)[0]) < 1.0
+    middle = min(away_px(ends.mean(axis=0).tolist(), film))
+    assert middle > 0.3 * told["gap_mm"] / film.row_spacing_mm
