@@ -164,6 +164,12 @@ def test_what_is_nearer_to_the_tube_is_larger() -> None:
     points = np.array([[10.0, 0, 60.0], [10.0, 0, -60.0]])
     near, far = project(camera, points)[:, 0] - 150
     assert near / far == pytest.approx((1250 + 60) / (1250 - 60), rel=1e-6)
+    place = np.array([40.0, -30.0, 80.0])
+    paths = body_paths(plain_body(centre_mm=place), camera)
+    assert paths is not None
+    rows, columns = np.nonzero(paths.inside_cm > 1.0)
+    middle = np.array([columns.mean(), rows.mean()]) + 0.5 + paths.window.origin
+    np.testing.assert_allclose(middle, project(camera, place), atol=2.0)
 
 
 def test_for_a_frontal_film_the_patient_turns_to_the_tube() -> None:
