@@ -11,7 +11,11 @@ from spinezoo_tools.compare import main
 
 def report(folder: Path, iou: float, latency_ms: float, films: int = 2) -> Path:
     folder.mkdir()
-    figures = {"started": str(latency_ms), "models": {"unet": {"mean_iou": iou}}, "counts": [1, 2]}
+    figures = {
+        "started": str(latency_ms),
+        "models": {"unet": {"mean_iou": iou}},
+        "counts": [1, films],
+    }
     (folder / "report.json").write_text(json.dumps(figures))
     lines = [
         json.dumps({"film": f"film_{number}", "iou": iou, "latency_ms": latency_ms})
@@ -34,6 +38,7 @@ def test_the_last_bit_is_a_difference(tmp_path: Path, capsys: pytest.CaptureFixt
     assert main([str(first), str(second)]) == 1
     out = capsys.readouterr().out
     assert "report.json: /models/unet/mean_iou: 0.30000000000000004, then 0.3" in out
+    assert "report.json: /counts[1]: 2, then 1" in out
     assert "films.jsonl: /film_0/iou: 0.30000000000000004, then 0.3" in out
     assert "films.jsonl: /film_1: only in the first" in out
 

@@ -36,9 +36,11 @@ def test_the_page_keeps_what_stands_around_the_table(tmp_path: Path) -> None:
     assert text.endswith("\nafter\n")
     assert "yesterday" not in text
     assert table.faults_of(page) == [(row.fault, row.made) for row in ROWS]
-    page.write_text("no markers")
-    with pytest.raises(ValueError, match="put them back"):
-        table.write(page, "x")
+    for wrong in ("none", table.BEGIN, table.END, 2 * table.BEGIN + table.END):
+        page.write_text(wrong)
+        with pytest.raises(ValueError, match="put them back"):
+            table.write(page, "x")
+        assert page.read_text() == wrong
 
 
 def test_a_request_is_asked_again_only_when_there_was_no_place(

@@ -136,6 +136,22 @@ def test_env_without_its_markers_is_named(checkout: Path) -> None:
         files(checkout)
 
 
+def test_every_block_of_a_page_is_written_and_needs_its_markers(checkout: Path) -> None:
+    page = Path("docs/data-format.md")
+    text = (ROOT / page).read_text()
+    marker = "<!-- made by make generate: {} -->\n".format
+    stale = text
+    for name in ("class-names", "film-notes"):
+        stale = stale.replace(marker(name), f"{marker(name)}stale\n")
+    (checkout / "docs").mkdir()
+    (checkout / page).write_text(stale)
+    assert files(checkout)[page] == text
+    for wrong in (text.replace(marker("film-notes"), ""), text + marker("film-notes")):
+        (checkout / page).write_text(wrong)
+        with pytest.raises(ToolError, match=r"data-format\.md needs the lines .*film-notes"):
+            files(checkout)
+
+
 def test_the_command_writes_and_then_finds_nothing(checkout: Path) -> None:
     command = [sys.executable, "-m", "spinezoo_tools.generate", "--root", str(checkout)]
     stale = subprocess.run([*command, "--check"], capture_output=True, text=True, timeout=60)

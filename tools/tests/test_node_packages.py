@@ -35,6 +35,8 @@ def test_they_are_installed_once_and_again_after_a_change(room: Path, tmp_path: 
         node_packages.setup(tmp_path, room, said.append)
     assert said == ["node-page: setting up"]
     (call,) = (tmp_path / "calls").read_text().splitlines()
+    installed = {path.name for path in (tmp_path / ".venvs" / "node-page").iterdir()}
+    assert installed == {*node_packages.FILES, ".made-from"}
     assert call.startswith(f"{tmp_path}/.venvs/node-page ci --ignore-scripts")
     lock = room / "tests" / "page" / "package-lock.json"
     assert node_packages.folder_of(tmp_path, lock) == tmp_path / ".venvs" / "node-page"
@@ -52,10 +54,15 @@ def test_a_failure_is_said_and_tried_again(room: Path, tmp_path: Path) -> None:
     assert "npm failed (no registry)" in said[1]
 
 
+@pytest.mark.parametrize("there", [(), ("node",), ("npm",)])
 def test_without_npm_it_is_left_out(
-    room: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    room: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, there: tuple[str, ...]
 ) -> None:
-    monkeypatch.setenv("PATH", str(tmp_path / "nothing"))
+    """Debian's package of node is without npm."""
+    (tmp_path / "some").mkdir()
+    for name in there:
+        program(tmp_path / "some", name, "true")
+    monkeypatch.setenv("PATH", str(tmp_path / "some"))
     said: list[str] = []
     node_packages.setup(tmp_path, room, said.append)
     assert len(said) == 1

@@ -27,7 +27,7 @@ def record(result: Any, **more: Any) -> dict[str, Any]:
 
 def metrics(ratio: float, difference: float) -> dict[str, Any]:
     row = {"classes": 2, "ratio": ratio, "largest_difference": difference}
-    return record([row, row | {"classes": 6, "ratio": 500.0}])
+    return record([row, row | {"classes": 6, "ratio": 500.0, "largest_difference": 0.0}])
 
 
 def rows(text: str) -> list[list[str]]:

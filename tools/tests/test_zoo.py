@@ -415,7 +415,7 @@ def test_a_room_that_is_not_set_up(checkout: Path) -> None:
 @pytest.mark.parametrize(
     ("line", "says"),
     [
-        ("nonsense", "write KEY=VALUE"),
+        ("nonsense", ".env:12: write KEY=VALUE"),
         ("SPINEZOO_AA_GRPC_PORT=x", "must be a port, 1 to 65535, is 'x'"),
         ("SPINEZOO_THREADS=inf", "must be a number"),
     ],

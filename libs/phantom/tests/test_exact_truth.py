@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -163,6 +164,23 @@ def test_what_is_nearer_to_the_tube_is_larger() -> None:
     points = np.array([[10.0, 0, 60.0], [10.0, 0, -60.0]])
     near, far = project(camera, points)[:, 0] - 150
     assert near / far == pytest.approx((1250 + 60) / (1250 - 60), rel=1e-6)
+    place = np.array([40.0, -30.0, 80.0])
+    paths = body_paths(plain_body(centre_mm=place), camera)
+    assert paths is not None
+    rows, columns = np.nonzero(paths.inside_cm > 1.0)
+    middle = np.array([columns.mean(), rows.mean()]) + 0.5 + paths.window.origin
+    np.testing.assert_allclose(middle, project(camera, place), atol=2.0)
+
+
+def test_for_a_frontal_film_the_patient_turns_to_the_tube() -> None:
+    """What faced the tube lies to the film's left, what lay in front is nearer to the tube."""
+    lateral = square_camera()
+    frontal = replace(lateral, view="anteroposterior")
+    place = np.array([10.0, 20.0, 30.0])
+    np.testing.assert_array_equal(lateral.posed(place), place)
+    np.testing.assert_array_equal(frontal.posed(place), [-30.0, 20.0, 10.0])
+    larger = 1500.0 / (1500.0 - 250.0 - 10.0) / 0.4
+    np.testing.assert_allclose(project(frontal, place), [150 - 30 * larger, 150 + 20 * larger])
 
 
 def test_chords_of_pillows_and_tubes() -> None:
@@ -454,6 +472,14 @@ def test_a_set_with_all_its_truth(tmp_path: Path) -> None:
         for level, quad in film.quads.items():
             wanted = truth[film.name]["vertebrae"][level]["corners_px"]
             np.testing.assert_allclose(quad, wanted, atol=1e-6)
+    coco = json.loads((tmp_path / "one" / "corners_coco.json").read_text())
+    found = coco["annotations"]
+    assert [each["id"] for each in found] == list(range(1, len(found) + 1))
+    for each in found:
+        quad = np.reshape(each["segmentation"][0], (4, 2)).astype(np.float32)
+        assert each["area"] == pytest.approx(cv2.contourArea(quad), abs=0.02)
+        around = [*quad.min(axis=0), *np.ptp(quad, axis=0)]
+        assert each["bbox"] == pytest.approx(around, abs=0.02)
     # The folder is a film set like any other.
     films = FilmSet.open(tmp_path / "one")
     assert len(films.names) == 6
@@ -491,6 +517,15 @@ def test_sheet_beside_other_films(tmp_path: Path, capsys: pytest.CaptureFixture[
 
 
 # ------------------------------------------------------------------------------- views and turns
+
+
+@pytest.mark.parametrize("turn_deg", [0, 90, 180, 270])
+def test_points_turn_as_pixels_do(turn_deg: int) -> None:
+    film = np.zeros((32, 24))
+    film[5, 3] = 1.0
+    ((row, column),) = np.argwhere(np.rot90(film, -turn_deg // 90))
+    turned = turned_points(np.array([[3.5, 5.5]]), 32, 24, turn_deg)
+    np.testing.assert_array_equal(turned, [[column + 0.5, row + 0.5]])
 
 
 @pytest.mark.parametrize("turn_deg", [90, 180, 270])
@@ -532,38 +567,11 @@ def test_truth_reaches_from_t9_to_s2_and_knows_the_pelvis() -> None:
     levels = list(film.truth["vertebrae"])
     assert levels[:4] == ["T9", "T10", "T11", "T12"]
     assert levels[-2:] == ["S1", "S2"]
+    assert set(film.truth["discs"]) == {f"{a}/{b}" for a, b in pairwise(levels[:-1])}
     angles = film.truth["angles_deg"]
     total = angles["sacral_slope"] + angles["pelvic_tilt"]
     assert angles["pelvic_incidence"] == pytest.approx(total, abs=0.02)
     assert len(film.truth["femoral_heads_px"]) <= 2
-
-
-def away_px(place: list[float], film: PhantomFilm) -> list[float]:
-    """How far a place lies outside each rod, negative inside, nearest first."""
-    rods = [each.polygon_xy for each in film.regions if each.structure == "rod"]
-    x, y = place
-    found = [-cv2.pointPolygonTest(each.astype(np.float32), (x, y), True) for each in rods]
-    return sorted(found, key=abs)
-
-
-@pytest.mark.parametrize("turn_deg", [0, 90])
-@pytest.mark.parametrize(("seed", "levels"), [(93, ["L1", "L2"]), (94, ["L3", "L4"])])
-def test_a_break_lies_between_the_two_parts_of_its_rod(
-    seed: int, levels: list[str], turn_deg: int
-) -> None:
-    """Both films face left; the place is that of the finished film."""
-    size = (320, 256) if turn_deg == 0 else (256, 320)
-    film = make_film(seed, PhantomSettings(height_px=size[0], width_px=size[1], turn_deg=turn_deg))
-    (told,) = film.truth["rod_breaks"]  # type: ignore[misc]
-    assert told["levels"] == levels
-    assert told["covered_share"] < 0.05
-    ends = np.array([told["upper_end_px"], told["lower_end_px"]])
-    apart_mm = float(np.hypot(*(ends[1] - ends[0]))) * film.row_spacing_mm
-    assert apart_mm == pytest.approx(np.hypot(told["gap_mm"], told["offset_mm"]), abs=0.1)
-    for end in ends.tolist():
-        assert abs(away_px(end, film)[0]) < 1.0
-    middle = min(away_px(ends.mean(axis=0).tolist(), film))
-    assert middle > 0.3 * told["gap_mm"] / film.row_spacing_mm
 
 
 def test_whole_rods_have_no_break(films: list[PhantomFilm]) -> None:

@@ -25,7 +25,7 @@ from spinezoo_phantom.__main__ import main
 from spinezoo_phantom.make import build_scene, streams_of
 from spinezoo_phantom.projection import Window, coverage_of
 from spinezoo_phantom.settings import GENERATOR
-from spinezoo_phantom.truth import is_simple, outline_of
+from spinezoo_phantom.truth import _tidy, is_simple, outline_of
 from spinezoo_phantom.write import display_bytes, film_seed
 
 SMALL = PhantomSettings(height_px=320, width_px=256)
@@ -313,6 +313,68 @@ def test_truth_coordinates_are_pixel_edges() -> None:
     np.testing.assert_allclose(outline.min(axis=0) + outline.max(axis=0), 30, atol=0.3)
 
 
+def test_a_window_is_cut_at_the_border_of_the_film() -> None:
+    assert Window(-5, -3, 20, 30).cut(10, 12) == Window(0, 0, 12, 10)
+    assert Window(1, 2, 4, 3).cut(10, 12) == Window(1, 2, 4, 3)
+    for away in (
+        Window(-9, 0, 9, 9),
+        Window(12, 0, 9, 9),
+        Window(0, -9, 9, 9),
+        Window(0, 10, 9, 9),
+    ):
+        assert away.cut(10, 12).is_empty
+
+
+def test_an_outline_ends_at_the_border_of_an_oblong_film() -> None:
+    square = np.array([[70.0, 20.0], [110.0, 20.0], [110.0, 60.0], [70.0, 60.0]])
+    window = Window.around(square)
+    outline = outline_of(coverage_of([square], window), window, 0.5, 40, 100)
+    assert outline is not None
+    np.testing.assert_allclose(outline.min(axis=0), [70, 20], atol=0.2)
+    np.testing.assert_array_equal(outline.max(axis=0), [100, 40])
+
+
+@pytest.mark.parametrize(("side", "is_kept"), [(4, False), (6, True)])
+def test_regions_below_20_pixels_are_dropped(side: int, is_kept: bool) -> None:
+    window = Window(10, 10, side + 4, side + 4)
+    outline = outline_of(np.pad(np.ones((side, side)), 2), window, 0.5, 64, 64)
+    assert (outline is not None) is is_kept
+
+
+@pytest.mark.parametrize(
+    ("polygon", "simple"),
+    [
+        ([(0, 0), (4, 0), (4, 4), (0, 4)], True),
+        ([(0, 0), (4, 0), (0, 4)], True),
+        ([(0, 0), (4, 0), (2, 1), (4, 4), (0, 4)], True),
+        ([(0, 0), (4, 4), (3, 8), (6, 3)], True),  # an edge crosses the line of another beyond it
+        ([(0, 0), (4, 0)], False),
+        ([(0, 0), (4, 0), (4, 0)], False),
+        ([(0, 0), (4, 4), (4, 0), (0, 4)], False),  # crossed
+        ([(0, 0), (4, 0), (4, 0), (4, 4), (0, 4)], False),  # a corner twice
+        ([(0, 0), (4, 0), (0, 2), (4, 4), (0, 4)], False),  # a corner on another edge
+        ([(0, 0), (9, 0), (9, 4), (6, 4), (6, 0), (3, 0), (3, 4), (0, 4)], False),  # along an edge
+        ([(0, 0), (9, 0), (9, 4), (6, 4), (6, 1), (3, 1), (3, 4), (0, 4)], True),
+    ],
+)
+@pytest.mark.parametrize("moved", [0.0, 1000.25])
+def test_simple_polygons_are_told(
+    polygon: list[tuple[int, int]], simple: bool, moved: float
+) -> None:
+    for first in range(len(polygon)):
+        assert is_simple(np.roll(np.array(polygon, float), first, axis=0) + moved) is simple
+
+
+def test_points_that_repeat_or_lie_on_a_line_are_left_out() -> None:
+    """A point that stood twice would make the outline not simple, and the region be lost."""
+    square = [(0.0, 0.0), (4.0, 0.0), (4.0, 4.0), (0.0, 4.0)]
+    more = [
+        (0.001, 0.002), (0.0, 0.0), (2.0, 0.0), (3.0, 0.0), (4.0, 0.0), (4.0, 4.0), (4.0, 4.004),
+        (2.0, 4.0), (0.0, 4.0),
+    ]  # fmt: skip
+    assert sorted(map(tuple, _tidy(np.array(more)).tolist())) == sorted(square)
+
+
 def test_slivers_at_the_border_are_dropped() -> None:
     square = np.array([[-30.0, 10.0], [6.0, 10.0], [6.0, 46.0], [-30.0, 46.0]])
     window = Window.around(square)
@@ -365,6 +427,40 @@ def test_dicom_reads_back(tmp_path: Path, monochrome1: bool) -> None:
     expected = float(film.tags["window_centre"])
     assert shown == pytest.approx(4095 - expected if monochrome1 else expected, abs=0.11)
     assert [path.name for path in tmp_path.iterdir()] == ["film.dcm"]  # no partial file left
+
+
+@pytest.mark.parametrize(
+    ("facing", "view", "turn_deg", "position", "orientation"),
+    [
+        ("right", "lateral", 0, "RL", ["A", "F"]),
+        ("left", "lateral", 0, "LL", ["P", "F"]),
+        ("left", "lateral", 90, "LL", ["H", "P"]),
+        ("left", "lateral", 180, "LL", ["A", "H"]),
+        ("left", "lateral", 270, "LL", ["F", "A"]),
+        ("right", "anteroposterior", 0, "AP", ["L", "F"]),
+        ("left", "anteroposterior", 90, "AP", ["H", "R"]),
+    ],
+)
+def test_a_file_says_where_its_rows_and_columns_run(
+    tmp_path: Path, facing: str, view: str, turn_deg: int, position: str, orientation: list[str]
+) -> None:
+    film = make_film(4, PhantomSettings(height_px=128, width_px=96))
+    tags = {**film.tags, "facing": facing, "view": view}
+    film = replace(film, tags=tags, settings=replace(film.settings, turn_deg=turn_deg))
+    write_dicom(film, tmp_path / "film.dcm")
+    dataset = pydicom.dcmread(tmp_path / "film.dcm")
+    assert dataset.ViewPosition == position
+    assert list(dataset.PatientOrientation) == orientation
+    assert dataset.file_meta.MediaStorageSOPClassUID == dataset.SOPClassUID
+    assert dataset.file_meta.MediaStorageSOPInstanceUID == dataset.SOPInstanceUID
+
+
+def test_the_window_is_shown_from_black_to_white() -> None:
+    film = make_film(4, PhantomSettings(height_px=128, width_px=96))
+    levels = np.array([[0, 200, 400, 700, 1000, 4000]], np.uint16)
+    tags = {**film.tags, "window_centre": 600.0, "window_width": 800.0}
+    shown = display_bytes(replace(film, pixels=levels, tags=tags))
+    assert shown.tolist() == [[0, 0, 64, 159, 255, 255]]
 
 
 def test_png_shows_the_window(tmp_path: Path) -> None:
@@ -424,9 +520,30 @@ def test_another_seed_or_setting_is_not_taken_for_a_finished_film(tmp_path: Path
     assert (tmp_path / "film_0000.png").read_bytes() != before
 
 
+def test_a_film_with_an_older_truth_is_made_again(tmp_path: Path) -> None:
+    settings = PhantomSettings(height_px=128, width_px=96)
+    write_film_set(tmp_path, count=1, seed=1, settings=settings, file_format="png")
+    truth = (tmp_path / "truth.json").read_bytes()
+    record_path = tmp_path / ".records" / "film_0000.png.json"
+    record = json.loads(record_path.read_text())
+    record["identity"]["truth"] -= 1
+    record["truth"] = {**record["truth"], "measures": []}
+    record_path.write_text(json.dumps(record))
+    write_film_set(tmp_path, count=1, seed=1, settings=settings, file_format="png")
+    assert (tmp_path / "truth.json").read_bytes() == truth
+
+
 def test_unknown_format_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="file_format"):
         write_film_set(tmp_path, count=1, seed=1, file_format="gif")
+
+
+@pytest.mark.parametrize("wrong", [{"count": -1}, {"seed": -1}, {"workers": 0}])
+def test_numbers_out_of_range_are_refused(tmp_path: Path, wrong: dict[str, int]) -> None:
+    ((name, value),) = wrong.items()
+    with pytest.raises(ValueError, match=f"{name} {value}.*need count and seed 0 or more"):
+        write_film_set(tmp_path / "set", **{"count": 1, "seed": 1, **wrong})
+    assert not (tmp_path / "set").exists()
 
 
 def test_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from spinezoo_contract.masks import decode_mask
 from spinezoo_contract.types import Structure, UnnamedReason
-from spinezoo_spine.column.chain import longest_chain, steps_between
+from spinezoo_spine.column.chain import _Edge, _turn_cost, longest_chain, steps_between
 from spinezoo_spine.column.places import MOST_OUTLINES, measure_sizes, places_of
 from spinezoo_testing.columns import LEVELS, column, instance, quad
 
@@ -34,6 +34,28 @@ def test_whole_columns_are_one_chain_whichever_way_they_face(mirrored, size, til
     levels, out, _ = chain_of(made.segments)
     assert levels == [segment.level for segment in made.segments]
     assert not out
+
+
+def test_two_vertebrae_are_a_chain():
+    made = column(("S1", "L5"))
+    assert chain_of(made.segments)[0] == ["S1", "L5"]
+
+
+@pytest.mark.parametrize(
+    ("sacral", "cut_off", "turn_deg", "cost"),
+    [
+        (0.9, False, 80.0, 0.02 * (80.0 - 35.0)),
+        (0.9, True, 80.0, 0.02 * (80.0 - 70.0)),
+        (0.9, True, 86.0, None),
+        (0.0, True, 50.0, 0.02 * (50.0 - 22.0)),
+        (0.0, False, 56.0, None),
+    ],
+)
+def test_only_a_sacrum_that_the_film_cuts_off_turns_freely(sacral, cut_off, turn_deg, cost):
+    (place,) = places_of([column().of("S1")]).nodes
+    place.sacral, place.cut_off = sacral, cut_off
+    found = _turn_cost(_Edge(0, 1, 0.0, 0.0), _Edge(1, 2, turn_deg, 0.0), [place])
+    assert found == (None if cost is None else pytest.approx(cost))
 
 
 @pytest.mark.parametrize("gone", LEVELS[2:-2])

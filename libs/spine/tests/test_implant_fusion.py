@@ -103,6 +103,18 @@ def test_an_implant_of_one_network_alone_is_not_kept() -> None:
     assert iou(kept[1], BOX) == 1.0
 
 
+@pytest.mark.parametrize(("structure", "near", "far"), [(CAGE, 5, 6), (SCREW, 1, 2), (ROD, 2, 3)])
+def test_outlines_that_share_too_much_are_one_implant(
+    structure: Structure, near: int, far: int
+) -> None:
+    """Two bars of 12 pixels, one lower by some: 7/17 and 6/18, 11/13 and 10/14, 10/14 and 9/15."""
+    mask = np.zeros(SHAPE, bool)
+    mask[200:212, 60:180] = True
+    for lower, count in ((near, 1), (far, 2)):
+        twice = [one(structure, mask), one(structure, shifted(mask, 0, lower), 0.8)]
+        assert len(fused_of({"a": twice, "b": twice})) == count
+
+
 def test_an_outline_that_covers_two_counts_for_nothing() -> None:
     apart = shifted(LEFT, 0, 60)
     found = fused_of(
@@ -346,3 +358,24 @@ def test_near_is_what_a_mask_grown_by_a_disc_meets(seed: int) -> None:
     seen = np.zeros(SHAPE, bool)
     seen[top:bottom, left:right] = True
     assert near.meets(second, borders[1]) == bool((grown & other & seen).any())
+
+
+def test_near_is_exact_at_the_rim_of_a_wide_reach() -> None:
+    """Distances by steps are off by more than a pixel there: every pixel of the rim is in doubt."""
+    reach, (row, column) = 100, (200, 150)
+    spot = np.zeros(SHAPE, bool)
+    spot[row, column] = True
+    window = window_of([one(ROD, spot)], reach, *SHAPE)
+    near = _Near(
+        crop(borders_of([encode_mask(spot)], spot.size)[0], window, SHAPE[0]),
+        window,
+        reach,
+        SHAPE[0],
+    )
+    disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * reach + 1, 2 * reach + 1))
+    for down in range(-reach, reach + 1, 5):
+        right = int(np.flatnonzero(disc[reach + down])[-1]) - reach
+        for beyond in (0, 1):
+            pixel = shifted(spot, right + beyond, down)
+            borders = borders_of([encode_mask(pixel)], pixel.size)[0]
+            assert near.meets(one(CAGE, pixel), borders) is (beyond == 0), (down, beyond)

@@ -30,6 +30,8 @@ from spinezoo_spine.measures.refiner.answers import landmarks_of, numbers_of
 from spinezoo_spine.measures.refiner.card import REFINER
 from spinezoo_spine.measures.refiner.looking import CROP_PX, crop_of, normalised
 from spinezoo_spine.measures.refiner.network import LandmarkRefiner, Refined, built_in_refiner
+from spinezoo_spine.measures.sacrum import with_hidden_sacrum
+from spinezoo_spine.measures.weighing import LEAST_SPREAD, spread_features
 from spinezoo_testing.columns import Column, phantom_column
 from test_measures import drawn_column, segments_of
 from test_measures import mirrored as mirrored_quads
@@ -39,6 +41,33 @@ def test_nonsense_of_the_network_is_an_error() -> None:
     crops = np.full((1, 2, CROP_PX, CROP_PX), np.nan, np.float32)
     with pytest.raises(InvalidOutputError, match="not finite"):
         built_in_refiner()(crops)
+
+
+def test_outlines_of_one_member_are_no_surer_than_the_least_spread() -> None:
+    refiner, alike = np.full((1, 1), 0.05), np.zeros((1, 1))
+    (found,) = spread_features(refiner, alike)
+    np.testing.assert_allclose(found, [[1.0, np.log(0.05), np.log(LEAST_SPREAD)]])
+    (apart,) = spread_features(refiner, alike + 0.2**2)
+    assert apart[0, 2] == pytest.approx(np.log(0.2), abs=1e-3)
+
+
+@pytest.mark.parametrize("hidden", [[0], [1], [0, 1]])
+def test_an_endplate_of_s1_is_the_refiners_where_any_corner_is_hidden(hidden: list[int]) -> None:
+    outlines, spacing_mm = segments_of(drawn_column()), (0.5, 0.5)
+    whole = measured_bodies(
+        outlines, {}, directions_up(outlines, spacing_mm), spacing_mm, samples=1
+    )
+    places = np.flatnonzero(whole.sacral)[:1]
+    corners = whole.corners_mm.copy()
+    corners[:, places[0], hidden] = np.nan
+    numbers = outline_numbers(whole, mirrored=False)[0, places]
+    said = Refined(numbers, np.full(numbers.shape, 1e-3), np.zeros((1, 4)), np.zeros((1, 4)))
+    cut = replace(whole, corners_mm=corners)
+    found = with_hidden_sacrum(cut, places, said, (1000.0, 1000.0), mirrored=False)
+    expected = whole.corners_mm[0, places, :2]
+    np.testing.assert_allclose(found.corners_mm[0, places, :2], expected, atol=0.1)
+    said.spreads[0, 2] = 1.0  # unsure of its direction alone
+    assert with_hidden_sacrum(cut, places, said, (1000.0, 1000.0), mirrored=False) is cut
 
 
 class TestLooking:

@@ -172,6 +172,12 @@ def test_a_rod_at_the_border_of_the_film_stays_on_it() -> None:
     assert iou(mask, rod) > 0.6
 
 
+@pytest.mark.parametrize(("x", "y"), [(-60, 500), (460, 500), (200, -60), (200, 1060), (-60, -60)])
+def test_a_ribbon_off_the_film_is_no_rod(x: int, y: int) -> None:
+    corners = np.array([(x, y), (x + 9, y), (x + 9, y + 40), (x, y + 40)], dtype=np.float64)
+    assert rods._segment(ribbons.Ribbon(corners, 1.0), 0, 0, *SHAPE) is None
+
+
 @pytest.mark.parametrize(
     ("rule", "redrawn"),
     [(FusionRule.MAJORITY, False), (FusionRule.UNION, True), (FusionRule.INTERSECTION, False)],
