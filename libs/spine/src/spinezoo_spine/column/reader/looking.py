@@ -259,7 +259,7 @@ def ribs_of(
         view = _view(grey, scale, spot, RIBS_PX, step)
         inside = (view >= 0.0).astype(np.float32)
         view *= inside
-        around = cv2.blur(view, side, borderType=cv2.BORDER_CONSTANT)
+        around: Any = cv2.blur(view, side, borderType=cv2.BORDER_CONSTANT)
         around /= np.maximum(cv2.blur(inside, side, borderType=cv2.BORDER_CONSTANT), 1e-6)
         away = (view - around) * inside
         spread = math.sqrt(float((away * away).sum()) / max(1.0, float(inside.sum())))
@@ -290,7 +290,7 @@ def _view(
             [across_y, down_y, y - middle * (across_y + down_y)],
         ]
     )
-    return cv2.warpAffine(
+    seen: Any = cv2.warpAffine(
         level,
         matrix,
         (side_px, side_px),
@@ -298,6 +298,7 @@ def _view(
         borderMode=cv2.BORDER_CONSTANT,
         borderValue=-9.0,
     )
+    return np.asarray(seen, np.float32)
 
 
 def _normalised(
