@@ -50,3 +50,20 @@ def test_what_is_no_report_is_named(tmp_path: Path, capsys: pytest.CaptureFixtur
     (first / "films.jsonl").write_text("{")
     assert main([str(first), str(first)]) == 2
     assert "films.jsonl is no report's file" in capsys.readouterr().err
+
+
+def test_films_and_networks_are_compared_whatever_their_names_end_with(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name, iou in (("a", 0.5), ("b", 0.4)):
+        folder = report(tmp_path / name, 0.5, 1.0)
+        figures = {"models": {"fast_ms": {"iou": iou}}, "seconds": iou, "wait_s": iou}
+        (folder / "report.json").write_text(json.dumps(figures))
+        line = {"film": "patient_s", "members": {"memory": {"iou": iou}}, "decode_ms": iou}
+        (folder / "films.jsonl").write_text(json.dumps(line) + "\n")
+    assert main([str(tmp_path / "a"), str(tmp_path / "b")]) == 1
+    assert capsys.readouterr().out.splitlines() == [
+        "films.jsonl: /patient_s/members/memory/iou: 0.5, then 0.4",
+        "report.json: /models/fast_ms/iou: 0.5, then 0.4",
+        "differences: 2, files: 2, times aside",
+    ]

@@ -25,6 +25,9 @@ NOT_COMPARED = frozenset(
 TIME_ENDINGS = ("_ms", "_s", "_seconds", "_mib")
 """Endings of keys that hold times and sizes of processes."""
 
+NAMES_BELOW = frozenset({"models", "members"})
+"""Keys below which the names of networks stand: all of these are compared."""
+
 
 class UnreadableError(Exception):
     """A report is absent or is not what it should be; the message says which file."""
@@ -35,11 +38,18 @@ def is_compared(key: str) -> bool:
     return key not in NOT_COMPARED and not key.endswith(TIME_ENDINGS)
 
 
-def differences(a: Any, b: Any, place: str = "") -> Iterator[str]:
-    """A line for every value that is not the same in both, numbers to the last bit."""
+def differences(a: Any, b: Any, place: str = "", *, named: bool = False) -> Iterator[str]:
+    """A line for every value that is not the same in both, numbers to the last bit.
+
+    Args:
+        a: Of the first report.
+        b: Of the second.
+        place: Where both stand.
+        named: Whether their keys are names of films or networks, whatever they end with.
+    """
     if isinstance(a, dict) and isinstance(b, dict):
         for key in [*a, *(key for key in b if key not in a)]:
-            if not is_compared(key):
+            if not (named or is_compared(key)):
                 continue
             where = f"{place}/{key}"
             if key not in b:
@@ -47,7 +57,7 @@ def differences(a: Any, b: Any, place: str = "") -> Iterator[str]:
             elif key not in a:
                 yield f"{where}: only in the second"
             else:
-                yield from differences(a[key], b[key], where)
+                yield from differences(a[key], b[key], where, named=key in NAMES_BELOW)
     elif isinstance(a, list) and isinstance(b, list):
         if len(a) != len(b):
             yield f"{place}: length {len(a)}, then {len(b)}"
@@ -96,9 +106,9 @@ def compare(first: Path, second: Path) -> list[str]:
     lines = [f"{name}: only in the first" for name in names if name not in others]
     lines += [f"{name}: only in the second" for name in others if name not in names]
     for name in (name for name in names if name in others):
-        lines += [
-            f"{name}: {line}" for line in differences(read(first / name), read(second / name))
-        ]
+        one, other = read(first / name), read(second / name)
+        found = differences(one, other, named=name != "report.json")
+        lines += [f"{name}: {line}" for line in found]
     return lines
 
 
