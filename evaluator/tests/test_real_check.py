@@ -270,6 +270,8 @@ def test_names_one_off_by_the_number_of_lumbar_vertebrae_are_told_from_others(le
     assert (counts.named_wrong, counts.named_off_by_count) == (off, off)
     five = (0, 0) if off else (7, 7)
     assert (counts.to_name_of_five, counts.named_right_of_five) == five
+    others = counts.values()["named_right_of_others_share"]
+    assert others == (pytest.approx(1 / 7) if off else None)
     # A vertebra named as another one of the same film is not excused.
     if off:
         wrong = replace(

@@ -20,6 +20,7 @@ PAGES = [
 COLUMN = {
     "true": 5, "recognition": 0.8, "precision": 1.0, "mean_iou": 0.875, "named_right_share": 0.75,
     "named_wrong_share": 0.25, "named_off_by_count_share": None, "named_right_of_five_share": 0.5,
+    "named_right_of_others_share": 0.25,
     "names": [[0.99, True], [0.75, False], [0.6, True], [0.4, False]],
 }  # fmt: skip
 OBJECTS = {"screw": [3, 4, 6, "1"], "rod": [0, 2, 0, "0"], "cage": [1, 1, 1, "1"]}

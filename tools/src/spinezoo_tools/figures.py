@@ -243,6 +243,7 @@ _COLUMN = (
     ("named wrong", "named_wrong_share"),
     ("of which off by the number of lumbar vertebrae", "named_off_by_count_share"),
     ("named right on films of five lumbar vertebrae", "named_right_of_five_share"),
+    ("named right on films of four or six", "named_right_of_others_share"),
 )
 
 

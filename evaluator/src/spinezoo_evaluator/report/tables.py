@@ -80,6 +80,7 @@ def column_table(report: Mapping[str, Any]) -> Table:
     titles = {
         **TITLES_OF_VALUES,
         "named_right_of_five_share": "named right on films of five lumbar vertebrae",
+        "named_right_of_others_share": "named right on films of four or six",
     }
     for key, title in titles.items():
         values = [(model["column"] or {}).get(key) for model in models.values()]

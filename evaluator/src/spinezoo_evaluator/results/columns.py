@@ -78,6 +78,9 @@ class ColumnCounts:
             "named_wrong_share": _ratio(self.named_wrong, self.to_name),
             "named_off_by_count_share": _ratio(self.named_off_by_count, self.to_name),
             "named_right_of_five_share": _ratio(self.named_right_of_five, self.to_name_of_five),
+            "named_right_of_others_share": _ratio(
+                self.named_right - self.named_right_of_five, self.to_name - self.to_name_of_five
+            ),
         }
 
 
