@@ -386,12 +386,15 @@ def test_measures_of_the_answer_stand_with_their_body_or_for_the_film() -> None:
     }
     told = [text for group in groups for text in texts_of(group)]
     assert "Lordosis L1/S1: 90 % interval 40 to 55" in told
-    assert "Millimetres are measured at: detector." in told
-    unsaid = replace(measured, plane=MeasurePlane.UNSAID)
-    answer = replace(answer, fused=replace(answer.fused, measures=unsaid))
-    groups = groups_of(make_results(Source(data), answer, film, WHEN).datasets["sr"])
-    told = [text for group in groups for text in texts_of(group)]
-    assert any("does not say whether they hold at the detector" in text for text in told)
+    assert "Millimetres are measured at the detector." in told
+    for plane, said in (
+        (MeasurePlane.PATIENT, "are measured in the patient."),
+        (MeasurePlane.UNSAID, "does not say whether they hold at the detector"),
+    ):
+        other = replace(measured, plane=plane)
+        answer = replace(answer, fused=replace(answer.fused, measures=other))
+        groups = groups_of(make_results(Source(data), answer, film, WHEN).datasets["sr"])
+        assert any(said in text for group in groups for text in texts_of(group))
 
 
 def test_a_zero_of_a_report_bears_no_sign() -> None:

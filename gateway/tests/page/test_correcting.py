@@ -168,22 +168,24 @@ def test_via_is_saved_loaded_again_and_clean(browse: Browse, folder: Path, tmp_p
 
 
 def test_the_picture_has_the_films_proportions(browse: Browse, folder: Path) -> None:
-    """Pixels three times as tall as wide make a picture that is three times as tall."""
+    """Pixels three times as tall, or as wide, make a picture that is, to its last pixel."""
     content = pydicom.dcmread(folder / "fusion.dcm")
-    row_mm, column_mm = content.ImagerPixelSpacing
-    content.ImagerPixelSpacing = [3 * row_mm, column_mm]
-    content.save_as(folder / "tall.dcm")
+    for name, spacing in (("tall.dcm", [0.525, 0.175]), ("wide.dcm", [0.175, 0.525])):
+        content.ImagerPixelSpacing = spacing
+        content.save_as(folder / name)
     page = browse()
     shown = []
-    for name in ("fusion.dcm", "tall.dcm"):
+    for name in ("fusion.dcm", "tall.dcm", "wide.dcm"):
         page.answered(name)
         page.key("6")
-        picture = cv2.imread(str(page.saved("png", ".png"))).astype(int)
-        rows, columns = np.nonzero(np.ptp(picture, axis=2) > 60)
+        picture = cv2.imread(str(page.saved("png", ".png")), cv2.IMREAD_UNCHANGED).astype(int)
+        assert picture[..., 3].min() == 255
+        rows, columns = np.nonzero(np.ptp(picture[..., :3], axis=2) > 60)
         shown.append((picture.shape[:2], rows.min(), rows.max(), columns.min(), columns.max()))
-    (size, *place), (tall, *tall_place) = shown
-    assert (size, tall) == ((412, 308), (1236, 308))
+    (size, *place), (tall, *tall_place), (wide, *wide_place) = shown
+    assert (size, tall, wide) == ((412, 308), (1236, 308), (412, 924))
     assert np.allclose(np.multiply(place, (3, 3, 1, 1)), tall_place, atol=6)
+    assert np.allclose(np.multiply(place, (1, 1, 3, 3)), wide_place, atol=6)
 
 
 def test_the_other_files(browse: Browse, folder: Path, tmp_path: Path) -> None:

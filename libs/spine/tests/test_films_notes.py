@@ -170,7 +170,7 @@ def test_the_spacing_says_how_it_was_had(make_dicom: Make) -> None:
     [
         ({"PixelSpacingCalibrationType": "GEOMETRY"}, "calibrated by geometry"),
         ({"PixelSpacingCalibrationType": "FIDUCIAL"}, "calibrated by an object of known size"),
-        ({"NominalScannedPixelSpacing": ["0.12", "0.12"]}, "differs from the scanner's"),
+        ({"NominalScannedPixelSpacing": ["0.12", "0.12"]}, "finer than the scanner's"),
     ],
 )
 def test_a_calibrated_spacing_is_in_the_patient(
@@ -186,12 +186,13 @@ def test_a_calibrated_spacing_is_in_the_patient(
     assert spacing_plane(film) is MeasurePlane.PATIENT
 
 
-def test_a_spacing_like_the_scanners_or_beside_the_detectors_is_not_taken_for_calibrated(
+def test_a_spacing_that_no_magnification_explains_or_beside_the_detectors_is_not_calibrated(
     make_dicom: Make,
 ) -> None:
     pixel = {"PixelSpacing": ["0.1", "0.1"]}
-    film = read_film(make_dicom(GREY, NominalScannedPixelSpacing=["0.1", "0.1"], **pixel))
-    assert spacing_plane(film) is MeasurePlane.UNSAID
+    for scanned in (["0.1", "0.1"], ["0.05", "0.05"], ["0.1", "0.12"], ["1", "1"]):
+        film = read_film(make_dicom(GREY, NominalScannedPixelSpacing=scanned, **pixel))
+        assert spacing_plane(film) is MeasurePlane.UNSAID
     both = {"ImagerPixelSpacing": ["0.12", "0.12"], "PixelSpacingCalibrationType": "GEOMETRY"}
     film = read_film(make_dicom(GREY, **pixel, **both))
     assert (film.row_spacing_mm, spacing_plane(film)) == (0.12, MeasurePlane.DETECTOR)

@@ -154,7 +154,11 @@ def tiff(tags: dict[int, int | tuple[int, int]], pixels: np.ndarray, bits: int =
     return head.ljust(4096, b"\0") + pixels.tobytes()
 
 
-@pytest.mark.parametrize("pixels", [GREY, DEEP], ids=["8 bits", "16 bits"])
+FEW = np.where(DEEP > 1900, 350, 150) + np.random.default_rng(0).integers(-9, 10, DEEP.shape)
+"""Of two parts, each with one high byte: both as one level are as smooth with bits turned."""
+
+
+@pytest.mark.parametrize("pixels", [GREY, DEEP, FEW.astype(np.uint16)], ids=["8", "12", "9 bits"])
 def test_an_order_of_bits_is_followed_and_a_wrong_one_named(pixels: np.ndarray) -> None:
     said = {262: 1, 266: (3, 2)}
     turned = np.asarray(imagecodecs.bitorder_decode(pixels.copy()))

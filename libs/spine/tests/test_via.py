@@ -205,6 +205,7 @@ def test_attributes_that_name_different_structures_are_said(tmp_path: Path) -> N
         region(TRIANGLE, structure="screw", name="Pedicle screw", type="instrumentation"),
         region(TRIANGLE, structure="sacrum", type="vertebra", name="S1"),
         region(TRIANGLE, structure="cage", name="the upper one"),
+        region(TRIANGLE, structure="screw", type="sacral", name="lumbar"),
     )
     path = write(tmp_path, via2(*regions))
     first, *others = read_via_raw(path)[0].regions

@@ -158,11 +158,12 @@ export class Film {
    * @returns {{canvas: OffscreenCanvas, wide: number, high: number}}
    */
   picture(window) {
-    const stretched = [Math.max(1, this.ratio), Math.max(1, 1 / this.ratio)];
+    const [across, down] = [this.width * Math.max(1, this.ratio), this.height * Math.max(1, 1 / this.ratio)];
     let step = 1;
-    while ((this.width * stretched[0] * this.height * stretched[1]) / step ** 2 > MOST_PIXELS) step *= 2;
-    const [wide, high] = stretched.map((times) => times / step);
-    const canvas = new OffscreenCanvas(Math.ceil(this.width * wide), Math.ceil(this.height * high));
+    while ((across * down) / step ** 2 > MOST_PIXELS) step *= 2;
+    const canvas = new OffscreenCanvas(Math.round(across / step), Math.round(down / step));
+    // The film ends with the picture: 3.0000000000000004 times its width leaves no empty column.
+    const [wide, high] = [canvas.width / this.width, canvas.height / this.height];
     const context = /** @type {OffscreenCanvasRenderingContext2D} */ (canvas.getContext('2d'));
     this.#halve(step);
     this.draw(window, { left: 0, top: 0, right: this.width, bottom: this.height }, 1 / step);

@@ -101,8 +101,12 @@ class PhantomSettings:
                 raise ValueError(message)
 
     def as_dict(self) -> dict[str, Any]:
-        """The settings as a JSON-ready dictionary."""
-        return asdict(self)
+        """The settings as a JSON-ready dictionary.
+
+        Without `faint_ribs_share` where it is 0: a film's UIDs are made of this, and films that it
+        leaves as they are keep theirs.
+        """
+        return {k: v for k, v in asdict(self).items() if v or k != "faint_ribs_share"}
 
 
 DEFAULT_SETTINGS = PhantomSettings()

@@ -79,4 +79,5 @@ def plane_words(answer: EnsembleAnswer) -> str:
             "Millimetres are by the film's Pixel Spacing, which does not say whether they hold at "
             "the detector or in the patient."
         )
-    return f"Millimetres are measured at: {measured.plane.name.lower()}."
+    where = "in the patient" if measured.plane is MeasurePlane.PATIENT else "at the detector"
+    return f"Millimetres are measured {where}."

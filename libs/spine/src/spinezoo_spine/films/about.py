@@ -31,6 +31,9 @@ _SPACINGS = (
 _MAX_ASPECT = 10.0
 """Most that a pixel may be longer than wide, or wider than long."""
 
+_SAME = 1e-3
+"""Relative difference of two spacings that are the same, written with few digits."""
+
 _RADIOGRAPHS = ("", "CR", "DX", "DR", "RF", "XA", "RG", "OT", "SC", "XC", "HC", "XRF")
 
 _OTHER_IMAGES = {
@@ -296,12 +299,16 @@ def _calibrated(dataset: Dataset, pair: tuple[float, float]) -> str:
     if said:
         return said
     scanned = _spacing_pair(value_of(dataset, "NominalScannedPixelSpacing"))
-    differs = scanned is not None and _differ(pair, scanned)
-    return "as it differs from the scanner's" if differs else ""
+    if scanned is None:
+        return ""
+    # A film magnifies: what is no magnification has another cause, such as a film that was scaled.
+    factors = [film / patient for film, patient in zip(scanned, pair, strict=True)]
+    finer = all(1.0 + _SAME < factor < 10.0 for factor in factors)
+    return "as it is finer than the scanner's" if finer else ""
 
 
 def _differ(one: tuple[float, float], other: tuple[float, float]) -> bool:
-    return any(not math.isclose(a, b, rel_tol=1e-3) for a, b in zip(one, other, strict=True))
+    return any(not math.isclose(a, b, rel_tol=_SAME) for a, b in zip(one, other, strict=True))
 
 
 def _spacing_sentence(

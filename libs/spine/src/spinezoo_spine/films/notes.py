@@ -129,6 +129,7 @@ MEANINGS: Mapping[FilmNoteCode, tuple[str, str]] = {
         "nothing",
     ),
 }
+"""By code: what it means, and what to do."""
 
 _PLANES: Mapping[FilmNoteCode, MeasurePlane] = {
     FilmNoteCode.SPACING_IMAGER: MeasurePlane.DETECTOR,
@@ -142,9 +143,6 @@ def spacing_plane(film: Film) -> MeasurePlane:
     """Where the film's spacing holds: by its notes, else at the detector, as of raw pixels."""
     said = (_PLANES[note.code] for note in film.notes if note.code in _PLANES)
     return next(said, MeasurePlane.DETECTOR)
-
-
-"""By code: what it means, and what to do."""
 
 
 LOSSY_NOTE = FilmNote(

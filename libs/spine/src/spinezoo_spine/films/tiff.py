@@ -258,8 +258,10 @@ def _check_bit_order(page: tifffile.TiffPage, pixels: NDArray[np.generic]) -> No
     plain = page.compression == tifffile.COMPRESSION.NONE and page.bitspersample in (8, 16)
     if page.fillorder == 1 or not plain:
         return
-    as_they_lie = imagecodecs.bitorder_decode(np.ascontiguousarray(pixels))
-    if is_smoother(pixels, np.asarray(as_they_lie)):
+    # Byte by byte: of both as one level, the low one is too small to be seen beside the high one.
+    own = np.ascontiguousarray(pixels).view(np.uint8).reshape(*pixels.shape, -1)
+    as_they_lie = np.asarray(imagecodecs.bitorder_decode(own))
+    if any(is_smoother(own[..., k], as_they_lie[..., k]) for k in range(own.shape[2])):
         raise FilmError(
             "TIFF says that the bits of each byte lie in reverse (FillOrder 2), but they do not; "
             "save it with LZW or as PNG"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
 
-from spinezoo_contract.types import Structure
+from spinezoo_contract.types import VERTEBRAE, Structure
 
 from spinezoo_spine.annotations.regions import (
     RawRegion,
@@ -23,6 +23,9 @@ from spinezoo_spine.annotations.via.fields import (
 
 _GENERAL = frozenset(("vertebra", "vertebrae", "vertebral body", "instrumentation"))
 """Names of a group of structures, which may stand beside the class that says which one it is."""
+
+_PARTS = frozenset(("lumbar", "sacral"))
+"""Parts of the spine: beside an implant they say where it lies."""
 
 
 def choice_of(value: object) -> tuple[str | None, str]:
@@ -156,9 +159,10 @@ def _other_class(
     structure = structure_of(taken or "", classes)
     if structure is None:
         return
+    general = _GENERAL if structure in VERTEBRAE else _GENERAL | _PARTS
     for name in CLASS_ATTRIBUTES:
         text = text_of(region, name) if name != attribute else None
-        if text is None or level_of(text) is not None or class_key(text) in _GENERAL:
+        if text is None or level_of(text) is not None or class_key(text) in general:
             continue
         if structure_of(text, classes) not in (None, structure):
             yield (
