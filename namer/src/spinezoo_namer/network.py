@@ -31,7 +31,7 @@ RIB_PLANES = 20
 THORACIC_FROM = 4
 """First class from above of a thoracic vertebra, T12."""
 
-RIBS_BELIEVED = 0.6
+RIBS_BELIEVED = 0.4
 """Share of the evidence of ribs that counts: spots beside each other see the same ribs. With it
 most is gained on phantoms of four and six lumbar vertebrae without losing names of five."""
 

@@ -208,8 +208,7 @@ def fit(
         run_dir, workers, clip_norm=5.0, told_every=20, about=about or {}, start=start,
         anew=VIEW_PARTS if settings.parts == "views" else (), lacking=RIB_PARTS,
     )  # fmt: skip
-    if settings.parts != "ribs":
-        network.presume(COUNT_SHARES, TURNED_FAVOUR)
+    network.presume(COUNT_SHARES, TURNED_FAVOUR if settings.parts != "ribs" else 0.0)
     return network.cpu().eval(), trained
 
 
