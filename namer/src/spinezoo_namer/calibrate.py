@@ -20,6 +20,7 @@ from spinezoo_spine.column.reader.thresholds import least_threshold
 from torch import nn
 
 from spinezoo_namer.examples import NONE, Example, FilmKind, example_of
+from spinezoo_namer.export import named_input
 from spinezoo_namer.store import StoredFilm
 
 COUNT_SHARES = (0.05, 0.90, 0.05)
@@ -69,12 +70,7 @@ class Judged:
 def judge(network: nn.Module, example: Example) -> Judged:
     """Asks the network about one example."""
     given = example.given
-    tensors = [
-        torch.from_numpy(array)
-        for array in (
-            given.views, given.facts, given.pairs, given.outlined, given.film, given.ribs
-        )
-    ]  # fmt: skip
+    tensors = [torch.from_numpy(array) for array in named_input(given).values()]
     with torch.no_grad():
         below, above, steps, counts, kind = (each.double().numpy() for each in network(*tensors))
     views = np.exp(kind - kind.max())

@@ -230,19 +230,18 @@ class ReaderNetwork(nn.Module):
         )
 
 
-def doubted(of_ribs: Tensor, most: float = ABSENT_MOST) -> Tensor:
-    """What ribs say, with what speaks against a thoracic vertebra kept small.
+def doubted(of_ribs: Tensor) -> Tensor:
+    """What ribs say, against a thoracic vertebra :data:`ABSENT_MOST` at most.
 
     A rib that is seen tells a thoracic vertebra; one that is not seen may be hidden, or missing.
 
     Args:
         of_ribs: (..., 9) evidence from above.
-        most: Evidence for any lumbar against any thoracic vertebra at most, in nats.
     """
     lumbar, thoracic = of_ribs[..., :THORACIC_FROM], of_ribs[..., THORACIC_FROM:]
     against = torch.logsumexp(lumbar, dim=-1, keepdim=True)
     against = against - torch.logsumexp(thoracic, dim=-1, keepdim=True)
-    return torch.cat([lumbar, thoracic + torch.relu(against - most)], dim=-1)
+    return torch.cat([lumbar, thoracic + torch.relu(against - ABSENT_MOST)], dim=-1)
 
 
 def rib_rows(outlined: Tensor) -> Tensor:
@@ -275,17 +274,10 @@ class BothWays(nn.Module):
         super().__init__()
         self.network = network
 
-    def forward(
-        self,
-        views: Tensor,
-        facts: Tensor,
-        pairs: Tensor,
-        outlined: Tensor,
-        film: Tensor,
-        ribs: Tensor,
-    ) -> tuple[Tensor, ...]:
+    def forward(self, *given: Tensor) -> tuple[Tensor, ...]:
         """One film, as :class:`ReaderNetwork` is asked and answers; both looks in one pass."""
         own = self.network
+        views, facts, pairs, outlined, film, ribs = given
         seen = own.look(torch.cat([views, views.flip(-1)]))
         said = own.spot(torch.cat([seen, facts.repeat(2, 1)], dim=1))
         said = said.view(2, -1, FROM_BELOW + FROM_ABOVE).mean(dim=0)
